@@ -1,0 +1,76 @@
+//! The environment's names: short ones, most of them the predecessor's, and what they stand for.
+
+use std::collections::HashMap;
+
+/// A short name and the key it stands for.
+const ALIASES: [(&str, &str); 9] = [
+    ("VX11_PRINCIPAL_TOKEN", "principal_token"),
+    ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file"),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "token.ttl_seconds"),
+    ("INSTANCE_ID", "instance.id"),
+    ("VX11_OPERATOR_LOG_LEVEL", "log.level"),
+    ("VX11_OPERATOR_LOG_FORMAT", "log.format"),
+    ("VX11_OPERATOR_LISTEN", "http.listen"),
+    ("VX11_OPERATOR_SIGNING_KEYS", "token.signing_keys"),
+    ("VX11_OPERATOR_SIGNING_KEYS_FILE", "token.signing_keys_file"),
+];
+/// Variables of the same family that belong to others; environment files are often shared.
+const OTHERS: [&str; 1] = ["VX11_OPERATOR_PROXY_ENABLED"];
+/// Names a cluster sets. This version would run beside its Redis without using it, so it refuses to start.
+const REDIS: [&str; 8] = [
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+    "REDIS_SENTINELS",
+    "REDIS_SENTINEL_MASTER",
+    "REDIS_CLUSTER_NODES",
+];
+const FAMILY: &str = "VX11_OPERATOR_";
+const SECTIONED: &str = "VX11_OPERATOR__";
+
+/// The key with its short name, for messages.
+pub(super) fn describe(key: &str) -> String {
+    match ALIASES.iter().find(|(_, aliased)| *aliased == key) {
+        Some((name, _)) => format!("{key} ({name})"),
+        None => key.to_owned(),
+    }
+}
+
+/// Keys and values set through short names; empty values count as not set.
+pub(super) fn aliased(environment: &HashMap<String, String>) -> impl Iterator<Item = (&'static str, &str)> {
+    ALIASES
+        .iter()
+        .filter_map(|(name, key)| Some((*key, environment.get(*name)?.as_str())))
+        .filter(|(_, value)| !value.is_empty())
+}
+
+/// Variables in the form `VX11_OPERATOR__SECTION__KEY`.
+pub(super) fn sectioned(environment: &HashMap<String, String>) -> HashMap<String, String> {
+    let ours = environment
+        .iter()
+        .filter(|(name, value)| name.starts_with(SECTIONED) && !value.is_empty());
+    ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Complaints about variables that would be ignored although someone set them for us.
+pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
+    let mut names: Vec<_> = environment.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let known = |name: &str| ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
+    let unknown = names
+        .iter()
+        .filter(|name| name.starts_with(FAMILY) && !name.starts_with(SECTIONED) && !known(name))
+        .map(|name| {
+            let allowed: Vec<_> = ALIASES.iter().map(|(alias, _)| *alias).collect();
+            format!(
+                "{name}: unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY",
+                allowed.join(", ")
+            )
+        });
+    let redis = names.iter().filter(|name| REDIS.contains(name) && !environment[**name].is_empty()).map(|name| {
+        format!("{name}: this version keeps tokens in memory only and cannot share them; unset it to run a single instance")
+    });
+    unknown.chain(redis).collect()
+}

@@ -1,0 +1,395 @@
+//! Configuration: commented defaults, then a file, then the environment; read at once, checked at once.
+//!
+//! [`raw`] is what can be written down, [`Config`] what the rest of the program may rely on. Each complaint names
+//! the key, what is wrong with its value and what is allowed; a secret's value is never repeated.
+
+mod environment;
+mod raw;
+mod show;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use self::raw::Raw;
+use crate::events::RingLimits;
+use crate::principal::PrincipalId;
+use crate::store::MemoryLimits;
+use crate::telemetry::LogFormat;
+use crate::token::SigningKeys;
+
+/// The built-in defaults, as shown to users.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+/// The principal that `VX11_PRINCIPAL_TOKEN` belongs to.
+const DEFAULT_PRINCIPAL: &str = "operator";
+/// A credential shorter than this can be guessed by someone who holds one token, when keys are derived from it.
+const SAFE_SECRET_CHARS: usize = 32;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Names the instance.
+    pub instance_id: String,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Worker threads; `None` is one for each core.
+    pub workers: Option<usize>,
+    /// Longest time for a request's body to arrive.
+    pub body_timeout: Duration,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Principals and their credentials; never empty.
+    pub principals: Vec<(PrincipalId, SecretString)>,
+    /// The credential was made up because none was configured; it has to be shown once.
+    pub generated_principal: bool,
+    /// What tokens are signed with.
+    pub signing_keys: SigningKeys,
+    /// Life of a token.
+    pub token_ttl: Duration,
+    /// Bounds of the memory store.
+    pub memory: MemoryLimits,
+    /// Bounds of the ring of events.
+    pub ring: RingLimits,
+    /// Most streams open at once.
+    pub max_streams: usize,
+    /// Longest silence on a stream.
+    pub heartbeat: Duration,
+    /// Longest life of a stream.
+    pub max_stream_age: Duration,
+    /// Longest wait before a reconnect.
+    pub retry: Duration,
+    /// Tokens a principal may be issued a second.
+    pub issue_per_second: Option<u32>,
+    /// Failed authentications a client address may cause a minute.
+    pub failed_auth_per_minute: Option<u32>,
+    /// Time over which streams are ended.
+    pub drain_window: Duration,
+    /// Which log lines are written.
+    pub log_filter: Targets,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Things that work but that someone should know about.
+    pub warnings: Vec<String>,
+    raw: Raw,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
+pub struct ConfigErrors(pub Vec<String>);
+
+impl Config {
+    /// Reads defaults, `file` and `environment`, and checks the whole.
+    ///
+    /// # Errors
+    /// All complaints at once, as far as they can be found together.
+    pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
+        let raw = raw::read(file, environment).map_err(ConfigErrors)?;
+        check(raw)
+    }
+
+    /// The effective configuration as TOML, secrets redacted.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        show::redacted(&self.raw)
+    }
+}
+
+/// Collects complaints so that all are told at once.
+#[derive(Default)]
+struct Complaints(Vec<String>);
+
+impl Complaints {
+    fn add(&mut self, key: &str, problem: impl std::fmt::Display) {
+        self.0.push(format!("{}: {problem}", environment::describe(key)));
+    }
+
+    fn range(&mut self, key: &str, value: i64, low: u32, high: u32, unit: &str) -> u32 {
+        u32::try_from(value)
+            .ok()
+            .filter(|value| (low..=high).contains(value))
+            .unwrap_or_else(|| {
+                self.add(
+                    key,
+                    format_args!("{value} is out of range; allowed are {low} to {high} {unit}"),
+                );
+                low
+            })
+    }
+
+    fn seconds(&mut self, key: &str, value: i64, low: u32, high: u32) -> Duration {
+        Duration::from_secs(self.range(key, value, low, high, "seconds").into())
+    }
+
+    fn size(&mut self, key: &str, value: i64, unit: &str) -> usize {
+        usize::try_from(value)
+            .ok()
+            .filter(|value| *value > 0)
+            .unwrap_or_else(|| {
+                self.add(
+                    key,
+                    format_args!("{value} is out of range; allowed is any positive number of {unit}"),
+                );
+                1
+            })
+    }
+}
+
+fn check(raw: Raw) -> Result<Config, ConfigErrors> {
+    let mut complaints = Complaints::default();
+    let mut warnings = Vec::new();
+
+    let instance_id = raw.instance.id.clone();
+    if PrincipalId::parse(&instance_id).is_none() {
+        complaints.add(
+            "instance.id",
+            "allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        );
+    }
+    let listen = listen_address(&raw.http.listen, &mut complaints);
+    let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
+    let (principals, generated_principal) = principals(&raw, &mut complaints, &mut warnings);
+    let signing_keys = signing_keys(&raw, &principals, &mut complaints);
+    let log_filter = log_filter(&raw.log.level).unwrap_or_else(|| {
+        let allowed = "allowed are error, warn, info, debug, trace, or a list such as \"info,vx11_operator::http=debug\"";
+        complaints.add("log.level", format_args!("{:?} is no level; {allowed}", raw.log.level));
+        Targets::new()
+    });
+    let log_format = match raw.log.format.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => {
+            complaints.add(
+                "log.format",
+                format_args!("{other:?} is no format; allowed are text and json"),
+            );
+            LogFormat::Text
+        }
+    };
+    let limit = |value: u32| (value > 0).then_some(value);
+
+    let c = &mut complaints;
+    let config = Config {
+        instance_id,
+        listen,
+        workers: match c.range("http.workers", raw.http.workers, 0, 1024, "threads") {
+            0 => None,
+            workers => Some(workers as usize),
+        },
+        body_timeout: c.seconds("http.body_timeout_seconds", raw.http.body_timeout_seconds, 1, 300),
+        trusted_proxies,
+        principals,
+        generated_principal,
+        token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, 900),
+        memory: MemoryLimits {
+            entries: c.size("memory.max_entries", raw.memory.max_entries, "records") as u64,
+            bytes: c.size("memory.max_bytes", raw.memory.max_bytes, "bytes") as u64,
+        },
+        ring: RingLimits {
+            entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
+            bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),
+        },
+        max_streams: c.range("streams.max", raw.streams.max, 1, 1_000_000, "streams") as usize,
+        heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 300),
+        max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
+        retry: Duration::from_millis(
+            c.range(
+                "streams.retry_milliseconds",
+                raw.streams.retry_milliseconds,
+                1,
+                60_000,
+                "milliseconds",
+            )
+            .into(),
+        ),
+        issue_per_second: limit(c.range(
+            "limits.issue_per_second",
+            raw.limits.issue_per_second,
+            0,
+            1_000_000,
+            "tokens a second",
+        )),
+        failed_auth_per_minute: limit(c.range(
+            "limits.failed_auth_per_minute",
+            raw.limits.failed_auth_per_minute,
+            0,
+            1_000_000,
+            "failures a minute",
+        )),
+        drain_window: c.seconds("drain.window_seconds", raw.drain.window_seconds, 0, 300),
+        log_filter,
+        log_format,
+        warnings,
+        // Replaced below, once it is known that there is one.
+        signing_keys: match signing_keys {
+            Some(keys) if c.0.is_empty() => keys,
+            _ => return Err(ConfigErrors(complaints.0)),
+        },
+        raw,
+    };
+    Ok(config)
+}
+
+/// A level, or levels by module. With a mere level the web server's own chatter stays out below debug.
+fn log_filter(text: &str) -> Option<Targets> {
+    match text.parse::<LevelFilter>() {
+        Ok(level) if level == LevelFilter::INFO => Some(
+            Targets::new()
+                .with_default(level)
+                .with_target("actix_server", LevelFilter::WARN),
+        ),
+        Ok(level) => Some(Targets::new().with_default(level)),
+        Err(_) => text.parse().ok(),
+    }
+}
+
+fn listen_address(text: &str, complaints: &mut Complaints) -> SocketAddr {
+    text.to_socket_addrs().ok().and_then(|mut found| found.next()).unwrap_or_else(|| {
+        complaints.add(
+            "http.listen",
+            format_args!("{text:?} is no address to listen on; expected is address:port, such as 0.0.0.0:8001 or [::]:8001"),
+        );
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn networks(texts: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
+    let parse = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let mut networks = Vec::new();
+    for text in texts {
+        match parse(text) {
+            Ok(network) => networks.push(network),
+            Err(_) => complaints.add(
+                "http.trusted_proxies",
+                format_args!("{text:?} is no network; expected is an address or prefix, such as 10.0.0.0/8"),
+            ),
+        }
+    }
+    networks
+}
+
+fn principals(
+    raw: &Raw,
+    complaints: &mut Complaints,
+    warnings: &mut Vec<String>,
+) -> (Vec<(PrincipalId, SecretString)>, bool) {
+    let mut principals = Vec::new();
+    let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
+        let secret = match secret(key, inline, file, complaints) {
+            Some(secret) => secret,
+            None => return,
+        };
+        let Some(id) = PrincipalId::parse(id) else {
+            complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+            return;
+        };
+        if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            complaints.add(
+                key,
+                "a credential travels in a header: printable ASCII without spaces only",
+            );
+        }
+        if secret.len() < SAFE_SECRET_CHARS {
+            warnings.push(format!(
+                "the credential of principal {id} has fewer than {SAFE_SECRET_CHARS} characters; unless token.signing_keys is set, \
+                 whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
+            ));
+        }
+        principals.push((id, SecretString::from(secret)));
+    };
+    add(
+        "principal_token",
+        DEFAULT_PRINCIPAL,
+        &raw.principal_token,
+        &raw.principal_token_file,
+        complaints,
+    );
+    for listed in &raw.principals {
+        if listed.token.is_empty() && listed.token_file.is_empty() {
+            complaints.add("principals", "each needs a token or a token_file");
+        }
+        add(
+            "principals",
+            &listed.id,
+            &listed.token,
+            &listed.token_file,
+            complaints,
+        );
+    }
+    let generate = principals.is_empty() && complaints.0.is_empty();
+    if generate {
+        match generated_secret() {
+            Ok(secret) => principals.extend(PrincipalId::parse(DEFAULT_PRINCIPAL).map(|id| (id, secret))),
+            Err(error) => complaints.add(
+                "principal_token",
+                format_args!("none is set, and none can be generated: {error}"),
+            ),
+        }
+    }
+    (principals, generate)
+}
+
+fn generated_secret() -> Result<SecretString, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(hex::encode(bytes).into())
+}
+
+fn signing_keys(
+    raw: &Raw,
+    principals: &[(PrincipalId, SecretString)],
+    complaints: &mut Complaints,
+) -> Option<SigningKeys> {
+    let inline = raw.token.signing_keys.join("\n");
+    let keys = secret(
+        "token.signing_keys",
+        &inline,
+        &raw.token.signing_keys_file,
+        complaints,
+    );
+    let keys = match keys {
+        Some(list) => SigningKeys::from_hex(list.lines().map(str::trim).filter(|line| !line.is_empty())),
+        None => SigningKeys::derived(
+            principals
+                .iter()
+                .map(|(_, secret)| secret.expose_secret().as_bytes()),
+        ),
+    };
+    keys.map_err(|error| complaints.add("token.signing_keys", error))
+        .ok()
+}
+
+/// A secret given directly or by file; `None` when neither is.
+fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<String> {
+    match (inline, file) {
+        ("", "") => None,
+        (inline, "") => Some(inline.to_owned()),
+        ("", file) => read_secret(key, &PathBuf::from(file), complaints),
+        _ => {
+            complaints.add(key, "is given both directly and by file; keep one");
+            None
+        }
+    }
+}
+
+fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<String> {
+    match std::fs::read_to_string(file) {
+        Ok(text) if text.trim().is_empty() => {
+            complaints.add(key, format_args!("the file {} is empty", file.display()));
+            None
+        }
+        Ok(text) => Some(text.trim().to_owned()),
+        Err(error) => {
+            complaints.add(
+                key,
+                format_args!("cannot read the file {}: {error}", file.display()),
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Event ids: `<epoch>-<ms>-<seq>`, ordered within an epoch. The epoch changes when the log is lost.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One life of the event log. Ids of different epochs cannot be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(pub u32);
+
+/// A place in the log: the millisecond of publishing, and a number within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Milliseconds since 1970.
+    pub(super) millis: u64,
+    /// Counts events of the same millisecond from zero.
+    pub(super) seq: u64,
+}
+
+impl Position {
+    /// Before every event.
+    pub(super) const START: Self = Self { millis: 0, seq: 0 };
+
+    /// The place of an event published at `millis` after this one. Never moves backward, even if the clock does.
+    pub(super) const fn next(self, millis: u64) -> Self {
+        if millis > self.millis {
+            Self { millis, seq: 0 }
+        } else {
+            Self {
+                millis: self.millis,
+                seq: self.seq + 1,
+            }
+        }
+    }
+}
+
+/// Names one event, and with it the place at which a stream resumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId {
+    /// Which log.
+    pub epoch: Epoch,
+    /// Where in it.
+    pub position: Position,
+}
+
+/// The text is not an event id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event id: expected <epoch>-<milliseconds>-<number>")]
+pub struct NotAnEventId;
+
+impl FromStr for EventId {
+    type Err = NotAnEventId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEventId> {
+        let mut parts = text.splitn(3, '-');
+        let mut next = || parts.next().ok_or(NotAnEventId);
+        let (epoch, millis, seq) = (next()?, next()?, next()?);
+        let is_epoch = epoch.len() == 8 && epoch.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_epoch {
+            return Err(NotAnEventId);
+        }
+        let epoch = u32::from_str_radix(epoch, 16).map_err(|_| NotAnEventId)?;
+        Ok(Self {
+            epoch: Epoch(epoch),
+            position: Position {
+                millis: decimal(millis)?,
+                seq: decimal(seq)?,
+            },
+        })
+    }
+}
+
+/// Digits only: `u64::from_str` would also take a sign.
+fn decimal(text: &str) -> Result<u64, NotAnEventId> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse().map_err(|_| NotAnEventId)
+    } else {
+        Err(NotAnEventId)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:08x}-{}-{}",
+            self.epoch.0, self.position.millis, self.position.seq
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_reads_back_as_itself(epoch: u32, millis: u64, seq: u64) {
+            let id = EventId { epoch: Epoch(epoch), position: Position { millis, seq } };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn reading_never_panics_and_accepts_one_spelling(text in "[0-9a-f+ -]{0,40}|.*") {
+            if let Ok(id) = text.parse::<EventId>() {
+                prop_assert_eq!(id.to_string().len() <= text.len(), true);
+            }
+        }
+
+        #[test]
+        fn positions_only_grow(times in prop::collection::vec(0_u64..5, 1..50)) {
+            let mut last = Position::START;
+            for millis in times {
+                let next = last.next(millis);
+                prop_assert!(next > last);
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_not_ids() {
+        for text in [
+            "",
+            "1",
+            "0000000g-1-1",
+            "00000001-1",
+            "00000001--1-1",
+            "00000001-+1-1",
+            "00000001-1-1-1",
+            "1-1-1",
+        ] {
+            assert!(text.parse::<EventId>().is_err(), "{text}");
+        }
+    }
+}

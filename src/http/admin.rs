@@ -1,0 +1,142 @@
+//! For operators: figures, the instance's name, metrics.
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::extract::principal;
+use super::tokens::json;
+use crate::store::Backend;
+
+/// Figures of the token cache.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CacheStatsBody {
+    /// Where tokens are remembered at present.
+    backend: Backend,
+    /// Live tokens of the cluster.
+    cache_size: u64,
+    /// Memory Redis uses, in bytes; null without Redis.
+    redis_memory_bytes: Option<u64>,
+    /// Commands Redis handles a second; null without Redis.
+    redis_ops_per_sec: Option<u64>,
+    /// Ids of a few live tokens.
+    sample_tokens: Vec<String>,
+    /// This instance.
+    instance: InstanceBody,
+    /// Every instance that is heard of.
+    cluster: Vec<MemberBody>,
+}
+
+/// One instance's own figures.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InstanceBody {
+    instance_id: String,
+    /// Tokens it issued that have not expired.
+    active: u64,
+    /// Streams open on it.
+    streams: u64,
+    /// Records kept in memory because Redis was unreachable.
+    fallback_entries: u64,
+    /// State of the breaker in front of Redis; null without Redis.
+    breaker: Option<&'static str>,
+    /// Since when it runs without Redis, RFC 3339; null when it does not.
+    degraded_since: Option<String>,
+}
+
+/// An instance as the cluster sees it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MemberBody {
+    instance_id: String,
+    /// Age of these figures, in seconds.
+    seen_seconds_ago: f64,
+    /// Tokens it issued that have not expired.
+    active: u64,
+    /// Streams open on it.
+    streams: u64,
+}
+
+/// An instance's name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InstanceIdBody<'a> {
+    instance_id: &'a str,
+}
+
+/// Figures of tokens and streams.
+#[utoipa::path(
+    get, path = "/operator/internal/cache-stats", tag = "administration",
+    security(("principal" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Figures", body = CacheStatsBody),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cache_stats(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    principal(&request, &state)?;
+    let figures = state.tokens.statistics().await?;
+    state.metrics.settle_expired(state.clock.now());
+    let (active, streams) = (state.metrics.active_tokens(), state.metrics.open_streams());
+    let instance_id = state.instance_id.clone();
+    Ok(json(&CacheStatsBody {
+        backend: state.tokens.backend(),
+        cache_size: figures.live,
+        redis_memory_bytes: None,
+        redis_ops_per_sec: None,
+        sample_tokens: figures.sample.iter().map(ToString::to_string).collect(),
+        instance: InstanceBody {
+            instance_id: instance_id.clone(),
+            active,
+            streams,
+            fallback_entries: 0,
+            breaker: None,
+            degraded_since: None,
+        },
+        cluster: vec![MemberBody {
+            instance_id,
+            seen_seconds_ago: 0.0,
+            active,
+            streams,
+        }],
+    }))
+}
+
+/// Which instance answers.
+#[utoipa::path(
+    get, path = "/operator/internal/instance-id", tag = "administration",
+    security(("principal" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Its name", body = InstanceIdBody),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn instance_id(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    principal(&request, &state)?;
+    Ok(json(&InstanceIdBody {
+        instance_id: &state.instance_id,
+    }))
+}
+
+/// Metrics for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "administration",
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn metrics(state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    state.metrics.settle_expired(state.clock.now());
+    let page = state.metrics.render().map_err(|error| {
+        tracing::error!(%error, "the metrics cannot be rendered");
+        Problem::Internal
+    })?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+        .body(page))
+}

@@ -1,0 +1,219 @@
+//! Problems as clients see them (RFC 9457): the one place where status codes are chosen.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::events::{OpenError, PublishError};
+use crate::service::Refusal;
+use crate::store::StoreError;
+use crate::telemetry::RequestId;
+
+/// Everything a request can come to instead of success.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Problem {
+    /// 401: no credential.
+    #[error("this needs a principal credential, as X-VX11-Token: … or Authorization: Bearer …")]
+    CredentialMissing,
+    /// 401: a credential that is no principal's.
+    #[error("the credential is not that of a known principal")]
+    CredentialWrong,
+    /// 400: two credentials that disagree.
+    #[error("the request carries more than one credential, and they disagree")]
+    CredentialsConflict,
+    /// 403: the token does not open a stream, for whatever reason.
+    #[error("the token is not valid; issue a new one")]
+    TokenRefused,
+    /// 400: the body or a parameter is not what is expected.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// 404.
+    #[error("there is nothing at this path")]
+    NotFound,
+    /// 405, with the methods that are allowed.
+    #[error("this path does not take this method; allowed: {0}")]
+    MethodNotAllowed(String),
+    /// 408: the body did not arrive in time.
+    #[error("the request's body did not arrive in time")]
+    BodyTimeout,
+    /// 413.
+    #[error("the request's body is larger than 65536 bytes")]
+    BodyTooLarge,
+    /// 415, with the types that are taken.
+    #[error("the request's body must be {0}")]
+    UnsupportedMediaType(&'static str),
+    /// 429.
+    #[error("too many requests of this kind; try again later")]
+    RateLimited {
+        /// When there is room again.
+        retry_after: Duration,
+    },
+    /// 503: no further token can be remembered.
+    #[error("no further token can be issued at present: the bound on live tokens is reached")]
+    StoreFull {
+        /// When there may be room again.
+        retry_after: Duration,
+    },
+    /// 503: no further stream can be opened here.
+    #[error("{0}")]
+    NoStream(OpenError),
+    /// 503: the event cannot be made durable.
+    #[error("the event cannot be made durable at present and was not published")]
+    LogUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// 500: a defect of this service; the log names it.
+    #[error("something went wrong here; the log has the details under this request id")]
+    Internal,
+}
+
+/// The body of every error response.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProblemBody {
+    /// Always `about:blank`: the status says it all, `code` tells cases apart.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    problem_type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// For people: what is wrong and what to do.
+    detail: String,
+    /// For programs: stable.
+    #[schema(example = "token_refused")]
+    code: &'static str,
+    /// Finds the request in the log.
+    request_id: String,
+}
+
+impl Problem {
+    /// A 400 with its explanation, which must not repeat any part of the request.
+    pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::BadRequest(detail.into())
+    }
+
+    /// The stable name of the problem.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::CredentialMissing => "credential_missing",
+            Self::CredentialWrong => "credential_wrong",
+            Self::CredentialsConflict => "credentials_conflict",
+            Self::TokenRefused => "token_refused",
+            Self::BadRequest(_) => "bad_request",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedMediaType(_) => "unsupported_media_type",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::StoreFull { .. } => "store_full",
+            Self::NoStream(OpenError::Full) => "streams_full",
+            Self::NoStream(OpenError::Draining) => "draining",
+            Self::LogUnavailable { .. } => "log_unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after }
+            | Self::StoreFull { retry_after }
+            | Self::LogUnavailable { retry_after } => Some(*retry_after),
+            Self::NoStream(_) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The whole response.
+    #[must_use]
+    pub fn response(&self, request_id: &RequestId) -> HttpResponse {
+        let status = self.status_code();
+        let mut response = HttpResponse::build(status);
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((CACHE_CONTROL, "no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="vx11-operator""#));
+        }
+        if let Some(wait) = self.retry_after() {
+            // Whole seconds, rounded up (RFC 9110 §10.2.3).
+            response.insert_header((RETRY_AFTER, wait.as_millis().div_ceil(1000).max(1).to_string()));
+        }
+        if let Self::MethodNotAllowed(allowed) = self {
+            response.insert_header((ALLOW, allowed.as_str()));
+        }
+        if matches!(self, Self::BodyTimeout | Self::BodyTooLarge) {
+            // The rest of the body is still on its way; nothing after it can be told apart.
+            response.force_close();
+        }
+        let body = ProblemBody {
+            problem_type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code: self.code(),
+            request_id: request_id.to_string(),
+        };
+        response.body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::CredentialMissing | Self::CredentialWrong => StatusCode::UNAUTHORIZED,
+            Self::CredentialsConflict | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TokenRefused => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::StoreFull { .. } | Self::NoStream(_) | Self::LogUnavailable { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Empty: the middleware writes the body, because it knows the request's id.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(_: Refusal) -> Self {
+        Self::TokenRefused
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        Self::NoStream(error)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { retry_after } => Self::StoreFull { retry_after },
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Unavailable { retry_after } => Self::LogUnavailable { retry_after },
+        }
+    }
+}

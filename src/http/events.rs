@@ -1,0 +1,140 @@
+//! Publishing.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::extract::{json_body, principal};
+use crate::events::EventType;
+
+/// An event to publish.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishBody<'a> {
+    /// Its type; `message` when absent. `reset`, `reconnect`, `open` and `error` are reserved.
+    #[serde(default)]
+    #[schema(example = "message")]
+    event: Option<String>,
+    /// Any JSON; reaches subscribers as it was written.
+    #[serde(borrow)]
+    #[schema(value_type = Object)]
+    data: &'a RawValue,
+}
+
+/// An event that was published.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublishedBody {
+    /// Its id, `<epoch>-<ms>-<seq>`.
+    id: String,
+}
+
+/// Publish an event to every open stream.
+#[utoipa::path(
+    post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
+    request_body = PublishBody,
+    responses(
+        (status = 202, description = "Durable, as far as the deployment is", body = PublishedBody),
+        (status = 400, description = "Not an event", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Cannot be made durable at present", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn publish(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    principal(&request, &state)?;
+    let body = json_body(&request, payload, state.body_timeout).await?;
+    let (event_type, data) = parse(&body)?;
+    let id = state.bus.publish(&event_type, data).await?;
+    let body = PublishedBody { id: id.to_string() };
+    Ok(HttpResponse::Accepted()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(body))
+}
+
+fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
+    // What reaches subscribers must be readable there: numbers, strings and depth within what JSON parsers
+    // agree on (RFC 7493).
+    serde_json::from_str::<serde_json::Value>(data.get()).map_err(|error| not_an_event(&error))?;
+    let event_type = match event {
+        Some(event) => EventType::parse(&event).map_err(|error| Problem::bad_request(error.to_string()))?,
+        None => EventType::default(),
+    };
+    Ok((event_type, data.get()))
+}
+
+/// Says where the body goes wrong, without the parser's own words: they quote the body.
+fn not_an_event(error: &serde_json::Error) -> Problem {
+    const EXPECTED: &str =
+        r#"expected is {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
+    let what = if error.is_data() {
+        "the body is not an event"
+    } else {
+        "the body is not JSON"
+    };
+    Problem::bad_request(format!(
+        "{what} (line {}, column {}); {EXPECTED}",
+        error.line(),
+        error.column()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn data_reaches_subscribers_as_it_was_written() {
+        let (event_type, data) = parse(br#"{"data": {"b": 1.10, "a": [1e2]}, "event": "x.y"}"#).unwrap();
+        assert_eq!(
+            (event_type.to_string().as_str(), data),
+            ("x.y", r#"{"b": 1.10, "a": [1e2]}"#)
+        );
+        let (event_type, data) = parse(br#"{"data": null}"#).unwrap();
+        assert_eq!((event_type.to_string().as_str(), data), ("message", "null"));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_without_quoting_it() {
+        let deep = format!(r#"{{"data": {}{}}}"#, "[".repeat(200), "]".repeat(200));
+        let cases: [&[u8]; 10] = [
+            b"",
+            b"secret-word",
+            b"[1]",
+            b"{}",
+            br#"{"data": 1, "data": 2}"#,
+            br#"{"data": 1, "secret-word": 2}"#,
+            br#"{"data": 1, "event": "secret-word\n"}"#,
+            br#"{"data": 1, "event": "reset"}"#,
+            b"{\"data\": \"\xff\"}",
+            deep.as_bytes(),
+        ];
+        for case in cases {
+            let problem = parse(case).unwrap_err();
+            assert_eq!(problem.code(), "bad_request");
+            assert!(!problem.to_string().contains("secret-word"), "{problem}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_parsing_panic(body in prop::collection::vec(any::<u8>(), 0..200), text in r#"[\[\]{}",:a-z0-9\\ ]{0,80}"#) {
+            let _ = parse(&body);
+            let _ = parse(format!(r#"{{"data": {text}}}"#).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in an error.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
+use actix_web::web::{Bytes, Payload};
+use actix_web::{HttpMessage, HttpRequest};
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+
+use super::AppState;
+use super::error::Problem;
+use crate::principal::PrincipalId;
+
+const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Largest body taken, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// A credential as presented, not judged.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Presented<'a> {
+    /// The bytes of the credential; a header may hold anything but control characters.
+    pub(super) value: Cow<'a, [u8]>,
+    /// It came as `?token=`.
+    pub(super) in_query: bool,
+}
+
+/// Where a credential may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    /// In `X-VX11-Token` or `Authorization: Bearer`.
+    Headers,
+    /// There, or in `?token=`, because a browser cannot put a header on an EventSource.
+    HeadersAndQuery,
+}
+
+/// The one credential of a request, if any. The same one given twice is one.
+pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented<'_>>, Problem> {
+    let headers = request.headers();
+    let in_header = headers.get_all(X_VX11_TOKEN).map(|value| value.as_bytes());
+    let as_bearer = headers
+        .get_all(AUTHORIZATION)
+        .filter_map(|value| bearer(value.as_bytes()));
+    let mut found: Option<Presented<'_>> = None;
+    let mut take = |candidate: Presented<'_>| match &found {
+        _ if candidate.value.is_empty() => Ok(()),
+        Some(first) if first.value != candidate.value => Err(Problem::CredentialsConflict),
+        Some(_) => Ok(()),
+        None => {
+            found = Some(Presented {
+                value: Cow::Owned(candidate.value.into_owned()),
+                ..candidate
+            });
+            Ok(())
+        }
+    };
+    for value in in_header.chain(as_bearer) {
+        take(Presented {
+            value: Cow::Borrowed(value),
+            in_query: false,
+        })?;
+    }
+    if places == Places::HeadersAndQuery {
+        for value in query_values(request, "token") {
+            take(Presented {
+                value: Cow::Owned(value.into_bytes()),
+                in_query: true,
+            })?;
+        }
+    }
+    Ok(found)
+}
+
+/// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name is
+/// case-insensitive (RFC 9110 §11.1).
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, credential) = header.split_at_checked(SCHEME.len())?;
+    scheme
+        .eq_ignore_ascii_case(SCHEME)
+        .then(|| credential.trim_ascii())
+}
+
+/// All values of a query parameter, percent-decoded.
+pub(super) fn query_values(request: &HttpRequest, name: &'static str) -> impl Iterator<Item = String> {
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
+    pairs
+        .into_iter()
+        .filter(move |(key, _)| key == name)
+        .map(|(_, value)| value)
+}
+
+/// The principal whose credential stands in a header. Failures count against the client's address where that
+/// is limited.
+pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Result<&'a PrincipalId, Problem> {
+    let credential = presented(request, Places::Headers)?.ok_or(Problem::CredentialMissing)?;
+    state
+        .tokens
+        .authenticate(&credential.value)
+        .ok_or_else(|| failed(request, state, Problem::CredentialWrong))
+}
+
+/// The problem of a failed authentication, or 429 once the client's address has caused too many.
+pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
+    let client = client_address(request, &state.trusted_proxies);
+    state
+        .limits
+        .failed_auth(client)
+        .err()
+        .map_or(problem, |retry_after| Problem::RateLimited { retry_after })
+}
+
+/// The client's address: the peer's, or what trusted proxies say it is. From the right, the first address in
+/// `X-Forwarded-For` that is no trusted proxy's; what stands left of it anyone may have written.
+pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let peer = request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let headers: Vec<_> = request
+        .headers()
+        .get_all(X_FORWARDED_FOR)
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
+        match hop.trim().parse() {
+            Ok(address) if is_trusted(&address) => client = address,
+            Ok(address) => return address,
+            Err(_) => break,
+        }
+    }
+    client
+}
+
+/// A body as JSON.
+pub(super) async fn json_body(
+    request: &HttpRequest,
+    payload: Payload,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
+    if !is_json(request) {
+        return Err(Problem::UnsupportedMediaType("application/json"));
+    }
+    read_body(request, payload, timeout).await
+}
+
+/// A body as form or JSON, deserialised.
+pub(super) async fn form_or_json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+    timeout: Duration,
+    expected: &'static str,
+) -> Result<T, Problem> {
+    let json = is_json(request);
+    if !json && request.content_type() != "application/x-www-form-urlencoded" {
+        return Err(Problem::UnsupportedMediaType(
+            "application/x-www-form-urlencoded or application/json",
+        ));
+    }
+    let body = read_body(request, payload, timeout).await?;
+    let parsed = if json {
+        serde_json::from_slice(&body).ok()
+    } else {
+        serde_urlencoded::from_bytes(&body).ok()
+    };
+    parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let content_type = request.content_type();
+    content_type.eq_ignore_ascii_case("application/json") || content_type.ends_with("+json")
+}
+
+async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
+    let declared = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > MAX_BODY) {
+        return Err(Problem::BodyTooLarge);
+    }
+    match tokio::time::timeout(timeout, payload.to_bytes_limited(MAX_BODY)).await {
+        Ok(Ok(Ok(body))) => Ok(body),
+        Ok(Ok(Err(_))) => Err(Problem::bad_request(
+            "the request's body broke off or is not encoded as announced",
+        )),
+        Ok(Err(_)) => Err(Problem::BodyTooLarge),
+        Err(_) => Err(Problem::BodyTimeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(request: TestRequest, places: Places) -> Result<Option<(String, bool)>, &'static str> {
+        presented(&request.to_http_request(), places)
+            .map(|found| found.map(|it| (String::from_utf8_lossy(&it.value).into_owned(), it.in_query)))
+            .map_err(|problem| problem.code())
+    }
+
+    #[test]
+    fn the_same_credential_twice_is_one_and_different_ones_conflict() {
+        let both = |a: &str, b: &str| {
+            TestRequest::default()
+                .insert_header(("X-VX11-Token", a))
+                .insert_header(("Authorization", format!("bEARER {b}")))
+        };
+        assert_eq!(
+            found(both("a", "a"), Places::Headers),
+            Ok(Some(("a".into(), false)))
+        );
+        assert_eq!(
+            found(both("a", "b"), Places::Headers),
+            Err("credentials_conflict")
+        );
+        let doubled = TestRequest::default()
+            .append_header(("X-VX11-Token", "a"))
+            .append_header(("X-VX11-Token", "b"));
+        assert_eq!(found(doubled, Places::Headers), Err("credentials_conflict"));
+    }
+
+    #[test]
+    fn the_query_counts_only_where_it_may() {
+        let request = || TestRequest::with_uri("/?token=a%20b&other=c");
+        assert_eq!(
+            found(request(), Places::HeadersAndQuery),
+            Ok(Some(("a b".into(), true)))
+        );
+        assert_eq!(found(request(), Places::Headers), Ok(None));
+        let twice = TestRequest::with_uri("/?token=a&token=b");
+        assert_eq!(found(twice, Places::HeadersAndQuery), Err("credentials_conflict"));
+    }
+
+    #[test]
+    fn empty_credentials_and_other_schemes_are_none() {
+        let request = TestRequest::with_uri("/?token=")
+            .insert_header(("X-VX11-Token", ""))
+            .insert_header(("Authorization", "Basic YTpi"));
+        assert_eq!(found(request, Places::HeadersAndQuery), Ok(None));
+    }
+
+    #[test]
+    fn forwarded_addresses_are_believed_from_trusted_peers_only() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let address = |peer: &str, forwarded: &str| {
+            let request = TestRequest::default()
+                .peer_addr(format!("{peer}:1").parse().unwrap())
+                .insert_header(("X-Forwarded-For", forwarded))
+                .to_http_request();
+            client_address(&request, &trusted).to_string()
+        };
+        assert_eq!(address("192.0.2.1", "198.51.100.1"), "192.0.2.1");
+        assert_eq!(address("10.0.0.1", "198.51.100.1"), "198.51.100.1");
+        assert_eq!(
+            address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"),
+            "198.51.100.1"
+        );
+        assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_or_header_makes_extraction_panic(query in "[ -~]{0,80}", header in "[ -~\u{80}-\u{ff}]{0,40}") {
+            let uri: String = query.chars().filter(|c| c.is_ascii_graphic()).collect();
+            if let Ok(uri) = format!("/?{uri}").parse::<actix_web::http::Uri>() {
+                let header: Vec<u8> = header.chars().map(|c| c as u8).collect();
+                if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(&header) {
+                    let request = TestRequest::with_uri(&uri.to_string())
+                        .insert_header((AUTHORIZATION, value.clone()))
+                        .insert_header((X_VX11_TOKEN, value))
+                        .to_http_request();
+                    let _ = presented(&request, Places::HeadersAndQuery);
+                }
+            }
+        }
+    }
+}

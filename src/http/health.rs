@@ -1,0 +1,109 @@
+//! Health: for people, load balancers and orchestrators. None of it ever depends on Redis.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::tokens::json;
+use crate::events::OpenError;
+use crate::store::Backend;
+
+/// How the instance is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HealthBody<'a> {
+    /// `ok`, or `degraded` while Redis is unreachable.
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(example = "operator_backend")]
+    service: &'static str,
+    version: &'static str,
+    /// RFC 3339.
+    timestamp: String,
+    instance_id: &'a str,
+    backend: Backend,
+    /// Live tokens known here.
+    ephemeral_token_cache_size: u64,
+}
+
+/// Which module answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ModuleBody {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(example = "operator")]
+    module: &'static str,
+}
+
+/// Whether the instance lives or is ready.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProbeBody {
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// How the instance is.
+#[utoipa::path(
+    get, path = "/operator/api/health", tag = "health",
+    responses((status = 200, description = "How it is", body = HealthBody))
+)]
+pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    let live = state.tokens.statistics().await?.live;
+    Ok(json(&HealthBody {
+        status: "ok",
+        service: "operator_backend",
+        version: env!("CARGO_PKG_VERSION"),
+        timestamp: state.clock.now().rfc3339(),
+        instance_id: &state.instance_id,
+        backend: state.tokens.backend(),
+        ephemeral_token_cache_size: live,
+    }))
+}
+
+/// How the instance is, as some of the predecessor's probes ask.
+#[utoipa::path(
+    post, path = "/operator/api/health", tag = "health",
+    responses((status = 200, description = "How it is", body = HealthBody))
+)]
+pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    report(state).await
+}
+
+/// Which module answers here.
+#[utoipa::path(
+    get, path = "/health", tag = "health",
+    responses((status = 200, description = "This one", body = ModuleBody))
+)]
+pub(super) async fn module() -> HttpResponse {
+    json(&ModuleBody {
+        status: "ok",
+        module: "operator",
+    })
+}
+
+/// Whether the process lives. A failure means: restart it.
+#[utoipa::path(
+    get, path = "/health/live", tag = "health",
+    responses((status = 200, description = "It lives", body = ProbeBody))
+)]
+pub(super) async fn live() -> HttpResponse {
+    json(&ProbeBody { status: "ok" })
+}
+
+/// Whether new requests are welcome. A failure means: send them elsewhere.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health",
+    responses(
+        (status = 200, description = "They are", body = ProbeBody),
+        (status = 503, description = "Starting or draining", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    if state.lifecycle.is_ready() {
+        Ok(json(&ProbeBody { status: "ok" }))
+    } else {
+        Err(OpenError::Draining.into())
+    }
+}

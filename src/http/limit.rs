@@ -1,0 +1,96 @@
+//! Rates that an instance limits where it is told to: issuing for each principal, failed authentication for each
+//! client address. Off by default; nginx limits in front.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::principal::PrincipalId;
+
+/// Most client addresses remembered at once. Beyond it, strangers share one budget until others are forgotten.
+const MAX_ADDRESSES: usize = 65_536;
+/// Whose budget strangers share once the table is full.
+const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// The limiters of one instance.
+#[derive(Default)]
+pub struct Limits {
+    issue: Option<DefaultKeyedRateLimiter<PrincipalId>>,
+    failed_auth: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+impl Limits {
+    /// Limits as configured; `None` is no limit.
+    #[must_use]
+    pub fn new(issue_per_second: Option<u32>, failed_auth_per_minute: Option<u32>) -> Self {
+        let quota = |value: Option<u32>| value.and_then(NonZeroU32::new);
+        Self {
+            issue: quota(issue_per_second).map(|most| RateLimiter::keyed(Quota::per_second(most))),
+            failed_auth: quota(failed_auth_per_minute)
+                .map(|most| RateLimiter::keyed(Quota::per_minute(most))),
+        }
+    }
+
+    /// Takes one token's worth from a principal's budget, or says how long until there is room.
+    pub(super) fn issue(&self, principal: &PrincipalId) -> Result<(), Duration> {
+        self.issue
+            .as_ref()
+            .map_or(Ok(()), |limiter| check(limiter, principal))
+    }
+
+    /// Counts a failed authentication, or says how long until another is heard.
+    pub(super) fn failed_auth(&self, client: IpAddr) -> Result<(), Duration> {
+        let Some(limiter) = &self.failed_auth else {
+            return Ok(());
+        };
+        if limiter.len() >= MAX_ADDRESSES {
+            limiter.retain_recent();
+        }
+        let key = if limiter.len() < MAX_ADDRESSES {
+            client
+        } else {
+            EVERYONE_ELSE
+        };
+        check(limiter, &key)
+    }
+}
+
+fn check<K: Clone + Eq + std::hash::Hash>(
+    limiter: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+) -> Result<(), Duration> {
+    limiter
+        .check_key(key)
+        .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_has_its_own_budget_and_is_told_when_to_return() {
+        let limits = Limits::new(None, Some(2));
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        assert!(limits.failed_auth(address(1)).is_ok());
+        assert!(limits.failed_auth(address(1)).is_ok());
+        let wait = limits.failed_auth(address(1)).unwrap_err();
+        assert!(
+            wait > Duration::ZERO && wait <= Duration::from_secs(30),
+            "{wait:?}"
+        );
+        assert!(limits.failed_auth(address(2)).is_ok());
+    }
+
+    #[test]
+    fn the_table_of_addresses_is_bounded() {
+        let limits = Limits::new(None, Some(1));
+        for n in 0..(MAX_ADDRESSES as u32 + 1000) {
+            let _ = limits.failed_auth(IpAddr::from(n.to_be_bytes()));
+        }
+        assert!(limits.failed_auth.unwrap().len() <= MAX_ADDRESSES + 1);
+    }
+}

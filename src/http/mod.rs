@@ -1,0 +1,62 @@
+//! HTTP: the only code that knows actix. Requests come in here, are turned into calls of the services, and
+//! their outcomes into responses.
+//!
+//! [`routes`] is the one table of URLs; [`error`] the one place that chooses status codes; `observe` the one
+//! middleware around everything.
+
+mod admin;
+mod error;
+mod events;
+mod extract;
+mod health;
+mod limit;
+mod observe;
+mod openapi;
+pub(crate) mod panel;
+mod routes;
+mod server;
+mod stream;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use error::Problem;
+pub use limit::Limits;
+pub use routes::{Endpoint, endpoints};
+pub use server::{ExtraRoutes, ServerSettings, serve};
+
+use crate::ambient::Clock;
+use crate::events::{EventBus, Hub};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::service::TokenService;
+use crate::telemetry::RequestIds;
+
+/// What handlers work with; one for the whole process.
+pub struct AppState {
+    /// Issues and judges tokens.
+    pub tokens: TokenService,
+    /// Streams of this instance.
+    pub hub: Arc<Hub>,
+    /// Where events are published.
+    pub bus: Box<dyn EventBus>,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// Starting, ready or draining.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Rates that are limited.
+    pub limits: Limits,
+    /// Names requests.
+    pub request_ids: RequestIds,
+    /// Names this instance.
+    pub instance_id: String,
+    /// Networks whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Longest time for a request's body to arrive.
+    pub body_timeout: Duration,
+}

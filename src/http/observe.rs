@@ -1,0 +1,92 @@
+//! The one middleware around everything: names the request, measures it, logs it, and writes the body of its
+//! problem if it came to one.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, web};
+use tracing::Instrument;
+
+use super::AppState;
+use super::error::Problem;
+use crate::telemetry::RequestId;
+
+/// The route label of a path that no route matches.
+const UNMATCHED: &str = "unmatched";
+
+pub(super) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let state = request.app_data::<web::Data<AppState>>().cloned();
+    let Some(state) = state else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
+    let id = request_id(&request, &state);
+    let span = id.span();
+    request.extensions_mut().insert(id.clone());
+    let answered = async {
+        let response = match next.call(request).await {
+            Ok(response) => match response.response().error().map(problem_of) {
+                Some(problem) => response.into_response(problem.response(&id)),
+                None => response.map_into_boxed_body(),
+            },
+            // Only a caught panic comes here, and it takes the request with it.
+            Err(error) => {
+                let response = problem_of(&error).response(&id);
+                return Err(InternalError::from_response(error, response).into());
+            }
+        };
+        let route = response.request().match_pattern();
+        let route = route.as_deref().unwrap_or(UNMATCHED);
+        let (method, status, took) = (
+            method_label(response.request()),
+            response.status(),
+            started.elapsed(),
+        );
+        state.metrics.request(route, method, status.as_str(), took);
+        tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
+        Ok(response)
+    };
+    answered.instrument(span).await
+}
+
+/// The id a trusted proxy chose, else a new one.
+fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
+    let by_proxy = || {
+        let peer = request.peer_addr()?.ip();
+        let trusted = state
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(&peer));
+        let chosen = request.headers().get("x-request-id").filter(|_| trusted)?;
+        RequestId::parse(chosen.to_str().ok()?)
+    };
+    by_proxy().unwrap_or_else(|| state.request_ids.draw())
+}
+
+/// What an error means to the client. Errors that are not ours come from a caught panic or from actix itself.
+fn problem_of(error: &Error) -> Problem {
+    error.as_error::<Problem>().cloned().unwrap_or_else(|| {
+        tracing::error!(%error, "a request failed because of a defect");
+        Problem::Internal
+    })
+}
+
+/// The method, or one label for all the unusual ones: anyone can invent methods.
+fn method_label(request: &HttpRequest) -> &'static str {
+    match request.method().as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        _ => "other",
+    }
+}

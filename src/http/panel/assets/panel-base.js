@@ -1,0 +1,103 @@
+// What all parts of the panel share: finding and building elements, times and
+// numbers as text, storage, and calls to the server.
+
+export const $ = (id) => document.getElementById(id);
+
+/**
+ * Build an element. Children are nodes or text; text never becomes markup, which
+ * is what makes it safe to show event data.
+ */
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+const pad = (number, width = 2) => String(number).padStart(width, "0");
+
+/** 14:03:07, or 14:03:07.042 with milliseconds. */
+export function clock(date, { ms = false } = {}) {
+  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return ms ? `${time}.${pad(date.getMilliseconds(), 3)}` : time;
+}
+
+const grouped = new Intl.NumberFormat("en");
+export const number = (value) => (typeof value === "number" ? grouped.format(value) : "–");
+
+export function bytes(value) {
+  if (value < 1024) return `${value} B`;
+  if (value < 1024 ** 2) return `${(value / 1024).toFixed(1)} KiB`;
+  return `${(value / 1024 ** 2).toFixed(1)} MiB`;
+}
+
+export const seconds = (ms) => (ms < 950 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+/** Storage that may be switched off in the browser: then nothing is remembered. */
+const storage = (area) => ({
+  get(key) {
+    try {
+      return window[area].getItem(key);
+    } catch {
+      return null;
+    }
+  },
+  /** `null` removes the entry. */
+  set(key, value) {
+    try {
+      if (value === null) window[area].removeItem(key);
+      else window[area].setItem(key, value);
+    } catch {
+      // Not remembered, then.
+    }
+  },
+});
+export const tabStorage = storage("sessionStorage");
+export const browserStorage = storage("localStorage");
+
+/** Set text only if it differs, so that polling does not disturb a selection. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** A call that did not succeed; `status` is 0 if the server gave no answer. */
+export class CallError extends Error {
+  constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0 } = {}) {
+    super(message);
+    this.name = "CallError";
+    Object.assign(this, { status, code, requestId, retryAfter });
+  }
+}
+
+/** Call the server; the principal travels in a header, never in the address. */
+export async function call(path, { principal, body, timeoutMs = 8_000 } = {}) {
+  const headers = { Accept: "application/json" };
+  if (principal) headers["X-VX11-Token"] = principal;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method: body === undefined ? "GET" : "POST",
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      redirect: "error",
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+  } catch {
+    throw new CallError("The server could not be reached.");
+  }
+  const content = await answer.json().catch(() => null);
+  if (answer.ok && content !== null) return content;
+  throw new CallError(content?.detail || content?.title || `The server answered ${answer.status}.`, {
+    status: answer.status,
+    code: content?.code,
+    requestId: content?.request_id,
+    retryAfter: Number(answer.headers.get("Retry-After")) || 0,
+  });
+}
+
+/** Whether the text can travel in a header at all; anything else is a typo. */
+export const isHeaderSafe = (text) => /^[\x21-\x7e]+$/.test(text);

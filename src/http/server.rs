@@ -1,0 +1,104 @@
+//! The actix server: sockets, limits, the ordered list of middleware.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::KeepAlive;
+use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
+use actix_web_lab::middleware::CatchPanic;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::AppState;
+use super::error::Problem;
+use super::observe::observe;
+use super::routes::endpoints;
+
+/// Data a client does not take for this long ends its connection. The kernel does it: actix never times out a
+/// write, and a peer that advertises no window would otherwise be kept for ever.
+const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping. Small, so that
+/// a client that stopped reading is noticed soon and costs little.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Longer than nginx keeps an idle upstream connection, so that nginx closes first and never sends a request
+/// into a closing connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections waiting to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Routes beside the table, for measuring against.
+pub type ExtraRoutes = fn(&mut ServiceConfig);
+
+/// How the server runs.
+pub struct ServerSettings {
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Worker threads; `None` is one for each core.
+    pub workers: Option<usize>,
+    /// Most connections of one worker. Above the cap on streams, so that other requests always have room.
+    pub max_connections: usize,
+    /// Longest time from a graceful stop to the cut of what is still open.
+    pub shutdown_timeout: Duration,
+    /// Routes beside the table.
+    pub extra: Option<ExtraRoutes>,
+}
+
+/// Binds and starts the server; says where it listens.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, SocketAddr)> {
+    let listener = listener(settings.listen)?;
+    let address = listener.local_addr()?;
+    let state = web::Data::from(Arc::new(state));
+    let extra = settings.extra;
+    let mut server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .configure(|routes| {
+                for endpoint in endpoints() {
+                    routes.service(endpoint.into_resource());
+                }
+                if let Some(extra) = extra {
+                    extra(routes);
+                }
+            })
+            .default_service(web::to(|| async { Err::<&str, _>(Problem::NotFound) }))
+            // The last one wrapped sees the request first.
+            .wrap(CatchPanic::default())
+            .wrap(from_fn(observe))
+            .wrap(
+                DefaultHeaders::new()
+                    .add(("X-Content-Type-Options", "nosniff"))
+                    .add(("Referrer-Policy", "no-referrer")),
+            )
+    })
+    .disable_signals()
+    .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+    // A client that is gone is noticed when it closes, not when the next heartbeat fails.
+    .h1_allow_half_closed(false)
+    .max_connections(settings.max_connections)
+    .shutdown_timeout(settings.shutdown_timeout.as_secs());
+    if let Some(workers) = settings.workers {
+        server = server.workers(workers);
+    }
+    Ok((server.listen(listener)?.run(), address))
+}
+
+/// A listening socket whose connections inherit its options.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNSENT_TIMEOUT))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,96 @@
+//! Opening a stream.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use actix_web::web::{Data, ReqData};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::extract::{Places, failed, presented, query_values};
+use crate::events::StreamOpening;
+use crate::telemetry::RequestId;
+use crate::token::Token;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Tells nginx not to buffer this response.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Open a stream of events.
+///
+/// The first frame carries `retry:`, an `id:` to resume from and `{"type": "connected"}`. `event: reset` tells of
+/// events that cannot be resumed, `event: reconnect` is the last frame of a stream that the service ends.
+#[utoipa::path(
+    get, path = "/operator/api/events/stream", tag = "events",
+    security(("token" = []), ("principal" = []), ("bearer" = [])),
+    params(
+        ("last_event_id" = Option<String>, Query, description = "Resume after this event; the header wins"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Resume after this event"),
+    ),
+    responses(
+        (status = 200, description = "Events until either side ends the stream", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "No room for another stream", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn open(
+    request: HttpRequest,
+    state: Data<AppState>,
+    request_id: ReqData<RequestId>,
+) -> Result<HttpResponse, Problem> {
+    let opening = admit(&request, &state).await?;
+    let resume_after = last_event_id(&request);
+    let stream = opening.open(resume_after.as_deref(), request_id.into_inner());
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((X_ACCEL_BUFFERING, "no"))
+        // A finished stream has no use for its connection, and a draining instance none for idle ones.
+        .force_close()
+        .streaming(stream.into_frames()))
+}
+
+/// Judges the credential and takes a place among the streams.
+async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
+    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
+    let shown = if credential.in_query {
+        "?token=***"
+    } else {
+        "header"
+    };
+    if let Some(principal) = state.tokens.authenticate(&credential.value) {
+        let opening = state.hub.enter(None)?;
+        tracing::info!(credential = shown, %principal, "stream opened by principal");
+        return Ok(opening);
+    }
+    let text = std::str::from_utf8(&credential.value).unwrap_or_default();
+    if !credential.in_query && Token::parse(text).is_err() {
+        return Err(failed(request, state, Problem::CredentialWrong));
+    }
+    let verified = state
+        .tokens
+        .verify(text)
+        .map_err(|refusal| failed(request, state, refusal.into()))?;
+    // First the place, then the judgement: a revocation in between finds the stream and ends it.
+    let id = verified.token.digest().id();
+    let opening = state.hub.enter(Some(id))?;
+    let granted = state
+        .tokens
+        .authorise(&verified)
+        .await
+        .map_err(|refusal| failed(request, state, refusal.into()))?;
+    tracing::info!(credential = shown, token_id = %id, principal = %granted.principal, "stream opened by token");
+    Ok(opening)
+}
+
+/// Where to resume: the header, else the parameter. Empty is as good as none (WHATWG HTML §9.2.4). Whatever else
+/// it says, the answer is a stream: a browser's EventSource would never come back from an error.
+fn last_event_id(request: &HttpRequest) -> Option<String> {
+    let header = request.headers().get(LAST_EVENT_ID);
+    let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    header
+        .or_else(|| query_values(request, "last_event_id").next())
+        .filter(|id| !id.is_empty())
+}

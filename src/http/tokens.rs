@@ -1,0 +1,201 @@
+//! Issuing, revoking and introspecting tokens.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::extract::{form_or_json, principal};
+use crate::service::Revocation;
+use crate::store::Backend;
+use crate::token::TokenId;
+
+/// A token that was issued.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IssuedBody<'a> {
+    /// The token; opens streams until it expires. Secret.
+    #[schema(min_length = 36, max_length = 36)]
+    sse_token: String,
+    /// Names the token; not secret.
+    #[schema(min_length = 16, max_length = 16)]
+    token_id: String,
+    /// Life of the token, in seconds.
+    #[schema(example = 60)]
+    expires_in: u64,
+    /// End of its life, RFC 3339.
+    expires_at: String,
+    /// The instance that issued it.
+    instance_id: &'a str,
+    /// Where it is remembered.
+    backend: Backend,
+}
+
+/// Which token is meant.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct TokenParameter {
+    /// The token in clear.
+    token: Option<String>,
+    /// Its public name; for revoking only.
+    token_id: Option<String>,
+}
+
+/// How far a revocation reached.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RevokedBody {
+    /// `cluster`, or `instance` while the others cannot be reached.
+    #[schema(example = "cluster")]
+    effective: &'static str,
+}
+
+/// What a token is (RFC 7662 §2.2); only `active` for a token that is not valid.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IntrospectionBody {
+    /// Whether the token is valid.
+    active: bool,
+    /// The principal it was issued to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    /// End of its life, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    /// When it was issued, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
+    /// Its public name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    /// Always `sse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+}
+
+/// Issue a token that opens a stream.
+#[utoipa::path(
+    post, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    responses(
+        (status = 200, description = "Issued", body = IssuedBody),
+        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The bound on live tokens is reached", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    let principal = principal(&request, &state)?;
+    state
+        .limits
+        .issue(principal)
+        .map_err(|retry_after| Problem::RateLimited { retry_after })?;
+    let issued = state.tokens.issue(principal).await?;
+    Ok(json(&IssuedBody {
+        sse_token: issued.token.reveal(),
+        token_id: issued.id.to_string(),
+        expires_in: issued.ttl.as_secs(),
+        expires_at: issued.expires_at.rfc3339(),
+        instance_id: &state.instance_id,
+        backend: state.tokens.backend(),
+    }))
+}
+
+/// Issue a token, as the predecessor's clients do. Prefer POST.
+#[utoipa::path(
+    get, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    responses((status = 200, description = "Issued", body = IssuedBody))
+)]
+pub(super) async fn issue_by_get(
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    issue(request, state).await
+}
+
+/// Take a token back (RFC 7009); its open streams end.
+#[utoipa::path(
+    post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    request_body(content(
+        (TokenParameter = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
+    )),
+    responses(
+        (status = 200, description = "Not valid any more, whatever it was before", body = RevokedBody),
+        (status = 400, description = "Neither or both parameters", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Neither form nor JSON", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Cannot be remembered", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn revoke(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    const EXPECTED: &str = "expected is one of token=<token> or token_id=<16 hex characters>";
+    principal(&request, &state)?;
+    let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
+    let target = match (&parameter.token, &parameter.token_id) {
+        (Some(token), None) => Revocation::Token(token),
+        (None, Some(id)) => Revocation::Id(TokenId::parse(id).map_err(|_| Problem::bad_request(EXPECTED))?),
+        _ => return Err(Problem::bad_request(EXPECTED)),
+    };
+    if let Some(id) = state.tokens.revoke(target).await? {
+        let streams = state.hub.end_streams_of(id);
+        tracing::info!(token_id = %id, streams, "token revoked");
+    }
+    Ok(json(&RevokedBody { effective: "cluster" }))
+}
+
+/// What a token is (RFC 7662).
+#[utoipa::path(
+    post, path = "/operator/api/tokens/introspect", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    request_body(content(
+        (TokenParameter = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
+    )),
+    responses(
+        (status = 200, description = "What the token is", body = IntrospectionBody),
+        (status = 400, description = "No token parameter", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Neither form nor JSON", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn introspect(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
+    const EXPECTED: &str = "expected is token=<token>";
+    principal(&request, &state)?;
+    let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
+    let token = parameter.token.ok_or(Problem::bad_request(EXPECTED))?;
+    let found = state.tokens.introspect(&token).await;
+    let active = found.is_some();
+    let (sub, exp, iat, jti) = match found {
+        Some(it) => (
+            Some(it.principal.to_string()),
+            Some(it.expires_at.seconds_rounded_up()),
+            Some(it.issued_at.seconds()),
+            Some(it.id.to_string()),
+        ),
+        None => (None, None, None, None),
+    };
+    Ok(json(&IntrospectionBody {
+        active,
+        sub,
+        exp,
+        iat,
+        jti,
+        token_type: active.then_some("sse"),
+    }))
+}
+
+/// A JSON response that nobody may keep.
+pub(super) fn json(body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .body(bytes),
+        Err(error) => HttpResponse::from_error(actix_web::error::ErrorInternalServerError(error)),
+    }
+}

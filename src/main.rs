@@ -1,0 +1,160 @@
+//! Arguments, configuration, telemetry, application, exit code.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret;
+use vx11_operator::app::Application;
+use vx11_operator::config::Config;
+use vx11_operator::lifecycle::StopSignals;
+use vx11_operator::telemetry;
+
+mod healthcheck;
+
+/// Many small allocations live as long as a stream: this allocator packs them closer than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events stream.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = false)]
+#[command(
+    after_help = "Configuration: built-in defaults, then --config, then the environment. `check-config` shows the\n\
+                        result; docs/configuration.md lists every key.\n\n\
+                        Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise."
+)]
+struct Arguments {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT (the default)
+    Serve,
+    /// Ask the instance on this machine whether it is ready; for containers
+    Healthcheck,
+    /// Check the configuration and print what is in effect, secrets redacted
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment: HashMap<_, _> = std::env::vars().collect();
+    let config = match Config::load(arguments.config.as_deref(), &environment) {
+        Ok(config) => config,
+        Err(errors) => {
+            say(format_args!("vx11-operator: {errors}"));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(&config),
+        Command::Healthcheck => healthcheck::run(config.listen),
+        Command::CheckConfig => {
+            for warning in &config.warnings {
+                say(format_args!("warning: {warning}"));
+            }
+            match std::io::stdout().write_all(config.redacted().as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn serve(config: &Config) -> ExitCode {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = telemetry::subscriber(
+        config.log_format,
+        config.log_filter.clone(),
+        colour,
+        std::io::stderr,
+    );
+    if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
+        say(format_args!("vx11-operator: {error}"));
+        return ExitCode::FAILURE;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    actix_web::rt::System::new().block_on(run(config))
+}
+
+async fn run(config: &Config) -> ExitCode {
+    let (mut signals, application) = match (StopSignals::listen(), Application::build(config, None)) {
+        (Ok(signals), Ok(application)) => (signals, application),
+        (Err(error), _) => {
+            tracing::error!(%error, "cannot listen for signals");
+            return ExitCode::FAILURE;
+        }
+        (_, Err(error)) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    greet(config, &application);
+    let (asked, told) = tokio::sync::oneshot::channel();
+    let second_signal = async move {
+        let first = signals.next().await;
+        tracing::info!(signal = first, window = ?config.drain_window, "draining; a second signal stops at once");
+        let _ = asked.send(());
+        signals.next().await
+    };
+    let served = application.run(async {
+        let _ = told.await;
+    });
+    tokio::select! {
+        served = served => match served {
+            Ok(()) => {
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!(%error, "the server failed");
+                ExitCode::FAILURE
+            }
+        },
+        signal = second_signal => {
+            tracing::warn!(signal, "stopped at once");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What someone who just typed `make run` wants to know. The generated principal is shown here and nowhere else:
+/// not in the log.
+fn greet(config: &Config, application: &Application) {
+    let address = application.address();
+    tracing::info!(%address, instance = %config.instance_id, version = env!("CARGO_PKG_VERSION"), "ready");
+    let mut page = address;
+    if page.ip().is_unspecified() {
+        page.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    if config.generated_principal {
+        for (id, secret) in &config.principals {
+            say(format_args!(
+                "\n  Events panel:     http://{page}/\n  Principal \"{id}\": {}\n\n  \
+                 This credential was generated for this run and is shown once. Set VX11_PRINCIPAL_TOKEN to keep one.\n",
+                secret.expose_secret()
+            ));
+        }
+    }
+}
+
+/// For the person at the terminal; not a log line.
+fn say(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}

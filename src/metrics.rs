@@ -1,0 +1,314 @@
+//! Every metric's name, labels and buckets, in one struct.
+//!
+//! Names follow the Prometheus conventions; those without a comment of their own are the predecessor's. No
+//! label ever carries a token, a principal or a client's address.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::ambient::UnixMillis;
+
+/// Seconds; from a memory look-up to the longest deadline a request has.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+/// Seconds; ends at the deadline for everything a store is asked.
+const STORE_BUCKETS: &[f64] = &[
+    0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
+    0.25,
+];
+/// One more than the longest life of a token, in seconds, with room for rounding.
+const EXPIRY_SLOTS: usize = 1024;
+
+/// An operation on a token store, as a label.
+#[derive(Debug, Clone, Copy)]
+pub enum StoreOperation {
+    /// Remembering a token.
+    Record,
+    /// Looking a token up.
+    Lookup,
+    /// Leaving a tombstone.
+    Revoke,
+}
+
+/// How a stream came to its end, as a label.
+pub type EndLabel = &'static str;
+
+/// All metrics of one instance.
+pub struct Metrics {
+    registry: Registry,
+    issued: IntCounter,
+    active: IntGauge,
+    expired: IntCounter,
+    invalid: IntCounterVec,
+    degraded_accepts: IntCounter,
+    streams_by_token: IntCounter,
+    streams_by_principal: IntCounter,
+    streams_open: IntGauge,
+    streams_ended: IntCounterVec,
+    events_published: IntCounter,
+    events_delivered: IntCounter,
+    requests: HistogramVec,
+    record: Histogram,
+    lookup: Histogram,
+    revoke: Histogram,
+    expiring: ExpiringCounts,
+}
+
+impl Metrics {
+    /// Registers everything; `backend` labels the store's operations.
+    ///
+    /// # Errors
+    /// Only when a name is registered twice, which a test rules out.
+    pub fn new(backend: &str) -> Result<Self, prometheus::Error> {
+        let service = [("service".to_owned(), "operator-backend".to_owned())].into();
+        let registry = Registry::new_custom(None, Some(service))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let names = Names(&registry);
+        let store_operations = names.histograms(
+            "vx11_operator_store_operation_duration_seconds",
+            "Time a token store took for one operation.",
+            &["operation", "backend"],
+            STORE_BUCKETS,
+        )?;
+        Ok(Self {
+            issued: names.counter(
+                "vx11_operator_ephemeral_tokens_issued_total",
+                "Tokens issued by this instance.",
+            )?,
+            active: names.gauge(
+                "vx11_operator_ephemeral_tokens_active",
+                "Tokens issued by this instance that have not expired.",
+            )?,
+            expired: names.counter(
+                "vx11_operator_ephemeral_tokens_expired_total",
+                "Tokens issued by this instance whose time is over.",
+            )?,
+            invalid: names.counters(
+                "vx11_operator_ephemeral_tokens_invalid_total",
+                "Tokens refused, by reason.",
+                &["reason"],
+            )?,
+            degraded_accepts: names.counter(
+                "vx11_operator_degraded_accepts_total",
+                "Tokens accepted on their signature because the store could not vouch for them.",
+            )?,
+            streams_by_token: names.counter(
+                "vx11_operator_sse_connections_ephemeral_total",
+                "Streams opened with an ephemeral token.",
+            )?,
+            streams_by_principal: names.counter(
+                "vx11_operator_sse_connections_principal_total",
+                "Streams opened with a principal credential.",
+            )?,
+            streams_open: names.gauge("vx11_operator_sse_streams_open", "Streams open now.")?,
+            streams_ended: names.counters(
+                "vx11_operator_sse_streams_ended_total",
+                "Streams ended, by reason.",
+                &["reason"],
+            )?,
+            events_published: names.counter(
+                "vx11_operator_events_published_total",
+                "Events acknowledged with 202.",
+            )?,
+            events_delivered: names.counter(
+                "vx11_operator_events_delivered_total",
+                "Events handed to a stream's connection, counted once for each stream.",
+            )?,
+            requests: names.histograms(
+                "vx11_operator_http_request_duration_seconds",
+                "Time until a request's response began.",
+                &["route", "method", "status"],
+                REQUEST_BUCKETS,
+            )?,
+            record: store_operations.with_label_values(&["record", backend]),
+            lookup: store_operations.with_label_values(&["lookup", backend]),
+            revoke: store_operations.with_label_values(&["revoke", backend]),
+            expiring: ExpiringCounts::new(),
+            registry,
+        })
+    }
+
+    /// Counts a token that expires with the second `expires_at`.
+    pub fn token_issued(&self, expires_at: u64) {
+        self.issued.inc();
+        self.active.inc();
+        self.expiring.add(expires_at);
+    }
+
+    /// Counts a token that was refused.
+    pub fn token_refused(&self, reason: &str) {
+        self.invalid.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a token accepted without the store's word.
+    pub fn degraded_accept(&self) {
+        self.degraded_accepts.inc();
+    }
+
+    /// Moves tokens whose time is over from active to expired; called about once a second.
+    pub fn settle_expired(&self, now: UnixMillis) {
+        let over = self.expiring.take_until(now.seconds());
+        self.expired.inc_by(over);
+        self.active.sub(i64::try_from(over).unwrap_or(i64::MAX));
+    }
+
+    /// Tokens issued by this instance that have not expired.
+    #[must_use]
+    pub fn active_tokens(&self) -> u64 {
+        u64::try_from(self.active.get()).unwrap_or(0)
+    }
+
+    /// Measures one store operation until the timer is dropped.
+    #[must_use]
+    pub fn time_store(&self, operation: StoreOperation) -> HistogramTimer {
+        match operation {
+            StoreOperation::Record => self.record.start_timer(),
+            StoreOperation::Lookup => self.lookup.start_timer(),
+            StoreOperation::Revoke => self.revoke.start_timer(),
+        }
+    }
+
+    /// Counts a stream that was opened.
+    pub fn stream_opened(&self, by_token: bool) {
+        if by_token {
+            self.streams_by_token.inc()
+        } else {
+            self.streams_by_principal.inc()
+        }
+        self.streams_open.inc();
+    }
+
+    /// Counts a stream that ended.
+    pub fn stream_ended(&self, reason: EndLabel) {
+        self.streams_open.dec();
+        self.streams_ended.with_label_values(&[reason]).inc();
+    }
+
+    /// Streams open now.
+    #[must_use]
+    pub fn open_streams(&self) -> u64 {
+        u64::try_from(self.streams_open.get()).unwrap_or(0)
+    }
+
+    /// Counts an event that was acknowledged.
+    pub fn event_published(&self) {
+        self.events_published.inc();
+    }
+
+    /// Counts an event handed to one stream.
+    pub fn events_delivered(&self, count: u64) {
+        self.events_delivered.inc_by(count);
+    }
+
+    /// Records one answered request.
+    pub fn request(&self, route: &str, method: &str, status: &str, took: Duration) {
+        self.requests
+            .with_label_values(&[route, method, status])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// Only when a collector yields an invalid family.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut page = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+}
+
+struct Names<'a>(&'a Registry);
+
+impl Names<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+        self.0.register(Box::new(histograms.clone()))?;
+        Ok(histograms)
+    }
+}
+
+/// How many tokens expire in each second to come; bounded, because no token lives longer than the ring.
+struct ExpiringCounts {
+    slots: Box<[AtomicU64]>,
+    settled_until: AtomicU64,
+}
+
+impl ExpiringCounts {
+    fn new() -> Self {
+        Self {
+            slots: (0..EXPIRY_SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            settled_until: AtomicU64::new(0),
+        }
+    }
+
+    fn slot(&self, second: u64) -> &AtomicU64 {
+        &self.slots[(second % EXPIRY_SLOTS as u64) as usize]
+    }
+
+    fn add(&self, second: u64) {
+        self.slot(second).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Empties the slots of all seconds up to and including `now` that were not yet emptied.
+    fn take_until(&self, now: u64) -> u64 {
+        let settled = self.settled_until.fetch_max(now, Ordering::Relaxed);
+        let first = (settled + 1).max((now + 1).saturating_sub(EXPIRY_SLOTS as u64));
+        (first..=now)
+            .map(|second| self.slot(second).swap(0, Ordering::Relaxed))
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_and_expired_tokens_add_up_to_those_issued() {
+        let metrics = Metrics::new("memory").unwrap();
+        metrics.settle_expired(UnixMillis(1_000_000));
+        for life in [1, 1, 60, 900] {
+            metrics.token_issued(1000 + life);
+        }
+        metrics.settle_expired(UnixMillis(1_001_000));
+        assert_eq!((metrics.active_tokens(), metrics.expired.get()), (2, 2));
+        metrics.settle_expired(UnixMillis(1_500_000));
+        assert_eq!((metrics.active_tokens(), metrics.expired.get()), (1, 3));
+        metrics.settle_expired(UnixMillis(9_000_000));
+        assert_eq!((metrics.active_tokens(), metrics.expired.get()), (0, 4));
+    }
+}

@@ -1,0 +1,303 @@
+//! The policy of tokens: who gets one, when it is valid, how it is taken back.
+//!
+//! [`TokenService`] is the only place that decides. It knows the codec, the principals and a store behind a
+//! trait; it knows nothing of HTTP. The rule of validity is a table in `docs/architecture.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ambient::{Clock, UnixMillis};
+use crate::metrics::{Metrics, StoreOperation};
+use crate::principal::{PrincipalId, Principals};
+use crate::store::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
+use crate::token::{Claims, Codec, CodecError, NonceSource, Record, Token, TokenId, Verified};
+
+/// What a service is made of.
+pub struct Parts {
+    /// Mints and verifies.
+    pub codec: Codec,
+    /// Who may ask.
+    pub principals: Principals,
+    /// Where tokens are remembered.
+    pub store: Arc<dyn TokenStore>,
+    /// Makes tokens differ.
+    pub nonces: NonceSource,
+    /// Life of a token.
+    pub ttl: Duration,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where outcomes are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Issues, authorises, introspects and revokes tokens.
+pub struct TokenService {
+    parts: Parts,
+}
+
+/// A token that was just issued.
+#[derive(Debug)]
+pub struct Issued {
+    /// The token, still to be handed out.
+    pub token: Token,
+    /// Its public name.
+    pub id: TokenId,
+    /// How long it lives.
+    pub ttl: Duration,
+    /// The first moment at which it is no longer valid.
+    pub expires_at: UnixMillis,
+}
+
+/// What introspection says about a valid token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introspection {
+    /// Whom it was issued to.
+    pub principal: PrincipalId,
+    /// Its public name.
+    pub id: TokenId,
+    /// When it was issued.
+    pub issued_at: UnixMillis,
+    /// The first moment at which it is no longer valid.
+    pub expires_at: UnixMillis,
+}
+
+/// Which token to revoke.
+#[derive(Debug)]
+pub enum Revocation<'a> {
+    /// The token in clear.
+    Token(&'a str),
+    /// Its public name.
+    Id(TokenId),
+}
+
+/// Why a presented token is refused. Callers answer all of them alike; the difference is for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not in the form of a token.
+    #[error("malformed")]
+    Malformed,
+    /// Not signed by any of our keys.
+    #[error("forged")]
+    Forged,
+    /// Its time is over.
+    #[error("expired")]
+    Expired,
+    /// It was taken back.
+    #[error("revoked")]
+    Revoked,
+    /// Properly signed, but not in a store that would know it.
+    #[error("unknown")]
+    Unknown,
+}
+
+impl Refusal {
+    /// The value of the metric's `reason` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<CodecError> for Refusal {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Malformed => Self::Malformed,
+            CodecError::Forged => Self::Forged,
+            CodecError::Expired => Self::Expired,
+        }
+    }
+}
+
+/// A token's expiry is kept in whole seconds, rounded up, and clocks differ by two seconds at most: a token was
+/// issued up to this much earlier than its claims suggest.
+const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
+/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
+const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
+
+impl TokenService {
+    /// Puts the service together.
+    #[must_use]
+    pub const fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// Whose principal secret `presented` is.
+    #[must_use]
+    pub fn authenticate(&self, presented: &[u8]) -> Option<&PrincipalId> {
+        self.parts.principals.authenticate(presented)
+    }
+
+    /// Issues a token to `principal` and records it.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when no further token can be remembered; nothing was issued then.
+    pub async fn issue(&self, principal: &PrincipalId) -> Result<Issued, StoreError> {
+        let Parts {
+            codec,
+            store,
+            nonces,
+            ttl,
+            clock,
+            metrics,
+            ..
+        } = &self.parts;
+        let issued_at = clock.now();
+        let expires_at = issued_at.plus(*ttl);
+        let last_second = expires_at.seconds_rounded_up();
+        let claims = Claims {
+            expires_at: last_second,
+            offline: false,
+            nonce: nonces.draw(),
+        };
+        let token = codec.mint(principal, claims);
+        let digest = token.digest();
+        let record = Record {
+            principal: principal.clone(),
+            issued_at,
+            expires_at,
+        };
+        {
+            let _timer = metrics.time_store(StoreOperation::Record);
+            store.record(digest, record).await?;
+        }
+        metrics.token_issued(last_second);
+        Ok(Issued {
+            token,
+            id: digest.id(),
+            ttl: *ttl,
+            expires_at,
+        })
+    }
+
+    /// Checks form, tag and expiry of a presented token, without any I/O.
+    ///
+    /// # Errors
+    /// The reason, already counted.
+    pub fn verify(&self, presented: &str) -> Result<Verified, Refusal> {
+        self.check(presented)
+            .inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+    }
+
+    /// Decides whether a verified token is valid: not revoked, and recorded as far as records are complete.
+    ///
+    /// # Errors
+    /// The reason, already counted.
+    pub async fn authorise(&self, verified: &Verified) -> Result<Introspection, Refusal> {
+        self.judge(verified)
+            .await
+            .inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+    }
+
+    /// What a token is, if it is valid; `None` for any other text. Asking is no attempt to enter, so a refusal
+    /// is not counted.
+    pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
+        let verified = self.check(presented).ok()?;
+        self.judge(&verified).await.ok()
+    }
+
+    /// Takes a token back and says which. A text that is no token of ours needs no revocation and succeeds
+    /// without effect (RFC 7009 §2.2).
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when the revocation could not be remembered.
+    pub async fn revoke(&self, target: Revocation<'_>) -> Result<Option<TokenId>, StoreError> {
+        let Parts {
+            store,
+            ttl,
+            clock,
+            metrics,
+            ..
+        } = &self.parts;
+        let id = match target {
+            Revocation::Id(id) => id,
+            Revocation::Token(presented) => match self.check(presented) {
+                Ok(verified) => verified.token.digest().id(),
+                Err(_) => return Ok(None),
+            },
+        };
+        let _timer = metrics.time_store(StoreOperation::Revoke);
+        store
+            .revoke(id, clock.now().plus(*ttl + TOMBSTONE_MARGIN))
+            .await?;
+        Ok(Some(id))
+    }
+
+    /// Figures of the store.
+    ///
+    /// # Errors
+    /// Whatever the store answers.
+    pub async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.parts.store.statistics().await
+    }
+
+    /// Which backend answers at present.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.parts.store.backend()
+    }
+
+    fn check(&self, presented: &str) -> Result<Verified, Refusal> {
+        let Parts {
+            codec,
+            principals,
+            clock,
+            ..
+        } = &self.parts;
+        Ok(codec.verify(presented, clock.now(), principals.ids())?)
+    }
+
+    async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
+        let Parts {
+            store,
+            ttl,
+            clock,
+            metrics,
+            ..
+        } = &self.parts;
+        let digest = verified.token.digest();
+        let found = {
+            let _timer = metrics.time_store(StoreOperation::Lookup);
+            store.lookup(digest).await
+        };
+        let expires_at = UnixMillis(verified.claims.expires_at.saturating_mul(1000));
+        let issued_at = expires_at.minus(*ttl);
+        let on_its_own_word = || Introspection {
+            principal: verified.principal.clone(),
+            id: digest.id(),
+            issued_at,
+            expires_at,
+        };
+        match found {
+            Ok(Lookup::Active(Record {
+                principal,
+                issued_at,
+                expires_at,
+            })) => Ok(Introspection {
+                principal,
+                id: digest.id(),
+                issued_at,
+                expires_at,
+            }),
+            Ok(Lookup::Revoked) => Err(Refusal::Revoked),
+            Ok(Lookup::Absent) if verified.claims.offline => Ok(on_its_own_word()),
+            Ok(Lookup::Absent) if issued_at.minus(ISSUE_TIME_TOLERANCE) < store.complete_since() => {
+                metrics.degraded_accept();
+                Ok(on_its_own_word())
+            }
+            Ok(Lookup::Absent) if clock.now() >= issued_at.plus(*ttl).minus(ISSUE_TIME_TOLERANCE) => {
+                Err(Refusal::Expired)
+            }
+            Ok(Lookup::Absent) => Err(Refusal::Unknown),
+            Err(_) => {
+                metrics.degraded_accept();
+                Ok(on_its_own_word())
+            }
+        }
+    }
+}

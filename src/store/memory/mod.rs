@@ -1,0 +1,202 @@
+//! The store in this process's memory: bounded, sharded, expiring by time.
+//!
+//! It never makes room by dropping live records. Expired ones are swept a few at a time by the inserts that
+//! follow them and by [`MemoryStore::sweep`], so that no single call pays for a whole second's worth.
+
+mod expiring;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use self::expiring::{Expires, ExpiringMap};
+use super::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
+use crate::ambient::{Clock, UnixMillis};
+use crate::token::{Record, TokenDigest, TokenId};
+
+const SHARDS: usize = 16;
+/// Expired entries each insert removes; more than one, so that sweeping outpaces inserting.
+const SWEEP_PER_INSERT: usize = 4;
+/// Expired entries one shard removes in a background sweep, or when the store seems full.
+const SWEEP_PER_SHARD: usize = 4096;
+const SAMPLE: usize = 5;
+/// Resident bytes of one entry, rounded up; `cargo bench --bench store` measures it.
+const ENTRY_BYTES: u64 = 160;
+
+/// Bounds of the memory store.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Most records and tombstones held at once.
+    pub entries: u64,
+    /// Most bytes they may take, by the measured size of an entry.
+    pub bytes: u64,
+}
+
+impl MemoryLimits {
+    fn most_entries(self) -> u64 {
+        self.entries.min(self.bytes / ENTRY_BYTES)
+    }
+}
+
+/// Tokens in this process's memory.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    most_entries: u64,
+    /// Entries held, live or not yet swept.
+    entries: AtomicU64,
+    started_at: UnixMillis,
+    /// Picked by token id, so that a token's record and its tombstone share a lock.
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+struct Shard {
+    records: ExpiringMap<TokenDigest, Record>,
+    tombstones: ExpiringMap<TokenId, Tombstone>,
+}
+
+struct Tombstone(UnixMillis);
+
+impl Expires for Record {
+    fn expires_at(&self) -> UnixMillis {
+        self.expires_at
+    }
+}
+
+impl Expires for Tombstone {
+    fn expires_at(&self) -> UnixMillis {
+        self.0
+    }
+}
+
+impl MemoryStore {
+    /// An empty store, complete from now on.
+    #[must_use]
+    pub fn new(limits: MemoryLimits, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            started_at: clock.now(),
+            clock,
+            most_entries: limits.most_entries(),
+            entries: AtomicU64::new(0),
+            shards: std::array::from_fn(|_| {
+                Mutex::new(Shard {
+                    records: ExpiringMap::new(),
+                    tombstones: ExpiringMap::new(),
+                })
+            }),
+        }
+    }
+
+    /// Frees the memory of expired entries; called about once a second.
+    pub fn sweep(&self) {
+        let now = self.clock.now();
+        for shard in &self.shards {
+            self.sweep_shard(&mut shard.lock(), now, SWEEP_PER_SHARD);
+        }
+    }
+
+    fn sweep_shard(&self, shard: &mut Shard, now: UnixMillis, budget: usize) {
+        let removed = shard.records.sweep(now, budget) + shard.tombstones.sweep(now, budget);
+        self.entries.fetch_sub(removed as u64, Ordering::Relaxed);
+    }
+
+    /// Takes a place for one new entry, or says when there may be one.
+    fn reserve(&self, shard: &mut Shard, now: UnixMillis) -> Result<(), StoreError> {
+        self.sweep_shard(shard, now, SWEEP_PER_INSERT);
+        if self.try_reserve() {
+            return Ok(());
+        }
+        self.sweep_shard(shard, now, SWEEP_PER_SHARD);
+        if self.try_reserve() {
+            return Ok(());
+        }
+        let next = shard.records.next_second().unwrap_or_else(|| now.seconds() + 1);
+        Err(StoreError::Full {
+            retry_after: Duration::from_secs(next.saturating_sub(now.seconds()).max(1)),
+        })
+    }
+
+    fn try_reserve(&self) -> bool {
+        let taken = self.entries.fetch_add(1, Ordering::Relaxed);
+        if taken >= self.most_entries {
+            self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken < self.most_entries
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the remainder is below the number of shards"
+    )]
+    fn shard(&self, id: TokenId) -> &Mutex<Shard> {
+        &self.shards[(id.as_u64() % SHARDS as u64) as usize]
+    }
+}
+
+#[async_trait]
+impl TokenStore for MemoryStore {
+    async fn record(&self, digest: TokenDigest, record: Record) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut shard = self.shard(digest.id()).lock();
+        if !shard.records.holds(&digest) {
+            self.reserve(&mut shard, now)?;
+        }
+        shard.records.insert(digest, record);
+        Ok(())
+    }
+
+    async fn lookup(&self, digest: TokenDigest) -> Result<Lookup, StoreError> {
+        let now = self.clock.now();
+        let shard = self.shard(digest.id()).lock();
+        if shard.tombstones.get(&digest.id(), now).is_some() {
+            return Ok(Lookup::Revoked);
+        }
+        Ok(shard
+            .records
+            .get(&digest, now)
+            .map_or(Lookup::Absent, |record| Lookup::Active(record.clone())))
+    }
+
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut shard = self.shard(id).lock();
+        if shard
+            .tombstones
+            .get(&id, now)
+            .is_some_and(|standing| standing.0 >= until)
+        {
+            return Ok(());
+        }
+        if !shard.tombstones.holds(&id) {
+            self.reserve(&mut shard, now)?;
+        }
+        shard.tombstones.insert(id, Tombstone(until));
+        let taken_back = shard.records.remove_range(TokenDigest::with_id(id));
+        self.entries.fetch_sub(taken_back as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        let now = self.clock.now();
+        let mut live = 0;
+        let mut sample = Vec::with_capacity(SAMPLE);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            self.sweep_shard(&mut shard, now, SWEEP_PER_SHARD);
+            live += shard.records.len() as u64;
+            let room = SAMPLE - sample.len();
+            sample.extend(shard.records.sample(now, room).map(|digest| digest.id()));
+        }
+        Ok(StoreStatistics { live, sample })
+    }
+
+    fn complete_since(&self) -> UnixMillis {
+        self.started_at
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Memory
+    }
+}
