@@ -1,0 +1,280 @@
+//! One process of the real binary.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use super::ledger::{artefacts, remember_secret};
+use super::stream::EventStream;
+
+/// Long enough for a busy machine; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running instance; killed when dropped.
+pub struct Instance {
+    child: Child,
+    /// `http://127.0.0.1:port`.
+    pub base: String,
+    /// Its principal credential.
+    pub principal: String,
+    /// What it logs, at the most talkative level.
+    pub log: PathBuf,
+    /// A client that keeps connections open.
+    pub client: Client,
+}
+
+/// A token as issued.
+#[derive(Debug)]
+pub struct Issued {
+    pub token: String,
+    pub id: String,
+    pub body: Value,
+}
+
+impl Instance {
+    /// An instance with defaults and a principal of its own.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// An instance with further environment variables.
+    pub async fn with(environment: &[(&str, &str)]) -> Self {
+        Self::try_with(environment).await.expect("the instance starts")
+    }
+
+    /// An instance, or what it printed before it ended.
+    pub async fn try_with(environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
+        let principal = random_hex();
+        let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
+        variables.extend_from_slice(environment);
+        let principal = variables
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == "VX11_PRINCIPAL_TOKEN");
+        let principal = principal.map_or_else(String::new, |(_, value)| (*value).to_owned());
+        remember_secret(&principal);
+
+        let (mut command, log) = Self::command(&variables);
+        let mut child = command.spawn().expect("the binary can be started");
+        let address = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(address) = address_in(&log) {
+                    return Ok(address);
+                }
+                // The log is a file and gives no notice; the process does when it ends.
+                match tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
+                    Ok(status) => return Err(status.expect("the process can be waited for")),
+                    Err(_not_yet) => {}
+                }
+            }
+        });
+        match address.await.expect("the instance starts or ends in time") {
+            Ok(address) => Ok(Self {
+                child,
+                base: format!("http://{address}"),
+                principal,
+                log,
+                client: Client::builder()
+                    .no_proxy()
+                    .build()
+                    .expect("a client can be built"),
+            }),
+            Err(status) => Err((status, std::fs::read_to_string(&log).unwrap_or_default())),
+        }
+    }
+
+    /// The binary with a clean environment, logging everything into a file of its own.
+    pub fn command(environment: &[(&str, &str)]) -> (Command, PathBuf) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let log = artefacts().join(format!("instance-{}-{number}.log", std::process::id()));
+        let file = std::fs::File::create(&log).expect("the log can be created");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vx11-operator"));
+        command
+            .env_clear()
+            .env("VX11_OPERATOR_LISTEN", "127.0.0.1:0")
+            .env("VX11_OPERATOR_LOG_LEVEL", "trace")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file handle can be copied"))
+            .stderr(file)
+            .kill_on_drop(true);
+        (command, log)
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.base))
+    }
+
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.base))
+    }
+
+    /// A GET with the principal's credential.
+    pub fn get_as_principal(&self, path: &str) -> RequestBuilder {
+        self.get(path).header("X-VX11-Token", &self.principal)
+    }
+
+    /// A POST with the principal's credential.
+    pub fn post_as_principal(&self, path: &str) -> RequestBuilder {
+        self.post(path).header("X-VX11-Token", &self.principal)
+    }
+
+    pub async fn issue(&self) -> Issued {
+        let response = self
+            .post_as_principal("/operator/api/events/sse-token")
+            .send()
+            .await
+            .expect("issuing answers");
+        assert_eq!(response.status(), StatusCode::OK);
+        let body: Value = response.json().await.expect("issuing answers JSON");
+        let text = |key: &str| body[key].as_str().expect("a string").to_owned();
+        let (token, id) = (text("sse_token"), text("token_id"));
+        remember_secret(&token);
+        Issued { token, id, body }
+    }
+
+    /// Publishes and returns the event's id.
+    pub async fn publish(&self, data: Value) -> String {
+        let response = self
+            .post_as_principal("/operator/api/events")
+            .json(&json!({ "data": data }))
+            .send()
+            .await
+            .expect("publishing answers");
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        let body: Value = response.json().await.expect("publishing answers JSON");
+        body["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Asks for a stream with `?token=`.
+    pub async fn ask_for_stream(&self, token: &str) -> Response {
+        self.get("/operator/api/events/stream")
+            .query(&[("token", token)])
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    /// Opens a stream that has said it is connected.
+    pub async fn open_stream(&self, token: &str) -> EventStream {
+        EventStream::connected(self.ask_for_stream(token).await).await
+    }
+
+    /// Opens a stream that resumes after `last_event_id`.
+    pub async fn resume_stream(&self, token: &str, last_event_id: &str) -> EventStream {
+        let request = self.get("/operator/api/events/stream").query(&[("token", token)]);
+        let response = request
+            .header("Last-Event-ID", last_event_id)
+            .send()
+            .await
+            .expect("an answer");
+        EventStream::connected(response).await
+    }
+
+    pub async fn introspect(&self, token: &str) -> Value {
+        let request = self
+            .post_as_principal("/operator/api/tokens/introspect")
+            .form(&[("token", token)]);
+        request
+            .send()
+            .await
+            .expect("introspection answers")
+            .json()
+            .await
+            .expect("in JSON")
+    }
+
+    /// The value of a metric; `name` may carry labels besides `service`, in alphabetical order.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = self
+            .get("/metrics")
+            .send()
+            .await
+            .expect("metrics answer")
+            .text()
+            .await
+            .expect("as text");
+        let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+        let labels = labels.trim_end_matches('}');
+        let line = page.lines().find(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('{') && rest.contains(labels))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Waits until a metric has a value, for effects of something that gives no other sign.
+    pub async fn metric_becomes(&self, name: &str, value: f64, patience: Duration) {
+        let started = tokio::time::Instant::now();
+        while (self.metric(name).await - value).abs() > f64::EPSILON {
+            assert!(
+                started.elapsed() < patience,
+                "{name} did not become {value} within {patience:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the process still runs")
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status();
+        assert!(sent.expect("kill can be run").success());
+    }
+
+    /// Kills without warning, as `kill -9` does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the process can be killed");
+    }
+
+    /// Waits for the process to end by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("the process ends in time");
+        let status = ended.expect("the process can be waited for");
+        assert_eq!(status.signal(), None, "ended by itself");
+        status
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log can be read")
+    }
+}
+
+/// A credential nobody else uses.
+pub fn random_hex() -> String {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("random numbers");
+    hex::encode(bytes)
+}
+
+fn address_in(log: &std::path::Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.contains("ready address=") || line.contains(r#""message":"ready""#))?;
+    let start = line.find("127.0.0.1:")?;
+    let end = line[start..]
+        .find([' ', '"'])
+        .map_or(line.len(), |end| start + end);
+    Some(line[start..end].to_owned())
+}
