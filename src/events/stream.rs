@@ -49,6 +49,7 @@ impl StreamOpening {
             news,
             last_sent: now,
             ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
+            owed_until: None,
             ended: None,
             request_id,
             place,
@@ -76,6 +77,8 @@ pub struct EventStream {
     cursor: Cursor,
     last_sent: Instant,
     ends_at: Instant,
+    /// Set once the stream was told to end: what lies before it is still sent.
+    owed_until: Option<Cursor>,
     ended: Option<EndReason>,
     request_id: RequestId,
 }
@@ -91,9 +94,11 @@ impl EventStream {
         }
         let heartbeat = self.hub.settings().streams.heartbeat;
         loop {
-            // Told to drain, a stream first sends what it still owes; a revoked one must not.
-            if self.place.told_to_end() == Some(EndReason::Revoked) {
-                return Some(self.end(EndReason::Revoked));
+            // A revoked stream ends here and now; any other first sends what was published before it was told.
+            match (self.place.told_to_end(), self.owed_until) {
+                (Some(EndReason::Revoked), _) => return Some(self.end(EndReason::Revoked)),
+                (Some(reason), Some(owed_until)) if self.cursor >= owed_until => return Some(self.end(reason)),
+                _ => {}
             }
             self.news.mark_unchanged();
             match self.hub.read(self.cursor) {
@@ -108,7 +113,7 @@ impl EventStream {
             }
             let silent_until = self.last_sent + heartbeat;
             tokio::select! {
-                reason = self.place.ended() => return Some(self.end(reason)),
+                _ = self.place.ended() => self.owed_until = Some(self.hub.newest().0),
                 // The sender lives in the hub, which this stream holds: it cannot be gone.
                 _ = self.news.changed() => {}
                 () = sleep_until(silent_until.min(self.ends_at)) => {

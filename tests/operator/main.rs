@@ -1,11 +1,13 @@
 //! The specification of the service, against real instances: each test starts its own process of the real binary
 //! on a port of its own, talks to it over TCP, and ends it.
-#![expect(
-    unreachable_pub,
-    reason = "what `support` offers is public to every test, and a test binary exports nothing"
-)]
+#![expect(unreachable_pub, reason = "what `support` offers is public to every test, and a test binary exports nothing")]
 
 mod support;
 
+mod drain;
+mod resuming;
+mod revoking;
+mod slow_readers;
 mod streams;
 mod tokens;
+mod vanishing_clients;

@@ -1,20 +1,107 @@
-//! Opening, resuming and ending streams.
+//! What an open stream carries, how long it lives, and how many there may be.
 
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::Instance;
 
 #[tokio::test]
 async fn a_stream_greets_at_once_and_carries_events_in_order() {
-    let instance = Instance::start().await;
+    let instance = Instance::with(&[("INSTANCE_ID", "3")]).await;
     let mut stream = instance.open_stream(&instance.issue().await.token).await;
     assert_eq!(stream.greeting.event, "message");
-    assert!(stream.greeting.retry.is_some());
+    assert_eq!(stream.greeting.json(), json!({"type": "connected", "instance_id": "3"}));
+    let retry = stream.greeting.retry.unwrap().as_millis();
+    assert!((1000..=2000).contains(&retry), "{retry}");
     for n in 0..100 {
-        instance.publish(json!({ "n": n })).await;
+        let id = instance.publish(json!({ "n": n })).await;
+        let frame = stream.next().await.unwrap();
+        assert_eq!((frame.json(), frame.id), (json!({ "n": n }), id));
     }
-    for n in 0..100 {
-        assert_eq!(stream.next().await.unwrap().json(), json!({ "n": n }));
+}
+
+#[tokio::test]
+async fn the_response_is_one_that_nobody_stores_buffers_or_keeps_alive() {
+    let instance = Instance::start().await;
+    let response = instance.ask_for_stream(&instance.issue().await.token).await;
+    let headers = response.headers();
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert_eq!(headers["cache-control"], "no-store");
+    assert_eq!(headers["x-accel-buffering"], "no");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["referrer-policy"], "no-referrer");
+    assert_eq!(headers["connection"], "close");
+}
+
+#[tokio::test]
+async fn a_silent_stream_carries_comments() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1")]).await;
+    let token = instance.issue().await.token;
+    let mut connection = TcpStream::connect(instance.address()).await.unwrap();
+    let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.windows(14).filter(|window| window == b": heartbeat\n\n\r").count() < 2 {
+        let mut chunk = [0; 1024];
+        let read = connection.read(&mut chunk).await.unwrap();
+        assert_ne!(read, 0, "the stream stays open");
+        seen.extend_from_slice(&chunk[..read]);
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_reached_its_age_is_told_to_reconnect() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "1")]).await;
+    let mut stream = instance.open_stream(&instance.issue().await.token).await;
+    let last = stream.rest().await.pop().unwrap();
+    assert_eq!(last.event, "reconnect");
+    assert_eq!(last.json()["reason"], json!("max_age"));
+    let retry = last.json()["retry_ms"].as_u64().unwrap();
+    assert!((1000..=2000).contains(&retry), "{retry}");
+    instance.stream_ends_are("max_age", 1.0).await;
+}
+
+#[tokio::test]
+async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "2")]).await;
+    let token = instance.issue().await.token;
+    let _first = instance.open_stream(&token).await;
+    let second = instance.open_stream(&token).await;
+    let refused = instance.ask_for_stream(&token).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], json!("streams_full"));
+    instance.issue().await;
+    assert_eq!(instance.get("/health/ready").send().await.unwrap().status(), StatusCode::OK);
+    drop(second);
+    instance.stream_ends_are("client", 1.0).await;
+    instance.open_stream(&token).await;
+}
+
+#[tokio::test]
+async fn one_token_may_open_several_streams_and_each_is_counted() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let _streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
+    let _by_principal = instance.open_stream(&instance.principal).await;
+    assert_eq!(instance.metric("vx11_operator_sse_connections_ephemeral_total").await, 2.0);
+    assert_eq!(instance.metric("vx11_operator_sse_connections_principal_total").await, 1.0);
+    assert_eq!(instance.metric("vx11_operator_sse_streams_open").await, 3.0);
+}
+
+#[tokio::test]
+async fn an_event_reaches_every_open_stream() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        streams.push(instance.open_stream(&token).await);
+    }
+    instance.publish(json!("hello")).await;
+    for stream in &mut streams {
+        assert_eq!(stream.next().await.unwrap().json(), json!("hello"));
+    }
+    assert_eq!(instance.metric("vx11_operator_events_delivered_total").await, 50.0);
 }

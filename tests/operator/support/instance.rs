@@ -48,8 +48,17 @@ impl Instance {
         Self::try_with(environment).await.expect("the instance starts")
     }
 
+    /// An instance with command-line arguments.
+    pub async fn start_with_arguments(arguments: &[&str]) -> Self {
+        Self::launch(&[], arguments).await.expect("the instance starts")
+    }
+
     /// An instance, or what it printed before it ended.
     pub async fn try_with(environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
+        Self::launch(environment, &[]).await
+    }
+
+    async fn launch(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Self, (ExitStatus, String)> {
         let principal = random_hex();
         let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
         variables.extend_from_slice(environment);
@@ -61,7 +70,7 @@ impl Instance {
         remember_secret(&principal);
 
         let (mut command, log) = Self::command(&variables);
-        let mut child = command.spawn().expect("the binary can be started");
+        let mut child = command.args(arguments).spawn().expect("the binary can be started");
         let address = tokio::time::timeout(PATIENCE, async {
             loop {
                 if let Some(address) = address_in(&log) {
@@ -224,6 +233,21 @@ impl Instance {
                 started.elapsed() < patience,
                 "{name} did not become {value} within {patience:?}"
             );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until as many streams have ended for a reason.
+    pub async fn stream_ends_are(&self, reason: &str, count: f64) {
+        let name = format!("vx11_operator_sse_streams_ended_total{{reason=\"{reason}\"}}");
+        self.metric_becomes(&name, count, PATIENCE).await;
+    }
+
+    /// Waits until the log contains `text`.
+    pub async fn logs(&self, text: &str) {
+        let started = tokio::time::Instant::now();
+        while !self.log_text().contains(text) {
+            assert!(started.elapsed() < PATIENCE, "the log does not say {text:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

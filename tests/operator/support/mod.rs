@@ -5,7 +5,5 @@ mod ledger;
 mod raw;
 mod stream;
 
-pub use instance::{Instance, Issued};
-pub use ledger::{artefacts, remember_secret};
-pub use raw::{RawResponse, raw_request};
-pub use stream::{EventStream, Frame};
+pub use instance::{Instance, random_hex};
+pub use ledger::remember_secret;

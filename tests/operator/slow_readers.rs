@@ -1,0 +1,59 @@
+//! Clients that do not read: they cost nothing, hold nobody up, and are told what they missed.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::Instance;
+
+/// More than the sockets and the server's buffer for one connection hold together.
+const EVENTS: usize = 40;
+const EVENT_BYTES: usize = 60_000;
+
+async fn opened_by_one_who_does_not_read(instance: &Instance) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(instance.address().parse().unwrap()).await.unwrap();
+    let token = instance.issue().await.token;
+    let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(client.read(&mut [0; 64]).await.unwrap(), 0);
+    client
+}
+
+async fn publish_more_than_it_can_hold(instance: &Instance) {
+    for _ in 0..EVENTS {
+        instance.publish(json!("x".repeat(EVENT_BYTES))).await;
+    }
+}
+
+#[tokio::test]
+async fn one_who_stops_reading_does_not_hold_up_the_others_and_is_told_to_resume() {
+    let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
+    let mut slow = opened_by_one_who_does_not_read(&instance).await;
+    let mut other = instance.open_stream(&instance.issue().await.token).await;
+    let others_events = tokio::spawn(async move {
+        for _ in 0..EVENTS {
+            assert_eq!(other.next().await.unwrap().event, "message");
+        }
+    });
+    publish_more_than_it_can_hold(&instance).await;
+    let mut got = Vec::new();
+    slow.read_to_end(&mut got).await.unwrap();
+    let end = String::from_utf8_lossy(&got[got.len() - 120..]).into_owned();
+    assert!(end.contains("event: reconnect\ndata: {\"reason\":\"slow\""), "{end}");
+    assert!(got.ends_with(b"\n\n\r\n0\r\n\r\n"), "the stream ends with a whole frame: {end}");
+    others_events.await.unwrap();
+    instance.stream_ends_are("slow", 1.0).await;
+}
+
+#[tokio::test]
+async fn one_who_never_reads_again_is_cut_off() {
+    let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
+    let _stuck = opened_by_one_who_does_not_read(&instance).await;
+    publish_more_than_it_can_hold(&instance).await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0.0, Duration::from_secs(60)).await;
+    instance.stream_ends_are("slow", 1.0).await;
+}
