@@ -97,7 +97,9 @@ impl EventStream {
             // A revoked stream ends here and now; any other first sends what was published before it was told.
             match (self.place.told_to_end(), self.owed_until) {
                 (Some(EndReason::Revoked), _) => return Some(self.end(EndReason::Revoked)),
-                (Some(reason), Some(owed_until)) if self.cursor >= owed_until => return Some(self.end(reason)),
+                (Some(reason), Some(owed_until)) if self.cursor >= owed_until => {
+                    return Some(self.end(reason));
+                }
                 _ => {}
             }
             self.news.mark_unchanged();

@@ -1,6 +1,6 @@
 //! Where instances remember tokens. [`TokenStore`] is the contract; each file beside this one is a backend.
 //!
-//! A new backend implements the trait, passes the suite in `tests/api/store_contract.rs`, and is chosen in
+//! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen in
 //! `app.rs`. Absent is an answer; not being able to ask is a [`StoreError`]. They never look alike.
 
 mod memory;

@@ -12,7 +12,10 @@ async fn a_stream_greets_at_once_and_carries_events_in_order() {
     let instance = Instance::with(&[("INSTANCE_ID", "3")]).await;
     let mut stream = instance.open_stream(&instance.issue().await.token).await;
     assert_eq!(stream.greeting.event, "message");
-    assert_eq!(stream.greeting.json(), json!({"type": "connected", "instance_id": "3"}));
+    assert_eq!(
+        stream.greeting.json(),
+        json!({"type": "connected", "instance_id": "3"})
+    );
     let retry = stream.greeting.retry.unwrap().as_millis();
     assert!((1000..=2000).contains(&retry), "{retry}");
     for n in 0..100 {
@@ -43,7 +46,12 @@ async fn a_silent_stream_carries_comments() {
     let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
-    while seen.windows(14).filter(|window| window == b": heartbeat\n\n\r").count() < 2 {
+    while seen
+        .windows(14)
+        .filter(|window| window == b": heartbeat\n\n\r")
+        .count()
+        < 2
+    {
         let mut chunk = [0; 1024];
         let read = connection.read(&mut chunk).await.unwrap();
         assert_ne!(read, 0, "the stream stays open");
@@ -72,9 +80,15 @@ async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room(
     let refused = instance.ask_for_stream(&token).await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(refused.json::<Value>().await.unwrap()["code"], json!("streams_full"));
+    assert_eq!(
+        refused.json::<Value>().await.unwrap()["code"],
+        json!("streams_full")
+    );
     instance.issue().await;
-    assert_eq!(instance.get("/health/ready").send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        instance.get("/health/ready").send().await.unwrap().status(),
+        StatusCode::OK
+    );
     drop(second);
     instance.stream_ends_are("client", 1.0).await;
     instance.open_stream(&token).await;
@@ -84,10 +98,23 @@ async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room(
 async fn one_token_may_open_several_streams_and_each_is_counted() {
     let instance = Instance::start().await;
     let token = instance.issue().await.token;
-    let _streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
+    let _streams = [
+        instance.open_stream(&token).await,
+        instance.open_stream(&token).await,
+    ];
     let _by_principal = instance.open_stream(&instance.principal).await;
-    assert_eq!(instance.metric("vx11_operator_sse_connections_ephemeral_total").await, 2.0);
-    assert_eq!(instance.metric("vx11_operator_sse_connections_principal_total").await, 1.0);
+    assert_eq!(
+        instance
+            .metric("vx11_operator_sse_connections_ephemeral_total")
+            .await,
+        2.0
+    );
+    assert_eq!(
+        instance
+            .metric("vx11_operator_sse_connections_principal_total")
+            .await,
+        1.0
+    );
     assert_eq!(instance.metric("vx11_operator_sse_streams_open").await, 3.0);
 }
 
@@ -103,5 +130,8 @@ async fn an_event_reaches_every_open_stream() {
     for stream in &mut streams {
         assert_eq!(stream.next().await.unwrap().json(), json!("hello"));
     }
-    assert_eq!(instance.metric("vx11_operator_events_delivered_total").await, 50.0);
+    assert_eq!(
+        instance.metric("vx11_operator_events_delivered_total").await,
+        50.0
+    );
 }

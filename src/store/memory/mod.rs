@@ -59,6 +59,13 @@ struct Shard {
 
 struct Tombstone(UnixMillis);
 
+impl Shard {
+    fn next_second(&self) -> Option<u64> {
+        let (records, tombstones) = (self.records.next_second(), self.tombstones.next_second());
+        records.into_iter().chain(tombstones).min()
+    }
+}
+
 impl Expires for Record {
     fn expires_at(&self) -> UnixMillis {
         self.expires_at
@@ -102,20 +109,40 @@ impl MemoryStore {
         self.entries.fetch_sub(removed as u64, Ordering::Relaxed);
     }
 
-    /// Takes a place for one new entry, or says when there may be one.
-    fn reserve(&self, shard: &mut Shard, now: UnixMillis) -> Result<(), StoreError> {
-        self.sweep_shard(shard, now, SWEEP_PER_INSERT);
-        if self.try_reserve() {
-            return Ok(());
+    /// Lets `insert` put an entry with this id into its shard, in a place taken for it unless `holds` says that it
+    /// has one. A store that seems full first sheds what has expired everywhere.
+    fn place(
+        &self,
+        id: TokenId,
+        holds: impl Fn(&Shard) -> bool,
+        insert: impl FnOnce(&mut Shard),
+    ) -> Result<(), StoreError> {
+        for last_attempt in [false, true] {
+            let mut shard = self.shard(id).lock();
+            if holds(&shard) || self.try_reserve() {
+                self.sweep_shard(&mut shard, self.clock.now(), SWEEP_PER_INSERT);
+                insert(&mut shard);
+                return Ok(());
+            }
+            drop(shard);
+            if !last_attempt {
+                self.sweep();
+            }
         }
-        self.sweep_shard(shard, now, SWEEP_PER_SHARD);
-        if self.try_reserve() {
-            return Ok(());
-        }
-        let next = shard.records.next_second().unwrap_or_else(|| now.seconds() + 1);
         Err(StoreError::Full {
-            retry_after: Duration::from_secs(next.saturating_sub(now.seconds()).max(1)),
+            retry_after: self.until_next_expiry(),
         })
+    }
+
+    /// How long until the first entry expires; a second at least, so that nobody is told to come back at once.
+    fn until_next_expiry(&self) -> Duration {
+        let now = self.clock.now().seconds();
+        let next = self
+            .shards
+            .iter()
+            .filter_map(|shard| shard.lock().next_second())
+            .min();
+        Duration::from_secs(next.unwrap_or(now).saturating_sub(now).max(1))
     }
 
     fn try_reserve(&self) -> bool {
@@ -138,13 +165,11 @@ impl MemoryStore {
 #[async_trait]
 impl TokenStore for MemoryStore {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut shard = self.shard(digest.id()).lock();
-        if !shard.records.holds(&digest) {
-            self.reserve(&mut shard, now)?;
-        }
-        shard.records.insert(digest, record);
-        Ok(())
+        self.place(
+            digest.id(),
+            |shard| shard.records.holds(&digest),
+            |shard| shard.records.insert(digest, record),
+        )
     }
 
     async fn lookup(&self, digest: TokenDigest) -> Result<Lookup, StoreError> {
@@ -160,22 +185,21 @@ impl TokenStore for MemoryStore {
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut shard = self.shard(id).lock();
-        if shard
-            .tombstones
-            .get(&id, now)
-            .is_some_and(|standing| standing.0 >= until)
-        {
-            return Ok(());
-        }
-        if !shard.tombstones.holds(&id) {
-            self.reserve(&mut shard, now)?;
-        }
-        shard.tombstones.insert(id, Tombstone(until));
-        let taken_back = shard.records.remove_range(TokenDigest::with_id(id));
-        self.entries.fetch_sub(taken_back as u64, Ordering::Relaxed);
-        Ok(())
+        self.place(
+            id,
+            |shard| shard.tombstones.holds(&id),
+            |shard| {
+                let stands = shard
+                    .tombstones
+                    .get(&id, UnixMillis(0))
+                    .is_some_and(|standing| standing.0 >= until);
+                if !stands {
+                    shard.tombstones.insert(id, Tombstone(until));
+                }
+                let taken_back = shard.records.remove_range(TokenDigest::with_id(id));
+                self.entries.fetch_sub(taken_back as u64, Ordering::Relaxed);
+            },
+        )
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {

@@ -70,7 +70,10 @@ impl Instance {
         remember_secret(&principal);
 
         let (mut command, log) = Self::command(&variables);
-        let mut child = command.args(arguments).spawn().expect("the binary can be started");
+        let mut child = command
+            .args(arguments)
+            .spawn()
+            .expect("the binary can be started");
         let address = tokio::time::timeout(PATIENCE, async {
             loop {
                 if let Some(address) = address_in(&log) {
