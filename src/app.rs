@@ -163,7 +163,7 @@ impl Application {
         };
         let stopped = std::pin::pin!(stopped);
         tokio::select! {
-            served = &mut server => served,
+            outcome = &mut server => outcome,
             () = stopped => server.await,
             () = housekeeping.every_second() => Ok(()),
         }

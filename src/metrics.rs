@@ -168,7 +168,6 @@ impl Metrics {
     }
 
     /// Measures one store operation until the timer is dropped.
-    #[must_use]
     pub fn time_store(&self, operation: StoreOperation) -> HistogramTimer {
         match operation {
             StoreOperation::Record => self.record.start_timer(),
@@ -180,9 +179,9 @@ impl Metrics {
     /// Counts a stream that was opened.
     pub fn stream_opened(&self, by_token: bool) {
         if by_token {
-            self.streams_by_token.inc()
+            self.streams_by_token.inc();
         } else {
-            self.streams_by_principal.inc()
+            self.streams_by_principal.inc();
         }
         self.streams_open.inc();
     }
@@ -275,6 +274,10 @@ impl ExpiringCounts {
         }
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the remainder is below the number of slots"
+    )]
     fn slot(&self, second: u64) -> &AtomicU64 {
         &self.slots[(second % EXPIRY_SLOTS as u64) as usize]
     }

@@ -48,6 +48,9 @@ pub struct Principals {
 
 impl Principals {
     /// Builds the table from pairs of id and secret.
+    ///
+    /// # Panics
+    /// With 2^32 principals or more, which no configuration can hold.
     #[must_use]
     pub fn new<'a>(pairs: impl IntoIterator<Item = (PrincipalId, &'a str)>) -> Self {
         let mut table = Self {
@@ -88,7 +91,7 @@ impl Principals {
     }
 
     /// All ids.
-    pub fn ids(&self) -> impl Iterator<Item = &PrincipalId> + Clone {
+    pub fn ids(&self) -> impl Iterator<Item = &PrincipalId> {
         self.ids.iter()
     }
 }

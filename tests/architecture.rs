@@ -1,4 +1,8 @@
 //! The direction in which data flows, held by reading the `use crate::` lines of every source file.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose preparation fails has failed, and says where"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

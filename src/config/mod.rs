@@ -280,9 +280,8 @@ fn principals(
 ) -> (Vec<(PrincipalId, SecretString)>, bool) {
     let mut principals = Vec::new();
     let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
-        let secret = match secret(key, inline, file, complaints) {
-            Some(secret) => secret,
-            None => return,
+        let Some(secret) = secret(key, inline, file, complaints) else {
+            return;
         };
         let Some(id) = PrincipalId::parse(id) else {
             complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");

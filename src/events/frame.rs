@@ -10,7 +10,7 @@ use super::id::EventId;
 
 /// A comment that keeps proxies and clients from giving up on a silent stream.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
-/// Event types the service itself sends, and those by which a browser's EventSource tells of its connection: a
+/// Event types the service itself sends, and those by which a browser's `EventSource` tells of its connection: a
 /// publisher may not imitate them.
 const RESERVED: [&str; 4] = ["reset", "reconnect", "open", "error"];
 

@@ -33,14 +33,16 @@ pub(super) struct Presented<'a> {
 pub(super) enum Places {
     /// In `X-VX11-Token` or `Authorization: Bearer`.
     Headers,
-    /// There, or in `?token=`, because a browser cannot put a header on an EventSource.
+    /// There, or in `?token=`, because a browser cannot put a header on an `EventSource`.
     HeadersAndQuery,
 }
 
 /// The one credential of a request, if any. The same one given twice is one.
 pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented<'_>>, Problem> {
     let headers = request.headers();
-    let in_header = headers.get_all(X_VX11_TOKEN).map(|value| value.as_bytes());
+    let in_header = headers
+        .get_all(X_VX11_TOKEN)
+        .map(actix_web::http::header::HeaderValue::as_bytes);
     let as_bearer = headers
         .get_all(AUTHORIZATION)
         .filter_map(|value| bearer(value.as_bytes()));
@@ -272,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_or_header_makes_extraction_panic(query in "[ -~]{0,80}", header in "[ -~\u{80}-\u{ff}]{0,40}") {
-            let uri: String = query.chars().filter(|c| c.is_ascii_graphic()).collect();
+            let uri: String = query.chars().filter(char::is_ascii_graphic).collect();
             if let Ok(uri) = format!("/?{uri}").parse::<actix_web::http::Uri>() {
                 let header: Vec<u8> = header.chars().map(|c| c as u8).collect();
                 if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(&header) {

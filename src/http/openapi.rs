@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, generated from the handlers.
+//! The `OpenAPI` 3.1 document, generated from the handlers.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;

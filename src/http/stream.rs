@@ -86,7 +86,7 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
 }
 
 /// Where to resume: the header, else the parameter. Empty is as good as none (WHATWG HTML §9.2.4). Whatever else
-/// it says, the answer is a stream: a browser's EventSource would never come back from an error.
+/// it says, the answer is a stream: a browser's `EventSource` would never come back from an error.
 fn last_event_id(request: &HttpRequest) -> Option<String> {
     let header = request.headers().get(LAST_EVENT_ID);
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -1,4 +1,4 @@
-//! The UUIDv8 codec: claims and a signing key in, a self-authenticating token out, and back.
+//! The `UUIDv8` codec: claims and a signing key in, a self-authenticating token out, and back.
 //!
 //! The 122 free bits of the UUID hold, from the left: key hint (2), offline (1), expiry (12), nonce (27) and
 //! the leftmost 80 bits of an HMAC-SHA-256 (RFC 2104) over all of them, the full expiry and the principal.
@@ -84,15 +84,15 @@ impl Codec {
         &self,
         text: &str,
         now: UnixMillis,
-        principals: impl Iterator<Item = &'a PrincipalId> + Clone,
+        principals: impl Iterator<Item = &'a PrincipalId>,
     ) -> Result<Verified, CodecError> {
         let token = Token::parse(text)?;
         let (fields, presented) = split(token.0);
         let claims = unpack_fields(fields, now.seconds());
         let hint = fields_hint(fields);
 
-        for key in self.keys.with_hint(hint) {
-            for principal in principals.clone() {
+        for principal in principals {
+            for key in self.keys.with_hint(hint) {
                 if tags_match(tag(key, fields, claims.expires_at, principal), presented) {
                     let alive = now.seconds() < claims.expires_at + SKEW_SECONDS;
                     return if alive {
@@ -167,7 +167,6 @@ fn split(bytes: [u8; 16]) -> (u64, u128) {
     let uuid = u128::from_be_bytes(bytes);
     let (a, b, c) = (uuid >> 80, uuid >> 64 & 0xfff, uuid & ((1 << 62) - 1));
     let free = a << 74 | b << 62 | c;
-    #[expect(clippy::cast_possible_truncation, reason = "122 - 80 = 42 bits are left")]
     ((free >> TAG_BITS) as u64, free & TAG_MASK)
 }
 

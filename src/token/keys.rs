@@ -77,6 +77,9 @@ impl SigningKeys {
     ///
     /// # Errors
     /// [`KeyError::None`] when there is no secret.
+    ///
+    /// # Panics
+    /// Never: 32 bytes are within what HKDF can give.
     pub fn derived<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, KeyError> {
         let derive = |secret| {
             let mut key = [0; MIN_KEY_BYTES];
