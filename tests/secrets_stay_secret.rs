@@ -82,7 +82,6 @@ fn no_secret_of_the_test_run_is_in_any_log() {
         "streams were opened by token and logged"
     );
     assert_eq!(leaks(&artefacts(), &secrets), Vec::<String>::new());
-    println!("{} secrets, {} logs, no leak", secrets.len(), logs.len());
 }
 
 #[test]

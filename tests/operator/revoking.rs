@@ -40,7 +40,7 @@ async fn a_revoked_token_is_refused_at_once_however_it_was_named() {
         instance
             .metric("vx11_operator_ephemeral_tokens_invalid_total{reason=\"revoked\"}")
             .await,
-        2.0
+        2
     );
 }
 

@@ -208,8 +208,8 @@ impl Instance {
             .expect("in JSON")
     }
 
-    /// The value of a metric; `name` may carry labels besides `service`, in alphabetical order.
-    pub async fn metric(&self, name: &str) -> f64 {
+    /// The value of a counter or gauge, 0 if there is none yet; `name` may carry labels besides `service`, in alphabetical order.
+    pub async fn metric(&self, name: &str) -> u64 {
         let page = self
             .get("/metrics")
             .send()
@@ -225,13 +225,13 @@ impl Instance {
                 .is_some_and(|rest| rest.starts_with('{') && rest.contains(labels))
         });
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-            .unwrap_or(0.0)
+            .unwrap_or(0)
     }
 
     /// Waits until a metric has a value, for effects of something that gives no other sign.
-    pub async fn metric_becomes(&self, name: &str, value: f64, patience: Duration) {
+    pub async fn metric_becomes(&self, name: &str, value: u64, patience: Duration) {
         let started = tokio::time::Instant::now();
-        while (self.metric(name).await - value).abs() > f64::EPSILON {
+        while self.metric(name).await != value {
             assert!(
                 started.elapsed() < patience,
                 "{name} did not become {value} within {patience:?}"
@@ -241,7 +241,7 @@ impl Instance {
     }
 
     /// Waits until as many streams have ended for a reason.
-    pub async fn stream_ends_are(&self, reason: &str, count: f64) {
+    pub async fn stream_ends_are(&self, reason: &str, count: u64) {
         let name = format!("vx11_operator_sse_streams_ended_total{{reason=\"{reason}\"}}");
         self.metric_becomes(&name, count, PATIENCE).await;
     }
