@@ -1,0 +1,45 @@
+# The commands of the README. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test fuzz bench check packages deny clean-artefacts
+
+# What the tests need beside Rust: a browser with its driver, and what the predecessor's calls are made of.
+TEST_PACKAGES := chromium chromium-driver curl jq python3
+BENCH_PACKAGES := wrk
+# Seconds of `make fuzz`.
+SECONDS_OF_FUZZING ?= 60
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build and run one instance on the memory store, at http://127.0.0.1:8001/
+	@echo "Building (the first time takes about two minutes) ..."
+	@cargo build --release --locked --quiet
+	@exec ./target/release/vx11-operator serve
+
+test: packages clean-artefacts ## Install what the tests need, then run all of them
+	cargo test --locked --no-fail-fast
+	$(MAKE) --no-print-directory fuzz
+
+fuzz: ## A minute (SECONDS_OF_FUZZING) of arbitrary input for everything that parses input from the network
+	.ci/fuzz $(SECONDS_OF_FUZZING)
+
+bench: ## Measure against the targets and rewrite docs/performance.md
+	@.ci/install-packages $(BENCH_PACKAGES)
+	cargo bench --locked
+
+check: ## Formatting, lints and documentation, as CI checks them
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+
+deny: ## Licences, bans and sources of all dependencies (installs cargo-deny if it is missing)
+	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	cargo deny --all-features check licenses bans sources
+
+packages:
+	@.ci/install-packages $(TEST_PACKAGES)
+
+# The leak check looks at what this run leaves behind, and nothing older.
+clean-artefacts:
+	@rm -rf target/tmp/artefacts
