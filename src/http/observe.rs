@@ -6,8 +6,9 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
+use actix_web::http::Method;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, web};
+use actix_web::{Error, HttpMessage, web};
 use tracing::Instrument;
 
 use super::AppState;
@@ -28,6 +29,7 @@ pub(super) async fn observe(
     };
     let id = request_id(&request, &state);
     let span = id.span();
+    let method = method_label(request.method());
     request.extensions_mut().insert(id.clone());
     let answered = async {
         let response = match next.call(request).await {
@@ -38,16 +40,15 @@ pub(super) async fn observe(
             // Only a caught panic comes here, and it takes the request with it.
             Err(error) => {
                 let response = problem_of(&error).response(&id);
+                state
+                    .metrics
+                    .request(UNMATCHED, method, response.status().as_str(), started.elapsed());
                 return Err(InternalError::from_response(error, response).into());
             }
         };
         let route = response.request().match_pattern();
         let route = route.as_deref().unwrap_or(UNMATCHED);
-        let (method, status, took) = (
-            method_label(response.request()),
-            response.status(),
-            started.elapsed(),
-        );
+        let (status, took) = (response.status(), started.elapsed());
         state.metrics.request(route, method, status.as_str(), took);
         tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
         Ok(response)
@@ -78,8 +79,8 @@ fn problem_of(error: &Error) -> Problem {
 }
 
 /// The method, or one label for all the unusual ones: anyone can invent methods.
-fn method_label(request: &HttpRequest) -> &'static str {
-    match request.method().as_str() {
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",
         "HEAD" => "HEAD",
