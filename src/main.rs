@@ -138,11 +138,12 @@ async fn run(config: &Config) -> ExitCode {
 /// not in the log.
 fn greet(config: &Config, application: &Application) {
     let address = application.address();
-    tracing::info!(%address, instance = %config.instance_id, version = env!("CARGO_PKG_VERSION"), "ready");
     let mut page = address;
     if page.ip().is_unspecified() {
         page.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
+    let instance = &config.instance_id;
+    tracing::info!(%address, instance, version = env!("CARGO_PKG_VERSION"), panel = format!("http://{page}/"), "ready");
     if config.generated_principal {
         for (id, secret) in &config.principals {
             say(format_args!(
