@@ -8,9 +8,8 @@ use tokio::sync::watch;
 
 use super::frame::{self, EventType};
 use super::id::{Epoch, EventId, Position};
-use super::registry::{OpenError, Registry};
+use super::registry::{OpenError, Place, Registry};
 use super::ring::{Cursor, Read, Ring, RingLimits};
-use super::stream::StreamOpening;
 use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
@@ -107,14 +106,9 @@ impl Hub {
         id
     }
 
-    /// Takes a place for one stream. Done before its token is judged, so that a revocation that arrives in
-    /// between finds the stream.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the cap is reached or the instance is stopping.
-    pub fn enter(self: &Arc<Self>, token: Option<TokenId>) -> Result<StreamOpening, OpenError> {
-        let place = self.registry.enter(token)?;
-        Ok(StreamOpening::new(Arc::clone(self), place, token.is_some()))
+    /// Takes a place among the open streams.
+    pub(super) fn enter(&self, token: Option<TokenId>) -> Result<Place, OpenError> {
+        self.registry.enter(token)
     }
 
     /// Ends every stream that `token` opened on this instance; says how many.

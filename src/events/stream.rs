@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::frame;
 use super::hub::{Gap, Hub};
 use super::id::EventId;
-use super::registry::{EndReason, Place};
+use super::registry::{EndReason, OpenError, Place};
 use super::ring::{Cursor, Read};
 use crate::telemetry::RequestId;
+use crate::token::TokenId;
 
 /// A place for a stream whose client has not been judged yet.
 pub struct StreamOpening {
@@ -23,8 +24,18 @@ pub struct StreamOpening {
 }
 
 impl StreamOpening {
-    pub(super) const fn new(hub: Arc<Hub>, place: Place, by_token: bool) -> Self {
-        Self { hub, place, by_token }
+    /// Takes a place for a stream opened with `token`, or with a principal's credential. Done before the token is
+    /// judged, so that a revocation that arrives in between finds the stream.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the cap is reached or the instance is stopping.
+    pub fn take(hub: &Arc<Hub>, token: Option<TokenId>) -> Result<Self, OpenError> {
+        let place = hub.enter(token)?;
+        Ok(Self {
+            hub: Arc::clone(hub),
+            place,
+            by_token: token.is_some(),
+        })
     }
 
     /// Opens the stream: after `last_event_id` where that is possible, else at the newest event, with the gap

@@ -61,7 +61,7 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
         "header"
     };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
-        let opening = state.hub.enter(None)?;
+        let opening = StreamOpening::take(&state.hub, None)?;
         tracing::info!(credential = shown, %principal, "stream opened by principal");
         return Ok(opening);
     }
@@ -75,7 +75,7 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
         .map_err(|refusal| failed(request, state, refusal.into()))?;
     // First the place, then the judgement: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
-    let opening = state.hub.enter(Some(id))?;
+    let opening = StreamOpening::take(&state.hub, Some(id))?;
     let granted = state
         .tokens
         .authorise(&verified)
