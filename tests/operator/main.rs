@@ -7,5 +7,7 @@
 
 mod support;
 
+mod credentials;
+mod refused_tokens;
 mod streams;
 mod tokens;

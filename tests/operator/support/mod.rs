@@ -2,10 +2,12 @@
 
 mod instance;
 mod ledger;
+mod problem;
 mod raw;
 mod stream;
 
-pub use instance::{Instance, Issued};
+pub use instance::{Instance, Issued, random_hex};
 pub use ledger::{artefacts, remember_secret};
-pub use raw::{RawResponse, raw_request};
+pub use problem::{problem, raw_problem};
+pub use raw::{RawResponse, exchange, raw_request};
 pub use stream::{EventStream, Frame};
