@@ -7,7 +7,11 @@
 
 mod support;
 
+mod command_line;
+mod configuration;
+mod configuration_page;
 mod credentials;
 mod refused_tokens;
+mod secret_sources;
 mod streams;
 mod tokens;

@@ -1,11 +1,13 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
+mod configure;
 mod instance;
 mod ledger;
 mod problem;
 mod raw;
 mod stream;
 
+pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use instance::{Instance, Issued, random_hex};
 pub use ledger::{artefacts, remember_secret};
 pub use problem::{problem, raw_problem};
