@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::AppState;
 use super::error::Problem;
+use super::extract::peer_address;
 use crate::telemetry::RequestId;
 
 /// The route label of a path that no route matches.
@@ -58,7 +59,7 @@ pub(super) async fn observe(
 /// The id a trusted proxy chose, else a new one.
 fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     let by_proxy = || {
-        let peer = request.peer_addr()?.ip();
+        let peer = peer_address(request.peer_addr());
         let trusted = state
             .trusted_proxies
             .iter()
