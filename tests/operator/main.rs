@@ -7,10 +7,14 @@
 
 mod support;
 
+mod bad_input;
+mod bodies;
 mod command_line;
 mod configuration;
 mod configuration_page;
 mod credentials;
+mod last_event_ids;
+mod rate_limits;
 mod refused_tokens;
 mod secret_sources;
 mod streams;
