@@ -48,7 +48,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment: HashMap<_, _> = std::env::vars().collect();
+    let environment = environment();
     let config = match Config::load(arguments.config.as_deref(), &environment) {
         Ok(config) => config,
         Err(errors) => {
@@ -69,6 +69,15 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The environment as text. Other programs' variables may hold any bytes; in one of ours, what replaces them is
+/// found to be wrong.
+fn environment() -> HashMap<String, String> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect()
 }
 
 fn serve(config: &Config) -> ExitCode {

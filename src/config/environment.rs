@@ -27,14 +27,16 @@ const REDIS: [&str; 8] = [
     "REDIS_SENTINEL_MASTER",
     "REDIS_CLUSTER_NODES",
 ];
-const FAMILY: &str = "VX11_OPERATOR_";
+/// Whoever sets a variable that begins like this means us.
+const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";
 
 /// The key with its short name, for messages.
 pub(super) fn describe(key: &str) -> String {
     match ALIASES.iter().find(|(_, aliased)| *aliased == key) {
         Some((name, _)) => format!("{key} ({name})"),
-        None => key.to_owned(),
+        // The configuration library leaves out the dot after an item of a list.
+        None => key.replace(']', "].").trim_end_matches('.').to_owned(),
     }
 }
 
@@ -61,7 +63,8 @@ pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
     let known = |name: &str| ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
     let unknown = names
         .iter()
-        .filter(|name| name.starts_with(FAMILY) && !name.starts_with(SECTIONED) && !known(name))
+        .filter(|name| FAMILIES.iter().any(|family| name.starts_with(family)))
+        .filter(|name| !name.starts_with(SECTIONED) && !known(name))
         .map(|name| {
             let allowed: Vec<_> = ALIASES.iter().map(|(alias, _)| *alias).collect();
             format!(

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use self::raw::Raw;
+use self::raw::{Raw, Whole};
 use crate::events::RingLimits;
 use crate::principal::PrincipalId;
 use crate::store::MemoryLimits;
@@ -109,7 +109,7 @@ impl Complaints {
         self.0.push(format!("{}: {problem}", environment::describe(key)));
     }
 
-    fn range(&mut self, key: &str, value: i64, low: u32, high: u32, unit: &str) -> u32 {
+    fn range(&mut self, key: &str, Whole(value): Whole, low: u32, high: u32, unit: &str) -> u32 {
         u32::try_from(value)
             .ok()
             .filter(|value| (low..=high).contains(value))
@@ -122,11 +122,11 @@ impl Complaints {
             })
     }
 
-    fn seconds(&mut self, key: &str, value: i64, low: u32, high: u32) -> Duration {
+    fn seconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
         Duration::from_secs(self.range(key, value, low, high, "seconds").into())
     }
 
-    fn size(&mut self, key: &str, value: i64, unit: &str) -> usize {
+    fn size(&mut self, key: &str, Whole(value): Whole, unit: &str) -> usize {
         usize::try_from(value)
             .ok()
             .filter(|value| *value > 0)
@@ -237,6 +237,11 @@ fn check(raw: Raw) -> Result<Config, ConfigErrors> {
 
 /// A level, or levels by module. With a mere level the web server's own chatter stays out below debug.
 fn log_filter(text: &str) -> Option<Targets> {
+    // `Targets` takes a word that is no level for the name of a module: a slip would silence everything else.
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    if !text.split(',').all(|part| part.contains('=') || is_level(part)) {
+        return None;
+    }
     match text.parse::<LevelFilter>() {
         Ok(level) if level == LevelFilter::INFO => Some(
             Targets::new()
@@ -353,6 +358,8 @@ fn signing_keys(
     );
     let keys = match keys {
         Some(list) => SigningKeys::from_hex(list.lines().map(str::trim).filter(|line| !line.is_empty())),
+        // What is wrong with the principals has been said.
+        None if principals.is_empty() => return None,
         None => SigningKeys::derived(
             principals
                 .iter()

@@ -1,9 +1,11 @@
 //! What can be written down, in the shape of `defaults.toml`. Numbers are wide so that range checks can name them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 use config::{ConfigError, File, FileFormat};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DEFAULTS, environment};
@@ -26,7 +28,7 @@ pub(super) struct Raw {
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with id and token or token_file")]
 pub(super) struct RawPrincipal {
     pub(super) id: String,
     #[serde(default)]
@@ -36,77 +38,109 @@ pub(super) struct RawPrincipal {
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawInstance {
     pub(super) id: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawHttp {
     pub(super) listen: String,
-    pub(super) workers: i64,
-    pub(super) body_timeout_seconds: i64,
+    pub(super) workers: Whole,
+    pub(super) body_timeout_seconds: Whole,
     #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawToken {
-    pub(super) ttl_seconds: i64,
+    pub(super) ttl_seconds: Whole,
     #[serde(deserialize_with = "list")]
     pub(super) signing_keys: Vec<String>,
     pub(super) signing_keys_file: String,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawMemory {
-    pub(super) max_entries: i64,
-    pub(super) max_bytes: i64,
+    pub(super) max_entries: Whole,
+    pub(super) max_bytes: Whole,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawEvents {
-    pub(super) ring_entries: i64,
-    pub(super) ring_bytes: i64,
+    pub(super) ring_entries: Whole,
+    pub(super) ring_bytes: Whole,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawStreams {
-    pub(super) max: i64,
-    pub(super) heartbeat_seconds: i64,
-    pub(super) max_age_seconds: i64,
-    pub(super) retry_milliseconds: i64,
+    pub(super) max: Whole,
+    pub(super) heartbeat_seconds: Whole,
+    pub(super) max_age_seconds: Whole,
+    pub(super) retry_milliseconds: Whole,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawLimits {
-    pub(super) issue_per_second: i64,
-    pub(super) failed_auth_per_minute: i64,
+    pub(super) issue_per_second: Whole,
+    pub(super) failed_auth_per_minute: Whole,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawDrain {
-    pub(super) window_seconds: i64,
+    pub(super) window_seconds: Whole,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
 }
 
+/// A whole number, or in the environment its digits. The configuration library would also take `true` for 1 and
+/// 1.5 for 2.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(transparent)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Whole, E> {
+                Ok(Whole(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Whole, E> {
+                let wrong = |_| E::invalid_value(Unexpected::Str(text), &self);
+                text.trim().parse().map(Whole).map_err(wrong)
+            }
+        }
+        deserializer.deserialize_any(Digits)
+    }
+}
+
 /// A list, or in the environment one text with commas between its items.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(
+        untagged,
+        expecting = "this value is not allowed; expected is a list of texts"
+    )]
     enum Written {
         List(Vec<String>),
         Text(String),
@@ -183,8 +217,20 @@ fn explain(error: &ConfigError) -> String {
                 place.lines().next().unwrap_or_default()
             )
         }
-        ConfigError::Message(message) => message.clone(),
+        ConfigError::Message(message) => without_value(message),
+        ConfigError::NotFound(key) => format!("{}: is missing", environment::describe(key)),
         other => other.to_string(),
+    }
+}
+
+/// A message of the deserialiser, "invalid type: string "x", expected y", without the value it quotes: a secret
+/// may have been written where something else belongs.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((problem, expected)) if problem.starts_with("invalid ") => {
+            format!("this value is not allowed; expected is {expected}")
+        }
+        _ => message.to_owned(),
     }
 }
 

@@ -9,8 +9,11 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{json_body, principal};
+use super::extract::{is_object, json_body, principal};
 use crate::events::EventType;
+
+const EXPECTED: &str =
+    r#"expected is {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
 
 /// An event to publish.
 #[derive(Deserialize, ToSchema)]
@@ -64,6 +67,11 @@ pub(super) async fn publish(
 
 fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+    if !is_object(body) {
+        return Err(Problem::bad_request(format!(
+            "the body is not a JSON object; {EXPECTED}"
+        )));
+    }
     let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
     // What reaches subscribers must be readable there: numbers, strings and depth within what JSON parsers
     // agree on (RFC 7493).
@@ -77,8 +85,6 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
 
 /// Says where the body goes wrong, without the parser's own words: they quote the body.
 fn not_an_event(error: &serde_json::Error) -> Problem {
-    const EXPECTED: &str =
-        r#"expected is {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
     let what = if error.is_data() {
         "the body is not an event"
     } else {

@@ -1,7 +1,7 @@
 //! What a request carries: credentials, a body, a client's address. Nothing here repeats input in an error.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
@@ -119,9 +119,7 @@ pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) 
 /// `X-Forwarded-For` that is no trusted proxy's; what stands left of it anyone may have written.
 pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let peer = request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let peer = peer_address(request.peer_addr());
     if !is_trusted(&peer) {
         return peer;
     }
@@ -132,13 +130,19 @@ pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr
         .filter_map(|value| value.to_str().ok())
         .collect();
     for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
-        match hop.trim().parse() {
+        match hop.trim().parse().map(|address: IpAddr| address.to_canonical()) {
             Ok(address) if is_trusted(&address) => client = address,
             Ok(address) => return address,
             Err(_) => break,
         }
     }
     client
+}
+
+/// The address at the other end of the connection. A socket that listens on `[::]` shows those of IPv4 as
+/// `::ffff:192.0.2.1`.
+pub(super) fn peer_address(peer: Option<SocketAddr>) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
 /// A body as JSON.
@@ -161,23 +165,36 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
     expected: &'static str,
 ) -> Result<T, Problem> {
     let json = is_json(request);
-    if !json && request.content_type() != "application/x-www-form-urlencoded" {
+    if !json && !is_form(request) {
         return Err(Problem::UnsupportedMediaType(
             "application/x-www-form-urlencoded or application/json",
         ));
     }
     let body = read_body(request, payload, timeout).await?;
     let parsed = if json {
-        serde_json::from_slice(&body).ok()
+        is_object(&body)
+            .then(|| serde_json::from_slice(&body).ok())
+            .flatten()
     } else {
         serde_urlencoded::from_bytes(&body).ok()
     };
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
 }
 
+/// Whether a JSON text can only be an object. The deserialiser would also take a list for the members in order.
+pub(super) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
+}
+
+/// Names of types have no case (RFC 9110 §8.3.1).
 fn is_json(request: &HttpRequest) -> bool {
+    let content_type = request.content_type().to_ascii_lowercase();
+    content_type == "application/json" || content_type.ends_with("+json")
+}
+
+fn is_form(request: &HttpRequest) -> bool {
     let content_type = request.content_type();
-    content_type.eq_ignore_ascii_case("application/json") || content_type.ends_with("+json")
+    content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
@@ -256,8 +273,9 @@ mod tests {
     fn forwarded_addresses_are_believed_from_trusted_peers_only() {
         let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
         let address = |peer: &str, forwarded: &str| {
+            let peer: IpAddr = peer.parse().unwrap();
             let request = TestRequest::default()
-                .peer_addr(format!("{peer}:1").parse().unwrap())
+                .peer_addr((peer, 1).into())
                 .insert_header(("X-Forwarded-For", forwarded))
                 .to_http_request();
             client_address(&request, &trusted).to_string()
@@ -269,6 +287,13 @@ mod tests {
             "198.51.100.1"
         );
         assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
+        // As a socket on [::] shows them.
+        assert_eq!(address("::ffff:10.0.0.1", "198.51.100.1"), "198.51.100.1");
+        assert_eq!(address("::ffff:192.0.2.1", "198.51.100.1"), "192.0.2.1");
+        assert_eq!(
+            address("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2"),
+            "198.51.100.1"
+        );
     }
 
     proptest! {

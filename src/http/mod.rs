@@ -17,6 +17,7 @@ mod routes;
 mod server;
 mod stream;
 mod tokens;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,13 +13,15 @@ use tracing::Instrument;
 
 use super::AppState;
 use super::error::Problem;
+use super::extract::peer_address;
+use super::unread::Unread;
 use crate::telemetry::RequestId;
 
 /// The route label of a path that no route matches.
 const UNMATCHED: &str = "unmatched";
 
 pub(super) async fn observe(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
@@ -31,6 +33,7 @@ pub(super) async fn observe(
     let span = id.span();
     let method = method_label(request.method());
     request.extensions_mut().insert(id.clone());
+    let unread = Unread::hold(&mut request);
     let answered = async {
         let response = match next.call(request).await {
             Ok(response) => match response.response().error().map(problem_of) {
@@ -51,7 +54,10 @@ pub(super) async fn observe(
         let (status, took) = (response.status(), started.elapsed());
         state.metrics.request(route, method, status.as_str(), took);
         tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
-        Ok(response)
+        Ok(match unread {
+            Some(unread) => unread.until_sent(response),
+            None => response,
+        })
     };
     answered.instrument(span).await
 }
@@ -59,7 +65,7 @@ pub(super) async fn observe(
 /// The id a trusted proxy chose, else a new one.
 fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     let by_proxy = || {
-        let peer = request.peer_addr()?.ip();
+        let peer = peer_address(request.peer_addr());
         let trusted = state
             .trusted_proxies
             .iter()

@@ -11,9 +11,19 @@
 
 mod support;
 
+mod bad_input;
+mod bodies;
+mod command_line;
+mod configuration;
+mod configuration_page;
+mod credentials;
 mod drain;
+mod last_event_ids;
+mod rate_limits;
+mod refused_tokens;
 mod resuming;
 mod revoking;
+mod secret_sources;
 mod slow_readers;
 mod streams;
 mod tokens;

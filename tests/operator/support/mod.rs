@@ -1,9 +1,15 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
+mod configure;
 mod instance;
 mod ledger;
+mod problem;
 mod raw;
 mod stream;
 
+pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use instance::{Instance, random_hex};
 pub use ledger::remember_secret;
+pub use problem::{problem, raw_problem};
+pub use raw::{exchange, raw_request};
+pub use stream::EventStream;

@@ -17,18 +17,7 @@ pub struct RawResponse {
 
 /// Sends `bytes` on a connection of their own and reads until the server closes it.
 pub async fn raw_request(instance: &Instance, bytes: &[u8]) -> RawResponse {
-    let mut connection = TcpStream::connect(instance.address())
-        .await
-        .expect("the instance can be connected to");
-    connection
-        .write_all(bytes)
-        .await
-        .expect("the request can be sent");
-    let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(30), connection.read_to_end(&mut answer))
-        .await
-        .expect("an answer in time")
-        .expect("an answer");
+    let answer = exchange(instance, bytes).await;
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
@@ -42,6 +31,28 @@ pub async fn raw_request(instance: &Instance, bytes: &[u8]) -> RawResponse {
     RawResponse {
         status,
         head,
-        body: answer.split_off(end + 4),
+        body: answer[end + 4..].to_vec(),
     }
+}
+
+/// Sends `bytes` on a connection of their own and returns whatever comes back before the server closes or resets
+/// it, be it nothing. A server that has heard enough may stop reading before everything is sent.
+pub async fn exchange(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
+    let connection = TcpStream::connect(instance.address())
+        .await
+        .expect("the instance can be connected to");
+    let (mut reader, mut writer) = connection.into_split();
+    let send = async {
+        let _ = writer.write_all(bytes).await;
+    };
+    let receive = async {
+        let mut answer = Vec::new();
+        // On an error what came before it stays in `answer`.
+        let _ = reader.read_to_end(&mut answer).await;
+        answer
+    };
+    let both = async { tokio::join!(send, receive).1 };
+    tokio::time::timeout(Duration::from_secs(30), both)
+        .await
+        .expect("the connection ends in time")
 }

@@ -1,0 +1,60 @@
+//! Bodies that nobody reads to their end. When the rest comes in chunks, actix goes on reading after the response,
+//! without an end or a deadline; while someone still holds the body it closes the connection instead, as it does
+//! with bodies of a known length.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::HttpMessage;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::TRANSFER_ENCODING;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+use futures_util::stream::poll_fn;
+
+/// A second hold on a request's body.
+pub(super) struct Unread(Rc<RefCell<Payload>>);
+
+impl Unread {
+    /// Holds the body of `request` if it comes in chunks; whoever reads it does not notice.
+    pub(super) fn hold(request: &mut ServiceRequest) -> Option<Self> {
+        if !request.headers().contains_key(TRANSFER_ENCODING) {
+            return None;
+        }
+        let held = Rc::new(RefCell::new(request.take_payload()));
+        let reader = Rc::clone(&held);
+        let reads = poll_fn(move |context| Pin::new(&mut *reader.borrow_mut()).poll_next(context));
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(reads),
+        });
+        Some(Self(held))
+    }
+
+    /// Lets go when the response has been written.
+    pub(super) fn until_sent(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        response.map_body(|_, body| BoxBody::new(Holding { body, _held: self.0 }))
+    }
+}
+
+struct Holding {
+    body: BoxBody,
+    _held: Rc<RefCell<Payload>>,
+}
+
+impl MessageBody for Holding {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}

@@ -1,0 +1,96 @@
+//! `docs/configuration.md` says what there is to configure: all of it, and nothing else.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Instance, random_hex, remember_secret};
+
+const PAGE: &str = include_str!("../../docs/configuration.md");
+/// In the column of the environment: the key can be set in a file only.
+const FILE_ONLY: &str = "—";
+
+struct Row<'a> {
+    key: &'a str,
+    variable: Option<&'a str>,
+    default: &'a str,
+}
+
+/// The rows of the table of keys.
+fn rows() -> Vec<Row<'static>> {
+    let code = |cell: &'static str| cell.trim().trim_matches('`');
+    let table = PAGE.lines().filter(|line| line.starts_with("| `"));
+    table
+        .map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split('|').collect();
+            assert_eq!(cells.len(), 4, "{line}");
+            Row {
+                key: code(cells[0]),
+                variable: Some(code(cells[1])).filter(|name| *name != FILE_ONLY),
+                default: code(cells[2]),
+            }
+        })
+        .collect()
+}
+
+/// Every key with a value, by its full name.
+fn flat(prefix: &str, table: &toml::Table) -> BTreeMap<String, toml::Value> {
+    let mut keys = BTreeMap::new();
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(section) => keys.extend(flat(&format!("{key}."), section)),
+            value => drop(keys.insert(key, value.clone())),
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_page_lists_every_key_with_its_default_and_nothing_else() {
+    let defaults = flat("", &vx11_operator::config::DEFAULTS.parse().unwrap());
+    let on_page: BTreeMap<_, _> = rows()
+        .iter()
+        .map(|row| (row.key.to_owned(), row.default.to_owned()))
+        .collect();
+    let built_in: BTreeMap<_, _> = defaults
+        .iter()
+        .map(|(key, value)| (key.clone(), value.to_string()))
+        .collect();
+    assert_eq!(on_page, built_in);
+    assert_eq!(rows().len(), on_page.len(), "each key stands there once");
+}
+
+#[tokio::test]
+async fn each_variable_on_the_page_sets_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    let key = random_hex() + &random_hex();
+    remember_secret(&key);
+    std::fs::write(&secret, &key).unwrap();
+    let secret = secret.to_str().unwrap();
+    for row in rows() {
+        let Some(variable) = row.variable else { continue };
+        let (value, shown) = match row.key {
+            "principal_token" => (key.as_str(), toml::Value::from("***")),
+            "token.signing_keys" => (key.as_str(), vec!["***"].into()),
+            "principal_token_file" | "token.signing_keys_file" => (secret, secret.into()),
+            "instance.id" => ("seven", "seven".into()),
+            "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
+            "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
+            "log.level" => ("warn", "warn".into()),
+            "log.format" => ("json", "json".into()),
+            _ => ("1", 1.into()),
+        };
+        let (mut command, _) = Instance::command(&[]);
+        let command = command
+            .env_clear()
+            .env(variable, value)
+            .arg("check-config")
+            .stdout(std::process::Stdio::piped());
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{variable}");
+        let effective = String::from_utf8(output.stdout).unwrap().parse().unwrap();
+        let mut expected = flat("", &vx11_operator::config::DEFAULTS.parse().unwrap());
+        expected.insert(row.key.to_owned(), shown);
+        assert_eq!(flat("", &effective), expected, "{variable}");
+    }
+}

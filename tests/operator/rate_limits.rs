@@ -1,0 +1,144 @@
+//! Rates an instance limits where it is told to: 429 with a time to return, and whoever has a valid credential is
+//! served all the same.
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response, StatusCode};
+
+use crate::support::{Instance, problem, random_hex, remember_secret};
+
+const ISSUE: &str = "/operator/api/events/sse-token";
+const STREAM: &str = "/operator/api/events/stream";
+const FAILURES: &str = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
+
+async fn limited(response: Response) -> Duration {
+    let wait = response.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    problem(response, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
+    Duration::from_secs(wait)
+}
+
+/// Sends until something else than `status` comes back; returns how often it was `status`, and the other answer.
+async fn until_other(status: StatusCode, request: impl Fn() -> RequestBuilder) -> (usize, Response) {
+    for count in 0..100 {
+        let response = request().send().await.expect("an answer");
+        if response.status() != status {
+            return (count, response);
+        }
+        if let Ok(body) = response.json::<serde_json::Value>().await
+            && let Some(token) = body["sse_token"].as_str()
+        {
+            remember_secret(token);
+        }
+    }
+    panic!("never anything else than {status}");
+}
+
+#[tokio::test]
+async fn nothing_is_limited_by_default() {
+    let instance = Instance::start().await;
+    for _ in 0..300 {
+        let wrong = instance
+            .get(ISSUE)
+            .header("X-VX11-Token", "wrong")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
+        instance.issue().await;
+    }
+}
+
+#[tokio::test]
+async fn issuing_more_than_allowed_waits_and_nothing_else_does() {
+    let instance = Instance::with(&[("VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND", "1")]).await;
+    let token = instance.issue().await.token;
+    let (issued, refused) = until_other(StatusCode::OK, || instance.post_as_principal(ISSUE)).await;
+    assert!(issued <= 1, "{issued}");
+    let wait = limited(refused).await;
+    assert_eq!(wait, Duration::from_secs(1));
+    let (_, by_get) = until_other(StatusCode::OK, || instance.get_as_principal(ISSUE)).await;
+    limited(by_get).await;
+    // Streams, publishing and figures have no such limit.
+    for _ in 0..5 {
+        assert_eq!(instance.ask_for_stream(&token).await.status(), StatusCode::OK);
+        instance.publish(1.into()).await;
+    }
+    // Who waits as told is served.
+    tokio::time::sleep(wait).await;
+    instance.issue().await;
+}
+
+#[tokio::test]
+async fn an_address_that_failed_too_often_waits_while_valid_credentials_from_it_are_served() {
+    let instance = Instance::with(&[(FAILURES, "3")]).await;
+    let token = instance.issue().await.token;
+    let wrong = random_hex();
+    remember_secret(&wrong);
+    let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, || {
+        instance.get(ISSUE).bearer_auth(&wrong)
+    })
+    .await;
+    assert_eq!(failed, 3);
+    let wait = limited(refused).await;
+    assert!((1..=20).contains(&wait.as_secs()), "{wait:?}");
+    // A refused token is a failure of the same kind, wherever it stands.
+    limited(instance.ask_for_stream("nonsense").await).await;
+    limited(instance.get(STREAM).bearer_auth(&wrong).send().await.unwrap()).await;
+    // No credential at all is no attempt.
+    let none = instance.get(ISSUE).send().await.unwrap();
+    problem(none, StatusCode::UNAUTHORIZED, "credential_missing").await;
+
+    instance.issue().await;
+    assert_eq!(instance.ask_for_stream(&token).await.status(), StatusCode::OK);
+    instance.publish(1.into()).await;
+}
+
+#[tokio::test]
+async fn refused_tokens_count_as_failures() {
+    let instance = Instance::with(&[(FAILURES, "2")]).await;
+    let stream = || instance.get(STREAM).query(&[("token", "nonsense")]);
+    let (failed, refused) = until_other(StatusCode::FORBIDDEN, stream).await;
+    assert_eq!(failed, 2);
+    limited(refused).await;
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_a_budget_of_its_own() {
+    let environment = [
+        (FAILURES, "2"),
+        ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let instance = Instance::with(&environment).await;
+    for client in ["198.51.100.1", "2001:db8::1", "203.0.113.9, 198.51.100.2"] {
+        let from_client = || {
+            instance
+                .get(ISSUE)
+                .bearer_auth("wrong")
+                .header("X-Forwarded-For", client)
+        };
+        let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, from_client).await;
+        assert_eq!(failed, 2, "{client}");
+        limited(refused).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_no_trusted_proxy_cannot_borrow_addresses() {
+    let instance = Instance::with(&[(FAILURES, "2")]).await;
+    let last = std::cell::Cell::new(0);
+    let from_elsewhere = || {
+        last.set(last.get() + 1);
+        let address = format!("198.51.100.{}", last.get());
+        instance
+            .get(ISSUE)
+            .bearer_auth("wrong")
+            .header("X-Forwarded-For", address)
+    };
+    let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, from_elsewhere).await;
+    assert_eq!(failed, 2);
+    limited(refused).await;
+}

@@ -1,0 +1,140 @@
+//! Where a secret may come from, and that no complaint ever repeats one.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use reqwest::StatusCode;
+
+use crate::support::{Instance, complaint, complaint_about_file, file, planted, remember_secret};
+
+#[tokio::test]
+async fn a_secret_from_a_file_works_and_may_end_with_a_newline() {
+    let (principal, key) = (planted(), planted() + &planted());
+    remember_secret(&key);
+    let (_folder, principal_file) = file(&format!("{principal}\r\n"));
+    let (_other, keys_file) = file(&format!("{key}\n\n{key}\n"));
+    let environment = [
+        ("VX11_PRINCIPAL_TOKEN", ""),
+        ("VX11_PRINCIPAL_TOKEN_FILE", &principal_file),
+        ("VX11_OPERATOR_SIGNING_KEYS_FILE", &keys_file),
+    ];
+    let instance = Instance::with(&environment).await;
+    let issued = instance
+        .post("/operator/api/events/sse-token")
+        .bearer_auth(&principal)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(issued.status(), StatusCode::OK);
+    let issued: serde_json::Value = issued.json().await.unwrap();
+    let token = issued["sse_token"].as_str().unwrap();
+    remember_secret(token);
+    // Who has the same keys, given directly, accepts what it signed.
+    let other = Instance::with(&[
+        ("VX11_PRINCIPAL_TOKEN", &principal),
+        ("VX11_OPERATOR_SIGNING_KEYS", &key),
+    ])
+    .await;
+    assert_eq!(other.introspect(token).await["active"], true);
+}
+
+#[tokio::test]
+async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_source() {
+    let secret = planted();
+    let (folder, empty) = file(" \n");
+    let missing = folder.path().join("missing");
+    let (missing, directory) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
+    for (name, key, good) in [
+        (
+            "VX11_PRINCIPAL_TOKEN",
+            "principal_token (VX11_PRINCIPAL_TOKEN)",
+            &secret,
+        ),
+        (
+            "VX11_OPERATOR_SIGNING_KEYS",
+            "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
+            &(secret.clone() + &secret),
+        ),
+    ] {
+        let by_file = format!("{name}_FILE");
+        for (file, problem) in [
+            (missing, "cannot read the file"),
+            (directory, "cannot read the file"),
+            (&*empty, "is empty"),
+        ] {
+            let complaint = complaint(&[(&by_file, file)]).await;
+            assert!(
+                complaint.contains(&format!("{key}: {problem}"))
+                    || complaint.contains(&format!("{key}: the file {file} {problem}")),
+                "{complaint}"
+            );
+        }
+        let complaint = complaint(&[(&by_file, &empty), (name, good)]).await;
+        assert!(
+            complaint.contains(&format!("{key}: is given both directly and by file; keep one")),
+            "{complaint}"
+        );
+        assert!(!complaint.contains(good.as_str()), "{complaint}");
+    }
+}
+
+#[tokio::test]
+async fn no_complaint_repeats_a_secret_wherever_it_was_written() {
+    let secret = planted();
+    let files = [
+        "principal_token = '@",
+        "principal_token = @",
+        "principal_token = '@ @'",
+        "principal_token = ['@']",
+        "principal_token = 'a'\nprincipal_token = '@'",
+        "[principal_token]\nvalue = '@'",
+        "principal_token_file = ['@']",
+        "principals = '@'",
+        "principals = ['@']",
+        "[principals]\nid = 'a'\ntoken = '@'",
+        "[[principals]]\nid = 'a'\ntokn = '@'",
+        "[[principals]]\nid = 'a'\ntoken = ['@']",
+        "[[principals]]\nid = 'a'\ntoken = { value = '@' }",
+        "[[principals]]\nid = 'a b'\ntoken = '@'",
+        "[[principals]]\ntoken = '@'",
+        "[[principals]]\nid = 'a'\ntoken = '@ @'",
+        "[[principals]]\nid = 'a'\ntoken = '@'\ntoken_file = '/nonexistent'",
+        "[[principals]]\nid = 'a'\ntoken = '@",
+        "[token]\nsigning_keys = '@'",
+        "[token]\nsigning_keys = ['@']",
+        "[token]\nsigning_keys = [['@']]",
+        "[token]\nsigning_keys = { first = '@' }",
+        "[token]\nsigning_keys = ['@',,]",
+        "token = '@'",
+        "http = '@'",
+    ];
+    for content in files {
+        let complaint = complaint_about_file(&content.replace('@', &secret)).await;
+        assert!(!complaint.contains(&secret[..8]), "{content}: {complaint}");
+    }
+    for variable in [
+        "VX11_OPERATOR_SIGNING_KEYS",
+        "VX11_OPERATOR__TOKEN__SIGNING_KEYS",
+        "VX11_OPERATOR__TOKEN__SIGNING_KEYS__FIRST",
+        "VX11_OPERATOR__TOKEN",
+        "VX11_OPERATOR__PRINCIPALS",
+        "VX11_OPERATOR__PRINCIPALS__TOKEN",
+        "VX11_OPERATOR__PRINCIPAL_TOKEN__VALUE",
+        "VX11_OPERATOR__PRINCIPAL_TOKN",
+        "VX11_PRINCIPAL_TOKN",
+        "REDIS_PASSWORD",
+    ] {
+        let complaint = complaint(&[(variable, &secret)]).await;
+        assert!(!complaint.contains(&secret[..8]), "{variable}: {complaint}");
+    }
+    let (mut command, log) = Instance::command(&[]);
+    let bytes = [b"\xff", secret.as_bytes()].concat();
+    command.env("VX11_PRINCIPAL_TOKEN", OsStr::from_bytes(&bytes));
+    assert_eq!(command.status().await.unwrap().code(), Some(2));
+    assert!(!printed(&log).contains(&secret[..8]));
+}
+
+fn printed(log: &Path) -> String {
+    std::fs::read_to_string(log).expect("the log can be read")
+}
