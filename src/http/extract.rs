@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use ipnet::IpNet;
@@ -20,10 +20,10 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAX_BODY: usize = 64 * 1024;
 
 /// A credential as presented, not judged.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Presented<'a> {
+#[derive(Debug)]
+pub(super) struct Presented {
     /// The bytes of the credential; a header may hold anything but control characters.
-    pub(super) value: Cow<'a, [u8]>,
+    pub(super) value: Vec<u8>,
     /// It came as `?token=`.
     pub(super) in_query: bool,
 }
@@ -38,42 +38,34 @@ pub(super) enum Places {
 }
 
 /// The one credential of a request, if any. The same one given twice is one.
-pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented<'_>>, Problem> {
+pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented>, Problem> {
     let headers = request.headers();
-    let in_header = headers
-        .get_all(X_VX11_TOKEN)
-        .map(actix_web::http::header::HeaderValue::as_bytes);
-    let as_bearer = headers
+    let own = headers.get_all(X_VX11_TOKEN).map(HeaderValue::as_bytes);
+    let bearers = headers
         .get_all(AUTHORIZATION)
         .filter_map(|value| bearer(value.as_bytes()));
-    let mut found: Option<Presented<'_>> = None;
-    let mut take = |candidate: Presented<'_>| match &found {
-        _ if candidate.value.is_empty() => Ok(()),
-        Some(first) if first.value != candidate.value => Err(Problem::CredentialsConflict),
-        Some(_) => Ok(()),
-        None => {
-            found = Some(Presented {
-                value: Cow::Owned(candidate.value.into_owned()),
-                ..candidate
-            });
-            Ok(())
-        }
+    let in_headers = own.chain(bearers).map(|value| Presented {
+        value: value.to_vec(),
+        in_query: false,
+    });
+    let parameter = (places == Places::HeadersAndQuery).then(|| query_values(request, "token"));
+    let in_query = parameter.into_iter().flatten();
+    let in_query = in_query.map(|value| Presented {
+        value: value.into_bytes(),
+        in_query: true,
+    });
+
+    let mut candidates = in_headers
+        .chain(in_query)
+        .filter(|candidate| !candidate.value.is_empty());
+    let Some(first) = candidates.next() else {
+        return Ok(None);
     };
-    for value in in_header.chain(as_bearer) {
-        take(Presented {
-            value: Cow::Borrowed(value),
-            in_query: false,
-        })?;
+    if candidates.all(|other| other.value == first.value) {
+        Ok(Some(first))
+    } else {
+        Err(Problem::CredentialsConflict)
     }
-    if places == Places::HeadersAndQuery {
-        for value in query_values(request, "token") {
-            take(Presented {
-                value: Cow::Owned(value.into_bytes()),
-                in_query: true,
-            })?;
-        }
-    }
-    Ok(found)
 }
 
 /// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name is
