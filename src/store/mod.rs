@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use memory::{MemoryLimits, MemoryStore};
+pub use memory::{ENTRY_BYTES, MemoryLimits, MemoryStore};
 
 use crate::ambient::UnixMillis;
 use crate::token::{Record, TokenDigest, TokenId};

@@ -24,7 +24,7 @@ const SWEEP_PER_INSERT: usize = 4;
 const SWEEP_PER_SHARD: usize = 4096;
 const SAMPLE: usize = 5;
 /// Resident bytes of one entry, rounded up; `cargo bench --bench store` measures it.
-const ENTRY_BYTES: u64 = 160;
+pub const ENTRY_BYTES: u64 = 160;
 
 /// Bounds of the memory store.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,93 @@
+//! Load by `wrk`, as much as the server takes.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::instance::Instance;
+
+const CONNECTIONS: u32 = 64;
+/// As many as the server has workers: with fewer, the load would be the bottleneck and hide differences.
+const THREADS: u32 = 2;
+
+/// One kind of request, repeated.
+pub(crate) struct Load {
+    url: String,
+    /// Holds the script while it is needed.
+    folder: TempDir,
+}
+
+/// What one round came to.
+#[derive(Deserialize)]
+pub(crate) struct Round {
+    /// Requests answered.
+    pub(crate) requests: f64,
+    /// Requests answered in a second.
+    pub(crate) per_second: f64,
+    /// Milliseconds within which 99 % were answered.
+    pub(crate) p99: f64,
+    /// Requests not answered, or not with success.
+    failed: f64,
+}
+
+impl Load {
+    /// POSTs of `body` to `path` with the principal's credential.
+    pub(crate) fn post(instance: &Instance, path: &str, content_type: &str, body: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let script = format!(
+            r#"wrk.method = "POST"
+wrk.body = "{body}"
+wrk.headers["Content-Type"] = "{content_type}"
+wrk.headers["X-VX11-Token"] = "{principal}"
+function done(summary, latency)
+    local errors = summary.errors
+    io.write(string.format('\n{{"requests": %d, "per_second": %f, "p99": %f, "failed": %d}}\n',
+        summary.requests, summary.requests / summary.duration * 1e6, latency:percentile(99) / 1e3,
+        errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"#,
+            principal = instance.principal
+        );
+        std::fs::write(script_in(folder.path()), script).expect("a script can be written there");
+        Self {
+            url: format!("http://{}{path}", instance.address),
+            folder,
+        }
+    }
+
+    /// Loads the server for `seconds`.
+    pub(crate) fn run(&self, seconds: u32) -> Round {
+        let output = Command::new("wrk")
+            .args(["--connections", &CONNECTIONS.to_string()])
+            .args(["--threads", &THREADS.to_string()])
+            .args(["--duration", &format!("{seconds}s")])
+            .arg("--script")
+            .arg(script_in(self.folder.path()))
+            .arg(&self.url)
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                panic!("wrk is missing: apt-get install wrk")
+            }
+            Err(error) => panic!("wrk cannot be started: {error}"),
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let round = said
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str(line).ok());
+        let round: Round = round.unwrap_or_else(|| {
+            panic!("wrk failed: {said}{}", String::from_utf8_lossy(&output.stderr));
+        });
+        assert!(round.failed < 1.0, "{} requests failed: {said}", round.failed);
+        round
+    }
+}
+
+fn script_in(folder: &Path) -> std::path::PathBuf {
+    folder.join("load.lua")
+}

@@ -1,0 +1,100 @@
+//! What the service itself costs: issuing and introspection against constant answers of the same size behind the
+//! same middleware.
+
+#[path = "../support/child.rs"]
+mod child;
+mod constant;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/instance.rs"]
+mod instance;
+mod load;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/sample.rs"]
+mod sample;
+
+use std::process::ExitCode;
+
+use http::{Client, ISSUE};
+use instance::Instance;
+use load::{Load, Round};
+use report::Row;
+use sample::quantile;
+
+/// As in the real binary: it shapes both speed and memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ABOUT: &str = "wrk with 64 connections against one instance on its memory store. Rounds of the real and of \
+                     a constant answer of the same size alternate; ratios are taken round by round. Tokens live \
+                     10 seconds here, so that expiry is part of what is measured.";
+const ROUNDS: usize = 7;
+const ROUND_SECONDS: u32 = 4;
+const INTROSPECT: &str = "/operator/api/tokens/introspect";
+const FORM: &str = "application/x-www-form-urlencoded";
+const SETTINGS: [(&str, &str); 3] = [
+    ("EPHEMERAL_TOKEN_TTL_SEC", "10"),
+    // More room than an instance has by default: no client issues at this rate.
+    ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "20000000"),
+    ("VX11_OPERATOR__MEMORY__MAX_BYTES", "4000000000"),
+];
+
+fn main() -> ExitCode {
+    if child::is_measured() {
+        instance::serve(Some(constant::routes));
+        return ExitCode::FAILURE;
+    }
+    report::run("service", ABOUT, measure)
+}
+
+fn measure() -> Vec<Row> {
+    let instance = Instance::start("service", &SETTINGS);
+    let mut client = Client::connect(&instance);
+
+    constant::assert_alike(&mut client, ISSUE, constant::BESIDE_ISSUE, FORM, "");
+    let mut rows = compare(&instance, "issue", || {
+        [constant::BESIDE_ISSUE, ISSUE].map(|path| Load::post(&instance, path, FORM, ""))
+    });
+
+    let form = |client: &mut Client| format!("token={}", client.issue());
+    let body = form(&mut client);
+    constant::assert_alike(&mut client, INTROSPECT, constant::BESIDE_INTROSPECT, FORM, &body);
+    rows.extend(compare(&instance, "introspect", || {
+        // A fresh token for each round, because it must outlive the round.
+        let body = form(&mut Client::connect(&instance));
+        [constant::BESIDE_INTROSPECT, INTROSPECT].map(|path| Load::post(&instance, path, FORM, &body))
+    }));
+    rows
+}
+
+/// Rounds of both loads in turn: first the constant answer, then the real one.
+fn compare(instance: &Instance, name: &str, loads: impl Fn() -> [Load; 2]) -> Vec<Row> {
+    let run = |load: &Load| {
+        let before = instance.processor_seconds();
+        let round = load.run(ROUND_SECONDS);
+        let cost = (instance.processor_seconds() - before) * 1e6 / round.requests;
+        (round, cost)
+    };
+    // One round each that does not count: connections, caches, the processor's clock.
+    let _ = loads().each_ref().map(run);
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| loads().each_ref().map(run)).collect();
+
+    let median = |of: fn(&[(Round, f64); 2]) -> f64| quantile(rounds.iter().map(of).collect(), 0.5);
+    let ratio = median(|[constant, real]| real.0.per_second / constant.0.per_second);
+    let title = |what: &str| format!("{name}, {what}");
+    let beside = |what: &str| format!("constant beside {name}, {what}");
+    vec![
+        Row::judged(&title("throughput / constant"), ">= 0.80", ratio),
+        Row::figure(&title("requests a second"), median(|[_, it]| it.0.per_second), ""),
+        Row::figure(
+            &beside("requests a second"),
+            median(|[it, _]| it.0.per_second),
+            "",
+        ),
+        Row::figure(&title("99 % within"), median(|[_, it]| it.0.p99), "ms"),
+        Row::figure(&beside("99 % within"), median(|[it, _]| it.0.p99), "ms"),
+        Row::figure(&title("processor time for one"), median(|[_, it]| it.1), "µs"),
+        Row::figure(&beside("processor time for one"), median(|[it, _]| it.1), "µs"),
+    ]
+}

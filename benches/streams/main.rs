@@ -1,0 +1,124 @@
+//! Fifteen thousand open streams on one instance: their memory, their cost while nothing happens, and how soon an
+//! event reaches all of them.
+
+#[path = "../support/child.rs"]
+mod child;
+mod crowd;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/instance.rs"]
+mod instance;
+#[path = "../support/memory.rs"]
+mod memory;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/sample.rs"]
+mod sample;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crowd::Crowd;
+use http::Client;
+use instance::Instance;
+use report::Row;
+use sample::quantile;
+
+/// As in the real binary: it packs what streams hold.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ABOUT: &str = "15,000 streams of one client process that runs on the same cores. Idle is 30 seconds, in which \
+                     each stream gets two heartbeats. Latency runs from before the publishing request is written \
+                     to the client's read of the event, over all receipts of all events.";
+const STREAMS: u32 = 15_000;
+/// Streams that share a token, as tabs of one browser do; it only spares the client some requests.
+const STREAMS_PER_TOKEN: u32 = 1_000;
+/// Two heartbeats.
+const IDLE: Duration = Duration::from_secs(30);
+const EVENTS: u32 = 20;
+/// Between two events, so that each finds the server at rest.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Far beyond any sensible latency.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    if child::is_measured() {
+        instance::serve(None);
+        return ExitCode::FAILURE;
+    }
+    report::run("streams", ABOUT, measure)
+}
+
+fn measure() -> Vec<Row> {
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised to its maximum");
+    let instance = Instance::start("streams", &[]);
+    let mut client = Client::connect(&instance);
+    let mut crowd = Crowd::new(instance.address, STREAMS);
+
+    let resident_bytes = || memory::resident_bytes(&instance.process.child.id().to_string());
+    let at_rest = resident_bytes();
+    let opening = open(&mut crowd, &mut client);
+    let memory = resident_bytes() - at_rest;
+
+    let busy = instance.processor_seconds();
+    crowd.listen_for(IDLE);
+    let idle = (instance.processor_seconds() - busy) / IDLE.as_secs_f64();
+
+    let mut publisher = Client::connect(&instance);
+    let busy = instance.processor_seconds();
+    let latencies: Vec<f64> = (1..=EVENTS)
+        .flat_map(|event| publish(&mut crowd, &mut publisher, event))
+        .collect();
+    let delivering = instance.processor_seconds() - busy;
+    let latency = |rank| quantile(latencies.clone(), rank) * 1e3;
+    vec![
+        Row::judged(
+            "resident memory of a stream",
+            "<= 14 KB",
+            memory / 1024.0 / f64::from(STREAMS),
+        ),
+        Row::judged("processor while idle, of one core", "< 2 %", idle * 100.0),
+        Row::figure("event to all streams, half of them within", latency(0.5), "ms"),
+        Row::judged("event to all streams, 99 % within", "< 250 ms", latency(0.99)),
+        Row::figure("event to all streams, the last within", latency(1.0), "ms"),
+        Row::figure(
+            "processor time for one delivery",
+            delivering * 1e6 / f64::from(STREAMS * EVENTS),
+            "µs",
+        ),
+        Row::figure(
+            "streams opened in a second",
+            f64::from(STREAMS) / opening.as_secs_f64(),
+            "",
+        ),
+        Row::figure(
+            "resident memory with all streams",
+            resident_bytes() / 1024.0 / 1024.0,
+            "MB",
+        ),
+    ]
+}
+
+/// Opens all streams; says how long it took.
+fn open(crowd: &mut Crowd, client: &mut Client) -> Duration {
+    let started = Instant::now();
+    for _ in 0..STREAMS / STREAMS_PER_TOKEN {
+        crowd.open(STREAMS_PER_TOKEN, &client.issue(), started + PATIENCE);
+    }
+    started.elapsed()
+}
+
+/// Publishes the event with the number `event` and waits until all have it; says after how many seconds each had.
+fn publish(crowd: &mut Crowd, publisher: &mut Client, event: u32) -> Vec<f64> {
+    crowd.listen_for(PAUSE);
+    let body = format!(r#"{{"event": "bench", "data": {{"number": {event}}}}}"#);
+    let started = Instant::now();
+    publisher.send("/operator/api/events", "application/json", &body);
+    let receipts = crowd.receive(event, started + PATIENCE);
+    publisher.receive();
+    receipts
+        .into_iter()
+        .map(|at| at.duration_since(started).as_secs_f64())
+        .collect()
+}

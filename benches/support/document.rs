@@ -1,0 +1,75 @@
+//! `docs/performance.md`, written anew from the reports that are there.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use vx11_operator::ambient::{Clock, SystemClock};
+
+use super::Report;
+
+/// The benchmarks in the order in which the document shows them.
+const BENCHMARKS: [&str; 4] = ["codec", "service", "streams", "store"];
+const OPENING: &str = "\
+# Performance
+
+Written by `make bench`; do not edit. Server and load share the machine named below, and every ratio comes from
+alternating rounds of one run, so that ratios can be compared between machines where absolute figures cannot.
+";
+
+/// Today, as `2026-01-03`.
+pub(super) fn today() -> String {
+    let mut now = SystemClock.now().rfc3339();
+    now.truncate("2026-01-03".len());
+    now
+}
+
+/// Writes the document from the reports in `folder`; a benchmark that has none is left out.
+pub(super) fn write(folder: &Path) -> io::Result<()> {
+    let mut document = format!("{OPENING}\n{}", machine());
+    for name in BENCHMARKS {
+        let Ok(kept) = fs::read(folder.join(name).with_extension("json")) else {
+            continue;
+        };
+        section(&mut document, name, &serde_json::from_slice(&kept)?);
+    }
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs::create_dir_all(&docs)?;
+    fs::write(docs.join("performance.md"), document)
+}
+
+fn section(document: &mut String, name: &str, Report { about, date, rows }: &Report) {
+    let _ = write!(
+        document,
+        "\n## {name}\n\n{about} Measured on {date} by `cargo bench --bench {name}`.\n\n"
+    );
+    document.push_str("| what | target | measured | holds |\n|---|---|---|---|\n");
+    for row in rows {
+        let holds = match row.holds {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        let _ = writeln!(
+            document,
+            "| {} | {} | {} | {holds} |",
+            row.what, row.target, row.measured
+        );
+    }
+}
+
+/// What the figures were measured on.
+fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown", |(_, model)| model.trim());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "Machine: {cores} cores, {model}, Linux {}.\n",
+        kernel.split('-').next().unwrap_or_default().trim()
+    )
+}

@@ -1,0 +1,77 @@
+//! The least of an HTTP client: one connection, one request at a time, bodies of known length.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use super::instance::Instance;
+
+/// Where tokens are issued.
+pub(crate) const ISSUE: &str = "/operator/api/events/sse-token";
+
+/// A connection to an instance, with its principal's credential.
+pub(crate) struct Client {
+    connection: BufReader<TcpStream>,
+    principal: String,
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn connect(instance: &Instance) -> Self {
+        let connection = TcpStream::connect(instance.address).expect("the instance accepts");
+        connection
+            .set_nodelay(true)
+            .expect("a connected socket takes options");
+        Self {
+            connection: BufReader::new(connection),
+            principal: instance.principal.clone(),
+        }
+    }
+
+    /// Sends a POST and does not wait for its answer.
+    pub(crate) fn send(&mut self, path: &str, content_type: &str, body: &str) {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.principal,
+            body.len()
+        );
+        let sent = self.connection.get_mut().write_all(request.as_bytes());
+        sent.expect("the instance takes a request");
+    }
+
+    /// Waits for the answer to the last request and returns its head, with the line ends, and its body. Anything
+    /// but success ends the benchmark.
+    pub(crate) fn receive(&mut self) -> (String, String) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = self
+                .connection
+                .read_line(&mut head)
+                .expect("the instance answers");
+            assert!(read > 0, "the instance closed the connection");
+        }
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, length)| length.parse().ok())
+            .expect("the answer has a length");
+        let mut body = vec![0; length];
+        self.connection.read_exact(&mut body).expect("the body arrives");
+        let body = String::from_utf8(body).expect("the body is text");
+        assert!(
+            head.starts_with("HTTP/1.1 20"),
+            "the instance answered {head}{body}"
+        );
+        (head, body)
+    }
+
+    /// Issues a token.
+    pub(crate) fn issue(&mut self) -> String {
+        self.send(ISSUE, "application/json", "");
+        let (_, body) = self.receive();
+        let body: serde_json::Value = serde_json::from_str(&body).expect("issuing answers JSON");
+        let token = body["sse_token"].as_str();
+        token.expect("the answer holds the token").to_owned()
+    }
+}

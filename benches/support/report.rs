@@ -1,0 +1,85 @@
+//! What a benchmark found: rows of a table that are printed, kept as JSON beside the build, and written into
+//! `docs/performance.md` together with the rows of the other benchmarks.
+
+mod document;
+mod row;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use row::Row;
+
+/// One benchmark's last run.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    /// What was measured and under which conditions, in a sentence or two.
+    about: String,
+    /// The day of the run, as `2026-01-03`.
+    date: String,
+    rows: Vec<Row>,
+}
+
+/// Runs the benchmark `name`, reports its rows, and fails where a target is missed. Does nothing unless Cargo
+/// asks for a measurement: `cargo test --all-targets` also starts benchmarks, to see that they start.
+pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -> ExitCode {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let rows = measure();
+    print(name, &rows);
+    let report = Report {
+        about: about.to_owned(),
+        date: document::today(),
+        rows,
+    };
+    keep(name, &report).expect("the report can be written below target/bench and docs");
+    if report.rows.iter().all(|row| row.holds != Some(false)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Where Cargo builds. Known at compile time, so that it does not depend on where a benchmark is started.
+pub(crate) fn target_directory() -> PathBuf {
+    let inside = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    inside.parent().unwrap_or(inside).to_owned()
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what a benchmark is run for")]
+fn print(name: &str, rows: &[Row]) {
+    let width = |cell: fn(&Row) -> &str| rows.iter().map(|row| cell(row).chars().count()).max();
+    let what = width(|row| &row.what).unwrap_or(0);
+    let target = width(|row| &row.target).unwrap_or(0).max("target".len());
+    let measured = width(|row| &row.measured).unwrap_or(0).max("measured".len());
+    println!(
+        "\n{name:<what$}  {:>target$}  {:>measured$}",
+        "target", "measured"
+    );
+    for row in rows {
+        let (holds, end) = match row.holds {
+            Some(true) => ("  pass", ""),
+            Some(false) => ("  FAIL", "  <--"),
+            None => ("", ""),
+        };
+        println!(
+            "{:<what$}  {:>target$}  {:>measured$}{holds}{end}",
+            row.what, row.target, row.measured
+        );
+    }
+}
+
+/// Keeps the rows and brings the document up to date with all rows that were ever kept.
+fn keep(name: &str, report: &Report) -> io::Result<()> {
+    let folder = target_directory().join("bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(
+        folder.join(name).with_extension("json"),
+        serde_json::to_vec_pretty(report)?,
+    )?;
+    document::write(&folder)
+}
