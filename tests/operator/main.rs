@@ -7,6 +7,7 @@
 
 mod support;
 
+mod assets;
 mod bad_input;
 mod bodies;
 mod command_line;
@@ -14,8 +15,11 @@ mod configuration;
 mod configuration_page;
 mod credentials;
 mod last_event_ids;
+mod metrics;
+mod predecessor;
 mod rate_limits;
 mod refused_tokens;
+mod reports;
 mod secret_sources;
 mod streams;
 mod tokens;
