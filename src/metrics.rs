@@ -22,6 +22,11 @@ const STORE_BUCKETS: &[f64] = &[
     0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
     0.25,
 ];
+/// Reasons that are shown before they first occur: a rate over a series that begins with its first event misses
+/// that event.
+const REFUSALS: [&str; 5] = ["malformed", "forged", "expired", "revoked", "unknown"];
+/// The same for the ends of streams.
+const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
 /// One more than the longest life of a token, in seconds, with room for rounding.
 const EXPIRY_SLOTS: usize = 1024;
 
@@ -79,7 +84,7 @@ impl Metrics {
             &["operation", "backend"],
             STORE_BUCKETS,
         )?;
-        Ok(Self {
+        let metrics = Self {
             issued: names.counter(
                 "vx11_operator_ephemeral_tokens_issued_total",
                 "Tokens issued by this instance.",
@@ -134,7 +139,14 @@ impl Metrics {
             revoke: store_operations.with_label_values(&["revoke", backend]),
             expiring: ExpiringCounts::new(),
             registry,
-        })
+        };
+        for reason in REFUSALS {
+            metrics.invalid.with_label_values(&[reason]);
+        }
+        for reason in STREAM_ENDS {
+            metrics.streams_ended.with_label_values(&[reason]);
+        }
+        Ok(metrics)
     }
 
     /// Counts a token that expires with the second `expires_at`.

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod assets;
 mod bad_input;
 mod bodies;
 mod command_line;
@@ -19,8 +20,11 @@ mod configuration_page;
 mod credentials;
 mod drain;
 mod last_event_ids;
+mod metrics;
+mod predecessor;
 mod rate_limits;
 mod refused_tokens;
+mod reports;
 mod resuming;
 mod revoking;
 mod secret_sources;

@@ -1,7 +1,9 @@
 //! The events panel and the browser client, embedded in the binary. Holds no secret: the principal is typed in
 //! by its user and stays in that browser tab.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatch,
+};
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
@@ -89,11 +91,13 @@ fn find<'a>(assets: &'a [Asset], name: &str) -> Result<&'a Asset, Problem> {
 
 /// The asset, or 304 when the browser has this very version.
 fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
-    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(asset.content)[..8]));
-    let known = request
-        .headers()
-        .get(IF_NONE_MATCH)
-        .is_some_and(|seen| seen.as_bytes() == tag.as_bytes());
+    let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(asset.content)[..8]));
+    // Compared weakly (RFC 9110 §13.1.2): a proxy that compresses makes the tag a weak one.
+    let known = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => request.headers().contains_key(IF_NONE_MATCH),
+        Ok(IfNoneMatch::Items(seen)) => seen.iter().any(|seen| seen.weak_eq(&tag)),
+        Err(_) => false,
+    };
     let mut response = if known {
         HttpResponse::NotModified()
     } else {
@@ -103,7 +107,7 @@ fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((CACHE_CONTROL, "no-cache"))
-        .insert_header((ETAG, tag));
+        .insert_header(ETag(tag));
     if known {
         response.finish()
     } else {
