@@ -7,5 +7,6 @@
 
 mod support;
 
+mod browser;
 mod streams;
 mod tokens;

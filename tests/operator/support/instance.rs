@@ -48,6 +48,15 @@ impl Instance {
         Self::try_with(environment).await.expect("the instance starts")
     }
 
+    /// An instance where one that is gone has been: at its address, with its principal.
+    pub async fn in_place_of(address: &str, principal: &str) -> Self {
+        Self::with(&[
+            ("VX11_OPERATOR_LISTEN", address),
+            ("VX11_PRINCIPAL_TOKEN", principal),
+        ])
+        .await
+    }
+
     /// An instance, or what it printed before it ended.
     pub async fn try_with(environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
         let principal = random_hex();
