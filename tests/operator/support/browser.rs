@@ -35,7 +35,7 @@ pub struct Browser {
     client: Client,
     /// `127.0.0.1:port` of the driver.
     driver: String,
-    /// Addresses of all requests the browser made, as far as they were collected.
+    /// Addresses of all requests its pages made, as far as they were collected.
     requests: Vec<String>,
     _output: Lines<BufReader<ChildStdout>>,
     _process: Child,
@@ -154,12 +154,10 @@ impl Browser {
         element.send_keys(keys).await.expect("keys can be pressed");
     }
 
-    /// The id of the element that has the focus, or its tag where it has none.
+    /// The id of the element that has the focus.
     pub async fn focus(&self) -> String {
-        let focus = self
-            .value("document.activeElement.id || document.activeElement.tagName")
-            .await;
-        focus.as_str().expect("a name").to_owned()
+        let id = self.value("document.activeElement.id").await;
+        id.as_str().expect("a string").to_owned()
     }
 
     /// The accessible name of each visible element, as the browser tells assistive technology, by its markup.
@@ -203,15 +201,20 @@ impl Browser {
         entries.iter().map(text).collect()
     }
 
-    /// Addresses of all requests so far.
+    /// Addresses of all requests its pages made so far.
     pub async fn requests(&mut self) -> &[String] {
         for entry in self.log("performance").await {
             let message = entry["message"].as_str().expect("a message");
             let message: Value = serde_json::from_str(message).expect("in JSON");
             let message = &message["message"];
-            if message["method"] == "Network.requestWillBeSent" {
-                let address = message["params"]["request"]["url"].as_str();
-                self.requests.push(address.expect("an address").to_owned());
+            let (request, document) = (&message["params"]["request"], &message["params"]["documentURL"]);
+            // The browser's own pages ask for things, too.
+            let by_page = document
+                .as_str()
+                .is_some_and(|document| document.starts_with("http"));
+            if message["method"] == "Network.requestWillBeSent" && by_page {
+                self.requests
+                    .push(request["url"].as_str().expect("an address").to_owned());
             }
         }
         &self.requests
