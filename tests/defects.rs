@@ -1,9 +1,5 @@
 //! If a handler panics in spite of everything, the client gets a 500 like any other problem and nobody else notices.
 //! The one test that runs an instance in its own process: no request can make the real binary panic.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose preparation fails has failed, and says where"
-)]
 
 use std::collections::HashMap;
 

@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ABOUT: &str = "A million live records of one principal that expire evenly over a minute; once when they \
                      have just been inserted, and once when each has been replaced five times.";
 const RECORDS: u32 = 1_000_000;
-const LIFE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_mins(1);
 const TURNOVERS: u32 = 5;
 
 fn main() -> ExitCode {

@@ -289,7 +289,7 @@ async fn a_body_of_64_kib_is_taken_and_one_byte_more_is_refused_however_it_is_se
         let mut chunked = head(&instance, path, "Transfer-Encoding: chunked");
         for chunk in body_of(MOST + 1).as_bytes().chunks(5000) {
             let text = std::str::from_utf8(chunk).unwrap();
-            chunked += &format!("{:x}\r\n{text}\r\n", chunk.len());
+            chunked.push_str(&[format!("{:x}", chunk.len()), text.to_owned(), String::new()].join("\r\n"));
         }
         raw_problem(
             &raw_request(&instance, chunked.as_bytes()).await,

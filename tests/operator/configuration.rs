@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::support::{Instance, complaint, complaint_about_file, file, planted, run};
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of bad values")]
 async fn each_bad_value_is_named_with_its_key_and_what_is_allowed() {
     const RANGE: &str = "out of range";
     const NUMBER: &str = "expected is a whole number";

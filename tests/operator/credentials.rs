@@ -137,7 +137,7 @@ async fn a_wrong_principal_is_answered_with_401_whatever_it_looks_like() {
     let wrong: [&[u8]; 9] = [
         stranger.as_bytes(),
         almost.as_bytes(),
-        right[..right.len() - 1].as_bytes(),
+        &right.as_bytes()[..right.len() - 1],
         &[right.as_bytes(), b"0"].concat(),
         &[right.as_bytes(), b" ", right.as_bytes()].concat(),
         long.as_bytes(),

@@ -14,6 +14,7 @@ mod support;
 mod assets;
 mod bad_input;
 mod bodies;
+mod browser;
 mod command_line;
 mod configuration;
 mod configuration_page;

@@ -24,14 +24,11 @@ async fn page(instance: &Instance) -> String {
 }
 
 /// Asserts the values of metrics, named without their common beginning.
-async fn counts(instance: &Instance, expected: &[(&str, f64)]) {
+async fn counts(instance: &Instance, expected: &[(&str, u64)]) {
     for (name, value) in expected {
         let name = format!("vx11_operator_{name}");
         let counted = instance.metric(&name).await;
-        assert!(
-            (counted - value).abs() < f64::EPSILON,
-            "{name} is {counted}, not {value}"
-        );
+        assert_eq!(counted, *value, "{name}");
     }
 }
 
@@ -109,10 +106,10 @@ async fn tokens_are_counted_as_issued_active_and_expired() {
     for _ in 0..3 {
         instance.issue().await;
     }
-    counts(&instance, &[("ephemeral_tokens_issued_total", 3.0)]).await;
+    counts(&instance, &[("ephemeral_tokens_issued_total", 3)]).await;
     // Both come from one page: a token is the one or the other.
     let page = page(&instance).await;
-    let value = |name: &str| -> f64 {
+    let value = |name: &str| -> u64 {
         let line = page
             .lines()
             .find(|line| line.starts_with(&format!("vx11_operator_{name}{{")));
@@ -120,15 +117,15 @@ async fn tokens_are_counted_as_issued_active_and_expired() {
             .expect(name)
     };
     let sum = value("ephemeral_tokens_active") + value("ephemeral_tokens_expired_total");
-    assert!((sum - 3.0).abs() < f64::EPSILON, "{sum}");
+    assert_eq!(sum, 3);
     instance
-        .metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3.0, PATIENCE)
+        .metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3, PATIENCE)
         .await;
     counts(
         &instance,
         &[
-            ("ephemeral_tokens_active", 0.0),
-            ("ephemeral_tokens_issued_total", 3.0),
+            ("ephemeral_tokens_active", 0),
+            ("ephemeral_tokens_issued_total", 3),
         ],
     )
     .await;
@@ -144,9 +141,9 @@ async fn streams_are_counted_by_credential_and_by_how_they_ended() {
     counts(
         &instance,
         &[
-            ("sse_connections_ephemeral_total", 2.0),
-            ("sse_connections_principal_total", 1.0),
-            ("sse_streams_open", 3.0),
+            ("sse_connections_ephemeral_total", 2),
+            ("sse_connections_principal_total", 1),
+            ("sse_streams_open", 3),
         ],
     )
     .await;
@@ -162,20 +159,20 @@ async fn streams_are_counted_by_credential_and_by_how_they_ended() {
     assert_eq!(to_revoke.next().await.unwrap().event, "reconnect");
     assert_eq!(to_revoke.next().await, None);
     instance
-        .metric_becomes("vx11_operator_sse_streams_open", 2.0, PATIENCE)
+        .metric_becomes("vx11_operator_sse_streams_open", 2, PATIENCE)
         .await;
     drop((by_token, by_principal));
     instance
-        .metric_becomes("vx11_operator_sse_streams_open", 0.0, PATIENCE)
+        .metric_becomes("vx11_operator_sse_streams_open", 0, PATIENCE)
         .await;
     counts(
         &instance,
         &[
-            (r#"sse_streams_ended_total{reason="revoked"}"#, 1.0),
-            (r#"sse_streams_ended_total{reason="client"}"#, 2.0),
-            (r#"ephemeral_tokens_invalid_total{reason="malformed"}"#, 1.0),
-            ("sse_connections_ephemeral_total", 2.0),
-            ("sse_connections_principal_total", 1.0),
+            (r#"sse_streams_ended_total{reason="revoked"}"#, 1),
+            (r#"sse_streams_ended_total{reason="client"}"#, 2),
+            (r#"ephemeral_tokens_invalid_total{reason="malformed"}"#, 1),
+            ("sse_connections_ephemeral_total", 2),
+            ("sse_connections_principal_total", 1),
         ],
     )
     .await;
@@ -205,7 +202,7 @@ async fn events_are_counted_once_when_published_and_once_for_each_stream_they_re
     assert_eq!(refused.send().await.unwrap().status(), StatusCode::BAD_REQUEST);
     counts(
         &instance,
-        &[("events_published_total", 4.0), ("events_delivered_total", 6.0)],
+        &[("events_published_total", 4), ("events_delivered_total", 6)],
     )
     .await;
 }
@@ -247,8 +244,8 @@ async fn requests_are_labelled_with_route_patterns_known_methods_and_nothing_a_c
     counts(
         &instance,
         &[
-            (&requests(r#"method="other",route="/health""#), 3.0),
-            (&requests(r#"method="GET",route="unmatched""#), 1.0),
+            (&requests(r#"method="other",route="/health""#), 3),
+            (&requests(r#"method="GET",route="unmatched""#), 1),
         ],
     )
     .await;

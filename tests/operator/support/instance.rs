@@ -34,7 +34,6 @@ pub struct Instance {
 pub struct Issued {
     pub token: String,
     pub id: String,
-    pub body: Value,
 }
 
 impl Instance {
@@ -51,6 +50,15 @@ impl Instance {
     /// An instance with command-line arguments.
     pub async fn start_with_arguments(arguments: &[&str]) -> Self {
         Self::launch(&[], arguments).await.expect("the instance starts")
+    }
+
+    /// An instance where one that is gone has been: at its address, with its principal.
+    pub async fn in_place_of(address: &str, principal: &str) -> Self {
+        Self::with(&[
+            ("VX11_OPERATOR_LISTEN", address),
+            ("VX11_PRINCIPAL_TOKEN", principal),
+        ])
+        .await
     }
 
     /// An instance, or what it printed before it ended.
@@ -154,7 +162,7 @@ impl Instance {
         let text = |key: &str| body[key].as_str().expect("a string").to_owned();
         let (token, id) = (text("sse_token"), text("token_id"));
         remember_secret(&token);
-        Issued { token, id, body }
+        Issued { token, id }
     }
 
     /// Publishes and returns the event's id.

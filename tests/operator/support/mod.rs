@@ -1,8 +1,10 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
+mod browser;
 mod configure;
 mod instance;
 mod ledger;
+mod panel;
 mod problem;
 mod raw;
 mod stream;
@@ -10,6 +12,7 @@ mod stream;
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use instance::{Instance, random_hex};
 pub use ledger::remember_secret;
+pub use panel::Panel;
 pub use problem::{problem, raw_problem};
 pub use raw::{exchange, raw_request};
 pub use stream::EventStream;

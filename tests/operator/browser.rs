@@ -1,0 +1,367 @@
+//! The events panel in a real browser.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Instance, Panel, remember_secret};
+
+const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
+
+/// A script that finds what WCAG 2.2 calls too faint.
+const CONTRAST: &str = include_str!("support/contrast.js");
+/// By how much the page is wider than what is visible of it.
+const SIDEWAYS: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
+const BACKSPACE: &str = "\u{e003}";
+const TAB: &str = "\u{e004}";
+const SHIFT_TAB: &str = "\u{e008}\u{e004}\u{e008}";
+const ENTER: &str = "\u{e007}";
+const CONTROL: &str = "\u{e009}";
+const ESCAPE: &str = "\u{e00c}";
+
+#[tokio::test]
+async fn the_panel_shows_events_published_through_it_and_elsewhere() {
+    let instance = Instance::with(&[("INSTANCE_ID", "7")]).await;
+    let panel = Panel::open(&instance).await;
+    panel.screenshot("signed-out").await;
+    panel.sign_in(&instance.principal).await;
+    panel.see_open().await;
+    assert_eq!(panel.text("#instance").await, "7");
+    assert_eq!(panel.text("#backend").await, "memory");
+    assert_eq!(panel.text("#reconnects").await, "0");
+
+    panel.publish("order.paid", &json!({ "by": "the panel" })).await;
+    panel.see_event(r#""the panel""#).await;
+    panel.see_text("#publish-result", "Published as ").await;
+    let id = instance.publish(json!({ "by": "someone else" })).await;
+    panel.see_event(r#""someone else""#).await;
+    panel
+        .see(&format!("#events li[data-id='{id}'][data-type=message]"))
+        .await;
+    assert_eq!(
+        panel.events().await,
+        json!([r#"{"by":"someone else"}"#, r#"{"by":"the panel"}"#])
+    );
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn pause_filter_and_clear_act_on_the_list() {
+    let instance = Instance::start().await;
+    let panel = Panel::connected(&instance).await;
+    instance.publish(json!("apple")).await;
+    instance.publish(json!("pear")).await;
+    panel.see_event("pear").await;
+
+    panel.fill("#filter", "APP").await;
+    assert_eq!(panel.events().await, json!([r#""apple""#]));
+    panel.fill("#filter", "neither").await;
+    panel
+        .see_text("#events-empty:not([hidden])", "No event matches")
+        .await;
+    panel.press(&BACKSPACE.repeat("neither".len())).await;
+    assert_eq!(panel.events().await, json!([r#""pear""#, r#""apple""#]));
+
+    panel.click("#pause").await;
+    instance.publish(json!("plum")).await;
+    panel
+        .see_text("#pause[aria-pressed=true]", "Resume · 1 new")
+        .await;
+    assert_eq!(panel.events().await, json!([r#""pear""#, r#""apple""#]));
+    panel.click("#pause").await;
+    panel.see_event("plum").await;
+
+    panel.click("#clear").await;
+    assert_eq!(panel.events().await, json!([]));
+    panel.see_text("#events-empty:not([hidden])", "Cleared").await;
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn a_wrong_principal_is_refused_in_place() {
+    let instance = Instance::start().await;
+    let panel = Panel::open(&instance).await;
+    let wrong = "f".repeat(32);
+    remember_secret(&wrong);
+    panel.sign_in(&wrong).await;
+    panel.see_text("#signin-error", "not accepted").await;
+    panel.see("#principal[aria-invalid=true]:focus").await;
+    panel.see("#workspace[hidden]").await;
+    assert_eq!(instance.metric(ISSUED).await, 0);
+
+    panel.sign_in(&instance.principal).await;
+    panel.see_open().await;
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn a_panel_outlives_the_crash_of_its_instance() {
+    let instance = Instance::start().await;
+    let mut panel = Panel::connected(&instance).await;
+    instance.publish(json!("before")).await;
+    panel.see_event("before").await;
+    let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
+    instance.kill().await;
+    panel.see_history("reconnect", "(lost)").await;
+    panel.see_text("#state", "waiting").await;
+
+    let instance = Instance::in_place_of(&address, &principal).await;
+    panel.see_open().await;
+    // The log of events ended with the process: nobody can say what was missed.
+    panel.see_history("reset", "Gap in the stream (epoch)").await;
+    panel.see_text("#reconnects", "1").await;
+    instance.publish(json!("after")).await;
+    panel.see_event("after").await;
+    assert_eq!(panel.events().await, json!([r#""after""#, r#""before""#]));
+    assert!(
+        instance.metric(ISSUED).await >= 1,
+        "the panel came back with a new token"
+    );
+    panel.screenshot("after-the-restart").await;
+
+    let stores = panel
+        .value("[Object.entries(sessionStorage), Object.entries(localStorage), document.cookie]")
+        .await;
+    let keeps = |store: &Value| store.to_string().contains(&principal);
+    assert!(keeps(&stores[0]), "a reload does not ask for the principal again");
+    assert!(
+        !keeps(&stores[1]) && !keeps(&stores[2]),
+        "kept beyond this tab: {stores}"
+    );
+    let requests = panel.requests().await;
+    assert!(requests.iter().any(|address| address.contains("/stream?token=")));
+    assert!(!requests.iter().any(|address| address.contains(&principal)));
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn a_panel_leaves_a_draining_instance_in_order_and_comes_back() {
+    let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1")]).await;
+    let panel = Panel::connected(&instance).await;
+    instance.terminate();
+    panel.see_history("reconnect", "Server asks to reconnect").await;
+    panel
+        .see_history("reconnect", "the instance is shutting down (drain)")
+        .await;
+    assert_eq!(instance.ended().await.code(), Some(0));
+
+    let instance = Instance::in_place_of(instance.address(), &instance.principal).await;
+    panel.see_open().await;
+    panel.see_text("#reconnects", "1").await;
+    instance.publish(json!("after the drain")).await;
+    panel.see_event("after the drain").await;
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
+    let instance = Instance::start().await;
+    let panel = Panel::connected(&instance).await;
+    instance.publish(json!("before")).await;
+    panel.see_event("before").await;
+    let stats = instance
+        .get_as_principal("/operator/internal/cache-stats")
+        .send()
+        .await
+        .unwrap();
+    let stats: Value = stats.json().await.unwrap();
+    let [token_id] = stats["sample_tokens"].as_array().unwrap().as_slice() else {
+        panic!("the panel's token is the only one: {stats}");
+    };
+    let revoked = instance
+        .post_as_principal("/operator/api/tokens/revoke")
+        .form(&[("token_id", token_id.as_str().unwrap())])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(revoked.status(), StatusCode::OK);
+
+    panel
+        .see_history("reconnect", "the token was revoked (revoked)")
+        .await;
+    panel.see_text("#reconnects", "1").await;
+    panel.see_open().await;
+    assert_eq!(instance.metric(ISSUED).await, 2);
+    instance.publish(json!("after")).await;
+    panel.see_event("after").await;
+    assert_eq!(
+        panel
+            .value("document.querySelectorAll('#history [data-kind=reset]').length")
+            .await,
+        json!(0)
+    );
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn a_session_breaks_no_policy_logs_no_error_and_asks_nobody_else() {
+    let instance = Instance::start().await;
+    let mut panel = Panel::connected(&instance).await;
+    panel
+        .publish(
+            "message",
+            &json!({ "html": "<img src=//example.org/x onerror=alert(1)>" }),
+        )
+        .await;
+    panel.see_event("<img").await;
+    panel.click("#help-open").await;
+    panel.click("#help-close").await;
+    panel.click("#theme").await;
+    panel.see_text("#tokens-summary", "now 1").await;
+    panel.click("#signout").await;
+    panel.see("#signin-card:not([hidden])").await;
+
+    assert_eq!(panel.console().await, Vec::<String>::new());
+    let base = format!("{}/", instance.base);
+    let elsewhere: Vec<_> = panel
+        .requests()
+        .await
+        .iter()
+        .filter(|address| !address.starts_with(&base))
+        .collect();
+    assert_eq!(elsewhere, Vec::<&String>::new());
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn the_keyboard_is_enough() {
+    let instance = Instance::start().await;
+    let panel = Panel::open(&instance).await;
+    assert_eq!(panel.focus().await, "principal", "where typing starts");
+    panel.press(TAB).await;
+    assert_eq!(panel.focus().await, "signin");
+    for expected in ["principal", "theme", "help-open", "skip"] {
+        panel.press(SHIFT_TAB).await;
+        assert_eq!(panel.focus().await, expected);
+    }
+    panel.press(ENTER).await;
+    panel.press(TAB).await;
+    assert_eq!(panel.focus().await, "principal", "the link skips the header");
+    // The single-key shortcuts are letters like any other in a field.
+    panel.press("p/c?").await;
+    assert_eq!(
+        panel.value("document.querySelector('#principal').value").await,
+        json!("p/c?")
+    );
+    panel.press(&BACKSPACE.repeat(4)).await;
+    panel.press(&format!("{}{ENTER}", instance.principal)).await;
+    panel.see_open().await;
+
+    panel.press("p").await;
+    panel.see("#pause[aria-pressed=true]").await;
+    panel.press("p").await;
+    panel.see("#pause[aria-pressed=false]").await;
+    panel.press("/").await;
+    assert_eq!(panel.focus().await, "filter");
+    panel.press(ESCAPE).await;
+    assert_ne!(panel.focus().await, "filter");
+    instance.publish(json!("one")).await;
+    panel.see_event("one").await;
+    panel.press("c").await;
+    assert_eq!(panel.events().await, json!([]));
+
+    panel.press("?").await;
+    panel.see("#help[open]").await;
+    panel.press(ESCAPE).await;
+    panel.see("#help:not([open])").await;
+    panel
+        .see("#publish-data")
+        .await
+        .send_keys(&format!("{CONTROL}{ENTER}"))
+        .await
+        .unwrap();
+    panel.see_event("hello").await;
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn every_control_has_a_name() {
+    const CONTROLS: &str = "a, button, input, textarea, summary, dialog, [role]:not([role=alert], [role=status]), section, [tabindex='0']";
+    let instance = Instance::start().await;
+    let panel = Panel::open(&instance).await;
+    let mut names = panel.accessible_names(CONTROLS).await;
+    panel.sign_in(&instance.principal).await;
+    panel.see_open().await;
+    panel
+        .publish("order.paid", &json!((0..100).collect::<Vec<_>>()))
+        .await;
+    panel.see("#events .event-more").await;
+    names.extend(panel.accessible_names(CONTROLS).await);
+    panel.click("#help-open").await;
+    names.extend(panel.accessible_names("#help, #help button, #help input").await);
+
+    for (markup, name) in &names {
+        assert!(!name.trim().is_empty(), "no name: {markup}");
+    }
+    for expected in [
+        "Principal",
+        "Sign in",
+        "Filter events by type or data",
+        "Stop listening for order.paid",
+        "Single-key shortcuts",
+    ] {
+        assert!(
+            names.iter().any(|(_, name)| name == expected),
+            "nothing is named {expected}: {names:#?}"
+        );
+    }
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn texts_and_controls_stand_out_in_both_themes() {
+    let instance = Instance::start().await;
+    let panel = Panel::open(&instance).await;
+    let mut faint = Vec::new();
+    for theme in ["dark", "light"] {
+        panel.prefer(theme).await;
+        panel.open(&format!("{}/", instance.base)).await;
+        faint.push((theme, "signed out", panel.run(CONTRAST, vec![]).await));
+        panel.sign_in(&instance.principal).await;
+        panel.see_open().await;
+        panel
+            .publish(
+                "order.paid",
+                &json!({ "order": 17, "items": ["tea", "cup"], "gift": true, "note": null }),
+            )
+            .await;
+        panel.see_event("tea").await;
+        panel.click("#pause").await;
+        panel.click("#help-open").await;
+        faint.push((theme, "help", panel.run(CONTRAST, vec![]).await));
+        panel.click("#help-close").await;
+        for state in ["idle", "issuing", "connecting", "open", "waiting", "unauthorized"] {
+            panel
+                .value(&format!(
+                    "document.querySelector('#state').dataset.state = '{state}'"
+                ))
+                .await;
+            faint.push((theme, state, panel.run(CONTRAST, vec![]).await));
+        }
+        panel.screenshot(theme).await;
+        panel.click("#signout").await;
+    }
+    faint.retain(|(_, _, found)| *found != json!([]));
+    assert!(faint.is_empty(), "{faint:#?}");
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_cut_off_on_a_narrow_screen() {
+    let instance = Instance::start().await;
+    let panel = Panel::open(&instance).await;
+    panel.resize(400, 900).await;
+    assert_eq!(panel.value(SIDEWAYS).await, json!(0));
+    panel.sign_in(&instance.principal).await;
+    panel.see_open().await;
+    panel
+        .publish(
+            "a.rather.long.event.type",
+            &json!({ "unbroken": "x".repeat(200) }),
+        )
+        .await;
+    panel.see_event("unbroken").await;
+    assert_eq!(panel.value(SIDEWAYS).await, json!(0));
+    panel.screenshot("narrow").await;
+    panel.close().await;
+}
