@@ -1,6 +1,7 @@
 //! A map whose entries leave by time, cheaply: each is filed under the second in which it may go.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
 use crate::ambient::UnixMillis;
@@ -69,12 +70,10 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
                 continue;
             };
             // One that was replaced by a longer-lived one is filed again under a later second.
-            if self
-                .entries
-                .get(&key)
-                .is_some_and(|value| value.expires_at() <= now)
+            if let Entry::Occupied(entry) = self.entries.entry(key)
+                && entry.get().expires_at() <= now
             {
-                self.entries.remove(&key);
+                entry.remove();
                 removed += 1;
             }
         }
