@@ -75,7 +75,7 @@ async fn each_path_answers_every_other_method_with_405_and_those_it_takes() {
         let allowed = endpoint
             .methods
             .iter()
-            .map(|method| method.as_str())
+            .map(actix_web::http::Method::as_str)
             .collect::<Vec<_>>()
             .join(", ");
         for method in methods {
@@ -108,7 +108,7 @@ async fn what_is_no_http_is_refused_and_leaves_the_instance_unharmed() {
     let instance = Instance::start().await;
     let get = "GET /health HTTP/1.1\r\nHost: x\r\n";
     let long = WORD.repeat(30_000);
-    let many: String = (0..200).map(|n| format!("X-{n}: {WORD}\r\n")).collect();
+    let many = format!("X: {WORD}\r\n").repeat(200);
     for request in [
         "xylophone\r\n\r\n".to_owned(),
         "\r\n\r\n\r\nxylophone\r\n\r\n".to_owned(),

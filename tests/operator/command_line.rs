@@ -88,7 +88,9 @@ async fn a_port_in_use_ends_with_1_and_says_which_and_what_to_do() {
 #[tokio::test]
 async fn check_config_prints_what_is_in_effect_as_toml_and_secrets_as_stars() {
     let [principal, other, key] = [random_hex(), random_hex(), random_hex() + &random_hex()];
-    [&principal, &other, &key].map(|secret| remember_secret(secret));
+    for secret in [&principal, &other, &key] {
+        remember_secret(secret);
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("operator.toml");
     let content = format!(

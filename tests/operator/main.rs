@@ -23,3 +23,4 @@ mod reports;
 mod secret_sources;
 mod streams;
 mod tokens;
+mod transfer;
