@@ -399,3 +399,101 @@ fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<St
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
+
+    /// Loads, and checks that a complaint shows no piece of the secret.
+    fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<(), TestCaseError> {
+        if let Err(errors) = Config::load(file, environment) {
+            let text = errors.to_string();
+            let pieces = SECRET
+                .as_bytes()
+                .chunks(8)
+                .map(|piece| std::str::from_utf8(piece).unwrap());
+            for piece in pieces {
+                prop_assert!(!text.contains(piece), "{}", text);
+            }
+            prop_assert!(!errors.0.is_empty() && errors.0.iter().all(|line| !line.trim().is_empty()));
+        }
+        Ok(())
+    }
+
+    /// A variable of ours or almost ours; but not the address, whose value would be looked up.
+    fn variable() -> impl Strategy<Value = (String, String)> {
+        let of_secrets = prop_oneof![
+            prop::sample::select(
+                &[
+                    "VX11_PRINCIPAL_TOKEN",
+                    "VX11_OPERATOR_SIGNING_KEYS",
+                    "REDIS_PASSWORD"
+                ][..]
+            )
+            .prop_map(str::to_owned),
+            "VX11_OPERATOR__(PRINCIPALS|PRINCIPAL_TOKEN|TOKEN|TOKEN__SIGNING_KEYS)((__|\\[[0-9]?\\]|\\.)[A-Z_]{0,4})?",
+        ];
+        let of_others = prop_oneof![
+            prop::sample::select(
+                &[
+                    "VX11_PRINCIPAL_TOKEN_FILE",
+                    "EPHEMERAL_TOKEN_TTL_SEC",
+                    "INSTANCE_ID",
+                    "VX11_OPERATOR_LOG_LEVEL",
+                    "VX11_OPERATOR_LOG_FORMAT",
+                    "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
+                    "VX11_OPERATOR__STREAMS__MAX",
+                ][..]
+            )
+            .prop_map(str::to_owned),
+            "VX11_OPERATOR(_|__)(HTTP|LOG|[A-Z]{0,3})(__|\\[[0-9]?\\]|\\.)?[A-Z_]{0,5}",
+            "(VX11_PRINCIPAL|EPHEMERAL_TOKEN)_[A-Z_]{0,10}",
+        ];
+        let value = prop_oneof![any::<String>(), "-?[0-9]{0,25}", "[a-z0-9=,./: -]{0,20}"];
+        prop_oneof![(of_secrets, Just(SECRET.to_owned())), (of_others, value)]
+    }
+
+    /// A good file with secrets in it, and a few characters gone, new or doubled.
+    fn damaged() -> impl Strategy<Value = String> {
+        let good = format!(
+            "principal_token = \"{SECRET}\"\n[[principals]]\nid = \"a\"\ntoken = '{SECRET}'\n[token]\n\
+             signing_keys = [\"{SECRET}\"]\nttl_seconds = 60\n[log]\nlevel = \"info\"\n"
+        );
+        let damage = (
+            any::<prop::sample::Index>(),
+            0_usize..3,
+            "[\\[\\]{}\"'=,.#a \n0-9]{0,2}",
+        );
+        prop::collection::vec(damage, 0..4).prop_map(move |damages| {
+            damages.into_iter().fold(good.clone(), |text, (at, gone, new)| {
+                let at = at.index(text.len());
+                format!("{}{new}{}", &text[..at], &text[(at + gone).min(text.len())..])
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_environment_makes_loading_panic_or_tell_a_secret(variables in prop::collection::vec(variable(), 0..5)) {
+            load(None, &variables.into_iter().collect())?;
+        }
+
+        #[test]
+        fn no_file_makes_loading_panic_or_tell_a_secret(content in prop_oneof![damaged(), any::<String>()]) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("operator.toml");
+            std::fs::write(&file, content).unwrap();
+            load(Some(&file), &HashMap::new())?;
+        }
+
+        #[test]
+        fn every_number_within_its_range_is_taken_and_no_other(ttl in -2000_i64..2000) {
+            let environment = [("EPHEMERAL_TOKEN_TTL_SEC".to_owned(), ttl.to_string())].into();
+            prop_assert_eq!(Config::load(None, &environment).is_ok(), (1..=900).contains(&ttl));
+        }
+    }
+}

@@ -163,14 +163,16 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
         ));
     }
     let body = read_body(request, payload, timeout).await?;
-    let parsed = if json {
-        is_object(&body)
-            .then(|| serde_json::from_slice(&body).ok())
-            .flatten()
-    } else {
-        serde_urlencoded::from_bytes(&body).ok()
-    };
+    let parsed = if json { from_json(&body) } else { from_form(&body) };
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
+}
+
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    is_object(body).then(|| serde_json::from_slice(body).ok())?
+}
+
+fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_urlencoded::from_bytes(body).ok()
 }
 
 /// Whether a JSON text can only be an object. The deserialiser would also take a list for the members in order.
@@ -288,7 +290,104 @@ mod tests {
         );
     }
 
+    /// As the bodies of revoking and introspecting.
+    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Parameter {
+        token: Option<String>,
+        token_id: Option<String>,
+    }
+
+    fn forwarded(peer: IpAddr, headers: &[Vec<u8>]) -> IpAddr {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let mut request = TestRequest::default().peer_addr((peer, 1).into());
+        for header in headers {
+            if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(header) {
+                request = request.append_header((X_FORWARDED_FOR, value));
+            }
+        }
+        client_address(&request.to_http_request(), &trusted)
+    }
+
+    fn trusted_hop() -> impl Strategy<Value = IpAddr> {
+        let mapped = |last: u8| Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped();
+        prop_oneof![
+            any::<[u8; 3]>().prop_map(|[b, c, d]| IpAddr::from([10, b, c, d])),
+            any::<u16>().prop_map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])),
+            any::<u8>().prop_map(move |last| IpAddr::from(mapped(last))),
+        ]
+    }
+
+    fn stranger() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<u8>().prop_map(|last| IpAddr::from([198, 51, 100, last])),
+            any::<u16>().prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn a_parameter_survives_both_encodings(token: Option<String>, token_id: Option<String>) {
+            let parameter = Parameter { token, token_id };
+            let form = serde_urlencoded::to_string(&parameter).unwrap();
+            prop_assert_eq!(from_form(form.as_bytes()), Some(parameter.clone()));
+            let json = serde_json::to_vec(&parameter).unwrap();
+            prop_assert_eq!(from_json(&json), Some(parameter));
+        }
+
+        #[test]
+        fn no_body_makes_a_parameter_panic_and_only_objects_are_read_as_json(
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            text in r#"[\[\]{}",:=&%+a-f0-9\\ ]{0,60}|\{"token(_id)?": ?[\[{"a-z0-9,:\\]{0,20}\}?"#,
+        ) {
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                let _ = from_form::<Parameter>(body);
+                if from_json::<Parameter>(body).is_some() {
+                    let ends = (body.trim_ascii().first(), body.trim_ascii().last());
+                    prop_assert_eq!(ends, (Some(&b'{'), Some(&b'}')));
+                }
+            }
+        }
+
+        #[test]
+        fn a_bearer_credential_is_what_follows_the_scheme_in_any_case(
+            scheme in "[bB][eE][aA][rR][eE][rR]",
+            blanks in " {0,3}",
+            credential in "[!-~]{1,40}",
+        ) {
+            let header = format!("{scheme} {blanks}{credential}{blanks}");
+            prop_assert_eq!(bearer(header.as_bytes()), Some(credential.as_bytes()));
+        }
+
+        #[test]
+        fn anything_else_in_an_authorization_header_is_no_bearer_credential(header in prop::collection::vec(any::<u8>(), 0..20)) {
+            let looks_like_one = header.to_ascii_lowercase().starts_with(b"bearer ");
+            prop_assert_eq!(bearer(&header).is_some(), looks_like_one);
+        }
+
+        #[test]
+        fn a_stranger_is_itself_whatever_it_says_of_others(peer in stranger(), headers in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3)) {
+            prop_assert_eq!(forwarded(peer, &headers), peer);
+        }
+
+        #[test]
+        fn behind_trusted_proxies_the_client_is_the_first_stranger_from_the_right(
+            peer in trusted_hop(),
+            lies in "[ -~]{0,40}",
+            client in stranger(),
+            hops in prop::collection::vec(trusted_hop(), 0..4),
+            split in any::<bool>(),
+        ) {
+            let proxies: Vec<_> = hops.iter().map(|hop| format!(" ,{hop} ")).collect();
+            let proxies = proxies.concat();
+            let headers = if split {
+                vec![format!("{lies},{client}").into_bytes(), proxies.trim_start_matches(" ,").into()]
+            } else {
+                vec![format!("{lies},{client}{proxies}").into_bytes()]
+            };
+            let headers: Vec<_> = headers.into_iter().filter(|header: &Vec<u8>| !header.is_empty()).collect();
+            prop_assert_eq!(forwarded(peer, &headers), client);
+        }
+
         #[test]
         fn no_query_or_header_makes_extraction_panic(query in "[ -~]{0,80}", header in "[ -~\u{80}-\u{ff}]{0,40}") {
             let uri: String = query.chars().filter(char::is_ascii_graphic).collect();

@@ -108,10 +108,7 @@ async fn what_is_no_http_is_refused_and_leaves_the_instance_unharmed() {
     let instance = Instance::start().await;
     let get = "GET /health HTTP/1.1\r\nHost: x\r\n";
     let long = WORD.repeat(30_000);
-    let many = (0..200)
-        .map(|n| format!("X-{n}: {WORD}"))
-        .collect::<Vec<_>>()
-        .join("\r\n");
+    let many = format!("X: {WORD}\r\n").repeat(200);
     for request in [
         "xylophone\r\n\r\n".to_owned(),
         "\r\n\r\n\r\nxylophone\r\n\r\n".to_owned(),

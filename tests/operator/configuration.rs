@@ -6,185 +6,187 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::support::{Instance, complaint, complaint_about_file, file, planted, run};
 
+const RANGE: &str = "out of range";
+const NUMBER: &str = "expected is a whole number";
+const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
+/// A variable, a bad value, how the complaint begins, and something of what it says.
+const BAD: [(&str, &str, &str, &str); 31] = [
+    (
+        "EPHEMERAL_TOKEN_TTL_SEC",
+        "0",
+        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
+        "1 to 900 seconds",
+    ),
+    (
+        "EPHEMERAL_TOKEN_TTL_SEC",
+        "901",
+        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
+        "1 to 900 seconds",
+    ),
+    (
+        "EPHEMERAL_TOKEN_TTL_SEC",
+        "-1",
+        "token.ttl_seconds",
+        "1 to 900 seconds",
+    ),
+    (
+        "EPHEMERAL_TOKEN_TTL_SEC",
+        "abc",
+        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
+        NUMBER,
+    ),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "1.5", "token.ttl_seconds", NUMBER),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "true", "token.ttl_seconds", NUMBER),
+    (
+        "EPHEMERAL_TOKEN_TTL_SEC",
+        "99999999999999999999",
+        "token.ttl_seconds",
+        NUMBER,
+    ),
+    (
+        "INSTANCE_ID",
+        "a b",
+        "instance.id (INSTANCE_ID)",
+        "1 to 64 characters",
+    ),
+    ("INSTANCE_ID", TOO_LONG, "instance.id", "1 to 64 characters"),
+    (
+        "VX11_OPERATOR_LISTEN",
+        "8001",
+        "http.listen (VX11_OPERATOR_LISTEN)",
+        "address:port",
+    ),
+    (
+        "VX11_OPERATOR_LISTEN",
+        "127.0.0.1:65536",
+        "http.listen",
+        "address:port",
+    ),
+    (
+        "VX11_OPERATOR_LOG_LEVEL",
+        "loud",
+        "log.level (VX11_OPERATOR_LOG_LEVEL)",
+        "error, warn, info, debug, trace",
+    ),
+    (
+        "VX11_OPERATOR_LOG_LEVEL",
+        "info,",
+        "log.level",
+        "error, warn, info, debug, trace",
+    ),
+    (
+        "VX11_OPERATOR_LOG_LEVEL",
+        "info,actix=loud",
+        "log.level",
+        "error, warn, info, debug, trace",
+    ),
+    (
+        "VX11_OPERATOR_LOG_FORMAT",
+        "xml",
+        "log.format (VX11_OPERATOR_LOG_FORMAT)",
+        "text and json",
+    ),
+    (
+        "VX11_OPERATOR_SIGNING_KEYS",
+        "abc",
+        "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
+        "64 hexadecimal",
+    ),
+    (
+        "VX11_OPERATOR__HTTP__WORKERS",
+        "1025",
+        "http.workers",
+        "0 to 1024 threads",
+    ),
+    (
+        "VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS",
+        "0",
+        "http.body_timeout_seconds",
+        "1 to 300 seconds",
+    ),
+    (
+        "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
+        "10.0.0.0/33",
+        "http.trusted_proxies",
+        "such as 10.0.0.0/8",
+    ),
+    (
+        "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
+        "::1,localhost",
+        "http.trusted_proxies",
+        "such as 10.0.0.0/8",
+    ),
+    (
+        "VX11_OPERATOR__MEMORY__MAX_ENTRIES",
+        "0",
+        "memory.max_entries",
+        "any positive number",
+    ),
+    (
+        "VX11_OPERATOR__MEMORY__MAX_BYTES",
+        "-1",
+        "memory.max_bytes",
+        "any positive number",
+    ),
+    (
+        "VX11_OPERATOR__EVENTS__RING_ENTRIES",
+        "0",
+        "events.ring_entries",
+        "any positive number",
+    ),
+    (
+        "VX11_OPERATOR__EVENTS__RING_BYTES",
+        "0",
+        "events.ring_bytes",
+        RANGE,
+    ),
+    (
+        "VX11_OPERATOR__STREAMS__MAX",
+        "0",
+        "streams.max",
+        "1 to 1000000 streams",
+    ),
+    (
+        "VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS",
+        "301",
+        "streams.heartbeat_seconds",
+        "1 to 300",
+    ),
+    (
+        "VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS",
+        "86401",
+        "streams.max_age_seconds",
+        "1 to 86400",
+    ),
+    (
+        "VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS",
+        "0",
+        "streams.retry_milliseconds",
+        "1 to 60000",
+    ),
+    (
+        "VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND",
+        "-1",
+        "limits.issue_per_second",
+        "0 to 1000000",
+    ),
+    (
+        "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE",
+        "1000001",
+        "limits.failed_auth_per_minute",
+        RANGE,
+    ),
+    (
+        "VX11_OPERATOR__DRAIN__WINDOW_SECONDS",
+        "301",
+        "drain.window_seconds",
+        "0 to 300 seconds",
+    ),
+];
+
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one table of bad values")]
 async fn each_bad_value_is_named_with_its_key_and_what_is_allowed() {
-    const RANGE: &str = "out of range";
-    const NUMBER: &str = "expected is a whole number";
-    let long = "x".repeat(65);
-    for (variable, value, key, allowed) in [
-        (
-            "EPHEMERAL_TOKEN_TTL_SEC",
-            "0",
-            "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-            "1 to 900 seconds",
-        ),
-        (
-            "EPHEMERAL_TOKEN_TTL_SEC",
-            "901",
-            "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-            "1 to 900 seconds",
-        ),
-        (
-            "EPHEMERAL_TOKEN_TTL_SEC",
-            "-1",
-            "token.ttl_seconds",
-            "1 to 900 seconds",
-        ),
-        (
-            "EPHEMERAL_TOKEN_TTL_SEC",
-            "abc",
-            "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-            NUMBER,
-        ),
-        ("EPHEMERAL_TOKEN_TTL_SEC", "1.5", "token.ttl_seconds", NUMBER),
-        ("EPHEMERAL_TOKEN_TTL_SEC", "true", "token.ttl_seconds", NUMBER),
-        (
-            "EPHEMERAL_TOKEN_TTL_SEC",
-            "99999999999999999999",
-            "token.ttl_seconds",
-            NUMBER,
-        ),
-        (
-            "INSTANCE_ID",
-            "a b",
-            "instance.id (INSTANCE_ID)",
-            "1 to 64 characters",
-        ),
-        ("INSTANCE_ID", &long, "instance.id", "1 to 64 characters"),
-        (
-            "VX11_OPERATOR_LISTEN",
-            "8001",
-            "http.listen (VX11_OPERATOR_LISTEN)",
-            "address:port",
-        ),
-        (
-            "VX11_OPERATOR_LISTEN",
-            "127.0.0.1:65536",
-            "http.listen",
-            "address:port",
-        ),
-        (
-            "VX11_OPERATOR_LOG_LEVEL",
-            "loud",
-            "log.level (VX11_OPERATOR_LOG_LEVEL)",
-            "error, warn, info, debug, trace",
-        ),
-        (
-            "VX11_OPERATOR_LOG_LEVEL",
-            "info,",
-            "log.level",
-            "error, warn, info, debug, trace",
-        ),
-        (
-            "VX11_OPERATOR_LOG_LEVEL",
-            "info,actix=loud",
-            "log.level",
-            "error, warn, info, debug, trace",
-        ),
-        (
-            "VX11_OPERATOR_LOG_FORMAT",
-            "xml",
-            "log.format (VX11_OPERATOR_LOG_FORMAT)",
-            "text and json",
-        ),
-        (
-            "VX11_OPERATOR_SIGNING_KEYS",
-            "abc",
-            "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
-            "64 hexadecimal",
-        ),
-        (
-            "VX11_OPERATOR__HTTP__WORKERS",
-            "1025",
-            "http.workers",
-            "0 to 1024 threads",
-        ),
-        (
-            "VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS",
-            "0",
-            "http.body_timeout_seconds",
-            "1 to 300 seconds",
-        ),
-        (
-            "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
-            "10.0.0.0/33",
-            "http.trusted_proxies",
-            "such as 10.0.0.0/8",
-        ),
-        (
-            "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
-            "::1,localhost",
-            "http.trusted_proxies",
-            "such as 10.0.0.0/8",
-        ),
-        (
-            "VX11_OPERATOR__MEMORY__MAX_ENTRIES",
-            "0",
-            "memory.max_entries",
-            "any positive number",
-        ),
-        (
-            "VX11_OPERATOR__MEMORY__MAX_BYTES",
-            "-1",
-            "memory.max_bytes",
-            "any positive number",
-        ),
-        (
-            "VX11_OPERATOR__EVENTS__RING_ENTRIES",
-            "0",
-            "events.ring_entries",
-            "any positive number",
-        ),
-        (
-            "VX11_OPERATOR__EVENTS__RING_BYTES",
-            "0",
-            "events.ring_bytes",
-            RANGE,
-        ),
-        (
-            "VX11_OPERATOR__STREAMS__MAX",
-            "0",
-            "streams.max",
-            "1 to 1000000 streams",
-        ),
-        (
-            "VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS",
-            "301",
-            "streams.heartbeat_seconds",
-            "1 to 300",
-        ),
-        (
-            "VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS",
-            "86401",
-            "streams.max_age_seconds",
-            "1 to 86400",
-        ),
-        (
-            "VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS",
-            "0",
-            "streams.retry_milliseconds",
-            "1 to 60000",
-        ),
-        (
-            "VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND",
-            "-1",
-            "limits.issue_per_second",
-            "0 to 1000000",
-        ),
-        (
-            "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE",
-            "1000001",
-            "limits.failed_auth_per_minute",
-            RANGE,
-        ),
-        (
-            "VX11_OPERATOR__DRAIN__WINDOW_SECONDS",
-            "301",
-            "drain.window_seconds",
-            "0 to 300 seconds",
-        ),
-    ] {
+    for (variable, value, key, allowed) in BAD {
         let complaint = complaint(&[(variable, value)]).await;
         let line = complaint.lines().find(|line| line.trim_start().starts_with(key));
         let line = line.unwrap_or_else(|| panic!("{variable}={value}: {complaint}"));

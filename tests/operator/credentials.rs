@@ -85,10 +85,10 @@ fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
 async fn refused_everywhere(instance: &Instance, with: &HeaderMap, status: StatusCode, code: &str) {
     for known in &CALLS {
         let request = call(instance, known).headers(with.clone());
-        problem(request.send().await.unwrap(), status, code).await;
+        problem(request.send().await.expect("an answer"), status, code).await;
     }
     let stream = instance.get(STREAM).headers(with.clone());
-    problem(stream.send().await.unwrap(), status, code).await;
+    problem(stream.send().await.expect("an answer"), status, code).await;
 }
 
 #[tokio::test]

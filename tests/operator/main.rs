@@ -32,4 +32,5 @@ mod secret_sources;
 mod slow_readers;
 mod streams;
 mod tokens;
+mod transfer;
 mod vanishing_clients;

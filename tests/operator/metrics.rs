@@ -12,15 +12,15 @@ use crate::support::{Instance, remember_secret};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn page(instance: &Instance) -> String {
-    let response = instance.get("/metrics").send().await.unwrap();
+    let response = instance.get("/metrics").send().await.expect("an answer");
     assert_eq!(response.status(), StatusCode::OK);
     assert!(
         response.headers()["content-type"]
             .to_str()
-            .unwrap()
+            .expect("ASCII")
             .starts_with("text/plain; version=0.0.4")
     );
-    response.text().await.unwrap()
+    response.text().await.expect("text")
 }
 
 /// Asserts the values of metrics, named without their common beginning.

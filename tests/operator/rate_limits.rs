@@ -14,9 +14,9 @@ const FAILURES: &str = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
 async fn limited(response: Response) -> Duration {
     let wait = response.headers()["retry-after"]
         .to_str()
-        .unwrap()
+        .expect("ASCII")
         .parse()
-        .unwrap();
+        .expect("whole seconds");
     problem(response, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
     Duration::from_secs(wait)
 }

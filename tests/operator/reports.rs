@@ -9,10 +9,10 @@ use vx11_operator::http::endpoints;
 use crate::support::Instance;
 
 async fn json_at(instance: &Instance, path: &str) -> Value {
-    let response = instance.get_as_principal(path).send().await.unwrap();
+    let response = instance.get_as_principal(path).send().await.expect("an answer");
     assert_eq!(response.status(), StatusCode::OK, "{path}");
     assert_eq!(response.headers()["content-type"], "application/json", "{path}");
-    response.json().await.unwrap()
+    response.json().await.expect("JSON")
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
