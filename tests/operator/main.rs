@@ -8,5 +8,6 @@
 mod support;
 
 mod browser;
+mod browser_client;
 mod streams;
 mod tokens;
