@@ -9,8 +9,9 @@ const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
 
 /// A script that finds what WCAG 2.2 calls too faint.
 const CONTRAST: &str = include_str!("support/contrast.js");
-/// By how much the page is wider than what is visible of it.
-const SIDEWAYS: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+/// By how much the page, or a list in it, is wider than what is visible of it.
+const SIDEWAYS: &str = "Math.max(...[...document.querySelectorAll('html, .card, .scroller, #history')]
+    .map((box) => box.scrollWidth - box.clientWidth))";
 
 const BACKSPACE: &str = "\u{e003}";
 const TAB: &str = "\u{e004}";
@@ -42,7 +43,6 @@ async fn the_panel_shows_events_published_through_it_and_elsewhere() {
         panel.events().await,
         json!([r#"{"by":"someone else"}"#, r#"{"by":"the panel"}"#])
     );
-    // The figures follow the stream at once, not with the next poll.
     panel.see_text("#count-streams", "1").await;
     panel.screenshot("connected").await;
     panel.close().await;
