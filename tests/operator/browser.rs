@@ -9,8 +9,9 @@ const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
 
 /// A script that finds what WCAG 2.2 calls too faint.
 const CONTRAST: &str = include_str!("support/contrast.js");
-/// By how much the page is wider than what is visible of it.
-const SIDEWAYS: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+/// By how much the page, or a list in it, is wider than what is visible of it.
+const SIDEWAYS: &str = "Math.max(...[...document.querySelectorAll('html, .card, .scroller, #history')]
+    .map((box) => box.scrollWidth - box.clientWidth))";
 
 const BACKSPACE: &str = "\u{e003}";
 const TAB: &str = "\u{e004}";
@@ -42,6 +43,8 @@ async fn the_panel_shows_events_published_through_it_and_elsewhere() {
         panel.events().await,
         json!([r#"{"by":"someone else"}"#, r#"{"by":"the panel"}"#])
     );
+    panel.see_text("#count-streams", "1").await;
+    panel.screenshot("connected").await;
     panel.close().await;
 }
 
@@ -103,12 +106,12 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
     instance.kill().await;
     panel.see_history("reconnect", "(lost)").await;
-    panel.see_text("#state", "waiting").await;
+    panel.see_text("#state[data-state=waiting]", "reconnecting").await;
 
     let instance = Instance::in_place_of(&address, &principal).await;
     panel.see_open().await;
     // The log of events ended with the process: nobody can say what was missed.
-    panel.see_history("reset", "Gap in the stream (epoch)").await;
+    panel.see_history("reset", "started anew (epoch)").await;
     panel.see_text("#reconnects", "1").await;
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
@@ -338,6 +341,9 @@ async fn texts_and_controls_stand_out_in_both_themes() {
                 .await;
             faint.push((theme, state, panel.run(CONTRAST, vec![]).await));
         }
+        panel
+            .value("document.querySelector('#state').dataset.state = 'open'")
+            .await;
         panel.screenshot(theme).await;
         panel.click("#signout").await;
     }
@@ -362,6 +368,7 @@ async fn nothing_is_cut_off_on_a_narrow_screen() {
         .await;
     panel.see_event("unbroken").await;
     assert_eq!(panel.value(SIDEWAYS).await, json!(0));
+    panel.resize(400, 1500).await;
     panel.screenshot("narrow").await;
     panel.close().await;
 }

@@ -15,6 +15,7 @@ mod assets;
 mod bad_input;
 mod bodies;
 mod browser;
+mod browser_client;
 mod command_line;
 mod configuration;
 mod configuration_page;

@@ -48,8 +48,10 @@ export class Stats {
     clearTimeout(this.#timer);
   }
 
+  /** A stream has opened, which changes most figures: nobody should look at the old ones until the next poll. */
   serving(instanceId) {
     this.#servingInstance = instanceId;
+    if (this.#principal) this.#poll();
   }
 
   countEvent() {

@@ -104,20 +104,30 @@ function openStream() {
     },
     onState: stateChanged,
     onReset: ({ reason, id }) => {
-      note("reset", `Gap in the stream (${reason})`, `goes on after ${id}`);
-      announce("Events were missed");
+      note("reset", "Events may have been missed", `${GAPS[reason] ?? GAPS.unknown} (${reason}); goes on after ${id}`);
+      announce("Events may have been missed");
     },
     onReconnect: reconnecting,
   });
   showTypes();
 }
 
+const GAPS = {
+  epoch: "the service's log of events started anew",
+  expired: "those published meanwhile are no longer kept",
+  future: "the service's log ends before the last event seen here",
+  unknown: "the service does not know the last event seen here",
+};
+
+/** What the client calls by other names. */
+const STATES = { issuing: "connecting", open: "connected", waiting: "reconnecting" };
+
 let announcedOpen = null; // whether the last announcement said connected
 
 function stateChanged(change) {
   const { state, instanceId, lastEventId, reconnects } = change;
   if (state === "closed") return; // signing out, which shows itself
-  showState(state, state);
+  showState(state, STATES[state] ?? state);
   $("connect-now").hidden = state !== "waiting" || change.delayMs < BUTTON_WORTH_MS;
   if (state === "issuing" || state === "connecting") return trail(state);
   if (state === "open") {

@@ -207,6 +207,8 @@ export class EventStream {
         reject(new IssueError("no token within the time allowed", { code: "timeout" }));
         abort.abort();
       }, this.#options.timeoutMs);
+      // Dropped: neither the answer nor the time matters any more.
+      abort.signal.addEventListener("abort", () => reject(new IssueError("no token wanted any more")));
     });
     try {
       const issued = await Promise.race([this.#issueToken({ signal: abort.signal }), timeout]);
