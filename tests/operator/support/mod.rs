@@ -9,6 +9,7 @@ mod problem;
 mod raw;
 mod stream;
 
+pub use browser::Browser;
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use instance::{Instance, random_hex};
 pub use ledger::remember_secret;
