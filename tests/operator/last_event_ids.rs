@@ -1,5 +1,5 @@
 //! Whatever a client says it saw last, it gets a stream: resumed where possible, else with the gap announced. An
-//! error would end a browser's EventSource for good.
+//! error would end a browser's `EventSource` for good.
 
 use reqwest::header::HeaderValue;
 use serde_json::json;

@@ -14,6 +14,11 @@ pub async fn problem(response: Response, status: StatusCode, code: &str) -> Valu
     let headers = response.headers().clone();
     let header = |name: &str| headers.get(name).map(|value| value.to_str().expect("ASCII"));
     let answered = response.status();
+    // Before the body is read: that of a stream has no end.
+    assert!(
+        header("content-type") != Some("text/event-stream"),
+        "{url}: a stream instead of {code}"
+    );
     let body = response.text().await.expect("a body in UTF-8");
     assert_eq!(answered, status, "{url}: {body}");
     assert_eq!(header("content-type"), Some("application/problem+json"), "{url}");
