@@ -386,17 +386,24 @@ fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> O
 fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<String> {
     match std::fs::read_to_string(file) {
         Ok(text) if text.trim().is_empty() => {
-            complaints.add(key, format_args!("the file {} is empty", file.display()));
+            complaints.add(key, format_args!("{} is empty", shown(file)));
             None
         }
         Ok(text) => Some(text.trim().to_owned()),
         Err(error) => {
-            complaints.add(
-                key,
-                format_args!("cannot read the file {}: {error}", file.display()),
-            );
+            complaints.add(key, format_args!("cannot read {}: {error}", shown(file)));
             None
         }
+    }
+}
+
+/// A file's name for a complaint, unless it may be the secret itself, given where the name of its file belongs.
+fn shown(file: &Path) -> String {
+    if file.components().nth(1).is_some() {
+        format!("the file {}", file.display())
+    } else {
+        "the file of this name (not shown: it may be the secret itself; give a path such as ./name)"
+            .to_owned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rates that an instance limits where it is told to: issuing for each principal, failed authentication for each
 //! client address. Off by default; nginx limits in front.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -50,11 +50,19 @@ impl Limits {
             limiter.retain_recent();
         }
         let key = if limiter.len() < MAX_ADDRESSES {
-            client
+            site(client)
         } else {
             EVERYONE_ELSE
         };
         check(limiter, &key)
+    }
+}
+
+/// What one client can choose freely counts as one: all addresses of an IPv6 /64 (RFC 6177 §2).
+fn site(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 
@@ -83,6 +91,15 @@ mod tests {
             "{wait:?}"
         );
         assert!(limits.failed_auth(address(2)).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_share_a_budget() {
+        let limits = Limits::new(None, Some(1));
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(limits.failed_auth(address("2001:db8:0:1::1")).is_ok());
+        assert!(limits.failed_auth(address("2001:db8:0:1:ffff::2")).is_err());
+        assert!(limits.failed_auth(address("2001:db8:0:2::1")).is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A real browser, driven over WebDriver.
+//! A real browser, driven through its driver.
 //!
 //! Each test has a driver, a browser and a profile of its own; all three are gone when its [`Browser`] is dropped.
 
