@@ -70,6 +70,11 @@ async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_
                 "{complaint}"
             );
         }
+        let mistaken = complaint(&[(&by_file, &secret)]).await;
+        assert!(
+            mistaken.contains("it may be the secret itself") && !mistaken.contains(&secret),
+            "{mistaken}"
+        );
         let complaint = complaint(&[(&by_file, &empty), (name, good)]).await;
         assert!(
             complaint.contains(&format!("{key}: is given both directly and by file; keep one")),
