@@ -28,19 +28,13 @@ impl UnixMillis {
     /// This moment moved into the future; saturates at the end of time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// This moment moved into the past; saturates at the epoch.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// RFC 3339 in UTC with milliseconds, for example `2026-01-03T20:00:00.000Z`.
@@ -63,10 +57,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the machine's clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> UnixMillis {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         UnixMillis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
@@ -86,10 +77,7 @@ impl ManualClock {
 
     /// Moves the clock forward.
     pub fn advance(&self, duration: Duration) {
-        self.0.fetch_add(
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.0.fetch_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -129,14 +117,8 @@ mod tests {
 
     #[test]
     fn a_moment_is_written_as_rfc3339_in_utc() {
-        assert_eq!(
-            UnixMillis(1_767_470_400_123).rfc3339(),
-            "2026-01-03T20:00:00.123Z"
-        );
-        assert_eq!(
-            UnixMillis(1_767_470_400_000).rfc3339(),
-            "2026-01-03T20:00:00.000Z"
-        );
+        assert_eq!(UnixMillis(1_767_470_400_123).rfc3339(), "2026-01-03T20:00:00.123Z");
+        assert_eq!(UnixMillis(1_767_470_400_000).rfc3339(), "2026-01-03T20:00:00.000Z");
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Application {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         });
+        let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
         let state = AppState {
             tokens,
             bus: Box::new(MemoryBus::new(Arc::clone(&hub), Arc::clone(&metrics))),
@@ -101,7 +102,7 @@ impl Application {
             metrics: Arc::clone(&metrics),
             lifecycle: Arc::clone(&lifecycle),
             clock: Arc::clone(&clock),
-            limits: Limits::new(config.issue_per_second, config.failed_auth_per_minute),
+            limits: Arc::clone(&limits),
             request_ids: RequestIds::new(getrandom::u64()?),
             instance_id: config.instance_id.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -114,23 +115,10 @@ impl Application {
             shutdown_timeout: config.drain_window + LAST_WORDS,
             extra,
         };
-        let (server, address) = serve(&settings, state).map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
-        let housekeeping = Housekeeping {
-            store,
-            metrics,
-            clock,
-        };
-        Ok(Self {
-            server,
-            address,
-            hub,
-            lifecycle,
-            housekeeping,
-            drain_window: config.drain_window,
-        })
+        let (server, address) = serve(&settings, state)
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let housekeeping = Housekeeping { limits, store, metrics, clock };
+        Ok(Self { server, address, hub, lifecycle, housekeeping, drain_window: config.drain_window })
     }
 
     /// Where the instance listens.
@@ -145,14 +133,7 @@ impl Application {
     /// # Errors
     /// When the server fails by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self {
-            server,
-            hub,
-            lifecycle,
-            housekeeping,
-            drain_window,
-            ..
-        } = self;
+        let Self { server, hub, lifecycle, housekeeping, drain_window, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         lifecycle.set_ready();
@@ -181,6 +162,7 @@ async fn drain(handle: &ServerHandle, hub: &Hub, window: Duration) {
 
 /// What needs doing about once a second, whether requests come or not.
 struct Housekeeping {
+    limits: Arc<Limits>,
     store: Arc<MemoryStore>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -193,6 +175,7 @@ impl Housekeeping {
         loop {
             tick.tick().await;
             self.store.sweep();
+            self.limits.shed();
             self.metrics.settle_expired(self.clock.now());
         }
     }
@@ -201,16 +184,12 @@ impl Housekeeping {
 /// Raises the limit on open files as far as the system lets it; says how far that is.
 fn raise_open_files() -> u64 {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
-    raised
-        .or_else(|_| rlimit::Resource::NOFILE.get_soft())
-        .unwrap_or(1024)
+    raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()).unwrap_or(1024)
 }
 
 /// The cap on streams, lowered where the system's limit on open files leaves room for fewer.
 fn allowed_streams(configured: usize, open_files: u64) -> usize {
-    let room = usize::try_from(open_files.saturating_sub(RESERVED_FILES))
-        .unwrap_or(usize::MAX)
-        .max(1);
+    let room = usize::try_from(open_files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
     if room < configured {
         tracing::warn!(
             configured,

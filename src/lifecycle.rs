@@ -15,9 +15,7 @@ pub struct Lifecycle(AtomicU8);
 impl Lifecycle {
     /// Requests are welcome from now on.
     pub fn set_ready(&self) {
-        let _ = self
-            .0
-            .compare_exchange(STARTING, READY, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(STARTING, READY, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// New requests should go elsewhere from now on.
@@ -44,10 +42,7 @@ impl StopSignals {
     /// # Errors
     /// When the system refuses a handler.
     pub fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for the next signal and names it.

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             for warning in &config.warnings {
                 say(format_args!("warning: {warning}"));
             }
-            match std::io::stdout().write_all(config.redacted().as_bytes()) {
+            match std::io::stdout().write_all(config.redacted.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             }
@@ -82,12 +82,8 @@ fn environment() -> HashMap<String, String> {
 
 fn serve(config: &Config) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = telemetry::subscriber(
-        config.log_format,
-        config.log_filter.clone(),
-        colour,
-        std::io::stderr,
-    );
+    let subscriber =
+        telemetry::subscriber(config.log_format, config.log_filter.clone(), colour, std::io::stderr);
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         say(format_args!("vx11-operator: {error}"));
         return ExitCode::FAILURE;

@@ -14,9 +14,8 @@ use prometheus::{
 use crate::ambient::UnixMillis;
 
 /// Seconds; from a memory look-up to the longest deadline a request has.
-const REQUEST_BUCKETS: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
+const REQUEST_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Seconds; ends at the deadline for everything a store is asked.
 const STORE_BUCKETS: &[f64] = &[
     0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
@@ -74,9 +73,7 @@ impl Metrics {
         let service = [("service".to_owned(), "operator-backend".to_owned())].into();
         let registry = Registry::new_custom(None, Some(service))?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(
-            prometheus::process_collector::ProcessCollector::for_self(),
-        ))?;
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let names = Names(&registry);
         let store_operations = names.histograms(
             "vx11_operator_store_operation_duration_seconds",
@@ -85,10 +82,8 @@ impl Metrics {
             STORE_BUCKETS,
         )?;
         let metrics = Self {
-            issued: names.counter(
-                "vx11_operator_ephemeral_tokens_issued_total",
-                "Tokens issued by this instance.",
-            )?,
+            issued: names
+                .counter("vx11_operator_ephemeral_tokens_issued_total", "Tokens issued by this instance.")?,
             active: names.gauge(
                 "vx11_operator_ephemeral_tokens_active",
                 "Tokens issued by this instance that have not expired.",
@@ -120,10 +115,8 @@ impl Metrics {
                 "Streams ended, by reason.",
                 &["reason"],
             )?,
-            events_published: names.counter(
-                "vx11_operator_events_published_total",
-                "Events acknowledged with 202.",
-            )?,
+            events_published: names
+                .counter("vx11_operator_events_published_total", "Events acknowledged with 202.")?,
             events_delivered: names.counter(
                 "vx11_operator_events_delivered_total",
                 "Events handed to a stream's connection, counted once for each stream.",
@@ -222,9 +215,7 @@ impl Metrics {
 
     /// Records one answered request.
     pub fn request(&self, route: &str, method: &str, status: &str, took: Duration) {
-        self.requests
-            .with_label_values(&[route, method, status])
-            .observe(took.as_secs_f64());
+        self.requests.with_label_values(&[route, method, status]).observe(took.as_secs_f64());
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -286,10 +277,7 @@ impl ExpiringCounts {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the remainder is below the number of slots"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of slots")]
     fn slot(&self, second: u64) -> &AtomicU64 {
         &self.slots[(second % EXPIRY_SLOTS as u64) as usize]
     }
@@ -302,9 +290,7 @@ impl ExpiringCounts {
     fn take_until(&self, now: u64) -> u64 {
         let settled = self.settled_until.fetch_max(now, Ordering::Relaxed);
         let first = (settled + 1).max((now + 1).saturating_sub(EXPIRY_SLOTS as u64));
-        (first..=now)
-            .map(|second| self.slot(second).swap(0, Ordering::Relaxed))
-            .sum()
+        (first..=now).map(|second| self.slot(second).swap(0, Ordering::Relaxed)).sum()
     }
 }
 

@@ -18,9 +18,7 @@ impl PrincipalId {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let fits = (1..=64).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         fits.then(|| Self(name.into()))
     }
 
@@ -53,19 +51,12 @@ impl Principals {
     /// With 2^32 principals or more, which no configuration can hold.
     #[must_use]
     pub fn new<'a>(pairs: impl IntoIterator<Item = (PrincipalId, &'a str)>) -> Self {
-        let mut table = Self {
-            ids: Vec::new(),
-            secrets: Vec::new(),
-        };
+        let mut table = Self { ids: Vec::new(), secrets: Vec::new() };
         for (id, secret) in pairs {
-            let owner = table
-                .ids
-                .iter()
-                .position(|known| *known == id)
-                .unwrap_or_else(|| {
-                    table.ids.push(id);
-                    table.ids.len() - 1
-                });
+            let owner = table.ids.iter().position(|known| *known == id).unwrap_or_else(|| {
+                table.ids.push(id);
+                table.ids.len() - 1
+            });
             let owner = u32::try_from(owner).expect("a configuration file cannot hold 2^32 principals");
             table.secrets.push((Sha256::digest(secret).into(), owner));
         }
@@ -83,11 +74,7 @@ impl Principals {
             owner.conditional_assign(candidate, same);
             found |= same;
         }
-        if bool::from(found) {
-            self.ids.get(owner as usize)
-        } else {
-            None
-        }
+        if bool::from(found) { self.ids.get(owner as usize) } else { None }
     }
 
     /// All ids.
@@ -113,11 +100,7 @@ mod tests {
     #[test]
     fn each_secret_authenticates_its_owner_and_nothing_else_does() {
         let principals = Principals::new([(id("a"), "one"), (id("b"), "two"), (id("a"), "three")]);
-        let who = |secret: &str| {
-            principals
-                .authenticate(secret.as_bytes())
-                .map(PrincipalId::as_str)
-        };
+        let who = |secret: &str| principals.authenticate(secret.as_bytes()).map(PrincipalId::as_str);
         assert_eq!(who("one"), Some("a"));
         assert_eq!(who("two"), Some("b"));
         assert_eq!(who("three"), Some("a"));
@@ -136,9 +119,6 @@ mod tests {
 
     #[test]
     fn debug_output_shows_ids_only() {
-        assert_eq!(
-            format!("{:?}", Principals::new([(id("a"), "secret")])),
-            r#"[PrincipalId("a")]"#
-        );
+        assert_eq!(format!("{:?}", Principals::new([(id("a"), "secret")])), r#"[PrincipalId("a")]"#);
     }
 }

@@ -10,7 +10,9 @@ use crate::ambient::{Clock, UnixMillis};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
 use crate::store::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
-use crate::token::{Claims, Codec, CodecError, NonceSource, Record, Token, TokenId, Verified};
+use crate::token::{
+    Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, NonceSource, Record, Token, TokenId, Verified,
+};
 
 /// What a service is made of.
 pub struct Parts {
@@ -61,13 +63,12 @@ pub struct Introspection {
     pub expires_at: UnixMillis,
 }
 
-/// Which token to revoke.
-#[derive(Debug)]
-pub enum Revocation<'a> {
-    /// The token in clear.
-    Token(&'a str),
-    /// Its public name.
-    Id(TokenId),
+/// A token to be taken back, and how long that must be remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Revocation {
+    /// The token.
+    pub id: TokenId,
+    until: UnixMillis,
 }
 
 /// Why a presented token is refused. Callers answer all of them alike; the difference is for metrics.
@@ -114,9 +115,6 @@ impl From<CodecError> for Refusal {
     }
 }
 
-/// A token's expiry is kept in whole seconds, rounded up, and clocks differ by two seconds at most: a token was
-/// issued up to this much earlier than its claims suggest.
-const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
 /// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
 const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
 
@@ -138,41 +136,20 @@ impl TokenService {
     /// # Errors
     /// [`StoreError::Full`] when no further token can be remembered; nothing was issued then.
     pub async fn issue(&self, principal: &PrincipalId) -> Result<Issued, StoreError> {
-        let Parts {
-            codec,
-            store,
-            nonces,
-            ttl,
-            clock,
-            metrics,
-            ..
-        } = &self.parts;
+        let Parts { codec, store, nonces, ttl, clock, metrics, .. } = &self.parts;
         let issued_at = clock.now();
         let expires_at = issued_at.plus(*ttl);
         let last_second = expires_at.seconds_rounded_up();
-        let claims = Claims {
-            expires_at: last_second,
-            offline: false,
-            nonce: nonces.draw(),
-        };
+        let claims = Claims { expires_at: last_second, offline: false, nonce: nonces.draw() };
         let token = codec.mint(principal, claims);
         let digest = token.digest();
-        let record = Record {
-            principal: principal.clone(),
-            issued_at,
-            expires_at,
-        };
+        let record = Record { principal: principal.clone(), issued_at, expires_at };
         {
             let _timer = metrics.time_store(StoreOperation::Record);
             store.record(digest, record).await?;
         }
         metrics.token_issued(last_second);
-        Ok(Issued {
-            token,
-            id: digest.id(),
-            ttl: *ttl,
-            expires_at,
-        })
+        Ok(Issued { token, id: digest.id(), ttl: *ttl, expires_at })
     }
 
     /// Checks form, tag and expiry of a presented token, without any I/O.
@@ -180,8 +157,7 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub fn verify(&self, presented: &str) -> Result<Verified, Refusal> {
-        self.check(presented)
-            .inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+        self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
     /// Decides whether a verified token is valid: not revoked, and recorded as far as records are complete.
@@ -189,9 +165,7 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub async fn authorise(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        self.judge(verified)
-            .await
-            .inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+        self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
     /// What a token is, if it is valid; `None` for any other text. Asking is no attempt to enter, so a refusal
@@ -201,31 +175,29 @@ impl TokenService {
         self.judge(&verified).await.ok()
     }
 
-    /// Takes a token back and says which. A text that is no token of ours needs no revocation and succeeds
-    /// without effect (RFC 7009 §2.2).
+    /// What revoking the presented token takes; `None` for a text that is no token of ours, which needs no
+    /// revocation (RFC 7009 §2.2).
+    #[must_use]
+    pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
+        let verified = self.check(presented).ok()?;
+        let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
+        Some(Revocation { id: verified.token.digest().id(), until })
+    }
+
+    /// What revoking the token of this name takes, whoever issued it.
+    #[must_use]
+    pub fn revocation_of_id(&self, id: TokenId) -> Revocation {
+        Revocation { id, until: self.parts.clock.now().plus(longest_life() + TOMBSTONE_MARGIN) }
+    }
+
+    /// Takes a token back.
     ///
     /// # Errors
     /// [`StoreError::Full`] when the revocation could not be remembered.
-    pub async fn revoke(&self, target: Revocation<'_>) -> Result<Option<TokenId>, StoreError> {
-        let Parts {
-            store,
-            ttl,
-            clock,
-            metrics,
-            ..
-        } = &self.parts;
-        let id = match target {
-            Revocation::Id(id) => id,
-            Revocation::Token(presented) => match self.check(presented) {
-                Ok(verified) => verified.token.digest().id(),
-                Err(_) => return Ok(None),
-            },
-        };
+    pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let Parts { store, metrics, .. } = &self.parts;
         let _timer = metrics.time_store(StoreOperation::Revoke);
-        store
-            .revoke(id, clock.now().plus(*ttl + TOMBSTONE_MARGIN))
-            .await?;
-        Ok(Some(id))
+        store.revoke(revocation.id, revocation.until).await
     }
 
     /// Figures of the store.
@@ -243,55 +215,37 @@ impl TokenService {
     }
 
     fn check(&self, presented: &str) -> Result<Verified, Refusal> {
-        let Parts {
-            codec,
-            principals,
-            clock,
-            ..
-        } = &self.parts;
+        let Parts { codec, principals, clock, .. } = &self.parts;
         Ok(codec.verify(presented, clock.now(), principals.ids())?)
     }
 
     async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        let Parts {
-            store,
-            ttl,
-            clock,
-            metrics,
-            ..
-        } = &self.parts;
+        let Parts { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
         let found = {
             let _timer = metrics.time_store(StoreOperation::Lookup);
             store.lookup(digest).await
         };
-        let expires_at = UnixMillis(verified.claims.expires_at.saturating_mul(1000));
-        let issued_at = expires_at.minus(*ttl);
+        let expires_at = end_of(verified);
+        // The token does not say how long it was to live, and another instance may have given it another life.
+        let may_predate_the_store = expires_at.minus(longest_life()) < store.complete_since();
         let on_its_own_word = || Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),
-            issued_at,
+            issued_at: expires_at.minus(*ttl),
             expires_at,
         };
         match found {
-            Ok(Lookup::Active(Record {
-                principal,
-                issued_at,
-                expires_at,
-            })) => Ok(Introspection {
-                principal,
-                id: digest.id(),
-                issued_at,
-                expires_at,
-            }),
+            Ok(Lookup::Active(Record { principal, issued_at, expires_at })) => {
+                Ok(Introspection { principal, id: digest.id(), issued_at, expires_at })
+            }
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
+            // The store answered, so the token's own expiry counts to the second.
+            Ok(Lookup::Absent) if clock.now() >= expires_at => Err(Refusal::Expired),
             Ok(Lookup::Absent) if verified.claims.offline => Ok(on_its_own_word()),
-            Ok(Lookup::Absent) if issued_at.minus(ISSUE_TIME_TOLERANCE) < store.complete_since() => {
+            Ok(Lookup::Absent) if may_predate_the_store => {
                 metrics.degraded_accept();
                 Ok(on_its_own_word())
-            }
-            Ok(Lookup::Absent) if clock.now() >= issued_at.plus(*ttl).minus(ISSUE_TIME_TOLERANCE) => {
-                Err(Refusal::Expired)
             }
             Ok(Lookup::Absent) => Err(Refusal::Unknown),
             Err(_) => {
@@ -300,4 +254,14 @@ impl TokenService {
             }
         }
     }
+}
+
+/// No token that any instance issued was given more.
+fn longest_life() -> Duration {
+    Duration::from_secs(LONGEST_LIFE_SECONDS.into())
+}
+
+/// The end of a token's life as it says itself: its record's, rounded up to the whole second.
+fn end_of(verified: &Verified) -> UnixMillis {
+    UnixMillis(verified.claims.expires_at.saturating_mul(1000))
 }

@@ -1,8 +1,5 @@
 //! The direction in which data flows, held by reading the `use crate::` lines of every source file.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose preparation fails has failed, and says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,14 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
 const ORDER: [&str; 6] = ["app", "http", "service", "events", "store", "token"];
 /// Values that are handed down: everyone may use them.
-const HANDED_DOWN: [&str; 6] = [
-    "ambient",
-    "lifecycle",
-    "metrics",
-    "principal",
-    "telemetry",
-    "config",
-];
+const HANDED_DOWN: [&str; 6] = ["ambient", "lifecycle", "metrics", "principal", "telemetry", "config"];
 /// What values that are handed down may themselves use: each other, and for checking a configuration the types it
 /// is checked into.
 const CONFIG_MAY_USE: [&str; 3] = ["events", "store", "token"];
@@ -44,19 +34,11 @@ fn arrows() -> BTreeMap<String, Vec<String>> {
         // Tests inside a file may reach further.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let relative = file.strip_prefix(&root).unwrap();
-        let module = relative
-            .components()
-            .next()
-            .unwrap()
-            .as_os_str()
-            .to_string_lossy();
+        let module = relative.components().next().unwrap().as_os_str().to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         let used = code.match_indices("crate::").map(|(at, found)| {
             let rest = &code[at + found.len()..];
-            rest[..rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len())]
-                .to_owned()
+            rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())].to_owned()
         });
         arrows.entry(module).or_default().extend(used);
     }
@@ -80,16 +62,10 @@ fn is_allowed(from: &str, to: &str) -> bool {
 fn data_flows_one_way() {
     let arrows = arrows();
     for module in ORDER.iter().chain(&HANDED_DOWN) {
-        assert!(
-            arrows.contains_key(*module),
-            "the map names {module}, which does not exist"
-        );
+        assert!(arrows.contains_key(*module), "the map names {module}, which does not exist");
     }
     let programs = ["main", "lib", "healthcheck"];
-    for (from, targets) in arrows
-        .iter()
-        .filter(|(from, _)| !programs.contains(&from.as_str()))
-    {
+    for (from, targets) in arrows.iter().filter(|(from, _)| !programs.contains(&from.as_str())) {
         for to in targets {
             assert!(is_allowed(from, to), "src/{from} must not use {to}");
         }

@@ -34,17 +34,9 @@ async fn a_panic_is_answered_as_a_problem_and_hurts_nobody_else() {
     assert_eq!(problem["code"], "internal");
     assert!(!problem.to_string().contains("quotes something"));
     for path in ["/health", "/health/ready", "/operator/api/health"] {
-        assert_eq!(
-            reqwest::get(format!("{base}{path}")).await.unwrap().status(),
-            StatusCode::OK
-        );
+        assert_eq!(reqwest::get(format!("{base}{path}")).await.unwrap().status(), StatusCode::OK);
     }
-    let metrics = reqwest::get(format!("{base}/metrics"))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = reqwest::get(format!("{base}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains(r#"route="unmatched",status="500""#));
 
     stop.send(()).unwrap();

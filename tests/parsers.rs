@@ -25,10 +25,7 @@ use tokio::net::TcpStream;
 
 const STREAM: &str = "/operator/api/events/stream";
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a property reads best where it is called upon"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a property reads best where it is called upon")]
 /// Holds `property` against one instance for many cases; at last the instance must be as good as new.
 fn holds<S>(strategy: &S, property: impl AsyncFn(&Instance, S::Value) -> Result<(), TestCaseError>)
 where
@@ -36,36 +33,25 @@ where
 {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let instance = runtime.block_on(Instance::start());
-    let config = ProptestConfig {
-        source_file: Some(file!()),
-        ..ProptestConfig::default()
-    };
+    let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(strategy, |case| runtime.block_on(property(&instance, case)));
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     runtime.block_on(async {
         let stream = instance.open_stream(&instance.issue().await.token).await;
         assert_eq!(stream.greeting.event, "message");
     });
-    assert!(
-        !instance.log_text().contains("panic"),
-        "see {}",
-        instance.log.display()
-    );
+    assert!(!instance.log_text().contains("panic"), "see {}", instance.log.display());
 }
 
 /// Sends bytes, says that no more will come, and returns what is answered.
 async fn say(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
-    let mut connection = TcpStream::connect(instance.address())
-        .await
-        .expect("a connection");
+    let mut connection = TcpStream::connect(instance.address()).await.expect("a connection");
     let _ = connection.write_all(bytes).await;
     let _ = connection.shutdown().await;
     let mut answer = Vec::new();
     let read = connection.read_to_end(&mut answer);
     // A reset after the answer leaves what was read.
-    let _ = tokio::time::timeout(Duration::from_secs(30), read)
-        .await
-        .expect("the server hangs up");
+    let _ = tokio::time::timeout(Duration::from_secs(30), read).await.expect("the server hangs up");
     answer
 }
 
@@ -78,12 +64,7 @@ fn percent_encoded(bytes: &[u8]) -> String {
 
 /// Requests, most of them nearly right.
 fn request() -> impl Strategy<Value = Vec<u8>> {
-    let method = prop_oneof![
-        Just("GET".to_owned()),
-        Just("POST".to_owned()),
-        "[A-Z]{1,9}",
-        "[ -~]{0,5}"
-    ];
+    let method = prop_oneof![Just("GET".to_owned()), Just("POST".to_owned()), "[A-Z]{1,9}", "[ -~]{0,5}"];
     let path = prop_oneof![
         Just(STREAM.to_owned()),
         Just("/operator/api/events".to_owned()),
@@ -108,27 +89,17 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "[0-9a-f]{0,3}\r\n[{}\"a-z:]{0,10}\r\n0\r\n\r\n".prop_map(String::into_bytes),
     ];
     let line_end = prop_oneof![9 => Just("\r\n"), 1 => Just("\n")];
-    (
-        method,
-        path,
-        prop::collection::vec(header, 0..6),
-        body,
-        line_end,
-        any::<bool>(),
-    )
-        .prop_map(|(method, path, headers, body, line_end, host)| {
+    (method, path, prop::collection::vec(header, 0..6), body, line_end, any::<bool>()).prop_map(
+        |(method, path, headers, body, line_end, host)| {
             let mut request = format!("{method} {path} HTTP/1.1{line_end}");
-            for header in headers
-                .iter()
-                .map(String::as_str)
-                .chain(host.then_some("Host: x"))
-            {
+            for header in headers.iter().map(String::as_str).chain(host.then_some("Host: x")) {
                 request += header;
                 request += line_end;
             }
             request += line_end;
             [request.into_bytes(), body].concat()
-        })
+        },
+    )
 }
 
 #[test]
@@ -142,11 +113,7 @@ fn no_bytes_bring_an_instance_down_or_make_it_blame_itself() {
         let answer = say(instance, &bytes).await;
         let text = String::from_utf8_lossy(&answer);
         prop_assert!(text.is_empty() || text.starts_with("HTTP/1."), "{}", text);
-        prop_assert!(
-            !text.contains("HTTP/1.1 5") && !text.contains("HTTP/1.0 5"),
-            "{}",
-            text
-        );
+        prop_assert!(!text.contains("HTTP/1.1 5") && !text.contains("HTTP/1.0 5"), "{}", text);
         Ok(())
     });
 }
@@ -162,26 +129,15 @@ fn no_credential_but_the_right_one_is_let_in_wherever_it_stands() {
     holds(&credential, async |instance, credential| {
         let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
         let query = percent_encoded(&credential);
-        let in_url = instance
-            .get(&format!("{STREAM}?token={query}"))
-            .send()
-            .await
-            .expect("an answer");
+        let in_url = instance.get(&format!("{STREAM}?token={query}")).send().await.expect("an answer");
         prop_assert!(refused.contains(&in_url.status()), "{}", in_url.status());
         let Ok(header) = HeaderValue::from_bytes(&credential) else {
             return Ok(());
         };
         for name in ["X-VX11-Token", "Authorization"] {
-            let stream = instance
-                .get(STREAM)
-                .header(name, &header)
-                .send()
-                .await
-                .expect("an answer");
+            let stream = instance.get(STREAM).header(name, &header).send().await.expect("an answer");
             prop_assert!(refused.contains(&stream.status()), "{}", stream.status());
-            let issue = instance
-                .get("/operator/api/events/sse-token")
-                .header(name, &header);
+            let issue = instance.get("/operator/api/events/sse-token").header(name, &header);
             let issue = issue.send().await.expect("an answer");
             prop_assert_eq!(issue.status(), StatusCode::UNAUTHORIZED);
         }
@@ -213,31 +169,16 @@ fn whatever_a_client_saw_last_it_gets_a_stream() {
 #[test]
 fn no_body_is_more_than_a_bad_request() {
     let text = r#"[\[\]{}",:a-z0-9\\ &=%+-]{0,60}|\{("(event|data|token|token_id)": ?["\[{a-z0-9]{0,9}[,}]? ?){0,3}\}?"#;
-    let body = prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..100),
-        text.prop_map(String::into_bytes)
-    ];
+    let body = prop_oneof![prop::collection::vec(any::<u8>(), 0..100), text.prop_map(String::into_bytes)];
     let path = prop::sample::select(&["events", "tokens/revoke", "tokens/introspect"][..]);
     let content_type = prop::sample::select(&["application/json", "application/x-www-form-urlencoded"][..]);
-    holds(
-        &(path, content_type, body),
-        async |instance, (path, content_type, body)| {
-            let request = instance.post_as_principal(&format!("/operator/api/{path}"));
-            let answer = request
-                .header("Content-Type", content_type)
-                .body(body)
-                .send()
-                .await
-                .expect("an answer");
-            let expected = [200, 202, 400, 415];
-            prop_assert!(
-                expected.contains(&answer.status().as_u16()),
-                "{}",
-                answer.status()
-            );
-            Ok(())
-        },
-    );
+    holds(&(path, content_type, body), async |instance, (path, content_type, body)| {
+        let request = instance.post_as_principal(&format!("/operator/api/{path}"));
+        let answer = request.header("Content-Type", content_type).body(body).send().await.expect("an answer");
+        let expected = [200, 202, 400, 415];
+        prop_assert!(expected.contains(&answer.status().as_u16()), "{}", answer.status());
+        Ok(())
+    });
 }
 
 /// Any JSON of moderate size.
@@ -264,26 +205,18 @@ fn what_is_published_arrives_as_it_was_however_it_was_laid_out() {
     let event = "[A-Za-z0-9._:/-]{1,64}";
     let reserved = ["reset", "reconnect", "open", "error"];
     let event = event.prop_filter("reserved", move |event| !reserved.contains(&event.as_str()));
-    holds(
-        &(event, any_json(), any::<bool>()),
-        async |instance, (event, data, pretty)| {
-            let mut stream = instance.open_stream(&instance.principal).await;
-            let data = if pretty {
-                serde_json::to_string_pretty(&data)
-            } else {
-                serde_json::to_string(&data)
-            };
-            let data = data.expect("JSON");
-            let request = instance
-                .post_as_principal("/operator/api/events")
-                .header("Content-Type", "application/json");
-            let body = format!(r#"{{"event": "{event}", "data": {data}}}"#);
-            let answer = request.body(body).send().await.expect("an answer");
-            prop_assert_eq!(answer.status(), StatusCode::ACCEPTED);
-            let frame = stream.next().await.expect("the event");
-            prop_assert_eq!(&frame.event, &event);
-            prop_assert_eq!(frame.data, data);
-            Ok(())
-        },
-    );
+    holds(&(event, any_json(), any::<bool>()), async |instance, (event, data, pretty)| {
+        let mut stream = instance.open_stream(&instance.principal).await;
+        let data = if pretty { serde_json::to_string_pretty(&data) } else { serde_json::to_string(&data) };
+        let data = data.expect("JSON");
+        let request =
+            instance.post_as_principal("/operator/api/events").header("Content-Type", "application/json");
+        let body = format!(r#"{{"event": "{event}", "data": {data}}}"#);
+        let answer = request.body(body).send().await.expect("an answer");
+        prop_assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let frame = stream.next().await.expect("the event");
+        prop_assert_eq!(&frame.event, &event);
+        prop_assert_eq!(frame.data, data);
+        Ok(())
+    });
 }

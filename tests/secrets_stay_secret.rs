@@ -1,9 +1,6 @@
 //! After all other tests: none of the tokens and principals they used appears in anything they logged. Runs last,
 //! by name and in `make test`, and fails when there is nothing to look at.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose preparation fails has failed, and says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,29 +15,18 @@ fn artefacts() -> PathBuf {
 const SHORTEST_SECRET: usize = 16;
 
 fn secrets(ledger: &str) -> BTreeSet<String> {
-    ledger
-        .lines()
-        .filter(|secret| secret.len() >= SHORTEST_SECRET)
-        .map(str::to_owned)
-        .collect()
+    ledger.lines().filter(|secret| secret.len() >= SHORTEST_SECRET).map(str::to_owned).collect()
 }
 
 /// The ways in which a secret may be written down by accident; letters may be of either case.
 fn spellings(secret: &str) -> [String; 3] {
-    [
-        secret.to_owned(),
-        secret.replace('-', ""),
-        secret.replace('-', "%2D"),
-    ]
+    [secret.to_owned(), secret.replace('-', ""), secret.replace('-', "%2D")]
 }
 
 /// Lines of the logs in `folder` that contain one of the secrets, as `file:line`.
 fn leaks(folder: &Path, secrets: &BTreeSet<String>) -> Vec<String> {
     let needles = secrets.iter().flat_map(|secret| spellings(secret));
-    let search = AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .build(needles)
-        .unwrap();
+    let search = AhoCorasick::builder().ascii_case_insensitive(true).build(needles).unwrap();
     let mut found = Vec::new();
     for (file, text) in logs(folder) {
         let leaking = (1..).zip(text.lines()).filter(|(_, line)| search.is_match(line));
@@ -50,19 +36,10 @@ fn leaks(folder: &Path, secrets: &BTreeSet<String>) -> Vec<String> {
 }
 
 fn logs(folder: &Path) -> Vec<(PathBuf, String)> {
-    let files = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-    logs.map(|path| {
-        (
-            path.clone(),
-            String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned(),
-        )
-    })
-    .collect()
+    logs.map(|path| (path.clone(), String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned()))
+        .collect()
 }
 
 #[test]
@@ -71,12 +48,7 @@ fn no_secret_of_the_test_run_is_in_any_log() {
         .expect("the ledger is there: run `make test`, which runs the other tests first");
     let secrets = secrets(&ledger);
     let logs = logs(&artefacts());
-    assert!(
-        secrets.len() > 20 && logs.len() > 10,
-        "only {} secrets and {} logs",
-        secrets.len(),
-        logs.len()
-    );
+    assert!(secrets.len() > 20 && logs.len() > 10, "only {} secrets and {} logs", secrets.len(), logs.len());
     assert!(
         logs.iter().any(|(_, text)| text.contains("?token=***")),
         "streams were opened by token and logged"
@@ -90,18 +62,11 @@ fn a_planted_secret_is_found_in_each_spelling() {
     let secrets = secrets(&format!("{secret}\nshort\n"));
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("instance.log");
-    for planted in [
-        secret.to_owned(),
-        secret.to_uppercase(),
-        secret.replace('-', ""),
-        secret.replace('-', "%2d"),
-    ] {
+    for planted in
+        [secret.to_owned(), secret.to_uppercase(), secret.replace('-', ""), secret.replace('-', "%2d")]
+    {
         std::fs::write(&log, format!("fine\nGET /stream?token={planted} 200\nfine\n")).unwrap();
-        assert_eq!(
-            leaks(folder.path(), &secrets),
-            [format!("{}:2", log.display())],
-            "{planted}"
-        );
+        assert_eq!(leaks(folder.path(), &secrets), [format!("{}:2", log.display())], "{planted}");
     }
     std::fs::write(&log, "GET /stream?token=*** 200\n").unwrap();
     assert_eq!(leaks(folder.path(), &secrets), Vec::<String>::new());

@@ -1,8 +1,5 @@
 //! The contract of `TokenStore`, written once and held by every backend. A new backend is a line in `backends`.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose preparation fails has failed, and says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,32 +20,20 @@ struct Subject {
 
 fn backends(room: u64) -> Vec<Subject> {
     let clock = Arc::new(ManualClock::at(START));
-    let limits = MemoryLimits {
-        entries: room,
-        bytes: u64::MAX,
-    };
+    let limits = MemoryLimits { entries: room, bytes: u64::MAX };
     let memory = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
-    vec![Subject {
-        store: Arc::new(memory),
-        clock,
-    }]
+    vec![Subject { store: Arc::new(memory), clock }]
 }
 
 fn digest(number: u32) -> TokenDigest {
-    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000"))
-        .unwrap()
-        .digest()
+    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap().digest()
 }
 
 impl Subject {
     fn record(&self, life: Duration) -> Record {
         let issued_at = self.clock.now();
         let principal = PrincipalId::parse("operator").unwrap();
-        Record {
-            principal,
-            issued_at,
-            expires_at: issued_at.plus(life),
-        }
+        Record { principal, issued_at, expires_at: issued_at.plus(life) }
     }
 
     async fn remember(&self, number: u32, life: Duration) -> Result<(), StoreError> {
@@ -70,9 +55,7 @@ async fn a_record_is_found_from_the_moment_it_was_made_until_its_expiry_and_not_
         let record = subject.record(MINUTE);
         subject.store.record(digest(1), record.clone()).await.unwrap();
         assert_eq!(subject.lookup(1).await, Lookup::Active(record.clone()));
-        subject
-            .clock
-            .advance(MINUTE.checked_sub(Duration::from_millis(1)).unwrap());
+        subject.clock.advance(MINUTE.checked_sub(Duration::from_millis(1)).unwrap());
         assert_eq!(subject.lookup(1).await, Lookup::Active(record));
         subject.clock.advance(Duration::from_millis(1));
         assert_eq!(subject.lookup(1).await, Lookup::Absent);
@@ -135,11 +118,7 @@ async fn revoking_again_extends_and_never_shortens() {
         let id = digest(1).id();
         let now = subject.clock.now();
         for seconds in [30, 60, 10] {
-            subject
-                .store
-                .revoke(id, now.plus(Duration::from_secs(seconds)))
-                .await
-                .unwrap();
+            subject.store.revoke(id, now.plus(Duration::from_secs(seconds))).await.unwrap();
         }
         subject.clock.advance(Duration::from_secs(59));
         assert_eq!(subject.lookup(1).await, Lookup::Revoked);
@@ -153,10 +132,37 @@ async fn a_full_store_says_so_when_it_cannot_remember_a_revocation() {
     for subject in backends(1) {
         subject.remember(1, MINUTE).await.unwrap();
         let until = subject.clock.now().plus(MINUTE);
-        assert!(matches!(
-            subject.store.revoke(digest(2).id(), until).await,
-            Err(StoreError::Full { .. })
-        ));
+        assert!(matches!(subject.store.revoke(digest(2).id(), until).await, Err(StoreError::Full { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_can_still_take_its_tokens_back() {
+    for subject in backends(1) {
+        subject.remember(1, MINUTE).await.unwrap();
+        subject.store.revoke(digest(1).id(), subject.clock.now().plus(MINUTE)).await.unwrap();
+        assert_eq!(subject.lookup(1).await, Lookup::Revoked);
+        assert!(subject.remember(2, MINUTE).await.is_err(), "the tombstone took the record's place");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_replaced_expires_and_comes_again_the_room_stays_the_same() {
+    for subject in backends(3) {
+        for _ in 0..20 {
+            let until = subject.clock.now().plus(Duration::from_secs(1));
+            for number in 0..3 {
+                let _ = subject.remember(number, Duration::from_secs(1)).await;
+                subject.store.revoke(digest(number % 2).id(), until).await.unwrap();
+            }
+            // Past the expiry of all, but nothing was swept yet.
+            subject.clock.advance(Duration::from_millis(1500));
+        }
+        subject.clock.advance(MINUTE);
+        for number in 10..13 {
+            subject.remember(number, MINUTE).await.unwrap();
+        }
+        assert!(subject.remember(13, MINUTE).await.is_err());
     }
 }
 
@@ -177,10 +183,7 @@ async fn figures_count_live_records_only() {
         assert_eq!(figures.live, 9);
         assert!((1..=5).contains(&figures.sample.len()));
         assert!(
-            figures
-                .sample
-                .iter()
-                .all(|id| (20..30).any(|number| number != 25 && digest(number).id() == *id))
+            figures.sample.iter().all(|id| (20..30).any(|number| number != 25 && digest(number).id() == *id))
         );
     }
 }

@@ -1,8 +1,5 @@
 //! `docs/token-format.md` says what the code does: its test vectors are minted and verified here, and its Python is run.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test whose preparation fails has failed, and says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::process::Command;
 
@@ -42,16 +39,9 @@ fn vectors() -> Vec<Vector> {
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let vectors: Vec<_> = rows
         .map(|row| {
-            let cells: Vec<_> = row
-                .trim_matches('|')
-                .split('|')
-                .map(|cell| cell.trim().trim_matches('`'))
-                .collect();
-            Vector {
-                inputs: cells[..5].to_vec(),
-                token: cells[5],
-                id: cells[6],
-            }
+            let cells: Vec<_> =
+                row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            Vector { inputs: cells[..5].to_vec(), token: cells[5], id: cells[6] }
         })
         .collect();
     assert!(vectors.len() >= 5);
@@ -74,32 +64,18 @@ fn the_codec_verifies_the_documents_vectors() {
     for vector in vectors() {
         let just_before = UnixMillis((vector.claims().expires_at - 1) * 1000);
         let principal = vector.principal();
-        let verified = vector
-            .codec()
-            .verify(vector.token, just_before, [&principal].into_iter())
-            .unwrap();
+        let verified = vector.codec().verify(vector.token, just_before, [&principal].into_iter()).unwrap();
         assert_eq!(verified.claims, vector.claims());
     }
 }
 
 #[test]
 fn the_documents_python_mints_its_vectors() {
-    let code = DOCUMENT
-        .split("```python\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .unwrap();
+    let code = DOCUMENT.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     for vector in vectors() {
-        let output = Command::new("python3")
-            .args(["-c", code])
-            .args(&vector.inputs)
-            .output()
-            .expect("python3 runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let output =
+            Command::new("python3").args(["-c", code]).args(&vector.inputs).output().expect("python3 runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(printed.trim(), format!("{} {}", vector.token, vector.id));
     }

@@ -27,11 +27,7 @@ fn main() -> ExitCode {
         vec![
             Row::judged("issue (mint)", "< 2 µs", median_microseconds("mint")),
             Row::judged("verify", "< 2 µs", median_microseconds("verify")),
-            Row::figure(
-                "verify a forged token",
-                median_microseconds("verify forged"),
-                "µs",
-            ),
+            Row::figure("verify a forged token", median_microseconds("verify forged"), "µs"),
             Row::figure("digest", median_microseconds("digest"), "µs"),
         ]
     })
@@ -42,11 +38,7 @@ fn measure(criterion: &mut Criterion) {
     let codec = Codec::new(keys);
     let principal = PrincipalId::parse("operator").expect("a principal's name");
     let nonces = NonceSource::new("1", 0);
-    let claims = || Claims {
-        expires_at: NOW.seconds() + 60,
-        offline: false,
-        nonce: nonces.draw(),
-    };
+    let claims = || Claims { expires_at: NOW.seconds() + 60, offline: false, nonce: nonces.draw() };
     let token = codec.mint(&principal, claims());
     let genuine = token.reveal();
     let stranger = PrincipalId::parse("stranger").expect("a principal's name");
@@ -64,10 +56,7 @@ fn measure(criterion: &mut Criterion) {
 
 /// What criterion found and keeps beside its charts, in nanoseconds.
 fn median_microseconds(name: &str) -> f64 {
-    let file = report::target_directory()
-        .join("criterion")
-        .join(name)
-        .join("new/estimates.json");
+    let file = report::target_directory().join("criterion").join(name).join("new/estimates.json");
     let estimates = std::fs::read(file).expect("criterion keeps its estimates");
     let estimates: serde_json::Value = serde_json::from_slice(&estimates).expect("they are JSON");
     let median = estimates["median"]["point_estimate"].as_f64();

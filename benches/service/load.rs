@@ -52,10 +52,7 @@ end
             principal = instance.principal
         );
         std::fs::write(script_in(folder.path()), script).expect("a script can be written there");
-        Self {
-            url: format!("http://{}{path}", instance.address),
-            folder,
-        }
+        Self { url: format!("http://{}{path}", instance.address), folder }
     }
 
     /// Loads the server for `seconds`.
@@ -76,10 +73,7 @@ end
             Err(error) => panic!("wrk cannot be started: {error}"),
         };
         let said = String::from_utf8_lossy(&output.stdout);
-        let round = said
-            .lines()
-            .rev()
-            .find_map(|line| serde_json::from_str(line).ok());
+        let round = said.lines().rev().find_map(|line| serde_json::from_str(line).ok());
         let round: Round = round.unwrap_or_else(|| {
             panic!("wrk failed: {said}{}", String::from_utf8_lossy(&output.stderr));
         });

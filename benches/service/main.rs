@@ -87,11 +87,7 @@ fn compare(instance: &Instance, name: &str, loads: impl Fn() -> [Load; 2]) -> Ve
     vec![
         Row::judged(&title("throughput / constant"), ">= 0.80", ratio),
         Row::figure(&title("requests a second"), median(|[_, it]| it.0.per_second), ""),
-        Row::figure(
-            &beside("requests a second"),
-            median(|[it, _]| it.0.per_second),
-            "",
-        ),
+        Row::figure(&beside("requests a second"), median(|[it, _]| it.0.per_second), ""),
         Row::figure(&title("99 % within"), median(|[_, it]| it.0.p99), "ms"),
         Row::figure(&beside("99 % within"), median(|[it, _]| it.0.p99), "ms"),
         Row::figure(&title("processor time for one"), median(|[_, it]| it.1), "µs"),

@@ -52,10 +52,7 @@ fn main() -> ExitCode {
 /// Plays the measured process: fills a store and says what it takes, in bytes and microseconds for one record.
 fn fill() {
     let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));
-    let limits = MemoryLimits {
-        entries: u64::from(RECORDS) * 2,
-        bytes: u64::MAX,
-    };
+    let limits = MemoryLimits { entries: u64::from(RECORDS) * 2, bytes: u64::MAX };
     let store = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
     let keys = SigningKeys::from_hex(["5a".repeat(32).as_str()]).expect("32 bytes of hexadecimal");
     let issuer = Issuer {
@@ -90,16 +87,9 @@ impl Issuer {
     fn mint(&self) -> (TokenDigest, Record) {
         let issued_at = self.clock.now();
         let expires_at = issued_at.plus(LIFE);
-        let claims = Claims {
-            expires_at: expires_at.seconds_rounded_up(),
-            offline: false,
-            nonce: self.nonces.draw(),
-        };
-        let record = Record {
-            principal: self.principal.clone(),
-            issued_at,
-            expires_at,
-        };
+        let claims =
+            Claims { expires_at: expires_at.seconds_rounded_up(), offline: false, nonce: self.nonces.draw() };
+        let record = Record { principal: self.principal.clone(), issued_at, expires_at };
         (self.codec.mint(&self.principal, claims).digest(), record)
     }
 

@@ -57,20 +57,14 @@ impl Crowd {
                 opening += 1;
             }
             self.turn(deadline, |frames| opening -= usize::from(frames == 1));
-            assert!(
-                Instant::now() < deadline,
-                "{opening} streams did not open in time"
-            );
+            assert!(Instant::now() < deadline, "{opening} streams did not open in time");
         }
     }
 
     fn connect(&mut self, token: &str) {
         let mut socket = TcpStream::connect(self.server).expect("a connection can be begun");
         let interests = Interest::READABLE | Interest::WRITABLE;
-        let registered = self
-            .poll
-            .registry()
-            .register(&mut socket, Token(self.streams.len()), interests);
+        let registered = self.poll.registry().register(&mut socket, Token(self.streams.len()), interests);
         registered.expect("a socket can be polled");
         let request = format!(
             "GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: localhost\r\n\

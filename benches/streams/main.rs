@@ -67,36 +67,19 @@ fn measure() -> Vec<Row> {
 
     let mut publisher = Client::connect(&instance);
     let busy = instance.processor_seconds();
-    let latencies: Vec<f64> = (1..=EVENTS)
-        .flat_map(|event| publish(&mut crowd, &mut publisher, event))
-        .collect();
+    let latencies: Vec<f64> =
+        (1..=EVENTS).flat_map(|event| publish(&mut crowd, &mut publisher, event)).collect();
     let delivering = instance.processor_seconds() - busy;
     let latency = |rank| quantile(latencies.clone(), rank) * 1e3;
     vec![
-        Row::judged(
-            "resident memory of a stream",
-            "<= 14 KB",
-            memory / 1024.0 / f64::from(STREAMS),
-        ),
+        Row::judged("resident memory of a stream", "<= 14 KB", memory / 1024.0 / f64::from(STREAMS)),
         Row::judged("processor while idle, of one core", "< 2 %", idle * 100.0),
         Row::figure("event to all streams, half of them within", latency(0.5), "ms"),
         Row::judged("event to all streams, 99 % within", "< 250 ms", latency(0.99)),
         Row::figure("event to all streams, the last within", latency(1.0), "ms"),
-        Row::figure(
-            "processor time for one delivery",
-            delivering * 1e6 / f64::from(STREAMS * EVENTS),
-            "µs",
-        ),
-        Row::figure(
-            "streams opened in a second",
-            f64::from(STREAMS) / opening.as_secs_f64(),
-            "",
-        ),
-        Row::figure(
-            "resident memory with all streams",
-            resident_bytes() / 1024.0 / 1024.0,
-            "MB",
-        ),
+        Row::figure("processor time for one delivery", delivering * 1e6 / f64::from(STREAMS * EVENTS), "µs"),
+        Row::figure("streams opened in a second", f64::from(STREAMS) / opening.as_secs_f64(), ""),
+        Row::figure("resident memory with all streams", resident_bytes() / 1024.0 / 1024.0, "MB"),
     ]
 }
 
@@ -117,8 +100,5 @@ fn publish(crowd: &mut Crowd, publisher: &mut Client, event: u32) -> Vec<f64> {
     publisher.send("/operator/api/events", "application/json", &body);
     let receipts = crowd.receive(event, started + PATIENCE);
     publisher.receive();
-    receipts
-        .into_iter()
-        .map(|at| at.duration_since(started).as_secs_f64())
-        .collect()
+    receipts.into_iter().map(|at| at.duration_since(started).as_secs_f64()).collect()
 }

@@ -34,20 +34,14 @@ impl Measured {
             .spawn()
             .expect("this program can be started again");
         let output = child.stdout.take().expect("its output was asked for");
-        Self {
-            child,
-            lines: Box::new(BufReader::new(output)),
-        }
+        Self { child, lines: Box::new(BufReader::new(output)) }
     }
 
     /// The next line it says.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).expect("its output can be read");
-        assert!(
-            read > 0,
-            "the measured process ended; target/bench/*.log says why"
-        );
+        assert!(read > 0, "the measured process ended; target/bench/*.log says why");
         line.trim_end().to_owned()
     }
 }

@@ -40,10 +40,8 @@ pub(super) fn write(folder: &Path) -> io::Result<()> {
 }
 
 fn section(document: &mut String, name: &str, Report { about, date, rows }: &Report) {
-    let _ = write!(
-        document,
-        "\n## {name}\n\n{about} Measured on {date} by `cargo bench --bench {name}`.\n\n"
-    );
+    let _ =
+        write!(document, "\n## {name}\n\n{about} Measured on {date} by `cargo bench --bench {name}`.\n\n");
     document.push_str("| what | target | measured | holds |\n|---|---|---|---|\n");
     for row in rows {
         let holds = match row.holds {
@@ -51,20 +49,14 @@ fn section(document: &mut String, name: &str, Report { about, date, rows }: &Rep
             Some(false) => "**no**",
             None => "",
         };
-        let _ = writeln!(
-            document,
-            "| {} | {} | {} | {holds} |",
-            row.what, row.target, row.measured
-        );
+        let _ = writeln!(document, "| {} | {} | {} | {holds} |", row.what, row.target, row.measured);
     }
 }
 
 /// What the figures were measured on.
 fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown", |(_, model)| model.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);

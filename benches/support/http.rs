@@ -18,13 +18,8 @@ impl Client {
     /// Connects.
     pub(crate) fn connect(instance: &Instance) -> Self {
         let connection = TcpStream::connect(instance.address).expect("the instance accepts");
-        connection
-            .set_nodelay(true)
-            .expect("a connected socket takes options");
-        Self {
-            connection: BufReader::new(connection),
-            principal: instance.principal.clone(),
-        }
+        connection.set_nodelay(true).expect("a connected socket takes options");
+        Self { connection: BufReader::new(connection), principal: instance.principal.clone() }
     }
 
     /// Sends a POST and does not wait for its answer.
@@ -44,10 +39,7 @@ impl Client {
     pub(crate) fn receive(&mut self) -> (String, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let read = self
-                .connection
-                .read_line(&mut head)
-                .expect("the instance answers");
+            let read = self.connection.read_line(&mut head).expect("the instance answers");
             assert!(read > 0, "the instance closed the connection");
         }
         let length = head
@@ -59,10 +51,7 @@ impl Client {
         let mut body = vec![0; length];
         self.connection.read_exact(&mut body).expect("the body arrives");
         let body = String::from_utf8(body).expect("the body is text");
-        assert!(
-            head.starts_with("HTTP/1.1 20"),
-            "the instance answered {head}{body}"
-        );
+        assert!(head.starts_with("HTTP/1.1 20"), "the instance answered {head}{body}");
         (head, body)
     }
 

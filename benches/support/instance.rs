@@ -29,18 +29,12 @@ impl Instance {
     pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Self {
         let secret = getrandom::u64().expect("the system gives random numbers");
         let principal = format!("benchmark-principal-{secret:016x}");
-        let mut environment = vec![
-            ("VX11_PRINCIPAL_TOKEN", principal.as_str()),
-            ("VX11_OPERATOR_LISTEN", "127.0.0.1:0"),
-        ];
+        let mut environment =
+            vec![("VX11_PRINCIPAL_TOKEN", principal.as_str()), ("VX11_OPERATOR_LISTEN", "127.0.0.1:0")];
         environment.extend_from_slice(settings);
         let mut process = Measured::start(name, &environment);
         let address = process.line();
-        Self {
-            address: address.parse().expect("the first line is the address"),
-            process,
-            principal,
-        }
+        Self { address: address.parse().expect("the first line is the address"), process, principal }
     }
 
     /// Seconds of processor time it has used so far, all threads together.
@@ -48,9 +42,7 @@ impl Instance {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.child.id()))
             .expect("the figures of a process that runs can be read");
         // The second field is the program's name in parentheses and may hold anything; then comes the third.
-        let (_, fields) = stat
-            .rsplit_once(") ")
-            .expect("the second field ends so (proc_pid_stat(5))");
+        let (_, fields) = stat.rsplit_once(") ").expect("the second field ends so (proc_pid_stat(5))");
         let ticks = fields.split(' ').skip(14 - 3).take(2);
         let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
         f64::from(ticks) / TICKS_PER_SECOND
@@ -61,19 +53,12 @@ impl Instance {
 pub(crate) fn serve(extra: Option<ExtraRoutes>) {
     let environment: HashMap<_, _> = std::env::vars().collect();
     let config = Config::load(None, &environment).expect("the benchmark's configuration is valid");
-    let subscriber = telemetry::subscriber(
-        config.log_format,
-        config.log_filter.clone(),
-        false,
-        std::io::stderr,
-    );
+    let subscriber =
+        telemetry::subscriber(config.log_format, config.log_filter.clone(), false, std::io::stderr);
     tracing::subscriber::set_global_default(subscriber).expect("it is set once");
     actix_web::rt::System::new().block_on(async {
         let application = Application::build(&config, extra).expect("the instance starts");
         writeln!(std::io::stdout(), "{}", application.address()).expect("the parent listens");
-        application
-            .run(std::future::pending())
-            .await
-            .expect("the server runs");
+        application.run(std::future::pending()).await.expect("the server runs");
     });
 }

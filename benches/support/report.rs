@@ -31,17 +31,9 @@ pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -
     }
     let rows = measure();
     print(name, &rows);
-    let report = Report {
-        about: about.to_owned(),
-        date: document::today(),
-        rows,
-    };
+    let report = Report { about: about.to_owned(), date: document::today(), rows };
     keep(name, &report).expect("the report can be written below target/bench and docs");
-    if report.rows.iter().all(|row| row.holds != Some(false)) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if report.rows.iter().all(|row| row.holds != Some(false)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Where Cargo builds. Known at compile time, so that it does not depend on where a benchmark is started.
@@ -56,20 +48,14 @@ fn print(name: &str, rows: &[Row]) {
     let what = width(|row| &row.what).unwrap_or(0);
     let target = width(|row| &row.target).unwrap_or(0).max("target".len());
     let measured = width(|row| &row.measured).unwrap_or(0).max("measured".len());
-    println!(
-        "\n{name:<what$}  {:>target$}  {:>measured$}",
-        "target", "measured"
-    );
+    println!("\n{name:<what$}  {:>target$}  {:>measured$}", "target", "measured");
     for row in rows {
         let (holds, end) = match row.holds {
             Some(true) => ("  pass", ""),
             Some(false) => ("  FAIL", "  <--"),
             None => ("", ""),
         };
-        println!(
-            "{:<what$}  {:>target$}  {:>measured$}{holds}{end}",
-            row.what, row.target, row.measured
-        );
+        println!("{:<what$}  {:>target$}  {:>measured$}{holds}{end}", row.what, row.target, row.measured);
     }
 }
 
@@ -77,9 +63,6 @@ fn print(name: &str, rows: &[Row]) {
 fn keep(name: &str, report: &Report) -> io::Result<()> {
     let folder = target_directory().join("bench");
     fs::create_dir_all(&folder)?;
-    fs::write(
-        folder.join(name).with_extension("json"),
-        serde_json::to_vec_pretty(report)?,
-    )?;
+    fs::write(folder.join(name).with_extension("json"), serde_json::to_vec_pretty(report)?)?;
     document::write(&folder)
 }

@@ -15,12 +15,7 @@ pub(crate) struct Row {
 impl Row {
     /// A figure without a target.
     pub(crate) fn figure(what: &str, measured: f64, unit: &str) -> Self {
-        Self {
-            what: what.to_owned(),
-            target: String::new(),
-            measured: written(measured, unit),
-            holds: None,
-        }
+        Self { what: what.to_owned(), target: String::new(), measured: written(measured, unit), holds: None }
     }
 
     /// A figure that `target` bounds: `<`, `<=` or `>=`, a limit, and a unit where there is one.

@@ -50,9 +50,7 @@ pub(super) fn aliased(environment: &HashMap<String, String>) -> impl Iterator<It
 
 /// Variables in the form `VX11_OPERATOR__SECTION__KEY`.
 pub(super) fn sectioned(environment: &HashMap<String, String>) -> HashMap<String, String> {
-    let ours = environment
-        .iter()
-        .filter(|(name, value)| name.starts_with(SECTIONED) && !value.is_empty());
+    let ours = environment.iter().filter(|(name, value)| name.starts_with(SECTIONED) && !value.is_empty());
     ours.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

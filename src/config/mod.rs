@@ -19,9 +19,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use self::raw::{Raw, Whole};
 use crate::events::RingLimits;
 use crate::principal::PrincipalId;
-use crate::store::MemoryLimits;
+use crate::store::{ENTRY_BYTES, MemoryLimits};
 use crate::telemetry::LogFormat;
-use crate::token::SigningKeys;
+use crate::token::{LONGEST_LIFE_SECONDS, SigningKeys};
 
 /// The built-in defaults, as shown to users.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -75,7 +75,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Things that work but that someone should know about.
     pub warnings: Vec<String>,
-    raw: Raw,
+    /// The whole as TOML, without its secrets.
+    pub redacted: String,
 }
 
 /// Everything that is wrong with a configuration.
@@ -90,13 +91,7 @@ impl Config {
     /// All complaints at once, as far as they can be found together.
     pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
         let raw = raw::read(file, environment).map_err(ConfigErrors)?;
-        check(raw)
-    }
-
-    /// The effective configuration as TOML, secrets redacted.
-    #[must_use]
-    pub fn redacted(&self) -> String {
-        show::redacted(&self.raw)
+        check(&raw)
     }
 }
 
@@ -110,51 +105,49 @@ impl Complaints {
     }
 
     fn range(&mut self, key: &str, Whole(value): Whole, low: u32, high: u32, unit: &str) -> u32 {
-        u32::try_from(value)
-            .ok()
-            .filter(|value| (low..=high).contains(value))
-            .unwrap_or_else(|| {
-                self.add(
-                    key,
-                    format_args!("{value} is out of range; allowed are {low} to {high} {unit}"),
-                );
-                low
-            })
+        u32::try_from(value).ok().filter(|value| (low..=high).contains(value)).unwrap_or_else(|| {
+            self.add(key, format_args!("{value} is out of range; allowed are {low} to {high} {unit}"));
+            low
+        })
     }
 
     fn seconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
         Duration::from_secs(self.range(key, value, low, high, "seconds").into())
     }
 
+    fn at_least_one_entry(&mut self, key: &str, bytes: Whole) -> u64 {
+        let Whole(value) = bytes;
+        u64::try_from(value).ok().filter(|value| *value >= ENTRY_BYTES).unwrap_or_else(|| {
+            self.add(
+                key,
+                format_args!(
+                    "{value} is out of range; allowed are {ENTRY_BYTES} bytes, one record's, or more"
+                ),
+            );
+            ENTRY_BYTES
+        })
+    }
+
     fn size(&mut self, key: &str, Whole(value): Whole, unit: &str) -> usize {
-        usize::try_from(value)
-            .ok()
-            .filter(|value| *value > 0)
-            .unwrap_or_else(|| {
-                self.add(
-                    key,
-                    format_args!("{value} is out of range; allowed is any positive number of {unit}"),
-                );
-                1
-            })
+        usize::try_from(value).ok().filter(|value| *value > 0).unwrap_or_else(|| {
+            self.add(key, format_args!("{value} is out of range; allowed is any positive number of {unit}"));
+            1
+        })
     }
 }
 
-fn check(raw: Raw) -> Result<Config, ConfigErrors> {
+fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
     let mut complaints = Complaints::default();
     let mut warnings = Vec::new();
 
     let instance_id = raw.instance.id.clone();
     if PrincipalId::parse(&instance_id).is_none() {
-        complaints.add(
-            "instance.id",
-            "allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
-        );
+        complaints.add("instance.id", "allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -");
     }
     let listen = listen_address(&raw.http.listen, &mut complaints);
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
-    let (principals, generated_principal) = principals(&raw, &mut complaints, &mut warnings);
-    let signing_keys = signing_keys(&raw, &principals, &mut complaints);
+    let (principals, generated_principal) = principals(raw, &mut complaints, &mut warnings);
+    let signing_keys = signing_keys(raw, &principals, &mut complaints);
     let log_filter = log_filter(&raw.log.level).unwrap_or_else(|| {
         let allowed = "allowed are error, warn, info, debug, trace, or a list such as \"info,vx11_operator::http=debug\"";
         complaints.add("log.level", format_args!("{:?} is no level; {allowed}", raw.log.level));
@@ -164,10 +157,7 @@ fn check(raw: Raw) -> Result<Config, ConfigErrors> {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
         other => {
-            complaints.add(
-                "log.format",
-                format_args!("{other:?} is no format; allowed are text and json"),
-            );
+            complaints.add("log.format", format_args!("{other:?} is no format; allowed are text and json"));
             LogFormat::Text
         }
     };
@@ -185,10 +175,10 @@ fn check(raw: Raw) -> Result<Config, ConfigErrors> {
         trusted_proxies,
         principals,
         generated_principal,
-        token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, 900),
+        token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, LONGEST_LIFE_SECONDS),
         memory: MemoryLimits {
             entries: c.size("memory.max_entries", raw.memory.max_entries, "records") as u64,
-            bytes: c.size("memory.max_bytes", raw.memory.max_bytes, "bytes") as u64,
+            bytes: c.at_least_one_entry("memory.max_bytes", raw.memory.max_bytes),
         },
         ring: RingLimits {
             entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
@@ -198,14 +188,8 @@ fn check(raw: Raw) -> Result<Config, ConfigErrors> {
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 300),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
         retry: Duration::from_millis(
-            c.range(
-                "streams.retry_milliseconds",
-                raw.streams.retry_milliseconds,
-                1,
-                60_000,
-                "milliseconds",
-            )
-            .into(),
+            c.range("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000, "milliseconds")
+                .into(),
         ),
         issue_per_second: limit(c.range(
             "limits.issue_per_second",
@@ -230,7 +214,7 @@ fn check(raw: Raw) -> Result<Config, ConfigErrors> {
             Some(keys) if c.0.is_empty() => keys,
             _ => return Err(ConfigErrors(complaints.0)),
         },
-        raw,
+        redacted: show::redacted(raw),
     };
     Ok(config)
 }
@@ -243,11 +227,9 @@ fn log_filter(text: &str) -> Option<Targets> {
         return None;
     }
     match text.parse::<LevelFilter>() {
-        Ok(level) if level == LevelFilter::INFO => Some(
-            Targets::new()
-                .with_default(level)
-                .with_target("actix_server", LevelFilter::WARN),
-        ),
+        Ok(level) if level == LevelFilter::INFO => {
+            Some(Targets::new().with_default(level).with_target("actix_server", LevelFilter::WARN))
+        }
         Ok(level) => Some(Targets::new().with_default(level)),
         Err(_) => text.parse().ok(),
     }
@@ -265,9 +247,18 @@ fn listen_address(text: &str, complaints: &mut Complaints) -> SocketAddr {
 
 fn networks(texts: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
     let parse = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    // Peers on a socket for both are seen as what they are: a network written as ::ffff:… would match none.
+    let is_mapped =
+        |network: &IpNet| matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let mut networks = Vec::new();
     for text in texts {
         match parse(text) {
+            Ok(network) if is_mapped(&network) => complaints.add(
+                "http.trusted_proxies",
+                format_args!(
+                    "{text:?} is an IPv4 network in IPv6 form; write it in IPv4 form, such as 10.0.0.0/8"
+                ),
+            ),
             Ok(network) => networks.push(network),
             Err(_) => complaints.add(
                 "http.trusted_proxies",
@@ -293,10 +284,7 @@ fn principals(
             return;
         };
         if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            complaints.add(
-                key,
-                "a credential travels in a header: printable ASCII without spaces only",
-            );
+            complaints.add(key, "a credential travels in a header: printable ASCII without spaces only");
         }
         if secret.len() < SAFE_SECRET_CHARS {
             warnings.push(format!(
@@ -304,35 +292,26 @@ fn principals(
                  whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
             ));
         }
+        let taken =
+            |(other, known): &(PrincipalId, SecretString)| *other != id && known.expose_secret() == secret;
+        if principals.iter().any(taken) {
+            complaints.add(key, format_args!("principal {id} has the same credential as another principal"));
+        }
         principals.push((id, SecretString::from(secret)));
     };
-    add(
-        "principal_token",
-        DEFAULT_PRINCIPAL,
-        &raw.principal_token,
-        &raw.principal_token_file,
-        complaints,
-    );
+    add("principal_token", DEFAULT_PRINCIPAL, &raw.principal_token, &raw.principal_token_file, complaints);
     for listed in &raw.principals {
         if listed.token.is_empty() && listed.token_file.is_empty() {
             complaints.add("principals", "each needs a token or a token_file");
         }
-        add(
-            "principals",
-            &listed.id,
-            &listed.token,
-            &listed.token_file,
-            complaints,
-        );
+        add("principals", &listed.id, &listed.token, &listed.token_file, complaints);
     }
     let generate = principals.is_empty() && complaints.0.is_empty();
     if generate {
         match generated_secret() {
             Ok(secret) => principals.extend(PrincipalId::parse(DEFAULT_PRINCIPAL).map(|id| (id, secret))),
-            Err(error) => complaints.add(
-                "principal_token",
-                format_args!("none is set, and none can be generated: {error}"),
-            ),
+            Err(error) => complaints
+                .add("principal_token", format_args!("none is set, and none can be generated: {error}")),
         }
     }
     (principals, generate)
@@ -350,24 +329,14 @@ fn signing_keys(
     complaints: &mut Complaints,
 ) -> Option<SigningKeys> {
     let inline = raw.token.signing_keys.join("\n");
-    let keys = secret(
-        "token.signing_keys",
-        &inline,
-        &raw.token.signing_keys_file,
-        complaints,
-    );
+    let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
     let keys = match keys {
         Some(list) => SigningKeys::from_hex(list.lines().map(str::trim).filter(|line| !line.is_empty())),
         // What is wrong with the principals has been said.
         None if principals.is_empty() => return None,
-        None => SigningKeys::derived(
-            principals
-                .iter()
-                .map(|(_, secret)| secret.expose_secret().as_bytes()),
-        ),
+        None => SigningKeys::derived(principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes())),
     };
-    keys.map_err(|error| complaints.add("token.signing_keys", error))
-        .ok()
+    keys.map_err(|error| complaints.add("token.signing_keys", error)).ok()
 }
 
 /// A secret given directly or by file; `None` when neither is.
@@ -419,10 +388,7 @@ mod tests {
     fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<(), TestCaseError> {
         if let Err(errors) = Config::load(file, environment) {
             let text = errors.to_string();
-            let pieces = SECRET
-                .as_bytes()
-                .chunks(8)
-                .map(|piece| std::str::from_utf8(piece).unwrap());
+            let pieces = SECRET.as_bytes().chunks(8).map(|piece| std::str::from_utf8(piece).unwrap());
             for piece in pieces {
                 prop_assert!(!text.contains(piece), "{}", text);
             }
@@ -431,15 +397,39 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn debug_output_and_the_redacted_configuration_show_no_secret() {
+        let set = |name: &str| (name.to_owned(), SECRET.to_owned());
+        let environment = HashMap::from([set("VX11_PRINCIPAL_TOKEN"), set("VX11_OPERATOR_SIGNING_KEYS")]);
+        let config = Config::load(None, &environment).unwrap();
+        assert!(config.redacted.contains("principal_token = \"***\""));
+        for shown in [format!("{config:?}"), config.redacted] {
+            assert!(!shown.contains("c0ffee"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_could_never_work_is_refused() {
+        let twins =
+            "[[principals]]\nid = \"a\"\ntoken = \"same\"\n[[principals]]\nid = \"b\"\ntoken = \"same\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("operator.toml");
+        for (text, complaint) in [
+            (twins, "the same credential"),
+            ("[memory]\nmax_bytes = 1", "one record's"),
+            ("[http]\ntrusted_proxies = [\"::ffff:10.0.0.0/104\"]", "IPv4 form"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let errors = Config::load(Some(&file), &HashMap::new()).unwrap_err();
+            assert!(errors.to_string().contains(complaint), "{errors}");
+        }
+    }
+
     /// A variable of ours or almost ours; but not the address, whose value would be looked up.
     fn variable() -> impl Strategy<Value = (String, String)> {
         let of_secrets = prop_oneof![
             prop::sample::select(
-                &[
-                    "VX11_PRINCIPAL_TOKEN",
-                    "VX11_OPERATOR_SIGNING_KEYS",
-                    "REDIS_PASSWORD"
-                ][..]
+                &["VX11_PRINCIPAL_TOKEN", "VX11_OPERATOR_SIGNING_KEYS", "REDIS_PASSWORD"][..]
             )
             .prop_map(str::to_owned),
             "VX11_OPERATOR__(PRINCIPALS|PRINCIPAL_TOKEN|TOKEN|TOKEN__SIGNING_KEYS)((__|\\[[0-9]?\\]|\\.)[A-Z_]{0,4})?",
@@ -470,11 +460,7 @@ mod tests {
             "principal_token = \"{SECRET}\"\n[[principals]]\nid = \"a\"\ntoken = '{SECRET}'\n[token]\n\
              signing_keys = [\"{SECRET}\"]\nttl_seconds = 60\n[log]\nlevel = \"info\"\n"
         );
-        let damage = (
-            any::<prop::sample::Index>(),
-            0_usize..3,
-            "[\\[\\]{}\"'=,.#a \n0-9]{0,2}",
-        );
+        let damage = (any::<prop::sample::Index>(), 0_usize..3, "[\\[\\]{}\"'=,.#a \n0-9]{0,2}");
         prop::collection::vec(damage, 0..4).prop_map(move |damages| {
             damages.into_iter().fold(good.clone(), |text, (at, gone, new)| {
                 let at = at.index(text.len());

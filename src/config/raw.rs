@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DEFAULTS, environment};
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) principal_token: String,
@@ -27,7 +27,7 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a table with id and token or token_file")]
 pub(super) struct RawPrincipal {
     pub(super) id: String,
@@ -37,13 +37,13 @@ pub(super) struct RawPrincipal {
     pub(super) token_file: String,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawInstance {
     pub(super) id: String,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawHttp {
     pub(super) listen: String,
@@ -53,7 +53,7 @@ pub(super) struct RawHttp {
     pub(super) trusted_proxies: Vec<String>,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawToken {
     pub(super) ttl_seconds: Whole,
@@ -62,21 +62,21 @@ pub(super) struct RawToken {
     pub(super) signing_keys_file: String,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawMemory {
     pub(super) max_entries: Whole,
     pub(super) max_bytes: Whole,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawEvents {
     pub(super) ring_entries: Whole,
     pub(super) ring_bytes: Whole,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawStreams {
     pub(super) max: Whole,
@@ -85,20 +85,20 @@ pub(super) struct RawStreams {
     pub(super) retry_milliseconds: Whole,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawLimits {
     pub(super) issue_per_second: Whole,
     pub(super) failed_auth_per_minute: Whole,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawDrain {
     pub(super) window_seconds: Whole,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawLog {
     pub(super) level: String,
@@ -107,7 +107,7 @@ pub(super) struct RawLog {
 
 /// A whole number, or in the environment its digits. The configuration library would also take `true` for 1 and
 /// 1.5 for 2.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
 pub(super) struct Whole(pub(super) i64);
 
@@ -137,10 +137,7 @@ impl<'de> Deserialize<'de> for Whole {
 /// A list, or in the environment one text with commas between its items.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "this value is not allowed; expected is a list of texts"
-    )]
+    #[serde(untagged, expecting = "this value is not allowed; expected is a list of texts")]
     enum Written {
         List(Vec<String>),
         Text(String),
@@ -148,11 +145,7 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     let trimmed = |text: &str| text.trim().to_owned();
     Ok(match Written::deserialize(deserializer)? {
         Written::List(items) => items,
-        Written::Text(text) => text
-            .split(',')
-            .map(trimmed)
-            .filter(|item| !item.is_empty())
-            .collect(),
+        Written::Text(text) => text.split(',').map(trimmed).filter(|item| !item.is_empty()).collect(),
     })
 }
 
@@ -172,37 +165,21 @@ pub(super) fn read(file: Option<&Path>, environment: &HashMap<String, String>) -
     }
     sources = sources.add_source(sectioned);
     for (key, value) in environment::aliased(environment) {
-        sources = sources
-            .set_override(key, value)
-            .map_err(|error| vec![explain(&error)])?;
+        sources = sources.set_override(key, value).map_err(|error| vec![explain(&error)])?;
     }
-    sources
-        .build()
-        .and_then(config::Config::try_deserialize)
-        .map_err(|error| vec![explain(&error)])
+    sources.build().and_then(config::Config::try_deserialize).map_err(|error| vec![explain(&error)])
 }
 
 /// Puts a complaint of the configuration library into our words. Values are repeated only for keys that cannot
 /// hold a secret.
 fn explain(error: &ConfigError) -> String {
     match error {
-        ConfigError::Type {
-            key: Some(key),
-            unexpected,
-            expected,
-            ..
-        } if !is_secret(key) => {
-            format!(
-                "{}: {unexpected} is not allowed; expected is {expected}",
-                environment::describe(key)
-            )
+        ConfigError::Type { key: Some(key), unexpected, expected, .. } if !is_secret(key) => {
+            format!("{}: {unexpected} is not allowed; expected is {expected}", environment::describe(key))
         }
         ConfigError::Type { key, expected, .. } => {
             let key = key.as_deref().unwrap_or("a key");
-            format!(
-                "{}: this value is not allowed; expected is {expected}",
-                environment::describe(key)
-            )
+            format!("{}: this value is not allowed; expected is {expected}", environment::describe(key))
         }
         ConfigError::At { error, key, .. } => match key {
             Some(key) => format!("{}: {}", environment::describe(key), explain(error)),
@@ -212,10 +189,7 @@ fn explain(error: &ConfigError) -> String {
             let file = uri.as_deref().unwrap_or("the file");
             // The parser quotes the line it stumbles over, which may hold a secret; its first line only says where.
             let place = cause.to_string();
-            format!(
-                "{file}: not valid TOML: {}",
-                place.lines().next().unwrap_or_default()
-            )
+            format!("{file}: not valid TOML: {}", place.lines().next().unwrap_or_default())
         }
         ConfigError::Message(message) => without_value(message),
         ConfigError::NotFound(key) => format!("{}: is missing", environment::describe(key)),

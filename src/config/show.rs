@@ -12,10 +12,7 @@ pub(super) fn redacted(raw: &Raw) -> String {
         }
     };
     hide(&mut shown.principal_token);
-    shown
-        .principals
-        .iter_mut()
-        .for_each(|principal| hide(&mut principal.token));
+    shown.principals.iter_mut().for_each(|principal| hide(&mut principal.token));
     shown.token.signing_keys.iter_mut().for_each(hide);
     toml::to_string(&shown).unwrap_or_else(|error| format!("# cannot be shown as TOML: {error}\n"))
 }

@@ -48,9 +48,7 @@ impl EventBus for MemoryBus {
     async fn publish(&self, event_type: &EventType, data: &str) -> Result<EventId, PublishError> {
         // The ring ends with the process, so a stopping instance can no longer promise delivery.
         if self.hub.is_draining() {
-            return Err(PublishError::Unavailable {
-                retry_after: Duration::from_secs(1),
-            });
+            return Err(PublishError::Unavailable { retry_after: Duration::from_secs(1) });
         }
         let id = self.hub.append(event_type, data);
         self.metrics.event_published();

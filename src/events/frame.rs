@@ -71,16 +71,16 @@ pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Bytes {
     frame.into()
 }
 
-/// What every stream begins with: how long to wait before reconnecting, and the position it starts at.
-pub(super) fn connected(id: EventId, retry: Duration, instance_id: &str) -> Bytes {
+/// What every stream begins with: how long to wait before reconnecting, and the position it starts at. Without a
+/// position when a gap is announced next: a client cut between the two would resume as if there were none.
+pub(super) fn connected(id: Option<EventId>, retry: Duration, instance_id: &str) -> Bytes {
     let mut frame = String::with_capacity(160);
     let _ = writeln!(frame, "retry: {}", retry.as_millis());
-    let _ = writeln!(frame, "id: {id}");
+    if let Some(id) = id {
+        let _ = writeln!(frame, "id: {id}");
+    }
     let _ = writeln!(frame, "event: message");
-    push_data(
-        &mut frame,
-        &serde_json::json!({"type": "connected", "instance_id": instance_id}).to_string(),
-    );
+    push_data(&mut frame, &serde_json::json!({"type": "connected", "instance_id": instance_id}).to_string());
     frame.into()
 }
 
@@ -133,10 +133,7 @@ mod tests {
     use super::*;
     use crate::events::id::{Epoch, Position};
 
-    const ID: EventId = EventId {
-        epoch: Epoch(7),
-        position: Position { millis: 12, seq: 3 },
-    };
+    const ID: EventId = EventId { epoch: Epoch(7), position: Position { millis: 12, seq: 3 } };
 
     /// What an independent parser reads from a frame.
     fn read(frame: Bytes) -> Vec<Event> {
@@ -172,14 +169,11 @@ mod tests {
 
     #[test]
     fn control_frames_say_what_a_client_needs() {
-        let connected = &read(connected(ID, Duration::from_millis(1500), "in\"st"))[0];
+        let connected = &read(connected(Some(ID), Duration::from_millis(1500), "in\"st"))[0];
         assert_eq!(connected.retry, Some(Duration::from_millis(1500)));
         assert_eq!(connected.data, r#"{"instance_id":"in\"st","type":"connected"}"#);
         let reset = &read(reset(ID, "epoch"))[0];
-        assert_eq!(
-            (reset.event.as_str(), reset.id.as_str()),
-            ("reset", "00000007-12-3")
-        );
+        assert_eq!((reset.event.as_str(), reset.id.as_str()), ("reset", "00000007-12-3"));
         let reconnect = reconnect("drain", Duration::from_millis(900));
         assert!(!reconnect.starts_with(b"id:") && !reconnect.windows(4).any(|w| w == b"\nid:"));
         assert_eq!(read(reconnect)[0].data, r#"{"reason":"drain","retry_ms":900}"#);

@@ -158,9 +158,6 @@ impl Hub {
     }
 
     const fn id(&self, position: Position) -> EventId {
-        EventId {
-            epoch: self.settings.epoch,
-            position,
-        }
+        EventId { epoch: self.settings.epoch, position }
     }
 }

@@ -25,10 +25,7 @@ impl Position {
         if millis > self.millis {
             Self { millis, seq: 0 }
         } else {
-            Self {
-                millis: self.millis,
-                seq: self.seq + 1,
-            }
+            Self { millis: self.millis, seq: self.seq + 1 }
         }
     }
 }
@@ -59,13 +56,7 @@ impl FromStr for EventId {
             return Err(NotAnEventId);
         }
         let epoch = u32::from_str_radix(epoch, 16).map_err(|_| NotAnEventId)?;
-        Ok(Self {
-            epoch: Epoch(epoch),
-            position: Position {
-                millis: decimal(millis)?,
-                seq: decimal(seq)?,
-            },
-        })
+        Ok(Self { epoch: Epoch(epoch), position: Position { millis: decimal(millis)?, seq: decimal(seq)? } })
     }
 }
 
@@ -80,11 +71,7 @@ fn decimal(text: &str) -> Result<u64, NotAnEventId> {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:08x}-{}-{}",
-            self.epoch.0, self.position.millis, self.position.seq
-        )
+        write!(f, "{:08x}-{}-{}", self.epoch.0, self.position.millis, self.position.seq)
     }
 }
 

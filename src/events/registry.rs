@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,13 +53,18 @@ pub enum OpenError {
 /// How a stream is told to end.
 #[derive(Default)]
 struct EndSignal {
-    reason: OnceLock<EndReason>,
+    reason: Mutex<Option<EndReason>>,
     wake: Notify,
 }
 
 impl EndSignal {
+    /// The first reason stands, unless the token is revoked: that ends a stream at once, whatever it still owes.
     fn send(&self, reason: EndReason) {
-        let _ = self.reason.set(reason);
+        let mut standing = self.reason.lock();
+        if standing.is_none() || reason == EndReason::Revoked {
+            *standing = Some(reason);
+        }
+        drop(standing);
         self.wake.notify_one();
     }
 }
@@ -87,11 +91,7 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(cap: usize) -> Self {
-        Self {
-            cap,
-            state: Mutex::default(),
-            empty: Notify::new(),
-        }
+        Self { cap, state: Mutex::default(), empty: Notify::new() }
     }
 
     /// Takes a place for a stream opened with `token`, or with a principal credential.
@@ -106,18 +106,8 @@ impl Registry {
         let key = state.next;
         state.next += 1;
         let end = Arc::new(EndSignal::default());
-        state.open.insert(
-            key,
-            Open {
-                token,
-                end: Arc::clone(&end),
-            },
-        );
-        Ok(Place {
-            registry: Arc::clone(self),
-            key,
-            end,
-        })
+        state.open.insert(key, Open { token, end: Arc::clone(&end) });
+        Ok(Place { registry: Arc::clone(self), key, end })
     }
 
     /// Ends every stream that `token` opened; says how many.
@@ -164,7 +154,7 @@ pub(super) struct Place {
 impl Place {
     /// Why the stream should end, if it was told to.
     pub(super) fn told_to_end(&self) -> Option<EndReason> {
-        self.end.reason.get().copied()
+        *self.end.reason.lock()
     }
 
     /// Waits until the stream is told to end.
@@ -209,20 +199,26 @@ mod tests {
     async fn revoking_ends_the_tokens_own_streams_only() {
         let registry = Arc::new(Registry::new(10));
         let (mine, other) = (id("00000000000000aa"), id("00000000000000bb"));
-        let (a, b) = (
-            registry.enter(Some(mine)).unwrap(),
-            registry.enter(Some(mine)).unwrap(),
-        );
+        let (a, b) = (registry.enter(Some(mine)).unwrap(), registry.enter(Some(mine)).unwrap());
         let c = registry.enter(Some(other)).unwrap();
         let d = registry.enter(None).unwrap();
         assert_eq!(registry.end_token(mine), 2);
-        assert_eq!(
-            (a.ended().await, b.ended().await),
-            (EndReason::Revoked, EndReason::Revoked)
-        );
+        assert_eq!((a.ended().await, b.ended().await), (EndReason::Revoked, EndReason::Revoked));
         for untouched in [&c, &d] {
             assert!(untouched.told_to_end().is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_revocation_outranks_a_drain_and_nothing_outranks_a_revocation() {
+        let registry = Arc::new(Registry::new(1));
+        let token = id("00000000000000aa");
+        let place = registry.enter(Some(token)).unwrap();
+        place.end.send(EndReason::Drain);
+        assert_eq!(place.told_to_end(), Some(EndReason::Drain));
+        registry.end_token(token);
+        place.end.send(EndReason::Drain);
+        assert_eq!(place.told_to_end(), Some(EndReason::Revoked));
     }
 
     #[tokio::test(start_paused = true)]

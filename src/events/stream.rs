@@ -31,11 +31,7 @@ impl StreamOpening {
     /// [`OpenError`] when the cap is reached or the instance is stopping.
     pub fn take(hub: &Arc<Hub>, token: Option<TokenId>) -> Result<Self, OpenError> {
         let place = hub.enter(token)?;
-        Ok(Self {
-            hub: Arc::clone(hub),
-            place,
-            by_token: token.is_some(),
-        })
+        Ok(Self { hub: Arc::clone(hub), place, by_token: token.is_some() })
     }
 
     /// Opens the stream: after `last_event_id` where that is possible, else at the newest event, with the gap
@@ -73,10 +69,8 @@ fn opening_frames(hub: &Hub, start: EventId, gap: Option<Gap>) -> VecDeque<Bytes
     let settings = hub.settings();
     let retry = settings.streams.retry;
     let retry = settings.jitter.between(retry / 2, retry);
-    let connected = frame::connected(start, retry, &settings.instance_id);
-    std::iter::once(connected)
-        .chain(gap.map(|gap| frame::reset(start, gap.as_str())))
-        .collect()
+    let connected = frame::connected(gap.is_none().then_some(start), retry, &settings.instance_id);
+    std::iter::once(connected).chain(gap.map(|gap| frame::reset(start, gap.as_str()))).collect()
 }
 
 /// An open stream. Dropping it gives its place back and counts its end.
@@ -113,6 +107,10 @@ impl EventStream {
                 }
                 _ => {}
             }
+            // Looked at with every frame: a client that reads slowly never catches up.
+            if Instant::now() >= self.ends_at {
+                return Some(self.end(EndReason::MaxAge));
+            }
             self.news.mark_unchanged();
             match self.hub.read(self.cursor) {
                 Read::Frame(frame) => {
@@ -129,12 +127,11 @@ impl EventStream {
                 _ = self.place.ended() => self.owed_until = Some(self.hub.newest().0),
                 // The sender lives in the hub, which this stream holds: it cannot be gone.
                 _ = self.news.changed() => {}
-                () = sleep_until(silent_until.min(self.ends_at)) => {
-                    if Instant::now() >= self.ends_at {
-                        return Some(self.end(EndReason::MaxAge));
+                () = sleep_until(self.ends_at.min(silent_until)) => {
+                    if self.ends_at > silent_until {
+                        self.last_sent = Instant::now();
+                        return Some(frame::HEARTBEAT);
                     }
-                    self.last_sent = Instant::now();
-                    return Some(frame::HEARTBEAT);
                 }
             }
         }
@@ -159,16 +156,9 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         // A client that stopped reading never polls again: the kernel cuts it, and here is where that shows.
         let fell_out = || matches!(self.hub.read(self.cursor), Read::FellOut);
-        let reason = self.ended.unwrap_or_else(|| {
-            if fell_out() {
-                EndReason::Slow
-            } else {
-                EndReason::Client
-            }
-        });
+        let reason =
+            self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
         self.hub.settings().metrics.stream_ended(reason.as_str());
-        self.request_id
-            .span()
-            .in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
+        self.request_id.span().in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
     }
 }

@@ -97,12 +97,7 @@ pub(super) async fn cache_stats(
             breaker: None,
             degraded_since: None,
         },
-        cluster: vec![MemberBody {
-            instance_id,
-            seen_seconds_ago: 0.0,
-            active,
-            streams,
-        }],
+        cluster: vec![MemberBody { instance_id, seen_seconds_ago: 0.0, active, streams }],
     }))
 }
 
@@ -120,9 +115,7 @@ pub(super) async fn instance_id(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     principal(&request, &state)?;
-    Ok(json(&InstanceIdBody {
-        instance_id: &state.instance_id,
-    }))
+    Ok(json(&InstanceIdBody { instance_id: &state.instance_id }))
 }
 
 /// Metrics for Prometheus.

@@ -53,8 +53,8 @@ pub enum Problem {
         /// When there is room again.
         retry_after: Duration,
     },
-    /// 503: no further token can be remembered.
-    #[error("no further token can be issued at present: the bound on live tokens is reached")]
+    /// 503: no further token or revocation can be remembered.
+    #[error("the store of tokens is full at present; nothing was recorded")]
     StoreFull {
         /// When there may be room again.
         retry_after: Duration,
@@ -62,6 +62,12 @@ pub enum Problem {
     /// 503: no further stream can be opened here.
     #[error("{0}")]
     NoStream(OpenError),
+    /// 503: not, or no longer, meant to be sent requests.
+    #[error("this instance is starting or stopping")]
+    NotReady,
+    /// 505: a stream over HTTP/1.0 would have neither chunks nor an end.
+    #[error("a stream needs HTTP/1.1 (nginx: proxy_http_version 1.1)")]
+    HttpVersion,
     /// 503: the event cannot be made durable.
     #[error("the event cannot be made durable at present and was not published")]
     LogUnavailable {
@@ -89,7 +95,7 @@ pub(super) struct ProblemBody {
     /// For programs: stable.
     #[schema(example = "token_refused")]
     code: &'static str,
-    /// Finds the request in the log.
+    /// Names the request in the log: always for a 5xx, at level debug for any other.
     request_id: String,
 }
 
@@ -118,6 +124,8 @@ impl Problem {
             Self::NoStream(OpenError::Full) => "streams_full",
             Self::NoStream(OpenError::Draining) => "draining",
             Self::LogUnavailable { .. } => "log_unavailable",
+            Self::NotReady => "not_ready",
+            Self::HttpVersion => "http_version",
             Self::Internal => "internal",
         }
     }
@@ -127,7 +135,7 @@ impl Problem {
             Self::RateLimited { retry_after }
             | Self::StoreFull { retry_after }
             | Self::LogUnavailable { retry_after } => Some(*retry_after),
-            Self::NoStream(_) => Some(Duration::from_secs(1)),
+            Self::NoStream(_) | Self::NotReady => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -177,9 +185,10 @@ impl ResponseError for Problem {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::StoreFull { .. } | Self::NoStream(_) | Self::LogUnavailable { .. } => {
+            Self::StoreFull { .. } | Self::NoStream(_) | Self::NotReady | Self::LogUnavailable { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -60,17 +60,13 @@ pub(super) async fn publish(
     let (event_type, data) = parse(&body)?;
     let id = state.bus.publish(&event_type, data).await?;
     let body = PublishedBody { id: id.to_string() };
-    Ok(HttpResponse::Accepted()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .json(body))
+    Ok(HttpResponse::Accepted().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 
 fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     if !is_object(body) {
-        return Err(Problem::bad_request(format!(
-            "the body is not a JSON object; {EXPECTED}"
-        )));
+        return Err(Problem::bad_request(format!("the body is not a JSON object; {EXPECTED}")));
     }
     let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
     // What reaches subscribers must be readable there: numbers, strings and depth within what JSON parsers
@@ -85,16 +81,8 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
 
 /// Says where the body goes wrong, without the parser's own words: they quote the body.
 fn not_an_event(error: &serde_json::Error) -> Problem {
-    let what = if error.is_data() {
-        "the body is not an event"
-    } else {
-        "the body is not JSON"
-    };
-    Problem::bad_request(format!(
-        "{what} (line {}, column {}); {EXPECTED}",
-        error.line(),
-        error.column()
-    ))
+    let what = if error.is_data() { "the body is not an event" } else { "the body is not JSON" };
+    Problem::bad_request(format!("{what} (line {}, column {}); {EXPECTED}", error.line(), error.column()))
 }
 
 #[cfg(test)]
@@ -106,10 +94,7 @@ mod tests {
     #[test]
     fn data_reaches_subscribers_as_it_was_written() {
         let (event_type, data) = parse(br#"{"data": {"b": 1.10, "a": [1e2]}, "event": "x.y"}"#).unwrap();
-        assert_eq!(
-            (event_type.to_string().as_str(), data),
-            ("x.y", r#"{"b": 1.10, "a": [1e2]}"#)
-        );
+        assert_eq!((event_type.to_string().as_str(), data), ("x.y", r#"{"b": 1.10, "a": [1e2]}"#));
         let (event_type, data) = parse(br#"{"data": null}"#).unwrap();
         assert_eq!((event_type.to_string().as_str(), data), ("message", "null"));
     }

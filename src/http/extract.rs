@@ -41,23 +41,13 @@ pub(super) enum Places {
 pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented>, Problem> {
     let headers = request.headers();
     let own = headers.get_all(X_VX11_TOKEN).map(HeaderValue::as_bytes);
-    let bearers = headers
-        .get_all(AUTHORIZATION)
-        .filter_map(|value| bearer(value.as_bytes()));
-    let in_headers = own.chain(bearers).map(|value| Presented {
-        value: value.to_vec(),
-        in_query: false,
-    });
+    let bearers = headers.get_all(AUTHORIZATION).filter_map(|value| bearer(value.as_bytes()));
+    let in_headers = own.chain(bearers).map(|value| Presented { value: value.to_vec(), in_query: false });
     let parameter = (places == Places::HeadersAndQuery).then(|| query_values(request, "token"));
     let in_query = parameter.into_iter().flatten();
-    let in_query = in_query.map(|value| Presented {
-        value: value.into_bytes(),
-        in_query: true,
-    });
+    let in_query = in_query.map(|value| Presented { value: value.into_bytes(), in_query: true });
 
-    let mut candidates = in_headers
-        .chain(in_query)
-        .filter(|candidate| !candidate.value.is_empty());
+    let mut candidates = in_headers.chain(in_query).filter(|candidate| !candidate.value.is_empty());
     let Some(first) = candidates.next() else {
         return Ok(None);
     };
@@ -73,18 +63,13 @@ pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, credential) = header.split_at_checked(SCHEME.len())?;
-    scheme
-        .eq_ignore_ascii_case(SCHEME)
-        .then(|| credential.trim_ascii())
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| credential.trim_ascii())
 }
 
 /// All values of a query parameter, percent-decoded.
 pub(super) fn query_values(request: &HttpRequest, name: &'static str) -> impl Iterator<Item = String> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
-    pairs
-        .into_iter()
-        .filter(move |(key, _)| key == name)
-        .map(|(_, value)| value)
+    pairs.into_iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// The principal whose credential stands in a header. Failures count against the client's address where that
@@ -100,11 +85,7 @@ pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Resul
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
     let client = client_address(request, &state.trusted_proxies);
-    state
-        .limits
-        .failed_auth(client)
-        .err()
-        .map_or(problem, |retry_after| Problem::RateLimited { retry_after })
+    state.limits.failed_auth(client).err().map_or(problem, |retry_after| Problem::RateLimited { retry_after })
 }
 
 /// The client's address: the peer's, or what trusted proxies say it is. From the right, the first address in
@@ -116,11 +97,8 @@ pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr
         return peer;
     }
     let mut client = peer;
-    let headers: Vec<_> = request
-        .headers()
-        .get_all(X_FORWARDED_FOR)
-        .filter_map(|value| value.to_str().ok())
-        .collect();
+    let headers: Vec<_> =
+        request.headers().get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok()).collect();
     for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
         match hop.trim().parse().map(|address: IpAddr| address.to_canonical()) {
             Ok(address) if is_trusted(&address) => client = address,
@@ -158,9 +136,7 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let json = is_json(request);
     if !json && !is_form(request) {
-        return Err(Problem::UnsupportedMediaType(
-            "application/x-www-form-urlencoded or application/json",
-        ));
+        return Err(Problem::UnsupportedMediaType("application/x-www-form-urlencoded or application/json"));
     }
     let body = read_body(request, payload, timeout).await?;
     let parsed = if json { from_json(&body) } else { from_form(&body) };
@@ -192,18 +168,16 @@ fn is_form(request: &HttpRequest) -> bool {
 }
 
 async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
-    let declared = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared =
+        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > MAX_BODY) {
         return Err(Problem::BodyTooLarge);
     }
     match tokio::time::timeout(timeout, payload.to_bytes_limited(MAX_BODY)).await {
         Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => Err(Problem::bad_request(
-            "the request's body broke off or is not encoded as announced",
-        )),
+        Ok(Ok(Err(_))) => {
+            Err(Problem::bad_request("the request's body broke off or is not encoded as announced"))
+        }
         Ok(Err(_)) => Err(Problem::BodyTooLarge),
         Err(_) => Err(Problem::BodyTimeout),
     }
@@ -229,27 +203,17 @@ mod tests {
                 .insert_header(("X-VX11-Token", a))
                 .insert_header(("Authorization", format!("bEARER {b}")))
         };
-        assert_eq!(
-            found(both("a", "a"), Places::Headers),
-            Ok(Some(("a".into(), false)))
-        );
-        assert_eq!(
-            found(both("a", "b"), Places::Headers),
-            Err("credentials_conflict")
-        );
-        let doubled = TestRequest::default()
-            .append_header(("X-VX11-Token", "a"))
-            .append_header(("X-VX11-Token", "b"));
+        assert_eq!(found(both("a", "a"), Places::Headers), Ok(Some(("a".into(), false))));
+        assert_eq!(found(both("a", "b"), Places::Headers), Err("credentials_conflict"));
+        let doubled =
+            TestRequest::default().append_header(("X-VX11-Token", "a")).append_header(("X-VX11-Token", "b"));
         assert_eq!(found(doubled, Places::Headers), Err("credentials_conflict"));
     }
 
     #[test]
     fn the_query_counts_only_where_it_may() {
         let request = || TestRequest::with_uri("/?token=a%20b&other=c");
-        assert_eq!(
-            found(request(), Places::HeadersAndQuery),
-            Ok(Some(("a b".into(), true)))
-        );
+        assert_eq!(found(request(), Places::HeadersAndQuery), Ok(Some(("a b".into(), true))));
         assert_eq!(found(request(), Places::Headers), Ok(None));
         let twice = TestRequest::with_uri("/?token=a&token=b");
         assert_eq!(found(twice, Places::HeadersAndQuery), Err("credentials_conflict"));
@@ -276,18 +240,12 @@ mod tests {
         };
         assert_eq!(address("192.0.2.1", "198.51.100.1"), "192.0.2.1");
         assert_eq!(address("10.0.0.1", "198.51.100.1"), "198.51.100.1");
-        assert_eq!(
-            address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"),
-            "198.51.100.1"
-        );
+        assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
         // As a socket on [::] shows them.
         assert_eq!(address("::ffff:10.0.0.1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("::ffff:192.0.2.1", "198.51.100.1"), "192.0.2.1");
-        assert_eq!(
-            address("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2"),
-            "198.51.100.1"
-        );
+        assert_eq!(address("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2"), "198.51.100.1");
     }
 
     /// As the bodies of revoking and introspecting.

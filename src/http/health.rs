@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::tokens::json;
-use crate::events::OpenError;
 use crate::store::Backend;
 
 /// How the instance is.
@@ -77,10 +76,7 @@ pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse
     responses((status = 200, description = "This one", body = ModuleBody))
 )]
 pub(super) async fn module() -> HttpResponse {
-    json(&ModuleBody {
-        status: "ok",
-        module: "operator",
-    })
+    json(&ModuleBody { status: "ok", module: "operator" })
 }
 
 /// Whether the process lives. A failure means: restart it.
@@ -101,9 +97,5 @@ pub(super) async fn live() -> HttpResponse {
     )
 )]
 pub(super) async fn ready(state: Data<AppState>) -> Result<HttpResponse, Problem> {
-    if state.lifecycle.is_ready() {
-        Ok(json(&ProbeBody { status: "ok" }))
-    } else {
-        Err(OpenError::Draining.into())
-    }
+    if state.lifecycle.is_ready() { Ok(json(&ProbeBody { status: "ok" })) } else { Err(Problem::NotReady) }
 }

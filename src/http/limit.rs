@@ -36,24 +36,24 @@ impl Limits {
 
     /// Takes one token's worth from a principal's budget, or says how long until there is room.
     pub(super) fn issue(&self, principal: &PrincipalId) -> Result<(), Duration> {
-        self.issue
-            .as_ref()
-            .map_or(Ok(()), |limiter| check(limiter, principal))
+        self.issue.as_ref().map_or(Ok(()), |limiter| check(limiter, principal))
     }
 
-    /// Counts a failed authentication, or says how long until another is heard.
+    /// Forgets addresses whose budgets are whole again; called about once a second.
+    pub fn shed(&self) {
+        if let Some(limiter) = &self.failed_auth {
+            limiter.retain_recent();
+        }
+    }
+
+    /// Counts a failed authentication, or says how long until the next is answered as such. Limits the noise one
+    /// address can make; whoever has a valid credential is served all the same, so that an address shared with an
+    /// attacker locks nobody out.
     pub(super) fn failed_auth(&self, client: IpAddr) -> Result<(), Duration> {
         let Some(limiter) = &self.failed_auth else {
             return Ok(());
         };
-        if limiter.len() >= MAX_ADDRESSES {
-            limiter.retain_recent();
-        }
-        let key = if limiter.len() < MAX_ADDRESSES {
-            site(client)
-        } else {
-            EVERYONE_ELSE
-        };
+        let key = if limiter.len() < MAX_ADDRESSES { site(client) } else { EVERYONE_ELSE };
         check(limiter, &key)
     }
 }
@@ -70,9 +70,7 @@ fn check<K: Clone + Eq + std::hash::Hash>(
     limiter: &DefaultKeyedRateLimiter<K>,
     key: &K,
 ) -> Result<(), Duration> {
-    limiter
-        .check_key(key)
-        .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
 }
 
 #[cfg(test)]
@@ -86,10 +84,7 @@ mod tests {
         assert!(limits.failed_auth(address(1)).is_ok());
         assert!(limits.failed_auth(address(1)).is_ok());
         let wait = limits.failed_auth(address(1)).unwrap_err();
-        assert!(
-            wait > Duration::ZERO && wait <= Duration::from_secs(30),
-            "{wait:?}"
-        );
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(30), "{wait:?}");
         assert!(limits.failed_auth(address(2)).is_ok());
     }
 

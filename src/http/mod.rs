@@ -51,7 +51,7 @@ pub struct AppState {
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Rates that are limited.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Names requests.
     pub request_ids: RequestIds,
     /// Names this instance.

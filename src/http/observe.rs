@@ -43,9 +43,7 @@ pub(super) async fn observe(
             // Only a caught panic comes here, and it takes the request with it.
             Err(error) => {
                 let response = problem_of(&error).response(&id);
-                state
-                    .metrics
-                    .request(UNMATCHED, method, response.status().as_str(), started.elapsed());
+                state.metrics.request(UNMATCHED, method, response.status().as_str(), started.elapsed());
                 return Err(InternalError::from_response(error, response).into());
             }
         };
@@ -53,7 +51,11 @@ pub(super) async fn observe(
         let route = route.as_deref().unwrap_or(UNMATCHED);
         let (status, took) = (response.status(), started.elapsed());
         state.metrics.request(route, method, status.as_str(), took);
-        tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
+        if status.is_server_error() {
+            tracing::warn!(method, route, status = status.as_u16(), ?took, "request not served");
+        } else {
+            tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
+        }
         Ok(match unread {
             Some(unread) => unread.until_sent(response),
             None => response,
@@ -66,10 +68,7 @@ pub(super) async fn observe(
 fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     let by_proxy = || {
         let peer = peer_address(request.peer_addr());
-        let trusted = state
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(&peer));
+        let trusted = state.trusted_proxies.iter().any(|network| network.contains(&peer));
         let chosen = request.headers().get("x-request-id").filter(|_| trusted)?;
         RequestId::parse(chosen.to_str().ok()?)
     };

@@ -48,7 +48,5 @@ pub(super) async fn document() -> Result<HttpResponse, Problem> {
         tracing::error!(%error, "the OpenAPI document cannot be written");
         Problem::Internal
     })?;
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .body(document))
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document))
 }

@@ -20,24 +20,19 @@ pub struct Endpoint {
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        at("/operator/api/events/sse-token")
-            .post(tokens::issue)
-            .get(tokens::issue_by_get),
+        at("/operator/api/events/sse-token").post(tokens::issue).get(tokens::issue_by_get),
         at("/operator/api/events/stream").get(stream::open),
         at("/operator/api/events").post(events::publish),
         at("/operator/api/tokens/revoke").post(tokens::revoke),
         at("/operator/api/tokens/introspect").post(tokens::introspect),
-        at("/operator/api/health")
-            .get(health::report)
-            .post(health::report_by_post)
-            .head(health::report),
-        at("/operator/internal/cache-stats").get(admin::cache_stats),
-        at("/operator/internal/instance-id").get(admin::instance_id),
+        at("/operator/api/health").get(health::report).post(health::report_by_post).head(health::report),
+        at("/operator/internal/cache-stats").get(admin::cache_stats).head(admin::cache_stats),
+        at("/operator/internal/instance-id").get(admin::instance_id).head(admin::instance_id),
         at("/health").get(health::module).head(health::module),
         at("/health/live").get(health::live).head(health::live),
         at("/health/ready").get(health::ready).head(health::ready),
-        at("/metrics").get(admin::metrics),
-        at("/openapi.json").get(openapi::document),
+        at("/metrics").get(admin::metrics).head(admin::metrics),
+        at("/openapi.json").get(openapi::document).head(openapi::document),
         at("/").get(panel::page).head(panel::page),
         at("/panel/{file}").get(panel::asset).head(panel::asset),
         at("/client/{file}").get(panel::client).head(panel::client),
@@ -45,11 +40,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn at(path: &'static str) -> Endpoint {
-    Endpoint {
-        path,
-        methods: Vec::new(),
-        resource: web::resource(path),
-    }
+    Endpoint { path, methods: Vec::new(), resource: web::resource(path) }
 }
 
 impl Endpoint {
@@ -88,12 +79,7 @@ impl Endpoint {
 
     /// The actix resource, which answers 405 with `Allow` to every other method.
     pub(super) fn into_resource(self) -> Resource {
-        let allowed = self
-            .methods
-            .iter()
-            .map(Method::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let allowed = self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         self.resource.default_service(web::to(move || {
             let allowed = allowed.clone();
             async { Err::<&str, _>(Problem::MethodNotAllowed(allowed)) }

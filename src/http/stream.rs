@@ -1,5 +1,6 @@
 //! Opening a stream.
 
+use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
@@ -32,6 +33,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The token is not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 505, description = "HTTP/1.0", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "No room for another stream", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -40,6 +42,9 @@ pub(super) async fn open(
     state: Data<AppState>,
     request_id: ReqData<RequestId>,
 ) -> Result<HttpResponse, Problem> {
+    if request.version() < Version::HTTP_11 {
+        return Err(Problem::HttpVersion);
+    }
     let opening = admit(&request, &state).await?;
     let resume_after = last_event_id(&request);
     let stream = opening.open(resume_after.as_deref(), request_id.into_inner());
@@ -55,11 +60,7 @@ pub(super) async fn open(
 /// Judges the credential and takes a place among the streams.
 async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
     let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
-    let shown = if credential.in_query {
-        "?token=***"
-    } else {
-        "header"
-    };
+    let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
         let opening = StreamOpening::take(&state.hub, None)?;
         tracing::info!(credential = shown, %principal, "stream opened by principal");
@@ -69,18 +70,12 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
     if !credential.in_query && Token::parse(text).is_err() {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
-    let verified = state
-        .tokens
-        .verify(text)
-        .map_err(|refusal| failed(request, state, refusal.into()))?;
+    let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
     // First the place, then the judgement: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
     let opening = StreamOpening::take(&state.hub, Some(id))?;
-    let granted = state
-        .tokens
-        .authorise(&verified)
-        .await
-        .map_err(|refusal| failed(request, state, refusal.into()))?;
+    let granted =
+        state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
     tracing::info!(credential = shown, token_id = %id, principal = %granted.principal, "stream opened by token");
     Ok(opening)
 }
@@ -90,7 +85,5 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
 fn last_event_id(request: &HttpRequest) -> Option<String> {
     let header = request.headers().get(LAST_EVENT_ID);
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    header
-        .or_else(|| query_values(request, "last_event_id").next())
-        .filter(|id| !id.is_empty())
+    header.or_else(|| query_values(request, "last_event_id").next()).filter(|id| !id.is_empty())
 }

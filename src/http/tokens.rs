@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{form_or_json, principal};
-use crate::service::Revocation;
 use crate::store::Backend;
 use crate::token::TokenId;
 
@@ -85,10 +84,7 @@ pub(super) struct IntrospectionBody {
 )]
 pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
-    state
-        .limits
-        .issue(principal)
-        .map_err(|retry_after| Problem::RateLimited { retry_after })?;
+    state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
     let issued = state.tokens.issue(principal).await?;
     Ok(json(&IssuedBody {
         sse_token: issued.token.reveal(),
@@ -134,14 +130,20 @@ pub(super) async fn revoke(
     const EXPECTED: &str = "expected is one of token=<token> or token_id=<16 hex characters>";
     principal(&request, &state)?;
     let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
-    let target = match (&parameter.token, &parameter.token_id) {
-        (Some(token), None) => Revocation::Token(token),
-        (None, Some(id)) => Revocation::Id(TokenId::parse(id).map_err(|_| Problem::bad_request(EXPECTED))?),
+    let revocation = match (&parameter.token, &parameter.token_id) {
+        (Some(token), None) => state.tokens.revocation_of_token(token),
+        (None, Some(id)) => {
+            let id = TokenId::parse(id).map_err(|_| Problem::bad_request(EXPECTED))?;
+            Some(state.tokens.revocation_of_id(id))
+        }
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
-    if let Some(id) = state.tokens.revoke(target).await? {
-        let streams = state.hub.end_streams_of(id);
-        tracing::info!(token_id = %id, streams, "token revoked");
+    if let Some(revocation) = revocation {
+        // Remembered first, so that no stream opens in between; its streams end even where that failed.
+        let remembered = state.tokens.revoke(revocation).await;
+        let streams = state.hub.end_streams_of(revocation.id);
+        tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
+        remembered?;
     }
     Ok(json(&RevokedBody { effective: "cluster" }))
 }
@@ -179,14 +181,7 @@ pub(super) async fn introspect(
         ),
         None => (None, None, None, None),
     };
-    Ok(json(&IntrospectionBody {
-        active,
-        sub,
-        exp,
-        iat,
-        jti,
-        token_type: active.then_some("sse"),
-    }))
+    Ok(json(&IntrospectionBody { active, sub, exp, iat, jti, token_type: active.then_some("sse") }))
 }
 
 /// A JSON response that nobody may keep.

@@ -27,9 +27,7 @@ impl Unread {
         let held = Rc::new(RefCell::new(request.take_payload()));
         let reader = Rc::clone(&held);
         let reads = poll_fn(move |context| Pin::new(&mut *reader.borrow_mut()).poll_next(context));
-        request.set_payload(Payload::Stream {
-            payload: Box::pin(reads),
-        });
+        request.set_payload(Payload::Stream { payload: Box::pin(reads) });
         Some(Self(held))
     }
 

@@ -96,11 +96,7 @@ impl Codec {
                 if tags_match(tag(key, fields, claims.expires_at, principal), presented) {
                     let alive = now.seconds() < claims.expires_at + SKEW_SECONDS;
                     return if alive {
-                        Ok(Verified {
-                            token,
-                            principal: principal.clone(),
-                            claims,
-                        })
+                        Ok(Verified { token, principal: principal.clone(), claims })
                     } else {
                         Err(CodecError::Expired)
                     };
@@ -232,17 +228,9 @@ mod tests {
     #[test]
     fn a_token_lives_until_its_expiry_plus_the_skew_and_no_longer() {
         let (codec, alice) = (codec(&["k"]), principal("alice"));
-        let claims = Claims {
-            expires_at: NOW.seconds() + 60,
-            offline: false,
-            nonce: Nonce::from_bits(1),
-        };
+        let claims = Claims { expires_at: NOW.seconds() + 60, offline: false, nonce: Nonce::from_bits(1) };
         let text = codec.mint(&alice, claims).reveal();
-        let at = |second| {
-            codec
-                .verify(&text, UnixMillis(second * 1000), [&alice].into_iter())
-                .map(|_| ())
-        };
+        let at = |second| codec.verify(&text, UnixMillis(second * 1000), [&alice].into_iter()).map(|_| ());
         assert_eq!(at(claims.expires_at + SKEW_SECONDS - 1), Ok(()));
         assert_eq!(at(claims.expires_at + SKEW_SECONDS), Err(CodecError::Expired));
         // So late that the 12 bits mean another second, which the tag does not cover.
@@ -252,30 +240,19 @@ mod tests {
     #[test]
     fn another_principal_or_key_does_not_verify() {
         let alice = principal("alice");
-        let claims = Claims {
-            expires_at: NOW.seconds() + 60,
-            offline: true,
-            nonce: Nonce::from_bits(9),
-        };
+        let claims = Claims { expires_at: NOW.seconds() + 60, offline: true, nonce: Nonce::from_bits(9) };
         let text = codec(&["k"]).mint(&alice, claims).reveal();
         let verify =
             |codec: &Codec, who: &PrincipalId| codec.verify(&text, NOW, [who].into_iter()).map(|_| ());
         assert_eq!(verify(&codec(&["k"]), &alice), Ok(()));
-        assert_eq!(
-            verify(&codec(&["k"]), &principal("mallory")),
-            Err(CodecError::Forged)
-        );
+        assert_eq!(verify(&codec(&["k"]), &principal("mallory")), Err(CodecError::Forged));
         assert_eq!(verify(&codec(&["other"]), &alice), Err(CodecError::Forged));
     }
 
     #[test]
     fn during_a_rotation_old_and_new_keys_both_verify() {
         let alice = principal("alice");
-        let claims = Claims {
-            expires_at: NOW.seconds() + 60,
-            offline: false,
-            nonce: Nonce::from_bits(3),
-        };
+        let claims = Claims { expires_at: NOW.seconds() + 60, offline: false, nonce: Nonce::from_bits(3) };
         let (old, both) = (codec(&["old"]), codec(&["new", "old"]));
         for issuer in [&old, &both] {
             let text = issuer.mint(&alice, claims).reveal();

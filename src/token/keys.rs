@@ -35,11 +35,7 @@ pub(super) struct SigningKey {
 
 impl SigningKey {
     fn new(bytes: &[u8]) -> Self {
-        let hint = Sha256::new()
-            .chain_update(HINT_LABEL)
-            .chain_update(bytes)
-            .finalize()[0]
-            >> 6;
+        let hint = Sha256::new().chain_update(HINT_LABEL).chain_update(bytes).finalize()[0] >> 6;
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(bytes).expect("HMAC takes a key of any length");
         Self { hint, mac }
     }
@@ -94,10 +90,7 @@ impl SigningKeys {
     fn from_list(keys: Vec<SigningKey>) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(KeyError::None)?;
-        Ok(Self {
-            first,
-            others: keys.collect(),
-        })
+        Ok(Self { first, others: keys.collect() })
     }
 
     pub(super) const fn first(&self) -> &SigningKey {
@@ -105,9 +98,7 @@ impl SigningKeys {
     }
 
     pub(super) fn with_hint(&self, hint: u8) -> impl Iterator<Item = &SigningKey> {
-        std::iter::once(&self.first)
-            .chain(&self.others)
-            .filter(move |key| key.hint == hint)
+        std::iter::once(&self.first).chain(&self.others).filter(move |key| key.hint == hint)
     }
 }
 
@@ -118,10 +109,7 @@ impl std::fmt::Debug for SigningKeys {
 }
 
 fn decode_hex(text: &str) -> Result<Vec<u8>, KeyError> {
-    hex::decode(text)
-        .ok()
-        .filter(|key| key.len() >= MIN_KEY_BYTES)
-        .ok_or(KeyError::NotHex)
+    hex::decode(text).ok().filter(|key| key.len() >= MIN_KEY_BYTES).ok_or(KeyError::NotHex)
 }
 
 #[cfg(test)]
@@ -133,11 +121,7 @@ mod tests {
         let good = "0123456789abcdef".repeat(4);
         assert!(SigningKeys::from_hex([good.as_str()]).is_ok());
         for bad in [&good[..62], &format!("{good}a"), &good.replace('a', "g"), ""] {
-            assert_eq!(
-                SigningKeys::from_hex([bad]).err(),
-                Some(KeyError::NotHex),
-                "{bad}"
-            );
+            assert_eq!(SigningKeys::from_hex([bad]).err(), Some(KeyError::NotHex), "{bad}");
         }
         assert_eq!(SigningKeys::from_hex([]).err(), Some(KeyError::None));
     }

@@ -18,6 +18,9 @@ pub use keys::{KeyError, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
 pub use record::Record;
 
+/// Longest life that an instance may be configured to give a token, in seconds.
+pub const LONGEST_LIFE_SECONDS: u32 = 900;
+
 /// A bearer token: the sixteen bytes of its UUID. Secret, so `Debug` shows only its [`TokenId`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token([u8; 16]);
@@ -48,11 +51,7 @@ impl Token {
             nibbles += 1;
         }
         let version_and_variant_fit = value[6] >> 4 == 8 && value[8] >> 6 == 0b10;
-        if version_and_variant_fit {
-            Ok(Self(value))
-        } else {
-            Err(CodecError::Malformed)
-        }
+        if version_and_variant_fit { Ok(Self(value)) } else { Err(CodecError::Malformed) }
     }
 
     /// The token in clear, for the one response that hands it out.
@@ -110,9 +109,7 @@ impl TokenId {
         if !is_hex {
             return Err(CodecError::Malformed);
         }
-        u64::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| CodecError::Malformed)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| CodecError::Malformed)
     }
 
     /// The id as a number, for picking a shard.
@@ -201,13 +198,7 @@ mod tests {
 
     #[test]
     fn a_token_id_with_a_sign_or_capitals_is_refused() {
-        for text in [
-            "+123456789abcdef",
-            "0123456789ABCDEF",
-            "0123456789abcde",
-            "0123456789abcdef0",
-            "",
-        ] {
+        for text in ["+123456789abcdef", "0123456789ABCDEF", "0123456789abcde", "0123456789abcdef0", ""] {
             assert_eq!(TokenId::parse(text), Err(CodecError::Malformed), "{text}");
         }
     }

@@ -37,10 +37,7 @@ impl NonceSource {
     /// instance that restarts within a second does not repeat itself).
     #[must_use]
     pub fn new(instance_id: &str, start: u32) -> Self {
-        Self {
-            slot: slot(instance_id),
-            counter: AtomicU32::new(start),
-        }
+        Self { slot: slot(instance_id), counter: AtomicU32::new(start) }
     }
 
     /// The next nonce.
@@ -53,9 +50,7 @@ impl NonceSource {
 
 /// The number itself for a numeric id up to 255, else eight bits of its hash.
 fn slot(instance_id: &str) -> u8 {
-    instance_id
-        .parse()
-        .unwrap_or_else(|_| Sha256::digest(instance_id)[0])
+    instance_id.parse().unwrap_or_else(|_| Sha256::digest(instance_id)[0])
 }
 
 #[cfg(test)]

@@ -62,10 +62,7 @@ async fn the_page_refers_to_nothing_that_is_not_served_and_nothing_its_policy_fo
         assert!(!page.contains(inline), "{inline}");
     }
     for script in page.split("<script").skip(1) {
-        assert!(
-            script.split('>').next().unwrap().contains("src="),
-            "an inline script would not run"
-        );
+        assert!(script.split('>').next().unwrap().contains("src="), "an inline script would not run");
     }
 }
 
@@ -76,22 +73,12 @@ async fn a_browser_that_has_this_very_version_is_told_so_and_sends_for_any_other
         let first = instance.get(path).send().await.unwrap();
         let tag = first.headers()["etag"].clone();
         assert!(tag.to_str().unwrap().starts_with('"'), "{tag:?}");
-        let again = instance
-            .get(path)
-            .header("If-None-Match", &tag)
-            .send()
-            .await
-            .unwrap();
+        let again = instance.get(path).header("If-None-Match", &tag).send().await.unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
         assert_eq!(again.headers()["etag"], tag, "{path}");
         assert!(again.headers().contains_key("content-security-policy"), "{path}");
         assert_eq!(again.text().await.unwrap(), "", "{path}");
-        let other = instance
-            .get(path)
-            .header("If-None-Match", "\"0\"")
-            .send()
-            .await
-            .unwrap();
+        let other = instance.get(path).header("If-None-Match", "\"0\"").send().await.unwrap();
         assert_eq!(other.status(), StatusCode::OK, "{path}");
     }
 }
@@ -99,22 +86,11 @@ async fn a_browser_that_has_this_very_version_is_told_so_and_sends_for_any_other
 #[tokio::test]
 async fn a_weak_or_listed_tag_is_recognised_too() {
     let instance = Instance::start().await;
-    let tag = instance.get("/").send().await.unwrap().headers()["etag"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    for known in [
-        format!("W/{tag}"),
-        format!("\"0\", {tag}"),
-        format!("\"0\",W/{tag}, \"1\""),
-        "*".to_owned(),
-    ] {
-        let answer = instance
-            .get("/")
-            .header("If-None-Match", &known)
-            .send()
-            .await
-            .unwrap();
+    let tag = instance.get("/").send().await.unwrap().headers()["etag"].to_str().unwrap().to_owned();
+    for known in
+        [format!("W/{tag}"), format!("\"0\", {tag}"), format!("\"0\",W/{tag}, \"1\""), "*".to_owned()]
+    {
+        let answer = instance.get("/").header("If-None-Match", &known).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::NOT_MODIFIED, "{known}");
     }
 }
@@ -122,28 +98,14 @@ async fn a_weak_or_listed_tag_is_recognised_too() {
 #[tokio::test]
 async fn every_response_forbids_guessing_its_type_and_passing_on_its_address() {
     let instance = Instance::start().await;
-    let paths = endpoints()
-        .into_iter()
-        .map(|endpoint| endpoint.path.replace("{file}", "none"));
+    let paths = endpoints().into_iter().map(|endpoint| endpoint.path.replace("{file}", "none"));
     for path in paths.chain(["/nothing".to_owned(), "/panel/panel.js".to_owned()]) {
         // Issued tokens are not read here, so that none has to be remembered.
-        for request in [
-            instance.get(&path),
-            instance.post(&path),
-            instance.get_as_principal(&path),
-        ] {
+        for request in [instance.get(&path), instance.post(&path), instance.get_as_principal(&path)] {
             let response = request.send().await.unwrap();
             let status = response.status();
-            assert_eq!(
-                response.headers()["x-content-type-options"],
-                "nosniff",
-                "{status} {path}"
-            );
-            assert_eq!(
-                response.headers()["referrer-policy"],
-                "no-referrer",
-                "{status} {path}"
-            );
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{status} {path}");
+            assert_eq!(response.headers()["referrer-policy"], "no-referrer", "{status} {path}");
         }
     }
 }

@@ -44,17 +44,10 @@ async fn an_unknown_path_is_answered_with_404_and_not_repeated() {
         "/xylophone%",
         "/operator%2fapi%2fhealth",
     ] {
-        for request in [
-            instance.get(path),
-            instance.post(path),
-            instance.get_as_principal(path),
-        ] {
+        for request in [instance.get(path), instance.post(path), instance.get_as_principal(path)] {
             let response = request.send().await.unwrap();
             if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-                assert!(
-                    path.starts_with("/panel/") || path.starts_with("/client/"),
-                    "{path}"
-                );
+                assert!(path.starts_with("/panel/") || path.starts_with("/client/"), "{path}");
                 continue;
             }
             let told = problem(response, StatusCode::NOT_FOUND, "not_found").await;
@@ -67,17 +60,12 @@ async fn an_unknown_path_is_answered_with_404_and_not_repeated() {
 #[tokio::test]
 async fn each_path_answers_every_other_method_with_405_and_those_it_takes() {
     let instance = Instance::start().await;
-    let methods = [
-        "GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get", "PROPFIND",
-    ];
+    let methods =
+        ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW", "get", "PROPFIND"];
     for endpoint in endpoints() {
         let path = endpoint.path.replace("{file}", "xylophone");
-        let allowed = endpoint
-            .methods
-            .iter()
-            .map(actix_web::http::Method::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let allowed =
+            endpoint.methods.iter().map(actix_web::http::Method::as_str).collect::<Vec<_>>().join(", ");
         for method in methods {
             if endpoint.methods.iter().any(|taken| taken.as_str() == method) {
                 continue;
@@ -86,10 +74,7 @@ async fn each_path_answers_every_other_method_with_405_and_those_it_takes() {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let response = instance.client.request(method.clone(), url).send().await.unwrap();
             assert_eq!(
-                response
-                    .headers()
-                    .get("allow")
-                    .map(|value| value.to_str().unwrap()),
+                response.headers().get("allow").map(|value| value.to_str().unwrap()),
                 Some(&*allowed),
                 "{method} {path}"
             );
@@ -171,12 +156,7 @@ async fn a_body_that_is_not_encoded_as_announced_is_a_bad_request() {
 async fn a_request_id_is_believed_from_a_trusted_proxy_only_and_never_if_it_could_break_a_log_line() {
     let chosen = "proxy-chose.this_1";
     let asked = async |instance: &Instance, id: &str| {
-        let response = instance
-            .get("/xylophone")
-            .header("X-Request-Id", id)
-            .send()
-            .await
-            .unwrap();
+        let response = instance.get("/xylophone").header("X-Request-Id", id).send().await.unwrap();
         let told = problem(response, StatusCode::NOT_FOUND, "not_found").await;
         told["request_id"].as_str().unwrap().to_owned()
     };

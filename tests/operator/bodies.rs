@@ -20,9 +20,7 @@ async fn post(
     content_type: &str,
     body: impl Into<reqwest::Body>,
 ) -> reqwest::Response {
-    let request = instance
-        .post_as_principal(path)
-        .header("Content-Type", content_type);
+    let request = instance.post_as_principal(path).header("Content-Type", content_type);
     request.body(body).send().await.expect("an answer")
 }
 
@@ -74,22 +72,14 @@ async fn what_is_no_event_is_refused_and_reaches_no_subscriber() {
 async fn data_nests_as_deep_as_json_parsers_agree_on_and_no_deeper() {
     let instance = Instance::start().await;
     let nested = |depth: usize| format!(r#"{{"data":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-    assert_eq!(
-        post(&instance, PUBLISH, JSON, nested(127)).await.status(),
-        StatusCode::ACCEPTED
-    );
+    assert_eq!(post(&instance, PUBLISH, JSON, nested(127)).await.status(), StatusCode::ACCEPTED);
     for depth in [128, 1000, 30_000] {
         let refused = post(&instance, PUBLISH, JSON, nested(depth)).await;
         problem(refused, StatusCode::BAD_REQUEST, "bad_request").await;
     }
     for path in [REVOKE, INTROSPECT] {
         let hidden = format!(r#"{{"other":{}"#, "[".repeat(60_000));
-        problem(
-            post(&instance, path, JSON, hidden).await,
-            StatusCode::BAD_REQUEST,
-            "bad_request",
-        )
-        .await;
+        problem(post(&instance, path, JSON, hidden).await, StatusCode::BAD_REQUEST, "bad_request").await;
     }
 }
 
@@ -115,17 +105,9 @@ async fn reserved_and_malformed_event_types_are_refused() {
         let body = json!({ "event": event, "data": 1 }).to_string();
         all_bad(&instance, PUBLISH, JSON, &[body.as_bytes()]).await;
     }
-    for event in [
-        json!("message"),
-        json!("a.b_c:d/e-F9"),
-        json!("x".repeat(64)),
-        Value::Null,
-    ] {
+    for event in [json!("message"), json!("a.b_c:d/e-F9"), json!("x".repeat(64)), Value::Null] {
         let body = json!({ "event": event, "data": 1 }).to_string();
-        assert_eq!(
-            post(&instance, PUBLISH, JSON, body).await.status(),
-            StatusCode::ACCEPTED
-        );
+        assert_eq!(post(&instance, PUBLISH, JSON, body).await.status(), StatusCode::ACCEPTED);
     }
 }
 
@@ -168,80 +150,36 @@ async fn revoking_and_introspecting_need_exactly_one_well_formed_parameter() {
     all_bad(&instance, REVOKE, FORM, &of_revoking).await;
     all_bad(&instance, INTROSPECT, FORM, &[b"token_id=0123456789abcdef"]).await;
     // Whatever it is, it is not valid any more (RFC 7009 §2.2).
-    for unknown in [
-        "token=",
-        "token=xylophone",
-        "token=%ff%00",
-        "token_id=0123456789abcdef",
-    ] {
-        assert_eq!(
-            post(&instance, REVOKE, FORM, unknown).await.status(),
-            StatusCode::OK
-        );
+    for unknown in ["token=", "token=xylophone", "token=%ff%00", "token_id=0123456789abcdef"] {
+        assert_eq!(post(&instance, REVOKE, FORM, unknown).await.status(), StatusCode::OK);
     }
 }
 
 #[tokio::test]
 async fn a_body_of_another_type_is_refused_with_415_and_what_is_taken() {
     let instance = Instance::start().await;
-    let others = [
-        "text/plain",
-        FORM,
-        "application/jsonp",
-        "application/xml",
-        "json",
-        "*/*",
-        "\"",
-        ";",
-    ];
+    let others = ["text/plain", FORM, "application/jsonp", "application/xml", "json", "*/*", "\"", ";"];
     for other in others {
         let refused = post(&instance, PUBLISH, other, r#"{"data": 1}"#).await;
-        let told = problem(
-            refused,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-        )
-        .await;
+        let told = problem(refused, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type").await;
         assert!(told["detail"].as_str().unwrap().contains(JSON), "{told}");
     }
     for path in [PUBLISH, REVOKE, INTROSPECT] {
-        let untyped = instance
-            .post_as_principal(path)
-            .body("token=x")
-            .send()
-            .await
-            .unwrap();
-        problem(
-            untyped,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-        )
-        .await;
+        let untyped = instance.post_as_principal(path).body("token=x").send().await.unwrap();
+        problem(untyped, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type").await;
         let multipart = post(&instance, path, "multipart/form-data; boundary=x", "token=x").await;
-        problem(
-            multipart,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-        )
-        .await;
+        problem(multipart, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type").await;
     }
 }
 
 #[tokio::test]
 async fn the_name_of_a_type_has_no_case_and_may_have_parameters() {
     let instance = Instance::start().await;
-    for json in [
-        "Application/JSON",
-        "application/json; charset=utf-8",
-        "application/CloudEvents+JSON",
-    ] {
+    for json in ["Application/JSON", "application/json; charset=utf-8", "application/CloudEvents+JSON"] {
         let taken = post(&instance, PUBLISH, json, r#"{"data": 1}"#).await;
         assert_eq!(taken.status(), StatusCode::ACCEPTED, "{json}");
     }
-    for form in [
-        "Application/X-WWW-Form-Urlencoded",
-        "application/x-www-form-urlencoded;charset=UTF-8",
-    ] {
+    for form in ["Application/X-WWW-Form-Urlencoded", "application/x-www-form-urlencoded;charset=UTF-8"] {
         let taken = post(&instance, INTROSPECT, form, "token=x").await;
         assert_eq!(taken.status(), StatusCode::OK, "{form}");
     }

@@ -39,13 +39,8 @@ async fn the_panel_shows_events_published_through_it_and_elsewhere() {
     panel.see_text("#publish-result", "Published as ").await;
     let id = instance.publish(json!({ "by": "someone else" })).await;
     panel.see_event(r#""someone else""#).await;
-    panel
-        .see(&format!("#events li[data-id='{id}'][data-type=message]"))
-        .await;
-    assert_eq!(
-        panel.events().await,
-        json!([r#"{"by":"someone else"}"#, r#"{"by":"the panel"}"#])
-    );
+    panel.see(&format!("#events li[data-id='{id}'][data-type=message]")).await;
+    assert_eq!(panel.events().await, json!([r#"{"by":"someone else"}"#, r#"{"by":"the panel"}"#]));
     panel.see_text("#count-streams", "1").await;
     panel.screenshot("connected").await;
     panel.close().await;
@@ -62,17 +57,13 @@ async fn pause_filter_and_clear_act_on_the_list() {
     panel.fill("#filter", "APP").await;
     assert_eq!(panel.events().await, json!([r#""apple""#]));
     panel.fill("#filter", "neither").await;
-    panel
-        .see_text("#events-empty:not([hidden])", "No event matches")
-        .await;
+    panel.see_text("#events-empty:not([hidden])", "No event matches").await;
     panel.press(&BACKSPACE.repeat("neither".len())).await;
     assert_eq!(panel.events().await, json!([r#""pear""#, r#""apple""#]));
 
     panel.click("#pause").await;
     instance.publish(json!("plum")).await;
-    panel
-        .see_text("#pause[aria-pressed=true]", "Resume · 1 new")
-        .await;
+    panel.see_text("#pause[aria-pressed=true]", "Resume · 1 new").await;
     assert_eq!(panel.events().await, json!([r#""pear""#, r#""apple""#]));
     panel.click("#pause").await;
     panel.see_event("plum").await;
@@ -119,21 +110,14 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
     assert_eq!(panel.events().await, json!([r#""after""#, r#""before""#]));
-    assert!(
-        instance.metric(ISSUED).await >= 1,
-        "the panel came back with a new token"
-    );
+    assert!(instance.metric(ISSUED).await >= 1, "the panel came back with a new token");
     panel.screenshot("after-the-restart").await;
 
-    let stores = panel
-        .value("[Object.entries(sessionStorage), Object.entries(localStorage), document.cookie]")
-        .await;
+    let stores =
+        panel.value("[Object.entries(sessionStorage), Object.entries(localStorage), document.cookie]").await;
     let keeps = |store: &Value| store.to_string().contains(&principal);
     assert!(keeps(&stores[0]), "a reload does not ask for the principal again");
-    assert!(
-        !keeps(&stores[1]) && !keeps(&stores[2]),
-        "kept beyond this tab: {stores}"
-    );
+    assert!(!keeps(&stores[1]) && !keeps(&stores[2]), "kept beyond this tab: {stores}");
     let requests = panel.requests().await;
     assert!(requests.iter().any(|address| address.contains("/stream?token=")));
     assert!(!requests.iter().any(|address| address.contains(&principal)));
@@ -146,9 +130,7 @@ async fn a_panel_leaves_a_draining_instance_in_order_and_comes_back() {
     let panel = Panel::connected(&instance).await;
     instance.terminate();
     panel.see_history("reconnect", "Server asks to reconnect").await;
-    panel
-        .see_history("reconnect", "the instance is shutting down (drain)")
-        .await;
+    panel.see_history("reconnect", "the instance is shutting down (drain)").await;
     assert_eq!(instance.ended().await.code(), Some(0));
 
     let instance = Instance::in_place_of(instance.address(), &instance.principal).await;
@@ -165,11 +147,7 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
     let panel = Panel::connected(&instance).await;
     instance.publish(json!("before")).await;
     panel.see_event("before").await;
-    let stats = instance
-        .get_as_principal("/operator/internal/cache-stats")
-        .send()
-        .await
-        .unwrap();
+    let stats = instance.get_as_principal("/operator/internal/cache-stats").send().await.unwrap();
     let stats: Value = stats.json().await.unwrap();
     let [token_id] = stats["sample_tokens"].as_array().unwrap().as_slice() else {
         panic!("the panel's token is the only one: {stats}");
@@ -182,9 +160,7 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
         .unwrap();
     assert_eq!(revoked.status(), StatusCode::OK);
 
-    panel
-        .see_history("reconnect", "the token was revoked (revoked)")
-        .await;
+    panel.see_history("reconnect", "the token was revoked (revoked)").await;
     instance.publish(json!("meanwhile")).await;
     panel.see_event("meanwhile").await;
     panel.see_text("#reconnects", "1").await;
@@ -192,12 +168,7 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
     instance.metric_becomes(ISSUED, 2, PATIENCE).await;
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
-    assert_eq!(
-        panel
-            .value("document.querySelectorAll('#history [data-kind=reset]').length")
-            .await,
-        json!(0)
-    );
+    assert_eq!(panel.value("document.querySelectorAll('#history [data-kind=reset]').length").await, json!(0));
     panel.close().await;
 }
 
@@ -205,12 +176,7 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
 async fn a_session_breaks_no_policy_logs_no_error_and_asks_nobody_else() {
     let instance = Instance::start().await;
     let mut panel = Panel::connected(&instance).await;
-    panel
-        .publish(
-            "message",
-            &json!({ "html": "<img src=//example.org/x onerror=alert(1)>" }),
-        )
-        .await;
+    panel.publish("message", &json!({ "html": "<img src=//example.org/x onerror=alert(1)>" })).await;
     panel.see_event("<img").await;
     panel.click("#help-open").await;
     panel.click("#help-close").await;
@@ -221,12 +187,8 @@ async fn a_session_breaks_no_policy_logs_no_error_and_asks_nobody_else() {
 
     assert_eq!(panel.console().await, Vec::<String>::new());
     let base = format!("{}/", instance.base);
-    let elsewhere: Vec<_> = panel
-        .requests()
-        .await
-        .iter()
-        .filter(|address| !address.starts_with(&base))
-        .collect();
+    let elsewhere: Vec<_> =
+        panel.requests().await.iter().filter(|address| !address.starts_with(&base)).collect();
     assert_eq!(elsewhere, Vec::<&String>::new());
     panel.close().await;
 }
@@ -247,10 +209,7 @@ async fn the_keyboard_is_enough() {
     assert_eq!(panel.focus().await, "principal", "the link skips the header");
     // The single-key shortcuts are letters like any other in a field.
     panel.press("p/c?").await;
-    assert_eq!(
-        panel.value("document.querySelector('#principal').value").await,
-        json!("p/c?")
-    );
+    assert_eq!(panel.value("document.querySelector('#principal').value").await, json!("p/c?"));
     panel.press(&BACKSPACE.repeat(4)).await;
     panel.press(&format!("{}{ENTER}", instance.principal)).await;
     panel.see_open().await;
@@ -272,12 +231,7 @@ async fn the_keyboard_is_enough() {
     panel.see("#help[open]").await;
     panel.press(ESCAPE).await;
     panel.see("#help:not([open])").await;
-    panel
-        .see("#publish-data")
-        .await
-        .send_keys(&format!("{CONTROL}{ENTER}"))
-        .await
-        .unwrap();
+    panel.see("#publish-data").await.send_keys(&format!("{CONTROL}{ENTER}")).await.unwrap();
     panel.see_event("hello").await;
     panel.close().await;
 }
@@ -290,9 +244,7 @@ async fn every_control_has_a_name() {
     let mut names = panel.accessible_names(CONTROLS).await;
     panel.sign_in(&instance.principal).await;
     panel.see_open().await;
-    panel
-        .publish("order.paid", &json!((0..100).collect::<Vec<_>>()))
-        .await;
+    panel.publish("order.paid", &json!((0..100).collect::<Vec<_>>())).await;
     panel.see("#events .event-more").await;
     names.extend(panel.accessible_names(CONTROLS).await);
     panel.click("#help-open").await;
@@ -308,10 +260,7 @@ async fn every_control_has_a_name() {
         "Stop listening for order.paid",
         "Single-key shortcuts",
     ] {
-        assert!(
-            names.iter().any(|(_, name)| name == expected),
-            "nothing is named {expected}: {names:#?}"
-        );
+        assert!(names.iter().any(|(_, name)| name == expected), "nothing is named {expected}: {names:#?}");
     }
     panel.close().await;
 }
@@ -341,16 +290,10 @@ async fn texts_and_controls_stand_out_in_both_themes() {
         let degraded = format!("document.querySelector('#degraded').hidden = false; {CONTRAST}");
         faint.push((theme, "degraded", panel.run(&degraded, vec![]).await));
         for state in ["idle", "issuing", "connecting", "open", "waiting", "unauthorized"] {
-            panel
-                .value(&format!(
-                    "document.querySelector('#state').dataset.state = '{state}'"
-                ))
-                .await;
+            panel.value(&format!("document.querySelector('#state').dataset.state = '{state}'")).await;
             faint.push((theme, state, panel.run(CONTRAST, vec![]).await));
         }
-        panel
-            .value("document.querySelector('#state').dataset.state = 'open'")
-            .await;
+        panel.value("document.querySelector('#state').dataset.state = 'open'").await;
         panel.screenshot(theme).await;
         panel.click("#signout").await;
     }
@@ -367,12 +310,7 @@ async fn nothing_is_cut_off_on_a_narrow_screen() {
     assert_eq!(panel.value(SIDEWAYS).await, json!(0));
     panel.sign_in(&instance.principal).await;
     panel.see_open().await;
-    panel
-        .publish(
-            "a.rather.long.event.type",
-            &json!({ "unbroken": "x".repeat(200) }),
-        )
-        .await;
+    panel.publish("a.rather.long.event.type", &json!({ "unbroken": "x".repeat(200) })).await;
     panel.see_event("unbroken").await;
     assert_eq!(panel.value(SIDEWAYS).await, json!(0));
     panel.resize(400, 1500).await;

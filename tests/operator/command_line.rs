@@ -12,32 +12,21 @@ use crate::support::{Instance, random_hex, remember_secret};
 /// Runs to the end and returns exit code, standard output and standard error.
 async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
     let (mut command, _) = Instance::command(environment);
-    let command = command
-        .args(arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+    let command =
+        command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await;
     let output = output.expect("it ends in time").expect("it can be started");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (
-        output.status.code().expect("it ends by itself"),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code().expect("it ends by itself"), text(output.stdout), text(output.stderr))
 }
 
 #[tokio::test]
 async fn help_names_every_command_and_exit_code() {
     let (code, help, _) = run(&["--help"], &[]).await;
     assert_eq!(code, 0);
-    for word in [
-        "serve",
-        "healthcheck",
-        "check-config",
-        "--config",
-        "--version",
-        "0 clean stop, 2 bad configuration",
-    ] {
+    for word in
+        ["serve", "healthcheck", "check-config", "--config", "--version", "0 clean stop, 2 bad configuration"]
+    {
         assert!(help.contains(word), "{help}");
     }
 }
@@ -45,20 +34,12 @@ async fn help_names_every_command_and_exit_code() {
 #[tokio::test]
 async fn version_is_that_of_the_package() {
     let (code, version, _) = run(&["--version"], &[]).await;
-    assert_eq!(
-        (code, version.as_str()),
-        (0, concat!("vx11-operator ", env!("CARGO_PKG_VERSION"), "\n"))
-    );
+    assert_eq!((code, version.as_str()), (0, concat!("vx11-operator ", env!("CARGO_PKG_VERSION"), "\n")));
 }
 
 #[tokio::test]
 async fn what_the_command_line_does_not_know_ends_with_2_and_the_usage() {
-    for arguments in [
-        ["--bogus"].as_slice(),
-        &["bogus"],
-        &["serve", "8001"],
-        &["--config"],
-    ] {
+    for arguments in [["--bogus"].as_slice(), &["bogus"], &["serve", "8001"], &["--config"]] {
         let (code, output, errors) = run(arguments, &[]).await;
         assert_eq!((code, output.as_str()), (2, ""), "{arguments:?}");
         assert!(errors.contains("--help"), "{errors}");
@@ -68,18 +49,11 @@ async fn what_the_command_line_does_not_know_ends_with_2_and_the_usage() {
 #[tokio::test]
 async fn a_port_in_use_ends_with_1_and_says_which_and_what_to_do() {
     let holder = Instance::start().await;
-    let (status, printed) = Instance::try_with(&[("VX11_OPERATOR_LISTEN", holder.address())])
-        .await
-        .err()
-        .unwrap();
+    let (status, printed) =
+        Instance::try_with(&[("VX11_OPERATOR_LISTEN", holder.address())]).await.err().unwrap();
     assert_eq!(status.code(), Some(1));
     let line = printed.lines().last().unwrap();
-    for word in [
-        "cannot listen on",
-        holder.address(),
-        "in use",
-        "VX11_OPERATOR_LISTEN",
-    ] {
+    for word in ["cannot listen on", holder.address(), "in use", "VX11_OPERATOR_LISTEN"] {
         assert!(line.contains(word), "{printed}");
     }
     holder.issue().await;
@@ -97,15 +71,9 @@ async fn check_config_prints_what_is_in_effect_as_toml_and_secrets_as_stars() {
         "[[principals]]\nid = 'other'\ntoken = '{other}'\n[token]\nsigning_keys = ['{key}']\nttl_seconds = 30\n[log]\nformat = 'json'"
     );
     std::fs::write(&file, content).unwrap();
-    let environment = [
-        ("VX11_PRINCIPAL_TOKEN", principal.as_str()),
-        ("EPHEMERAL_TOKEN_TTL_SEC", "45"),
-    ];
-    let (code, output, errors) = run(
-        &["check-config", "--config", file.to_str().unwrap()],
-        &environment,
-    )
-    .await;
+    let environment = [("VX11_PRINCIPAL_TOKEN", principal.as_str()), ("EPHEMERAL_TOKEN_TTL_SEC", "45")];
+    let (code, output, errors) =
+        run(&["check-config", "--config", file.to_str().unwrap()], &environment).await;
     assert_eq!((code, errors.as_str()), (0, ""));
     let shown: toml::Table = output.parse().unwrap();
     assert_eq!(shown["principal_token"].as_str(), Some("***"));
@@ -145,11 +113,7 @@ async fn a_healthcheck_succeeds_while_the_instance_is_ready_and_only_then() {
 async fn a_healthcheck_fails_when_the_answer_is_no_200_or_none_at_all() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let answers = [
-        b"HTTP/1.1 503 Service Unavailable\r\n\r\n".as_slice(),
-        b"",
-        b"\xff\xff\xff\n",
-    ];
+    let answers = [b"HTTP/1.1 503 Service Unavailable\r\n\r\n".as_slice(), b"", b"\xff\xff\xff\n"];
     let server = async {
         for answer in answers {
             let (mut connection, _) = listener.accept().await.unwrap();
@@ -171,34 +135,18 @@ async fn each_line_of_a_json_log_is_an_object_and_those_of_a_request_carry_its_i
     let instance = Instance::with(&[("VX11_OPERATOR_LOG_FORMAT", "json")]).await;
     let stream = instance.open_stream(&instance.issue().await.token).await;
     drop(stream);
-    instance
-        .metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_secs(10))
-        .await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_secs(10)).await;
     let refused: Value = instance.ask_for_stream("x").await.json().await.unwrap();
     let log = instance.log_text();
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect();
-    let with = |message: &str| {
-        lines
-            .iter()
-            .find(|line| line["fields"]["message"] == message)
-            .expect(message)
-    };
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let with = |message: &str| lines.iter().find(|line| line["fields"]["message"] == message).expect(message);
     let (opened, ended) = (with("stream opened by token"), with("stream ended"));
     assert_eq!(opened["span"]["id"].as_str().unwrap().len(), 16);
     assert_eq!(opened["span"]["id"], ended["span"]["id"]);
     assert_eq!(ended["fields"]["reason"], "client");
-    let answered = lines
-        .iter()
-        .find(|line| line["span"]["id"] == refused["request_id"]);
+    let answered = lines.iter().find(|line| line["span"]["id"] == refused["request_id"]);
     assert_eq!(answered.expect("the refusal is logged")["fields"]["status"], 403);
-    assert!(
-        lines
-            .iter()
-            .all(|line| line["timestamp"].is_string() && line["level"].is_string())
-    );
+    assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["level"].is_string()));
 }
 
 #[tokio::test]
@@ -210,30 +158,19 @@ async fn a_generated_principal_is_printed_once_and_not_as_a_log_line() {
         let shown = async {
             loop {
                 let log = instance.log_text();
-                let found = log
-                    .lines()
-                    .find_map(|line| line.trim().strip_prefix("Principal \"operator\": "));
+                let found = log.lines().find_map(|line| line.trim().strip_prefix("Principal \"operator\": "));
                 match found.map(str::to_owned) {
                     Some(principal) if log.contains("Set VX11_PRINCIPAL_TOKEN") => break principal,
                     _ => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
         };
-        let principal = tokio::time::timeout(Duration::from_secs(10), shown)
-            .await
-            .expect("it is shown");
+        let principal = tokio::time::timeout(Duration::from_secs(10), shown).await.expect("it is shown");
         assert_eq!(principal.len(), 32);
-        let issued = instance
-            .get("/operator/api/events/sse-token")
-            .bearer_auth(&principal)
-            .send()
-            .await
-            .unwrap();
+        let issued =
+            instance.get("/operator/api/events/sse-token").bearer_auth(&principal).send().await.unwrap();
         assert_eq!(issued.status(), StatusCode::OK);
-        let token = issued.json::<Value>().await.unwrap()["sse_token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token = issued.json::<Value>().await.unwrap()["sse_token"].as_str().unwrap().to_owned();
         remember_secret(&token);
         let log = instance.log_text();
         assert_eq!(log.matches(&principal).count(), 1, "{log}");

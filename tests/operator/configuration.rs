@@ -11,177 +11,47 @@ const NUMBER: &str = "expected is a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
 const BAD: [(&str, &str, &str, &str); 31] = [
-    (
-        "EPHEMERAL_TOKEN_TTL_SEC",
-        "0",
-        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-        "1 to 900 seconds",
-    ),
-    (
-        "EPHEMERAL_TOKEN_TTL_SEC",
-        "901",
-        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-        "1 to 900 seconds",
-    ),
-    (
-        "EPHEMERAL_TOKEN_TTL_SEC",
-        "-1",
-        "token.ttl_seconds",
-        "1 to 900 seconds",
-    ),
-    (
-        "EPHEMERAL_TOKEN_TTL_SEC",
-        "abc",
-        "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)",
-        NUMBER,
-    ),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "abc", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", NUMBER),
     ("EPHEMERAL_TOKEN_TTL_SEC", "1.5", "token.ttl_seconds", NUMBER),
     ("EPHEMERAL_TOKEN_TTL_SEC", "true", "token.ttl_seconds", NUMBER),
-    (
-        "EPHEMERAL_TOKEN_TTL_SEC",
-        "99999999999999999999",
-        "token.ttl_seconds",
-        NUMBER,
-    ),
-    (
-        "INSTANCE_ID",
-        "a b",
-        "instance.id (INSTANCE_ID)",
-        "1 to 64 characters",
-    ),
+    ("EPHEMERAL_TOKEN_TTL_SEC", "99999999999999999999", "token.ttl_seconds", NUMBER),
+    ("INSTANCE_ID", "a b", "instance.id (INSTANCE_ID)", "1 to 64 characters"),
     ("INSTANCE_ID", TOO_LONG, "instance.id", "1 to 64 characters"),
-    (
-        "VX11_OPERATOR_LISTEN",
-        "8001",
-        "http.listen (VX11_OPERATOR_LISTEN)",
-        "address:port",
-    ),
-    (
-        "VX11_OPERATOR_LISTEN",
-        "127.0.0.1:65536",
-        "http.listen",
-        "address:port",
-    ),
+    ("VX11_OPERATOR_LISTEN", "8001", "http.listen (VX11_OPERATOR_LISTEN)", "address:port"),
+    ("VX11_OPERATOR_LISTEN", "127.0.0.1:65536", "http.listen", "address:port"),
     (
         "VX11_OPERATOR_LOG_LEVEL",
         "loud",
         "log.level (VX11_OPERATOR_LOG_LEVEL)",
         "error, warn, info, debug, trace",
     ),
-    (
-        "VX11_OPERATOR_LOG_LEVEL",
-        "info,",
-        "log.level",
-        "error, warn, info, debug, trace",
-    ),
-    (
-        "VX11_OPERATOR_LOG_LEVEL",
-        "info,actix=loud",
-        "log.level",
-        "error, warn, info, debug, trace",
-    ),
-    (
-        "VX11_OPERATOR_LOG_FORMAT",
-        "xml",
-        "log.format (VX11_OPERATOR_LOG_FORMAT)",
-        "text and json",
-    ),
+    ("VX11_OPERATOR_LOG_LEVEL", "info,", "log.level", "error, warn, info, debug, trace"),
+    ("VX11_OPERATOR_LOG_LEVEL", "info,actix=loud", "log.level", "error, warn, info, debug, trace"),
+    ("VX11_OPERATOR_LOG_FORMAT", "xml", "log.format (VX11_OPERATOR_LOG_FORMAT)", "text and json"),
     (
         "VX11_OPERATOR_SIGNING_KEYS",
         "abc",
         "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
         "64 hexadecimal",
     ),
-    (
-        "VX11_OPERATOR__HTTP__WORKERS",
-        "1025",
-        "http.workers",
-        "0 to 1024 threads",
-    ),
-    (
-        "VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS",
-        "0",
-        "http.body_timeout_seconds",
-        "1 to 300 seconds",
-    ),
-    (
-        "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
-        "10.0.0.0/33",
-        "http.trusted_proxies",
-        "such as 10.0.0.0/8",
-    ),
-    (
-        "VX11_OPERATOR__HTTP__TRUSTED_PROXIES",
-        "::1,localhost",
-        "http.trusted_proxies",
-        "such as 10.0.0.0/8",
-    ),
-    (
-        "VX11_OPERATOR__MEMORY__MAX_ENTRIES",
-        "0",
-        "memory.max_entries",
-        "any positive number",
-    ),
-    (
-        "VX11_OPERATOR__MEMORY__MAX_BYTES",
-        "-1",
-        "memory.max_bytes",
-        "any positive number",
-    ),
-    (
-        "VX11_OPERATOR__EVENTS__RING_ENTRIES",
-        "0",
-        "events.ring_entries",
-        "any positive number",
-    ),
-    (
-        "VX11_OPERATOR__EVENTS__RING_BYTES",
-        "0",
-        "events.ring_bytes",
-        RANGE,
-    ),
-    (
-        "VX11_OPERATOR__STREAMS__MAX",
-        "0",
-        "streams.max",
-        "1 to 1000000 streams",
-    ),
-    (
-        "VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS",
-        "301",
-        "streams.heartbeat_seconds",
-        "1 to 300",
-    ),
-    (
-        "VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS",
-        "86401",
-        "streams.max_age_seconds",
-        "1 to 86400",
-    ),
-    (
-        "VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS",
-        "0",
-        "streams.retry_milliseconds",
-        "1 to 60000",
-    ),
-    (
-        "VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND",
-        "-1",
-        "limits.issue_per_second",
-        "0 to 1000000",
-    ),
-    (
-        "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE",
-        "1000001",
-        "limits.failed_auth_per_minute",
-        RANGE,
-    ),
-    (
-        "VX11_OPERATOR__DRAIN__WINDOW_SECONDS",
-        "301",
-        "drain.window_seconds",
-        "0 to 300 seconds",
-    ),
+    ("VX11_OPERATOR__HTTP__WORKERS", "1025", "http.workers", "0 to 1024 threads"),
+    ("VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS", "0", "http.body_timeout_seconds", "1 to 300 seconds"),
+    ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies", "such as 10.0.0.0/8"),
+    ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "::1,localhost", "http.trusted_proxies", "such as 10.0.0.0/8"),
+    ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
+    ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "any positive number"),
+    ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "0", "events.ring_entries", "any positive number"),
+    ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
+    ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
+    ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "301", "streams.heartbeat_seconds", "1 to 300"),
+    ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
+    ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "0", "streams.retry_milliseconds", "1 to 60000"),
+    ("VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND", "-1", "limits.issue_per_second", "0 to 1000000"),
+    ("VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE", "1000001", "limits.failed_auth_per_minute", RANGE),
+    ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "301", "drain.window_seconds", "0 to 300 seconds"),
 ];
 
 #[tokio::test]
@@ -191,11 +61,7 @@ async fn each_bad_value_is_named_with_its_key_and_what_is_allowed() {
         let line = complaint.lines().find(|line| line.trim_start().starts_with(key));
         let line = line.unwrap_or_else(|| panic!("{variable}={value}: {complaint}"));
         assert!(line.contains(allowed), "{variable}={value}: {line}");
-        assert_eq!(
-            complaint.lines().count(),
-            2,
-            "one problem, one complaint: {complaint}"
-        );
+        assert_eq!(complaint.lines().count(), 2, "one problem, one complaint: {complaint}");
     }
 }
 
@@ -214,10 +80,7 @@ async fn unknown_keys_are_named_wherever_they_stand() {
         ("VX11_OPERATOR_TTL", "VX11_OPERATOR_TTL: unknown variable"),
         ("VX11_PRINCIPAL_TOKN", "VX11_PRINCIPAL_TOKN: unknown variable"),
         ("EPHEMERAL_TOKEN_TTL", "EPHEMERAL_TOKEN_TTL: unknown variable"),
-        (
-            "VX11_OPERATOR__HTTP__FOO",
-            "http: unknown field `foo`, expected one of `listen`",
-        ),
+        ("VX11_OPERATOR__HTTP__FOO", "http: unknown field `foo`, expected one of `listen`"),
         ("VX11_OPERATOR__FOO", "unknown field `foo`"),
         ("VX11_OPERATOR__FOO__BAR", "unknown field `foo`"),
     ] {
@@ -226,35 +89,17 @@ async fn unknown_keys_are_named_wherever_they_stand() {
     }
     for (content, named) in [
         ("foo = 1", "unknown field `foo`"),
-        (
-            "[http]\nfoo = 1",
-            "http: unknown field `foo`, expected one of `listen`",
-        ),
-        (
-            "[[principals]]\nid = 'a'\ntokn = 'b'",
-            "principals[0]: unknown field `tokn`",
-        ),
-        (
-            "[http]\nworkers = 1.5",
-            "http.workers: this value is not allowed; expected is a whole number",
-        ),
-        (
-            "[http]\nworkers = true",
-            "http.workers: this value is not allowed; expected is a whole number",
-        ),
+        ("[http]\nfoo = 1", "http: unknown field `foo`, expected one of `listen`"),
+        ("[[principals]]\nid = 'a'\ntokn = 'b'", "principals[0]: unknown field `tokn`"),
+        ("[http]\nworkers = 1.5", "http.workers: this value is not allowed; expected is a whole number"),
+        ("[http]\nworkers = true", "http.workers: this value is not allowed; expected is a whole number"),
         (
             "[http]\ntrusted_proxies = 5",
             "http.trusted_proxies: this value is not allowed; expected is a list",
         ),
-        (
-            "drain = 5",
-            "drain: this value is not allowed; expected is a section",
-        ),
+        ("drain = 5", "drain: this value is not allowed; expected is a section"),
         ("[[principals]]\ntoken = 'b'", "principals[0].id: is missing"),
-        (
-            "[[principals]]\nid = 'b'",
-            "principals: each needs a token or a token_file",
-        ),
+        ("[[principals]]\nid = 'b'", "principals: each needs a token or a token_file"),
     ] {
         let complaint = complaint_about_file(content).await;
         assert!(complaint.contains(named), "{content}: {complaint}");
@@ -263,11 +108,8 @@ async fn unknown_keys_are_named_wherever_they_stand() {
 
 #[tokio::test]
 async fn variables_of_others_are_none_of_our_business() {
-    let (mut command, log) = Instance::command(&[
-        ("VX11_OPERATOR_PROXY_ENABLED", "1"),
-        ("PATH", "/bin"),
-        ("FOO", "1"),
-    ]);
+    let (mut command, log) =
+        Instance::command(&[("VX11_OPERATOR_PROXY_ENABLED", "1"), ("PATH", "/bin"), ("FOO", "1")]);
     command.env("STRAY", OsStr::from_bytes(b"\xff\xfe"));
     let status = command.arg("check-config").status().await.unwrap();
     assert!(status.success(), "{}", std::fs::read_to_string(log).unwrap());
@@ -282,29 +124,18 @@ async fn several_problems_are_told_at_once() {
         ("VX11_PRINCIPAL_TOKEN_FILE", "/nonexistent/principal"),
     ];
     let complaint = complaint(&environment).await;
-    for key in [
-        "token.ttl_seconds",
-        "log.format",
-        "instance.id",
-        "principal_token",
-    ] {
+    for key in ["token.ttl_seconds", "log.format", "instance.id", "principal_token"] {
         assert_eq!(complaint.matches(&format!("\n  {key}")).count(), 1, "{complaint}");
     }
 }
 
 #[tokio::test]
 async fn serving_refuses_what_check_config_refuses() {
-    let (status, printed) = Instance::try_with(&[("EPHEMERAL_TOKEN_TTL_SEC", "901")])
-        .await
-        .err()
-        .unwrap();
+    let (status, printed) = Instance::try_with(&[("EPHEMERAL_TOKEN_TTL_SEC", "901")]).await.err().unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(printed.contains("allowed are 1 to 900 seconds"), "{printed}");
     let (_, missing) = file("");
-    for arguments in [
-        ["serve", "--config", &missing],
-        ["--config", &missing, "healthcheck"],
-    ] {
+    for arguments in [["serve", "--config", &missing], ["--config", &missing, "healthcheck"]] {
         let (code, printed) = run(&arguments, &[]).await;
         assert!(code == 2 && printed.contains("not found"), "{printed}");
     }
@@ -313,18 +144,9 @@ async fn serving_refuses_what_check_config_refuses() {
 #[tokio::test]
 async fn an_instance_that_would_ignore_its_redis_does_not_start() {
     let password = planted();
-    for variable in [
-        "REDIS_URL",
-        "REDIS_HOST",
-        "REDIS_PASSWORD",
-        "REDIS_SENTINELS",
-        "REDIS_CLUSTER_NODES",
-    ] {
+    for variable in ["REDIS_URL", "REDIS_HOST", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"] {
         let (status, printed) = Instance::try_with(&[(variable, &password)]).await.err().unwrap();
         assert_eq!(status.code(), Some(2));
-        assert!(
-            printed.contains(&format!("{variable}: ")) && !printed.contains(&password),
-            "{printed}"
-        );
+        assert!(printed.contains(&format!("{variable}: ")) && !printed.contains(&password), "{printed}");
     }
 }

@@ -47,14 +47,10 @@ fn flat(prefix: &str, table: &toml::Table) -> BTreeMap<String, toml::Value> {
 #[test]
 fn the_page_lists_every_key_with_its_default_and_nothing_else() {
     let defaults = flat("", &vx11_operator::config::DEFAULTS.parse().unwrap());
-    let on_page: BTreeMap<_, _> = rows()
-        .iter()
-        .map(|row| (row.key.to_owned(), row.default.to_owned()))
-        .collect();
-    let built_in: BTreeMap<_, _> = defaults
-        .iter()
-        .map(|(key, value)| (key.clone(), value.to_string()))
-        .collect();
+    let on_page: BTreeMap<_, _> =
+        rows().iter().map(|row| (row.key.to_owned(), row.default.to_owned())).collect();
+    let built_in: BTreeMap<_, _> =
+        defaults.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
     assert_eq!(on_page, built_in);
     assert_eq!(rows().len(), on_page.len(), "each key stands there once");
 }
@@ -81,11 +77,8 @@ async fn each_variable_on_the_page_sets_its_key() {
             _ => ("1", 1.into()),
         };
         let (mut command, _) = Instance::command(&[]);
-        let command = command
-            .env_clear()
-            .env(variable, value)
-            .arg("check-config")
-            .stdout(std::process::Stdio::piped());
+        let command =
+            command.env_clear().env(variable, value).arg("check-config").stdout(std::process::Stdio::piped());
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{variable}");
         let effective = String::from_utf8(output.stdout).unwrap().parse().unwrap();

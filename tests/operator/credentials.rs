@@ -14,55 +14,13 @@ type Call = (Method, &'static str, &'static str, &'static str, StatusCode);
 
 /// Every call that needs a principal.
 const CALLS: [Call; 7] = [
-    (
-        Method::POST,
-        "/operator/api/events/sse-token",
-        FORM,
-        "",
-        StatusCode::OK,
-    ),
-    (
-        Method::GET,
-        "/operator/api/events/sse-token",
-        FORM,
-        "",
-        StatusCode::OK,
-    ),
-    (
-        Method::POST,
-        "/operator/api/events",
-        JSON,
-        r#"{"data": 1}"#,
-        StatusCode::ACCEPTED,
-    ),
-    (
-        Method::POST,
-        "/operator/api/tokens/revoke",
-        FORM,
-        "token_id=0123456789abcdef",
-        StatusCode::OK,
-    ),
-    (
-        Method::POST,
-        "/operator/api/tokens/introspect",
-        FORM,
-        "token=x",
-        StatusCode::OK,
-    ),
-    (
-        Method::GET,
-        "/operator/internal/cache-stats",
-        FORM,
-        "",
-        StatusCode::OK,
-    ),
-    (
-        Method::GET,
-        "/operator/internal/instance-id",
-        FORM,
-        "",
-        StatusCode::OK,
-    ),
+    (Method::POST, "/operator/api/events/sse-token", FORM, "", StatusCode::OK),
+    (Method::GET, "/operator/api/events/sse-token", FORM, "", StatusCode::OK),
+    (Method::POST, "/operator/api/events", JSON, r#"{"data": 1}"#, StatusCode::ACCEPTED),
+    (Method::POST, "/operator/api/tokens/revoke", FORM, "token_id=0123456789abcdef", StatusCode::OK),
+    (Method::POST, "/operator/api/tokens/introspect", FORM, "token=x", StatusCode::OK),
+    (Method::GET, "/operator/internal/cache-stats", FORM, "", StatusCode::OK),
+    (Method::GET, "/operator/internal/instance-id", FORM, "", StatusCode::OK),
 ];
 
 fn call(instance: &Instance, (method, path, content_type, body, _): &Call) -> RequestBuilder {
@@ -113,11 +71,7 @@ async fn no_empty_and_foreign_kinds_of_credentials_are_answered_with_401_and_how
         let with = headers(case);
         refused_everywhere(&instance, &with, StatusCode::UNAUTHORIZED, "credential_missing").await;
     }
-    let empty_query = instance
-        .get(&format!("{STREAM}?token=&token="))
-        .send()
-        .await
-        .unwrap();
+    let empty_query = instance.get(&format!("{STREAM}?token=&token=")).send().await.unwrap();
     problem(empty_query, StatusCode::UNAUTHORIZED, "credential_missing").await;
 }
 
@@ -127,11 +81,7 @@ async fn a_wrong_principal_is_answered_with_401_whatever_it_looks_like() {
     let right = instance.principal.clone();
     let stranger = random_hex();
     remember_secret(&stranger);
-    let almost = [
-        &right[..right.len() - 1],
-        if right.ends_with('0') { "1" } else { "0" },
-    ]
-    .concat();
+    let almost = [&right[..right.len() - 1], if right.ends_with('0') { "1" } else { "0" }].concat();
     remember_secret(&almost);
     let long = "k".repeat(8 * 1024);
     let wrong: [&[u8]; 9] = [
@@ -171,11 +121,7 @@ async fn the_principal_is_let_in_as_header_and_as_bearer_of_any_case_and_given_t
     ];
     for case in cases {
         for known in &CALLS {
-            let answer = call(&instance, known)
-                .headers(headers(case))
-                .send()
-                .await
-                .unwrap();
+            let answer = call(&instance, known).headers(headers(case)).send().await.unwrap();
             assert_eq!(answer.status(), known.4, "{} {}", known.0, known.1);
             assert_eq!(answer.headers()["cache-control"], "no-store", "{}", known.1);
             if known.1.ends_with("/sse-token") {
@@ -200,15 +146,8 @@ async fn credentials_that_disagree_are_answered_with_400_even_if_one_of_them_is_
         &[("X-VX11-Token", right), ("X-VX11-Token", wrong)],
         &[("X-VX11-Token", right), ("Authorization", &bearer(wrong))],
         &[("X-VX11-Token", wrong), ("Authorization", &bearer(right))],
-        &[
-            ("Authorization", &bearer(right)),
-            ("Authorization", &bearer(wrong)),
-        ],
-        &[
-            ("X-VX11-Token", right),
-            ("X-VX11-Token", right),
-            ("X-VX11-Token", b"\xff"),
-        ],
+        &[("Authorization", &bearer(right)), ("Authorization", &bearer(wrong))],
+        &[("X-VX11-Token", right), ("X-VX11-Token", right), ("X-VX11-Token", b"\xff")],
     ];
     for case in cases {
         let with = headers(case);
@@ -224,12 +163,7 @@ async fn on_the_stream_the_query_counts_as_one_more_credential() {
     let ask = |header: &str, query: &[&str]| {
         let query: Vec<_> = query.iter().map(|value| ("token", *value)).collect();
         let request = instance.get(STREAM).query(&query);
-        if header.is_empty() {
-            request
-        } else {
-            request.header("X-VX11-Token", header)
-        }
-        .send()
+        if header.is_empty() { request } else { request.header("X-VX11-Token", header) }.send()
     };
     for (header, query) in [
         ("", vec![token.as_str()]),
@@ -261,12 +195,7 @@ async fn the_query_is_no_place_for_a_credential_except_on_the_stream() {
     for known in &CALLS {
         for value in [&instance.principal, &token] {
             let request = call(&instance, known).query(&[("token", value)]);
-            problem(
-                request.send().await.unwrap(),
-                StatusCode::UNAUTHORIZED,
-                "credential_missing",
-            )
-            .await;
+            problem(request.send().await.unwrap(), StatusCode::UNAUTHORIZED, "credential_missing").await;
         }
         let both = call(&instance, known)
             .query(&[("token", "something else")])
@@ -280,18 +209,10 @@ async fn an_ephemeral_token_opens_streams_and_nothing_else() {
     let instance = Instance::start().await;
     let token = instance.issue().await.token;
     let bearer = format!("Bearer {token}");
-    for header in [
-        ("X-VX11-Token", token.as_str()),
-        (AUTHORIZATION.as_str(), &bearer),
-    ] {
+    for header in [("X-VX11-Token", token.as_str()), (AUTHORIZATION.as_str(), &bearer)] {
         for known in &CALLS {
             let request = call(&instance, known).header(header.0, header.1);
-            problem(
-                request.send().await.unwrap(),
-                StatusCode::UNAUTHORIZED,
-                "credential_wrong",
-            )
-            .await;
+            problem(request.send().await.unwrap(), StatusCode::UNAUTHORIZED, "credential_wrong").await;
         }
         let stream = instance.get(STREAM).header(header.0, header.1);
         assert_eq!(stream.send().await.unwrap().status(), StatusCode::OK);
@@ -306,10 +227,7 @@ async fn a_credential_too_long_for_a_header_is_refused_before_it_is_read_and_hur
         format!("GET {STREAM} HTTP/1.1\r\nHost: x\r\nX-VX11-Token: {endless}\r\n\r\n"),
         format!("POST /operator/api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {endless}\r\n\r\n"),
         format!("GET {STREAM}?token={endless} HTTP/1.1\r\nHost: x\r\n\r\n"),
-        format!(
-            "GET {STREAM}?token={} HTTP/1.1\r\nHost: x\r\n\r\n",
-            &endless[..70_000]
-        ),
+        format!("GET {STREAM}?token={} HTTP/1.1\r\nHost: x\r\n\r\n", &endless[..70_000]),
     ] {
         // A server that stops reading may reset the connection, and the reset may overtake its answer.
         let answer = exchange(&instance, request.as_bytes()).await;

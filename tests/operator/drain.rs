@@ -38,11 +38,7 @@ async fn every_stream_is_told_to_reconnect_spread_over_the_window_and_none_is_cu
     let (opened, mut all_opened) = tokio::sync::mpsc::channel(1);
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
-        streams.spawn(read_to_the_end(
-            instance.address().to_owned(),
-            token.clone(),
-            opened.clone(),
-        ));
+        streams.spawn(read_to_the_end(instance.address().to_owned(), token.clone(), opened.clone()));
     }
     drop(opened);
     assert_eq!(all_opened.recv().await, None, "closes when every stream is open");
@@ -53,54 +49,33 @@ async fn every_stream_is_told_to_reconnect_spread_over_the_window_and_none_is_cu
     let mut ends = Vec::with_capacity(STREAMS);
     for (all, end) in streams.join_all().await {
         let text = String::from_utf8(all).unwrap();
-        assert!(
-            text.contains(&published),
-            "an acknowledged event is delivered before the end: {text}"
-        );
+        assert!(text.contains(&published), "an acknowledged event is delivered before the end: {text}");
         let last = text.rfind("event: reconnect").expect("told to reconnect");
         assert!(text[last..].contains(r#"{"reason":"drain","retry_ms":"#));
-        assert!(
-            text.ends_with("\n\n\r\n0\r\n\r\n"),
-            "cut inside a frame: {:?}",
-            &text[last..]
-        );
+        assert!(text.ends_with("\n\n\r\n0\r\n\r\n"), "cut inside a frame: {:?}", &text[last..]);
         ends.push(end.duration_since(start));
     }
     assert_eq!(instance.ended().await.code(), Some(0));
     // Evenly: each quarter of the window sees about a quarter of the ends, with room for a busy machine.
     for quarter in 1..=4_u32 {
-        let due = ends
-            .iter()
-            .filter(|end| **end <= WINDOW / 4 * quarter + Duration::from_millis(500))
-            .count();
+        let due =
+            ends.iter().filter(|end| **end <= WINDOW / 4 * quarter + Duration::from_millis(500)).count();
         let least = STREAMS / 4 * quarter as usize * 8 / 10;
-        assert!(
-            due >= least,
-            "{due} streams had ended in quarter {quarter}, expected at least {least}"
-        );
+        assert!(due >= least, "{due} streams had ended in quarter {quarter}, expected at least {least}");
     }
     let at_once = ends.iter().filter(|end| **end < WINDOW / 4).count();
-    assert!(
-        at_once < STREAMS / 2,
-        "{at_once} streams ended in the first quarter"
-    );
+    assert!(at_once < STREAMS / 2, "{at_once} streams ended in the first quarter");
 }
 
 #[tokio::test]
 async fn a_draining_instance_refuses_connections_at_once() {
     let instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "30")]).await;
     let token = instance.issue().await.token;
-    let _streams = [
-        instance.open_stream(&token).await,
-        instance.open_stream(&token).await,
-    ];
+    let _streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
     instance.terminate();
     let start = Instant::now();
     while TcpStream::connect(instance.address()).await.is_ok() {
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "still accepts connections"
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "still accepts connections");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -112,20 +87,14 @@ async fn without_streams_a_stop_is_prompt_and_clean() {
     let start = Instant::now();
     instance.terminate();
     assert_eq!(instance.ended().await.code(), Some(0));
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "did not wait for the window of 10 s"
-    );
+    assert!(start.elapsed() < Duration::from_secs(8), "did not wait for the window of 10 s");
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "300")]).await;
     let token = instance.issue().await.token;
-    let _streams = [
-        instance.open_stream(&token).await,
-        instance.open_stream(&token).await,
-    ];
+    let _streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
     instance.terminate();
     instance.logs("draining").await;
     instance.terminate();

@@ -13,10 +13,7 @@ async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -
     let query = query.map_or_else(String::new, |id| format!("?last_event_id={id}"));
     let mut request = instance.get_as_principal(&format!("{STREAM}{query}"));
     if let Some(id) = header {
-        request = request.header(
-            "Last-Event-ID",
-            HeaderValue::from_bytes(id).expect("a header value"),
-        );
+        request = request.header("Last-Event-ID", HeaderValue::from_bytes(id).expect("a header value"));
     }
     EventStream::connected(request.send().await.expect("an answer")).await
 }
@@ -24,10 +21,7 @@ async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -
 /// Asserts that the gap is announced right after the greeting, and that the stream carries on.
 async fn announces(instance: &Instance, mut stream: EventStream, reason: &str) {
     let reset = stream.next().await.expect("a frame");
-    assert_eq!(
-        (reset.event.as_str(), reset.json()),
-        ("reset", json!({ "reason": reason }))
-    );
+    assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({ "reason": reason })));
     // Resuming after the announcement misses nothing: it carries the position the stream goes on from.
     assert_eq!(reset.id, stream.greeting.id);
     let id = instance.publish(json!("onward")).await;
@@ -61,10 +55,7 @@ async fn an_id_from_the_future_is_a_gap() {
     let id = instance.publish(json!(1)).await;
     let epoch = &id[..8];
     let newest = u64::MAX;
-    for future in [
-        format!("{epoch}-99999999999999-0"),
-        format!("{epoch}-{newest}-{newest}"),
-    ] {
+    for future in [format!("{epoch}-99999999999999-0"), format!("{epoch}-{newest}-{newest}")] {
         let stream = open(&instance, Some(future.as_bytes()), None).await;
         announces(&instance, stream, "future").await;
     }
@@ -107,17 +98,9 @@ async fn what_is_no_id_is_a_gap_however_long_or_strange() {
         let stream = open(&instance, Some(header), None).await;
         announces(&instance, stream, "unknown").await;
     }
-    for query in [
-        "garbage",
-        "%00",
-        "%ff%fe",
-        "%",
-        "%zz",
-        "a+b",
-        "%F0%9F%94%91",
-        &long,
-        &format!("{id}%0d%0a"),
-    ] {
+    for query in
+        ["garbage", "%00", "%ff%fe", "%", "%zz", "a+b", "%F0%9F%94%91", &long, &format!("{id}%0d%0a")]
+    {
         let stream = open(&instance, None, Some(query)).await;
         announces(&instance, stream, "unknown").await;
     }
@@ -128,19 +111,11 @@ async fn an_empty_id_is_none_and_the_header_wins_over_the_query() {
     let instance = Instance::start().await;
     let first = instance.publish(json!(1)).await;
     let second = instance.publish(json!(2)).await;
-    for (header, query) in [
-        (None, None),
-        (Some(b"".as_slice()), None),
-        (None, Some("")),
-        (Some(b" "), None),
-    ] {
+    for (header, query) in [(None, None), (Some(b"".as_slice()), None), (None, Some("")), (Some(b" "), None)]
+    {
         let mut stream = open(&instance, header, query).await;
         let id = instance.publish(json!(3)).await;
-        assert_eq!(
-            stream.next().await.unwrap().id,
-            id,
-            "neither a reset nor the past"
-        );
+        assert_eq!(stream.next().await.unwrap().id, id, "neither a reset nor the past");
     }
     let mut stream = open(&instance, Some(first.as_bytes()), Some("garbage")).await;
     assert_eq!(stream.next().await.unwrap().id, second);
@@ -156,10 +131,8 @@ async fn an_id_given_twice_still_gets_a_stream() {
     let twice = instance.get_as_principal(&format!("{STREAM}?last_event_id={first}&last_event_id=garbage"));
     let mut stream = EventStream::connected(twice.send().await.unwrap()).await;
     assert_eq!(stream.next().await.unwrap().json(), 2);
-    let twice = instance
-        .get_as_principal(STREAM)
-        .header("Last-Event-ID", &first)
-        .header("Last-Event-ID", "garbage");
+    let twice =
+        instance.get_as_principal(STREAM).header("Last-Event-ID", &first).header("Last-Event-ID", "garbage");
     let mut stream = EventStream::connected(twice.send().await.unwrap()).await;
     assert_eq!(stream.next().await.unwrap().json(), 2);
 }

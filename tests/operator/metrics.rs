@@ -15,10 +15,7 @@ async fn page(instance: &Instance) -> String {
     let response = instance.get("/metrics").send().await.expect("an answer");
     assert_eq!(response.status(), StatusCode::OK);
     assert!(
-        response.headers()["content-type"]
-            .to_str()
-            .expect("ASCII")
-            .starts_with("text/plain; version=0.0.4")
+        response.headers()["content-type"].to_str().expect("ASCII").starts_with("text/plain; version=0.0.4")
     );
     response.text().await.expect("text")
 }
@@ -36,9 +33,7 @@ async fn counts(instance: &Instance, expected: &[(&str, u64)]) {
 fn values<'a>(page: &'a str, label: &str) -> BTreeSet<&'a str> {
     let start = format!("{label}=\"");
     let lines = page.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .filter_map(|line| line.split_once(&start)?.1.split('"').next())
-        .collect()
+    lines.filter_map(|line| line.split_once(&start)?.1.split('"').next()).collect()
 }
 
 #[tokio::test]
@@ -58,21 +53,12 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
     ] {
         let name = format!("vx11_operator_{name}");
         assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
-        assert!(
-            page.contains(&format!("\n{name}{{service=\"operator-backend\"}} 0\n")),
-            "{name}"
-        );
+        assert!(page.contains(&format!("\n{name}{{service=\"operator-backend\"}} 0\n")), "{name}");
     }
     // A rate over a series that begins with its first event misses that event.
     for (name, reasons) in [
-        (
-            "ephemeral_tokens_invalid_total",
-            ["expired", "forged", "malformed", "revoked", "unknown"],
-        ),
-        (
-            "sse_streams_ended_total",
-            ["client", "drain", "max_age", "revoked", "slow"],
-        ),
+        ("ephemeral_tokens_invalid_total", ["expired", "forged", "malformed", "revoked", "unknown"]),
+        ("sse_streams_ended_total", ["client", "drain", "max_age", "revoked", "slow"]),
     ] {
         for reason in reasons {
             let line =
@@ -110,25 +96,13 @@ async fn tokens_are_counted_as_issued_active_and_expired() {
     // Both come from one page: a token is the one or the other.
     let page = page(&instance).await;
     let value = |name: &str| -> u64 {
-        let line = page
-            .lines()
-            .find(|line| line.starts_with(&format!("vx11_operator_{name}{{")));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-            .expect(name)
+        let line = page.lines().find(|line| line.starts_with(&format!("vx11_operator_{name}{{")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect(name)
     };
     let sum = value("ephemeral_tokens_active") + value("ephemeral_tokens_expired_total");
     assert_eq!(sum, 3);
-    instance
-        .metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3, PATIENCE)
-        .await;
-    counts(
-        &instance,
-        &[
-            ("ephemeral_tokens_active", 0),
-            ("ephemeral_tokens_issued_total", 3),
-        ],
-    )
-    .await;
+    instance.metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3, PATIENCE).await;
+    counts(&instance, &[("ephemeral_tokens_active", 0), ("ephemeral_tokens_issued_total", 3)]).await;
 }
 
 #[tokio::test]
@@ -148,23 +122,15 @@ async fn streams_are_counted_by_credential_and_by_how_they_ended() {
     )
     .await;
     // A refused stream is none.
-    assert_eq!(
-        instance.ask_for_stream("nonsense").await.status(),
-        StatusCode::FORBIDDEN
-    );
-    let revocation = instance
-        .post_as_principal("/operator/api/tokens/revoke")
-        .form(&[("token", &revoked.token)]);
+    assert_eq!(instance.ask_for_stream("nonsense").await.status(), StatusCode::FORBIDDEN);
+    let revocation =
+        instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &revoked.token)]);
     revocation.send().await.unwrap();
     assert_eq!(to_revoke.next().await.unwrap().event, "reconnect");
     assert_eq!(to_revoke.next().await, None);
-    instance
-        .metric_becomes("vx11_operator_sse_streams_open", 2, PATIENCE)
-        .await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 2, PATIENCE).await;
     drop((by_token, by_principal));
-    instance
-        .metric_becomes("vx11_operator_sse_streams_open", 0, PATIENCE)
-        .await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0, PATIENCE).await;
     counts(
         &instance,
         &[
@@ -183,10 +149,7 @@ async fn events_are_counted_once_when_published_and_once_for_each_stream_they_re
     let instance = Instance::start().await;
     instance.publish(json!("before anyone listens")).await;
     let token = instance.issue().await.token;
-    let mut streams = [
-        instance.open_stream(&token).await,
-        instance.open_stream(&token).await,
-    ];
+    let mut streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
     for n in 0..3 {
         instance.publish(json!(n)).await;
     }
@@ -196,26 +159,18 @@ async fn events_are_counted_once_when_published_and_once_for_each_stream_they_re
         }
     }
     // What is refused is not published.
-    let refused = instance
-        .post_as_principal("/operator/api/events")
-        .json(&json!({ "event": "reset", "data": 1 }));
+    let refused =
+        instance.post_as_principal("/operator/api/events").json(&json!({ "event": "reset", "data": 1 }));
     assert_eq!(refused.send().await.unwrap().status(), StatusCode::BAD_REQUEST);
-    counts(
-        &instance,
-        &[("events_published_total", 4), ("events_delivered_total", 6)],
-    )
-    .await;
+    counts(&instance, &[("events_published_total", 4), ("events_delivered_total", 6)]).await;
 }
 
 #[tokio::test]
 async fn requests_are_labelled_with_route_patterns_known_methods_and_nothing_a_client_can_invent() {
     let instance = Instance::start().await;
-    for path in [
-        "/invented-1",
-        "/client/vx11-events.js",
-        "/panel/invented-2",
-        "/operator/api/health?invented-3",
-    ] {
+    for path in
+        ["/invented-1", "/client/vx11-events.js", "/panel/invented-2", "/operator/api/health?invented-3"]
+    {
         instance.get(path).send().await.unwrap();
     }
     let url = format!("{}/health", instance.base);
@@ -229,13 +184,7 @@ async fn requests_are_labelled_with_route_patterns_known_methods_and_nothing_a_c
     known.insert("unmatched");
     let routes = values(&page, "route");
     assert!(routes.is_subset(&known), "{routes:?}");
-    for route in [
-        "unmatched",
-        "/client/{file}",
-        "/panel/{file}",
-        "/operator/api/health",
-        "/health",
-    ] {
+    for route in ["unmatched", "/client/{file}", "/panel/{file}", "/operator/api/health", "/health"] {
         assert!(routes.contains(route), "{route}: {routes:?}");
     }
     assert_eq!(values(&page, "method"), BTreeSet::from(["GET", "other"]));
@@ -260,14 +209,9 @@ async fn no_label_carries_a_token_a_principal_or_an_address() {
     let wrong = crate::support::random_hex();
     remember_secret(&wrong);
     for credential in [&wrong, &instance.principal] {
-        let request = instance
-            .get("/operator/api/events/sse-token?token=in-the-query")
-            .bearer_auth(credential);
-        let answer = request
-            .header("X-Forwarded-For", "198.51.100.7")
-            .send()
-            .await
-            .unwrap();
+        let request =
+            instance.get("/operator/api/events/sse-token?token=in-the-query").bearer_auth(credential);
+        let answer = request.header("X-Forwarded-For", "198.51.100.7").send().await.unwrap();
         if let Ok(body) = answer.json::<serde_json::Value>().await
             && let Some(token) = body["sse_token"].as_str()
         {

@@ -30,18 +30,11 @@ impl Shell {
 
     /// Runs `script` with this instance in the place of gateway and backend; returns what it prints.
     async fn run(&self, script: &str) -> String {
-        let script = [
-            "localhost:8000",
-            "localhost:8001",
-            "staging-api:8000",
-            "staging-api:8001",
-        ]
-        .iter()
-        .fold(script.to_owned(), |script, host| {
-            script.replace(host, self.instance.address())
-        })
-        .replace("principal-token-here", &self.instance.principal)
-        .replace("<principal>", &self.instance.principal);
+        let script = ["localhost:8000", "localhost:8001", "staging-api:8000", "staging-api:8001"]
+            .iter()
+            .fold(script.to_owned(), |script, host| script.replace(host, self.instance.address()))
+            .replace("principal-token-here", &self.instance.principal)
+            .replace("<principal>", &self.instance.principal);
         let output = Command::new("bash")
             .args(["-c", &script])
             .current_dir(self.folder.path())
@@ -74,32 +67,12 @@ echo "Token: $TOKEN""#,
 async fn health_says_ok_and_names_its_module() {
     let shell = Shell::start().await;
     // 000 §2.1.
-    assert_eq!(
-        shell
-            .run("curl -s http://staging-api:8000/health | jq .status")
-            .await,
-        r#""ok""#
-    );
+    assert_eq!(shell.run("curl -s http://staging-api:8000/health | jq .status").await, r#""ok""#);
     // 000 §2.3; the gateway in front says "tentaculo_link".
-    assert_eq!(
-        shell
-            .run("curl -s http://localhost:8000/health | jq .module")
-            .await,
-        r#""operator""#
-    );
+    assert_eq!(shell.run("curl -s http://localhost:8000/health | jq .module").await, r#""operator""#);
     // 004, phase 1: plain, and the container's probe, which sends HEAD.
-    assert!(
-        shell
-            .run("curl http://localhost:8001/health")
-            .await
-            .contains(r#""status":"ok""#)
-    );
-    assert!(
-        shell
-            .run("curl -s --head http://localhost:8001/health")
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
+    assert!(shell.run("curl http://localhost:8001/health").await.contains(r#""status":"ok""#));
+    assert!(shell.run("curl -s --head http://localhost:8001/health").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -107,22 +80,13 @@ async fn the_health_report_has_the_fields_of_old_by_post_and_by_get() {
     let shell = Shell::start().await;
     shell.token().await;
     for method in ["POST", "GET"] {
-        let report = shell
-            .run(&format!(
-                "curl -s -X {method} http://localhost:8001/operator/api/health"
-            ))
-            .await;
+        let report =
+            shell.run(&format!("curl -s -X {method} http://localhost:8001/operator/api/health")).await;
         let report: Value = serde_json::from_str(&report).unwrap();
         // 003, health checks.
-        assert_eq!(
-            (&report["status"], &report["service"]),
-            (&json!("ok"), &json!("operator_backend"))
-        );
+        assert_eq!((&report["status"], &report["service"]), (&json!("ok"), &json!("operator_backend")));
         assert_eq!(report["ephemeral_token_cache_size"], 1);
-        assert!(
-            report["version"].is_string() && report["timestamp"].is_string(),
-            "{report}"
-        );
+        assert!(report["version"].is_string() && report["timestamp"].is_string(), "{report}");
     }
 }
 
@@ -143,11 +107,7 @@ async fn a_token_is_36_characters_long_whether_asked_for_by_get_or_by_post() {
   -H "X-VX11-Token: $(cat tokens.env | grep VX11_PRINCIPAL_TOKEN | cut -d= -f2)" \
   -H "Content-Type: application/json" | jq '.sse_token | length'"#;
     for method in ["", "-X POST", "-X POST -d '{}'"] {
-        assert_eq!(
-            shell.run(&length.replace("METHOD", method)).await,
-            "36",
-            "{method}"
-        );
+        assert_eq!(shell.run(&length.replace("METHOD", method)).await, "36", "{method}");
     }
 }
 
@@ -165,10 +125,7 @@ async fn a_stream_opened_with_a_token_in_its_url_begins_with_a_message() {
     ] {
         let lines = shell.run(&format!("TOKEN={token}\n{call}")).await;
         let follows = lines.split_once("event: message\ndata: {").map(|(_, data)| data);
-        assert!(
-            follows.is_some_and(|data| data.contains(r#""connected""#)),
-            "{lines}"
-        );
+        assert!(follows.is_some_and(|data| data.contains(r#""connected""#)), "{lines}");
     }
 }
 
@@ -181,9 +138,7 @@ async fn an_expired_token_is_answered_with_403() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), over)
-        .await
-        .expect("it expires");
+    tokio::time::timeout(Duration::from_secs(10), over).await.expect("it expires");
     // 000 §2.3 step 3.
     let answer = shell
         .run(&format!(
@@ -194,21 +149,14 @@ curl -s http://localhost:8000/operator/api/events/stream?token=$TOKEN \
         ))
         .await;
     let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(
-        (&answer["status"], &answer["title"]),
-        (&json!(403), &json!("Forbidden"))
-    );
+    assert_eq!((&answer["status"], &answer["title"]), (&json!(403), &json!("Forbidden")));
 }
 
 #[tokio::test]
 async fn without_a_credential_the_answer_is_401() {
     let shell = Shell::start().await;
-    for path in [
-        "api/events/sse-token",
-        "api/events/stream",
-        "internal/cache-stats",
-        "internal/instance-id",
-    ] {
+    for path in ["api/events/sse-token", "api/events/stream", "internal/cache-stats", "internal/instance-id"]
+    {
         let call = format!("curl -s -o /dev/null -w '%{{http_code}}' http://localhost:8001/operator/{path}");
         assert_eq!(shell.run(&call).await, "401", "{path}");
     }
@@ -232,10 +180,7 @@ async fn the_principal_opens_streams_as_bearer_as_header_and_in_the_url() {
     for stream in [bearer, header, query] {
         assert!(stream.contains("event: message\ndata: {"), "{stream}");
     }
-    let counted = shell
-        .instance
-        .metric("vx11_operator_sse_connections_principal_total")
-        .await;
+    let counted = shell.instance.metric("vx11_operator_sse_connections_principal_total").await;
     assert_eq!(counted, 3);
 }
 
@@ -275,9 +220,6 @@ async fn the_log_shows_tokens_as_stars_only() {
     let lines = shell.run(r#"cat operator.log | grep -i "token""#).await;
     assert!(lines.contains("token=***"), "{lines}");
     for secret in [&token, &shell.instance.principal] {
-        assert_eq!(
-            shell.run(&format!("grep -c {} operator.log", &secret[..8])).await,
-            "0"
-        );
+        assert_eq!(shell.run(&format!("grep -c {} operator.log", &secret[..8])).await, "0");
     }
 }

@@ -12,11 +12,7 @@ const STREAM: &str = "/operator/api/events/stream";
 const FAILURES: &str = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
 
 async fn limited(response: Response) -> Duration {
-    let wait = response.headers()["retry-after"]
-        .to_str()
-        .expect("ASCII")
-        .parse()
-        .expect("whole seconds");
+    let wait = response.headers()["retry-after"].to_str().expect("ASCII").parse().expect("whole seconds");
     problem(response, StatusCode::TOO_MANY_REQUESTS, "rate_limited").await;
     Duration::from_secs(wait)
 }
@@ -41,12 +37,7 @@ async fn until_other(status: StatusCode, request: impl Fn() -> RequestBuilder) -
 async fn nothing_is_limited_by_default() {
     let instance = Instance::start().await;
     for _ in 0..300 {
-        let wrong = instance
-            .get(ISSUE)
-            .header("X-VX11-Token", "wrong")
-            .send()
-            .await
-            .unwrap();
+        let wrong = instance.get(ISSUE).header("X-VX11-Token", "wrong").send().await.unwrap();
         assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
         instance.issue().await;
     }
@@ -78,10 +69,8 @@ async fn an_address_that_failed_too_often_waits_while_valid_credentials_from_it_
     let token = instance.issue().await.token;
     let wrong = random_hex();
     remember_secret(&wrong);
-    let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, || {
-        instance.get(ISSUE).bearer_auth(&wrong)
-    })
-    .await;
+    let (failed, refused) =
+        until_other(StatusCode::UNAUTHORIZED, || instance.get(ISSUE).bearer_auth(&wrong)).await;
     assert_eq!(failed, 3);
     let wait = limited(refused).await;
     assert!((1..=20).contains(&wait.as_secs()), "{wait:?}");
@@ -108,18 +97,10 @@ async fn refused_tokens_count_as_failures() {
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_a_budget_of_its_own() {
-    let environment = [
-        (FAILURES, "2"),
-        ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1"),
-    ];
+    let environment = [(FAILURES, "2"), ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1")];
     let instance = Instance::with(&environment).await;
     for client in ["198.51.100.1", "2001:db8::1", "203.0.113.9, 198.51.100.2"] {
-        let from_client = || {
-            instance
-                .get(ISSUE)
-                .bearer_auth("wrong")
-                .header("X-Forwarded-For", client)
-        };
+        let from_client = || instance.get(ISSUE).bearer_auth("wrong").header("X-Forwarded-For", client);
         let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, from_client).await;
         assert_eq!(failed, 2, "{client}");
         limited(refused).await;
@@ -133,10 +114,7 @@ async fn a_client_that_is_no_trusted_proxy_cannot_borrow_addresses() {
     let from_elsewhere = || {
         last.set(last.get() + 1);
         let address = format!("198.51.100.{}", last.get());
-        instance
-            .get(ISSUE)
-            .bearer_auth("wrong")
-            .header("X-Forwarded-For", address)
+        instance.get(ISSUE).bearer_auth("wrong").header("X-Forwarded-For", address)
     };
     let (failed, refused) = until_other(StatusCode::UNAUTHORIZED, from_elsewhere).await;
     assert_eq!(failed, 2);

@@ -67,10 +67,7 @@ async fn refusal(response: Response, token: &str) -> (Value, Vec<(String, String
     let text = body.to_string();
     let pieces = token.split('-').filter(|piece| piece.len() >= 4);
     for piece in pieces {
-        assert!(
-            !text.to_lowercase().contains(&piece.to_lowercase()),
-            "{text} repeats {piece}"
-        );
+        assert!(!text.to_lowercase().contains(&piece.to_lowercase()), "{text} repeats {piece}");
     }
     body["request_id"] = Value::Null;
     (body, headers)
@@ -78,10 +75,7 @@ async fn refusal(response: Response, token: &str) -> (Value, Vec<(String, String
 
 async fn reasons(instance: &Instance) -> [u64; 4] {
     let mut counts = [0; 4];
-    for (count, reason) in counts
-        .iter_mut()
-        .zip(["malformed", "forged", "expired", "revoked"])
-    {
+    for (count, reason) in counts.iter_mut().zip(["malformed", "forged", "expired", "revoked"]) {
         let name = format!("vx11_operator_ephemeral_tokens_invalid_total{{reason=\"{reason}\"}}");
         *count = instance.metric(&name).await;
     }
@@ -99,9 +93,7 @@ async fn with_expired_token() -> (Instance, String) {
         }
     };
     let life_and_skew = Duration::from_secs(10);
-    tokio::time::timeout(life_and_skew, expired)
-        .await
-        .expect("it expires");
+    tokio::time::timeout(life_and_skew, expired).await.expect("it expires");
     (instance, token)
 }
 
@@ -112,9 +104,8 @@ async fn malformed_forged_foreign_expired_and_revoked_tokens_get_one_identical_a
     let forged = bit_flips(&expired).pop().unwrap();
     remember_secret(&forged);
     let revoked = instance.issue().await;
-    let revocation = instance
-        .post_as_principal("/operator/api/tokens/revoke")
-        .form(&[("token", &revoked.token)]);
+    let revocation =
+        instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &revoked.token)]);
     assert_eq!(revocation.send().await.unwrap().status(), StatusCode::OK);
     // Before anything else, for its time is short.
     let first = refusal(instance.ask_for_stream(&revoked.token).await, &revoked.token).await;
@@ -123,10 +114,7 @@ async fn malformed_forged_foreign_expired_and_revoked_tokens_get_one_identical_a
     let mut counts = [0, 0, 0, 1];
     let no_uuid = "secret-but-no-uuid".to_owned();
     for (reason, token) in [(0, no_uuid), (1, forged), (1, foreign), (2, expired)] {
-        assert_eq!(
-            refusal(instance.ask_for_stream(&token).await, &token).await,
-            first
-        );
+        assert_eq!(refusal(instance.ask_for_stream(&token).await, &token).await, first);
         counts[reason] += 1;
         assert_eq!(reasons(&instance).await, counts);
     }
@@ -145,12 +133,7 @@ async fn no_alias_of_a_valid_token_is_a_token() {
         if alias.trim() != token
             && let Ok(header) = reqwest::header::HeaderValue::from_bytes(alias.as_bytes())
         {
-            let answer = instance
-                .get(STREAM)
-                .header("X-VX11-Token", header)
-                .send()
-                .await
-                .unwrap();
+            let answer = instance.get(STREAM).header("X-VX11-Token", header).send().await.unwrap();
             problem(answer, StatusCode::UNAUTHORIZED, "credential_wrong").await;
         }
         assert_eq!(instance.introspect(&alias).await, json!({ "active": false }));
@@ -163,14 +146,7 @@ async fn no_alias_of_a_valid_token_is_a_token() {
 #[tokio::test]
 async fn bytes_that_are_no_text_are_no_token() {
     let instance = Instance::start().await;
-    for query in [
-        "token=%ff%fe",
-        "token=%00",
-        "token=%",
-        "token=%zz&x",
-        "token=%F0%9F%94%91",
-        "token=+",
-    ] {
+    for query in ["token=%ff%fe", "token=%00", "token=%", "token=%zz&x", "token=%F0%9F%94%91", "token=+"] {
         let answer = instance.get(&format!("{STREAM}?{query}")).send().await.unwrap();
         problem(answer, StatusCode::FORBIDDEN, "token_refused").await;
     }
@@ -186,11 +162,7 @@ async fn no_bit_of_a_token_can_be_changed() {
     for flip in &flips {
         remember_secret(flip);
         refusal(instance.ask_for_stream(flip).await, flip).await;
-        *(if form_fits(flip) {
-            &mut forged
-        } else {
-            &mut malformed
-        }) += 1;
+        *(if form_fits(flip) { &mut forged } else { &mut malformed }) += 1;
     }
     assert_eq!((malformed, forged), (6, 122));
     assert_eq!(reasons(&instance).await, [malformed, forged, 0, 0]);
@@ -203,10 +175,9 @@ async fn a_refused_token_is_refused_alike_in_a_header() {
     remember_secret(&forged);
     let in_query = refusal(instance.ask_for_stream(&expired).await, &expired).await;
     for token in [&expired, &forged] {
-        for request in [
-            instance.get(STREAM).header("X-VX11-Token", token),
-            instance.get(STREAM).bearer_auth(token),
-        ] {
+        for request in
+            [instance.get(STREAM).header("X-VX11-Token", token), instance.get(STREAM).bearer_auth(token)]
+        {
             assert_eq!(refusal(request.send().await.unwrap(), token).await, in_query);
         }
     }
@@ -216,15 +187,9 @@ async fn a_refused_token_is_refused_alike_in_a_header() {
 #[tokio::test]
 async fn revoking_by_token_or_by_id_refuses_the_next_stream_and_no_other() {
     let instance = Instance::start().await;
-    let (by_token, by_id, kept) = (
-        instance.issue().await,
-        instance.issue().await,
-        instance.issue().await,
-    );
+    let (by_token, by_id, kept) = (instance.issue().await, instance.issue().await, instance.issue().await);
     for form in [("token", &by_token.token), ("token_id", &by_id.id)] {
-        let request = instance
-            .post_as_principal("/operator/api/tokens/revoke")
-            .form(&[form]);
+        let request = instance.post_as_principal("/operator/api/tokens/revoke").form(&[form]);
         assert_eq!(
             request.send().await.unwrap().json::<Value>().await.unwrap(),
             json!({"effective": "cluster"})
@@ -232,14 +197,8 @@ async fn revoking_by_token_or_by_id_refuses_the_next_stream_and_no_other() {
     }
     for revoked in [&by_token, &by_id] {
         refusal(instance.ask_for_stream(&revoked.token).await, &revoked.token).await;
-        assert_eq!(
-            instance.introspect(&revoked.token).await,
-            json!({ "active": false })
-        );
+        assert_eq!(instance.introspect(&revoked.token).await, json!({ "active": false }));
     }
-    assert_eq!(
-        instance.ask_for_stream(&kept.token).await.status(),
-        StatusCode::OK
-    );
+    assert_eq!(instance.ask_for_stream(&kept.token).await.status(), StatusCode::OK);
     assert_eq!(reasons(&instance).await, [0, 0, 0, 2]);
 }

@@ -16,50 +16,28 @@ async fn json_at(instance: &Instance, path: &str) -> Value {
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
-    value
-        .as_object()
-        .expect("an object")
-        .keys()
-        .map(String::as_str)
-        .collect()
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 #[tokio::test]
 async fn health_reports_to_anyone_by_get_post_and_head() {
     let instance = Instance::with(&[("INSTANCE_ID", "42")]).await;
     instance.issue().await;
-    for request in [
-        instance.get("/operator/api/health"),
-        instance.post("/operator/api/health"),
-    ] {
+    for request in [instance.get("/operator/api/health"), instance.post("/operator/api/health")] {
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["cache-control"], "no-store");
         let mut body: Value = response.json().await.unwrap();
         let timestamp = body["timestamp"].take();
         let timestamp = timestamp.as_str().unwrap();
-        assert!(
-            timestamp.len() == 24 && timestamp.ends_with('Z'),
-            "RFC 3339: {timestamp}"
-        );
+        assert!(timestamp.len() == 24 && timestamp.ends_with('Z'), "RFC 3339: {timestamp}");
         let expected = json!({
             "status": "ok", "service": "operator_backend", "version": env!("CARGO_PKG_VERSION"), "timestamp": null,
             "instance_id": "42", "backend": "memory", "ephemeral_token_cache_size": 1,
         });
         assert_eq!(body, expected);
     }
-    for path in [
-        "/operator/api/health",
-        "/health",
-        "/health/live",
-        "/health/ready",
-        "/",
-    ] {
-        let head = instance
-            .client
-            .head(format!("{}{path}", instance.base))
-            .send()
-            .await
-            .unwrap();
+    for path in ["/operator/api/health", "/health", "/health/live", "/health/ready", "/"] {
+        let head = instance.client.head(format!("{}{path}", instance.base)).send().await.unwrap();
         assert_eq!(head.status(), StatusCode::OK, "{path}");
         assert_eq!(head.text().await.unwrap(), "", "{path}");
     }
@@ -68,18 +46,9 @@ async fn health_reports_to_anyone_by_get_post_and_head() {
 #[tokio::test]
 async fn the_short_health_paths_say_just_enough_for_a_probe() {
     let instance = Instance::start().await;
-    assert_eq!(
-        json_at(&instance, "/health").await,
-        json!({ "status": "ok", "module": "operator" })
-    );
-    assert_eq!(
-        json_at(&instance, "/health/live").await,
-        json!({ "status": "ok" })
-    );
-    assert_eq!(
-        json_at(&instance, "/health/ready").await,
-        json!({ "status": "ok" })
-    );
+    assert_eq!(json_at(&instance, "/health").await, json!({ "status": "ok", "module": "operator" }));
+    assert_eq!(json_at(&instance, "/health/live").await, json!({ "status": "ok" }));
+    assert_eq!(json_at(&instance, "/health/ready").await, json!({ "status": "ok" }));
 }
 
 #[tokio::test]
@@ -94,11 +63,7 @@ async fn an_instance_tells_its_name() {
 #[tokio::test]
 async fn cache_statistics_have_the_shape_of_the_contract_and_show_ids_never_tokens() {
     let instance = Instance::with(&[("INSTANCE_ID", "2")]).await;
-    let issued = [
-        instance.issue().await,
-        instance.issue().await,
-        instance.issue().await,
-    ];
+    let issued = [instance.issue().await, instance.issue().await, instance.issue().await];
     let _stream = instance.open_stream(&issued[0].token).await;
     let statistics = json_at(&instance, "/operator/internal/cache-stats").await;
     assert_eq!(
@@ -113,10 +78,7 @@ async fn cache_statistics_have_the_shape_of_the_contract_and_show_ids_never_toke
             "cluster"
         ])
     );
-    assert_eq!(
-        (&statistics["backend"], &statistics["cache_size"]),
-        (&json!("memory"), &json!(3))
-    );
+    assert_eq!((&statistics["backend"], &statistics["cache_size"]), (&json!("memory"), &json!(3)));
     assert_eq!(
         statistics["instance"],
         json!({
@@ -128,12 +90,8 @@ async fn cache_statistics_have_the_shape_of_the_contract_and_show_ids_never_toke
         json!([{ "instance_id": "2", "seen_seconds_ago": 0.0, "active": 3, "streams": 1 }])
     );
     let ids: BTreeSet<_> = issued.iter().map(|token| token.id.as_str()).collect();
-    let sample: BTreeSet<_> = statistics["sample_tokens"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|id| id.as_str().unwrap())
-        .collect();
+    let sample: BTreeSet<_> =
+        statistics["sample_tokens"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
     assert_eq!(sample, ids);
     for token in &issued {
         assert!(!statistics.to_string().contains(&token.token[..18]));
@@ -149,18 +107,12 @@ async fn the_sample_of_tokens_stays_small_and_a_revoked_token_is_not_in_the_coun
     }
     let statistics = json_at(&instance, "/operator/internal/cache-stats").await;
     assert_eq!(statistics["cache_size"], 51);
-    assert!(
-        statistics["sample_tokens"].as_array().unwrap().len() <= 5,
-        "{statistics}"
-    );
+    assert!(statistics["sample_tokens"].as_array().unwrap().len() <= 5, "{statistics}");
     // A tombstone is no live token, whatever else it is.
-    let revocation = instance
-        .post_as_principal("/operator/api/tokens/revoke")
-        .form(&[("token", &last.token)]);
+    let revocation =
+        instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &last.token)]);
     revocation.send().await.unwrap();
-    let after = json_at(&instance, "/operator/internal/cache-stats").await["cache_size"]
-        .as_u64()
-        .unwrap();
+    let after = json_at(&instance, "/operator/internal/cache-stats").await["cache_size"].as_u64().unwrap();
     assert!((50..=51).contains(&after), "{after}");
 }
 
@@ -170,29 +122,20 @@ async fn the_openapi_document_lists_exactly_what_is_served() {
     let response = instance.get("/openapi.json").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
     let document: Value = response.json().await.unwrap();
-    assert!(
-        document["openapi"].as_str().unwrap().starts_with("3.1."),
-        "{}",
-        document["openapi"]
-    );
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let documented: BTreeSet<_> = document["paths"]
         .as_object()
         .unwrap()
         .iter()
         .flat_map(|(path, item)| {
-            keys(item)
-                .into_iter()
-                .map(move |method| (path.clone(), method.to_uppercase()))
+            keys(item).into_iter().map(move |method| (path.clone(), method.to_uppercase()))
         })
         .collect();
     let served: BTreeSet<_> = endpoints()
         .iter()
         .flat_map(|endpoint| {
-            endpoint
-                .methods
-                .iter()
-                .map(|method| (endpoint.path.to_owned(), method.to_string()))
+            endpoint.methods.iter().map(|method| (endpoint.path.to_owned(), method.to_string()))
         })
         .filter(|(_, method)| method != "HEAD")
         .collect();
@@ -202,14 +145,7 @@ async fn the_openapi_document_lists_exactly_what_is_served() {
 #[tokio::test]
 async fn the_openapi_document_can_be_resolved_and_names_the_credentials_of_each_operation() {
     let instance = Instance::start().await;
-    let document: Value = instance
-        .get("/openapi.json")
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let document: Value = instance.get("/openapi.json").send().await.unwrap().json().await.unwrap();
     let text = document.to_string();
     for reference in text.split(r##""$ref":"#"##).skip(1) {
         let pointer = reference.split('"').next().unwrap();
@@ -223,23 +159,15 @@ async fn the_openapi_document_can_be_resolved_and_names_the_credentials_of_each_
             assert!(ids.insert(id.to_owned()), "{id} stands there twice");
             // Open to anyone are health, metrics, the document and the panel.
             let needs_principal = path.starts_with("/operator/") && !path.ends_with("/health");
-            assert_eq!(
-                operation.get("security").is_some(),
-                needs_principal,
-                "{method} {path}"
-            );
-            let open = instance.client.request(
-                method.to_uppercase().parse().unwrap(),
-                format!("{}{path}", instance.base),
-            );
+            assert_eq!(operation.get("security").is_some(), needs_principal, "{method} {path}");
+            let open = instance
+                .client
+                .request(method.to_uppercase().parse().unwrap(), format!("{}{path}", instance.base));
             let refused = open.send().await.unwrap().status() == StatusCode::UNAUTHORIZED;
             assert_eq!(refused, needs_principal, "{method} {path}");
             for scheme in operation["security"].as_array().into_iter().flatten() {
                 for name in keys(scheme) {
-                    assert!(
-                        document["components"]["securitySchemes"][name].is_object(),
-                        "{name}"
-                    );
+                    assert!(document["components"]["securitySchemes"][name].is_object(), "{name}");
                 }
             }
         }

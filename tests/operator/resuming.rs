@@ -14,10 +14,7 @@ async fn a_stream_resumes_with_exactly_the_events_it_missed() {
     }
     for seen in 0..10 {
         let mut stream = instance.resume_stream(&token, &ids[seen]).await;
-        assert_eq!(
-            stream.greeting.id, ids[seen],
-            "the greeting names the position resumed from"
-        );
+        assert_eq!(stream.greeting.id, ids[seen], "the greeting names the position resumed from");
         for missed in &ids[seen + 1..] {
             assert_eq!(stream.next().await.unwrap().id, *missed);
         }
@@ -47,11 +44,12 @@ async fn events_that_left_the_ring_are_announced_as_a_gap() {
         ids.push(instance.publish(json!(n)).await);
     }
     let mut too_late = instance.resume_stream(&token, &ids[3]).await;
-    let reset = too_late.next().await.unwrap();
     assert_eq!(
-        (reset.event.as_str(), reset.json()),
-        ("reset", json!({"reason": "expired"}))
+        too_late.greeting.id, "",
+        "a client cut off before the reset must not resume as if there were no gap"
     );
+    let reset = too_late.next().await.unwrap();
+    assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({"reason": "expired"})));
     assert_eq!(reset.id, ids[9], "the stream goes on at the newest event");
     let mut just_in_time = instance.resume_stream(&token, &ids[4]).await;
     for id in &ids[5..] {

@@ -6,12 +6,8 @@ use serde_json::{Value, json};
 use crate::support::Instance;
 
 async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
-    let response = instance
-        .post_as_principal("/operator/api/tokens/revoke")
-        .form(&[parameter])
-        .send()
-        .await
-        .unwrap();
+    let response =
+        instance.post_as_principal("/operator/api/tokens/revoke").form(&[parameter]).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     response.json().await.unwrap()
 }
@@ -21,53 +17,41 @@ async fn a_revoked_token_is_refused_at_once_however_it_was_named() {
     let instance = Instance::start().await;
     for by_id in [true, false] {
         let issued = instance.issue().await;
-        let parameter = if by_id {
-            ("token_id", issued.id.as_str())
-        } else {
-            ("token", issued.token.as_str())
-        };
-        assert_eq!(
-            revoke(&instance, parameter).await,
-            json!({"effective": "cluster"})
-        );
-        assert_eq!(
-            instance.ask_for_stream(&issued.token).await.status(),
-            StatusCode::FORBIDDEN
-        );
+        let parameter =
+            if by_id { ("token_id", issued.id.as_str()) } else { ("token", issued.token.as_str()) };
+        assert_eq!(revoke(&instance, parameter).await, json!({"effective": "cluster"}));
+        assert_eq!(instance.ask_for_stream(&issued.token).await.status(), StatusCode::FORBIDDEN);
         assert_eq!(instance.introspect(&issued.token).await, json!({"active": false}));
     }
-    assert_eq!(
-        instance
-            .metric("vx11_operator_ephemeral_tokens_invalid_total{reason=\"revoked\"}")
-            .await,
-        2
-    );
+    assert_eq!(instance.metric("vx11_operator_ephemeral_tokens_invalid_total{reason=\"revoked\"}").await, 2);
 }
 
 #[tokio::test]
 async fn revoking_ends_the_tokens_open_streams_and_no_other() {
     let instance = Instance::start().await;
     let (mine, other) = (instance.issue().await, instance.issue().await);
-    let mut ended = [
-        instance.open_stream(&mine.token).await,
-        instance.open_stream(&mine.token).await,
-    ];
-    let mut untouched = [
-        instance.open_stream(&other.token).await,
-        instance.open_stream(&instance.principal).await,
-    ];
+    let mut ended = [instance.open_stream(&mine.token).await, instance.open_stream(&mine.token).await];
+    let mut untouched =
+        [instance.open_stream(&other.token).await, instance.open_stream(&instance.principal).await];
     revoke(&instance, ("token", &mine.token)).await;
     for stream in &mut ended {
         let last = stream.rest().await.pop().unwrap();
-        assert_eq!(
-            (last.event.as_str(), &last.json()["reason"]),
-            ("reconnect", &json!("revoked"))
-        );
+        assert_eq!((last.event.as_str(), &last.json()["reason"]), ("reconnect", &json!("revoked")));
     }
     instance.publish(json!("still here")).await;
     for stream in &mut untouched {
         assert_eq!(stream.next().await.unwrap().json(), json!("still here"));
     }
+}
+
+#[tokio::test]
+async fn a_token_is_taken_back_even_when_the_store_is_full() {
+    let instance = Instance::with(&[("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "1")]).await;
+    let issued = instance.issue().await;
+    let mut stream = instance.open_stream(&issued.token).await;
+    revoke(&instance, ("token", &issued.token)).await;
+    assert_eq!(stream.rest().await.pop().unwrap().json()["reason"], json!("revoked"));
+    assert_eq!(instance.ask_for_stream(&issued.token).await.status(), StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -87,14 +71,7 @@ async fn a_revoked_token_is_no_longer_among_the_live_ones() {
     let instance = Instance::start().await;
     let (kept, revoked) = (instance.issue().await, instance.issue().await);
     revoke(&instance, ("token_id", &revoked.id)).await;
-    let figures = instance
-        .get_as_principal("/operator/internal/cache-stats")
-        .send()
-        .await
-        .unwrap();
+    let figures = instance.get_as_principal("/operator/internal/cache-stats").send().await.unwrap();
     let figures: Value = figures.json().await.unwrap();
-    assert_eq!(
-        (&figures["cache_size"], &figures["sample_tokens"]),
-        (&json!(1), &json!([kept.id]))
-    );
+    assert_eq!((&figures["cache_size"], &figures["sample_tokens"]), (&json!(1), &json!([kept.id])));
 }

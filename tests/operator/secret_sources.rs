@@ -20,22 +20,15 @@ async fn a_secret_from_a_file_works_and_may_end_with_a_newline() {
         ("VX11_OPERATOR_SIGNING_KEYS_FILE", &keys_file),
     ];
     let instance = Instance::with(&environment).await;
-    let issued = instance
-        .post("/operator/api/events/sse-token")
-        .bearer_auth(&principal)
-        .send()
-        .await
-        .unwrap();
+    let issued =
+        instance.post("/operator/api/events/sse-token").bearer_auth(&principal).send().await.unwrap();
     assert_eq!(issued.status(), StatusCode::OK);
     let issued: serde_json::Value = issued.json().await.unwrap();
     let token = issued["sse_token"].as_str().unwrap();
     remember_secret(token);
     // Who has the same keys, given directly, accepts what it signed.
-    let other = Instance::with(&[
-        ("VX11_PRINCIPAL_TOKEN", &principal),
-        ("VX11_OPERATOR_SIGNING_KEYS", &key),
-    ])
-    .await;
+    let other =
+        Instance::with(&[("VX11_PRINCIPAL_TOKEN", &principal), ("VX11_OPERATOR_SIGNING_KEYS", &key)]).await;
     assert_eq!(other.introspect(token).await["active"], true);
 }
 
@@ -46,11 +39,7 @@ async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_
     let missing = folder.path().join("missing");
     let (missing, directory) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
     for (name, key, good) in [
-        (
-            "VX11_PRINCIPAL_TOKEN",
-            "principal_token (VX11_PRINCIPAL_TOKEN)",
-            &secret,
-        ),
+        ("VX11_PRINCIPAL_TOKEN", "principal_token (VX11_PRINCIPAL_TOKEN)", &secret),
         (
             "VX11_OPERATOR_SIGNING_KEYS",
             "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
@@ -58,11 +47,9 @@ async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_
         ),
     ] {
         let by_file = format!("{name}_FILE");
-        for (file, problem) in [
-            (missing, "cannot read the file"),
-            (directory, "cannot read the file"),
-            (&*empty, "is empty"),
-        ] {
+        for (file, problem) in
+            [(missing, "cannot read the file"), (directory, "cannot read the file"), (&*empty, "is empty")]
+        {
             let complaint = complaint(&[(&by_file, file)]).await;
             assert!(
                 complaint.contains(&format!("{key}: {problem}"))

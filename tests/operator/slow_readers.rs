@@ -43,14 +43,8 @@ async fn one_who_stops_reading_does_not_hold_up_the_others_and_is_told_to_resume
     let mut got = Vec::new();
     slow.read_to_end(&mut got).await.unwrap();
     let end = String::from_utf8_lossy(&got[got.len() - 120..]).into_owned();
-    assert!(
-        end.contains("event: reconnect\ndata: {\"reason\":\"slow\""),
-        "{end}"
-    );
-    assert!(
-        got.ends_with(b"\n\n\r\n0\r\n\r\n"),
-        "the stream ends with a whole frame: {end}"
-    );
+    assert!(end.contains("event: reconnect\ndata: {\"reason\":\"slow\""), "{end}");
+    assert!(got.ends_with(b"\n\n\r\n0\r\n\r\n"), "the stream ends with a whole frame: {end}");
     others_events.await.unwrap();
     instance.stream_ends_are("slow", 1).await;
 }
@@ -60,8 +54,6 @@ async fn one_who_never_reads_again_is_cut_off() {
     let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
     let _stuck = opened_by_one_who_does_not_read(&instance).await;
     publish_more_than_it_can_hold(&instance).await;
-    instance
-        .metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_mins(1))
-        .await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_mins(1)).await;
     instance.stream_ends_are("slow", 1).await;
 }

@@ -12,10 +12,7 @@ async fn a_stream_greets_at_once_and_carries_events_in_order() {
     let instance = Instance::with(&[("INSTANCE_ID", "3")]).await;
     let mut stream = instance.open_stream(&instance.issue().await.token).await;
     assert_eq!(stream.greeting.event, "message");
-    assert_eq!(
-        stream.greeting.json(),
-        json!({"type": "connected", "instance_id": "3"})
-    );
+    assert_eq!(stream.greeting.json(), json!({"type": "connected", "instance_id": "3"}));
     let retry = stream.greeting.retry.unwrap().as_millis();
     assert!((1000..=2000).contains(&retry), "{retry}");
     for n in 0..100 {
@@ -46,12 +43,7 @@ async fn a_silent_stream_carries_comments() {
     let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
-    while seen
-        .windows(14)
-        .filter(|window| window == b": heartbeat\n\n\r")
-        .count()
-        < 2
-    {
+    while seen.windows(14).filter(|window| window == b": heartbeat\n\n\r").count() < 2 {
         let mut chunk = [0; 1024];
         let read = connection.read(&mut chunk).await.unwrap();
         assert_ne!(read, 0, "the stream stays open");
@@ -71,6 +63,39 @@ async fn a_stream_that_reached_its_age_is_told_to_reconnect() {
     instance.stream_ends_are("max_age", 1).await;
 }
 
+/// Its reader never catches up, so that there is always something to send.
+#[tokio::test]
+async fn a_stream_that_lags_behind_reaches_its_age_too() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "2")]).await;
+    let token = instance.issue().await.token;
+    let start = instance.open_stream(&token).await.greeting.id;
+    for _ in 0..100 {
+        instance.publish(json!("x".repeat(60_000))).await;
+    }
+    let mut stream = instance.resume_stream(&token, &start).await;
+    let mut received = 0;
+    loop {
+        let frame = stream.next().await.unwrap();
+        if frame.event == "reconnect" {
+            assert_eq!(frame.json()["reason"], json!("max_age"));
+            break;
+        }
+        received += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(received < 100, "ended before it had caught up");
+}
+
+#[tokio::test]
+async fn a_stream_over_http_1_0_is_refused_with_advice() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.0\r\nHost: x\r\n\r\n");
+    let refused = crate::support::raw_request(&instance, request.as_bytes()).await;
+    let problem = crate::support::raw_problem(&refused, 505, "http_version");
+    assert!(problem["detail"].as_str().unwrap().contains("proxy_http_version 1.1"));
+}
+
 #[tokio::test]
 async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "2")]).await;
@@ -80,15 +105,9 @@ async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room(
     let refused = instance.ask_for_stream(&token).await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(
-        refused.json::<Value>().await.unwrap()["code"],
-        json!("streams_full")
-    );
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], json!("streams_full"));
     instance.issue().await;
-    assert_eq!(
-        instance.get("/health/ready").send().await.unwrap().status(),
-        StatusCode::OK
-    );
+    assert_eq!(instance.get("/health/ready").send().await.unwrap().status(), StatusCode::OK);
     drop(second);
     instance.stream_ends_are("client", 1).await;
     instance.open_stream(&token).await;
@@ -98,23 +117,10 @@ async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room(
 async fn one_token_may_open_several_streams_and_each_is_counted() {
     let instance = Instance::start().await;
     let token = instance.issue().await.token;
-    let _streams = [
-        instance.open_stream(&token).await,
-        instance.open_stream(&token).await,
-    ];
+    let _streams = [instance.open_stream(&token).await, instance.open_stream(&token).await];
     let _by_principal = instance.open_stream(&instance.principal).await;
-    assert_eq!(
-        instance
-            .metric("vx11_operator_sse_connections_ephemeral_total")
-            .await,
-        2
-    );
-    assert_eq!(
-        instance
-            .metric("vx11_operator_sse_connections_principal_total")
-            .await,
-        1
-    );
+    assert_eq!(instance.metric("vx11_operator_sse_connections_ephemeral_total").await, 2);
+    assert_eq!(instance.metric("vx11_operator_sse_connections_principal_total").await, 1);
     assert_eq!(instance.metric("vx11_operator_sse_streams_open").await, 3);
 }
 

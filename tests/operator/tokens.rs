@@ -10,10 +10,7 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 #[tokio::test]
 async fn an_issued_token_has_the_form_the_contract_promises() {
     let instance = Instance::with(&[("INSTANCE_ID", "7")]).await;
-    for request in [
-        instance.get_as_principal(ISSUE),
-        instance.post_as_principal(ISSUE),
-    ] {
+    for request in [instance.get_as_principal(ISSUE), instance.post_as_principal(ISSUE)] {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -40,22 +37,14 @@ async fn introspection_tells_what_a_token_is_and_nothing_about_what_is_none() {
     assert_eq!(told["token_type"], json!("sse"));
     assert!(told["exp"].as_u64().unwrap() - told["iat"].as_u64().unwrap() <= 61);
     assert_eq!(instance.introspect("no token").await, json!({"active": false}));
-    assert_eq!(
-        instance.introspect(&instance.principal).await,
-        json!({"active": false})
-    );
+    assert_eq!(instance.introspect(&instance.principal).await, json!({"active": false}));
 }
 
 #[tokio::test]
 async fn asking_about_a_token_is_not_counted_as_a_refusal() {
     let instance = Instance::start().await;
     instance.introspect("no token").await;
-    assert_eq!(
-        instance
-            .metric("vx11_operator_ephemeral_tokens_invalid_total")
-            .await,
-        0
-    );
+    assert_eq!(instance.metric("vx11_operator_ephemeral_tokens_invalid_total").await, 0);
 }
 
 #[tokio::test]
@@ -67,16 +56,9 @@ async fn a_full_store_refuses_new_tokens_and_keeps_the_live_ones() {
     }
     let refused = instance.post_as_principal(ISSUE).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let retry_after: u64 = refused.headers()["retry-after"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let retry_after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=61).contains(&retry_after), "{retry_after}");
-    assert_eq!(
-        refused.json::<Value>().await.unwrap()["code"],
-        json!("store_full")
-    );
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], json!("store_full"));
     for issued in live {
         assert_eq!(instance.introspect(&issued.token).await["active"], json!(true));
     }
@@ -94,6 +76,22 @@ async fn a_token_stays_valid_when_its_instance_restarts_and_forgets_it() {
 }
 
 #[tokio::test]
+async fn a_token_keeps_the_life_it_was_given_when_its_instance_restarts_with_another() {
+    let before = Instance::with(&[("EPHEMERAL_TOKEN_TTL_SEC", "900")]).await;
+    let issued = before.issue().await;
+    let principal = before.principal.clone();
+    before.kill().await;
+    let after =
+        Instance::with(&[("VX11_PRINCIPAL_TOKEN", &principal), ("EPHEMERAL_TOKEN_TTL_SEC", "1")]).await;
+    after.open_stream(&issued.token).await;
+    let revocation = after.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &issued.token)]);
+    assert_eq!(revocation.send().await.unwrap().status(), StatusCode::OK);
+    // Longer than this instance's own tokens live.
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    assert_eq!(after.introspect(&issued.token).await, json!({"active": false}));
+}
+
+#[tokio::test]
 async fn during_a_rotation_tokens_of_the_old_signing_key_stay_valid_and_afterwards_not() {
     let (old, new) = ("0a".repeat(32), "0b".repeat(32));
     let both = format!("{new},{old}");
@@ -101,41 +99,22 @@ async fn during_a_rotation_tokens_of_the_old_signing_key_stay_valid_and_afterwar
     let principal = before.principal.clone();
     let with_keys = async |keys: &str| {
         remember_secret(keys);
-        Instance::with(&[
-            ("VX11_PRINCIPAL_TOKEN", &principal),
-            ("VX11_OPERATOR_SIGNING_KEYS", keys),
-        ])
-        .await
+        Instance::with(&[("VX11_PRINCIPAL_TOKEN", &principal), ("VX11_OPERATOR_SIGNING_KEYS", keys)]).await
     };
     let issued = before.issue().await;
-    assert_eq!(
-        with_keys(&both).await.introspect(&issued.token).await["active"],
-        json!(true)
-    );
-    assert_eq!(
-        with_keys(&new).await.introspect(&issued.token).await["active"],
-        json!(false)
-    );
+    assert_eq!(with_keys(&both).await.introspect(&issued.token).await["active"], json!(true));
+    assert_eq!(with_keys(&new).await.introspect(&issued.token).await["active"], json!(false));
 }
 
 #[tokio::test]
 async fn while_a_principals_credential_is_rotated_both_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let (file, old) = (folder.path().join("operator.toml"), crate::support::random_hex());
-    std::fs::write(
-        &file,
-        format!("[[principals]]\nid = \"operator\"\ntoken = \"{old}\"\n"),
-    )
-    .unwrap();
+    std::fs::write(&file, format!("[[principals]]\nid = \"operator\"\ntoken = \"{old}\"\n")).unwrap();
     let instance = Instance::start_with_arguments(&["--config", file.to_str().unwrap()]).await;
     remember_secret(&old);
     for credential in [old.as_str(), instance.principal.as_str()] {
-        let response = instance
-            .post(ISSUE)
-            .header("X-VX11-Token", credential)
-            .send()
-            .await
-            .unwrap();
+        let response = instance.post(ISSUE).header("X-VX11-Token", credential).send().await.unwrap();
         let body: Value = response.json().await.unwrap();
         let token = body["sse_token"].as_str().unwrap();
         remember_secret(token);

@@ -36,10 +36,7 @@ fn body_of(size: usize) -> String {
 #[tokio::test]
 async fn a_body_of_64_kib_is_taken_and_one_byte_more_is_refused_however_it_is_sent() {
     let instance = Instance::start().await;
-    let most = instance
-        .post_as_principal(PUBLISH)
-        .header("Content-Type", JSON)
-        .body(body_of(MOST));
+    let most = instance.post_as_principal(PUBLISH).header("Content-Type", JSON).body(body_of(MOST));
     assert_eq!(most.send().await.unwrap().status(), StatusCode::ACCEPTED);
     join_all([PUBLISH, REVOKE, INTROSPECT].map(async |path| {
         for length in [MOST + 1, 1 << 40] {
@@ -47,11 +44,7 @@ async fn a_body_of_64_kib_is_taken_and_one_byte_more_is_refused_however_it_is_se
             let announced = head(&instance, path, &format!("Content-Length: {length}"));
             let refused = raw_request(&instance, announced.as_bytes()).await;
             raw_problem(&refused, 413, "body_too_large");
-            assert!(
-                refused.head.to_lowercase().contains("connection: close"),
-                "{}",
-                refused.head
-            );
+            assert!(refused.head.to_lowercase().contains("connection: close"), "{}", refused.head);
         }
         // Of unknown length: refused as soon as it is too long, without waiting for its end.
         let mut chunked = head(&instance, path, "Transfer-Encoding: chunked");
@@ -59,11 +52,7 @@ async fn a_body_of_64_kib_is_taken_and_one_byte_more_is_refused_however_it_is_se
             let text = std::str::from_utf8(chunk).unwrap();
             let _ = write!(chunked, "{:x}\r\n{text}\r\n", chunk.len());
         }
-        raw_problem(
-            &raw_request(&instance, chunked.as_bytes()).await,
-            413,
-            "body_too_large",
-        );
+        raw_problem(&raw_request(&instance, chunked.as_bytes()).await, 413, "body_too_large");
     }))
     .await;
 }
@@ -90,19 +79,11 @@ async fn a_body_that_does_not_arrive_in_time_is_refused_with_408_even_if_it_tric
             read = reader.read_exact(&mut answer) => drop(read.unwrap()),
         }
         assert_eq!(&answer, b"HTTP/1.1 408");
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     };
     let (silent, ()) = tokio::join!(silent, trickling);
     raw_problem(&silent, 408, "body_timeout");
-    assert!(
-        silent.head.to_lowercase().contains("connection: close"),
-        "{}",
-        silent.head
-    );
+    assert!(silent.head.to_lowercase().contains("connection: close"), "{}", silent.head);
 }
 
 #[tokio::test]
@@ -124,10 +105,7 @@ async fn a_body_that_breaks_off_publishes_nothing_and_hurts_nobody() {
 #[tokio::test]
 async fn nobody_keeps_a_connection_with_a_body_that_does_not_end() {
     let instance = Instance::start().await;
-    let begun = [
-        "Content-Length: 20\r\n\r\n12345",
-        "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
-    ];
+    let begun = ["Content-Length: 20\r\n\r\n12345", "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"];
     let refused = [(PUBLISH, 401), ("/xylophone", 404), ("/metrics", 405)];
     let cases = refused.iter().flat_map(|case| begun.map(|begun| (case, begun)));
     join_all(cases.map(async |((path, status), begun)| {
@@ -135,11 +113,7 @@ async fn nobody_keeps_a_connection_with_a_body_that_does_not_end() {
         // Answered at once, and the server closes although more of the body could come.
         let answer = raw_request(&instance, request.as_bytes()).await;
         assert_eq!(answer.status, *status, "{path}");
-        assert!(
-            answer.head.to_lowercase().contains("connection: close"),
-            "{}",
-            answer.head
-        );
+        assert!(answer.head.to_lowercase().contains("connection: close"), "{}", answer.head);
     }))
     .await;
 }
@@ -150,10 +124,7 @@ async fn a_connection_outlives_bodies_that_were_read_to_their_end() {
     let chunked = head(&instance, PUBLISH, "Transfer-Encoding: chunked") + "b\r\n{\"data\": 1}\r\n0\r\n\r\n";
     let last = head(&instance, PUBLISH, "Connection: close\r\nContent-Length: 11") + r#"{"data": 2}"#;
     let answers = exchange(&instance, format!("{chunked}{chunked}{last}").as_bytes()).await;
-    assert_eq!(
-        String::from_utf8_lossy(&answers).matches("HTTP/1.1 202").count(),
-        3
-    );
+    assert_eq!(String::from_utf8_lossy(&answers).matches("HTTP/1.1 202").count(), 3);
 }
 
 #[tokio::test]
@@ -170,10 +141,7 @@ async fn a_body_is_never_taken_for_the_next_request() {
     );
     let answer = raw_request(&instance, outer.as_bytes()).await;
     raw_problem(&answer, 401, "credential_wrong");
-    assert_eq!(
-        String::from_utf8_lossy(&answer.body).matches("HTTP/1.1").count(),
-        0
-    );
+    assert_eq!(String::from_utf8_lossy(&answer.body).matches("HTTP/1.1").count(), 0);
     // Lengths that contradict each other are where smuggling begins (RFC 9112 §6.3).
     for lengths in [
         "Content-Length: 4\r\nTransfer-Encoding: chunked",

@@ -28,11 +28,7 @@ struct Asset {
 
 macro_rules! asset {
     ($name:literal, $content_type:expr) => {
-        Asset {
-            name: $name,
-            content_type: $content_type,
-            content: include_str!(concat!("assets/", $name)),
-        }
+        Asset { name: $name, content_type: $content_type, content: include_str!(concat!("assets/", $name)) }
     };
 }
 
@@ -83,10 +79,7 @@ pub(super) async fn client(request: HttpRequest, file: Path<String>) -> Result<H
 }
 
 fn find<'a>(assets: &'a [Asset], name: &str) -> Result<&'a Asset, Problem> {
-    assets
-        .iter()
-        .find(|asset| asset.name == name)
-        .ok_or(Problem::NotFound)
+    assets.iter().find(|asset| asset.name == name).ok_or(Problem::NotFound)
 }
 
 /// The asset, or 304 when the browser has this very version.
@@ -98,19 +91,11 @@ fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
         Ok(IfNoneMatch::Items(seen)) => seen.iter().any(|seen| seen.weak_eq(&tag)),
         Err(_) => false,
     };
-    let mut response = if known {
-        HttpResponse::NotModified()
-    } else {
-        HttpResponse::Ok()
-    };
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(ETag(tag));
-    if known {
-        response.finish()
-    } else {
-        response.body(asset.content)
-    }
+    if known { response.finish() } else { response.body(asset.content) }
 }

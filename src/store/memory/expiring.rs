@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 
 use crate::ambient::UnixMillis;
 
+/// Keys a sample may look at for each it gives.
+const CANDIDATES: usize = 64;
+
 /// Something that is over at a known moment.
 pub(super) trait Expires {
     /// The first moment at which it is over.
@@ -21,10 +24,7 @@ pub(super) struct ExpiringMap<K, V> {
 
 impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
     pub(super) fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            by_second: BTreeMap::new(),
-        }
+        Self { entries: BTreeMap::new(), by_second: BTreeMap::new() }
     }
 
     /// The entry, unless its time is over at `now`.
@@ -35,6 +35,11 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
     /// Whether there is an entry, alive or not yet swept.
     pub(super) fn holds(&self, key: &K) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Whether there is an entry with a key in `range`, alive or not yet swept.
+    pub(super) fn holds_any(&self, range: RangeInclusive<K>) -> bool {
+        self.entries.range(range).next().is_some()
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
@@ -50,9 +55,7 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
     pub(super) fn remove_range(&mut self, range: RangeInclusive<K>) -> usize {
         let keys: Vec<K> = self.entries.range(range).map(|(key, _)| *key).collect();
         // Their places in `by_second` stay until their time; a sweep finds nothing there.
-        keys.iter()
-            .filter(|key| self.entries.remove(key).is_some())
-            .count()
+        keys.iter().filter(|key| self.entries.remove(key).is_some()).count()
     }
 
     /// Removes up to `budget` entries whose time is over; says how many went.
@@ -85,12 +88,14 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         self.entries.len()
     }
 
-    /// Up to `count` keys that are not over at `now`, the longest-lived first.
+    /// Up to `count` keys that are not over at `now`, the longest-lived first. Looks at a bounded number of keys:
+    /// those of removed entries stay filed until their second comes.
     pub(super) fn sample(&self, now: UnixMillis, count: usize) -> impl Iterator<Item = &K> {
         self.by_second
             .range(now.seconds() + 1..)
             .rev()
             .flat_map(|(_, keys)| keys.iter().rev())
+            .take(count * CANDIDATES)
             .filter(move |key| self.get(key, now).is_some())
             .take(count)
     }
@@ -117,11 +122,7 @@ mod tests {
         for key in 0..10_u64 {
             map.insert(key, UnixMillis(1000 + key * 1000));
         }
-        assert_eq!(
-            map.sweep(UnixMillis(5000), 3),
-            2,
-            "one step of the budget went to an emptied second"
-        );
+        assert_eq!(map.sweep(UnixMillis(5000), 3), 2, "one step of the budget went to an emptied second");
         assert_eq!(map.sweep(UnixMillis(5000), 100), 3);
         assert_eq!(map.sweep(UnixMillis(5000), 100), 0);
         assert_eq!(map.len(), 5);

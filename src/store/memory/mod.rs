@@ -23,6 +23,8 @@ const SWEEP_PER_INSERT: usize = 4;
 /// Expired entries one shard removes in a background sweep, or when the store seems full.
 const SWEEP_PER_SHARD: usize = 4096;
 const SAMPLE: usize = 5;
+/// Revocations of unknown tokens may exceed the bound by this fraction: a full store can still take tokens back.
+const TOMBSTONE_RESERVE: u64 = 8;
 /// Resident bytes of one entry, rounded up; `cargo bench --bench store` measures it.
 pub const ENTRY_BYTES: u64 = 160;
 
@@ -60,6 +62,10 @@ struct Shard {
 struct Tombstone(UnixMillis);
 
 impl Shard {
+    fn len(&self) -> u64 {
+        (self.records.len() + self.tombstones.len()) as u64
+    }
+
     fn next_second(&self) -> Option<u64> {
         let (records, tombstones) = (self.records.next_second(), self.tombstones.next_second());
         records.into_iter().chain(tombstones).min()
@@ -88,10 +94,7 @@ impl MemoryStore {
             most_entries: limits.most_entries(),
             entries: AtomicU64::new(0),
             shards: std::array::from_fn(|_| {
-                Mutex::new(Shard {
-                    records: ExpiringMap::new(),
-                    tombstones: ExpiringMap::new(),
-                })
+                Mutex::new(Shard { records: ExpiringMap::new(), tombstones: ExpiringMap::new() })
             }),
         }
     }
@@ -105,23 +108,31 @@ impl MemoryStore {
     }
 
     fn sweep_shard(&self, shard: &mut Shard, now: UnixMillis, budget: usize) {
-        let removed = shard.records.sweep(now, budget) + shard.tombstones.sweep(now, budget);
-        self.entries.fetch_sub(removed as u64, Ordering::Relaxed);
+        let before = shard.len();
+        shard.records.sweep(now, budget);
+        shard.tombstones.sweep(now, budget);
+        self.entries.fetch_sub(before - shard.len(), Ordering::Relaxed);
     }
 
-    /// Lets `insert` put an entry with this id into its shard, in a place taken for it unless `holds` says that it
-    /// has one. A store that seems full first sheds what has expired everywhere.
+    /// Lets `insert` put one entry with this id into its shard, in a place taken for it below `bound` unless it
+    /// `replaces` another. A store that seems full first sheds what has expired everywhere.
     fn place(
         &self,
         id: TokenId,
-        holds: impl Fn(&Shard) -> bool,
+        bound: u64,
+        replaces: impl Fn(&Shard) -> bool,
         insert: impl FnOnce(&mut Shard),
     ) -> Result<(), StoreError> {
         for last_attempt in [false, true] {
             let mut shard = self.shard(id).lock();
-            if holds(&shard) || self.try_reserve() {
-                self.sweep_shard(&mut shard, self.clock.now(), SWEEP_PER_INSERT);
+            // Swept first, so that nothing leaves between looking and inserting.
+            self.sweep_shard(&mut shard, self.clock.now(), SWEEP_PER_INSERT);
+            let takes = u64::from(!replaces(&shard));
+            if self.try_reserve(takes, bound) {
+                // What is counted is what is there, whatever `insert` removed or replaced.
+                let expected = shard.len() + takes;
                 insert(&mut shard);
+                self.entries.fetch_sub(expected - shard.len(), Ordering::Relaxed);
                 return Ok(());
             }
             drop(shard);
@@ -129,34 +140,26 @@ impl MemoryStore {
                 self.sweep();
             }
         }
-        Err(StoreError::Full {
-            retry_after: self.until_next_expiry(),
-        })
+        Err(StoreError::Full { retry_after: self.until_next_expiry() })
     }
 
     /// How long until the first entry expires; a second at least, so that nobody is told to come back at once.
     fn until_next_expiry(&self) -> Duration {
         let now = self.clock.now().seconds();
-        let next = self
-            .shards
-            .iter()
-            .filter_map(|shard| shard.lock().next_second())
-            .min();
+        let next = self.shards.iter().filter_map(|shard| shard.lock().next_second()).min();
         Duration::from_secs(next.unwrap_or(now).saturating_sub(now).max(1))
     }
 
-    fn try_reserve(&self) -> bool {
-        let taken = self.entries.fetch_add(1, Ordering::Relaxed);
-        if taken >= self.most_entries {
-            self.entries.fetch_sub(1, Ordering::Relaxed);
+    fn try_reserve(&self, places: u64, bound: u64) -> bool {
+        let taken = self.entries.fetch_add(places, Ordering::Relaxed);
+        let granted = places == 0 || taken < bound;
+        if !granted {
+            self.entries.fetch_sub(places, Ordering::Relaxed);
         }
-        taken < self.most_entries
+        granted
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the remainder is below the number of shards"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of shards")]
     fn shard(&self, id: TokenId) -> &Mutex<Shard> {
         &self.shards[(id.as_u64() % SHARDS as u64) as usize]
     }
@@ -167,6 +170,7 @@ impl TokenStore for MemoryStore {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<(), StoreError> {
         self.place(
             digest.id(),
+            self.most_entries,
             |shard| shard.records.holds(&digest),
             |shard| shard.records.insert(digest, record),
         )
@@ -178,26 +182,21 @@ impl TokenStore for MemoryStore {
         if shard.tombstones.get(&digest.id(), now).is_some() {
             return Ok(Lookup::Revoked);
         }
-        Ok(shard
-            .records
-            .get(&digest, now)
-            .map_or(Lookup::Absent, |record| Lookup::Active(record.clone())))
+        Ok(shard.records.get(&digest, now).map_or(Lookup::Absent, |record| Lookup::Active(record.clone())))
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<(), StoreError> {
         self.place(
             id,
-            |shard| shard.tombstones.holds(&id),
+            self.most_entries + self.most_entries / TOMBSTONE_RESERVE,
+            |shard| shard.tombstones.holds(&id) || shard.records.holds_any(TokenDigest::with_id(id)),
             |shard| {
-                let stands = shard
-                    .tombstones
-                    .get(&id, UnixMillis(0))
-                    .is_some_and(|standing| standing.0 >= until);
+                shard.records.remove_range(TokenDigest::with_id(id));
+                let stands =
+                    shard.tombstones.get(&id, UnixMillis(0)).is_some_and(|standing| standing.0 >= until);
                 if !stands {
                     shard.tombstones.insert(id, Tombstone(until));
                 }
-                let taken_back = shard.records.remove_range(TokenDigest::with_id(id));
-                self.entries.fetch_sub(taken_back as u64, Ordering::Relaxed);
             },
         )
     }
@@ -222,5 +221,67 @@ impl TokenStore for MemoryStore {
 
     fn backend(&self) -> Backend {
         Backend::Memory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ambient::ManualClock;
+    use crate::principal::PrincipalId;
+    use crate::token::Token;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Record(u8, u8),
+        Revoke(u8, u8),
+        Advance(u16),
+        Sweep,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..6_u8, 1..4_u8).prop_map(|(token, life)| Step::Record(token, life)),
+            (0..6_u8, 1..4_u8).prop_map(|(token, life)| Step::Revoke(token, life)),
+            (1..2500_u16).prop_map(Step::Advance),
+            Just(Step::Sweep),
+        ]
+    }
+
+    fn digest(token: u8) -> TokenDigest {
+        Token::parse(&format!("{token:08x}-0000-8000-8000-000000000000")).unwrap().digest()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_is_what_is_there_and_never_more_than_the_bound_allows(
+            room in 1..5_u64, steps in prop::collection::vec(step(), 0..80),
+        ) {
+            let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));
+            let limits = MemoryLimits { entries: room, bytes: u64::MAX };
+            let store = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let principal = PrincipalId::parse("operator").unwrap();
+            for step in steps {
+                let issued_at = clock.now();
+                let after = |seconds: u8| issued_at.plus(Duration::from_secs(seconds.into()));
+                match step {
+                    Step::Record(token, life) => {
+                        let record = Record { principal: principal.clone(), issued_at, expires_at: after(life) };
+                        let _ = runtime.block_on(store.record(digest(token), record));
+                    }
+                    Step::Revoke(token, life) => {
+                        let _ = runtime.block_on(store.revoke(digest(token).id(), after(life)));
+                    }
+                    Step::Advance(millis) => clock.advance(Duration::from_millis(millis.into())),
+                    Step::Sweep => store.sweep(),
+                }
+                let there: u64 = store.shards.iter().map(|shard| shard.lock().len()).sum();
+                prop_assert_eq!(store.entries.load(Ordering::Relaxed), there);
+                prop_assert!(there <= room + room / TOMBSTONE_RESERVE);
+            }
+        }
     }
 }

@@ -209,12 +209,9 @@ impl Browser {
             let message = &message["message"];
             let (request, document) = (&message["params"]["request"], &message["params"]["documentURL"]);
             // The browser's own pages ask for things, too.
-            let by_page = document
-                .as_str()
-                .is_some_and(|document| document.starts_with("http"));
+            let by_page = document.as_str().is_some_and(|document| document.starts_with("http"));
             if message["method"] == "Network.requestWillBeSent" && by_page {
-                self.requests
-                    .push(request["url"].as_str().expect("an address").to_owned());
+                self.requests.push(request["url"].as_str().expect("an address").to_owned());
             }
         }
         &self.requests
@@ -251,10 +248,7 @@ impl Browser {
     async fn fail(&self, awaited: &str) -> ! {
         self.screenshot("failure").await;
         let page = self.value("document.body.innerText").await;
-        panic!(
-            "waited in vain for {awaited}, on a page that reads:\n{}",
-            page.as_str().unwrap_or_default()
-        );
+        panic!("waited in vain for {awaited}, on a page that reads:\n{}", page.as_str().unwrap_or_default());
     }
 }
 

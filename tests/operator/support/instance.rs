@@ -54,11 +54,7 @@ impl Instance {
 
     /// An instance where one that is gone has been: at its address, with its principal.
     pub async fn in_place_of(address: &str, principal: &str) -> Self {
-        Self::with(&[
-            ("VX11_OPERATOR_LISTEN", address),
-            ("VX11_PRINCIPAL_TOKEN", principal),
-        ])
-        .await
+        Self::with(&[("VX11_OPERATOR_LISTEN", address), ("VX11_PRINCIPAL_TOKEN", principal)]).await
     }
 
     /// An instance, or what it printed before it ended.
@@ -70,18 +66,12 @@ impl Instance {
         let principal = random_hex();
         let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
         variables.extend_from_slice(environment);
-        let principal = variables
-            .iter()
-            .rev()
-            .find(|(name, _)| *name == "VX11_PRINCIPAL_TOKEN");
+        let principal = variables.iter().rev().find(|(name, _)| *name == "VX11_PRINCIPAL_TOKEN");
         let principal = principal.map_or_else(String::new, |(_, value)| (*value).to_owned());
         remember_secret(&principal);
 
         let (mut command, log) = Self::command(&variables);
-        let mut child = command
-            .args(arguments)
-            .spawn()
-            .expect("the binary can be started");
+        let mut child = command.args(arguments).spawn().expect("the binary can be started");
         let address = tokio::time::timeout(PATIENCE, async {
             loop {
                 if let Some(address) = address_in(&log) {
@@ -100,10 +90,7 @@ impl Instance {
                 base: format!("http://{address}"),
                 principal,
                 log,
-                client: Client::builder()
-                    .no_proxy()
-                    .build()
-                    .expect("a client can be built"),
+                client: Client::builder().no_proxy().build().expect("a client can be built"),
             }),
             Err(status) => Err((status, std::fs::read_to_string(&log).unwrap_or_default())),
         }
@@ -152,11 +139,8 @@ impl Instance {
     }
 
     pub async fn issue(&self) -> Issued {
-        let response = self
-            .post_as_principal("/operator/api/events/sse-token")
-            .send()
-            .await
-            .expect("issuing answers");
+        let response =
+            self.post_as_principal("/operator/api/events/sse-token").send().await.expect("issuing answers");
         assert_eq!(response.status(), StatusCode::OK);
         let body: Value = response.json().await.expect("issuing answers JSON");
         let text = |key: &str| body[key].as_str().expect("a string").to_owned();
@@ -180,11 +164,7 @@ impl Instance {
 
     /// Asks for a stream with `?token=`.
     pub async fn ask_for_stream(&self, token: &str) -> Response {
-        self.get("/operator/api/events/stream")
-            .query(&[("token", token)])
-            .send()
-            .await
-            .expect("an answer")
+        self.get("/operator/api/events/stream").query(&[("token", token)]).send().await.expect("an answer")
     }
 
     /// Opens a stream that has said it is connected.
@@ -195,55 +175,31 @@ impl Instance {
     /// Opens a stream that resumes after `last_event_id`.
     pub async fn resume_stream(&self, token: &str, last_event_id: &str) -> EventStream {
         let request = self.get("/operator/api/events/stream").query(&[("token", token)]);
-        let response = request
-            .header("Last-Event-ID", last_event_id)
-            .send()
-            .await
-            .expect("an answer");
+        let response = request.header("Last-Event-ID", last_event_id).send().await.expect("an answer");
         EventStream::connected(response).await
     }
 
     pub async fn introspect(&self, token: &str) -> Value {
-        let request = self
-            .post_as_principal("/operator/api/tokens/introspect")
-            .form(&[("token", token)]);
-        request
-            .send()
-            .await
-            .expect("introspection answers")
-            .json()
-            .await
-            .expect("in JSON")
+        let request = self.post_as_principal("/operator/api/tokens/introspect").form(&[("token", token)]);
+        request.send().await.expect("introspection answers").json().await.expect("in JSON")
     }
 
     /// The value of a counter or gauge, 0 if there is none yet; `name` may carry labels besides `service`, in alphabetical order.
     pub async fn metric(&self, name: &str) -> u64 {
-        let page = self
-            .get("/metrics")
-            .send()
-            .await
-            .expect("metrics answer")
-            .text()
-            .await
-            .expect("as text");
+        let page = self.get("/metrics").send().await.expect("metrics answer").text().await.expect("as text");
         let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
         let labels = labels.trim_end_matches('}');
         let line = page.lines().find(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('{') && rest.contains(labels))
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') && rest.contains(labels))
         });
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-            .unwrap_or(0)
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
     }
 
     /// Waits until a metric has a value, for effects of something that gives no other sign.
     pub async fn metric_becomes(&self, name: &str, value: u64, patience: Duration) {
         let started = tokio::time::Instant::now();
         while self.metric(name).await != value {
-            assert!(
-                started.elapsed() < patience,
-                "{name} did not become {value} within {patience:?}"
-            );
+            assert!(started.elapsed() < patience, "{name} did not become {value} within {patience:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -269,9 +225,7 @@ impl Instance {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let sent = std::process::Command::new("kill")
-            .args(["-TERM", &self.pid().to_string()])
-            .status();
+        let sent = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
         assert!(sent.expect("kill can be run").success());
     }
 
@@ -282,9 +236,8 @@ impl Instance {
 
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .expect("the process ends in time");
+        let ended =
+            tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the process ends in time");
         let status = ended.expect("the process can be waited for");
         assert_eq!(status.signal(), None, "ended by itself");
         status
@@ -304,12 +257,9 @@ pub fn random_hex() -> String {
 
 fn address_in(log: &std::path::Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.contains("ready address=") || line.contains(r#""message":"ready""#))?;
+    let line =
+        text.lines().find(|line| line.contains("ready address=") || line.contains(r#""message":"ready""#))?;
     let start = line.find("127.0.0.1:")?;
-    let end = line[start..]
-        .find([' ', '"'])
-        .map_or(line.len(), |end| start + end);
+    let end = line[start..].find([' ', '"']).map_or(line.len(), |end| start + end);
     Some(line[start..end].to_owned())
 }

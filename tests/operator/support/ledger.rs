@@ -14,13 +14,8 @@ pub fn artefacts() -> PathBuf {
 /// Notes a secret that must not appear in any log.
 pub fn remember_secret(secret: &str) {
     let ledger = artefacts().join("secrets.ledger");
-    let mut ledger = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(ledger)
-        .expect("the ledger can be opened");
+    let mut ledger =
+        OpenOptions::new().create(true).append(true).open(ledger).expect("the ledger can be opened");
     // One short write in append mode: safe beside other tests.
-    ledger
-        .write_all(format!("{secret}\n").as_bytes())
-        .expect("the ledger can be written");
+    ledger.write_all(format!("{secret}\n").as_bytes()).expect("the ledger can be written");
 }

@@ -43,8 +43,7 @@ impl Panel {
 
     /// Waits until the history tells of something of this kind, in words that contain `text`.
     pub async fn see_history(&self, kind: &str, text: &str) {
-        self.see_text(&format!("#history li[data-kind={kind}]"), text)
-            .await;
+        self.see_text(&format!("#history li[data-kind={kind}]"), text).await;
     }
 
     /// Publishes with the form.

@@ -15,10 +15,7 @@ pub async fn problem(response: Response, status: StatusCode, code: &str) -> Valu
     let header = |name: &str| headers.get(name).map(|value| value.to_str().expect("ASCII"));
     let answered = response.status();
     // Before the body is read: that of a stream has no end.
-    assert!(
-        header("content-type") != Some("text/event-stream"),
-        "{url}: a stream instead of {code}"
-    );
+    assert!(header("content-type") != Some("text/event-stream"), "{url}: a stream instead of {code}");
     let body = response.text().await.expect("a body in UTF-8");
     assert_eq!(answered, status, "{url}: {body}");
     assert_eq!(header("content-type"), Some("application/problem+json"), "{url}");
@@ -32,11 +29,7 @@ pub async fn problem(response: Response, status: StatusCode, code: &str) -> Valu
     );
     let wait = header("retry-after").map(|seconds| seconds.parse::<u64>().expect("whole seconds"));
     let may_come_back = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-    assert_eq!(
-        wait.is_some_and(|seconds| seconds > 0),
-        may_come_back.contains(&status),
-        "{url}: {wait:?}"
-    );
+    assert_eq!(wait.is_some_and(|seconds| seconds > 0), may_come_back.contains(&status), "{url}: {wait:?}");
     members(&body, status.as_u16(), code)
 }
 
@@ -62,13 +55,7 @@ fn members(body: &str, status: u16, code: &str) -> Value {
     assert_eq!((&value["status"], &value["code"]), (&status.into(), &code.into()));
     let title = StatusCode::from_u16(status).expect("a status").canonical_reason();
     assert_eq!(value["title"].as_str(), title);
-    assert!(
-        value["detail"].as_str().is_some_and(|detail| detail.len() > 10),
-        "{body}"
-    );
-    assert!(
-        value["request_id"].as_str().is_some_and(|id| !id.is_empty()),
-        "{body}"
-    );
+    assert!(value["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{body}");
+    assert!(value["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{body}");
     value
 }

@@ -18,29 +18,16 @@ pub struct RawResponse {
 /// Sends `bytes` on a connection of their own and reads until the server closes it.
 pub async fn raw_request(instance: &Instance, bytes: &[u8]) -> RawResponse {
     let answer = exchange(instance, bytes).await;
-    let end = answer
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .expect("a head");
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(answer[..end].to_vec()).expect("a head in ASCII");
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .expect("a status");
-    RawResponse {
-        status,
-        head,
-        body: answer[end + 4..].to_vec(),
-    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    RawResponse { status, head, body: answer[end + 4..].to_vec() }
 }
 
 /// Sends `bytes` on a connection of their own and returns whatever comes back before the server closes or resets
 /// it, be it nothing. A server that has heard enough may stop reading before everything is sent.
 pub async fn exchange(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
-    let connection = TcpStream::connect(instance.address())
-        .await
-        .expect("the instance can be connected to");
+    let connection = TcpStream::connect(instance.address()).await.expect("the instance can be connected to");
     let (mut reader, mut writer) = connection.into_split();
     let send = async {
         let _ = writer.write_all(bytes).await;
@@ -52,7 +39,5 @@ pub async fn exchange(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
         answer
     };
     let both = async { tokio::join!(send, receive).1 };
-    tokio::time::timeout(Duration::from_secs(30), both)
-        .await
-        .expect("the connection ends in time")
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("the connection ends in time")
 }

@@ -36,22 +36,10 @@ impl EventStream {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let events = response.bytes_stream().eventsource();
-        let events = events
-            .take_while(|event| std::future::ready(event.is_ok()))
-            .filter_map(async |event| event.ok());
-        let mut events: Pin<Box<dyn Stream<Item = Frame> + Send>> = Box::pin(events.map(
-            |Event {
-                 event,
-                 data,
-                 id,
-                 retry,
-             }| Frame {
-                id,
-                event,
-                data,
-                retry,
-            },
-        ));
+        let events =
+            events.take_while(|event| std::future::ready(event.is_ok())).filter_map(async |event| event.ok());
+        let mut events: Pin<Box<dyn Stream<Item = Frame> + Send>> =
+            Box::pin(events.map(|Event { event, data, id, retry }| Frame { id, event, data, retry }));
         let greeting = next(&mut events).await.expect("the stream greets");
         assert_eq!(greeting.json()["type"], "connected");
         Self { events, greeting }
@@ -73,7 +61,5 @@ impl EventStream {
 }
 
 async fn next(events: &mut Pin<Box<dyn Stream<Item = Frame> + Send>>) -> Option<Frame> {
-    tokio::time::timeout(Duration::from_secs(30), events.next())
-        .await
-        .expect("an event or the end in time")
+    tokio::time::timeout(Duration::from_secs(30), events.next()).await.expect("an event or the end in time")
 }
