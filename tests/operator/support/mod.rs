@@ -1,6 +1,7 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
 mod browser;
+mod driver;
 mod instance;
 mod ledger;
 mod panel;
