@@ -115,6 +115,8 @@ impl From<CodecError> for Refusal {
     }
 }
 
+/// Expiry is rounded up by a second at most, and clocks differ by two.
+const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
 /// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
 const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
 
@@ -228,7 +230,8 @@ impl TokenService {
         };
         let expires_at = end_of(verified);
         // The token does not say how long it was to live, and another instance may have given it another life.
-        let may_predate_the_store = expires_at.minus(longest_life()) < store.complete_since();
+        let may_predate_the_store =
+            expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE) < store.complete_since();
         let on_its_own_word = || Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),

@@ -42,7 +42,7 @@ const BAD: [(&str, &str, &str, &str); 31] = [
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies", "such as 10.0.0.0/8"),
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "::1,localhost", "http.trusted_proxies", "such as 10.0.0.0/8"),
     ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
-    ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "any positive number"),
+    ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "160 bytes"),
     ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "0", "events.ring_entries", "any positive number"),
     ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),

@@ -74,6 +74,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
             "log.level" => ("warn", "warn".into()),
             "log.format" => ("json", "json".into()),
+            "memory.max_bytes" => ("160", 160.into()),
             _ => ("1", 1.into()),
         };
         let (mut command, _) = Instance::command(&[]);

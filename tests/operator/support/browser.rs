@@ -2,9 +2,6 @@
 //!
 //! Each test has a driver, a browser and a profile of its own; all three are gone when its [`Browser`] is dropped.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::Stdio;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,17 +12,15 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::driver::{Driver, PACKAGES};
 use super::ledger::{artefacts, remember_secret};
 
 /// Longer than the client's longest backoff, so that a wait never ends just before a reconnect.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at the page.
 const POLL: Duration = Duration::from_millis(25);
-const PACKAGES: &str = "browser tests need the Debian packages chromium and chromium-driver";
 
 /// Browsers at once; each takes half a gigabyte, and a core while it starts.
 static PLACES: Semaphore = Semaphore::const_new(2);
@@ -33,12 +28,9 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 /// A browser with one tab.
 pub struct Browser {
     client: Client,
-    /// `127.0.0.1:port` of the driver.
-    driver: String,
     /// Addresses of all requests its pages made, as far as they were collected.
     requests: Vec<String>,
-    _output: Lines<BufReader<ChildStdout>>,
-    _process: Child,
+    _driver: Driver,
     _profile: TempDir,
     _place: SemaphorePermit<'static>,
 }
@@ -48,38 +40,14 @@ impl Browser {
     pub async fn start() -> Self {
         let place = PLACES.acquire().await.expect("the semaphore is never closed");
         let profile = tempfile::tempdir().expect("a folder for the profile");
-        let mut process = Command::new("chromedriver")
-            .arg("--port=0")
-            // Whatever the browser writes, it writes where it is cleared away.
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path())
-            .env_remove("XDG_CACHE_HOME")
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver does not start ({error}); {PACKAGES}"));
-        let output = process.stdout.take().expect("the output is piped");
-        let mut output = BufReader::new(output).lines();
-        let port = tokio::time::timeout(PATIENCE, port_in(&mut output));
-        let driver = format!("127.0.0.1:{}", port.await.expect("chromedriver starts in time"));
+        let driver = Driver::start(profile.path()).await;
         let capabilities = capabilities(&profile);
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities.as_object().cloned().unwrap_or_default())
-            .connect(&format!("http://{driver}"))
+            .connect(&format!("http://{}", driver.address))
             .await;
         let client = client.unwrap_or_else(|error| panic!("chromium does not start ({error}); {PACKAGES}"));
-        Self {
-            client,
-            driver,
-            requests: Vec::new(),
-            _output: output,
-            _process: process,
-            _profile: profile,
-            _place: place,
-        }
+        Self { client, requests: Vec::new(), _driver: driver, _profile: profile, _place: place }
     }
 
     /// Opens an address and waits until it is loaded.
@@ -194,11 +162,12 @@ impl Browser {
             .expect("the screenshot can be saved");
     }
 
-    /// Messages on the console since the last call, those of the browser itself included.
+    /// Warnings and errors on the console since the last call, those of the browser itself included. What it merely
+    /// remarks upon, such as which field it gave the focus, depends on timing.
     pub async fn console(&self) -> Vec<String> {
         let entries = self.log("browser").await;
         let text = |entry: &Value| format!("{}: {}", entry["level"], entry["message"]);
-        entries.iter().map(text).collect()
+        entries.iter().filter(|entry| entry["level"] != "INFO").map(text).collect()
     }
 
     /// Addresses of all requests its pages made so far.
@@ -252,24 +221,6 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
-    /// Has the driver end its browser and itself. Done without the runtime, so that a failed test ends them too.
-    fn drop(&mut self) {
-        let ended = TcpStream::connect(&self.driver).and_then(|mut connection| {
-            connection.set_read_timeout(Some(PATIENCE))?;
-            write!(
-                connection,
-                "GET /shutdown HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-                self.driver
-            )?;
-            connection.read_to_end(&mut Vec::new())
-        });
-        if let Err(error) = ended {
-            eprintln!("chromedriver did not end in order: {error}");
-        }
-    }
-}
-
 /// A command outside the standard's core.
 #[derive(Debug)]
 struct Extension {
@@ -286,15 +237,6 @@ impl WebDriverCompatibleCommand for Extension {
     fn method_and_body(&self, _address: &Url) -> (Method, Option<String>) {
         (self.method.clone(), self.body.as_ref().map(Value::to_string))
     }
-}
-
-async fn port_in(output: &mut Lines<BufReader<ChildStdout>>) -> u16 {
-    while let Some(line) = output.next_line().await.expect("chromedriver writes text") {
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            return port.trim_end_matches('.').parse().expect("a port");
-        }
-    }
-    panic!("chromedriver ends at once");
 }
 
 fn capabilities(profile: &TempDir) -> Value {

@@ -2,6 +2,7 @@
 
 mod browser;
 mod configure;
+mod driver;
 mod instance;
 mod ledger;
 mod panel;
