@@ -45,7 +45,7 @@ fn answer(body: &'static str) -> HttpResponse {
 /// apart, and bodies of the same length.
 pub(crate) fn assert_alike(client: &mut Client, real: &str, constant: &str, content_type: &str, body: &str) {
     let mut ask = |path: &str| {
-        client.send(path, content_type, body);
+        client.send(&format!("POST {path}"), content_type, body);
         let (head, _) = client.receive();
         shape(&head)
     };

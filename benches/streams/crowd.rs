@@ -79,6 +79,11 @@ impl Crowd {
         });
     }
 
+    /// Closes the last `count` streams without a word to the server.
+    pub(crate) fn vanish(&mut self, count: u32) {
+        self.streams.truncate(self.streams.len() - count as usize);
+    }
+
     /// Reads whatever comes for a while.
     pub(crate) fn listen_for(&mut self, duration: Duration) {
         let end = Instant::now() + duration;

@@ -37,6 +37,7 @@ const STREAMS_PER_TOKEN: u32 = 1_000;
 /// Two heartbeats.
 const IDLE: Duration = Duration::from_secs(30);
 const EVENTS: u32 = 20;
+const VANISHING: u32 = 1_000;
 /// Between two events, so that each finds the server at rest.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Far beyond any sensible latency.
@@ -71,6 +72,8 @@ fn measure() -> Vec<Row> {
         (1..=EVENTS).flat_map(|event| publish(&mut crowd, &mut publisher, event)).collect();
     let delivering = instance.processor_seconds() - busy;
     let latency = |rank| quantile(latencies.clone(), rank) * 1e3;
+    let resident = resident_bytes();
+    let vanishing = vanish(&mut crowd, &mut client);
     vec![
         Row::judged("resident memory of a stream", "<= 14 KB", memory / 1024.0 / f64::from(STREAMS)),
         Row::judged("processor while idle, of one core", "< 2 %", idle * 100.0),
@@ -79,7 +82,12 @@ fn measure() -> Vec<Row> {
         Row::figure("event to all streams, the last within", latency(1.0), "ms"),
         Row::figure("processor time for one delivery", delivering * 1e6 / f64::from(STREAMS * EVENTS), "µs"),
         Row::figure("streams opened in a second", f64::from(STREAMS) / opening.as_secs_f64(), ""),
-        Row::figure("resident memory with all streams", resident_bytes() / 1024.0 / 1024.0, "MB"),
+        Row::figure("resident memory with all streams", resident / 1024.0 / 1024.0, "MB"),
+        Row::judged(
+            "a thousand vanished clients counted out within",
+            "< 1000 ms",
+            vanishing.as_secs_f64() * 1e3,
+        ),
     ]
 }
 
@@ -92,12 +100,30 @@ fn open(crowd: &mut Crowd, client: &mut Client) -> Duration {
     started.elapsed()
 }
 
+/// Closes a thousand streams; says how long until the server has noticed. Nothing is sent on any stream meanwhile.
+fn vanish(crowd: &mut Crowd, client: &mut Client) -> Duration {
+    crowd.listen_for(PAUSE);
+    let started = Instant::now();
+    crowd.vanish(VANISHING);
+    while open_streams(client) > u64::from(STREAMS - VANISHING) {
+        assert!(started.elapsed() < PATIENCE, "the streams are still counted");
+    }
+    started.elapsed()
+}
+
+fn open_streams(client: &mut Client) -> u64 {
+    client.send("GET /operator/internal/cache-stats", "application/json", "");
+    let (_, body) = client.receive();
+    let figures: serde_json::Value = serde_json::from_str(&body).expect("figures are JSON");
+    figures["instance"]["streams"].as_u64().expect("the figures count streams")
+}
+
 /// Publishes the event with the number `event` and waits until all have it; says after how many seconds each had.
 fn publish(crowd: &mut Crowd, publisher: &mut Client, event: u32) -> Vec<f64> {
     crowd.listen_for(PAUSE);
     let body = format!(r#"{{"event": "bench", "data": {{"number": {event}}}}}"#);
     let started = Instant::now();
-    publisher.send("/operator/api/events", "application/json", &body);
+    publisher.send("POST /operator/api/events", "application/json", &body);
     let receipts = crowd.receive(event, started + PATIENCE);
     publisher.receive();
     receipts.into_iter().map(|at| at.duration_since(started).as_secs_f64()).collect()

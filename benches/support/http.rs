@@ -22,10 +22,10 @@ impl Client {
         Self { connection: BufReader::new(connection), principal: instance.principal.clone() }
     }
 
-    /// Sends a POST and does not wait for its answer.
-    pub(crate) fn send(&mut self, path: &str, content_type: &str, body: &str) {
+    /// Sends a request, named as `METHOD /path`, and does not wait for its answer.
+    pub(crate) fn send(&mut self, request: &str, content_type: &str, body: &str) {
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {}\r\nContent-Type: {content_type}\r\n\
+            "{request} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {}\r\nContent-Type: {content_type}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             self.principal,
             body.len()
@@ -57,7 +57,7 @@ impl Client {
 
     /// Issues a token.
     pub(crate) fn issue(&mut self) -> String {
-        self.send(ISSUE, "application/json", "");
+        self.send(&format!("POST {ISSUE}"), "application/json", "");
         let (_, body) = self.receive();
         let body: serde_json::Value = serde_json::from_str(&body).expect("issuing answers JSON");
         let token = body["sse_token"].as_str();
