@@ -26,7 +26,7 @@ fuzz: ## A minute (SECONDS_OF_FUZZING) of arbitrary input for everything that pa
 
 bench: ## Measure against the targets and rewrite docs/performance.md
 	@.ci/install-packages $(BENCH_PACKAGES)
-	cargo bench --locked
+	cargo bench --locked --no-fail-fast
 
 check: ## Formatting, lints and documentation, as CI checks them
 	cargo fmt --all --check

@@ -145,7 +145,6 @@ impl Metrics {
     /// Counts a token that expires with the second `expires_at`.
     pub fn token_issued(&self, expires_at: u64) {
         self.issued.inc();
-        self.active.inc();
         self.expiring.add(expires_at);
     }
 
@@ -163,13 +162,12 @@ impl Metrics {
     pub fn settle_expired(&self, now: UnixMillis) {
         let over = self.expiring.take_until(now.seconds());
         self.expired.inc_by(over);
-        self.active.sub(i64::try_from(over).unwrap_or(i64::MAX));
     }
 
     /// Tokens issued by this instance that have not expired.
     #[must_use]
     pub fn active_tokens(&self) -> u64 {
-        u64::try_from(self.active.get()).unwrap_or(0)
+        self.issued.get().saturating_sub(self.expired.get())
     }
 
     /// Measures one store operation until the timer is dropped.
@@ -223,6 +221,8 @@ impl Metrics {
     /// # Errors
     /// Only when a collector yields an invalid family.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        // Computed when asked for: every issue would otherwise write one more line that all workers share.
+        self.active.set(i64::try_from(self.active_tokens()).unwrap_or(i64::MAX));
         let mut page = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)

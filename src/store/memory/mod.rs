@@ -17,11 +17,12 @@ use super::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
 use crate::ambient::{Clock, UnixMillis};
 use crate::token::{Record, TokenDigest, TokenId};
 
-const SHARDS: usize = 16;
+/// Many, so that their trees stay shallow.
+const SHARDS: usize = 256;
 /// Expired entries each insert removes; more than one, so that sweeping outpaces inserting.
 const SWEEP_PER_INSERT: usize = 4;
 /// Expired entries one shard removes in a background sweep, or when the store seems full.
-const SWEEP_PER_SHARD: usize = 4096;
+const SWEEP_PER_SHARD: usize = 1024;
 const SAMPLE: usize = 5;
 /// Revocations of unknown tokens may exceed the bound by this fraction: a full store can still take tokens back.
 const TOMBSTONE_RESERVE: u64 = 8;
@@ -111,7 +112,7 @@ impl MemoryStore {
         let before = shard.len();
         shard.records.sweep(now, budget);
         shard.tombstones.sweep(now, budget);
-        self.entries.fetch_sub(before - shard.len(), Ordering::Relaxed);
+        self.release(before - shard.len());
     }
 
     /// Lets `insert` put one entry with this id into its shard, in a place taken for it below `bound` unless it
@@ -132,7 +133,7 @@ impl MemoryStore {
                 // What is counted is what is there, whatever `insert` removed or replaced.
                 let expected = shard.len() + takes;
                 insert(&mut shard);
-                self.entries.fetch_sub(expected - shard.len(), Ordering::Relaxed);
+                self.release(expected - shard.len());
                 return Ok(());
             }
             drop(shard);
@@ -150,11 +151,20 @@ impl MemoryStore {
         Duration::from_secs(next.unwrap_or(now).saturating_sub(now).max(1))
     }
 
-    fn try_reserve(&self, places: u64, bound: u64) -> bool {
-        let taken = self.entries.fetch_add(places, Ordering::Relaxed);
-        let granted = places == 0 || taken < bound;
-        if !granted {
+    /// The count is one cache line that all workers share: nothing is written for nothing.
+    fn release(&self, places: u64) {
+        if places > 0 {
             self.entries.fetch_sub(places, Ordering::Relaxed);
+        }
+    }
+
+    fn try_reserve(&self, places: u64, bound: u64) -> bool {
+        if places == 0 {
+            return true;
+        }
+        let granted = self.entries.fetch_add(places, Ordering::Relaxed) < bound;
+        if !granted {
+            self.release(places);
         }
         granted
     }
