@@ -1,6 +1,6 @@
 //! Configuration: commented defaults, then a file, then the environment; read at once, checked at once.
 //!
-//! [`raw`] is what can be written down, [`Config`] what the rest of the program may rely on. Each complaint names
+//! `raw` is what can be written down, [`Config`] what the rest of the program may rely on. Each complaint names
 //! the key, what is wrong with its value and what is allowed; a secret's value is never repeated.
 
 mod environment;

@@ -1,7 +1,7 @@
 //! HTTP: the only code that knows actix. Requests come in here, are turned into calls of the services, and
 //! their outcomes into responses.
 //!
-//! [`routes`] is the one table of URLs; [`error`] the one place that chooses status codes; `observe` the one
+//! `routes` is the one table of URLs; `error` the one place that chooses status codes; `observe` the one
 //! middleware around everything.
 
 mod admin;
