@@ -1,0 +1,125 @@
+//! Secrets: credentials of principals and signing keys, given directly or by file, generated or derived. No complaint
+//! repeats one.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Complaints;
+use super::raw::Raw;
+use crate::principal::PrincipalId;
+use crate::token::SigningKeys;
+
+/// The principal that `VX11_PRINCIPAL_TOKEN` belongs to.
+const DEFAULT_PRINCIPAL: &str = "operator";
+/// A credential shorter than this can be guessed by someone who holds one token, when keys are derived from it.
+const SAFE_SECRET_CHARS: usize = 32;
+
+/// Principals with their credentials, and whether the only one was made up because none is configured.
+pub(super) fn principals(
+    raw: &Raw,
+    complaints: &mut Complaints,
+    warnings: &mut Vec<String>,
+) -> (Vec<(PrincipalId, SecretString)>, bool) {
+    let mut principals = Vec::new();
+    let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
+        let Some(secret) = secret(key, inline, file, complaints) else {
+            return;
+        };
+        let Some(id) = PrincipalId::parse(id) else {
+            complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+            return;
+        };
+        if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            complaints.add(key, "a credential travels in a header: printable ASCII without spaces only");
+        }
+        if secret.len() < SAFE_SECRET_CHARS {
+            warnings.push(format!(
+                "the credential of principal {id} has fewer than {SAFE_SECRET_CHARS} characters; unless token.signing_keys is set, \
+                 whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
+            ));
+        }
+        let taken =
+            |(other, known): &(PrincipalId, SecretString)| *other != id && known.expose_secret() == secret;
+        if principals.iter().any(taken) {
+            complaints.add(key, format_args!("principal {id} has the same credential as another principal"));
+        }
+        principals.push((id, SecretString::from(secret)));
+    };
+    add("principal_token", DEFAULT_PRINCIPAL, &raw.principal_token, &raw.principal_token_file, complaints);
+    for listed in &raw.principals {
+        if listed.token.is_empty() && listed.token_file.is_empty() {
+            complaints.add("principals", "each needs a token or a token_file");
+        }
+        add("principals", &listed.id, &listed.token, &listed.token_file, complaints);
+    }
+    let generate = principals.is_empty() && complaints.0.is_empty();
+    if generate {
+        match generated_secret() {
+            Ok(secret) => principals.extend(PrincipalId::parse(DEFAULT_PRINCIPAL).map(|id| (id, secret))),
+            Err(error) => complaints
+                .add("principal_token", format_args!("none is set, and none can be generated: {error}")),
+        }
+    }
+    (principals, generate)
+}
+
+fn generated_secret() -> Result<SecretString, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(hex::encode(bytes).into())
+}
+
+/// What tokens are signed with: the configured keys, else keys derived from the principals' credentials.
+pub(super) fn signing_keys(
+    raw: &Raw,
+    principals: &[(PrincipalId, SecretString)],
+    complaints: &mut Complaints,
+) -> Option<SigningKeys> {
+    let inline = raw.token.signing_keys.join("\n");
+    let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
+    let keys = match keys {
+        Some(list) => SigningKeys::from_hex(list.lines().map(str::trim).filter(|line| !line.is_empty())),
+        // What is wrong with the principals has been said.
+        None if principals.is_empty() => return None,
+        None => SigningKeys::derived(principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes())),
+    };
+    keys.map_err(|error| complaints.add("token.signing_keys", error)).ok()
+}
+
+/// A secret given directly or by file; `None` when neither is.
+fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<String> {
+    match (inline, file) {
+        ("", "") => None,
+        (inline, "") => Some(inline.to_owned()),
+        ("", file) => read_secret(key, &PathBuf::from(file), complaints),
+        _ => {
+            complaints.add(key, "is given both directly and by file; keep one");
+            None
+        }
+    }
+}
+
+fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<String> {
+    match std::fs::read_to_string(file) {
+        Ok(text) if text.trim().is_empty() => {
+            complaints.add(key, format_args!("{} is empty", shown(file)));
+            None
+        }
+        Ok(text) => Some(text.trim().to_owned()),
+        Err(error) => {
+            complaints.add(key, format_args!("cannot read {}: {error}", shown(file)));
+            None
+        }
+    }
+}
+
+/// A file's name for a complaint, unless it may be the secret itself, given where the name of its file belongs.
+fn shown(file: &Path) -> String {
+    if file.components().nth(1).is_some() {
+        format!("the file {}", file.display())
+    } else {
+        "the file of this name (not shown: it may be the secret itself; give a path such as ./name)"
+            .to_owned()
+    }
+}
