@@ -17,7 +17,9 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
 use crate::service::{Parts, TokenService};
-use crate::store::MemoryStore;
+use crate::store::{
+    FailoverStore, Fault, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts, TokenStore,
+};
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource};
 
@@ -52,22 +54,25 @@ pub enum StartError {
     /// The system gave no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    /// Redis cannot be used as it is configured.
+    #[error("Redis: {0}")]
+    Redis(#[from] Fault),
     /// A defect.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl Application {
-    /// Builds an instance, with `extra` routes beside its own.
+    /// Builds an instance, with `extra` routes beside its own. Where Redis is configured it is asked once before the
+    /// first request is taken, so that an instance whose Redis is well never starts degraded.
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub fn build(config: &Config, extra: Option<ExtraRoutes>) -> Result<Self, StartError> {
+    /// When the address cannot be bound, or Redis is configured in a way that can never work.
+    pub async fn build(config: &Config, extra: Option<ExtraRoutes>) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let jitter = Arc::new(Jitter::seeded(getrandom::u64()?));
         let lifecycle = Arc::new(Lifecycle::default());
-        let store = Arc::new(MemoryStore::new(config.memory, Arc::clone(&clock)));
-        let metrics = Arc::new(Metrics::new("memory")?);
+        let metrics = Arc::new(Metrics::new()?);
         let open_files = raise_open_files();
         let streams = allowed_streams(config.max_streams, open_files);
         let hub = Arc::new(Hub::new(HubSettings {
@@ -81,14 +86,18 @@ impl Application {
                 retry: config.retry,
             },
             clock: Arc::clone(&clock),
-            jitter,
+            jitter: Arc::clone(&jitter),
             metrics: Arc::clone(&metrics),
         }));
+        let (store, mut pulse) = choose_store(config, &hub, &metrics, &clock, jitter)?;
+        if let Some(pulse) = &mut pulse {
+            pulse.begin().await;
+        }
         let principals = config.principals.iter();
         let tokens = TokenService::new(Parts {
             codec: Codec::new(config.signing_keys.clone()),
             principals: Principals::new(principals.map(|(id, secret)| (id.clone(), secret.expose_secret()))),
-            store: Arc::<MemoryStore>::clone(&store),
+            store: store.as_store(),
             nonces: NonceSource::new(&config.instance_id, getrandom::u32()?),
             ttl: config.token_ttl,
             clock: Arc::clone(&clock),
@@ -117,7 +126,7 @@ impl Application {
         };
         let (server, address) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let housekeeping = Housekeeping { limits, store, metrics, clock };
+        let housekeeping = Housekeeping { limits, store, metrics, clock, pulse };
         Ok(Self { server, address, hub, lifecycle, housekeeping, drain_window: config.drain_window })
     }
 
@@ -146,7 +155,7 @@ impl Application {
         tokio::select! {
             outcome = &mut server => outcome,
             () = stopped => server.await,
-            () = housekeeping.every_second() => Ok(()),
+            () = housekeeping.run() => Ok(()),
         }
     }
 }
@@ -163,12 +172,24 @@ async fn drain(handle: &ServerHandle, hub: &Hub, window: Duration) {
 /// What needs doing about once a second, whether requests come or not.
 struct Housekeeping {
     limits: Arc<Limits>,
-    store: Arc<MemoryStore>,
+    store: Store,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    pulse: Option<Pulse>,
 }
 
 impl Housekeeping {
+    async fn run(mut self) {
+        let pulse = self.pulse.take();
+        let pulse = async {
+            match pulse {
+                Some(pulse) => pulse.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(pulse, self.every_second());
+    }
+
     async fn every_second(self) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -179,6 +200,63 @@ impl Housekeeping {
             self.metrics.settle_expired(self.clock.now());
         }
     }
+}
+
+/// The store that the configuration asks for.
+#[derive(Clone)]
+enum Store {
+    Memory(Arc<MemoryStore>),
+    Failover(Arc<FailoverStore>),
+}
+
+impl Store {
+    fn as_store(&self) -> Arc<dyn TokenStore> {
+        match self {
+            Self::Memory(store) => Arc::<MemoryStore>::clone(store),
+            Self::Failover(store) => Arc::<FailoverStore>::clone(store),
+        }
+    }
+
+    fn sweep(&self) {
+        match self {
+            Self::Memory(store) => store.sweep(),
+            Self::Failover(store) => store.sweep(),
+        }
+    }
+}
+
+/// Memory alone, or Redis with memory beside it and the pulse between them.
+fn choose_store(
+    config: &Config,
+    hub: &Arc<Hub>,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+    jitter: Arc<Jitter>,
+) -> Result<(Store, Option<Pulse>), StartError> {
+    let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
+    let Some(settings) = &config.redis else {
+        return Ok((Store::Memory(Arc::new(memory())), None));
+    };
+    let gate = Arc::new(Gate::new(Arc::clone(clock), Arc::clone(metrics)));
+    let parts = RedisStoreParts {
+        instance_id: config.instance_id.clone(),
+        start: getrandom::u64()?,
+        clock: Arc::clone(clock),
+        jitter: Arc::clone(&jitter),
+        gate: Arc::clone(&gate),
+    };
+    let redis = RedisStore::new(settings.clone(), parts)?;
+    let store = Arc::new(FailoverStore::new(Arc::new(redis), gate, memory(), memory()));
+    let hub = Arc::clone(hub);
+    let pulse = Pulse::new(PulseSettings {
+        store: Arc::clone(&store),
+        metrics: Arc::clone(metrics),
+        jitter,
+        on_revoked: Box::new(move |token| {
+            hub.end_streams_of(token);
+        }),
+    });
+    Ok((Store::Failover(store), Some(pulse)))
 }
 
 /// Raises the limit on open files as far as the system lets it; says how far that is.

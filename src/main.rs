@@ -99,7 +99,7 @@ fn serve(config: &Config) -> ExitCode {
 }
 
 async fn run(config: &Config) -> ExitCode {
-    let (mut signals, application) = match (StopSignals::listen(), Application::build(config, None)) {
+    let (mut signals, application) = match (StopSignals::listen(), Application::build(config, None).await) {
         (Ok(signals), Ok(application)) => (signals, application),
         (Err(error), _) => {
             tracing::error!(%error, "cannot listen for signals");

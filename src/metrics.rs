@@ -3,15 +3,14 @@
 //! Names follow the Prometheus conventions; those without a comment of their own are the predecessor's. No
 //! label ever carries a token, a principal or a client's address.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
-use crate::ambient::UnixMillis;
+use crate::ambient::{ExpiringCounts, UnixMillis};
 
 /// Seconds; from a memory look-up to the longest deadline a request has.
 const REQUEST_BUCKETS: &[f64] =
@@ -26,8 +25,12 @@ const STORE_BUCKETS: &[f64] = &[
 const REFUSALS: [&str; 5] = ["malformed", "forged", "expired", "revoked", "unknown"];
 /// The same for the ends of streams.
 const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
-/// One more than the longest life of a token, in seconds, with room for rounding.
-const EXPIRY_SLOTS: usize = 1024;
+/// Backends of a store, as labels; as `store::Backend` names them.
+const BACKENDS: [&str; 3] = ["memory", "redis", "fallback-memory"];
+/// Operations on a store, as labels; in the order of [`StoreOperation`].
+const OPERATIONS: [&str; 3] = ["record", "lookup", "revoke"];
+/// States of the breaker, as labels; in the order of their value.
+const BREAKER_STATES: [&str; 3] = ["closed", "half-open", "open"];
 
 /// An operation on a token store, as a label.
 #[derive(Debug, Clone, Copy)]
@@ -58,18 +61,23 @@ pub struct Metrics {
     events_published: IntCounter,
     events_delivered: IntCounter,
     requests: HistogramVec,
-    record: Histogram,
-    lookup: Histogram,
-    revoke: Histogram,
+    /// By operation, then by backend.
+    store_operations: [[Histogram; BACKENDS.len()]; OPERATIONS.len()],
+    store_faults: IntCounterVec,
+    store_degraded: IntGauge,
+    breaker_state: IntGauge,
+    breaker_transitions: IntCounterVec,
+    reconciled: IntCounter,
+    clock_skew: Gauge,
     expiring: ExpiringCounts,
 }
 
 impl Metrics {
-    /// Registers everything; `backend` labels the store's operations.
+    /// Registers everything.
     ///
     /// # Errors
     /// Only when a name is registered twice, which a test rules out.
-    pub fn new(backend: &str) -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, prometheus::Error> {
         let service = [("service".to_owned(), "operator-backend".to_owned())].into();
         let registry = Registry::new_custom(None, Some(service))?;
         #[cfg(target_os = "linux")]
@@ -127,14 +135,43 @@ impl Metrics {
                 &["route", "method", "status"],
                 REQUEST_BUCKETS,
             )?,
-            record: store_operations.with_label_values(&["record", backend]),
-            lookup: store_operations.with_label_values(&["lookup", backend]),
-            revoke: store_operations.with_label_values(&["revoke", backend]),
-            expiring: ExpiringCounts::new(),
+            store_operations: OPERATIONS.map(|operation| {
+                BACKENDS.map(|backend| store_operations.with_label_values(&[operation, backend]))
+            }),
+            store_faults: names.counters(
+                "vx11_operator_store_faults_total",
+                "Calls of Redis, probes among them, that failed, by reason.",
+                &["reason"],
+            )?,
+            store_degraded: names.gauge(
+                "vx11_operator_store_degraded",
+                "1 while Redis is configured and cannot be used, else 0.",
+            )?,
+            breaker_state: names.gauge(
+                "vx11_operator_breaker_state",
+                "The breaker before Redis: 0 closed, 1 half-open, 2 open.",
+            )?,
+            breaker_transitions: names.counters(
+                "vx11_operator_breaker_transitions_total",
+                "Transitions of the breaker before Redis, by the state it went to.",
+                &["to"],
+            )?,
+            reconciled: names.counter(
+                "vx11_operator_reconciled_tokens_total",
+                "Tokens and revocations of an outage that were brought to Redis after it.",
+            )?,
+            clock_skew: names.gauge_of_seconds(
+                "vx11_operator_redis_clock_skew_seconds",
+                "How far this instance's clock is ahead of that of Redis.",
+            )?,
+            expiring: ExpiringCounts::default(),
             registry,
         };
         for reason in REFUSALS {
             metrics.invalid.with_label_values(&[reason]);
+        }
+        for state in BREAKER_STATES {
+            metrics.breaker_transitions.with_label_values(&[state]);
         }
         for reason in STREAM_ENDS {
             metrics.streams_ended.with_label_values(&[reason]);
@@ -170,13 +207,44 @@ impl Metrics {
         self.issued.get().saturating_sub(self.expired.get())
     }
 
-    /// Measures one store operation until the timer is dropped.
-    pub fn time_store(&self, operation: StoreOperation) -> HistogramTimer {
-        match operation {
-            StoreOperation::Record => self.record.start_timer(),
-            StoreOperation::Lookup => self.lookup.start_timer(),
-            StoreOperation::Revoke => self.revoke.start_timer(),
+    /// How many of the tokens issued here expire in each of the seconds after `now`; called after
+    /// [`Self::settle_expired`].
+    pub fn expiring_after(&self, now: UnixMillis) -> impl Iterator<Item = u64> {
+        self.expiring.after(now.seconds())
+    }
+
+    /// Records one operation of a store; `backend` is the one that answered.
+    pub fn store_operation(&self, operation: StoreOperation, backend: &str, took: Duration) {
+        if let Some(backend) = BACKENDS.iter().position(|known| *known == backend) {
+            self.store_operations[operation as usize][backend].observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts a call of the primary store that failed.
+    pub fn store_fault(&self, reason: &str) {
+        self.store_faults.with_label_values(&[reason]).inc();
+    }
+
+    /// Notes where the breaker begins: its value, and whether that means running without the primary store.
+    pub fn breaker_begins(&self, value: u8, degraded: bool) {
+        self.breaker_state.set(value.into());
+        self.store_degraded.set(degraded.into());
+    }
+
+    /// Counts a transition of the breaker and notes where it is.
+    pub fn breaker_went_to(&self, state: &str, value: u8, degraded: bool) {
+        self.breaker_transitions.with_label_values(&[state]).inc();
+        self.breaker_begins(value, degraded);
+    }
+
+    /// Counts tokens and revocations brought to the primary store after an outage.
+    pub fn reconciled(&self, count: u64) {
+        self.reconciled.inc_by(count);
+    }
+
+    /// Notes how far this clock is ahead of the primary store's, in seconds.
+    pub fn clock_skew(&self, seconds: f64) {
+        self.clock_skew.set(seconds);
     }
 
     /// Counts a stream that was opened.
@@ -250,6 +318,12 @@ impl Names<'_> {
         Ok(gauge)
     }
 
+    fn gauge_of_seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        let gauge = Gauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
     fn histograms(
         &self,
         name: &str,
@@ -263,44 +337,13 @@ impl Names<'_> {
     }
 }
 
-/// How many tokens expire in each second to come; bounded, because no token lives longer than the ring.
-struct ExpiringCounts {
-    slots: Box<[AtomicU64]>,
-    settled_until: AtomicU64,
-}
-
-impl ExpiringCounts {
-    fn new() -> Self {
-        Self {
-            slots: (0..EXPIRY_SLOTS).map(|_| AtomicU64::new(0)).collect(),
-            settled_until: AtomicU64::new(0),
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of slots")]
-    fn slot(&self, second: u64) -> &AtomicU64 {
-        &self.slots[(second % EXPIRY_SLOTS as u64) as usize]
-    }
-
-    fn add(&self, second: u64) {
-        self.slot(second).fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Empties the slots of all seconds up to and including `now` that were not yet emptied.
-    fn take_until(&self, now: u64) -> u64 {
-        let settled = self.settled_until.fetch_max(now, Ordering::Relaxed);
-        let first = (settled + 1).max((now + 1).saturating_sub(EXPIRY_SLOTS as u64));
-        (first..=now).map(|second| self.slot(second).swap(0, Ordering::Relaxed)).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn active_and_expired_tokens_add_up_to_those_issued() {
-        let metrics = Metrics::new("memory").unwrap();
+        let metrics = Metrics::new().unwrap();
         metrics.settle_expired(UnixMillis(1_000_000));
         for life in [1, 1, 60, 900] {
             metrics.token_issued(1000 + life);

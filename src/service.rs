@@ -4,12 +4,12 @@
 //! trait; it knows nothing of HTTP. The rule of validity is a table in `docs/architecture.md`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ambient::{Clock, UnixMillis};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
-use crate::store::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
+use crate::store::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
     Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, NonceSource, Record, Token, TokenId, Verified,
 };
@@ -48,6 +48,8 @@ pub struct Issued {
     pub ttl: Duration,
     /// The first moment at which it is no longer valid.
     pub expires_at: UnixMillis,
+    /// Where it is remembered.
+    pub backend: Backend,
 }
 
 /// What introspection says about a valid token.
@@ -142,16 +144,24 @@ impl TokenService {
         let issued_at = clock.now();
         let expires_at = issued_at.plus(*ttl);
         let last_second = expires_at.seconds_rounded_up();
-        let claims = Claims { expires_at: last_second, offline: false, nonce: nonces.draw() };
-        let token = codec.mint(principal, claims);
-        let digest = token.digest();
-        let record = Record { principal: principal.clone(), issued_at, expires_at };
-        {
-            let _timer = metrics.time_store(StoreOperation::Record);
-            store.record(digest, record).await?;
+        let record = Record { issued_at, expires_at };
+        let mint = |offline| {
+            let token =
+                codec.mint(principal, Claims { expires_at: last_second, offline, nonce: nonces.draw() });
+            (token, token.digest())
+        };
+        let (mut token, mut digest) = mint(false);
+        let started = Instant::now();
+        let mut recorded = store.record(digest, record).await;
+        if recorded == Err(StoreError::Unavailable) {
+            // One that says so of itself: no other instance will miss its record.
+            (token, digest) = mint(true);
+            recorded = store.record_offline(digest, record).await;
         }
+        let backend = recorded?;
+        metrics.store_operation(StoreOperation::Record, backend.as_str(), started.elapsed());
         metrics.token_issued(last_second);
-        Ok(Issued { token, id: digest.id(), ttl: *ttl, expires_at })
+        Ok(Issued { token, id: digest.id(), ttl: *ttl, expires_at, backend })
     }
 
     /// Checks form, tag and expiry of a presented token, without any I/O.
@@ -196,10 +206,12 @@ impl TokenService {
     ///
     /// # Errors
     /// [`StoreError::Full`] when the revocation could not be remembered.
-    pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreError> {
+    pub async fn revoke(&self, revocation: Revocation) -> Result<Reach, StoreError> {
         let Parts { store, metrics, .. } = &self.parts;
-        let _timer = metrics.time_store(StoreOperation::Revoke);
-        store.revoke(revocation.id, revocation.until).await
+        let started = Instant::now();
+        let reach = store.revoke(revocation.id, revocation.until).await?;
+        metrics.store_operation(StoreOperation::Revoke, store.backend().as_str(), started.elapsed());
+        Ok(reach)
     }
 
     /// Figures of the store.
@@ -224,14 +236,12 @@ impl TokenService {
     async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
         let Parts { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
-        let found = {
-            let _timer = metrics.time_store(StoreOperation::Lookup);
-            store.lookup(digest).await
-        };
         let expires_at = end_of(verified);
         // The token does not say how long it was to live, and another instance may have given it another life.
-        let may_predate_the_store =
-            expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE) < store.complete_since();
+        let issued_after = expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE);
+        let started = Instant::now();
+        let found = store.lookup(digest, issued_after).await;
+        metrics.store_operation(StoreOperation::Lookup, store.backend().as_str(), started.elapsed());
         let on_its_own_word = || Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),
@@ -239,19 +249,18 @@ impl TokenService {
             expires_at,
         };
         match found {
-            Ok(Lookup::Active(Record { principal, issued_at, expires_at })) => {
-                Ok(Introspection { principal, id: digest.id(), issued_at, expires_at })
-            }
+            Ok(Lookup::Active(Record { issued_at, expires_at })) => Ok(Introspection {
+                principal: verified.principal.clone(),
+                id: digest.id(),
+                issued_at,
+                expires_at,
+            }),
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
             // The store answered, so the token's own expiry counts to the second.
-            Ok(Lookup::Absent) if clock.now() >= expires_at => Err(Refusal::Expired),
-            Ok(Lookup::Absent) if verified.claims.offline => Ok(on_its_own_word()),
-            Ok(Lookup::Absent) if may_predate_the_store => {
-                metrics.degraded_accept();
-                Ok(on_its_own_word())
-            }
-            Ok(Lookup::Absent) => Err(Refusal::Unknown),
-            Err(_) => {
+            Ok(Lookup::Absent { .. }) if clock.now() >= expires_at => Err(Refusal::Expired),
+            Ok(Lookup::Absent { .. }) if verified.claims.offline => Ok(on_its_own_word()),
+            Ok(Lookup::Absent { complete: true }) => Err(Refusal::Unknown),
+            Ok(Lookup::Absent { complete: false }) | Err(_) => {
                 metrics.degraded_accept();
                 Ok(on_its_own_word())
             }

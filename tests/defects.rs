@@ -19,8 +19,8 @@ fn with_a_defect(routes: &mut ServiceConfig) {
 #[actix_web::test]
 async fn a_panic_is_answered_as_a_problem_and_hurts_nobody_else() {
     let environment = HashMap::from([("VX11_OPERATOR_LISTEN".to_owned(), "127.0.0.1:0".to_owned())]);
-    let application =
-        Application::build(&Config::load(None, &environment).unwrap(), Some(with_a_defect)).unwrap();
+    let config = Config::load(None, &environment).unwrap();
+    let application = Application::build(&config, Some(with_a_defect)).await.unwrap();
     let base = format!("http://{}", application.address());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::task::spawn_local(application.run(async {

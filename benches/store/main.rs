@@ -89,7 +89,7 @@ impl Issuer {
         let expires_at = issued_at.plus(LIFE);
         let claims =
             Claims { expires_at: expires_at.seconds_rounded_up(), offline: false, nonce: self.nonces.draw() };
-        let record = Record { principal: self.principal.clone(), issued_at, expires_at };
+        let record = Record { issued_at, expires_at };
         (self.codec.mint(&self.principal, claims).digest(), record)
     }
 

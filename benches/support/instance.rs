@@ -57,7 +57,7 @@ pub(crate) fn serve(extra: Option<ExtraRoutes>) {
         telemetry::subscriber(config.log_format, config.log_filter.clone(), false, std::io::stderr);
     tracing::subscriber::set_global_default(subscriber).expect("it is set once");
     actix_web::rt::System::new().block_on(async {
-        let application = Application::build(&config, extra).expect("the instance starts");
+        let application = Application::build(&config, extra).await.expect("the instance starts");
         writeln!(std::io::stdout(), "{}", application.address()).expect("the parent listens");
         application.run(std::future::pending()).await.expect("the server runs");
     });

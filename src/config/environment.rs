@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// A short name and the key it stands for.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 22] = [
     ("VX11_PRINCIPAL_TOKEN", "principal_token"),
     ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "token.ttl_seconds"),
@@ -13,20 +13,22 @@ const ALIASES: [(&str, &str); 9] = [
     ("VX11_OPERATOR_LISTEN", "http.listen"),
     ("VX11_OPERATOR_SIGNING_KEYS", "token.signing_keys"),
     ("VX11_OPERATOR_SIGNING_KEYS_FILE", "token.signing_keys_file"),
+    ("REDIS_URL", "redis.url"),
+    ("REDIS_URL_FILE", "redis.url_file"),
+    ("REDIS_HOST", "redis.host"),
+    ("REDIS_PORT", "redis.port"),
+    ("REDIS_USERNAME", "redis.username"),
+    ("REDIS_PASSWORD", "redis.password"),
+    ("REDIS_PASSWORD_FILE", "redis.password_file"),
+    ("REDIS_DB", "redis.db"),
+    ("REDIS_SENTINELS", "redis.sentinels"),
+    ("REDIS_SENTINEL_MASTER", "redis.sentinel_master"),
+    ("REDIS_SENTINEL_PASSWORD", "redis.sentinel_password"),
+    ("REDIS_SENTINEL_PASSWORD_FILE", "redis.sentinel_password_file"),
+    ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
 ];
 /// Variables of the same family that belong to others; environment files are often shared.
 const OTHERS: [&str; 1] = ["VX11_OPERATOR_PROXY_ENABLED"];
-/// Names a cluster sets. This version would run beside its Redis without using it, so it refuses to start.
-const REDIS: [&str; 8] = [
-    "REDIS_URL",
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_PASSWORD",
-    "REDIS_DB",
-    "REDIS_SENTINELS",
-    "REDIS_SENTINEL_MASTER",
-    "REDIS_CLUSTER_NODES",
-];
 /// Whoever sets a variable that begins like this means us.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";
@@ -70,8 +72,5 @@ pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
                 allowed.join(", ")
             )
         });
-    let redis = names.iter().filter(|name| REDIS.contains(name) && !environment[**name].is_empty()).map(|name| {
-        format!("{name}: this version keeps tokens in memory only and cannot share them; unset it to run a single instance")
-    });
-    unknown.chain(redis).collect()
+    unknown.collect()
 }

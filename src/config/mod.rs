@@ -5,6 +5,7 @@
 
 mod environment;
 mod raw;
+mod redis;
 mod secrets;
 mod show;
 
@@ -20,7 +21,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use self::raw::{Raw, Whole};
 use crate::events::RingLimits;
 use crate::principal::PrincipalId;
-use crate::store::{ENTRY_BYTES, MemoryLimits};
+use crate::store::{ENTRY_BYTES, MemoryLimits, RedisSettings};
 use crate::telemetry::LogFormat;
 use crate::token::{LONGEST_LIFE_SECONDS, SigningKeys};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub token_ttl: Duration,
     /// Bounds of the memory store.
     pub memory: MemoryLimits,
+    /// Where tokens are shared; `None` keeps them in this process.
+    pub redis: Option<RedisSettings>,
     /// Bounds of the ring of events.
     pub ring: RingLimits,
     /// Most streams open at once.
@@ -144,6 +147,10 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
     let listen = listen_address(&raw.http.listen, &mut complaints);
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
     let (principals, generated_principal) = secrets::principals(raw, &mut complaints, &mut warnings);
+    let redis = redis::settings(&raw.redis, &mut complaints);
+    if redis.is_some() && generated_principal {
+        complaints.add("principal_token", "is needed with Redis: all instances must know the same one (openssl rand -hex 32 makes a good one)");
+    }
     let signing_keys = secrets::signing_keys(raw, &principals, &mut complaints);
     let log_filter = log_filter(&raw.log.level).unwrap_or_else(|| {
         let allowed = "allowed are error, warn, info, debug, trace, or a list such as \"info,vx11_operator::http=debug\"";
@@ -177,6 +184,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
             entries: c.size("memory.max_entries", raw.memory.max_entries, "records") as u64,
             bytes: c.at_least_one_entry("memory.max_bytes", raw.memory.max_bytes),
         },
+        redis,
         ring: RingLimits {
             entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
             bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),

@@ -20,6 +20,7 @@ pub(super) struct Raw {
     pub(super) http: RawHttp,
     pub(super) token: RawToken,
     pub(super) memory: RawMemory,
+    pub(super) redis: RawRedis,
     pub(super) events: RawEvents,
     pub(super) streams: RawStreams,
     pub(super) limits: RawLimits,
@@ -67,6 +68,28 @@ pub(super) struct RawToken {
 pub(super) struct RawMemory {
     pub(super) max_entries: Whole,
     pub(super) max_bytes: Whole,
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+pub(super) struct RawRedis {
+    pub(super) url: String,
+    pub(super) url_file: String,
+    pub(super) host: String,
+    pub(super) port: Whole,
+    #[serde(deserialize_with = "list")]
+    pub(super) sentinels: Vec<String>,
+    pub(super) sentinel_master: String,
+    pub(super) sentinel_password: String,
+    pub(super) sentinel_password_file: String,
+    #[serde(deserialize_with = "list")]
+    pub(super) cluster_nodes: Vec<String>,
+    pub(super) username: String,
+    pub(super) password: String,
+    pub(super) password_file: String,
+    pub(super) db: Whole,
+    pub(super) tls: Switch,
+    pub(super) ca_file: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -131,6 +154,34 @@ impl<'de> Deserialize<'de> for Whole {
             }
         }
         deserializer.deserialize_any(Digits)
+    }
+}
+
+/// `true` or `false`. The configuration library would also take 1, "yes" and "on".
+#[derive(Clone, Copy, Serialize)]
+#[serde(transparent)]
+pub(super) struct Switch(pub(super) bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Switch, E> {
+                Ok(Switch(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Switch, E> {
+                let wrong = |_| E::invalid_value(Unexpected::Str(text), &self);
+                text.trim().parse().map(Switch).map_err(wrong)
+            }
+        }
+        deserializer.deserialize_any(Word)
     }
 }
 
@@ -209,5 +260,9 @@ fn without_value(message: &str) -> String {
 }
 
 fn is_secret(key: &str) -> bool {
-    key.starts_with("principal") || key.contains("signing_keys")
+    key.starts_with("principal")
+        || key.contains("signing_keys")
+        || key.contains("password")
+        // A URL may contain a password, and may be given where a host belongs.
+        || ["redis.url", "redis.url_file", "redis.host", "redis.sentinels", "redis.cluster_nodes"].contains(&key)
 }

@@ -88,7 +88,7 @@ pub(super) fn signing_keys(
 }
 
 /// A secret given directly or by file; `None` when neither is.
-fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<String> {
+pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<String> {
     match (inline, file) {
         ("", "") => None,
         (inline, "") => Some(inline.to_owned()),
@@ -115,7 +115,7 @@ fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<St
 }
 
 /// A file's name for a complaint, unless it may be the secret itself, given where the name of its file belongs.
-fn shown(file: &Path) -> String {
+pub(super) fn shown(file: &Path) -> String {
     if file.components().nth(1).is_some() {
         format!("the file {}", file.display())
     } else {

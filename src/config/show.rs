@@ -14,5 +14,8 @@ pub(super) fn redacted(raw: &Raw) -> String {
     hide(&mut shown.principal_token);
     shown.principals.iter_mut().for_each(|principal| hide(&mut principal.token));
     shown.token.signing_keys.iter_mut().for_each(hide);
+    hide(&mut shown.redis.url);
+    hide(&mut shown.redis.password);
+    hide(&mut shown.redis.sentinel_password);
     toml::to_string(&shown).unwrap_or_else(|error| format!("# cannot be shown as TOML: {error}\n"))
 }

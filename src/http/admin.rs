@@ -10,7 +10,8 @@ use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::principal;
 use super::tokens::json;
-use crate::store::Backend;
+use crate::ambient::UnixMillis;
+use crate::store::{Backend, BreakerState};
 
 /// Figures of the token cache.
 #[derive(Serialize, ToSchema)]
@@ -42,7 +43,7 @@ pub(super) struct InstanceBody {
     /// Records kept in memory because Redis was unreachable.
     fallback_entries: u64,
     /// State of the breaker in front of Redis; null without Redis.
-    breaker: Option<&'static str>,
+    breaker: Option<BreakerState>,
     /// Since when it runs without Redis, RFC 3339; null when it does not.
     degraded_since: Option<String>,
 }
@@ -83,21 +84,31 @@ pub(super) async fn cache_stats(
     state.metrics.settle_expired(state.clock.now());
     let (active, streams) = (state.metrics.active_tokens(), state.metrics.open_streams());
     let instance_id = state.instance_id.clone();
+    let own = MemberBody { instance_id: instance_id.clone(), seen_seconds_ago: 0.0, active, streams };
+    let others = figures.members.into_iter().map(|member| MemberBody {
+        instance_id: member.instance_id,
+        seen_seconds_ago: member.seen.as_secs_f64(),
+        active: member.figures.active,
+        streams: member.figures.streams,
+    });
+    let mut cluster: Vec<_> = std::iter::once(own).chain(others).collect();
+    cluster.sort_by(|one, other| one.instance_id.cmp(&other.instance_id));
+    let standby = figures.standby;
     Ok(json(&CacheStatsBody {
         backend: state.tokens.backend(),
         cache_size: figures.live,
-        redis_memory_bytes: None,
-        redis_ops_per_sec: None,
+        redis_memory_bytes: figures.redis.map(|redis| redis.memory_bytes),
+        redis_ops_per_sec: figures.redis.map(|redis| redis.ops_per_second),
         sample_tokens: figures.sample.iter().map(ToString::to_string).collect(),
         instance: InstanceBody {
-            instance_id: instance_id.clone(),
+            instance_id,
             active,
             streams,
-            fallback_entries: 0,
-            breaker: None,
-            degraded_since: None,
+            fallback_entries: standby.map_or(0, |standby| standby.entries),
+            breaker: standby.map(|standby| standby.breaker),
+            degraded_since: standby.and_then(|standby| standby.degraded_since).map(UnixMillis::rfc3339),
         },
-        cluster: vec![MemberBody { instance_id, seen_seconds_ago: 0.0, active, streams }],
+        cluster,
     }))
 }
 

@@ -59,6 +59,9 @@ pub enum Problem {
         /// When there may be room again.
         retry_after: Duration,
     },
+    /// 503: the store cannot be asked, and nothing stands in for it.
+    #[error("the store of tokens cannot be asked at present; nothing was recorded")]
+    StoreUnavailable,
     /// 503: no further stream can be opened here.
     #[error("{0}")]
     NoStream(OpenError),
@@ -121,6 +124,7 @@ impl Problem {
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::RateLimited { .. } => "rate_limited",
             Self::StoreFull { .. } => "store_full",
+            Self::StoreUnavailable => "store_unavailable",
             Self::NoStream(OpenError::Full) => "streams_full",
             Self::NoStream(OpenError::Draining) => "draining",
             Self::LogUnavailable { .. } => "log_unavailable",
@@ -135,7 +139,7 @@ impl Problem {
             Self::RateLimited { retry_after }
             | Self::StoreFull { retry_after }
             | Self::LogUnavailable { retry_after } => Some(*retry_after),
-            Self::NoStream(_) | Self::NotReady => Some(Duration::from_secs(1)),
+            Self::NoStream(_) | Self::NotReady | Self::StoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -185,9 +189,11 @@ impl ResponseError for Problem {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::StoreFull { .. } | Self::NoStream(_) | Self::NotReady | Self::LogUnavailable { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::StoreFull { .. }
+            | Self::StoreUnavailable
+            | Self::NoStream(_)
+            | Self::NotReady
+            | Self::LogUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -215,6 +221,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full { retry_after } => Self::StoreFull { retry_after },
+            StoreError::Unavailable => Self::StoreUnavailable,
         }
     }
 }

@@ -50,13 +50,14 @@ pub(super) struct ProbeBody {
 )]
 pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let live = state.tokens.statistics().await?.live;
+    let backend = state.tokens.backend();
     Ok(json(&HealthBody {
-        status: "ok",
+        status: if backend == Backend::FallbackMemory { "degraded" } else { "ok" },
         service: "operator_backend",
         version: env!("CARGO_PKG_VERSION"),
         timestamp: state.clock.now().rfc3339(),
         instance_id: &state.instance_id,
-        backend: state.tokens.backend(),
+        backend,
         ephemeral_token_cache_size: live,
     }))
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{form_or_json, principal};
-use crate::store::Backend;
+use crate::store::{Backend, Reach};
 use crate::token::TokenId;
 
 /// A token that was issued.
@@ -45,8 +45,7 @@ pub(super) struct TokenParameter {
 #[derive(Serialize, ToSchema)]
 pub(super) struct RevokedBody {
     /// `cluster`, or `instance` while the others cannot be reached.
-    #[schema(example = "cluster")]
-    effective: &'static str,
+    effective: Reach,
 }
 
 /// What a token is (RFC 7662 §2.2); only `active` for a token that is not valid.
@@ -92,7 +91,7 @@ pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result
         expires_in: issued.ttl.as_secs(),
         expires_at: issued.expires_at.rfc3339(),
         instance_id: &state.instance_id,
-        backend: state.tokens.backend(),
+        backend: issued.backend,
     }))
 }
 
@@ -138,14 +137,16 @@ pub(super) async fn revoke(
         }
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
+    // What is no token of ours is not valid anywhere.
+    let mut effective = Reach::Cluster;
     if let Some(revocation) = revocation {
         // Remembered first, so that no stream opens in between; its streams end even where that failed.
         let remembered = state.tokens.revoke(revocation).await;
         let streams = state.hub.end_streams_of(revocation.id);
         tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
-        remembered?;
+        effective = remembered?;
     }
-    Ok(json(&RevokedBody { effective: "cluster" }))
+    Ok(json(&RevokedBody { effective }))
 }
 
 /// What a token is (RFC 7662).

@@ -95,6 +95,12 @@ impl TokenDigest {
     }
 }
 
+impl fmt::Display for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// Names a token without giving it away: 16 hex characters of its SHA-256, safe to log and to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(u64);

@@ -1,13 +1,11 @@
 //! What a store remembers about a token.
 
 use crate::ambient::UnixMillis;
-use crate::principal::PrincipalId;
 
-/// A token's record. Contains nothing that opens a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A token's record. Contains nothing that opens a stream, and not whom the token was issued to: the token's tag
+/// vouches for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// Whom the token was issued to.
-    pub principal: PrincipalId,
     /// When it was issued.
     pub issued_at: UnixMillis,
     /// The first moment at which it is no longer valid.

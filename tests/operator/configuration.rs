@@ -142,11 +142,45 @@ async fn serving_refuses_what_check_config_refuses() {
 }
 
 #[tokio::test]
-async fn an_instance_that_would_ignore_its_redis_does_not_start() {
+async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeated() {
     let password = planted();
-    for variable in ["REDIS_URL", "REDIS_HOST", "REDIS_PASSWORD", "REDIS_SENTINELS", "REDIS_CLUSTER_NODES"] {
-        let (status, printed) = Instance::try_with(&[(variable, &password)]).await.err().unwrap();
-        assert_eq!(status.code(), Some(2));
-        assert!(printed.contains(&format!("{variable}: ")) && !printed.contains(&password), "{printed}");
+    let url = format!("redis://user:{password}@redis");
+    let (url, password) = (url.as_str(), password.as_str());
+    for (variables, expected) in [
+        (
+            &[("REDIS_HOST", url)][..],
+            "redis.host (REDIS_HOST): expected is host or host:port, without a scheme",
+        ),
+        (&[("REDIS_URL", "http://redis")], "redis.url (REDIS_URL): cannot be read; expected is redis://"),
+        (&[("REDIS_URL", url), ("REDIS_PASSWORD", password)], "redis.url holds one too"),
+        (
+            &[("REDIS_URL", url), ("REDIS_HOST", "redis")],
+            "redis.url is given too; keep the one that is meant",
+        ),
+        (&[("REDIS_PASSWORD", password)], "redis.password (REDIS_PASSWORD): is set, but no Redis is"),
+        (&[("REDIS_SENTINELS", "one,two")], "redis.sentinel_master (REDIS_SENTINEL_MASTER): is needed"),
+        (&[("REDIS_SENTINELS", url)], "redis.sentinels (REDIS_SENTINELS): expected is host or host:port"),
+        (&[("REDIS_CLUSTER_NODES", "one:0")], "redis.cluster_nodes (REDIS_CLUSTER_NODES): expected is host"),
+        (
+            &[("REDIS_HOST", "redis"), ("REDIS_PORT", "70000")],
+            "redis.port (REDIS_PORT): 70000 is out of range",
+        ),
+        (&[("REDIS_HOST", "redis"), ("REDIS_DB", "-1")], "redis.db (REDIS_DB): -1 is out of range"),
+        (&[("REDIS_HOST", "redis"), ("REDIS_USERNAME", "sse")], "a user needs a password (REDIS_PASSWORD)"),
+        (
+            &[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__CA_FILE", "./none.pem")],
+            "redis.ca_file: cannot read the file ./none.pem",
+        ),
+        (&[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__TLS", "yes")], "expected is true or false"),
+    ] {
+        let printed = complaint(variables).await;
+        assert!(printed.contains(expected) && !printed.contains(password), "{variables:?}: {printed}");
     }
+}
+
+#[tokio::test]
+async fn with_redis_a_principal_is_needed_because_all_instances_share_it() {
+    let (code, printed) = run(&["serve"], &[("REDIS_HOST", "127.0.0.1")]).await;
+    assert_eq!(code, 2);
+    assert!(printed.contains("principal_token (VX11_PRINCIPAL_TOKEN): is needed with Redis"), "{printed}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Instance, random_hex, remember_secret};
+use crate::support::{Instance, file, random_hex, remember_secret};
 
 const PAGE: &str = include_str!("../../docs/configuration.md");
 /// In the column of the environment: the key can be set in a file only.
@@ -55,6 +55,25 @@ fn the_page_lists_every_key_with_its_default_and_nothing_else() {
     assert_eq!(rows().len(), on_page.len(), "each key stands there once");
 }
 
+/// What a key of Redis needs beside it to make sense, as key, variable and value.
+fn beside<'a>(key: &str, secret: &'a str) -> Vec<(&'static str, &'static str, &'a str)> {
+    let principal = ("principal_token", "VX11_PRINCIPAL_TOKEN", secret);
+    let host = ("redis.host", "REDIS_HOST", "redis");
+    let master = ("redis.sentinel_master", "REDIS_SENTINEL_MASTER", "master");
+    let password = ("redis.password", "REDIS_PASSWORD", secret);
+    match key {
+        "redis.sentinels" => vec![principal, master],
+        "redis.username" => vec![principal, host, password],
+        "redis.url" | "redis.url_file" | "redis.host" | "redis.cluster_nodes" => vec![principal],
+        _ if key.starts_with("redis.") => vec![principal, host],
+        _ => Vec::new(),
+    }
+}
+
+fn hidden<'a>(key: &str, value: &'a str) -> &'a str {
+    if key == "principal_token" || key == "redis.password" { "***" } else { value }
+}
+
 #[tokio::test]
 async fn each_variable_on_the_page_sets_its_key() {
     let folder = tempfile::tempdir().unwrap();
@@ -63,6 +82,8 @@ async fn each_variable_on_the_page_sets_its_key() {
     remember_secret(&key);
     std::fs::write(&secret, &key).unwrap();
     let secret = secret.to_str().unwrap();
+    let [url, ca] = ["redis://redis", "-----BEGIN CERTIFICATE-----"].map(|content| file(content));
+    let (url, ca) = (url.1.as_str(), ca.1.as_str());
     for row in rows() {
         let Some(variable) = row.variable else { continue };
         let (value, shown) = match row.key {
@@ -75,15 +96,27 @@ async fn each_variable_on_the_page_sets_its_key() {
             "log.level" => ("warn", "warn".into()),
             "log.format" => ("json", "json".into()),
             "memory.max_bytes" => ("160", 160.into()),
+            "redis.url" => ("redis://redis", "***".into()),
+            "redis.password" | "redis.sentinel_password" => (key.as_str(), "***".into()),
+            "redis.password_file" | "redis.sentinel_password_file" => (secret, secret.into()),
+            "redis.url_file" => (url, url.into()),
+            "redis.ca_file" => (ca, ca.into()),
+            "redis.sentinels" | "redis.cluster_nodes" => ("a, b:1", vec!["a", "b:1"].into()),
+            "redis.host" | "redis.username" | "redis.sentinel_master" => ("some", "some".into()),
+            "redis.tls" => ("true", true.into()),
             _ => ("1", 1.into()),
         };
         let (mut command, _) = Instance::command(&[]);
-        let command =
-            command.env_clear().env(variable, value).arg("check-config").stdout(std::process::Stdio::piped());
+        let command = command.env_clear().env(variable, value).arg("check-config");
+        let beside = beside(row.key, &key);
+        command.envs(beside.iter().map(|(_, variable, value)| (variable, value)));
+        command.stdout(std::process::Stdio::piped());
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{variable}");
         let effective = String::from_utf8(output.stdout).unwrap().parse().unwrap();
         let mut expected = flat("", &vx11_operator::config::DEFAULTS.parse().unwrap());
+        expected
+            .extend(beside.into_iter().map(|(key, _, value)| (key.to_owned(), hidden(key, value).into())));
         expected.insert(row.key.to_owned(), shown);
         assert_eq!(flat("", &effective), expected, "{variable}");
     }

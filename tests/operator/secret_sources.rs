@@ -116,6 +116,12 @@ async fn no_complaint_repeats_a_secret_wherever_it_was_written() {
         "VX11_OPERATOR__PRINCIPAL_TOKN",
         "VX11_PRINCIPAL_TOKN",
         "REDIS_PASSWORD",
+        "REDIS_PASSWORD_FILE",
+        "REDIS_SENTINEL_PASSWORD",
+        "REDIS_URL",
+        "REDIS_PORT",
+        "VX11_OPERATOR__REDIS",
+        "VX11_OPERATOR__REDIS__PASWORD",
     ] {
         let complaint = complaint(&[(variable, &secret)]).await;
         assert!(!complaint.contains(&secret[..8]), "{variable}: {complaint}");

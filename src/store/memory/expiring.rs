@@ -58,6 +58,17 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         keys.iter().filter(|key| self.entries.remove(key).is_some()).count()
     }
 
+    /// Removes the entry if it is there and `unwanted`; says whether it went. Its place in `by_second` stays until its
+    /// time.
+    pub(super) fn remove_if(&mut self, key: &K, unwanted: impl FnOnce(&V) -> bool) -> bool {
+        self.entries.get(key).is_some_and(unwanted) && self.entries.remove(key).is_some()
+    }
+
+    /// The entries that are not over at `now`.
+    pub(super) fn iter(&self, now: UnixMillis) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().filter(move |(_, value)| value.expires_at() > now)
+    }
+
     /// Removes up to `budget` entries whose time is over; says how many went.
     pub(super) fn sweep(&mut self, now: UnixMillis, budget: usize) -> usize {
         let mut removed = 0;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::expiring::{Expires, ExpiringMap};
-use super::{Backend, Lookup, StoreError, StoreStatistics, TokenStore};
+use super::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
 use crate::ambient::{Clock, UnixMillis};
 use crate::token::{Record, TokenDigest, TokenId};
 
@@ -53,6 +53,29 @@ pub struct MemoryStore {
     started_at: UnixMillis,
     /// Picked by token id, so that a token's record and its tombstone share a lock.
     shards: [Mutex<Shard>; SHARDS],
+}
+
+/// Some of what a store holds.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Tokens taken back, and until when that has to be remembered.
+    pub tombstones: Vec<(TokenId, UnixMillis)>,
+    /// Tokens.
+    pub records: Vec<(TokenDigest, Record)>,
+}
+
+impl Entries {
+    /// How many.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.tombstones.len() + self.records.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 struct Shard {
@@ -97,6 +120,45 @@ impl MemoryStore {
             shards: std::array::from_fn(|_| {
                 Mutex::new(Shard { records: ExpiringMap::new(), tombstones: ExpiringMap::new() })
             }),
+        }
+    }
+
+    /// Records and tombstones held, some of which may be over but not yet swept.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Up to about `count` of what is held and not over, tombstones of a shard before its records.
+    #[must_use]
+    pub fn some(&self, count: usize) -> Entries {
+        let now = self.clock.now();
+        let mut some = Entries::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let room = count.saturating_sub(some.len());
+            some.tombstones.extend(shard.tombstones.iter(now).take(room).map(|(id, it)| (*id, it.0)));
+            let room = count.saturating_sub(some.len());
+            some.records
+                .extend(shard.records.iter(now).take(room).map(|(digest, record)| (*digest, *record)));
+            if room == 0 {
+                break;
+            }
+        }
+        some
+    }
+
+    /// Lets go of what is held as it is in `entries`; what has changed since stays.
+    pub fn forget(&self, entries: &Entries) {
+        for (id, until) in &entries.tombstones {
+            let mut shard = self.shard(*id).lock();
+            let gone = shard.tombstones.remove_if(id, |standing| standing.0 == *until);
+            self.release(gone.into());
+        }
+        for (digest, record) in &entries.records {
+            let mut shard = self.shard(digest.id()).lock();
+            let gone = shard.records.remove_if(digest, |standing| standing == record);
+            self.release(gone.into());
         }
     }
 
@@ -177,25 +239,27 @@ impl MemoryStore {
 
 #[async_trait]
 impl TokenStore for MemoryStore {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<(), StoreError> {
+    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
         self.place(
             digest.id(),
             self.most_entries,
             |shard| shard.records.holds(&digest),
             |shard| shard.records.insert(digest, record),
-        )
+        )?;
+        Ok(Backend::Memory)
     }
 
-    async fn lookup(&self, digest: TokenDigest) -> Result<Lookup, StoreError> {
+    async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
         let now = self.clock.now();
         let shard = self.shard(digest.id()).lock();
         if shard.tombstones.get(&digest.id(), now).is_some() {
             return Ok(Lookup::Revoked);
         }
-        Ok(shard.records.get(&digest, now).map_or(Lookup::Absent, |record| Lookup::Active(record.clone())))
+        let absent = Lookup::Absent { complete: issued_after >= self.started_at };
+        Ok(shard.records.get(&digest, now).map_or(absent, |record| Lookup::Active(*record)))
     }
 
-    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<(), StoreError> {
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
         self.place(
             id,
             self.most_entries + self.most_entries / TOMBSTONE_RESERVE,
@@ -208,7 +272,8 @@ impl TokenStore for MemoryStore {
                     shard.tombstones.insert(id, Tombstone(until));
                 }
             },
-        )
+        )?;
+        Ok(Reach::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
@@ -222,11 +287,7 @@ impl TokenStore for MemoryStore {
             let room = SAMPLE - sample.len();
             sample.extend(shard.records.sample(now, room).map(|digest| digest.id()));
         }
-        Ok(StoreStatistics { live, sample })
-    }
-
-    fn complete_since(&self) -> UnixMillis {
-        self.started_at
+        Ok(StoreStatistics { live, sample, ..StoreStatistics::default() })
     }
 
     fn backend(&self) -> Backend {
@@ -240,7 +301,6 @@ mod tests {
 
     use super::*;
     use crate::ambient::ManualClock;
-    use crate::principal::PrincipalId;
     use crate::token::Token;
 
     #[derive(Debug, Clone)]
@@ -249,6 +309,7 @@ mod tests {
         Revoke(u8, u8),
         Advance(u16),
         Sweep,
+        Forget(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -257,6 +318,7 @@ mod tests {
             (0..6_u8, 1..4_u8).prop_map(|(token, life)| Step::Revoke(token, life)),
             (1..2500_u16).prop_map(Step::Advance),
             Just(Step::Sweep),
+            (0..4_u8).prop_map(Step::Forget),
         ]
     }
 
@@ -273,13 +335,12 @@ mod tests {
             let limits = MemoryLimits { entries: room, bytes: u64::MAX };
             let store = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let principal = PrincipalId::parse("operator").unwrap();
             for step in steps {
                 let issued_at = clock.now();
                 let after = |seconds: u8| issued_at.plus(Duration::from_secs(seconds.into()));
                 match step {
                     Step::Record(token, life) => {
-                        let record = Record { principal: principal.clone(), issued_at, expires_at: after(life) };
+                        let record = Record { issued_at, expires_at: after(life) };
                         let _ = runtime.block_on(store.record(digest(token), record));
                     }
                     Step::Revoke(token, life) => {
@@ -287,6 +348,7 @@ mod tests {
                     }
                     Step::Advance(millis) => clock.advance(Duration::from_millis(millis.into())),
                     Step::Sweep => store.sweep(),
+                    Step::Forget(count) => store.forget(&store.some(count.into())),
                 }
                 let there: u64 = store.shards.iter().map(|shard| shard.lock().len()).sum();
                 prop_assert_eq!(store.entries.load(Ordering::Relaxed), there);

@@ -1,12 +1,16 @@
-//! What the outside world decides: the time of day and chance.
+//! What the outside world decides: the time of day and chance; and what time does to counts.
 //!
 //! Both are handed down as values, so that a test can stop the clock and repeat a shuffle. Monotonic time
 //! (heartbeats, stream ages) is tokio's, which tests pause.
+
+mod expiring_counts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+
+pub use expiring_counts::ExpiringCounts;
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,156 @@
+//! Which Redis to use: checked as a whole, because its keys only make sense together.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::Complaints;
+use super::raw::RawRedis;
+use super::secrets::{secret, shown};
+use crate::store::{HostPort, RedisSettings, Topology};
+
+const SENTINEL_PORT: u16 = 26379;
+const HIGHEST_DB: u32 = 1_000_000;
+
+/// The settings, if any Redis is configured.
+pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<RedisSettings> {
+    let url = secret("redis.url", &raw.url, &raw.url_file, complaints);
+    let port = complaints.range("redis.port", raw.port, 1, u16::MAX.into(), "");
+    let port = u16::try_from(port).unwrap_or(u16::MAX);
+    let sentinels = hosts("redis.sentinels", &raw.sentinels, SENTINEL_PORT, complaints);
+    let nodes = hosts("redis.cluster_nodes", &raw.cluster_nodes, port, complaints);
+    let given = [
+        ("redis.url", url.is_some()),
+        ("redis.host", !raw.host.is_empty()),
+        ("redis.sentinels", !raw.sentinels.is_empty()),
+        ("redis.cluster_nodes", !raw.cluster_nodes.is_empty()),
+    ];
+    let mut given = given.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key);
+    let Some(first) = given.next() else {
+        complain_about_leftovers(raw, complaints);
+        return None;
+    };
+    if let Some(second) = given.next() {
+        complaints.add(second, format_args!("{first} is given too; keep the one that is meant"));
+    }
+    let mut settings = RedisSettings {
+        topology: Topology::Single(HostPort { host: raw.host.clone(), port }),
+        username: Some(raw.username.clone()).filter(|name| !name.is_empty()),
+        password: secret("redis.password", &raw.password, &raw.password_file, complaints)
+            .map(SecretString::from),
+        sentinel_password: secret(
+            "redis.sentinel_password",
+            &raw.sentinel_password,
+            &raw.sentinel_password_file,
+            complaints,
+        )
+        .map(SecretString::from),
+        db: complaints.range("redis.db", raw.db, 0, HIGHEST_DB, "").into(),
+        tls: raw.tls.0,
+        ca: certificates(&raw.ca_file, complaints),
+    };
+    if let Some(url) = url {
+        from_url(&url, &mut settings, complaints);
+    } else if !raw.sentinels.is_empty() {
+        if raw.sentinel_master.is_empty() {
+            complaints.add("redis.sentinel_master", "is needed: what the sentinels call the master");
+        }
+        settings.topology = Topology::Sentinel { sentinels, master: raw.sentinel_master.clone() };
+    } else if !raw.cluster_nodes.is_empty() {
+        settings.topology = Topology::Cluster { nodes };
+    } else if let Err(problem) = HostPort::parse(&format!("{}:{port}", bracketed(&raw.host)), port) {
+        complaints.add("redis.host", format_args!("{problem}, without a scheme (that is redis.url)"));
+    }
+    if settings.username.is_some() && settings.password.is_none() {
+        complaints.add("redis.username", "a user needs a password (REDIS_PASSWORD)");
+    }
+    Some(settings)
+}
+
+/// What was set for a Redis that is not there was not meant to be ignored.
+fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
+    let leftovers = [
+        ("redis.sentinel_master", &raw.sentinel_master),
+        ("redis.username", &raw.username),
+        ("redis.password", &raw.password),
+        ("redis.password_file", &raw.password_file),
+        ("redis.ca_file", &raw.ca_file),
+    ];
+    for (key, _) in leftovers.iter().filter(|(_, value)| !value.is_empty()) {
+        complaints.add(
+            key,
+            "is set, but no Redis is: set REDIS_HOST, REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTER_NODES",
+        );
+    }
+}
+
+/// An IPv6 address needs brackets before a port can follow.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) -> Vec<HostPort> {
+    let mut hosts = Vec::with_capacity(texts.len());
+    for text in texts {
+        match HostPort::parse(text, port) {
+            Ok(host) => hosts.push(host),
+            // The text is not repeated: it may be a URL with a password.
+            Err(problem) => complaints.add(key, format_args!("{problem}, with commas between several")),
+        }
+    }
+    hosts
+}
+
+fn from_url(url: &str, settings: &mut RedisSettings, complaints: &mut Complaints) {
+    // The library's complaints may repeat parts of the URL.
+    let Some(parsed) = redis::parse_redis_url(url).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
+    else {
+        complaints.add(
+            "redis.url",
+            "cannot be read; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS, with special characters in %XX form",
+        );
+        return;
+    };
+    match redis::IntoConnectionInfo::into_connection_info(parsed.clone()) {
+        Ok(info) => {
+            let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            settings.topology = Topology::Single(HostPort { host, port: parsed.port().unwrap_or(6379) });
+            settings.tls = parsed.scheme() == "rediss";
+            let inside = info.redis_settings();
+            if let Some(password) = inside.password() {
+                if settings.password.is_some() {
+                    complaints.add("redis.password", "redis.url holds one too; keep the one that is meant");
+                }
+                settings.password = Some(SecretString::from(password));
+            }
+            if let Some(username) = inside.username() {
+                settings.username = Some(username.to_owned());
+            }
+            if !parsed.path().trim_matches('/').is_empty() {
+                settings.db = inside.db();
+            }
+        }
+        Err(_) => complaints.add(
+            "redis.url",
+            "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
+        ),
+    }
+}
+
+fn certificates(file: &str, complaints: &mut Complaints) -> Option<Vec<u8>> {
+    if file.is_empty() {
+        return None;
+    }
+    let file = Path::new(file);
+    match std::fs::read(file) {
+        Ok(pem) if pem.windows(11).any(|window| window == b"-----BEGIN ") => Some(pem),
+        Ok(_) => {
+            complaints.add("redis.ca_file", format_args!("{} holds no certificate in PEM form", shown(file)));
+            None
+        }
+        Err(error) => {
+            complaints.add("redis.ca_file", format_args!("cannot read {}: {error}", shown(file)));
+            None
+        }
+    }
+}

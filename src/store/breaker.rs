@@ -1,0 +1,264 @@
+//! The circuit breaker before the primary store: closed lets calls through, open rejects them, half-open is open
+//! while probes begin to succeed. Pure: it is told what happened and when.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+/// Timeouts one after the other that open it.
+const TIMEOUTS_TO_OPEN: u32 = 3;
+/// Good probes one after the other that it takes to close.
+const GOOD_PROBES_TO_CLOSE: u32 = 2;
+/// An opening so soon after a closing is a flap.
+const FLAP_WINDOW: Duration = Duration::from_secs(10);
+/// After the first flap, probes have to stay good for this long; twice as long after each further one.
+const FIRST_HOLD: Duration = Duration::from_millis(250);
+/// But no longer than this.
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
+
+/// The state as operators see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// Calls flow.
+    Closed,
+    /// Calls are rejected; probes succeed, and what the primary missed is being brought to it.
+    HalfOpen,
+    /// Calls are rejected.
+    Open,
+}
+
+impl BreakerState {
+    /// The name as metrics see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+
+    /// The value of the gauge: 0, 1 and 2.
+    #[must_use]
+    pub const fn gauge(self) -> u8 {
+        self as u8
+    }
+}
+
+/// How a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// In a way that a second try does not cure.
+    Hard,
+    /// By not answering.
+    Timeout {
+        /// When it was made. All calls that wait through the same pause time out for one reason, so those made
+        /// before the last counted timeout do not count again.
+        asked_at: Instant,
+    },
+}
+
+enum State {
+    Closed { timeouts: u32, last_timeout: Option<Instant> },
+    Open { good: u32, good_since: Option<Instant> },
+}
+
+/// The state machine.
+pub struct Breaker {
+    state: State,
+    closed_at: Option<Instant>,
+    hold: Duration,
+}
+
+impl Default for Breaker {
+    /// Open: the primary has yet to show that it is there.
+    fn default() -> Self {
+        Self { state: State::Open { good: 0, good_since: None }, closed_at: None, hold: Duration::ZERO }
+    }
+}
+
+impl Breaker {
+    /// Where it stands.
+    #[must_use]
+    pub const fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed { .. } => BreakerState::Closed,
+            State::Open { good: 0, .. } => BreakerState::Open,
+            State::Open { .. } => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Whether timeouts have been counted that a success should clear.
+    #[must_use]
+    pub const fn is_counting(&self) -> bool {
+        matches!(self.state, State::Closed { timeouts: 1.., .. })
+    }
+
+    /// A call succeeded.
+    pub const fn succeeded(&mut self) {
+        if let State::Closed { timeouts, .. } = &mut self.state {
+            *timeouts = 0;
+        }
+    }
+
+    /// A call failed.
+    pub fn failed(&mut self, failure: Failure, now: Instant) {
+        let State::Closed { timeouts, last_timeout } = &mut self.state else {
+            self.probe_failed();
+            return;
+        };
+        let opens = match failure {
+            Failure::Hard => true,
+            Failure::Timeout { asked_at } => {
+                if last_timeout.is_none_or(|last| asked_at >= last) {
+                    *timeouts += 1;
+                    *last_timeout = Some(now);
+                }
+                *timeouts >= TIMEOUTS_TO_OPEN
+            }
+        };
+        if opens {
+            let flaps = self.closed_at.is_some_and(|closed| now - closed < FLAP_WINDOW);
+            self.hold = if flaps { (self.hold * 2).clamp(FIRST_HOLD, LONGEST_HOLD) } else { Duration::ZERO };
+            self.state = State::Open { good: 0, good_since: None };
+        }
+    }
+
+    /// A probe succeeded. Says nothing while closed.
+    pub fn probe_succeeded(&mut self, now: Instant) {
+        if let State::Open { good, good_since } = &mut self.state {
+            *good = good.saturating_add(1);
+            good_since.get_or_insert(now);
+        }
+    }
+
+    fn probe_failed(&mut self) {
+        self.state = State::Open { good: 0, good_since: None };
+    }
+
+    /// Whether probes have been good for long enough, so that what the primary missed may be brought to it and the
+    /// breaker then closed.
+    #[must_use]
+    pub fn may_close(&self, now: Instant) -> bool {
+        match self.state {
+            State::Open { good, good_since: Some(since) } => {
+                good >= GOOD_PROBES_TO_CLOSE && now - since >= self.hold
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets calls through.
+    pub const fn close(&mut self, now: Instant) {
+        self.state = State::Closed { timeouts: 0, last_timeout: None };
+        self.closed_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn closed(now: Instant) -> Breaker {
+        let mut breaker = Breaker::default();
+        breaker.close(now);
+        breaker
+    }
+
+    /// Probes until it may close, and closes it; says how long that took with a probe every 100 ms.
+    fn recover(breaker: &mut Breaker, mut now: Instant) -> Instant {
+        while !breaker.may_close(now) {
+            now += 100 * MS;
+            breaker.probe_succeeded(now);
+        }
+        breaker.close(now);
+        now
+    }
+
+    #[test]
+    fn it_begins_open_and_closes_after_two_good_probes() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        assert_eq!(breaker.state(), BreakerState::Open);
+        breaker.probe_succeeded(now);
+        assert_eq!((breaker.state(), breaker.may_close(now)), (BreakerState::HalfOpen, false));
+        breaker.probe_succeeded(now);
+        assert!(breaker.may_close(now));
+        breaker.close(now);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_failed_probe_begins_the_count_anew() {
+        let now = Instant::now();
+        let mut breaker = Breaker::default();
+        breaker.probe_succeeded(now);
+        breaker.failed(Failure::Hard, now);
+        assert_eq!(breaker.state(), BreakerState::Open);
+        breaker.probe_succeeded(now);
+        assert!(!breaker.may_close(now));
+    }
+
+    #[test]
+    fn one_hard_failure_opens_it() {
+        let now = Instant::now();
+        let mut breaker = closed(now);
+        breaker.failed(Failure::Hard, now);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    #[test]
+    fn the_third_timeout_in_a_row_opens_it_and_a_success_between_them_clears_the_count() {
+        let mut now = Instant::now();
+        let mut breaker = closed(now);
+        let mut time_out = |breaker: &mut Breaker| {
+            let asked_at = now;
+            now += 150 * MS;
+            breaker.failed(Failure::Timeout { asked_at }, now);
+        };
+        time_out(&mut breaker);
+        time_out(&mut breaker);
+        assert!(breaker.is_counting());
+        breaker.succeeded();
+        assert!(!breaker.is_counting());
+        time_out(&mut breaker);
+        time_out(&mut breaker);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        time_out(&mut breaker);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    #[test]
+    fn calls_that_wait_through_the_same_pause_count_once() {
+        let asked_at = Instant::now();
+        let mut breaker = closed(asked_at);
+        for late in 0..100 {
+            breaker.failed(Failure::Timeout { asked_at: asked_at + late * MS }, asked_at + (150 + late) * MS);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn the_more_it_flaps_the_longer_probes_must_stay_good_up_to_a_bound() {
+        let mut now = Instant::now();
+        let mut breaker = closed(now);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            now += 1000 * MS;
+            breaker.failed(Failure::Hard, now);
+            let opened = now;
+            now = recover(&mut breaker, now);
+            waits.push((now - opened).as_millis());
+        }
+        assert!(waits.is_sorted() && waits[0] < 500, "{waits:?}");
+        assert!(waits[5] >= 2000 && waits[5] <= 2200, "{waits:?}");
+        now += FLAP_WINDOW;
+        breaker.failed(Failure::Hard, now);
+        assert!(recover(&mut breaker, now) - now <= 200 * MS, "a long good time is forgiven");
+    }
+}

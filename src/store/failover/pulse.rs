@@ -1,0 +1,140 @@
+//! The one background task that asks the primary how it is: while it is well, while it is not, and what it takes to
+//! return to it. Requests never probe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Beat, FailoverStore, Figures};
+use crate::ambient::Jitter;
+use crate::metrics::Metrics;
+use crate::store::fault::Fault;
+use crate::token::TokenId;
+
+/// Between two beats; the jitter of a fifth keeps instances apart.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Records and tombstones brought to the primary in one go.
+const BATCH: usize = 1000;
+/// Clocks further apart than this are told of. Tokens allow for two seconds.
+const SKEW_WORTH_TELLING: i64 = 1000;
+
+/// What a pulse is made of.
+pub struct PulseSettings {
+    /// The store it keeps.
+    pub store: Arc<FailoverStore>,
+    /// Where instances' own figures come from, and where it reports.
+    pub metrics: Arc<Metrics>,
+    /// Keeps instances apart.
+    pub jitter: Arc<Jitter>,
+    /// Called with each token of which a revocation was heard: its streams have to end.
+    pub on_revoked: Box<dyn Fn(TokenId) + Send + Sync>,
+}
+
+/// The task.
+pub struct Pulse {
+    settings: PulseSettings,
+    skewed: bool,
+    /// The primary has yet to be given again what it lost.
+    owes_tombstones: bool,
+}
+
+impl Pulse {
+    /// A pulse that has yet to beat.
+    #[must_use]
+    pub const fn new(settings: PulseSettings) -> Self {
+        Self { settings, skewed: false, owes_tombstones: false }
+    }
+
+    /// Beats until the primary is in use or has failed once; bounded by the primary's own deadlines. Called before
+    /// the first request, so that an instance whose primary is well never starts degraded.
+    pub async fn begin(&mut self) {
+        while self.beat().await.is_ok() && !self.settings.store.gate.is_closed() {}
+    }
+
+    /// Beats for ever.
+    pub async fn run(mut self) {
+        loop {
+            let pause = self.settings.jitter.between(INTERVAL * 4 / 5, INTERVAL * 6 / 5);
+            let well = self.beat().await.is_ok();
+            // A failure while closed is looked into at once: it may be the first of an outage.
+            if well || !self.settings.store.gate.is_closed() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), Fault> {
+        let store = Arc::clone(&self.settings.store);
+        let asked_at = Instant::now();
+        let outcome = self.beat_once(&store).await;
+        if let Err(fault) = &outcome {
+            store.gate.failed(fault, asked_at);
+        }
+        outcome
+    }
+
+    async fn beat_once(&mut self, store: &FailoverStore) -> Result<(), Fault> {
+        let PulseSettings { metrics, .. } = &self.settings;
+        let figures = Figures { active: metrics.active_tokens(), streams: metrics.open_streams() };
+        let beat = store.primary.beat(figures).await?;
+        self.hear(store, &beat).await;
+        if self.owes_tombstones {
+            self.restore_tombstones(store).await?;
+        }
+        let may_close = store.gate.probe_succeeded();
+        if may_close || store.gate.is_closed() {
+            let reconciled = self.reconcile(store).await?;
+            if may_close {
+                store.gate.close(reconciled);
+            }
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, store: &FailoverStore, beat: &Beat) {
+        for (id, until) in &beat.revocations {
+            store.hear(*id, *until).await;
+            (self.settings.on_revoked)(*id);
+        }
+        self.owes_tombstones |= beat.lost_data;
+        #[expect(clippy::cast_precision_loss, reason = "a difference of milliseconds")]
+        self.settings.metrics.clock_skew(beat.skew_millis as f64 / 1000.0);
+        let skewed = beat.skew_millis.abs() > SKEW_WORTH_TELLING;
+        if skewed && !self.skewed {
+            tracing::warn!(
+                ahead_by_milliseconds = beat.skew_millis,
+                "this clock and that of Redis differ; beyond 2 s other instances may refuse tokens while Redis is away. Check NTP on both"
+            );
+        }
+        self.skewed = skewed;
+    }
+
+    /// Brings the revocations that were heard of to a primary that has lost its data.
+    async fn restore_tombstones(&mut self, store: &FailoverStore) -> Result<(), Fault> {
+        let all = store.revoked.some(usize::MAX);
+        store.primary.restore(&all).await?;
+        self.owes_tombstones = false;
+        tracing::warn!(
+            tombstones = all.tombstones.len(),
+            "Redis has lost data (restart, failover or FLUSHALL); revocations were brought to it again, and tokens issued before stay valid by their signature"
+        );
+        Ok(())
+    }
+
+    /// Brings to the primary what the standby holds; says how much that was.
+    async fn reconcile(&self, store: &FailoverStore) -> Result<u64, Fault> {
+        let mut reconciled = 0;
+        loop {
+            let batch = store.standby.some(BATCH);
+            if batch.is_empty() {
+                return Ok(reconciled);
+            }
+            store.primary.restore(&batch).await?;
+            store.standby.forget(&batch);
+            let count = batch.len() as u64;
+            self.settings.metrics.reconciled(count);
+            reconciled += count;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a primary store could not do its part, in the words that an operator reads and the labels that metrics carry.
+
+/// What went wrong between an instance and its primary store. `Display` says what it is and what to do about it; it
+/// never contains a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No answer within the deadline.
+    #[error("it does not answer in time; is it overloaded, stopped, or cut off by a firewall?")]
+    Timeout,
+    /// Nothing listens there.
+    #[error(
+        "nothing accepts connections there ({0}); is it running, and is the address right (REDIS_HOST, REDIS_PORT, REDIS_URL)?"
+    )]
+    Refused(String),
+    /// The name of the host leads nowhere.
+    #[error("the host's name cannot be resolved ({0}); check REDIS_HOST or REDIS_URL and the DNS")]
+    Unresolved(String),
+    /// TLS failed.
+    #[error(
+        "TLS cannot be established ({0}); if its certificate comes from an authority of your own, give that authority's certificate as redis.ca_file"
+    )]
+    Untrusted(String),
+    /// The connection broke.
+    #[error("the connection broke ({0})")]
+    Disconnected(String),
+    /// A credential was refused or is missing.
+    #[error(
+        "it refuses the credentials ({0}); check REDIS_PASSWORD, REDIS_USERNAME or those in REDIS_URL, and that this user exists and is on (ACL LIST)"
+    )]
+    Authentication(String),
+    /// The user may not do what is needed.
+    #[error("its user lacks a right ({0}); docs/redis.md lists the rights that are needed (ACL SETUSER)")]
+    Permission(String),
+    /// The database does not exist.
+    #[error("it has no database of this number ({0}); check REDIS_DB, and `databases` in redis.conf")]
+    Database(String),
+    /// It is a replica, by design or since a failover.
+    #[error(
+        "it is a replica and takes no writes; if this lasts, point the configuration at the master, or use Sentinel"
+    )]
+    ReadOnly,
+    /// It reads its data set.
+    #[error("it is still loading its data set")]
+    Loading,
+    /// It has no memory left.
+    #[error("its memory is full (maxmemory) and it takes no writes; docs/redis.md says how much is needed")]
+    OutOfMemory,
+    /// It takes no writes for another reason of its own.
+    #[error("it takes no writes at present ({0})")]
+    NotWriting(String),
+    /// No master is known.
+    #[error(
+        "no master can be found ({0}); check REDIS_SENTINELS and REDIS_SENTINEL_MASTER, and that the sentinels agree"
+    )]
+    NoMaster(String),
+    /// Part of the cluster is missing.
+    #[error("part of the cluster cannot be reached ({0}); CLUSTER INFO and CLUSTER NODES show which")]
+    ClusterDown(String),
+    /// Something it should not have answered.
+    #[error("it answered what was not expected ({0})")]
+    Unexpected(String),
+}
+
+impl Fault {
+    /// The value of the metric's `reason` label.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Refused(_) => "refused",
+            Self::Unresolved(_) => "unresolved",
+            Self::Untrusted(_) => "untrusted",
+            Self::Disconnected(_) => "disconnected",
+            Self::Authentication(_) => "authentication",
+            Self::Permission(_) => "permission",
+            Self::Database(_) => "database",
+            Self::ReadOnly => "readonly",
+            Self::Loading => "loading",
+            Self::OutOfMemory => "out_of_memory",
+            Self::NotWriting(_) => "not_writing",
+            Self::NoMaster(_) => "no_master",
+            Self::ClusterDown(_) => "cluster_down",
+            Self::Unexpected(_) => "unexpected",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The breaker as all workers share it: cheap to ask, and the one place that tells of transitions, in the log and in
+//! the metrics. Transitions and nothing else are told: a fault that lasts is logged once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, BreakerState, Failure};
+use super::fault::Fault;
+use crate::ambient::{Clock, UnixMillis};
+use crate::metrics::Metrics;
+
+/// The shared breaker.
+pub struct Gate {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    /// What callers read; written at transitions only.
+    closed: AtomicBool,
+    /// Whether a success has something to clear.
+    counting: AtomicBool,
+    /// How often it has opened: what was dialled before an opening is not used after it.
+    openings: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    breaker: Breaker,
+    degraded_since: Option<UnixMillis>,
+    opened_at: Instant,
+    /// The reason last told, so that another one is told too.
+    told: Option<&'static str>,
+}
+
+impl Gate {
+    /// Open, until the primary has shown that it is there.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let breaker = Breaker::default();
+        metrics.breaker_begins(breaker.state().gauge(), true);
+        let inner =
+            Inner { breaker, degraded_since: Some(clock.now()), opened_at: Instant::now(), told: None };
+        Self {
+            clock,
+            metrics,
+            closed: AtomicBool::new(false),
+            counting: AtomicBool::new(false),
+            openings: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Whether calls may be made.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How often it has opened.
+    #[must_use]
+    pub fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
+    }
+
+    /// Where the breaker stands.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.inner.lock().breaker.state()
+    }
+
+    /// Since when calls have been rejected; `None` while they are not.
+    #[must_use]
+    pub fn degraded_since(&self) -> Option<UnixMillis> {
+        self.inner.lock().degraded_since
+    }
+
+    /// A call succeeded.
+    pub fn succeeded(&self) {
+        if self.counting.load(Ordering::Relaxed) {
+            self.inner.lock().breaker.succeeded();
+            self.counting.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A call or a probe that was made at `asked_at` failed.
+    pub fn failed(&self, fault: &Fault, asked_at: Instant) {
+        self.metrics.store_fault(fault.label());
+        let failure = match fault {
+            Fault::Timeout => Failure::Timeout { asked_at },
+            _ => Failure::Hard,
+        };
+        let mut inner = self.inner.lock();
+        let before = inner.breaker.state();
+        let now = Instant::now();
+        inner.breaker.failed(failure, now);
+        let after = inner.breaker.state();
+        self.counting.store(inner.breaker.is_counting(), Ordering::Relaxed);
+        if after == BreakerState::Closed {
+            return;
+        }
+        if before == BreakerState::Closed {
+            self.closed.store(false, Ordering::Relaxed);
+            self.openings.fetch_add(1, Ordering::Relaxed);
+            inner.degraded_since = Some(self.clock.now());
+            inner.opened_at = now;
+            inner.told = None;
+        }
+        if before != after {
+            self.tell(after);
+        }
+        if inner.told != Some(fault.label()) {
+            inner.told = Some(fault.label());
+            tracing::warn!(
+                reason = fault.label(),
+                "Redis cannot be used: {fault}. Tokens are kept in memory and stay valid until it is back"
+            );
+        }
+    }
+
+    /// A probe succeeded; says whether the breaker may be closed once the primary has what it missed.
+    pub fn probe_succeeded(&self) -> bool {
+        if self.is_closed() {
+            self.succeeded();
+            return false;
+        }
+        let mut inner = self.inner.lock();
+        let before = inner.breaker.state();
+        let now = Instant::now();
+        inner.breaker.probe_succeeded(now);
+        let after = inner.breaker.state();
+        if before != after {
+            self.tell(after);
+        }
+        inner.breaker.may_close(now)
+    }
+
+    /// Lets calls through again; `reconciled` tokens and tombstones were brought to the primary before.
+    pub fn close(&self, reconciled: u64) {
+        let mut inner = self.inner.lock();
+        let now = Instant::now();
+        inner.breaker.close(now);
+        inner.degraded_since = None;
+        inner.told = None;
+        self.tell(BreakerState::Closed);
+        self.closed.store(true, Ordering::Relaxed);
+        let after = now - inner.opened_at;
+        tracing::info!(?after, reconciled, "Redis is in use");
+    }
+
+    fn tell(&self, state: BreakerState) {
+        self.metrics.breaker_went_to(state.as_str(), state.gauge(), state != BreakerState::Closed);
+    }
+}

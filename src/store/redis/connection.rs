@@ -1,0 +1,65 @@
+//! A connection to whatever is configured: one server, or a cluster that looks like one.
+
+use futures_util::future::try_join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+/// Many calls may use one at the same time.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// The answer to one command.
+    pub(super) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let answer = match self {
+            Self::Node(node) => node.req_packed_command(command).await?,
+            Self::Cluster(cluster) => cluster.req_packed_command(command).await?,
+        };
+        answer.extract_error()
+    }
+
+    /// The answers to several commands that are sent at once; the first error, if there is one. To a cluster each
+    /// goes to the node of its key.
+    pub(super) async fn ask_all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
+        match self {
+            Self::Node(node) => {
+                let count = commands.len();
+                let mut pipeline = Pipeline::with_capacity(count);
+                for command in commands {
+                    pipeline.add_command(command);
+                }
+                let answers = node.req_packed_commands(&pipeline, 0, count).await?;
+                answers.into_iter().map(Value::extract_error).collect()
+            }
+            Self::Cluster(cluster) => {
+                let answers = commands.into_iter().map(|command| {
+                    let mut cluster = cluster.clone();
+                    async move { cluster.req_packed_command(&command).await?.extract_error() }
+                });
+                try_join_all(answers).await
+            }
+        }
+    }
+
+    /// What every master says about itself.
+    pub(super) async fn info(&mut self) -> RedisResult<Vec<String>> {
+        let command = redis::cmd("INFO");
+        match self {
+            Self::Node(_) => Ok(vec![redis::from_redis_value(self.ask(&command).await?)?]),
+            Self::Cluster(cluster) => {
+                let masters = RoutingInfo::MultiNode((
+                    MultipleNodeRoutingInfo::AllMasters,
+                    Some(ResponsePolicy::Special),
+                ));
+                let answers = cluster.route_command(command, masters).await?;
+                let answers: std::collections::BTreeMap<String, String> = redis::from_redis_value(answers)?;
+                Ok(answers.into_values().collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Making connections: to the server, to the master that the sentinels agree on, or to the cluster.
+//!
+//! A connection's driver is a task of the runtime that dials, so whoever dials is whoever uses it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deadpool_redis::{Manager, Pool, PoolError, Timeouts};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisResult, TlsCertificates,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::connection::Connection;
+use super::settings::{HostPort, RedisSettings, Topology};
+use crate::store::fault::Fault;
+
+/// For a connection, from the first packet to the answer to its greeting.
+const DIAL_DEADLINE: Duration = Duration::from_secs(1);
+/// For a sentinel's word.
+const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
+/// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// Calls that may wait in line for a connection's driver.
+const PIPELINE: usize = 1024;
+/// Connections off the hot path: the pulse and one more.
+const POOL_SIZE: usize = 2;
+
+/// Makes connections.
+pub(super) struct Dialler {
+    settings: RedisSettings,
+    cluster: Option<ClusterClient>,
+    /// Off the hot path, to the server it was made for.
+    pool: Mutex<Option<(HostPort, Pool)>>,
+}
+
+impl Dialler {
+    /// Nothing is dialled yet.
+    pub(super) fn new(settings: RedisSettings) -> RedisResult<Self> {
+        let mut dialler = Self { settings, cluster: None, pool: Mutex::new(None) };
+        if let Topology::Cluster { nodes } = &dialler.settings.topology {
+            dialler.cluster = Some(dialler.cluster_client(nodes)?);
+        }
+        Ok(dialler)
+    }
+
+    /// A new connection, driven by the caller's runtime.
+    pub(super) async fn dial(&self) -> Result<Connection, Fault> {
+        if let Some(cluster) = &self.cluster {
+            let connected = tokio::time::timeout(DIAL_DEADLINE, cluster.get_async_connection()).await;
+            return Ok(Connection::Cluster(connected.map_err(|_| Fault::Timeout)??));
+        }
+        let server = self.server().await?;
+        let connection = open(self.info(&server, self.settings.password.as_ref(), self.settings.db)?).await?;
+        Ok(Connection::Node(connection))
+    }
+
+    /// A connection off the hot path, checked before it is given out; to be created within `patience`. A cluster's
+    /// connection is a pool by itself.
+    pub(super) async fn checkout(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
+        let server = self.server().await?;
+        let pool = self.pool_for(server)?;
+        let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
+        pool.timeout_get(&timeouts).await.map_err(|error| match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Timeout(_) => Fault::Timeout,
+            other => Fault::Unexpected(other.to_string()),
+        })
+    }
+
+    /// Whether connections off the hot path come from [`Self::checkout`].
+    pub(super) const fn has_pool(&self) -> bool {
+        self.cluster.is_none()
+    }
+
+    fn pool_for(&self, server: HostPort) -> Result<Pool, Fault> {
+        let mut pool = self.pool.lock();
+        if let Some((_, pool)) = pool.as_ref().filter(|(known, _)| *known == server) {
+            return Ok(pool.clone());
+        }
+        let info = self.info(&server, self.settings.password.as_ref(), self.settings.db)?;
+        let manager = Manager::new_with_config(info, connection_config())?;
+        let new = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(deadpool_redis::Runtime::Tokio1)
+            .build()
+            .map_err(|error| Fault::Unexpected(error.to_string()))?;
+        *pool = Some((server, new.clone()));
+        Ok(new)
+    }
+
+    /// The server to talk to at present.
+    async fn server(&self) -> Result<HostPort, Fault> {
+        match &self.settings.topology {
+            Topology::Single(server) => Ok(server.clone()),
+            Topology::Sentinel { sentinels, master } => self.ask_sentinels(sentinels, master).await,
+            Topology::Cluster { .. } => Err(Fault::Unexpected("a cluster has no one server".to_owned())),
+        }
+    }
+
+    /// What most sentinels say: one that was cut off in time may still name the old master.
+    async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<HostPort, Fault> {
+        let answers = join_all(sentinels.iter().map(|sentinel| async move {
+            let asked = tokio::time::timeout(SENTINEL_DEADLINE, self.ask_sentinel(sentinel, master));
+            match asked.await {
+                Ok(Ok(Some(server))) => Ok(server),
+                Ok(Ok(None)) => Err(format!("{sentinel} knows no master {master:?}")),
+                Ok(Err(fault)) => Err(format!("{sentinel}: {fault}")),
+                Err(_) => Err(format!("{sentinel} does not answer")),
+            }
+        }))
+        .await;
+        let mut votes: HashMap<&HostPort, usize> = HashMap::new();
+        for server in answers.iter().flatten() {
+            *votes.entry(server).or_default() += 1;
+        }
+        if let Some((server, _)) = votes.into_iter().max_by_key(|(_, votes)| *votes) {
+            return Ok(server.clone());
+        }
+        let complaints: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        Err(Fault::NoMaster(complaints.join("; ")))
+    }
+
+    async fn ask_sentinel(&self, sentinel: &HostPort, master: &str) -> Result<Option<HostPort>, Fault> {
+        let info = self.info(sentinel, self.settings.sentinel_password.as_ref(), 0)?;
+        let mut connection = open(info).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("get-master-addr-by-name").arg(master);
+        let answer: Option<(String, u16)> = command.query_async(&mut connection).await?;
+        Ok(answer.map(|(host, port)| HostPort { host, port }))
+    }
+
+    fn info(
+        &self,
+        server: &HostPort,
+        password: Option<&SecretString>,
+        db: i64,
+    ) -> RedisResult<ConnectionInfo> {
+        let RedisSettings { username, tls, ca, .. } = &self.settings;
+        let mut redis = RedisConnectionInfo::default().set_db(db);
+        if let Some(password) = password {
+            redis = redis.set_password(password.expose_secret());
+            if let Some(username) = username {
+                redis = redis.set_username(username);
+            }
+        }
+        let HostPort { host, port } = server.clone();
+        let address = if *tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info = address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp_settings());
+        match ca.as_ref().filter(|_| *tls) {
+            None => Ok(info),
+            // The only way the library has to put certificates into an address.
+            Some(ca) => Client::build_with_tls(info, certificates(ca))
+                .map(|client| client.get_connection_info().clone()),
+        }
+    }
+
+    fn cluster_client(&self, nodes: &[HostPort]) -> RedisResult<ClusterClient> {
+        let infos: Vec<_> = nodes
+            .iter()
+            .map(|node| self.info(node, self.settings.password.as_ref(), 0))
+            .collect::<RedisResult<_>>()?;
+        let mut builder = ClusterClient::builder(infos)
+            .connection_timeout(DIAL_DEADLINE / 2)
+            .response_timeout(DIAL_DEADLINE)
+            .tcp_settings(tcp_settings())
+            // One redirection is normal where a slot has moved; whatever takes longer is for the breaker.
+            .retries(1);
+        if let Some(ca) = self.settings.ca.as_ref().filter(|_| self.settings.tls) {
+            builder = builder.certs(certificates(ca));
+        }
+        builder.build()
+    }
+}
+
+async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&connection_config()).await
+}
+
+/// The deadline of a call is its caller's; the library's own would not let connections be replaced.
+fn connection_config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DIAL_DEADLINE))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE)
+}
+
+fn tcp_settings() -> TcpSettings {
+    let settings = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNACKNOWLEDGED);
+    settings
+}
+
+fn certificates(ca: &[u8]) -> TlsCertificates {
+    TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) }
+}

@@ -1,0 +1,145 @@
+//! What instances tell one another: a heartbeat of each, and the view of the cluster that comes of all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::ambient::UnixMillis;
+use crate::store::{Figures, Member};
+use crate::token::TokenId;
+
+/// An instance whose heartbeat is older is gone, as far as the list goes.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+/// A heartbeat that old has nothing left to count.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+const SAMPLE: usize = 5;
+
+/// One instance's word about itself, as JSON in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Heartbeat {
+    /// When, in milliseconds, by the clock of Redis.
+    pub(super) at: u64,
+    pub(super) active: u64,
+    pub(super) streams: u64,
+    /// The Unix second, by the instance's clock, that `lives` begins with.
+    pub(super) first: u64,
+    /// Live tokens it recorded, by the second in which they expire.
+    pub(super) lives: Vec<i64>,
+    /// Ids of some of them.
+    pub(super) sample: Vec<String>,
+}
+
+impl Heartbeat {
+    /// Live tokens it counts at `now`, which is later than when it was written.
+    fn live(&self, now: UnixMillis) -> i64 {
+        let over = usize::try_from((now.seconds() + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.lives.iter().skip(over).sum()
+    }
+
+    fn is_spent(&self, redis_now: u64, now: UnixMillis) -> bool {
+        let age = Duration::from_millis(redis_now.saturating_sub(self.at));
+        age > FORGOTTEN_AFTER && self.live(now) <= 0
+    }
+}
+
+/// The name of a heartbeat: that of the instance, and a number of its own for each of its starts, so that the tokens
+/// it issued before a restart go on counting.
+pub(super) fn field(instance_id: &str, start: u64) -> String {
+    format!("{instance_id} {start:016x}")
+}
+
+/// What is known of the others.
+pub(super) struct View {
+    /// Heartbeats of all instances but this one.
+    others: Vec<(String, Heartbeat)>,
+    redis_now: u64,
+    read_at: Instant,
+}
+
+impl View {
+    pub(super) fn empty() -> Self {
+        Self { others: Vec::new(), redis_now: 0, read_at: Instant::now() }
+    }
+
+    /// Reads the heartbeats as they stand in Redis; also says which of them nobody needs any longer.
+    pub(super) fn read(
+        fields: Vec<(String, String)>,
+        own: &str,
+        redis_now: u64,
+        now: UnixMillis,
+    ) -> (Self, Vec<String>) {
+        let mut others = Vec::with_capacity(fields.len());
+        let mut spent = Vec::new();
+        for (name, text) in fields.into_iter().filter(|(name, _)| name != own) {
+            match serde_json::from_str::<Heartbeat>(&text) {
+                Ok(heartbeat) if !heartbeat.is_spent(redis_now, now) => others.push((name, heartbeat)),
+                _ => spent.push(name),
+            }
+        }
+        (Self { others, redis_now, read_at: Instant::now() }, spent)
+    }
+
+    /// Live tokens the others count.
+    pub(super) fn live(&self, now: UnixMillis) -> i64 {
+        self.others.iter().map(|(_, heartbeat)| heartbeat.live(now)).sum()
+    }
+
+    /// The others that were heard of lately.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let since = self.read_at.elapsed();
+        let members = self.others.iter().map(|(name, heartbeat)| Member {
+            instance_id: name.split(' ').next().unwrap_or_default().to_owned(),
+            seen: Duration::from_millis(self.redis_now.saturating_sub(heartbeat.at)) + since,
+            figures: Figures { active: heartbeat.active, streams: heartbeat.streams },
+        });
+        members.filter(|member| member.seen < GONE_AFTER).collect()
+    }
+
+    /// A few ids of live tokens, `own` first.
+    pub(super) fn sample(&self, own: Vec<TokenId>) -> Vec<TokenId> {
+        let others = self.others.iter().flat_map(|(_, heartbeat)| &heartbeat.sample);
+        let others = others.filter_map(|id| TokenId::parse(id).ok());
+        own.into_iter().chain(others).take(SAMPLE).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
+
+    fn heartbeat(age: u64, lives: Vec<i64>) -> Heartbeat {
+        let first = NOW.seconds() + 1;
+        Heartbeat { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new() }
+    }
+
+    fn view(beats: &[(&str, Heartbeat)]) -> (View, Vec<String>) {
+        let fields =
+            beats.iter().map(|(name, beat)| ((*name).to_owned(), serde_json::to_string(beat).unwrap()));
+        View::read(fields.collect(), "own", NOW.0, NOW)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_died_leaves_the_list_and_its_tokens_count_until_they_expire() {
+        let (view, spent) =
+            view(&[("1 aa", heartbeat(2900, vec![1, 1])), ("2 bb", heartbeat(3000, vec![1, 5]))]);
+        assert_eq!(spent, Vec::<String>::new());
+        let names: Vec<_> = view.members().into_iter().map(|member| member.instance_id).collect();
+        assert_eq!(names, ["1"]);
+        assert_eq!(view.live(NOW), 8);
+        assert_eq!(view.live(NOW.plus(Duration::from_secs(1))), 6);
+        assert_eq!(view.live(NOW.plus(Duration::from_secs(2))), 0);
+        tokio::time::advance(Duration::from_millis(101)).await;
+        assert!(view.members().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_with_nothing_left_to_count_is_forgotten_and_so_is_one_that_cannot_be_read() {
+        let (view, spent) = view(&[("1 aa", heartbeat(11_000, vec![])), ("own", heartbeat(0, vec![7]))]);
+        assert_eq!((view.live(NOW), spent), (0, vec!["1 aa".to_owned()]));
+        let (_, spent) = View::read(vec![("x".to_owned(), "{}".to_owned())], "own", NOW.0, NOW);
+        assert_eq!(spent, ["x"]);
+    }
+}

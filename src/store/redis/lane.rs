@@ -1,0 +1,134 @@
+//! One shared connection for each worker thread: dialled where it is used, replaced after an outage, after an error,
+//! and by age.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::dial::Dialler;
+use crate::ambient::{ExpiringCounts, Jitter};
+use crate::store::fault::Fault;
+
+/// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address, credential or
+/// middlebox outlives it.
+const MAX_AGE: Duration = Duration::from_mins(10);
+
+/// Between two looks at the age of the connection; shorter than any deadline.
+const KEEPER_INTERVAL: Duration = Duration::from_millis(100);
+
+type Dialling = Shared<BoxFuture<'static, Result<Connection, Fault>>>;
+
+/// What one worker thread has for itself, so that workers share no line of memory on the hot path.
+#[derive(Default)]
+pub(super) struct Lane {
+    state: Mutex<State>,
+    /// Tokens recorded through this lane, by the second in which they expire.
+    pub(super) recorded: ExpiringCounts,
+    /// Those of them that were revoked through this lane.
+    pub(super) revoked: ExpiringCounts,
+    /// The token last recorded.
+    pub(super) latest: Mutex<Option<Latest>>,
+}
+
+/// A recorded token, for samples.
+#[derive(Clone, Copy)]
+pub(super) struct Latest {
+    pub(super) id: crate::token::TokenId,
+    pub(super) expires_at: crate::ambient::UnixMillis,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<Live>,
+    dialling: Option<Dialling>,
+    /// [`Lane::keep`] runs.
+    kept: bool,
+}
+
+struct Live {
+    connection: Connection,
+    /// Openings of the breaker before it was dialled.
+    openings: u64,
+    until: Instant,
+}
+
+impl Lane {
+    /// The connection, dialled if there is none from after the last of `openings`.
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        dialler: &Arc<Dialler>,
+        jitter: &Arc<Jitter>,
+        openings: u64,
+    ) -> Result<Connection, Fault> {
+        let dialling = {
+            let mut state = self.state.lock();
+            if state.live.as_ref().is_some_and(|live| live.openings != openings) {
+                (state.live, state.dialling) = (None, None);
+            }
+            match &state.live {
+                Some(live) => return Ok(live.connection.clone()),
+                None => {
+                    if let Some(dialling) = &state.dialling {
+                        dialling.clone()
+                    } else {
+                        let new = self.dial(dialler, jitter, openings);
+                        if !std::mem::replace(&mut state.kept, true) {
+                            let (dialler, jitter) = (Arc::clone(dialler), Arc::clone(jitter));
+                            tokio::spawn(Self::keep(Arc::downgrade(self), dialler, jitter));
+                        }
+                        state.dialling.insert(new).clone()
+                    }
+                }
+            }
+        };
+        dialling.await
+    }
+
+    /// Replaces the connection when it is old; the old one serves until the new one is there.
+    ///
+    /// It ticks more often than that takes, and than a call's deadline is long: tokio wakes itself with a system call
+    /// for each new timer that is due before all others, which every call's would be (a fifth of the throughput).
+    async fn keep(lane: Weak<Self>, dialler: Arc<Dialler>, jitter: Arc<Jitter>) {
+        let mut tick = tokio::time::interval(KEEPER_INTERVAL);
+        loop {
+            tick.tick().await;
+            let Some(lane) = lane.upgrade() else { return };
+            let mut state = lane.state.lock();
+            let old = state.live.as_ref().filter(|live| live.until <= Instant::now());
+            if let Some(openings) = old.map(|live| live.openings)
+                && state.dialling.is_none()
+            {
+                state.dialling = Some(lane.dial(&dialler, &jitter, openings));
+            }
+        }
+    }
+
+    /// Lets go of the connection, because it broke.
+    pub(super) fn discard(&self) {
+        self.state.lock().live = None;
+    }
+
+    /// Dials in a task of its own: whoever waits for it may give up without ending it.
+    fn dial(self: &Arc<Self>, dialler: &Arc<Dialler>, jitter: &Arc<Jitter>, openings: u64) -> Dialling {
+        let (lane, dialler) = (Arc::clone(self), Arc::clone(dialler));
+        let age = jitter.between(MAX_AGE * 4 / 5, MAX_AGE);
+        let task = tokio::spawn(async move {
+            let outcome = dialler.dial().await;
+            let mut state = lane.state.lock();
+            state.dialling = None;
+            if let Ok(connection) = &outcome {
+                let until = Instant::now() + age;
+                state.live = Some(Live { connection: connection.clone(), openings, until });
+            }
+            outcome
+        });
+        task.map(|ended| ended.unwrap_or_else(|error| Err(Fault::Unexpected(error.to_string()))))
+            .boxed()
+            .shared()
+    }
+}

@@ -1,0 +1,143 @@
+//! The one function every call of Redis goes through: it owns the deadline, the second try after a broken connection,
+//! and what the breaker learns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{RedisError, RedisResult};
+use thread_local::ThreadLocal;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::dial::Dialler;
+use super::lane::Lane;
+use crate::ambient::Jitter;
+use crate::store::StoreError;
+use crate::store::fault::Fault;
+use crate::store::gate::Gate;
+
+/// For all that a request waits for Redis, a new connection and a second try included.
+const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
+/// For the same of the pulse while the breaker is not closed: a new connection may take longer than a request would
+/// wait for it.
+const RECOVERY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Where a call belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Of a request: on the worker's shared connection, only while the breaker is closed.
+    Hot,
+    /// Of the pulse: on a connection from the pool, whatever the breaker says.
+    Pulse,
+}
+
+/// The way to Redis.
+pub(super) struct Link {
+    dialler: Arc<Dialler>,
+    jitter: Arc<Jitter>,
+    gate: Arc<Gate>,
+    lanes: ThreadLocal<Arc<Lane>>,
+}
+
+impl Link {
+    pub(super) fn new(dialler: Dialler, jitter: Arc<Jitter>, gate: Arc<Gate>) -> Self {
+        Self { dialler: Arc::new(dialler), jitter, gate, lanes: ThreadLocal::new() }
+    }
+
+    /// What this worker thread has for itself.
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        self.lanes.get_or_default()
+    }
+
+    /// What all worker threads have for themselves.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.lanes.iter()
+    }
+
+    /// A call of a request.
+    pub(super) async fn ask<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, StoreError> {
+        if !self.gate.is_closed() {
+            return Err(StoreError::Unavailable);
+        }
+        let asked_at = Instant::now();
+        match self.call(Path::Hot, work).await {
+            Ok(answer) => {
+                self.gate.succeeded();
+                Ok(answer)
+            }
+            Err(fault) => {
+                self.gate.failed(&fault, asked_at);
+                Err(StoreError::Unavailable)
+            }
+        }
+    }
+
+    /// A call on either path; what it means for the breaker is the caller's to say.
+    pub(super) async fn call<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        path: Path,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, Fault> {
+        let deadline = match path {
+            Path::Pulse if !self.gate.is_closed() => RECOVERY_DEADLINE,
+            _ => REQUEST_DEADLINE,
+        };
+        let answer = async {
+            match self.attempt(path, deadline, &work).await {
+                // Whatever was sent may have been done, and everything may be done twice.
+                Err(Attempt::Broke) => self.attempt(path, deadline, &work).await,
+                other => other,
+            }
+        };
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Attempt::Failed(fault))) => Err(fault),
+            Ok(Err(Attempt::Broke)) => Err(Fault::Disconnected("twice in a row".to_owned())),
+            Err(_elapsed) => Err(Fault::Timeout),
+        }
+    }
+
+    async fn attempt<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        path: Path,
+        patience: Duration,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, Attempt> {
+        if path == Path::Pulse && self.dialler.has_pool() {
+            let pooled = self.dialler.checkout(patience).await?;
+            return work(Connection::Node((*pooled).clone())).await.map_err(Attempt::from);
+        }
+        let lane = self.lane();
+        let openings = self.gate.openings();
+        let connection = lane.connection(&self.dialler, &self.jitter, openings).await?;
+        work(connection).await.map_err(|error| {
+            let attempt = Attempt::from(error);
+            if matches!(attempt, Attempt::Broke) {
+                lane.discard();
+            }
+            attempt
+        })
+    }
+}
+
+/// How an attempt failed.
+enum Attempt {
+    /// In a way that a new connection may cure.
+    Broke,
+    Failed(Fault),
+}
+
+impl From<RedisError> for Attempt {
+    fn from(error: RedisError) -> Self {
+        if error.is_connection_dropped() { Self::Broke } else { Self::Failed(error.into()) }
+    }
+}
+
+impl From<Fault> for Attempt {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}

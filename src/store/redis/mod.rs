@@ -1,0 +1,385 @@
+//! The store in Redis: one server, a master under Sentinel, or a Redis Cluster.
+//!
+//! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way to Redis;
+//! `lane` and `dial` make its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
+
+mod connection;
+mod dial;
+mod fault;
+mod heartbeat;
+mod info;
+mod keys;
+mod lane;
+mod link;
+mod news;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redis::{Cmd, RedisResult, Value, from_redis_value};
+
+use self::connection::Connection;
+use self::dial::Dialler;
+use self::heartbeat::View;
+use self::info::Deployment;
+use self::lane::Latest;
+use self::link::{Link, Path};
+use self::news::News;
+pub use self::settings::{HostPort, RedisSettings, Topology};
+use super::fault::Fault;
+use super::gate::Gate;
+use super::memory::Entries;
+use super::{
+    Backend, Beat, Figures, Lookup, Primary, Reach, RedisFigures, StoreError, StoreStatistics, TokenStore,
+};
+use crate::ambient::{Clock, Jitter, UnixMillis};
+use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
+
+/// Revocations stay in the stream as long as any tombstone may.
+const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
+
+/// What a Redis store is made of.
+pub struct RedisStoreParts {
+    /// Names this instance to the others.
+    pub instance_id: String,
+    /// Tells this start of the instance from others.
+    pub start: u64,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Spreads the ages of connections.
+    pub jitter: Arc<Jitter>,
+    /// The breaker.
+    pub gate: Arc<Gate>,
+}
+
+/// Tokens in Redis.
+pub struct RedisStore {
+    link: Link,
+    clock: Arc<dyn Clock>,
+    /// The name of this instance's heartbeat.
+    heartbeat: String,
+    /// Seconds that the token last recorded was to live.
+    life: AtomicU64,
+    data: Mutex<Data>,
+    view: Mutex<View>,
+    figures: Mutex<Option<RedisFigures>>,
+    news: tokio::sync::Mutex<News>,
+}
+
+/// What is known about the data in Redis.
+struct Data {
+    /// Names it, as [`Deployment::epoch`] does.
+    epoch: String,
+    /// It holds every record made since then; nobody knows while it may evict.
+    complete_since: UnixMillis,
+    /// The policy by which it may drop records before their time.
+    evicts: Option<String>,
+}
+
+impl RedisStore {
+    /// Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// When the settings contradict one another.
+    pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
+        let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
+        let link = Link::new(Dialler::new(settings)?, jitter, gate);
+        let data = Data { epoch: String::new(), complete_since: UnixMillis(u64::MAX), evicts: None };
+        Ok(Self {
+            link,
+            clock,
+            heartbeat: heartbeat::field(&instance_id, start),
+            life: AtomicU64::new(0),
+            data: Mutex::new(data),
+            view: Mutex::new(View::empty()),
+            figures: Mutex::new(None),
+            news: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Asks for the data's name and since when it is complete, and writes down that it is complete from now on where
+    /// that is not there: after a restart, a failover or a FLUSHALL. Answers to `others` come with it.
+    async fn confirm(
+        &self,
+        mut connection: Connection,
+        others: &[Cmd],
+    ) -> RedisResult<Result<Confirmed, Fault>> {
+        let known = self.data.lock().epoch.clone();
+        let now = self.clock.now();
+        let claim = |epoch: &str| {
+            let mut command = redis::cmd("SET");
+            command.arg(keys::epoch(epoch)).arg(now.0).arg("NX").arg("GET");
+            command
+        };
+        let mut commands = others.to_vec();
+        commands.extend((!known.is_empty()).then(|| claim(&known)));
+        let mut for_info = connection.clone();
+        let (info, mut answers) = futures_util::try_join!(for_info.info(), connection.ask_all(commands))?;
+        let deployment = match Deployment::read(&info) {
+            Ok(deployment) => deployment,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let claimed = answers.split_off(others.len()).pop();
+        let claimed = match claimed.filter(|_| deployment.epoch == known) {
+            Some(claimed) => claimed,
+            None => connection.ask(&claim(&deployment.epoch)).await?,
+        };
+        let since: Option<u64> = from_redis_value(claimed)?;
+        Ok(Ok(Confirmed { deployment, complete_since: UnixMillis(since.unwrap_or(now.0)), answers }))
+    }
+
+    /// Takes note of what is known about the data; says whether some of it was lost since the last time.
+    fn note(&self, confirmed: &Confirmed) -> bool {
+        let Confirmed { deployment, complete_since, .. } = confirmed;
+        let mut data = self.data.lock();
+        if data.evicts != deployment.evicts {
+            if let Some(policy) = &deployment.evicts {
+                tracing::warn!(
+                    policy,
+                    "Redis may drop records before their time; tokens it does not know are accepted by their signature. Set maxmemory-policy noeviction"
+                );
+            } else {
+                tracing::info!("Redis keeps records until their time");
+            }
+            data.evicts.clone_from(&deployment.evicts);
+        }
+        let lost = !data.epoch.is_empty() && data.complete_since != *complete_since;
+        data.epoch.clone_from(&deployment.epoch);
+        data.complete_since = *complete_since;
+        lost
+    }
+
+    /// Whether every record made since `moment` is there, as far as is known without asking.
+    fn is_complete_since(&self, moment: UnixMillis) -> bool {
+        let data = self.data.lock();
+        data.evicts.is_none() && moment >= data.complete_since
+    }
+
+    fn seconds_until(&self, end: UnixMillis) -> u64 {
+        end.0.saturating_sub(self.clock.now().0).div_ceil(1000).max(1)
+    }
+
+    fn record_command(&self, digest: TokenDigest, record: Record) -> Cmd {
+        let mut command = redis::cmd("SETEX");
+        command
+            .arg(keys::record(digest))
+            .arg(self.seconds_until(record.expires_at))
+            .arg(keys::encode(record));
+        command
+    }
+
+    /// Writes a tombstone, without ever shortening one, and tells the other instances. The answer to the first
+    /// command says whether it is a new one.
+    fn revoke_commands(&self, id: TokenId, until: UnixMillis) -> [Cmd; 3] {
+        let key = keys::tombstone(id);
+        let seconds = self.seconds_until(until);
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(1).arg("EX").arg(seconds).arg("NX");
+        let mut extend = redis::cmd("EXPIRE");
+        extend.arg(&key).arg(seconds).arg("GT");
+        [set, extend, news::announcement(id, until, self.clock.now().minus(REVOCATIONS_KEPT))]
+    }
+
+    fn count_recorded(&self, digest: TokenDigest, record: Record) {
+        let lane = self.link.lane();
+        lane.recorded.add(record.expires_at.seconds_rounded_up());
+        *lane.latest.lock() = Some(Latest { id: digest.id(), expires_at: record.expires_at });
+        let life = record.expires_at.seconds().saturating_sub(record.issued_at.seconds());
+        // One line of memory that all workers share: written only when it changes.
+        if self.life.load(Ordering::Relaxed) != life {
+            self.life.store(life, Ordering::Relaxed);
+        }
+    }
+
+    /// A tombstone may outlive its token; what is counted is the token, which lives no longer than the last one.
+    fn count_revoked(&self, until: UnixMillis) {
+        let longest = self.clock.now().seconds() + self.life.load(Ordering::Relaxed);
+        self.link.lane().revoked.add(until.seconds_rounded_up().min(longest));
+    }
+
+    /// Live tokens recorded by this instance, by the second in which they expire, from the next one on.
+    fn lives(&self, now: UnixMillis) -> Vec<i64> {
+        let mut lives: Vec<i64> = Vec::new();
+        for lane in self.link.lanes() {
+            for (counts, sign) in [(&lane.recorded, 1), (&lane.revoked, -1)] {
+                counts.take_until(now.seconds());
+                for (second, count) in counts.after(now.seconds()).enumerate().filter(|(_, count)| *count > 0)
+                {
+                    if lives.len() <= second {
+                        lives.resize(second + 1, 0);
+                    }
+                    lives[second] += sign * i64::try_from(count).unwrap_or(i64::MAX);
+                }
+            }
+        }
+        lives
+    }
+
+    fn own_sample(&self, now: UnixMillis) -> Vec<TokenId> {
+        let latest = self.link.lanes().filter_map(|lane| *lane.latest.lock());
+        latest.filter(|latest| latest.expires_at > now).map(|latest| latest.id).collect()
+    }
+}
+
+/// What [`RedisStore::confirm`] found out.
+struct Confirmed {
+    deployment: Deployment,
+    complete_since: UnixMillis,
+    /// To the other commands.
+    answers: Vec<Value>,
+}
+
+#[async_trait]
+impl TokenStore for RedisStore {
+    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
+        let command = &self.record_command(digest, record);
+        self.link.ask(|mut connection| async move { connection.ask(command).await }).await?;
+        self.count_recorded(digest, record);
+        Ok(Backend::Redis)
+    }
+
+    async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
+        let mut command = redis::cmd("MGET");
+        command.arg(keys::record(digest)).arg(keys::tombstone(digest.id()));
+        let command = &command;
+        let found = self.link.ask(|mut connection| async move {
+            let found: (Option<i64>, Option<i64>) = from_redis_value(connection.ask(command).await?)?;
+            // Absence counts against a token only if the data is proven complete, now, by a master.
+            let unproven = found == (None, None) && self.is_complete_since(issued_after);
+            let proof = if unproven { Some(self.confirm(connection, &[]).await?) } else { None };
+            Ok((found, proof))
+        });
+        let ((record, tombstone), proof) = found.await?;
+        if tombstone.is_some() {
+            return Ok(Lookup::Revoked);
+        }
+        match proof {
+            Some(Err(_not_a_master)) => return Err(StoreError::Unavailable),
+            Some(Ok(confirmed)) => {
+                let _ = self.note(&confirmed);
+            }
+            None => {}
+        }
+        let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
+        let absent = Lookup::Absent { complete: self.is_complete_since(issued_after) };
+        Ok(record.map_or(absent, Lookup::Active))
+    }
+
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
+        let commands = &self.revoke_commands(id, until);
+        let answers = self
+            .link
+            .ask(|mut connection| async move { connection.ask_all(commands.to_vec()).await })
+            .await?;
+        if answers.first() == Some(&Value::Okay) {
+            self.count_revoked(until);
+        }
+        Ok(Reach::Cluster)
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        let now = self.clock.now();
+        let own: i64 = self.lives(now).iter().sum();
+        let view = self.view.lock();
+        Ok(StoreStatistics {
+            live: u64::try_from(own + view.live(now)).unwrap_or(0),
+            sample: view.sample(self.own_sample(now)),
+            members: view.members(),
+            redis: *self.figures.lock(),
+            standby: None,
+        })
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Redis
+    }
+}
+
+#[async_trait]
+impl Primary for RedisStore {
+    async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
+        let mut news = self.news.lock().await;
+        let before = self.clock.now();
+        let commands = &[redis::cmd("TIME"), news.question()];
+        let confirmed =
+            self.link.call(Path::Pulse, |connection| self.confirm(connection, commands)).await??;
+        let after = self.clock.now();
+        let [time, answer] = <[Value; 2]>::try_from(confirmed.answers.clone())
+            .map_err(|_| Fault::Unexpected("another number of answers than questions".to_owned()))?;
+        let redis_now = news::time(time)?;
+        let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
+        let revocations = news.read(answer)?;
+        *self.figures.lock() = Some(confirmed.deployment.figures);
+        let lost_data = self.note(&confirmed);
+        if lost_data {
+            // What is there now may be older than what was read, and its stream may have begun anew.
+            *news = News::default();
+        }
+        if news.is_time_for_heartbeat() {
+            self.exchange_heartbeats(figures, redis_now).await?;
+        }
+        let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
+        Ok(Beat { revocations, lost_data, skew_millis })
+    }
+
+    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
+        let tombstones = entries.tombstones.iter().flat_map(|(id, until)| self.revoke_commands(*id, *until));
+        let records = entries.records.iter().map(|(digest, record)| self.record_command(*digest, *record));
+        // Tombstones first: what was taken back must not come to life in between.
+        for commands in [&tombstones.collect::<Vec<_>>(), &records.collect::<Vec<_>>()] {
+            for some in commands.chunks(500) {
+                self.link
+                    .call(
+                        Path::Pulse,
+                        |mut connection| async move { connection.ask_all(some.to_vec()).await },
+                    )
+                    .await?;
+            }
+        }
+        for (digest, record) in &entries.records {
+            self.count_recorded(*digest, *record);
+        }
+        Ok(())
+    }
+}
+
+impl RedisStore {
+    /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs any longer.
+    async fn exchange_heartbeats(&self, figures: Figures, redis_now: u64) -> Result<(), Fault> {
+        let now = self.clock.now();
+        let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
+        let heartbeat = heartbeat::Heartbeat {
+            at: redis_now,
+            active: figures.active,
+            streams: figures.streams,
+            first: now.seconds() + 1,
+            lives: self.lives(now),
+            sample,
+        };
+        let text = serde_json::to_string(&heartbeat).map_err(|error| Fault::Unexpected(error.to_string()))?;
+        let mut write = redis::cmd("HSET");
+        write.arg(keys::INSTANCES).arg(&self.heartbeat).arg(text);
+        let mut read = redis::cmd("HGETALL");
+        read.arg(keys::INSTANCES);
+        let commands = &[write, read];
+        let mut answers = self
+            .link
+            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands.to_vec()).await })
+            .await?;
+        let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
+            .map_err(|error| Fault::Unexpected(error.to_string()))?;
+        let (view, spent) = View::read(fields, &self.heartbeat, redis_now, now);
+        *self.view.lock() = view;
+        if !spent.is_empty() {
+            let mut forget = redis::cmd("HDEL");
+            forget.arg(keys::INSTANCES).arg(spent);
+            let forget = &forget;
+            self.link.call(Path::Pulse, |mut connection| async move { connection.ask(forget).await }).await?;
+        }
+        Ok(())
+    }
+}
