@@ -1,0 +1,19 @@
+//! What tests and benchmarks stand on when they need a Redis: real processes of it ([`RedisServer`]).
+//!
+//! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
+//! processes log is kept with the other artefacts of the test run. Whatever does not work here ends the test: its
+//! stand is broken, not what it tests.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "every function of a test's stand panics when it cannot do its work"
+)]
+
+mod artefacts;
+mod endpoint;
+mod patience;
+mod port;
+mod process;
+mod server;
+
+pub use patience::{PATIENCE, eventually, until};
+pub use server::{Monitor, RedisServer};
