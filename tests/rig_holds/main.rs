@@ -2,4 +2,6 @@
 
 mod client;
 mod faults;
+mod proxy;
+mod proxy_answers;
 mod server;
