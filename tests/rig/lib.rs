@@ -16,8 +16,10 @@ mod patience;
 mod port;
 mod process;
 mod proxy;
+mod sentinel;
 mod server;
 
 pub use patience::{PATIENCE, eventually, until};
 pub use proxy::FaultProxy;
+pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};

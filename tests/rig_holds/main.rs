@@ -4,4 +4,5 @@ mod client;
 mod faults;
 mod proxy;
 mod proxy_answers;
+mod sentinel;
 mod server;
