@@ -11,6 +11,7 @@
 )]
 
 mod artefacts;
+mod cluster;
 mod endpoint;
 mod patience;
 mod port;
@@ -19,6 +20,7 @@ mod proxy;
 mod sentinel;
 mod server;
 
+pub use cluster::RedisCluster;
 pub use patience::{PATIENCE, eventually, until};
 pub use proxy::FaultProxy;
 pub use sentinel::SentinelSet;
