@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz bench check packages deny clean-artefacts
 
-# What the tests need beside Rust: a browser with its driver, and what the predecessor's calls are made of.
-TEST_PACKAGES := chromium chromium-driver curl jq python3
+# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
+TEST_PACKAGES := chromium chromium-driver curl jq openssl python3 redis-sentinel redis-server redis-tools
 BENCH_PACKAGES := wrk
 # Seconds of `make fuzz`.
 SECONDS_OF_FUZZING ?= 60

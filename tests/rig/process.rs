@@ -1,0 +1,82 @@
+//! A child process that logs into the artefacts and ends with its owner.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::artefacts::new_log;
+use crate::patience::until;
+
+/// A running program; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program in `folder`. What it prints becomes its log.
+    pub(crate) fn start(program: &str, arguments: &[String], folder: &Path) -> Self {
+        let (log, file) = new_log(program.trim_end_matches("-server"));
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file handle can be copied"))
+            .stderr(file)
+            .spawn();
+        let child =
+            child.unwrap_or_else(|error| panic!("{program} cannot be started: {error}; `make packages`"));
+        Self { child, log }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// Kills without warning, as `kill -9` does, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Stops the process where it stands; its sockets stay open and nobody reads from them.
+    pub(crate) async fn stop(&mut self) {
+        self.signal(Signal::STOP);
+        let state = format!("/proc/{}/stat", self.pid());
+        // The signal returns before all threads have taken notice.
+        until("the process to stop", async || {
+            let state = std::fs::read_to_string(&state).expect("the process still exists");
+            state.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        })
+        .await;
+    }
+
+    /// Lets a stopped process go on.
+    pub(crate) fn cont(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What it printed so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log can be read")).into_owned()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // The number of one that has ended may be another's by now.
+        assert!(self.is_running(), "the process has ended: {}", self.log());
+        kill_process(Pid::from_child(&self.child), signal).expect("a child can be sent a signal");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,122 @@
+//! A network to Redis that can be broken: a TCP proxy between an instance and a real server.
+//!
+//! This is the only fake of the rig. What Redis can do by itself, it does by itself (see the faults of
+//! [`RedisServer`](crate::RedisServer)); but a network between two processes of one machine neither loses nor delays
+//! anything, and to make the kernel do so takes rights that a test has not. [`answer`](FaultProxy::answer) imitates
+//! Redis for the one purpose of refusing some instances and not others, or with words that take long to provoke.
+
+mod condition;
+mod door;
+mod flow;
+mod frames;
+mod order;
+mod queue;
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::port::Port;
+use condition::Change;
+use door::{Door, Order};
+
+/// A proxy that passes everything on until it is told otherwise. Its connections end when it is dropped.
+///
+/// Each change applies to open connections and to new ones, and has happened when the call returns: not a byte passes
+/// in the old way after that. The proxy runs on a thread of its own, which a busy test does not slow.
+pub struct FaultProxy {
+    address: SocketAddr,
+    /// Taken when dropped: the thread ends with its orders.
+    orders: Option<UnboundedSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    _port: Port,
+}
+
+impl FaultProxy {
+    /// A proxy to `upstream`, such as `127.0.0.1:6379`. Nothing needs to listen there yet.
+    #[must_use]
+    pub fn start(upstream: String) -> Self {
+        let (port, listener) = door::open_anywhere();
+        let address = listener.local_addr().expect("a listener has an address");
+        let (orders, received) = unbounded_channel();
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
+        let run = move || runtime.block_on(Door::new(listener, upstream).keep(received));
+        let thread = std::thread::Builder::new().name("fault-proxy".to_owned()).spawn(run);
+        let thread = thread.expect("a thread can be started");
+        Self { address, orders: Some(orders), thread: Some(thread), _port: port }
+    }
+
+    /// Where clients connect to, `127.0.0.1:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.give(Order::Count)
+    }
+
+    /// Passes everything on, without delay.
+    pub fn pass(&self) {
+        self.give(|done| Order::Change(Change::Pass, done));
+    }
+
+    /// Swallows whatever is sent in either direction, for good: a connection that was open meanwhile stays dead after
+    /// this is over, as one whose packets were dropped for long. New ones are accepted, and dead as well.
+    pub fn black_hole(&self) {
+        self.give(|done| Order::Change(Change::BlackHole, done));
+    }
+
+    /// Resets all connections and refuses new ones: nobody listens.
+    pub fn refuse(&self) {
+        self.give(|done| Order::Change(Change::Refuse, done));
+    }
+
+    /// Passes everything on, and makes every round trip take so much longer: half of it each way.
+    pub fn delay(&self, by: Duration) {
+        self.give(|done| Order::Change(Change::Delay(by), done));
+    }
+
+    /// Lets some answers come later still, and with them all that is behind them, as after the loss of a packet. Lasts
+    /// until [`pass`](Self::pass); a [`delay`](Self::delay) stays as it is.
+    pub fn stall(&self, probability: f64, by: Duration) {
+        self.give(|done| Order::Change(Change::Stall(probability, by), done));
+    }
+
+    /// Answers every command with an error, such as `LOADING Redis is loading the dataset in memory`. Redis does not
+    /// see the command. What it was asked before is answered by itself, in its place. Understands neither TLS nor
+    /// subscriptions.
+    pub fn answer(&self, error: &str) {
+        self.give(|done| Order::Change(Change::Answer(error.to_owned()), done));
+    }
+
+    /// Gives an order and waits until it is carried out, which takes no longer than a change of threads.
+    fn give<T>(&self, order: impl FnOnce(mpsc::Sender<T>) -> Order) -> T {
+        let (done, carried_out) = mpsc::channel();
+        let orders = self.orders.as_ref().expect("orders are taken until it is dropped");
+        orders.send(order(done)).expect("the proxy runs");
+        carried_out.recv().expect("the proxy carries out its orders")
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // It may have failed, and said so.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! In which condition the network is.
+
+use std::time::Duration;
+
+/// What becomes of commands and answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// They pass.
+    Pass,
+    /// They are lost.
+    BlackHole,
+    /// There are no connections on which they could be sent.
+    Refuse,
+    /// Commands are answered with this error.
+    Answer(String),
+}
+
+/// What a test may ask for.
+pub(super) enum Change {
+    Pass,
+    BlackHole,
+    Refuse,
+    Delay(Duration),
+    Stall(f64, Duration),
+    Answer(String),
+}
+
+/// The condition of the network; connections watch it.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub(super) mode: Mode,
+    /// How often there was a black hole: it kills connections that notice it too late, too.
+    pub(super) black_holes: u64,
+    delay: Duration,
+    stall: (f64, Duration),
+}
+
+impl Condition {
+    pub(super) fn good() -> Self {
+        Self { mode: Mode::Pass, black_holes: 0, delay: Duration::ZERO, stall: (0.0, Duration::ZERO) }
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        // What is neither a delay nor a stall ends both.
+        let (delay, stall) = (self.delay, self.stall);
+        *self = Self { black_holes: self.black_holes, ..Self::good() };
+        match change {
+            Change::Pass => {}
+            Change::BlackHole => {
+                self.mode = Mode::BlackHole;
+                self.black_holes += 1;
+            }
+            Change::Refuse => self.mode = Mode::Refuse,
+            Change::Delay(by) => (self.delay, self.stall) = (by, stall),
+            Change::Stall(probability, by) => (self.delay, self.stall) = (delay, (probability, by)),
+            Change::Answer(error) => self.mode = Mode::Answer(error),
+        }
+    }
+
+    /// How long something takes on its way to Redis.
+    pub(super) fn way_there(&self) -> Duration {
+        self.delay / 2
+    }
+
+    /// How long something takes on its way from Redis, which is a matter of luck.
+    pub(super) fn way_back(&self) -> Duration {
+        let (probability, stall) = self.stall;
+        let unlucky = probability > 0.0 && fastrand::f64() < probability;
+        self.delay / 2 + if unlucky { stall } else { Duration::ZERO }
+    }
+}

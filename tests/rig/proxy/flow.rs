@@ -1,0 +1,152 @@
+//! One connection of a client, and the one to Redis that belongs to it.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::condition::{Condition, Mode};
+use super::frames::Frames;
+use super::order::Unanswered;
+use super::queue::{Departure, queue};
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+
+/// A connection, from when its client was let in.
+pub(super) struct Flow {
+    client: TcpStream,
+    upstream: String,
+    condition: watch::Receiver<Condition>,
+    /// How many there had been when it began; with one more it is lost.
+    black_holes: u64,
+}
+
+impl Flow {
+    pub(super) fn new(client: TcpStream, upstream: String, condition: watch::Receiver<Condition>) -> Self {
+        let black_holes = condition.borrow().black_holes;
+        Self { client, upstream, condition, black_holes }
+    }
+
+    /// Lets client and server talk until one of them, or the condition of the network, ends it.
+    pub(super) async fn run(mut self) {
+        let mut server = None;
+        let mut condition = self.condition.clone();
+        let lost = |now: &Condition| now.mode == Mode::BlackHole || now.black_holes != self.black_holes;
+        let doomed = async {
+            let _ = condition.wait_for(|now| lost(now) || now.mode == Mode::Refuse).await;
+        };
+        tokio::select! {
+            // First, so that nothing passes after the condition has changed.
+            biased;
+            () = doomed => {}
+            () = converse(&mut self.client, &mut server, &self.upstream, &self.condition) => return,
+        }
+        let mut condition = self.condition;
+        let refused = async { condition.wait_for(|now| now.mode == Mode::Refuse).await.is_ok() };
+        let is_refused = tokio::select! {
+            biased;
+            refused = refused => refused,
+            // The server keeps its connection: it does not hear of its client either.
+            () = swallow(&mut self.client) => false,
+        };
+        if is_refused {
+            // Without lingering a socket is closed with a reset.
+            let _ = self.client.set_zero_linger();
+        }
+    }
+}
+
+/// Reads and forgets until the client leaves.
+async fn swallow(client: &mut TcpStream) {
+    let mut chunk = vec![0; CHUNK];
+    while client.read(&mut chunk).await.is_ok_and(|read| read > 0) {}
+}
+
+/// Passes on what both say. The server's connection outlives this, if the network fails.
+async fn converse(
+    client: &mut TcpStream,
+    server: &mut Option<TcpStream>,
+    upstream: &str,
+    condition: &watch::Receiver<Condition>,
+) {
+    // Without a server there is no connection: the client's is closed.
+    let Ok(connected) = TcpStream::connect(upstream).await else { return };
+    let server = server.insert(connected);
+    // Whether packets wait for more to be sent is for the two ends to decide.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_reads, client_writes) = client.split();
+    let (server_reads, server_writes) = server.split();
+    let (to_server, at_server) = queue();
+    let (to_client, at_client) = queue();
+    let unanswered = Mutex::new(Unanswered::default());
+    let conversation = Conversation { to_server, to_client, condition, unanswered };
+    // A side that has nothing more to say is heard to its end, then both connections are closed.
+    tokio::select! {
+        () = async { tokio::join!(conversation.listen_to_client(client_reads), at_server.deliver(server_writes)); } => {}
+        () = async { tokio::join!(conversation.listen_to_server(server_reads), at_client.deliver(client_writes)); } => {}
+    }
+}
+
+struct Conversation<'a> {
+    to_server: Departure,
+    to_client: Departure,
+    condition: &'a watch::Receiver<Condition>,
+    unanswered: Mutex<Unanswered>,
+}
+
+impl Conversation<'_> {
+    async fn listen_to_client(&self, mut client: impl AsyncRead + Unpin) {
+        let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
+        // The error with which the current command is answered; it is decided at its beginning.
+        let mut refusal = None;
+        while let Ok(read @ 1..) = client.read(&mut chunk).await {
+            let condition = self.condition.borrow().clone();
+            let (mut rest, mut passed) = (&chunk[..read], Vec::new());
+            while !rest.is_empty() {
+                if frames.between() {
+                    refusal = match &condition.mode {
+                        Mode::Answer(error) => Some(format!("-{error}\r\n").into_bytes()),
+                        _ => None,
+                    };
+                }
+                let piece = frames.next_piece(rest);
+                let (bytes, behind) = rest.split_at(piece.length);
+                rest = behind;
+                if refusal.is_none() {
+                    passed.extend_from_slice(bytes);
+                }
+                if piece.complete.is_some() {
+                    let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+                    match refusal.take() {
+                        Some(refusal) => self.to_client.send(unanswered.ours(refusal), condition.way_back()),
+                        None => unanswered.theirs(),
+                    }
+                }
+            }
+            self.to_server.send(passed, condition.way_there());
+        }
+        self.to_server.end();
+    }
+
+    async fn listen_to_server(&self, mut server: impl AsyncRead + Unpin) {
+        let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
+        while let Ok(read @ 1..) = server.read(&mut chunk).await {
+            let (mut rest, mut answers) = (&chunk[..read], Vec::new());
+            while !rest.is_empty() {
+                let piece = frames.next_piece(rest);
+                let (bytes, behind) = rest.split_at(piece.length);
+                rest = behind;
+                answers.extend_from_slice(bytes);
+                // What is pushed answers nothing.
+                if piece.complete.is_some_and(|kind| kind != b'>') {
+                    let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+                    answers.extend(unanswered.answered());
+                }
+            }
+            self.to_client.send(answers, self.condition.borrow().way_back());
+        }
+        self.to_client.end();
+    }
+}

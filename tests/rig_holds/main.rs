@@ -1,0 +1,9 @@
+//! The rig proves itself: every fault that other tests rely on really does what it says, to a client that is not ours.
+
+mod client;
+mod cluster;
+mod faults;
+mod proxy;
+mod proxy_answers;
+mod sentinel;
+mod server;
