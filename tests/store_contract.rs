@@ -4,102 +4,204 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vx11_operator::ambient::{Clock, ManualClock, UnixMillis};
-use vx11_operator::principal::PrincipalId;
-use vx11_operator::store::{Lookup, MemoryLimits, MemoryStore, StoreError, TokenStore};
+use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
+use vx11_operator::metrics::Metrics;
+use vx11_operator::store::{
+    FailoverStore, Figures, Gate, HostPort, Lookup, MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings,
+    RedisSettings, RedisStore, RedisStoreParts, StoreError, TokenStore, Topology,
+};
 use vx11_operator::token::{Record, Token, TokenDigest};
+use vx11_rig::{RedisCluster, RedisServer};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A store with room for `room` entries, and the means to let time pass for it.
+/// A store, and the means to let time pass for it.
 struct Subject {
+    name: &'static str,
     store: Arc<dyn TokenStore>,
     clock: Arc<ManualClock>,
+    servers: Servers,
 }
 
-fn backends(room: u64) -> Vec<Subject> {
+/// What the store keeps its data in.
+enum Servers {
+    None,
+    One(RedisServer),
+    Cluster(RedisCluster),
+}
+
+/// Every backend, each with a Redis of its own where it needs one.
+async fn backends() -> Vec<Subject> {
+    vec![
+        bounded(1000),
+        redis("redis", Servers::One(RedisServer::start().await)).await,
+        redis("cluster", Servers::Cluster(RedisCluster::start(true).await)).await,
+        failover(RedisServer::start().await).await,
+    ]
+}
+
+/// The backend with a bound of its own, with room for `room` entries.
+fn bounded(room: u64) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
-    let limits = MemoryLimits { entries: room, bytes: u64::MAX };
-    let memory = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
-    vec![Subject { store: Arc::new(memory), clock }]
+    let store = Arc::new(memory(room, &clock));
+    Subject { name: "memory", store, clock, servers: Servers::None }
+}
+
+fn memory(room: u64, clock: &Arc<ManualClock>) -> MemoryStore {
+    MemoryStore::new(MemoryLimits { entries: room, bytes: u64::MAX }, Arc::<ManualClock>::clone(clock))
+}
+
+/// A Redis store by itself, with its breaker closed.
+async fn redis(name: &'static str, servers: Servers) -> Subject {
+    let clock = Arc::new(ManualClock::at(START));
+    let (store, gate, _) = connect(&servers, &clock);
+    store.beat(Figures::default()).await.unwrap();
+    gate.close(0);
+    Subject { name, store, clock, servers }
+}
+
+/// Redis with memory beside it.
+async fn failover(server: RedisServer) -> Subject {
+    let clock = Arc::new(ManualClock::at(START));
+    let servers = Servers::One(server);
+    let (primary, gate, metrics) = connect(&servers, &clock);
+    let store = Arc::new(FailoverStore::new(primary, gate, memory(1000, &clock), memory(1000, &clock)));
+    let jitter = Arc::new(Jitter::seeded(7));
+    let settings = PulseSettings { store: Arc::clone(&store), metrics, jitter, on_revoked: Box::new(|_| ()) };
+    let mut pulse = Pulse::new(settings);
+    pulse.begin().await;
+    Subject { name: "failover", store, clock, servers }
+}
+
+fn connect(servers: &Servers, clock: &Arc<ManualClock>) -> (Arc<RedisStore>, Arc<Gate>, Arc<Metrics>) {
+    let host_port = |address: String| HostPort::parse(&address, 0).unwrap();
+    let topology = match servers {
+        Servers::None => unreachable!("only what is kept in Redis connects"),
+        Servers::One(server) => Topology::Single(host_port(server.address())),
+        Servers::Cluster(cluster) => {
+            Topology::Cluster { nodes: cluster.addresses().into_iter().map(host_port).collect() }
+        }
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+    let gate = Arc::new(Gate::new(Arc::clone(&clock), Arc::clone(&metrics)));
+    let settings = RedisSettings {
+        topology,
+        username: None,
+        password: None,
+        sentinel_password: None,
+        db: 1,
+        tls: false,
+        ca: None,
+    };
+    let jitter = Arc::new(Jitter::seeded(7));
+    let parts =
+        RedisStoreParts { instance_id: "1".to_owned(), start: 1, clock, jitter, gate: Arc::clone(&gate) };
+    (Arc::new(RedisStore::new(settings, parts).unwrap()), gate, metrics)
 }
 
 fn digest(number: u32) -> TokenDigest {
     Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap().digest()
 }
 
+const ABSENT: Lookup = Lookup::Absent { complete: true };
+
 impl Subject {
     fn record(&self, life: Duration) -> Record {
         let issued_at = self.clock.now();
-        let principal = PrincipalId::parse("operator").unwrap();
-        Record { principal, issued_at, expires_at: issued_at.plus(life) }
+        Record { issued_at, expires_at: issued_at.plus(life) }
     }
 
     async fn remember(&self, number: u32, life: Duration) -> Result<(), StoreError> {
-        self.store.record(digest(number), self.record(life)).await
+        self.store.record(digest(number), self.record(life)).await.map(drop)
     }
 
     async fn lookup(&self, number: u32) -> Lookup {
-        self.store.lookup(digest(number)).await.unwrap()
+        self.store.lookup(digest(number), START).await.unwrap()
     }
 
     async fn live(&self) -> u64 {
         self.store.statistics().await.unwrap().live
     }
+
+    /// Lets time pass, for the store's clock and for what it keeps in Redis. Redis has no clock that a test could
+    /// move: what it keeps is brought nearer to its end instead.
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        match &self.servers {
+            Servers::None => {}
+            Servers::One(server) => age(server, time).await,
+            Servers::Cluster(cluster) => {
+                for node in cluster.nodes() {
+                    age(node, time).await;
+                }
+            }
+        }
+    }
+}
+
+/// Takes `time` off the life of every key that has one.
+async fn age(server: &RedisServer, time: Duration) {
+    for key in server.keys().await {
+        let left: i64 = redis::from_redis_value(server.command(&["PTTL", &key]).await).unwrap();
+        if left >= 0 {
+            let left = left - i64::try_from(time.as_millis()).unwrap();
+            server.command(&["PEXPIRE", &key, &left.to_string()]).await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_record_is_found_from_the_moment_it_was_made_until_its_expiry_and_not_after() {
-    for subject in backends(10) {
+    for subject in backends().await {
         let record = subject.record(MINUTE);
         subject.store.record(digest(1), record.clone()).await.unwrap();
         assert_eq!(subject.lookup(1).await, Lookup::Active(record.clone()));
-        subject.clock.advance(MINUTE.checked_sub(Duration::from_millis(1)).unwrap());
-        assert_eq!(subject.lookup(1).await, Lookup::Active(record));
-        subject.clock.advance(Duration::from_millis(1));
-        assert_eq!(subject.lookup(1).await, Lookup::Absent);
+        let last_second = Duration::from_secs(1);
+        subject.pass(MINUTE.checked_sub(last_second).unwrap()).await;
+        assert_eq!(subject.lookup(1).await, Lookup::Active(record), "{}", subject.name);
+        subject.pass(last_second).await;
+        assert_eq!(subject.lookup(1).await, ABSENT, "{}", subject.name);
     }
 }
 
 #[tokio::test]
 async fn what_was_never_recorded_is_absent_which_is_not_revoked() {
-    for subject in backends(10) {
-        assert_eq!(subject.lookup(1).await, Lookup::Absent);
+    for subject in backends().await {
+        assert_eq!(subject.lookup(1).await, ABSENT, "{}", subject.name);
     }
 }
 
 #[tokio::test]
 async fn a_full_store_refuses_new_records_says_when_to_return_and_drops_none() {
-    for subject in backends(3) {
-        for number in 0..3 {
-            subject.remember(number, MINUTE).await.unwrap();
-        }
-        let Err(StoreError::Full { retry_after }) = subject.remember(3, MINUTE).await else {
-            panic!("not refused")
-        };
-        assert!(retry_after > Duration::ZERO && retry_after <= MINUTE);
-        for number in 0..3 {
-            assert!(matches!(subject.lookup(number).await, Lookup::Active(_)));
-        }
-        subject.clock.advance(retry_after);
-        subject.remember(3, MINUTE).await.unwrap();
+    let subject = bounded(3);
+    for number in 0..3 {
+        subject.remember(number, MINUTE).await.unwrap();
     }
+    let Err(StoreError::Full { retry_after }) = subject.remember(3, MINUTE).await else {
+        panic!("not refused")
+    };
+    assert!(retry_after > Duration::ZERO && retry_after <= MINUTE);
+    for number in 0..3 {
+        assert!(matches!(subject.lookup(number).await, Lookup::Active(_)));
+    }
+    subject.pass(retry_after).await;
+    subject.remember(3, MINUTE).await.unwrap();
 }
 
 #[tokio::test]
 async fn recording_again_takes_no_further_room() {
-    for subject in backends(1) {
-        for _ in 0..3 {
-            subject.remember(1, MINUTE).await.unwrap();
-        }
-        assert_eq!(subject.live().await, 1);
+    let subject = bounded(1);
+    for _ in 0..3 {
+        subject.remember(1, MINUTE).await.unwrap();
     }
+    assert_eq!(subject.live().await, 1);
 }
 
 #[tokio::test]
 async fn a_revoked_token_reads_as_revoked_whether_recorded_before_after_or_never() {
-    for subject in backends(10) {
+    for subject in backends().await {
         let until = subject.clock.now().plus(MINUTE);
         subject.remember(1, MINUTE).await.unwrap();
         for number in 1..=2 {
@@ -108,67 +210,64 @@ async fn a_revoked_token_reads_as_revoked_whether_recorded_before_after_or_never
         subject.remember(2, MINUTE).await.unwrap();
         assert_eq!(subject.lookup(1).await, Lookup::Revoked);
         assert_eq!(subject.lookup(2).await, Lookup::Revoked);
-        assert_eq!(subject.lookup(3).await, Lookup::Absent);
+        assert_eq!(subject.lookup(3).await, ABSENT, "{}", subject.name);
     }
 }
 
 #[tokio::test]
 async fn revoking_again_extends_and_never_shortens() {
-    for subject in backends(10) {
+    for subject in backends().await {
         let id = digest(1).id();
         let now = subject.clock.now();
         for seconds in [30, 60, 10] {
             subject.store.revoke(id, now.plus(Duration::from_secs(seconds))).await.unwrap();
         }
-        subject.clock.advance(Duration::from_secs(59));
+        subject.pass(Duration::from_secs(59)).await;
         assert_eq!(subject.lookup(1).await, Lookup::Revoked);
-        subject.clock.advance(Duration::from_secs(1));
-        assert_eq!(subject.lookup(1).await, Lookup::Absent);
+        subject.pass(Duration::from_secs(1)).await;
+        assert_eq!(subject.lookup(1).await, ABSENT, "{}", subject.name);
     }
 }
 
 #[tokio::test]
 async fn a_full_store_says_so_when_it_cannot_remember_a_revocation() {
-    for subject in backends(1) {
-        subject.remember(1, MINUTE).await.unwrap();
-        let until = subject.clock.now().plus(MINUTE);
-        assert!(matches!(subject.store.revoke(digest(2).id(), until).await, Err(StoreError::Full { .. })));
-    }
+    let subject = bounded(1);
+    subject.remember(1, MINUTE).await.unwrap();
+    let until = subject.clock.now().plus(MINUTE);
+    assert!(matches!(subject.store.revoke(digest(2).id(), until).await, Err(StoreError::Full { .. })));
 }
 
 #[tokio::test]
 async fn a_full_store_can_still_take_its_tokens_back() {
-    for subject in backends(1) {
-        subject.remember(1, MINUTE).await.unwrap();
-        subject.store.revoke(digest(1).id(), subject.clock.now().plus(MINUTE)).await.unwrap();
-        assert_eq!(subject.lookup(1).await, Lookup::Revoked);
-        assert!(subject.remember(2, MINUTE).await.is_err(), "the tombstone took the record's place");
-    }
+    let subject = bounded(1);
+    subject.remember(1, MINUTE).await.unwrap();
+    subject.store.revoke(digest(1).id(), subject.clock.now().plus(MINUTE)).await.unwrap();
+    assert_eq!(subject.lookup(1).await, Lookup::Revoked);
+    assert!(subject.remember(2, MINUTE).await.is_err(), "the tombstone took the record's place");
 }
 
 #[tokio::test]
 async fn whatever_is_replaced_expires_and_comes_again_the_room_stays_the_same() {
-    for subject in backends(3) {
-        for _ in 0..20 {
-            let until = subject.clock.now().plus(Duration::from_secs(1));
-            for number in 0..3 {
-                let _ = subject.remember(number, Duration::from_secs(1)).await;
-                subject.store.revoke(digest(number % 2).id(), until).await.unwrap();
-            }
-            // Past the expiry of all, but nothing was swept yet.
-            subject.clock.advance(Duration::from_millis(1500));
+    let subject = bounded(3);
+    for _ in 0..20 {
+        let until = subject.clock.now().plus(Duration::from_secs(1));
+        for number in 0..3 {
+            let _ = subject.remember(number, Duration::from_secs(1)).await;
+            subject.store.revoke(digest(number % 2).id(), until).await.unwrap();
         }
-        subject.clock.advance(MINUTE);
-        for number in 10..13 {
-            subject.remember(number, MINUTE).await.unwrap();
-        }
-        assert!(subject.remember(13, MINUTE).await.is_err());
+        // Past the expiry of all, but nothing was swept yet.
+        subject.pass(Duration::from_millis(1500)).await;
     }
+    subject.pass(MINUTE).await;
+    for number in 10..13 {
+        subject.remember(number, MINUTE).await.unwrap();
+    }
+    assert!(subject.remember(13, MINUTE).await.is_err());
 }
 
 #[tokio::test]
 async fn figures_count_live_records_only() {
-    for subject in backends(100) {
+    for subject in backends().await {
         for number in 0..20 {
             subject.remember(number, MINUTE).await.unwrap();
         }
@@ -178,7 +277,7 @@ async fn figures_count_live_records_only() {
         let until = subject.clock.now().plus(MINUTE * 2);
         subject.store.revoke(digest(25).id(), until).await.unwrap();
         assert_eq!(subject.live().await, 29);
-        subject.clock.advance(MINUTE);
+        subject.pass(MINUTE).await;
         let figures = subject.store.statistics().await.unwrap();
         assert_eq!(figures.live, 9);
         assert!((1..=5).contains(&figures.sample.len()));
@@ -189,8 +288,11 @@ async fn figures_count_live_records_only() {
 }
 
 #[tokio::test]
-async fn a_new_store_is_complete_from_its_beginning() {
-    for subject in backends(1) {
-        assert_eq!(subject.store.complete_since(), START);
+async fn absence_counts_only_for_tokens_that_the_store_would_know() {
+    for subject in backends().await {
+        let before = START.minus(Duration::from_millis(1));
+        let lookup = |issued_after| subject.store.lookup(digest(1), issued_after);
+        assert_eq!(lookup(START).await, Ok(ABSENT), "{}", subject.name);
+        assert_eq!(lookup(before).await, Ok(Lookup::Absent { complete: false }), "{}", subject.name);
     }
 }

@@ -196,7 +196,10 @@ impl RedisStore {
     }
 
     /// A tombstone may outlive its token; what is counted is the token, which lives no longer than the last one.
-    fn count_revoked(&self, until: UnixMillis) {
+    fn count_revoked(&self, id: TokenId, until: UnixMillis) {
+        for lane in self.link.lanes() {
+            lane.latest.lock().take_if(|latest| latest.id == id);
+        }
         let longest = self.clock.now().seconds() + self.life.load(Ordering::Relaxed);
         self.link.lane().revoked.add(until.seconds_rounded_up().min(longest));
     }
@@ -276,7 +279,7 @@ impl TokenStore for RedisStore {
             .ask(|mut connection| async move { connection.ask_all(commands.to_vec()).await })
             .await?;
         if answers.first() == Some(&Value::Okay) {
-            self.count_revoked(until);
+            self.count_revoked(id, until);
         }
         Ok(Reach::Cluster)
     }
