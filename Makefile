@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help run test fuzz bench check packages deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
-TEST_PACKAGES := chromium chromium-driver curl jq openssl python3 redis-sentinel redis-server redis-tools
+TEST_PACKAGES := chromium chromium-driver curl jq openssl python3 redis-sentinel redis-server redis-tools libfaketime
 BENCH_PACKAGES := wrk
 # Seconds of `make fuzz`.
 SECONDS_OF_FUZZING ?= 60

@@ -71,6 +71,8 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
 fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
     let leftovers = [
         ("redis.sentinel_master", &raw.sentinel_master),
+        ("redis.sentinel_password", &raw.sentinel_password),
+        ("redis.sentinel_password_file", &raw.sentinel_password_file),
         ("redis.username", &raw.username),
         ("redis.password", &raw.password),
         ("redis.password_file", &raw.password_file),

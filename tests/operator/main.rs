@@ -22,6 +22,7 @@ mod last_event_ids;
 mod metrics;
 mod predecessor;
 mod rate_limits;
+mod redis;
 mod refused_tokens;
 mod reports;
 mod resuming;

@@ -94,6 +94,7 @@ impl Pulse {
 
     async fn hear(&mut self, store: &FailoverStore, beat: &Beat) {
         for (id, until) in &beat.revocations {
+            tracing::debug!(token_id = %id, "revocation heard");
             store.hear(*id, *until).await;
             (self.settings.on_revoked)(*id);
         }

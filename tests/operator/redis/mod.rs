@@ -1,0 +1,55 @@
+//! Instances that share a Redis.
+
+mod cluster_view;
+mod forged_tokens;
+mod outage;
+mod revocations;
+mod sharing;
+mod topologies;
+mod troubles;
+
+use serde_json::Value;
+use vx11_rig::RedisServer;
+
+use crate::support::{Instance, random_hex};
+
+/// An instance's figures.
+async fn figures(instance: &Instance) -> Value {
+    let answer = instance.get_as_principal("/operator/internal/cache-stats").send().await;
+    answer.expect("figures are given").json().await.expect("as JSON")
+}
+
+/// Several instances that share a principal and a Redis.
+struct Cluster {
+    redis: RedisServer,
+    principal: String,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        Self { redis: RedisServer::start().await, principal: random_hex() }
+    }
+
+    async fn instance(&self, id: &str) -> Instance {
+        self.instance_with(id, &[]).await
+    }
+
+    /// One more instance, with settings of its own.
+    async fn instance_with(&self, id: &str, settings: &[(&str, &str)]) -> Instance {
+        let port = self.redis.port().to_string();
+        let mut environment = vec![
+            ("REDIS_HOST", "127.0.0.1"),
+            ("REDIS_PORT", port.as_str()),
+            ("VX11_PRINCIPAL_TOKEN", self.principal.as_str()),
+            ("INSTANCE_ID", id),
+        ];
+        environment.extend_from_slice(settings);
+        Instance::with(&environment).await
+    }
+}
+
+/// Waits until the instance is on the backend of this name.
+async fn backend_becomes(instance: &Instance, backend: &str) {
+    vx11_rig::until(&format!("backend {backend}"), async || figures(instance).await["backend"] == backend)
+        .await;
+}

@@ -1,0 +1,92 @@
+//! What is wrong with Redis is said once, in words that help, and the instance serves all the same.
+
+use reqwest::StatusCode;
+use vx11_rig::RedisServer;
+
+use super::{backend_becomes, figures};
+use crate::support::{Instance, planted};
+
+/// An instance with these settings says this, once, while it serves requests.
+async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
+    let instance = Instance::with(settings).await;
+    for _ in 0..10 {
+        let issued = instance.post_as_principal("/operator/api/events/sse-token").send().await.unwrap();
+        assert_eq!(issued.status(), StatusCode::OK);
+        let issued: serde_json::Value = issued.json().await.unwrap();
+        assert_eq!(issued["backend"], "fallback-memory");
+    }
+    // A few beats of the pulse, which must not repeat it.
+    instance.metric_becomes("vx11_operator_breaker_state", 2, vx11_rig::PATIENCE).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let log = instance.log_text();
+    let complaints: Vec<_> = log.lines().filter(|line| line.contains("Redis cannot be used")).collect();
+    assert_eq!(complaints.len(), 1, "{complaints:#?}");
+    for words in words {
+        assert!(complaints[0].contains(words), "{words}: {}", complaints[0]);
+    }
+    assert_eq!(figures(&instance).await["backend"], "fallback-memory");
+    instance
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_password() {
+    let (right, wrong) = (planted(), planted());
+    let redis = RedisServer::with(&["--requirepass", &right]).await;
+    let port = redis.port().to_string();
+    let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let words = &["it refuses the credentials", "check REDIS_PASSWORD"];
+    complains(&[at[0], at[1], ("REDIS_PASSWORD", &wrong)], words).await;
+    complains(&at, words).await;
+    let well = Instance::with(&[at[0], at[1], ("REDIS_PASSWORD", &right)]).await;
+    assert_eq!(figures(&well).await["backend"], "redis");
+}
+
+#[tokio::test]
+async fn an_unknown_user_and_a_user_without_a_right() {
+    let password = planted();
+    let redis = RedisServer::start().await;
+    let enter = format!(">{password}");
+    redis.command(&["ACL", "SETUSER", "sse", "on", &enter, "~*", "+@all", "-setex", "-xadd"]).await;
+    let port = redis.port().to_string();
+    let at =
+        [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_PASSWORD", password.as_str())];
+    let unknown = [at[0], at[1], at[2], ("REDIS_USERNAME", "nobody")];
+    complains(&unknown, &["it refuses the credentials", "this user exists"]).await;
+    let poor = [at[0], at[1], at[2], ("REDIS_USERNAME", "sse")];
+    let instance = complains(&poor, &["its user lacks a right", "docs/redis.md"]).await;
+    redis.command(&["ACL", "SETUSER", "sse", "+@all"]).await;
+    backend_becomes(&instance, "redis").await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there() {
+    let redis = RedisServer::start().await;
+    let port = redis.port().to_string();
+    let settings = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_DB", "99")];
+    complains(&settings, &["it has no database of this number", "check REDIS_DB"]).await;
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_reached_or_resolved() {
+    // Nothing listens on the port of a server that is gone.
+    let mut redis = RedisServer::start().await;
+    redis.kill();
+    let port = redis.port().to_string();
+    let gone = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    complains(&gone, &["nothing accepts connections there", "is it running"]).await;
+    complains(&[("REDIS_HOST", "no-such-host.invalid")], &["the host's name cannot be resolved"]).await;
+    let sentinel = format!("127.0.0.1:{port}");
+    let none = [("REDIS_SENTINELS", sentinel.as_str()), ("REDIS_SENTINEL_MASTER", "vx11")];
+    complains(&none, &["no master can be found", "check REDIS_SENTINELS"]).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted() {
+    let redis = RedisServer::with_tls().await;
+    let url = redis.url();
+    complains(&[("REDIS_URL", &url)], &["TLS cannot be established", "redis.ca_file"]).await;
+    let authority = redis.ca_file().to_str().unwrap();
+    let well = Instance::with(&[("REDIS_URL", &url), ("VX11_OPERATOR__REDIS__CA_FILE", authority)]).await;
+    assert_eq!(figures(&well).await["backend"], "redis");
+    well.issue().await;
+}
