@@ -96,8 +96,8 @@ impl FaultProxy {
     }
 
     /// Answers every command with an error, such as `LOADING Redis is loading the dataset in memory`. Redis does not
-    /// see the command. What it was asked before is answered by itself, in its place. Understands neither TLS nor
-    /// subscriptions.
+    /// see the command. What it was asked before is answered by itself, in its place. Redis must be there all the same:
+    /// without it there are no connections. Understands neither TLS nor subscriptions.
     pub fn answer(&self, error: &str) {
         self.give(|done| Order::Change(Change::Answer(error.to_owned()), done));
     }

@@ -1,8 +1,8 @@
 //! A master and its replica under three Sentinels, which put the replica in the master's place when it fails.
 //!
-//! Sentinel looks at what its servers say of themselves every ten seconds and waits eight before it contradicts them.
-//! Here it looks more often, with the knob its authors made for their own tests: what it does is the same, but a test
-//! need not wait half a minute for it.
+//! Sentinel looks at what its servers say of themselves every ten seconds, and believes a master that calls itself a
+//! replica only after another twenty: left to itself it takes half a minute to agree with a demotion. Here it looks more
+//! often, with the knob its authors made for their own tests: what it does is the same, in three seconds.
 
 mod changes;
 mod watcher;
