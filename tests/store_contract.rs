@@ -156,8 +156,8 @@ async fn age(server: &RedisServer, time: Duration) {
 async fn a_record_is_found_from_the_moment_it_was_made_until_its_expiry_and_not_after() {
     for subject in backends().await {
         let record = subject.record(MINUTE);
-        subject.store.record(digest(1), record.clone()).await.unwrap();
-        assert_eq!(subject.lookup(1).await, Lookup::Active(record.clone()));
+        subject.store.record(digest(1), record).await.unwrap();
+        assert_eq!(subject.lookup(1).await, Lookup::Active(record));
         let last_second = Duration::from_secs(1);
         subject.pass(MINUTE.checked_sub(last_second).unwrap()).await;
         assert_eq!(subject.lookup(1).await, Lookup::Active(record), "{}", subject.name);

@@ -82,14 +82,17 @@ async fn each_variable_on_the_page_sets_its_key() {
     remember_secret(&key);
     std::fs::write(&secret, &key).unwrap();
     let secret = secret.to_str().unwrap();
-    let [url, ca] = ["redis://redis", "-----BEGIN CERTIFICATE-----"].map(|content| file(content));
+    let [url, ca] = ["redis://redis", "-----BEGIN CERTIFICATE-----"].map(file);
     let (url, ca) = (url.1.as_str(), ca.1.as_str());
     for row in rows() {
         let Some(variable) = row.variable else { continue };
         let (value, shown) = match row.key {
             "principal_token" => (key.as_str(), toml::Value::from("***")),
             "token.signing_keys" => (key.as_str(), vec!["***"].into()),
-            "principal_token_file" | "token.signing_keys_file" => (secret, secret.into()),
+            "principal_token_file"
+            | "token.signing_keys_file"
+            | "redis.password_file"
+            | "redis.sentinel_password_file" => (secret, secret.into()),
             "instance.id" => ("seven", "seven".into()),
             "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
@@ -98,7 +101,6 @@ async fn each_variable_on_the_page_sets_its_key() {
             "memory.max_bytes" => ("160", 160.into()),
             "redis.url" => ("redis://redis", "***".into()),
             "redis.password" | "redis.sentinel_password" => (key.as_str(), "***".into()),
-            "redis.password_file" | "redis.sentinel_password_file" => (secret, secret.into()),
             "redis.url_file" => (url, url.into()),
             "redis.ca_file" => (ca, ca.into()),
             "redis.sentinels" | "redis.cluster_nodes" => ("a, b:1", vec!["a", "b:1"].into()),

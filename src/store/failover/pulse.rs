@@ -127,6 +127,9 @@ impl Pulse {
     async fn reconcile(&self, store: &FailoverStore) -> Result<u64, Fault> {
         let mut reconciled = 0;
         loop {
+            if store.standby.entries() == 0 {
+                return Ok(reconciled);
+            }
             let batch = store.standby.some(BATCH);
             if batch.is_empty() {
                 return Ok(reconciled);

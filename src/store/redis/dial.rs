@@ -16,6 +16,7 @@ use redis::{
     RedisResult, TlsCertificates,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::settings::{HostPort, RedisSettings, Topology};
@@ -25,6 +26,8 @@ use crate::store::fault::Fault;
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 /// For a sentinel's word.
 const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
+/// What the sentinels said holds for so long.
+const MASTER_KNOWN: Duration = Duration::from_secs(1);
 /// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// Calls that may wait in line for a connection's driver.
@@ -38,12 +41,14 @@ pub(super) struct Dialler {
     cluster: Option<ClusterClient>,
     /// Off the hot path, to the server it was made for.
     pool: Mutex<Option<(HostPort, Pool)>>,
+    /// What the sentinels last said, and when.
+    master: Mutex<Option<(HostPort, Instant)>>,
 }
 
 impl Dialler {
     /// Nothing is dialled yet.
     pub(super) fn new(settings: RedisSettings) -> RedisResult<Self> {
-        let mut dialler = Self { settings, cluster: None, pool: Mutex::new(None) };
+        let mut dialler = Self { settings, cluster: None, pool: Mutex::new(None), master: Mutex::new(None) };
         if let Topology::Cluster { nodes } = &dialler.settings.topology {
             dialler.cluster = Some(dialler.cluster_client(nodes)?);
         }
@@ -95,11 +100,24 @@ impl Dialler {
         Ok(new)
     }
 
+    /// Forgets what was learned about where to dial.
+    pub(super) fn forget(&self) {
+        *self.master.lock() = None;
+    }
+
     /// The server to talk to at present.
     async fn server(&self) -> Result<HostPort, Fault> {
         match &self.settings.topology {
             Topology::Single(server) => Ok(server.clone()),
-            Topology::Sentinel { sentinels, master } => self.ask_sentinels(sentinels, master).await,
+            Topology::Sentinel { sentinels, master } => {
+                let known = self.master.lock().clone().filter(|(_, asked)| asked.elapsed() < MASTER_KNOWN);
+                if let Some((server, _)) = known {
+                    return Ok(server);
+                }
+                let server = self.ask_sentinels(sentinels, master).await?;
+                *self.master.lock() = Some((server.clone(), Instant::now()));
+                Ok(server)
+            }
             Topology::Cluster { .. } => Err(Fault::Unexpected("a cluster has no one server".to_owned())),
         }
     }

@@ -1,6 +1,8 @@
 //! What the errors of the client library mean.
 
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -21,8 +23,7 @@ impl From<RedisError> for Fault {
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask => Self::ClusterDown(detail()),
-                _ if detail().contains("DB index") => Self::Database(detail()),
-                _ => Self::Unexpected(error.to_string()),
+                _ => of_text(error.code(), error.to_string()),
             },
             ErrorKind::ClusterConnectionNotFound => Self::ClusterDown(error.to_string()),
             ErrorKind::Io => of_io(&error),
@@ -37,7 +38,7 @@ fn of_text(code: Option<&str>, text: String) -> Fault {
     let is = |known: &str| code == Some(known) || text.contains(known);
     if is("OOM") {
         Fault::OutOfMemory
-    } else if is("NOAUTH") || is("WRONGPASS") {
+    } else if is("NOAUTH") || is("WRONGPASS") || text.contains("Authentication required") {
         Fault::Authentication(text)
     } else if is("MISCONF") || is("NOREPLICAS") || is("NOGOODSLAVE") {
         Fault::NotWriting(text)
@@ -49,9 +50,10 @@ fn of_text(code: Option<&str>, text: String) -> Fault {
 }
 
 fn of_io(error: &RedisError) -> Fault {
-    use std::error::Error as _;
     let text = error.to_string();
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    // The library keeps the cause in an `Arc`, which stands for it as an error of its own.
+    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     match cause.map(io::Error::kind) {
         Some(
             io::ErrorKind::ConnectionRefused

@@ -8,6 +8,14 @@ pub(super) const INSTANCES: &str = "{vx11}:instances";
 /// A stream: every revocation of the last quarter of an hour.
 pub(super) const REVOCATIONS: &str = "{vx11}:revocations";
 
+/// A stream that is never there.
+pub(super) const NO_STREAM: &str = "{vx11}:nothing";
+
+/// Where an instance tries whether it can write.
+pub(super) fn trial(instance: &str) -> String {
+    format!("{{vx11}}:trial {instance}")
+}
+
 /// Where a token's record stands.
 pub(super) fn record(digest: TokenDigest) -> String {
     format!("token:{digest}")

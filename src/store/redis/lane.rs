@@ -1,6 +1,7 @@
 //! One shared connection for each worker thread: dialled where it is used, replaced after an outage, after an error,
 //! and by age.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,12 +22,18 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 /// Between two looks at the age of the connection; shorter than any deadline.
 const KEEPER_INTERVAL: Duration = Duration::from_millis(100);
 
-type Dialling = Shared<BoxFuture<'static, Result<Connection, Fault>>>;
+/// Timeouts in a row after which a connection is taken to be dead.
+const TIMEOUTS_TO_REDIAL: u32 = 3;
+
+/// The connection, and what it is called in this lane.
+type Dialling = Shared<BoxFuture<'static, Result<(Connection, u64), Fault>>>;
 
 /// What one worker thread has for itself, so that workers share no line of memory on the hot path.
 #[derive(Default)]
 pub(super) struct Lane {
     state: Mutex<State>,
+    /// Calls in a row that were not answered in time.
+    timeouts: AtomicU32,
     /// Tokens recorded through this lane, by the second in which they expire.
     pub(super) recorded: ExpiringCounts,
     /// Those of them that were revoked through this lane.
@@ -48,10 +55,12 @@ struct State {
     dialling: Option<Dialling>,
     /// [`Lane::keep`] runs.
     kept: bool,
+    next_id: u64,
 }
 
 struct Live {
     connection: Connection,
+    id: u64,
     /// Openings of the breaker before it was dialled.
     openings: u64,
     until: Instant,
@@ -64,14 +73,14 @@ impl Lane {
         dialler: &Arc<Dialler>,
         jitter: &Arc<Jitter>,
         openings: u64,
-    ) -> Result<Connection, Fault> {
+    ) -> Result<(Connection, u64), Fault> {
         let dialling = {
             let mut state = self.state.lock();
             if state.live.as_ref().is_some_and(|live| live.openings != openings) {
                 (state.live, state.dialling) = (None, None);
             }
             match &state.live {
-                Some(live) => return Ok(live.connection.clone()),
+                Some(live) => return Ok((live.connection.clone(), live.id)),
                 None => {
                     if let Some(dialling) = &state.dialling {
                         dialling.clone()
@@ -108,9 +117,30 @@ impl Lane {
         }
     }
 
-    /// Lets go of the connection, because it broke.
-    pub(super) fn discard(&self) {
+    /// Lets go of this connection, because it broke; not of the one that may have replaced it.
+    pub(super) fn discard(&self, id: u64) {
+        self.state.lock().live.take_if(|live| live.id == id);
+    }
+
+    /// Lets go of whichever connection there is.
+    pub(super) fn clear(&self) {
         self.state.lock().live = None;
+    }
+
+    /// A call was answered.
+    pub(super) fn answered(&self) {
+        if self.timeouts.load(Ordering::Relaxed) > 0 {
+            self.timeouts.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A call was not answered in time. A connection whose packets are lost never ends by itself, and what other
+    /// lanes hear keeps the breaker closed: after several in a row this one is dialled anew.
+    pub(super) fn timed_out(&self) {
+        if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_REDIAL {
+            self.timeouts.store(0, Ordering::Relaxed);
+            self.clear();
+        }
     }
 
     /// Dials in a task of its own: whoever waits for it may give up without ending it.
@@ -121,11 +151,13 @@ impl Lane {
             let outcome = dialler.dial().await;
             let mut state = lane.state.lock();
             state.dialling = None;
+            state.next_id += 1;
+            let id = state.next_id;
             if let Ok(connection) = &outcome {
                 let until = Instant::now() + age;
-                state.live = Some(Live { connection: connection.clone(), openings, until });
+                state.live = Some(Live { connection: connection.clone(), id, openings, until });
             }
-            outcome
+            outcome.map(|connection| (connection, id))
         });
         task.map(|ended| ended.unwrap_or_else(|error| Err(Fault::Unexpected(error.to_string()))))
             .boxed()

@@ -65,10 +65,14 @@ impl Link {
         let asked_at = Instant::now();
         match self.call(Path::Hot, work).await {
             Ok(answer) => {
+                self.lane().answered();
                 self.gate.succeeded();
                 Ok(answer)
             }
             Err(fault) => {
+                if fault == Fault::Timeout {
+                    self.lane().timed_out();
+                }
                 self.gate.failed(&fault, asked_at);
                 Err(StoreError::Unavailable)
             }
@@ -92,12 +96,23 @@ impl Link {
                 other => other,
             }
         };
-        match tokio::time::timeout(deadline, answer).await {
+        let outcome = match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Attempt::Failed(fault))) => Err(fault),
             Ok(Err(Attempt::Broke)) => Err(Fault::Disconnected("twice in a row".to_owned())),
             Err(_elapsed) => Err(Fault::Timeout),
+        };
+        if path == Path::Pulse && outcome.is_err() {
+            // The next beat begins from nothing: it asks for the master, and dials, anew.
+            self.dialler.forget();
+            self.lane().clear();
         }
+        outcome
+    }
+
+    /// Whether requests reach Redis at present.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.gate.is_closed()
     }
 
     async fn attempt<T, F: Future<Output = RedisResult<T>> + Send>(
@@ -112,11 +127,11 @@ impl Link {
         }
         let lane = self.lane();
         let openings = self.gate.openings();
-        let connection = lane.connection(&self.dialler, &self.jitter, openings).await?;
+        let (connection, id) = lane.connection(&self.dialler, &self.jitter, openings).await?;
         work(connection).await.map_err(|error| {
             let attempt = Attempt::from(error);
             if matches!(attempt, Attempt::Broke) {
-                lane.discard();
+                lane.discard(id);
             }
             attempt
         })

@@ -13,6 +13,7 @@ mod lane;
 mod link;
 mod news;
 mod settings;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,9 @@ use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
 
 /// Revocations stay in the stream as long as any tombstone may.
 const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
+
+/// The note on the data's completeness stays for so long after the last instance has gone.
+const EPOCH_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// What a Redis store is made of.
 pub struct RedisStoreParts {
@@ -78,6 +82,8 @@ struct Data {
     complete_since: UnixMillis,
     /// The policy by which it may drop records before their time.
     evicts: Option<String>,
+    /// Some of it was lost, and the pulse has not been told yet.
+    lost: bool,
 }
 
 impl RedisStore {
@@ -88,7 +94,8 @@ impl RedisStore {
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
         let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
         let link = Link::new(Dialler::new(settings)?, jitter, gate);
-        let data = Data { epoch: String::new(), complete_since: UnixMillis(u64::MAX), evicts: None };
+        let data =
+            Data { epoch: String::new(), complete_since: UnixMillis(u64::MAX), evicts: None, lost: false };
         Ok(Self {
             link,
             clock,
@@ -112,7 +119,13 @@ impl RedisStore {
         let now = self.clock.now();
         let claim = |epoch: &str| {
             let mut command = redis::cmd("SET");
-            command.arg(keys::epoch(epoch)).arg(now.0).arg("NX").arg("GET");
+            command
+                .arg(keys::epoch(epoch))
+                .arg(now.0)
+                .arg("NX")
+                .arg("GET")
+                .arg("EX")
+                .arg(EPOCH_KEPT.as_secs());
             command
         };
         let mut commands = others.to_vec();
@@ -132,8 +145,8 @@ impl RedisStore {
         Ok(Ok(Confirmed { deployment, complete_since: UnixMillis(since.unwrap_or(now.0)), answers }))
     }
 
-    /// Takes note of what is known about the data; says whether some of it was lost since the last time.
-    fn note(&self, confirmed: &Confirmed) -> bool {
+    /// Takes note of what is known about the data.
+    fn note(&self, confirmed: &Confirmed) {
         let Confirmed { deployment, complete_since, .. } = confirmed;
         let mut data = self.data.lock();
         if data.evicts != deployment.evicts {
@@ -147,10 +160,9 @@ impl RedisStore {
             }
             data.evicts.clone_from(&deployment.evicts);
         }
-        let lost = !data.epoch.is_empty() && data.complete_since != *complete_since;
+        data.lost |= !data.epoch.is_empty() && data.complete_since != *complete_since;
         data.epoch.clone_from(&deployment.epoch);
         data.complete_since = *complete_since;
-        lost
     }
 
     /// Whether every record made since `moment` is there, as far as is known without asking.
@@ -262,9 +274,7 @@ impl TokenStore for RedisStore {
         }
         match proof {
             Some(Err(_not_a_master)) => return Err(StoreError::Unavailable),
-            Some(Ok(confirmed)) => {
-                let _ = self.note(&confirmed);
-            }
+            Some(Ok(confirmed)) => self.note(&confirmed),
             None => {}
         }
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
@@ -307,17 +317,22 @@ impl Primary for RedisStore {
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
         let mut news = self.news.lock().await;
         let before = self.clock.now();
-        let commands = &[redis::cmd("TIME"), news.question()];
-        let confirmed =
+        let mut commands = vec![redis::cmd("TIME"), news.question()];
+        if !self.link.is_in_use() {
+            commands.extend(trial::commands(&self.heartbeat));
+        }
+        let commands = &commands;
+        let mut confirmed =
             self.link.call(Path::Pulse, |connection| self.confirm(connection, commands)).await??;
         let after = self.clock.now();
-        let [time, answer] = <[Value; 2]>::try_from(confirmed.answers.clone())
-            .map_err(|_| Fault::Unexpected("another number of answers than questions".to_owned()))?;
-        let redis_now = news::time(time)?;
+        let mut answers = std::mem::take(&mut confirmed.answers).into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil);
+        let redis_now = news::time(next())?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
-        let revocations = news.read(answer)?;
+        let revocations = news.read(next())?;
         *self.figures.lock() = Some(confirmed.deployment.figures);
-        let lost_data = self.note(&confirmed);
+        self.note(&confirmed);
+        let lost_data = std::mem::take(&mut self.data.lock().lost);
         if lost_data {
             // What is there now may be older than what was read, and its stream may have begun anew.
             *news = News::default();
@@ -368,7 +383,9 @@ impl RedisStore {
         write.arg(keys::INSTANCES).arg(&self.heartbeat).arg(text);
         let mut read = redis::cmd("HGETALL");
         read.arg(keys::INSTANCES);
-        let commands = &[write, read];
+        let mut keep = redis::cmd("EXPIRE");
+        keep.arg(keys::epoch(&self.data.lock().epoch)).arg(EPOCH_KEPT.as_secs());
+        let commands = &[write, keep, read];
         let mut answers = self
             .link
             .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands.to_vec()).await })

@@ -52,7 +52,7 @@ async fn redis_is_told_setex_and_neither_what_it_is_told_nor_what_it_keeps_shows
     for key in cluster.redis.keys().await {
         let dumped = cluster.redis.command(&["DUMP", &key]).await;
         let redis::Value::BulkString(dumped) = dumped else { panic!("{key} is there") };
-        shown += &format!("\n{key} {}", String::from_utf8_lossy(&dumped));
+        shown.extend(["\n", &key, " ", &String::from_utf8_lossy(&dumped)]);
     }
     assert!(shown.contains(&issued.id), "its id is no secret: {shown}");
     for secret in [issued.token.clone(), issued.token.replace('-', ""), instance.principal.clone()] {
