@@ -161,7 +161,7 @@ impl Dialler {
         db: i64,
     ) -> RedisResult<ConnectionInfo> {
         let RedisSettings { username, tls, ca, .. } = &self.settings;
-        let mut redis = RedisConnectionInfo::default().set_db(db);
+        let mut redis = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
         if let Some(password) = password {
             redis = redis.set_password(password.expose_secret());
             if let Some(username) = username {

@@ -90,3 +90,40 @@ async fn a_certificate_that_is_not_trusted() {
     assert_eq!(figures(&well).await["backend"], "redis");
     well.issue().await;
 }
+
+/// The line of docs/redis.md that makes the user.
+const DOCUMENTED: &str = include_str!("../../../docs/redis.md");
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let password = planted();
+    let documented = DOCUMENTED.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
+    let documented = documented.replace("PASSWORD", &password);
+    let redis = RedisServer::start().await;
+    redis.command(&documented.split(' ').collect::<Vec<_>>()).await;
+    let port = redis.port().to_string();
+    let instance = Instance::with(&[
+        ("REDIS_HOST", "127.0.0.1"),
+        ("REDIS_PORT", &port),
+        ("REDIS_USERNAME", "sse"),
+        ("REDIS_PASSWORD", &password),
+    ])
+    .await;
+    let issued = instance.issue().await;
+    let revoke = instance.post_as_principal("/operator/api/tokens/revoke");
+    let revoked: serde_json::Value =
+        revoke.form(&[("token", &issued.token)]).send().await.unwrap().json().await.unwrap();
+    assert_eq!(revoked["effective"], "cluster");
+    // A leftover of an instance that is long gone has to be removed, which takes a right of its own.
+    redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
+    vx11_rig::until("the leftover to go", async || {
+        redis.command_text(&["HLEN", "{vx11}:instances"]).await == "1"
+    })
+    .await;
+    redis.flush().await;
+    instance.logs("Redis has lost data").await;
+    assert_eq!(figures(&instance).await["backend"], "redis");
+    assert!(!instance.log_text().contains("Redis cannot be used"));
+    let denied = redis.command(&["ACL", "LOG"]).await;
+    assert_eq!(denied, redis::Value::Array(Vec::new()), "nothing was tried that is not allowed");
+}

@@ -1,0 +1,245 @@
+//! The failover store before a primary that fails when and how a test says: what a real Redis cannot be made to do at a
+//! chosen moment. Time stands still but for what the tests let pass.
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
+use vx11_operator::metrics::Metrics;
+use vx11_operator::store::{
+    Backend, Beat, BreakerState, Entries, FailoverStore, Fault, Figures, Gate, Lookup, MemoryLimits,
+    MemoryStore, Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
+};
+use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
+
+const START: UnixMillis = UnixMillis(1_767_470_400_000);
+
+/// What the primary does next, and what it was told.
+#[derive(Default)]
+struct Script {
+    /// Why it cannot be used.
+    fault: Option<Fault>,
+    /// How many more restorations fail although it is well.
+    failing_restores: u32,
+    news: Beat,
+    records: BTreeMap<TokenDigest, Record>,
+    /// In the order in which they came: ids of tombstones, and of records.
+    told: Vec<(&'static str, TokenId)>,
+}
+
+#[derive(Default)]
+struct Scripted(Mutex<Script>);
+
+impl Scripted {
+    fn set(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn told(&self) -> Vec<(&'static str, TokenId)> {
+        self.0.lock().unwrap().told.clone()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.0.lock().unwrap().fault.is_some() { Err(StoreError::Unavailable) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl TokenStore for Scripted {
+    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
+        self.check()?;
+        self.set(|script| drop(script.records.insert(digest, record)));
+        Ok(Backend::Redis)
+    }
+
+    async fn lookup(&self, digest: TokenDigest, _issued_after: UnixMillis) -> Result<Lookup, StoreError> {
+        self.check()?;
+        let found = self.0.lock().unwrap().records.get(&digest).copied();
+        Ok(found.map_or(Lookup::Absent { complete: true }, Lookup::Active))
+    }
+
+    async fn revoke(&self, id: TokenId, _until: UnixMillis) -> Result<Reach, StoreError> {
+        self.check()?;
+        self.set(|script| script.told.push(("tombstone", id)));
+        Ok(Reach::Cluster)
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        Ok(StoreStatistics::default())
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Redis
+    }
+}
+
+#[async_trait]
+impl Primary for Scripted {
+    async fn beat(&self, _figures: Figures) -> Result<Beat, Fault> {
+        let mut script = self.0.lock().unwrap();
+        script.fault.clone().map_or_else(|| Ok(std::mem::take(&mut script.news)), Err)
+    }
+
+    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
+        let mut script = self.0.lock().unwrap();
+        if script.failing_restores > 0 {
+            script.failing_restores -= 1;
+            return Err(Fault::Timeout);
+        }
+        script.told.extend(entries.tombstones.iter().map(|(id, _)| ("tombstone", *id)));
+        script.told.extend(entries.records.iter().map(|(digest, _)| ("record", digest.id())));
+        script.records.extend(entries.records.iter().copied());
+        Ok(())
+    }
+}
+
+struct Stand {
+    primary: Arc<Scripted>,
+    store: Arc<FailoverStore>,
+    gate: Arc<Gate>,
+    heard: Arc<Mutex<Vec<TokenId>>>,
+}
+
+impl Stand {
+    /// With its pulse beating, and the primary in use.
+    async fn start() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let gate = Arc::new(Gate::new(Arc::clone(&clock), Arc::clone(&metrics)));
+        let memory = || MemoryStore::new(MemoryLimits { entries: 5000, bytes: u64::MAX }, Arc::clone(&clock));
+        let primary = Arc::new(Scripted::default());
+        let store =
+            FailoverStore::new(Arc::<Scripted>::clone(&primary), Arc::clone(&gate), memory(), memory());
+        let store = Arc::new(store);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let mut pulse = Pulse::new(PulseSettings {
+            store: Arc::clone(&store),
+            metrics,
+            jitter: Arc::new(Jitter::seeded(7)),
+            on_revoked: Box::new(move |id| hears.lock().unwrap().push(id)),
+        });
+        pulse.begin().await;
+        tokio::spawn(pulse.run());
+        let stand = Self { primary, store, gate, heard };
+        assert_eq!(stand.store.backend(), Backend::Redis);
+        stand
+    }
+
+    async fn break_with(&self, fault: Fault) {
+        self.primary.set(|script| script.fault = Some(fault));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((self.gate.state(), self.store.backend()), (BreakerState::Open, Backend::FallbackMemory));
+    }
+
+    async fn heal(&self) {
+        self.primary.set(|script| script.fault = None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.store.statistics().await.unwrap().standby.unwrap().entries
+    }
+
+    async fn issue_offline(&self, number: u32) -> TokenDigest {
+        let digest = digest(number);
+        assert_eq!(self.store.record(digest, RECORD).await, Err(StoreError::Unavailable));
+        assert_eq!(self.store.record_offline(digest, RECORD).await, Ok(Backend::FallbackMemory));
+        digest
+    }
+}
+
+const RECORD: Record = Record { issued_at: START, expires_at: UnixMillis(START.0 + 60_000) };
+
+fn digest(number: u32) -> TokenDigest {
+    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap().digest()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_it_is_used_again() {
+    let stand = Stand::start().await;
+    stand.break_with(Fault::Loading).await;
+    let (kept, revoked) = (stand.issue_offline(1).await, digest(2));
+    assert_eq!(stand.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(Reach::Instance));
+    assert_eq!(stand.waiting().await, 2);
+    assert_eq!(stand.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
+    assert_eq!(stand.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
+    stand.heal().await;
+    assert_eq!(stand.primary.told(), [("tombstone", revoked.id()), ("record", kept.id())]);
+    assert_eq!((stand.waiting().await, stand.store.backend()), (0, Backend::Redis));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_is_well_but_does_not_take_what_it_missed_is_not_used() {
+    let stand = Stand::start().await;
+    stand.break_with(Fault::Loading).await;
+    stand.issue_offline(1).await;
+    stand.primary.set(|script| script.failing_restores = u32::MAX);
+    stand.heal().await;
+    assert_eq!((stand.waiting().await, stand.store.backend()), (1, Backend::FallbackMemory));
+    stand.primary.set(|script| script.failing_restores = 0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((stand.waiting().await, stand.store.backend()), (0, Backend::Redis));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_one_batch_is_brought_over_and_each_token_once() {
+    let stand = Stand::start().await;
+    stand.break_with(Fault::Timeout).await;
+    for number in 0..2500 {
+        stand.issue_offline(number).await;
+    }
+    stand.heal().await;
+    let mut told: Vec<_> = stand.primary.told().into_iter().map(|(_, id)| id).collect();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!((told.len(), stand.primary.told().len(), stand.waiting().await), (2500, 2500, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_one_failed_call_left_behind_is_brought_over_without_an_outage() {
+    let stand = Stand::start().await;
+    stand.store.record_offline(digest(1), RECORD).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stand.primary.told(), [("record", digest(1).id())]);
+    assert_eq!(stand.waiting().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_them_until_it_has_them() {
+    let stand = Stand::start().await;
+    let (own, others) = (digest(1).id(), digest(2).id());
+    stand.store.revoke(own, RECORD.expires_at).await.unwrap();
+    let news = Beat { revocations: vec![(others, RECORD.expires_at)], ..Beat::default() };
+    stand.primary.set(|script| script.news = news);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(*stand.heard.lock().unwrap(), [others]);
+    stand.primary.set(|script| {
+        script.told.clear();
+        script.failing_restores = 1;
+        script.news = Beat { lost_data: true, ..Beat::default() };
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut told = stand.primary.told();
+    told.sort_unstable();
+    let mut expected = [("tombstone", own), ("tombstone", others)];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_is_well_again_at_once_is_still_seen_twice_before_it_is_used() {
+    let stand = Stand::start().await;
+    stand.break_with(Fault::ReadOnly).await;
+    stand.primary.set(|script| script.fault = None);
+    let mut states = Vec::new();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        states.push(stand.gate.state());
+    }
+    states.dedup();
+    assert_eq!(states, [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);
+}
