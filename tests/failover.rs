@@ -51,7 +51,9 @@ impl Scripted {
 impl TokenStore for Scripted {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
         self.check()?;
-        self.set(|script| drop(script.records.insert(digest, record)));
+        self.set(|script| {
+            script.records.insert(digest, record);
+        });
         Ok(Backend::Redis)
     }
 
@@ -115,12 +117,12 @@ impl Stand {
             FailoverStore::new(Arc::<Scripted>::clone(&primary), Arc::clone(&gate), memory(), memory());
         let store = Arc::new(store);
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = Arc::clone(&heard);
+        let listening = Arc::clone(&heard);
         let mut pulse = Pulse::new(PulseSettings {
             store: Arc::clone(&store),
             metrics,
             jitter: Arc::new(Jitter::seeded(7)),
-            on_revoked: Box::new(move |id| hears.lock().unwrap().push(id)),
+            on_revoked: Box::new(move |id| listening.lock().unwrap().push(id)),
         });
         pulse.begin().await;
         tokio::spawn(pulse.run());
