@@ -1,6 +1,7 @@
 //! The open streams of this instance: how many there may be, and the means to end them one by one.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ struct Open {
 #[derive(Default)]
 struct State {
     open: HashMap<u64, Open>,
+    /// Keys of the streams that a token opened.
+    by_token: HashMap<TokenId, Vec<u64>>,
     next: u64,
     draining: bool,
 }
@@ -107,14 +110,17 @@ impl Registry {
         state.next += 1;
         let end = Arc::new(EndSignal::default());
         state.open.insert(key, Open { token, end: Arc::clone(&end) });
+        if let Some(token) = token {
+            state.by_token.entry(token).or_default().push(key);
+        }
         Ok(Place { registry: Arc::clone(self), key, end })
     }
 
     /// Ends every stream that `token` opened; says how many.
     pub(super) fn end_token(&self, token: TokenId) -> usize {
         let state = self.state.lock();
-        let opened = state.open.values().filter(|open| open.token == Some(token));
-        opened.map(|open| open.end.send(EndReason::Revoked)).count()
+        let opened = state.by_token.get(&token).into_iter().flatten();
+        opened.filter_map(|key| state.open.get(key)).map(|open| open.end.send(EndReason::Revoked)).count()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -171,7 +177,15 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.registry.state.lock();
-        state.open.remove(&self.key);
+        let token = state.open.remove(&self.key).and_then(|open| open.token);
+        if let Some(token) = token
+            && let Entry::Occupied(mut keys) = state.by_token.entry(token)
+        {
+            keys.get_mut().retain(|key| *key != self.key);
+            if keys.get().is_empty() {
+                keys.remove();
+            }
+        }
         if state.open.is_empty() && state.draining {
             self.registry.empty.notify_one();
         }
@@ -207,6 +221,9 @@ mod tests {
         for untouched in [&c, &d] {
             assert!(untouched.told_to_end().is_none());
         }
+        drop((a, b));
+        assert_eq!(registry.end_token(mine), 0);
+        assert_eq!(registry.state.lock().by_token.len(), 1, "nothing is kept of a token without streams");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way to Redis;
 //! `lane` and `dial` make its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
 
+mod completeness;
 mod connection;
 mod dial;
 mod fault;
@@ -21,15 +22,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redis::{Cmd, RedisResult, Value, from_redis_value};
+use redis::{Cmd, Value, from_redis_value};
 
-use self::connection::Connection;
+use self::completeness::{Completeness, Confirmed};
 use self::dial::Dialler;
 use self::heartbeat::View;
-use self::info::Deployment;
 use self::lane::Latest;
 use self::link::{Link, Path};
-use self::news::News;
+use self::news::{Heard, News};
 pub use self::settings::{HostPort, RedisSettings, Topology};
 use super::fault::Fault;
 use super::gate::Gate;
@@ -42,9 +42,6 @@ use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
 
 /// Revocations stay in the stream as long as any tombstone may.
 const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
-
-/// The note on the data's completeness stays for so long after the last instance has gone.
-const EPOCH_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// What a Redis store is made of.
 pub struct RedisStoreParts {
@@ -68,22 +65,10 @@ pub struct RedisStore {
     heartbeat: String,
     /// Seconds that the token last recorded was to live.
     life: AtomicU64,
-    data: Mutex<Data>,
+    data: Completeness,
     view: Mutex<View>,
     figures: Mutex<Option<RedisFigures>>,
     news: tokio::sync::Mutex<News>,
-}
-
-/// What is known about the data in Redis.
-struct Data {
-    /// Names it, as [`Deployment::epoch`] does.
-    epoch: String,
-    /// It holds every record made since then; nobody knows while it may evict.
-    complete_since: UnixMillis,
-    /// The policy by which it may drop records before their time.
-    evicts: Option<String>,
-    /// Some of it was lost, and the pulse has not been told yet.
-    lost: bool,
 }
 
 impl RedisStore {
@@ -94,81 +79,16 @@ impl RedisStore {
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
         let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
         let link = Link::new(Dialler::new(settings)?, jitter, gate);
-        let data =
-            Data { epoch: String::new(), complete_since: UnixMillis(u64::MAX), evicts: None, lost: false };
         Ok(Self {
             link,
             clock,
             heartbeat: heartbeat::field(&instance_id, start),
             life: AtomicU64::new(0),
-            data: Mutex::new(data),
+            data: Completeness::default(),
             view: Mutex::new(View::empty()),
             figures: Mutex::new(None),
             news: tokio::sync::Mutex::default(),
         })
-    }
-
-    /// Asks for the data's name and since when it is complete, and writes down that it is complete from now on where
-    /// that is not there: after a restart, a failover or a FLUSHALL. Answers to `others` come with it.
-    async fn confirm(
-        &self,
-        mut connection: Connection,
-        others: &[Cmd],
-    ) -> RedisResult<Result<Confirmed, Fault>> {
-        let known = self.data.lock().epoch.clone();
-        let now = self.clock.now();
-        let claim = |epoch: &str| {
-            let mut command = redis::cmd("SET");
-            command
-                .arg(keys::epoch(epoch))
-                .arg(now.0)
-                .arg("NX")
-                .arg("GET")
-                .arg("EX")
-                .arg(EPOCH_KEPT.as_secs());
-            command
-        };
-        let mut commands = others.to_vec();
-        commands.extend((!known.is_empty()).then(|| claim(&known)));
-        let mut for_info = connection.clone();
-        let (info, mut answers) = futures_util::try_join!(for_info.info(), connection.ask_all(commands))?;
-        let deployment = match Deployment::read(&info) {
-            Ok(deployment) => deployment,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let claimed = answers.split_off(others.len()).pop();
-        let claimed = match claimed.filter(|_| deployment.epoch == known) {
-            Some(claimed) => claimed,
-            None => connection.ask(&claim(&deployment.epoch)).await?,
-        };
-        let since: Option<u64> = from_redis_value(claimed)?;
-        Ok(Ok(Confirmed { deployment, complete_since: UnixMillis(since.unwrap_or(now.0)), answers }))
-    }
-
-    /// Takes note of what is known about the data.
-    fn note(&self, confirmed: &Confirmed) {
-        let Confirmed { deployment, complete_since, .. } = confirmed;
-        let mut data = self.data.lock();
-        if data.evicts != deployment.evicts {
-            if let Some(policy) = &deployment.evicts {
-                tracing::warn!(
-                    policy,
-                    "Redis may drop records before their time; tokens it does not know are accepted by their signature. Set maxmemory-policy noeviction"
-                );
-            } else {
-                tracing::info!("Redis keeps records until their time");
-            }
-            data.evicts.clone_from(&deployment.evicts);
-        }
-        data.lost |= !data.epoch.is_empty() && data.complete_since != *complete_since;
-        data.epoch.clone_from(&deployment.epoch);
-        data.complete_since = *complete_since;
-    }
-
-    /// Whether every record made since `moment` is there, as far as is known without asking.
-    fn is_complete_since(&self, moment: UnixMillis) -> bool {
-        let data = self.data.lock();
-        data.evicts.is_none() && moment >= data.complete_since
     }
 
     fn seconds_until(&self, end: UnixMillis) -> u64 {
@@ -240,14 +160,6 @@ impl RedisStore {
     }
 }
 
-/// What [`RedisStore::confirm`] found out.
-struct Confirmed {
-    deployment: Deployment,
-    complete_since: UnixMillis,
-    /// To the other commands.
-    answers: Vec<Value>,
-}
-
 #[async_trait]
 impl TokenStore for RedisStore {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
@@ -264,22 +176,24 @@ impl TokenStore for RedisStore {
         let found = self.link.ask(|mut connection| async move {
             let found: (Option<i64>, Option<i64>) = from_redis_value(connection.ask(command).await?)?;
             // Absence counts against a token only if the data is proven complete, now, by a master.
-            let unproven = found == (None, None) && self.is_complete_since(issued_after);
-            let proof = if unproven { Some(self.confirm(connection, &[]).await?) } else { None };
+            let unproven = found == (None, None) && self.data.is_known_since(issued_after);
+            let proof = if unproven {
+                Some(self.data.confirm(connection, self.clock.now(), &[]).await?)
+            } else {
+                None
+            };
             Ok((found, proof))
         });
         let ((record, tombstone), proof) = found.await?;
         if tombstone.is_some() {
             return Ok(Lookup::Revoked);
         }
-        match proof {
-            Some(Err(_not_a_master)) => return Err(StoreError::Unavailable),
-            Some(Ok(confirmed)) => self.note(&confirmed),
-            None => {}
-        }
+        let complete = match proof {
+            Some(proof) => proof.map_err(|_not_a_master| StoreError::Unavailable)?.proves(issued_after),
+            None => false,
+        };
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
-        let absent = Lookup::Absent { complete: self.is_complete_since(issued_after) };
-        Ok(record.map_or(absent, Lookup::Active))
+        Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
@@ -322,23 +236,27 @@ impl Primary for RedisStore {
             commands.extend(trial::commands(&self.heartbeat));
         }
         let commands = &commands;
-        let mut confirmed =
-            self.link.call(Path::Pulse, |connection| self.confirm(connection, commands)).await??;
+        let mut confirmed = self
+            .link
+            .call(Path::Pulse, |connection| self.data.confirm(connection, self.clock.now(), commands))
+            .await??;
         let after = self.clock.now();
         let mut answers = std::mem::take(&mut confirmed.answers).into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let redis_now = news::time(next())?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
-        let revocations = news.read(next())?;
+        let Heard { revocations, read_to } = news::read(next())?;
         *self.figures.lock() = Some(confirmed.deployment.figures);
-        self.note(&confirmed);
-        let lost_data = std::mem::take(&mut self.data.lock().lost);
+        if news.is_time_for_heartbeat() {
+            self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
+        }
+        // Only now, so that nothing that was learned is lost with a beat that failed half way.
+        let lost_data = self.data.note(&confirmed);
         if lost_data {
             // What is there now may be older than what was read, and its stream may have begun anew.
-            *news = News::default();
-        }
-        if news.is_time_for_heartbeat() {
-            self.exchange_heartbeats(figures, redis_now).await?;
+            news.begin_anew();
+        } else {
+            news.went_on(read_to);
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
         Ok(Beat { revocations, lost_data, skew_millis })
@@ -367,7 +285,12 @@ impl Primary for RedisStore {
 
 impl RedisStore {
     /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs any longer.
-    async fn exchange_heartbeats(&self, figures: Figures, redis_now: u64) -> Result<(), Fault> {
+    async fn exchange_heartbeats(
+        &self,
+        confirmed: &Confirmed,
+        figures: Figures,
+        redis_now: u64,
+    ) -> Result<(), Fault> {
         let now = self.clock.now();
         let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
         let heartbeat = heartbeat::Heartbeat {
@@ -383,9 +306,7 @@ impl RedisStore {
         write.arg(keys::INSTANCES).arg(&self.heartbeat).arg(text);
         let mut read = redis::cmd("HGETALL");
         read.arg(keys::INSTANCES);
-        let mut keep = redis::cmd("EXPIRE");
-        keep.arg(keys::epoch(&self.data.lock().epoch)).arg(EPOCH_KEPT.as_secs());
-        let commands = &[write, keep, read];
+        let commands = &[write, confirmed.keep(), read];
         let mut answers = self
             .link
             .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands.to_vec()).await })

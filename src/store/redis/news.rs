@@ -33,17 +33,16 @@ impl News {
         command
     }
 
-    /// Reads the answer: revoked tokens with the ends of their tombstones.
-    pub(super) fn read(&mut self, answer: Value) -> RedisResult<Vec<(TokenId, UnixMillis)>> {
-        let reply: StreamRangeReply = from_redis_value(answer)?;
-        if let Some(last) = reply.ids.last() {
-            self.last = Some(last.id.clone());
+    /// What is new was heard, up to the entry with this id.
+    pub(super) fn went_on(&mut self, read_to: Option<String>) {
+        if read_to.is_some() {
+            self.last = read_to;
         }
-        let read = reply.ids.iter().filter_map(|entry| {
-            let id = TokenId::parse(&entry.get::<String>("id")?).ok()?;
-            Some((id, UnixMillis(entry.get("until")?)))
-        });
-        Ok(read.collect())
+    }
+
+    /// Reads everything once more.
+    pub(super) fn begin_anew(&mut self) {
+        self.last = None;
     }
 
     /// Whether a heartbeat is due; then the next one is due a second later.
@@ -55,6 +54,24 @@ impl News {
         }
         due
     }
+}
+
+/// What the answer held.
+pub(super) struct Heard {
+    /// Revoked tokens with the ends of their tombstones.
+    pub(super) revocations: Vec<(TokenId, UnixMillis)>,
+    /// The id of the last entry, if there was any.
+    pub(super) read_to: Option<String>,
+}
+
+/// Reads the answer.
+pub(super) fn read(answer: Value) -> RedisResult<Heard> {
+    let mut reply: StreamRangeReply = from_redis_value(answer)?;
+    let revocations = reply.ids.iter().filter_map(|entry| {
+        let id = TokenId::parse(&entry.get::<String>("id")?).ok()?;
+        Some((id, UnixMillis(entry.get("until")?)))
+    });
+    Ok(Heard { revocations: revocations.collect(), read_to: reply.ids.pop().map(|last| last.id) })
 }
 
 /// Announces a revocation, and drops announcements from before `oldest`.

@@ -1,0 +1,114 @@
+//! Since when Redis certainly holds every record: noted in Redis itself, under a name that changes whenever data may
+//! have been lost, and proven anew whenever a token is to be refused for being unknown (docs/adr/0009).
+
+use std::time::Duration;
+
+use futures_util::try_join;
+use parking_lot::Mutex;
+use redis::{Cmd, RedisResult, Value, from_redis_value};
+
+use super::connection::Connection;
+use super::info::Deployment;
+use super::keys;
+use crate::ambient::UnixMillis;
+use crate::store::fault::Fault;
+
+/// The note stays for so long after the last instance has gone.
+const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
+
+/// What the last beat of the pulse found out.
+#[derive(Default)]
+pub(super) struct Completeness(Mutex<Option<Known>>);
+
+struct Known {
+    /// Names the data, as [`Deployment::epoch`] does.
+    epoch: String,
+    complete_since: UnixMillis,
+    /// The policy by which Redis may drop records before their time.
+    evicts: Option<String>,
+}
+
+/// What Redis just said.
+pub(super) struct Confirmed {
+    pub(super) deployment: Deployment,
+    complete_since: UnixMillis,
+    /// To the other commands.
+    pub(super) answers: Vec<Value>,
+}
+
+impl Confirmed {
+    /// Whether every record made since `moment` is there.
+    pub(super) fn proves(&self, moment: UnixMillis) -> bool {
+        self.deployment.evicts.is_none() && moment >= self.complete_since
+    }
+
+    /// Keeps the note for another while.
+    pub(super) fn keep(&self) -> Cmd {
+        let mut command = redis::cmd("EXPIRE");
+        command.arg(keys::epoch(&self.deployment.epoch)).arg(NOTE_KEPT.as_secs());
+        command
+    }
+}
+
+impl Completeness {
+    /// Asks for the data's name and since when it is complete, and notes that it is complete from `now` on where no
+    /// note is there: after a restart, a failover or a FLUSHALL. The answers to `others` come with it.
+    pub(super) async fn confirm(
+        &self,
+        mut connection: Connection,
+        now: UnixMillis,
+        others: &[Cmd],
+    ) -> RedisResult<Result<Confirmed, Fault>> {
+        let expected = self.0.lock().as_ref().map(|known| known.epoch.clone());
+        let mut commands = others.to_vec();
+        // Most often the name is still the same, and one round trip is enough.
+        commands.extend(expected.as_ref().map(|epoch| note(epoch, now)));
+        let mut for_info = connection.clone();
+        let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(commands))?;
+        let deployment = match Deployment::read(&info) {
+            Ok(deployment) => deployment,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let noted = answers.split_off(others.len()).pop();
+        let noted = match noted.filter(|_| expected.as_ref() == Some(&deployment.epoch)) {
+            Some(noted) => noted,
+            None => connection.ask(&note(&deployment.epoch, now)).await?,
+        };
+        let since: Option<u64> = from_redis_value(noted)?;
+        let complete_since = since.map_or(now, UnixMillis);
+        Ok(Ok(Confirmed { deployment, complete_since, answers }))
+    }
+
+    /// Takes note of what was confirmed; says whether data was lost since the last time.
+    pub(super) fn note(&self, Confirmed { deployment, complete_since, .. }: &Confirmed) -> bool {
+        let new = Known {
+            epoch: deployment.epoch.clone(),
+            complete_since: *complete_since,
+            evicts: deployment.evicts.clone(),
+        };
+        let old = self.0.lock().replace(new);
+        let evicted = old.as_ref().and_then(|old| old.evicts.as_ref());
+        match (evicted, &deployment.evicts) {
+            (None, Some(policy)) => tracing::warn!(
+                policy,
+                "Redis may drop records before their time; tokens it does not know are accepted by their signature. Set maxmemory-policy noeviction"
+            ),
+            (Some(_), None) => tracing::info!("Redis keeps records until their time"),
+            _ => {}
+        }
+        old.is_some_and(|old| old.complete_since != *complete_since)
+    }
+
+    /// Whether, as far as is known without asking, every record made since `moment` is there.
+    pub(super) fn is_known_since(&self, moment: UnixMillis) -> bool {
+        let known = self.0.lock();
+        known.as_ref().is_some_and(|known| known.evicts.is_none() && moment >= known.complete_since)
+    }
+}
+
+/// Notes that the data of this name is complete from `now` on, unless an earlier moment is noted, which is the answer.
+fn note(epoch: &str, now: UnixMillis) -> Cmd {
+    let mut command = redis::cmd("SET");
+    command.arg(keys::epoch(epoch)).arg(now.0).arg("NX").arg("GET").arg("EX").arg(NOTE_KEPT.as_secs());
+    command
+}
