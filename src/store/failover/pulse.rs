@@ -56,10 +56,11 @@ impl Pulse {
     pub async fn run(mut self) {
         loop {
             let pause = self.settings.jitter.between(INTERVAL * 4 / 5, INTERVAL * 6 / 5);
+            let began = Instant::now();
             let well = self.beat().await.is_ok();
             // A failure while closed is looked into at once: it may be the first of an outage.
             if well || !self.settings.store.gate.is_closed() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(began + pause).await;
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::store::gate::Gate;
 const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
 /// For the same of the pulse while the breaker is not closed: a new connection may take longer than a request would
 /// wait for it.
-const RECOVERY_DEADLINE: Duration = Duration::from_secs(1);
+const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);
 
 /// Where a call belongs.
 #[derive(Clone, Copy, PartialEq, Eq)]
