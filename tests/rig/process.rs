@@ -17,16 +17,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program in `folder`. What it prints becomes its log.
     pub(crate) fn start(program: &str, arguments: &[String], folder: &Path) -> Self {
-        let (log, file) = new_log(program.trim_end_matches("-server"));
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a file handle can be copied"))
-            .stderr(file)
-            .spawn();
+        let mut command = Command::new(program);
+        Self::run(program.trim_end_matches("-server"), command.args(arguments).current_dir(folder))
+    }
+
+    /// Starts what was prepared. What it prints becomes a log of this name.
+    pub(crate) fn run(name: &str, command: &mut Command) -> Self {
+        let (log, file) = new_log(name);
+        let output = file.try_clone().expect("a file handle can be copied");
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
         let child =
-            child.unwrap_or_else(|error| panic!("{program} cannot be started: {error}; `make packages`"));
+            child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
         Self { child, log }
     }
 
