@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, InstanceFigures, Kind, Observation, Operation, Outcome, Round, Standing, StreamEnd, check,
+    Account, Famine, InstanceFigures, Kind, Observation, Operation, Outcome, Round, Standing, StreamEnd,
+    check,
 };
 
 use crate::targets;
@@ -43,6 +44,7 @@ fn faultless() -> Account {
         ],
         instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
         stream_ends: Vec::new(),
+        famines: Vec::new(),
         length: 12_000 * MS,
     }
 }
@@ -89,6 +91,29 @@ fn a_request_that_takes_too_long_by_the_clock_of_an_instance_is_found() {
         account.instances[1].requests = [(100_000, 8), (250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
     });
     assert!(found.contains("instance 1: 1 requests over 250ms"), "{found}");
+}
+
+#[test]
+fn what_a_famine_explains_and_nothing_else_is_not_held_against_an_instance() {
+    let mut account = faultless();
+    let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
+    slow.answered = slow.sent + 400 * MS;
+    account.operations.push(slow);
+    account.instances[1].requests = [(250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
+    account.observations[3].at = 9000 * MS;
+    account.rounds[0].over = Some(10_000 * MS);
+    account.rounds[0].back = Some(5700 * MS);
+    account.famines = vec![
+        Famine { from: 5650 * MS, until: 5950 * MS },
+        Famine { from: 5700 * MS, until: 5800 * MS },
+        Famine { from: 8000 * MS, until: 8050 * MS },
+    ];
+    let verdict = check(&account, targets());
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    assert_eq!((verdict.summary.recovery, verdict.summary.starved), (2900 * MS, 450 * MS));
+    account.famines.clear();
+    let violations = check(&account, targets()).violations;
+    assert_eq!(violations.len(), 2, "{violations:?}");
 }
 
 #[test]

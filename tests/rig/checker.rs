@@ -1,6 +1,7 @@
 //! What did not hold, by the operation log alone. Pure: it knows neither instances nor Redis, so that it can be shown a
 //! log in which something went wrong.
 
+mod famines;
 mod latencies;
 mod revoked;
 mod rounds;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::journal::{Account, Kind, Moment, Operation, Outcome};
 use crate::summary::Summary;
+pub(crate) use famines::Famines;
 pub(crate) use latencies::percentile;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
@@ -93,14 +95,27 @@ fn words_of_unanswered(operation: &Operation) -> Option<String> {
     Some(format!("{kind:?} on instance {instance} at {sent:?}: {words}"))
 }
 
-/// What the instances say themselves.
+/// What the instances say themselves. Their histograms do not say when a request took long; as many as their clients
+/// saw taking long in a famine are the famine's.
 fn instances(account: &Account, targets: Targets) -> Vec<String> {
     let mut found = Vec::new();
+    let famines = Famines::of(account);
+    let starved = |index: usize| {
+        let slow = account.operations.iter().filter(|it| it.took() > targets.longest);
+        let slow = slow.filter(|it| it.instance == index && it.kind != Kind::Look);
+        let starved = slow
+            .filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) <= targets.longest);
+        u64::try_from(starved.count()).unwrap_or(u64::MAX)
+    };
     for (index, own) in account.instances.iter().enumerate() {
         let bound = u64::try_from(targets.longest.as_micros()).unwrap_or(u64::MAX);
         let longer = own.longer_than(bound);
-        if longer > 0 {
-            found.push(format!("instance {index}: {longer} requests over {:?}", targets.longest));
+        if longer > starved(index) {
+            let starved = starved(index);
+            found.push(format!(
+                "instance {index}: {longer} requests over {:?}, {starved} of them starved",
+                targets.longest
+            ));
         }
         let openings = own.transitions.get("open").copied().unwrap_or(0);
         if openings > targets.openings {

@@ -61,6 +61,14 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
+impl Operation {
+    /// From when it was sent until the answer was there.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.answered.saturating_sub(self.sent)
+    }
+}
+
 /// One time that something was broken.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
@@ -92,6 +100,15 @@ pub struct StreamEnd {
     pub instance: usize,
 }
 
+/// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Famine {
+    /// From when.
+    pub from: Moment,
+    /// Until when.
+    pub until: Moment,
+}
+
 /// All that is known at the end.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
@@ -101,6 +118,8 @@ pub struct Account {
     pub rounds: Vec<Round>,
     /// In their order.
     pub observations: Vec<Observation>,
+    /// Times without a processor, of either instance, in the order of their ends.
+    pub famines: Vec<Famine>,
     /// Of streams that should have stayed.
     pub stream_ends: Vec<StreamEnd>,
     /// What each instance counted itself, by its index.
@@ -157,6 +176,12 @@ impl Journal {
     pub fn observe(&self, instance: usize, standing: Standing) {
         let at = self.now();
         self.account().observations.push(Observation { at, instance, standing });
+    }
+
+    /// Notes that the machine has been busy with something else since `from`.
+    pub fn starved(&self, from: Moment) {
+        let until = self.now();
+        self.account().famines.push(Famine { from, until });
     }
 
     /// Notes that a stream ended that should not have.

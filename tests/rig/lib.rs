@@ -33,7 +33,8 @@ pub use artefacts::remember_secret;
 pub use checker::{Targets, Verdict, check};
 pub use cluster::RedisCluster;
 pub use journal::{
-    Account, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outcome, Round, StreamEnd,
+    Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outcome, Round,
+    StreamEnd,
 };
 pub use operator::{Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};

@@ -85,12 +85,16 @@ impl Operator {
         self.process.log()
     }
 
+    /// How long its threads, added up, were ready to run and were given no processor.
+    #[must_use]
+    pub fn starved(&self) -> Duration {
+        self.process.starved()
+    }
+
     /// Waits until it uses Redis and holds nothing back from it.
     pub async fn await_well(&self) {
-        until("an instance that uses Redis", async || {
-            self.standing().await.is_ok_and(|standing| standing.is_well())
-        })
-        .await;
+        until("an instance that uses Redis", async || self.standing().await.is_ok_and(Standing::is_well))
+            .await;
     }
 
     fn get(&self, path: &str) -> RequestBuilder {

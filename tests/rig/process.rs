@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -60,6 +61,17 @@ impl Process {
     /// Lets a stopped process go on.
     pub(crate) fn cont(&mut self) {
         self.signal(Signal::CONT);
+    }
+
+    /// How long its threads, added up, were ready to run and were given no processor.
+    pub(crate) fn starved(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let waited = threads.filter_map(|thread| {
+            // A thread may end while it is looked at.
+            let times = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            times.split(' ').nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(waited.sum())
     }
 
     /// What it printed so far.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::checker::{Recoveries, Revoked, Troubles, percentile};
+use crate::checker::{Famines, Recoveries, Revoked, Troubles, percentile};
 use crate::journal::{Account, InstanceFigures, Kind, Operation, Outcome};
 
 /// The columns, with their widths.
-const COLUMNS: [(&str, usize); 17] = [
+const COLUMNS: [(&str, usize); 18] = [
     ("fault", 34),
     ("rounds", 6),
     ("issued", 6),
@@ -28,6 +28,7 @@ const COLUMNS: [(&str, usize); 17] = [
     ("by word", 7),
     ("reconciled", 10),
     ("cut SR s", 8),
+    ("starved s", 9),
 ];
 
 /// The figures of one fault.
@@ -69,6 +70,8 @@ pub struct Summary {
     pub recovery: Duration,
     /// The middle one of these times.
     pub recovery_median: Duration,
+    /// How long the machine was busy with something else.
+    pub starved: Duration,
     /// Of all instances together.
     pub counted: InstanceFigures,
 }
@@ -85,7 +88,7 @@ impl Summary {
         let troubles = Troubles::of(account, Duration::ZERO);
         let (during, calm): (Vec<_>, Vec<_>) =
             requests().filter(|it| is_hot(it)).partition(|it| troubles.contain(it.sent));
-        let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(took).collect(), 99);
+        let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::took).collect(), 99);
         let counted = sum(&account.instances);
         Self {
             rounds: account.rounds.len(),
@@ -97,8 +100,11 @@ impl Summary {
             revoked_accepted: revoked.late.len(),
             longest_in_fault: revoked.listed.iter().max().copied().unwrap_or_default(),
             streams_ended: account.stream_ends.len(),
-            longest: requests().map(took).max().unwrap_or_default(),
-            longest_from_due: requests().map(|it| it.answered - it.due).max().unwrap_or_default(),
+            longest: requests().map(Operation::took).max().unwrap_or_default(),
+            longest_from_due: requests()
+                .map(|it| it.answered.saturating_sub(it.due))
+                .max()
+                .unwrap_or_default(),
             longest_by_server: counted.longest(),
             p99_calm: p99(calm),
             p99_fault: p99(during),
@@ -106,6 +112,7 @@ impl Summary {
             detection: recoveries.detected.iter().max().copied().unwrap_or_default(),
             recovery: recoveries.took.iter().max().copied().unwrap_or_default(),
             recovery_median: percentile(recoveries.took.clone(), 50),
+            starved: Famines::of(account).within(Duration::ZERO, account.length),
             counted,
         }
     }
@@ -141,6 +148,7 @@ impl Summary {
             self.counted.degraded_accepts.to_string(),
             self.counted.reconciled.to_string(),
             format!("{:.1}", self.longest_in_fault.as_secs_f64()),
+            format!("{:.1}", self.starved.as_secs_f64()),
         ])
     }
 
@@ -167,6 +175,7 @@ impl Summary {
             "detection_longest_seconds": seconds(self.detection),
             "recovery_median_seconds": seconds(self.recovery_median),
             "recovery_longest_seconds": seconds(self.recovery),
+            "starved_seconds": seconds(self.starved),
             "breaker_transitions": self.counted.transitions,
             "store_faults": self.counted.faults,
             "degraded_accepts": self.counted.degraded_accepts,
@@ -181,10 +190,6 @@ fn line(cells: &[String; COLUMNS.len()]) -> String {
         let _ = if index == 0 { write!(line, "{cell:width$}") } else { write!(line, "  {cell:>width$}") };
     }
     line
-}
-
-fn took(operation: &Operation) -> Duration {
-    operation.answered - operation.sent
 }
 
 fn is_issued(operation: &Operation) -> bool {

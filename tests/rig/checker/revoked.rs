@@ -30,7 +30,7 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Duration) -> Rev
         let Some(revoked) = revoked.filter(|it| is_accepted && it.answered <= operation.sent) else {
             continue;
         };
-        let after = operation.sent - revoked.answered;
+        let after = operation.sent.saturating_sub(revoked.answered);
         let is_own = operation.instance == revoked.instance;
         if is_own || (after >= within && !troubles.contain(operation.sent)) {
             let (number, by, at) = (operation.token, revoked.instance, operation.instance);

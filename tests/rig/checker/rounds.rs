@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Famines;
 use crate::journal::{Account, Moment, Round};
 
 /// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
@@ -12,7 +13,7 @@ const STAYS: Duration = Duration::from_millis(400);
 pub(crate) struct Recoveries {
     /// From the fault until an instance no longer used Redis, where that happened.
     pub(crate) detected: Vec<Duration>,
-    /// From Redis being back until all instances were well, where they were.
+    /// From Redis being back until all instances were well, where they were, without famines.
     pub(crate) took: Vec<Duration>,
     /// In words; what took longer.
     pub(crate) late: Vec<String>,
@@ -20,9 +21,13 @@ pub(crate) struct Recoveries {
 
 pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
     let mut found = Recoveries::default();
+    let famines = Famines::of(account);
     for (number, round) in (1..).zip(&account.rounds) {
-        found.detected.extend(detected(account, round).map(|at| at - round.from));
-        let took = round.back.zip(recovered(account, round)).map(|(back, well)| well - back);
+        found.detected.extend(detected(account, round).map(|at| at.saturating_sub(round.from)));
+        let took = round
+            .back
+            .zip(recovered(account, round))
+            .map(|(back, well)| well.saturating_sub(back).saturating_sub(famines.within(back, well)));
         found.took.extend(took);
         match took {
             Some(took) if took <= within => {}

@@ -15,8 +15,8 @@ pub(super) async fn open(stage: &Arc<Stage>) -> Vec<JoinHandle<()>> {
     let count = stage.operators.len();
     let mut readers = Vec::new();
     for number in 0..STREAMS * count {
-        let (instance, issuer) = (number % count, (number + 1) % count);
-        let issued = stage.operators[issuer].issue().await.expect("a token before anything is broken");
+        let (instance, other) = (number % count, (number + 1) % count);
+        let issued = stage.operators[other].issue().await.expect("a token before anything is broken");
         let opened = stage.operators[instance].open_stream(&issued.token).await;
         let stream = opened.expect("an answer before anything is broken").expect("a token that is valid");
         readers.push(tokio::spawn(read(Arc::clone(stage), instance, stream)));
