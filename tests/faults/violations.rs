@@ -134,6 +134,10 @@ fn an_instance_that_never_recovers_or_too_late_or_keeps_tokens_to_itself_is_foun
         account.observations.extend([observation(1, 7000, DEGRADED), observation(1, 9500, WELL)]);
     });
     assert!(falls_again.contains("took 3.5s"), "{falls_again}");
+    let for_no_reason = violation(|account| {
+        account.observations.extend([observation(1, 9500, DEGRADED), observation(1, 9900, WELL)]);
+    });
+    assert!(for_no_reason.contains("left Redis at 9.5s without a fault"), "{for_no_reason}");
     let holding_back = Standing { on_redis: true, fallback_entries: 1 };
     let keeps = violation(|account| account.observations[3].standing = holding_back);
     assert!(keeps.contains("never recovered"), "{keeps}");

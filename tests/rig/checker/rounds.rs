@@ -6,7 +6,10 @@ use super::Famines;
 use crate::journal::{Account, Moment, Round};
 
 /// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
-const STAYS: Duration = Duration::from_millis(400);
+const STAYS: Duration = Duration::from_millis(600);
+
+/// Between a famine and what it causes.
+const CAUSE: Duration = Duration::from_secs(2);
 
 /// What became of all rounds.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +36,14 @@ pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
             Some(took) if took <= within => {}
             Some(took) => found.late.push(format!("round {number} (from {:?}) took {took:?}", round.from)),
             None => found.late.push(format!("round {number} (from {:?}) never recovered", round.from)),
+        }
+    }
+    let falls = account.observations.iter().filter(|it| !it.standing.on_redis);
+    for fall in falls.filter(|it| !is_within_a_round(account, it.at)) {
+        if famines.within(fall.at.saturating_sub(CAUSE), fall.at).is_zero() {
+            found
+                .late
+                .push(format!("instance {} left Redis at {:?} without a fault", fall.instance, fall.at));
         }
     }
     found
@@ -85,8 +96,13 @@ impl Troubles {
     }
 }
 
-/// What is seen after that belongs to another round.
+/// What is seen after that has another reason.
 fn end_of(account: &Account, round: &Round) -> Moment {
     let next = account.rounds.iter().map(|other| other.from).filter(|from| *from > round.from).min();
-    next.or(round.over).unwrap_or(Moment::MAX)
+    round.over.or(next).unwrap_or(Moment::MAX)
+}
+
+/// Whether something was broken or being waited for.
+fn is_within_a_round(account: &Account, at: Moment) -> bool {
+    account.rounds.iter().any(|round| (round.from..=end_of(account, round)).contains(&at))
 }
