@@ -2,6 +2,9 @@
 //! Sentinel ([`SentinelSet`]) and as a cluster ([`RedisCluster`]), and a network to them that can be broken
 //! ([`FaultProxy`]).
 //!
+//! Above them stand instances of the operator ([`Operator`]) and a [`Trial`]: a steady load on them while a test
+//! breaks something, a [`Journal`] of every operation, and a [`check`] of it that says what did not hold.
+//!
 //! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
 //! processes log is kept with the other artefacts of the test run. Whatever does not work here ends the test: its
 //! stand is broken, not what it tests.
@@ -11,17 +14,32 @@
 )]
 
 mod artefacts;
+mod checker;
 mod cluster;
 mod endpoint;
+mod journal;
+mod load;
+mod operator;
 mod patience;
 mod port;
 mod process;
 mod proxy;
 mod sentinel;
 mod server;
+mod summary;
+mod trial;
 
+pub use artefacts::remember_secret;
+pub use checker::{Targets, Verdict, check};
 pub use cluster::RedisCluster;
+pub use journal::{
+    Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outcome, Round,
+    StreamEnd,
+};
+pub use operator::{Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
 pub use proxy::FaultProxy;
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};
+pub use summary::Summary;
+pub use trial::{Trial, Turn};

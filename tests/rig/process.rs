@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -17,16 +18,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program in `folder`. What it prints becomes its log.
     pub(crate) fn start(program: &str, arguments: &[String], folder: &Path) -> Self {
-        let (log, file) = new_log(program.trim_end_matches("-server"));
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a file handle can be copied"))
-            .stderr(file)
-            .spawn();
+        let mut command = Command::new(program);
+        Self::run(program.trim_end_matches("-server"), command.args(arguments).current_dir(folder))
+    }
+
+    /// Starts what was prepared. What it prints becomes a log of this name.
+    pub(crate) fn run(name: &str, command: &mut Command) -> Self {
+        let (log, file) = new_log(name);
+        let output = file.try_clone().expect("a file handle can be copied");
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
         let child =
-            child.unwrap_or_else(|error| panic!("{program} cannot be started: {error}; `make packages`"));
+            child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
         Self { child, log }
     }
 
@@ -59,6 +61,17 @@ impl Process {
     /// Lets a stopped process go on.
     pub(crate) fn cont(&mut self) {
         self.signal(Signal::CONT);
+    }
+
+    /// How long its threads, added up, were ready to run and were given no processor.
+    pub(crate) fn starved(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let waited = threads.filter_map(|thread| {
+            // A thread may end while it is looked at.
+            let times = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            times.split(' ').nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(waited.sum())
     }
 
     /// What it printed so far.

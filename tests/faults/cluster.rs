@@ -1,0 +1,32 @@
+//! A Redis Cluster of three masters without replicas, of which one dies. Redis is back when all nodes say so.
+
+use vx11_rig::{RedisCluster, Turn};
+
+use crate::instances::together;
+use crate::{ROUNDS, targets};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_and_no_node_answers() {
+    a_node_is_killed("cluster node killed, full coverage", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_and_the_others_answer() {
+    a_node_is_killed("cluster node killed, partial", false).await;
+}
+
+async fn a_node_is_killed(fault: &str, full_coverage: bool) {
+    let (turn, mut cluster) = (Turn::wait().await, RedisCluster::start(full_coverage).await);
+    let nodes = cluster.addresses().join(",");
+    let mut trial = together(turn, fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
+    for round in 0..ROUNDS {
+        let node = usize::try_from(round).unwrap_or(0) % cluster.nodes().len();
+        trial.strike().await;
+        cluster.kill(node);
+        trial.last().await;
+        cluster.restart(node).await;
+        cluster.await_ok().await;
+        trial.recover().await;
+    }
+    trial.judge(targets()).await;
+}

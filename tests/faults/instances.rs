@@ -1,0 +1,36 @@
+//! The two instances.
+
+use std::path::Path;
+
+use vx11_rig::{Operator, Trial, Turn, new_principal};
+
+/// What tells an instance where Redis is.
+pub(crate) type Environment<'a> = [(&'a str, &'a str)];
+
+/// Tokens of the first are seen to grow old. Those of the second live as long as any may: only of these Redis' word
+/// that it does not know them counts against them, beginning three seconds after its data began.
+const LIVES: [&str; 2] = ["10", "900"];
+
+/// Puts the load on two instances, each of which finds Redis in its own way.
+pub(crate) async fn apart(turn: Turn, fault: &str, environments: [&Environment<'_>; 2]) -> Trial {
+    let principal = new_principal();
+    let mut operators = Vec::new();
+    for (index, environment) in environments.into_iter().enumerate() {
+        let id = (index + 1).to_string();
+        let own = [("INSTANCE_ID", id.as_str()), ("EPHEMERAL_TOKEN_TTL_SEC", LIVES[index])];
+        let environment = [&own, environment].concat();
+        let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
+        operators.push(Operator::start(binary, &principal, &environment).await);
+    }
+    Trial::begin(turn, fault, operators).await
+}
+
+/// Puts the load on two instances that find Redis in the same way.
+pub(crate) async fn together(turn: Turn, fault: &str, environment: &Environment<'_>) -> Trial {
+    apart(turn, fault, [environment, environment]).await
+}
+
+/// Puts the load on two instances of one Redis on a port.
+pub(crate) async fn on_port(turn: Turn, fault: &str, port: u16) -> Trial {
+    together(turn, fault, &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port.to_string())]).await
+}

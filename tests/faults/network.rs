@@ -1,0 +1,79 @@
+//! The network between instances and Redis.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use vx11_rig::{FaultProxy, RedisServer, Targets, Turn};
+
+use crate::instances::apart;
+use crate::{ROUNDS, targets};
+
+/// Ups and downs of a flapping network in one round.
+const FLAPS: u64 = 6;
+/// Half of each.
+const FLAP: Duration = Duration::from_secs(1);
+/// A flapping network is tried so often.
+const FLAPPING_ROUNDS: u64 = 2;
+
+/// A way to Redis of its own for each instance.
+fn ways(redis: &RedisServer) -> [FaultProxy; 2] {
+    [(); 2].map(|()| FaultProxy::start(redis.address()))
+}
+
+async fn begin(turn: Turn, fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::Trial {
+    let ports = [0, 1].map(|way: usize| ways[way].port().to_string());
+    let environments = [0, 1].map(|way: usize| [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &*ports[way])]);
+    apart(turn, fault, [&environments[0], &environments[1]]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_instances_send_vanishes() {
+    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let ways = ways(&redis);
+    let mut trial = begin(turn, "black hole, all instances", &ways).await;
+    for _ in 0..ROUNDS {
+        trial.strike().await;
+        ways.iter().for_each(FaultProxy::black_hole);
+        trial.last().await;
+        ways.iter().for_each(FaultProxy::pass);
+        trial.recover().await;
+    }
+    trial.judge(targets()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_instance_sends_vanishes() {
+    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let ways = ways(&redis);
+    let mut trial = begin(turn, "black hole, one instance", &ways).await;
+    for round in 0..ROUNDS {
+        let way = &ways[usize::from(round % 2 == 1)];
+        trial.strike().await;
+        way.black_hole();
+        trial.last().await;
+        way.pass();
+        trial.recover().await;
+    }
+    trial.judge(targets()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_comes_and_goes() {
+    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let ways = ways(&redis);
+    let mut trial = begin(turn, "flapping, 6 x 1 s up, 1 s down", &ways).await;
+    for round in 0..FLAPPING_ROUNDS {
+        let fail = if round % 2 == 0 { FaultProxy::refuse } else { FaultProxy::black_hole };
+        trial.strike().await;
+        for flap in 0..FLAPS {
+            ways.iter().for_each(fail);
+            sleep(FLAP).await;
+            ways.iter().for_each(FaultProxy::pass);
+            if flap + 1 < FLAPS {
+                sleep(FLAP).await;
+            }
+        }
+        trial.recover().await;
+    }
+    trial.judge(Targets { openings: FLAPPING_ROUNDS * FLAPS, ..targets() }).await;
+}

@@ -1,0 +1,203 @@
+//! The checker is shown what it is there to find.
+
+use std::time::Duration;
+
+use vx11_rig::{
+    Account, Famine, InstanceFigures, Kind, Observation, Operation, Outcome, Round, Standing, StreamEnd,
+    check,
+};
+
+use crate::targets;
+
+const MS: Duration = Duration::from_millis(1);
+const WELL: Standing = Standing { on_redis: true, fallback_entries: 0 };
+const DEGRADED: Standing = Standing { on_redis: false, fallback_entries: 3 };
+
+fn operation(kind: Kind, token: u64, instance: usize, sent: u32, outcome: Outcome) -> Operation {
+    let sent = sent * MS;
+    Operation { kind, token, instance, due: sent, sent, answered: sent + 2 * MS, outcome }
+}
+
+fn observation(instance: usize, at: u32, standing: Standing) -> Observation {
+    Observation { at: at * MS, instance, standing }
+}
+
+/// A fault from 5 s to 6 s that both instances survive as they should. Token 1 is validated, token 2 revoked.
+fn faultless() -> Account {
+    let issue = Kind::Issue { life: Duration::from_secs(10) };
+    let quick = [(100_000, 10), (250_000, 10), (u64::MAX, 10)];
+    Account {
+        operations: vec![
+            operation(issue, 1, 0, 1000, Outcome::Yes),
+            operation(issue, 2, 0, 1000, Outcome::Yes),
+            operation(Kind::Introspect, 1, 1, 5500, Outcome::Yes),
+            operation(Kind::Revoke, 2, 1, 2000, Outcome::Yes),
+            operation(Kind::Introspect, 2, 1, 2002, Outcome::No),
+            operation(Kind::Introspect, 2, 0, 3100, Outcome::No),
+        ],
+        rounds: vec![Round { from: 5000 * MS, back: Some(6000 * MS), over: Some(9000 * MS) }],
+        observations: vec![
+            observation(0, 10, WELL),
+            observation(1, 10, WELL),
+            observation(0, 5200, DEGRADED),
+            observation(0, 6700, WELL),
+        ],
+        instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
+        stream_ends: Vec::new(),
+        famines: Vec::new(),
+        length: 12_000 * MS,
+    }
+}
+
+/// The one thing that is wrong with an account that was faultless before this change.
+fn violation(change: impl FnOnce(&mut Account)) -> String {
+    let mut account = faultless();
+    change(&mut account);
+    let mut violations = check(&account, targets()).violations;
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    violations.remove(0)
+}
+
+#[test]
+fn what_is_as_it_should_be_is_not_complained_of() {
+    let verdict = check(&faultless(), targets());
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    let summary = verdict.summary;
+    assert_eq!((summary.issued, summary.validated, summary.revoked), (2, 3, 1));
+    assert_eq!((summary.detection, summary.recovery), (200 * MS, 700 * MS));
+}
+
+#[test]
+fn a_valid_token_that_is_refused_is_found_by_whichever_way_it_was_presented() {
+    for kind in [Kind::Introspect, Kind::OpenStream] {
+        let refused = operation(kind, 1, 1, 8900, Outcome::No);
+        let found = violation(|account| account.operations.push(refused));
+        assert!(found.starts_with("1 valid tokens refused: token 1 issued by instance 0"), "{found}");
+    }
+}
+
+#[test]
+fn a_token_in_its_last_two_seconds_or_revoked_or_of_which_nothing_is_known_may_be_refused() {
+    let mut account = faultless();
+    for (token, sent) in [(1, 9000), (2, 3500), (3, 3500)] {
+        account.operations.push(operation(Kind::Introspect, token, 1, sent, Outcome::No));
+    }
+    assert_eq!(check(&account, targets()).violations, Vec::<String>::new());
+}
+
+#[test]
+fn a_request_that_takes_too_long_by_the_clock_of_an_instance_is_found() {
+    let found = violation(|account| {
+        account.instances[1].requests = [(100_000, 8), (250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
+    });
+    assert!(found.contains("instance 1: 1 requests over 250ms"), "{found}");
+}
+
+#[test]
+fn what_a_famine_explains_and_nothing_else_is_not_held_against_an_instance() {
+    let mut account = faultless();
+    let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
+    slow.answered = slow.sent + 400 * MS;
+    account.operations.push(slow);
+    account.instances[1].requests = [(250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
+    account.observations[3].at = 9000 * MS;
+    account.rounds[0].over = Some(10_000 * MS);
+    account.rounds[0].back = Some(5700 * MS);
+    account.famines = vec![
+        Famine { from: 5650 * MS, until: 5950 * MS },
+        Famine { from: 5700 * MS, until: 5800 * MS },
+        Famine { from: 8000 * MS, until: 8050 * MS },
+    ];
+    let verdict = check(&account, targets());
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    assert_eq!((verdict.summary.recovery, verdict.summary.starved), (2900 * MS, 450 * MS));
+    account.famines.clear();
+    let violations = check(&account, targets()).violations;
+    assert_eq!(violations.len(), 2, "{violations:?}");
+}
+
+#[test]
+fn a_request_without_an_answer_is_found() {
+    let failed = operation(Kind::Introspect, 1, 0, 5100, Outcome::Unanswered("503".to_owned()));
+    let found = violation(|account| account.operations.push(failed));
+    assert!(found.starts_with("1 requests not answered: Introspect on instance 0"), "{found}");
+}
+
+#[test]
+fn an_instance_that_never_recovers_or_too_late_or_keeps_tokens_to_itself_is_found() {
+    let never = violation(|account| account.observations.truncate(3));
+    assert!(never.contains("never recovered"), "{never}");
+    let late = violation(|account| account.observations[3].at = 9001 * MS);
+    assert!(late.contains("took") || late.contains("never recovered"), "{late}");
+    let falls_again = violation(|account| {
+        account.rounds[0].over = None;
+        account.observations.extend([observation(1, 7000, DEGRADED), observation(1, 9500, WELL)]);
+    });
+    assert!(falls_again.contains("took 3.5s"), "{falls_again}");
+    let for_no_reason = violation(|account| {
+        account.observations.extend([observation(1, 9500, DEGRADED), observation(1, 9900, WELL)]);
+    });
+    assert!(for_no_reason.contains("left Redis at 9.5s without a fault"), "{for_no_reason}");
+    let holding_back = Standing { on_redis: true, fallback_entries: 1 };
+    let keeps = violation(|account| account.observations[3].standing = holding_back);
+    assert!(keeps.contains("never recovered"), "{keeps}");
+}
+
+#[test]
+fn a_revoked_token_that_is_accepted_is_found_where_it_was_revoked_at_once_and_elsewhere_after_a_second() {
+    let own = violation(|account| {
+        account.operations.push(operation(Kind::Introspect, 2, 1, 2010, Outcome::Yes));
+    });
+    assert!(own.starts_with("1 revoked tokens accepted: token 2 revoked on instance 1"), "{own}");
+    for sent in [3010, 7710] {
+        let other = operation(Kind::Introspect, 2, 0, sent, Outcome::Yes);
+        let found = violation(|account| account.operations.push(other));
+        assert!(found.contains("revoked tokens accepted"), "{found}");
+    }
+}
+
+#[test]
+fn a_revoked_token_that_another_instance_accepts_during_a_fault_is_listed() {
+    let mut account = faultless();
+    account.operations.push(operation(Kind::Introspect, 2, 0, 5600, Outcome::Yes));
+    let verdict = check(&account, targets());
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    assert_eq!(verdict.summary.longest_in_fault, 3598 * MS);
+}
+
+#[test]
+fn a_stream_that_ends_is_found_by_its_client_and_by_the_instance() {
+    let by_client = violation(|account| {
+        account.stream_ends.push(StreamEnd { at: 5300 * MS, instance: 0 });
+    });
+    assert!(by_client.starts_with("1 streams ended"), "{by_client}");
+    let by_instance = violation(|account| account.instances[0].stream_ends = 2);
+    assert!(by_instance.contains("it ended 2 streams"), "{by_instance}");
+}
+
+#[test]
+fn a_breaker_that_opens_too_often_is_found() {
+    let openings = targets().openings + 1;
+    let found = violation(|account| {
+        account.instances[0].transitions.insert("open".to_owned(), openings);
+    });
+    assert!(found.contains("its breaker opened"), "{found}");
+}
+
+#[test]
+fn figures_are_read_from_a_page_of_metrics() {
+    let page = r#"
+# HELP vx11_operator_breaker_transitions_total x
+vx11_operator_breaker_transitions_total{service="operator-backend",to="open"} 3
+vx11_operator_degraded_accepts_total{service="operator-backend"} 7
+vx11_operator_sse_streams_ended_total{reason="client",service="operator-backend"} 5
+vx11_operator_sse_streams_ended_total{reason="slow",service="operator-backend"} 1
+vx11_operator_http_request_duration_seconds_bucket{method="POST",route="/operator/api/tokens/introspect",service="operator-backend",status="200",le="0.25"} 8
+vx11_operator_http_request_duration_seconds_bucket{method="POST",route="/operator/api/tokens/introspect",service="operator-backend",status="200",le="+Inf"} 9
+vx11_operator_http_request_duration_seconds_bucket{method="GET",route="/metrics",service="operator-backend",status="200",le="0.25"} 50
+vx11_operator_http_request_duration_seconds_sum{method="GET",route="/metrics",service="operator-backend",status="200"} 1.5
+"#;
+    let figures = InstanceFigures::read(page);
+    assert_eq!((figures.transitions["open"], figures.degraded_accepts, figures.stream_ends), (3, 7, 1));
+    assert_eq!((figures.longer_than(250_000), figures.longest()), (1, u64::MAX));
+}

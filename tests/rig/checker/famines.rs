@@ -1,0 +1,33 @@
+//! Times in which the machine was busy with something else. They are taken off, so that a test that shares its machine
+//! still judges the instances and not their neighbours; on a quiet machine there are none.
+
+use std::time::Duration;
+
+use crate::journal::{Account, Moment};
+
+/// What waits when the famine ends is served one after the other.
+const AFTERMATH: Duration = Duration::from_millis(50);
+
+/// None of them touches another.
+pub(crate) struct Famines(Vec<(Moment, Moment)>);
+
+impl Famines {
+    pub(crate) fn of(account: &Account) -> Self {
+        let mut all: Vec<_> = account.famines.iter().map(|it| (it.from, it.until + AFTERMATH)).collect();
+        all.sort_unstable();
+        let mut apart: Vec<(Moment, Moment)> = Vec::new();
+        for (from, until) in all {
+            match apart.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(until),
+                _ => apart.push((from, until)),
+            }
+        }
+        Self(apart)
+    }
+
+    /// How much of that time was famine.
+    pub(crate) fn within(&self, from: Moment, until: Moment) -> Duration {
+        let parts = self.0.iter().map(|famine| famine.1.min(until).saturating_sub(famine.0.max(from)));
+        parts.sum()
+    }
+}

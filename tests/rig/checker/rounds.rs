@@ -1,0 +1,108 @@
+//! What a fault did to the instances, round by round, as seen from outside.
+
+use std::time::Duration;
+
+use super::Famines;
+use crate::journal::{Account, Moment, Round};
+
+/// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
+const STAYS: Duration = Duration::from_millis(600);
+
+/// Between a famine and what it causes.
+const CAUSE: Duration = Duration::from_secs(2);
+
+/// What became of all rounds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recoveries {
+    /// From the fault until an instance no longer used Redis, where that happened.
+    pub(crate) detected: Vec<Duration>,
+    /// From Redis being back until all instances were well, where they were, without famines.
+    pub(crate) took: Vec<Duration>,
+    /// In words; what took longer.
+    pub(crate) late: Vec<String>,
+}
+
+pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
+    let mut found = Recoveries::default();
+    let famines = Famines::of(account);
+    for (number, round) in (1..).zip(&account.rounds) {
+        found.detected.extend(detected(account, round).map(|at| at.saturating_sub(round.from)));
+        let took = round
+            .back
+            .zip(recovered(account, round))
+            .map(|(back, well)| well.saturating_sub(back).saturating_sub(famines.within(back, well)));
+        found.took.extend(took);
+        match took {
+            Some(took) if took <= within => {}
+            Some(took) => found.late.push(format!("round {number} (from {:?}) took {took:?}", round.from)),
+            None => found.late.push(format!("round {number} (from {:?}) never recovered", round.from)),
+        }
+    }
+    let falls = account.observations.iter().filter(|it| !it.standing.on_redis);
+    for fall in falls.filter(|it| !is_within_a_round(account, it.at)) {
+        if famines.within(fall.at.saturating_sub(CAUSE), fall.at).is_zero() {
+            found
+                .late
+                .push(format!("instance {} left Redis at {:?} without a fault", fall.instance, fall.at));
+        }
+    }
+    found
+}
+
+/// When the first instance stopped using Redis, if one did.
+fn detected(account: &Account, round: &Round) -> Option<Moment> {
+    let end = end_of(account, round);
+    let seen = account.observations.iter().filter(|it| it.at >= round.from && it.at < end);
+    seen.filter(|it| !it.standing.on_redis).map(|it| it.at).min()
+}
+
+/// When all instances were well and stayed so.
+pub(crate) fn recovered(account: &Account, round: &Round) -> Option<Moment> {
+    let back = round.back?;
+    let end = end_of(account, round);
+    let instances = account.observations.iter().map(|it| it.instance).max()?;
+    let mut latest = back;
+    for instance in 0..=instances {
+        let own = account.observations.iter().filter(|it| it.instance == instance && it.at <= end);
+        let own: Vec<_> = own.collect();
+        // The last time it stopped using Redis, and the first after that at which it was well.
+        let fell = own.iter().rev().find(|it| !it.standing.on_redis).map_or(back, |it| it.at.max(back));
+        let well = own.iter().rev().find(|it| it.at <= fell).is_some_and(|it| it.standing.is_well());
+        let rose = own.iter().find(|it| it.at >= fell && it.standing.is_well()).map(|it| it.at);
+        latest = latest.max(if well { fell } else { rose? });
+    }
+    Some(latest)
+}
+
+/// Whether everything is over by `now`: all instances have been well for long enough.
+pub(crate) fn is_settled(account: &Account, now: Moment) -> bool {
+    account.rounds.last().and_then(|round| recovered(account, round)).is_some_and(|at| at + STAYS <= now)
+}
+
+/// The times at which something was broken, or had not been well again for as long as `calm`.
+pub(crate) struct Troubles(Vec<(Moment, Moment)>);
+
+impl Troubles {
+    pub(crate) fn of(account: &Account, calm: Duration) -> Self {
+        let windows = account.rounds.iter().map(|round| {
+            let until = recovered(account, round).or(round.over).map_or(account.length, |well| well + calm);
+            (round.from, until)
+        });
+        Self(windows.collect())
+    }
+
+    pub(crate) fn contain(&self, at: Moment) -> bool {
+        self.0.iter().any(|(from, until)| (from..=until).contains(&&at))
+    }
+}
+
+/// What is seen after that has another reason.
+fn end_of(account: &Account, round: &Round) -> Moment {
+    let next = account.rounds.iter().map(|other| other.from).filter(|from| *from > round.from).min();
+    round.over.or(next).unwrap_or(Moment::MAX)
+}
+
+/// Whether something was broken or being waited for.
+fn is_within_a_round(account: &Account, at: Moment) -> bool {
+    account.rounds.iter().any(|round| (round.from..=end_of(account, round)).contains(&at))
+}

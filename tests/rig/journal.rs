@@ -1,0 +1,230 @@
+//! The operation log: everything the load asked for and was answered, what was broken when, and how the instances stood
+//! meanwhile. It knows no secret: tokens have numbers here.
+
+mod figures;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use figures::InstanceFigures;
+
+use crate::operator::Standing;
+
+/// Time since the journal was begun.
+pub type Moment = Duration;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A token that lives so long.
+    Issue {
+        /// Its life.
+        life: Duration,
+    },
+    /// Whether a token is active.
+    Introspect,
+    /// A stream.
+    OpenStream,
+    /// That a token be taken back.
+    Revoke,
+    /// How the instance stands.
+    Look,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or accepted.
+    Yes,
+    /// Refused.
+    No,
+    /// Neither: a status of 5xx, a broken connection, no answer in time.
+    Unanswered(String),
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// What was asked for.
+    pub kind: Kind,
+    /// The number of the token it is about.
+    pub token: u64,
+    /// The index of the instance that was asked.
+    pub instance: usize,
+    /// When it was to be sent.
+    pub due: Moment,
+    /// When it was.
+    pub sent: Moment,
+    /// When the answer was there.
+    pub answered: Moment,
+    /// What the answer was.
+    pub outcome: Outcome,
+}
+
+impl Operation {
+    /// From when it was sent until the answer was there.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        self.answered.saturating_sub(self.sent)
+    }
+}
+
+/// One time that something was broken.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// When it broke.
+    pub from: Moment,
+    /// When it worked again; unknown while it does not.
+    pub back: Option<Moment>,
+    /// When nobody waited any longer for the instances to be well again.
+    pub over: Option<Moment>,
+}
+
+/// How an instance stood; noted when that changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation {
+    /// When.
+    pub at: Moment,
+    /// Its index.
+    pub instance: usize,
+    /// How it stood from then on.
+    pub standing: Standing,
+}
+
+/// The end of a stream that nobody ended.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamEnd {
+    /// When.
+    pub at: Moment,
+    /// The index of the instance.
+    pub instance: usize,
+}
+
+/// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Famine {
+    /// From when.
+    pub from: Moment,
+    /// Until when.
+    pub until: Moment,
+}
+
+/// All that is known at the end.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// In the order of their answers.
+    pub operations: Vec<Operation>,
+    /// In their order.
+    pub rounds: Vec<Round>,
+    /// In their order.
+    pub observations: Vec<Observation>,
+    /// Times without a processor, of either instance, in the order of their ends.
+    pub famines: Vec<Famine>,
+    /// Of streams that should have stayed.
+    pub stream_ends: Vec<StreamEnd>,
+    /// What each instance counted itself, by its index.
+    pub instances: Vec<InstanceFigures>,
+    /// How long it was written.
+    pub length: Moment,
+}
+
+/// Written by all parts of a load at once.
+pub struct Journal {
+    begun: Instant,
+    account: Mutex<Account>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { begun: Instant::now(), account: Mutex::default() }
+    }
+}
+
+impl Journal {
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.begun.elapsed()
+    }
+
+    /// The same of another clock's reading.
+    #[must_use]
+    pub fn moment(&self, instant: Instant) -> Moment {
+        instant.saturating_duration_since(self.begun)
+    }
+
+    /// Notes a request that was due at `due`, is sent now and ends with `request`. A refusal is the answer `false`.
+    pub async fn note(
+        &self,
+        (kind, token, instance): (Kind, u64, usize),
+        due: Moment,
+        request: impl Future<Output = Result<bool, String>>,
+    ) -> Outcome {
+        let sent = self.now();
+        let outcome = match request.await {
+            Ok(true) => Outcome::Yes,
+            Ok(false) => Outcome::No,
+            Err(words) => Outcome::Unanswered(words),
+        };
+        let answered = self.now();
+        let operation = Operation { kind, token, instance, due, sent, answered, outcome: outcome.clone() };
+        self.account().operations.push(operation);
+        outcome
+    }
+
+    /// Notes how an instance stands.
+    pub fn observe(&self, instance: usize, standing: Standing) {
+        let at = self.now();
+        self.account().observations.push(Observation { at, instance, standing });
+    }
+
+    /// Notes that the machine has been busy with something else since `from`.
+    pub fn starved(&self, from: Moment) {
+        let until = self.now();
+        self.account().famines.push(Famine { from, until });
+    }
+
+    /// Notes that a stream ended that should not have.
+    pub fn stream_ended(&self, instance: usize) {
+        let at = self.now();
+        self.account().stream_ends.push(StreamEnd { at, instance });
+    }
+
+    /// Notes that something is broken now.
+    pub fn broken(&self) {
+        let from = self.now();
+        self.account().rounds.push(Round { from, back: None, over: None });
+    }
+
+    /// Notes that it works again.
+    pub fn repaired(&self) {
+        let back = Some(self.now());
+        self.with_round(|round| round.back = back);
+    }
+
+    /// Notes that nobody waits any longer.
+    pub fn over(&self) {
+        let over = Some(self.now());
+        self.with_round(|round| round.over = over);
+    }
+
+    /// Looks at what is known so far.
+    pub fn look<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
+        look(&self.account())
+    }
+
+    /// Everything, with what the instances counted.
+    #[must_use]
+    pub fn close(&self, instances: Vec<InstanceFigures>) -> Account {
+        let length = self.now();
+        Account { instances, length, ..self.account().clone() }
+    }
+
+    fn with_round(&self, change: impl FnOnce(&mut Round)) {
+        change(self.account().rounds.last_mut().expect("something is broken"));
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

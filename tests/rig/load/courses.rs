@@ -1,0 +1,112 @@
+//! What becomes of a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::sleep;
+
+use super::Stage;
+use crate::journal::{Kind, Moment, Outcome};
+use crate::operator::{Issued, Operator};
+
+/// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is older than this.
+const OLDEST: Duration = Duration::from_secs(8);
+const LAST_SECONDS: Duration = Duration::from_secs(2);
+/// Most are looked at before they are as old as this.
+const YOUNG: Duration = Duration::from_secs(3);
+/// After a revocation every instance is asked so many milliseconds later; the other instances may take a second.
+const LOOKS_AT_REVOKED: [u64; 4] = [1020, 2500, 4500, 7000];
+
+/// What becomes of a token after some time.
+#[derive(Clone, Copy)]
+pub(super) enum Course {
+    Introspect(Duration),
+    OpenStream(Duration),
+    Revoke(Duration),
+}
+
+impl Course {
+    pub(super) fn draw(rng: &mut Rng, issuer: &Operator) -> Self {
+        let oldest = OLDEST.min(issuer.life().saturating_sub(LAST_SECONDS)).as_secs_f64();
+        let young = oldest.min(YOUNG.as_secs_f64());
+        let age = if rng.u8(..100) < 85 { rng.f64() * young } else { rng.f64() * oldest };
+        match rng.u8(..100) {
+            0..2 => Self::Revoke(Duration::from_millis(rng.u64(..1000))),
+            2..6 => Self::OpenStream(Duration::from_secs_f64(age)),
+            _ => Self::Introspect(Duration::from_secs_f64(age)),
+        }
+    }
+}
+
+/// A token that is yet to be issued.
+pub(super) struct Token {
+    pub(super) stage: Arc<Stage>,
+    pub(super) number: u64,
+    pub(super) issuer: usize,
+    pub(super) due: Moment,
+}
+
+impl Token {
+    pub(super) async fn live(self, course: Course, mut rng: Rng) {
+        let by = rng.usize(..self.stage.operators.len());
+        let Some(issued) = self.issue().await else { return };
+        match course {
+            Course::Introspect(age) => {
+                sleep(age).await;
+                self.introspect(by, &issued).await;
+            }
+            Course::OpenStream(age) => {
+                sleep(age).await;
+                self.open_stream(by, &issued).await;
+            }
+            Course::Revoke(age) => {
+                sleep(age).await;
+                self.revoke(by, &issued, rng.bool()).await;
+            }
+        }
+    }
+
+    async fn issue(&self) -> Option<Issued> {
+        let operator = &self.stage.operators[self.issuer];
+        let (mut issued, kind) = (None, Kind::Issue { life: operator.life() });
+        let request = async {
+            issued = Some(operator.issue().await?);
+            Ok(true)
+        };
+        self.stage.journal.note((kind, self.number, self.issuer), self.due, request).await;
+        issued
+    }
+
+    async fn introspect(&self, by: usize, issued: &Issued) {
+        let journal = &self.stage.journal;
+        let request = self.stage.operators[by].introspect(&issued.token);
+        journal.note((Kind::Introspect, self.number, by), journal.now(), request).await;
+    }
+
+    async fn open_stream(&self, by: usize, issued: &Issued) {
+        let journal = &self.stage.journal;
+        let opened = self.stage.operators[by].open_stream(&issued.token);
+        let request = async { Ok(opened.await?.is_some()) };
+        journal.note((Kind::OpenStream, self.number, by), journal.now(), request).await;
+    }
+
+    /// Revokes it, and asks for it at once where it was revoked and from time to time everywhere.
+    async fn revoke(&self, by: usize, issued: &Issued, by_id: bool) {
+        let Stage { journal, operators } = &*self.stage;
+        let (parameter, value) = if by_id { ("token_id", &issued.id) } else { ("token", &issued.token) };
+        let request = async { operators[by].revoke(parameter, value).await.map(|()| true) };
+        let outcome = journal.note((Kind::Revoke, self.number, by), journal.now(), request).await;
+        if outcome != Outcome::Yes {
+            return;
+        }
+        let revoked = journal.now();
+        self.introspect(by, issued).await;
+        for after in LOOKS_AT_REVOKED {
+            sleep((revoked + Duration::from_millis(after)).saturating_sub(journal.now())).await;
+            for instance in 0..operators.len() {
+                self.introspect(instance, issued).await;
+            }
+        }
+    }
+}

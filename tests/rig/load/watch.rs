@@ -1,0 +1,40 @@
+//! How an instance stands, seen from outside many times a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Stage;
+use crate::journal::Kind;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// An instance whose threads have waited so long for a processor since the last look was starved.
+const STARVED: Duration = Duration::from_millis(10);
+
+/// Looks for ever. An answer is worth noting where it differs from the one before; that none comes always is.
+pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
+    let (operator, journal) = (&stage.operators[instance], &stage.journal);
+    let mut clock = interval(PERIOD);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = None;
+    let (mut looked, mut waited) = (journal.now(), operator.starved());
+    loop {
+        clock.tick().await;
+        let (now, waits) = (journal.now(), operator.starved());
+        // A look that comes late was starved itself.
+        if waits.saturating_sub(waited) > STARVED || now.saturating_sub(looked) > 2 * PERIOD + STARVED {
+            journal.starved(looked);
+        }
+        (looked, waited) = (now, waits);
+        match operator.standing().await {
+            Ok(standing) if before.replace(standing) != Some(standing) => journal.observe(instance, standing),
+            Ok(_) => {}
+            Err(words) => {
+                journal.note((Kind::Look, 0, instance), now, async { Err(words) }).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What an instance answers. Nothing here ends the test: an answer that does not come is what a test looks for.
+
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use super::Operator;
+use crate::artefacts::remember_secret;
+use crate::journal::InstanceFigures;
+
+/// A token as issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The secret.
+    pub token: String,
+    /// Its public name.
+    pub id: String,
+}
+
+/// How an instance stands with Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// It uses Redis.
+    pub on_redis: bool,
+    /// What it holds until Redis can be given it.
+    pub fallback_entries: u64,
+}
+
+impl Standing {
+    /// It uses Redis, which has everything.
+    #[must_use]
+    pub fn is_well(self) -> bool {
+        self.on_redis && self.fallback_entries == 0
+    }
+}
+
+impl Operator {
+    /// Has a token issued.
+    ///
+    /// # Errors
+    /// What came instead.
+    pub async fn issue(&self) -> Result<Issued, String> {
+        let body = json(self.post("/operator/api/events/sse-token").send().await).await?;
+        let text = |key: &str| body[key].as_str().map(str::to_owned).ok_or(format!("no {key}"));
+        let issued = Issued { token: text("sse_token")?, id: text("token_id")? };
+        remember_secret(&issued.token);
+        Ok(issued)
+    }
+
+    /// Whether a token is active.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn introspect(&self, token: &str) -> Result<bool, String> {
+        let request = self.post("/operator/api/tokens/introspect").form(&[("token", token)]);
+        let body = json(request.send().await).await?;
+        body["active"].as_bool().ok_or_else(|| "no word whether it is active".to_owned())
+    }
+
+    /// Takes a token back, by `token` or by `token_id`.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn revoke(&self, parameter: &str, value: &str) -> Result<(), String> {
+        let request = self.post("/operator/api/tokens/revoke").form(&[(parameter, value)]);
+        json(request.send().await).await.map(drop)
+    }
+
+    /// A stream, or none if the token was refused.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn open_stream(&self, token: &str) -> Result<Option<Response>, String> {
+        let request = self.get_as_client("/operator/api/events/stream").query(&[("token", token)]);
+        let response = request.send().await.map_err(words)?;
+        match response.status() {
+            StatusCode::OK => Ok(Some(response)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
+            other => Err(other.to_string()),
+        }
+    }
+
+    /// How it stands with Redis.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn standing(&self) -> Result<Standing, String> {
+        let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
+        let fallback_entries = body["instance"]["fallback_entries"].as_u64().ok_or("no fallback_entries")?;
+        Ok(Standing { on_redis: body["backend"] == "redis", fallback_entries })
+    }
+
+    /// What it counted since it started.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn figures(&self) -> Result<InstanceFigures, String> {
+        let page = self.get("/metrics").send().await.map_err(words)?.text().await.map_err(words)?;
+        Ok(InstanceFigures::read(&page))
+    }
+}
+
+/// The body of a 200.
+async fn json(response: reqwest::Result<Response>) -> Result<Value, String> {
+    let response = response.map_err(words)?;
+    match response.status() {
+        StatusCode::OK => response.json().await.map_err(words),
+        other => Err(other.to_string()),
+    }
+}
+
+/// The words of an error, without the address: that of a stream contains its token.
+fn words(error: reqwest::Error) -> String {
+    use std::error::Error;
+    let error = error.without_url();
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}

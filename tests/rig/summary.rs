@@ -1,0 +1,227 @@
+//! One line about one fault, and the same with everything else as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::checker::{Famines, Recoveries, Revoked, Troubles, percentile};
+use crate::journal::{Account, InstanceFigures, Kind, Operation, Outcome};
+
+/// The columns, with their widths.
+const COLUMNS: [(&str, usize); 18] = [
+    ("fault", 34),
+    ("rounds", 6),
+    ("issued", 6),
+    ("validated", 9),
+    ("VR", 3),
+    ("UN", 3),
+    ("SR", 3),
+    ("ended", 5),
+    ("longest ms", 10),
+    ("by server", 9),
+    ("p99 ms calm/fault", 17),
+    ("detect s", 8),
+    ("recover s", 9),
+    ("openings", 8),
+    ("by word", 7),
+    ("reconciled", 10),
+    ("cut SR s", 8),
+    ("starved s", 9),
+];
+
+/// The figures of one fault.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Times something was broken.
+    pub rounds: usize,
+    /// Tokens issued.
+    pub issued: usize,
+    /// Answers about tokens that were not revoked, by introspection or by a stream.
+    pub validated: usize,
+    /// Tokens taken back.
+    pub revoked: usize,
+    /// Valid tokens refused.
+    pub valid_refused: usize,
+    /// Requests not answered, or with a status of 5xx.
+    pub unanswered: usize,
+    /// Revoked tokens accepted where they must not be.
+    pub revoked_accepted: usize,
+    /// The longest time after a revocation that its token was accepted during a fault.
+    pub longest_in_fault: Duration,
+    /// Streams ended, neither by their client nor by a revocation.
+    pub streams_ended: usize,
+    /// The longest request as its client saw it.
+    pub longest: Duration,
+    /// The same, counted from when it should have been sent.
+    pub longest_from_due: Duration,
+    /// The bound of the instances' histograms that no request exceeded, in microseconds.
+    pub longest_by_server: u64,
+    /// Of issuing and introspecting while nothing was broken.
+    pub p99_calm: Duration,
+    /// The same from a fault until all instances were well again.
+    pub p99_fault: Duration,
+    /// In how many rounds an instance stopped using Redis.
+    pub detected: usize,
+    /// The longest time until then.
+    pub detection: Duration,
+    /// The longest time from Redis being back until all instances were well.
+    pub recovery: Duration,
+    /// The middle one of these times.
+    pub recovery_median: Duration,
+    /// How long the machine was busy with something else.
+    pub starved: Duration,
+    /// Of all instances together.
+    pub counted: InstanceFigures,
+}
+
+impl Summary {
+    pub(crate) fn of(
+        account: &Account,
+        valid_refused: usize,
+        unanswered: usize,
+        revoked: &Revoked,
+        recoveries: &Recoveries,
+    ) -> Self {
+        let requests = || account.operations.iter().filter(|it| it.kind != Kind::Look);
+        let troubles = Troubles::of(account, Duration::ZERO);
+        let (during, calm): (Vec<_>, Vec<_>) =
+            requests().filter(|it| is_hot(it)).partition(|it| troubles.contain(it.sent));
+        let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::took).collect(), 99);
+        let counted = sum(&account.instances);
+        Self {
+            rounds: account.rounds.len(),
+            issued: requests().filter(|it| is_issued(it)).count(),
+            validated: requests().filter(|it| is_validation(it)).count(),
+            revoked: revoked.count,
+            valid_refused,
+            unanswered,
+            revoked_accepted: revoked.late.len(),
+            longest_in_fault: revoked.listed.iter().max().copied().unwrap_or_default(),
+            streams_ended: account.stream_ends.len(),
+            longest: requests().map(Operation::took).max().unwrap_or_default(),
+            longest_from_due: requests()
+                .map(|it| it.answered.saturating_sub(it.due))
+                .max()
+                .unwrap_or_default(),
+            longest_by_server: counted.longest(),
+            p99_calm: p99(calm),
+            p99_fault: p99(during),
+            detected: recoveries.detected.len(),
+            detection: recoveries.detected.iter().max().copied().unwrap_or_default(),
+            recovery: recoveries.took.iter().max().copied().unwrap_or_default(),
+            recovery_median: percentile(recoveries.took.clone(), 50),
+            starved: Famines::of(account).within(Duration::ZERO, account.length),
+            counted,
+        }
+    }
+
+    /// The names of what [`row`](Self::row) shows.
+    #[must_use]
+    pub fn header() -> String {
+        line(&COLUMNS.map(|(name, _)| name.to_owned()))
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn row(&self, fault: &str) -> String {
+        let by_server = match self.longest_by_server {
+            u64::MAX => "> 10 s".to_owned(),
+            micros => format!("<={}", micros / 1000),
+        };
+        line(&[
+            fault.to_owned(),
+            self.rounds.to_string(),
+            self.issued.to_string(),
+            self.validated.to_string(),
+            self.valid_refused.to_string(),
+            self.unanswered.to_string(),
+            self.revoked_accepted.to_string(),
+            self.streams_ended.to_string(),
+            format!("{}/{}", self.longest.as_millis(), self.longest_from_due.as_millis()),
+            by_server,
+            format!("{}/{}", self.p99_calm.as_millis(), self.p99_fault.as_millis()),
+            format!("{:.2}x{}", self.detection.as_secs_f64(), self.detected),
+            format!("{:.2}/{:.2}", self.recovery_median.as_secs_f64(), self.recovery.as_secs_f64()),
+            self.counted.transitions.get("open").unwrap_or(&0).to_string(),
+            self.counted.degraded_accepts.to_string(),
+            self.counted.reconciled.to_string(),
+            format!("{:.1}", self.longest_in_fault.as_secs_f64()),
+            format!("{:.1}", self.starved.as_secs_f64()),
+        ])
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let seconds = |time: Duration| time.as_secs_f64();
+        json!({
+            "rounds": self.rounds,
+            "issued": self.issued,
+            "validated": self.validated,
+            "revoked": self.revoked,
+            "valid_refused": self.valid_refused,
+            "unanswered": self.unanswered,
+            "revoked_accepted": self.revoked_accepted,
+            "longest_acceptance_after_revocation_in_a_fault_seconds": seconds(self.longest_in_fault),
+            "streams_ended": self.streams_ended,
+            "longest_seconds": seconds(self.longest),
+            "longest_from_due_seconds": seconds(self.longest_from_due),
+            "longest_by_server_at_most_microseconds": self.longest_by_server,
+            "p99_calm_seconds": seconds(self.p99_calm),
+            "p99_fault_seconds": seconds(self.p99_fault),
+            "detected_rounds": self.detected,
+            "detection_longest_seconds": seconds(self.detection),
+            "recovery_median_seconds": seconds(self.recovery_median),
+            "recovery_longest_seconds": seconds(self.recovery),
+            "starved_seconds": seconds(self.starved),
+            "breaker_transitions": self.counted.transitions,
+            "store_faults": self.counted.faults,
+            "degraded_accepts": self.counted.degraded_accepts,
+            "reconciled": self.counted.reconciled,
+        })
+    }
+}
+
+fn line(cells: &[String; COLUMNS.len()]) -> String {
+    let mut line = String::new();
+    for (index, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
+        let _ = if index == 0 { write!(line, "{cell:width$}") } else { write!(line, "  {cell:>width$}") };
+    }
+    line
+}
+
+fn is_issued(operation: &Operation) -> bool {
+    matches!(operation.kind, Kind::Issue { .. }) && operation.outcome == Outcome::Yes
+}
+
+fn is_validation(operation: &Operation) -> bool {
+    matches!(operation.kind, Kind::Introspect | Kind::OpenStream)
+}
+
+fn is_hot(operation: &Operation) -> bool {
+    matches!(operation.kind, Kind::Introspect | Kind::Issue { .. })
+}
+
+/// What the instances counted, added up.
+fn sum(instances: &[InstanceFigures]) -> InstanceFigures {
+    let mut all = InstanceFigures::default();
+    for own in instances {
+        for (bound, count) in &own.requests {
+            *all.requests.entry(*bound).or_default() += count;
+        }
+        add(&mut all.transitions, &own.transitions);
+        add(&mut all.faults, &own.faults);
+        all.stream_ends += own.stream_ends;
+        all.degraded_accepts += own.degraded_accepts;
+        all.reconciled += own.reconciled;
+    }
+    all
+}
+
+fn add(all: &mut BTreeMap<String, u64>, own: &BTreeMap<String, u64>) {
+    for (name, count) in own {
+        *all.entry(name.clone()).or_default() += count;
+    }
+}
