@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
 TEST_PACKAGES := chromium chromium-driver curl jq openssl python3 redis-sentinel redis-server redis-tools
-BENCH_PACKAGES := wrk
+# What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
+BENCH_PACKAGES := wrk redis-server redis-tools python3 python3-venv
 # Seconds of `make fuzz`.
 SECONDS_OF_FUZZING ?= 60
 
