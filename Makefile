@@ -4,8 +4,9 @@ SHELL := /bin/bash
 .PHONY: help run test fuzz bench check packages deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
-TEST_PACKAGES := chromium chromium-driver curl jq openssl python3 redis-sentinel redis-server redis-tools libfaketime
-BENCH_PACKAGES := wrk
+TEST_PACKAGES := chromium chromium-driver curl jq libfaketime openssl python3 redis-sentinel redis-server redis-tools
+# What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
+BENCH_PACKAGES := wrk redis-server redis-tools python3 python3-venv
 # Seconds of `make fuzz`.
 SECONDS_OF_FUZZING ?= 60
 

@@ -3,24 +3,30 @@
 
 #[path = "../support/child.rs"]
 mod child;
+#[path = "../support/constant.rs"]
 mod constant;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/instance.rs"]
 mod instance;
+#[path = "../support/load.rs"]
 mod load;
 #[path = "../support/report.rs"]
 mod report;
+#[path = "../support/rounds.rs"]
+mod rounds;
 #[path = "../support/sample.rs"]
 mod sample;
 
 use std::process::ExitCode;
 
+use actix_web::web::ServiceConfig;
+
 use http::{Client, ISSUE};
 use instance::Instance;
-use load::{Load, Round};
+use load::Load;
 use report::Row;
-use sample::quantile;
+use rounds::{Costed, alternate, costed, median};
 
 /// As in the real binary: it shapes both speed and memory.
 #[global_allocator]
@@ -34,6 +40,8 @@ const ROUNDS: usize = 15;
 const ROUND_SECONDS: u32 = 2;
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const FORM: &str = "application/x-www-form-urlencoded";
+/// What issuing answers, as far as its size goes.
+const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":10,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"memory"}"#;
 const SETTINGS: [(&str, &str); 3] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "10"),
     // More room than an instance has by default: no client issues at this rate.
@@ -43,19 +51,23 @@ const SETTINGS: [(&str, &str); 3] = [
 
 fn main() -> ExitCode {
     if child::is_measured() {
-        instance::serve(Some(constant::routes));
+        instance::serve(Some(routes));
         return ExitCode::FAILURE;
     }
     report::run("service", ABOUT, measure)
 }
 
+fn routes(config: &mut ServiceConfig) {
+    constant::routes(config, ISSUED);
+}
+
 fn measure() -> Vec<Row> {
     let instance = Instance::start("service", &SETTINGS);
-    let mut client = Client::connect(&instance);
+    let mut client = Client::connect(instance.server());
 
     constant::assert_alike(&mut client, ISSUE, constant::BESIDE_ISSUE, FORM, "");
     let mut rows = compare(&instance, "issue", || {
-        [constant::BESIDE_ISSUE, ISSUE].map(|path| Load::post(&instance, path, FORM, ""))
+        [constant::BESIDE_ISSUE, ISSUE].map(|path| Load::post(instance.server(), path, FORM, ""))
     });
 
     let form = |client: &mut Client| format!("token={}", client.issue());
@@ -63,25 +75,16 @@ fn measure() -> Vec<Row> {
     constant::assert_alike(&mut client, INTROSPECT, constant::BESIDE_INTROSPECT, FORM, &body);
     rows.extend(compare(&instance, "introspect", || {
         // A fresh token for each round, because it must outlive the round.
-        let body = form(&mut Client::connect(&instance));
-        [constant::BESIDE_INTROSPECT, INTROSPECT].map(|path| Load::post(&instance, path, FORM, &body))
+        let body = form(&mut Client::connect(instance.server()));
+        [constant::BESIDE_INTROSPECT, INTROSPECT].map(|path| Load::post(instance.server(), path, FORM, &body))
     }));
     rows
 }
 
 /// Rounds of both loads in turn: first the constant answer, then the real one.
 fn compare(instance: &Instance, name: &str, loads: impl Fn() -> [Load; 2]) -> Vec<Row> {
-    let run = |load: &Load| {
-        let before = instance.processor_seconds();
-        let round = load.run(ROUND_SECONDS);
-        let cost = (instance.processor_seconds() - before) * 1e6 / round.requests;
-        (round, cost)
-    };
-    // One round each that does not count: connections, caches, the processor's clock.
-    let _ = loads().each_ref().map(run);
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| loads().each_ref().map(run)).collect();
-
-    let median = |of: fn(&[(Round, f64); 2]) -> f64| quantile(rounds.iter().map(of).collect(), 0.5);
+    let rounds = alternate(ROUNDS, loads, |load| costed(instance, load, ROUND_SECONDS));
+    let median = |of: fn(&[Costed; 2]) -> f64| median(&rounds, of);
     let ratio = median(|[constant, real]| real.0.per_second / constant.0.per_second);
     let title = |what: &str| format!("{name}, {what}");
     let beside = |what: &str| format!("constant beside {name}, {what}");

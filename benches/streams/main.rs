@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 fn measure() -> Vec<Row> {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised to its maximum");
     let instance = Instance::start("streams", &[]);
-    let mut client = Client::connect(&instance);
+    let mut client = Client::connect(instance.server());
     let mut crowd = Crowd::new(instance.address, STREAMS);
 
     let resident_bytes = || memory::resident_bytes(&instance.process.child.id().to_string());
@@ -66,7 +66,7 @@ fn measure() -> Vec<Row> {
     crowd.listen_for(IDLE);
     let idle = (instance.processor_seconds() - busy) / IDLE.as_secs_f64();
 
-    let mut publisher = Client::connect(&instance);
+    let mut publisher = Client::connect(instance.server());
     let busy = instance.processor_seconds();
     let latencies: Vec<f64> =
         (1..=EVENTS).flat_map(|event| publish(&mut crowd, &mut publisher, event)).collect();

@@ -10,7 +10,7 @@ use vx11_operator::ambient::{Clock, SystemClock};
 use super::Report;
 
 /// The benchmarks in the order in which the document shows them.
-const BENCHMARKS: [&str; 4] = ["codec", "service", "streams", "store"];
+const BENCHMARKS: [&str; 5] = ["codec", "service", "streams", "store", "redis"];
 const OPENING: &str = "\
 # Performance
 

@@ -1,25 +1,23 @@
 //! The least of an HTTP client: one connection, one request at a time, bodies of known length.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-
-use super::instance::Instance;
+use std::net::{SocketAddr, TcpStream};
 
 /// Where tokens are issued.
 pub(crate) const ISSUE: &str = "/operator/api/events/sse-token";
 
-/// A connection to an instance, with its principal's credential.
+/// A connection to a server, with its principal's credential.
 pub(crate) struct Client {
     connection: BufReader<TcpStream>,
     principal: String,
 }
 
 impl Client {
-    /// Connects.
-    pub(crate) fn connect(instance: &Instance) -> Self {
-        let connection = TcpStream::connect(instance.address).expect("the instance accepts");
+    /// Connects to the server at an address, with a credential.
+    pub(crate) fn connect((address, principal): (SocketAddr, &str)) -> Self {
+        let connection = TcpStream::connect(address).expect("the server accepts");
         connection.set_nodelay(true).expect("a connected socket takes options");
-        Self { connection: BufReader::new(connection), principal: instance.principal.clone() }
+        Self { connection: BufReader::new(connection), principal: principal.to_owned() }
     }
 
     /// Sends a request, named as `METHOD /path`, and does not wait for its answer.
@@ -31,7 +29,7 @@ impl Client {
             body.len()
         );
         let sent = self.connection.get_mut().write_all(request.as_bytes());
-        sent.expect("the instance takes a request");
+        sent.expect("the server takes a request");
     }
 
     /// Waits for the answer to the last request and returns its head, with the line ends, and its body. Anything
@@ -39,8 +37,8 @@ impl Client {
     pub(crate) fn receive(&mut self) -> (String, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let read = self.connection.read_line(&mut head).expect("the instance answers");
-            assert!(read > 0, "the instance closed the connection");
+            let read = self.connection.read_line(&mut head).expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
         }
         let length = head
             .lines()
@@ -51,7 +49,7 @@ impl Client {
         let mut body = vec![0; length];
         self.connection.read_exact(&mut body).expect("the body arrives");
         let body = String::from_utf8(body).expect("the body is text");
-        assert!(head.starts_with("HTTP/1.1 20"), "the instance answered {head}{body}");
+        assert!(head.starts_with("HTTP/1.1 20"), "the server answered {head}{body}");
         (head, body)
     }
 

@@ -14,7 +14,7 @@ use super::child::Measured;
 /// Clock ticks a second in `/proc`: fixed on every architecture that Linux runs on (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// An instance on its memory store, listening on a loopback port of its own.
+/// An instance, on its memory store unless its settings say otherwise, listening on a loopback port of its own.
 pub(crate) struct Instance {
     /// Its process.
     pub(crate) process: Measured,
@@ -35,6 +35,11 @@ impl Instance {
         let mut process = Measured::start(name, &environment);
         let address = process.line();
         Self { address: address.parse().expect("the first line is the address"), process, principal }
+    }
+
+    /// Where load goes, and the credential it takes.
+    pub(crate) fn server(&self) -> (SocketAddr, &str) {
+        (self.address, &self.principal)
     }
 
     /// Seconds of processor time it has used so far, all threads together.

@@ -14,16 +14,15 @@ pub(crate) const BESIDE_ISSUE: &str = "/bench/constant";
 /// Beside the route that introspects: reads a body first.
 pub(crate) const BESIDE_INTROSPECT: &str = "/bench/constant-after-body";
 
-const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":10,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"memory"}"#;
 const INTROSPECTED: &str = r#"{"active":true,"sub":"operator","exp":1767470400,"iat":1767470340,"jti":"0000000000000000","token_type":"sse"}"#;
 /// As in the service itself.
 const MAX_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Adds the routes.
-pub(crate) fn routes(config: &mut ServiceConfig) {
+/// Adds the routes; `issued` is what the one beside issuing answers.
+pub(crate) fn routes(config: &mut ServiceConfig, issued: &'static str) {
     config
-        .route(BESIDE_ISSUE, web::post().to(|| async { answer(ISSUED) }))
+        .route(BESIDE_ISSUE, web::post().to(move || async move { answer(issued) }))
         .route(BESIDE_INTROSPECT, web::post().to(after_body));
 }
 
@@ -34,7 +33,8 @@ async fn after_body(payload: Payload) -> HttpResponse {
     }
 }
 
-fn answer(body: &'static str) -> HttpResponse {
+/// An answer as the service gives it, whatever it holds.
+pub(crate) fn answer(body: &'static str) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -49,11 +49,7 @@ pub(crate) fn assert_alike(client: &mut Client, real: &str, constant: &str, cont
         let (head, _) = client.receive();
         shape(&head)
     };
-    assert_eq!(
-        ask(constant),
-        ask(real),
-        "the answer of {real} has changed; benches/service/constant.rs must follow"
-    );
+    assert_eq!(ask(constant), ask(real), "the answer of {real} has changed; its constant must follow");
 }
 
 /// The head without what differs from one second to the next, in an order of its own.

@@ -1,13 +1,12 @@
 //! Load by `wrk`, as much as the server takes.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
 use tempfile::TempDir;
-
-use crate::instance::Instance;
 
 const CONNECTIONS: u32 = 64;
 /// As many as the server has workers: with fewer, the load would be the bottleneck and hide differences.
@@ -34,12 +33,13 @@ pub(crate) struct Round {
 }
 
 impl Load {
-    /// POSTs of `body` to `path` with the principal's credential.
-    pub(crate) fn post(instance: &Instance, path: &str, content_type: &str, body: &str) -> Self {
+    /// POSTs of `body` to `path` of the `server`, which is its address and its principal's credential.
+    pub(crate) fn post(server: (SocketAddr, &str), path: &str, content_type: &str, body: &str) -> Self {
+        let (address, principal) = server;
         let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let script = format!(
             r#"wrk.method = "POST"
-wrk.body = "{body}"
+wrk.body = [[{body}]]
 wrk.headers["Content-Type"] = "{content_type}"
 wrk.headers["X-VX11-Token"] = "{principal}"
 function done(summary, latency)
@@ -48,11 +48,10 @@ function done(summary, latency)
         summary.requests, summary.requests / summary.duration * 1e6, latency:percentile(99) / 1e3,
         errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
-"#,
-            principal = instance.principal
+"#
         );
         std::fs::write(script_in(folder.path()), script).expect("a script can be written there");
-        Self { url: format!("http://{}{path}", instance.address), folder }
+        Self { url: format!("http://{address}{path}"), folder }
     }
 
     /// Loads the server for `seconds`.

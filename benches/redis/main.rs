@@ -1,0 +1,60 @@
+//! What Redis costs: issuing and introspection with it against constant answers of the same server, a pool's checkout
+//! for each request, and a reference of the predecessor; and what a million live tokens change.
+
+mod checkout;
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/constant.rs"]
+mod constant;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/instance.rs"]
+mod instance;
+#[path = "../support/load.rs"]
+mod load;
+mod million;
+mod predecessor;
+#[path = "../support/progress.rs"]
+mod progress;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/rounds.rs"]
+mod rounds;
+#[path = "../support/sample.rs"]
+mod sample;
+mod server;
+mod throughput;
+
+use std::process::ExitCode;
+
+use actix_web::web::ServiceConfig;
+
+/// As in the real binary: it shapes both speed and memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ABOUT: &str = "wrk with 64 connections against one instance and one Redis, all on the same cores. Rounds of what \
+                     is compared alternate; ratios are taken round by round. Tokens live 12 seconds, so that expiry \
+                     in Redis falls into later rounds of what recorded them. The checkout is a route of the same \
+                     server that records with a connection from a deadpool of the default size, and otherwise does \
+                     nothing. The Python reference is benches/redis/predecessor: FastAPI and redis-py in two workers \
+                     of uvicorn, on the same Redis. The million tokens were issued by an instance.";
+/// What issuing answers, as far as its size goes.
+const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":12,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"redis"}"#;
+
+fn main() -> ExitCode {
+    if child::is_measured() {
+        instance::serve(Some(routes));
+        return ExitCode::FAILURE;
+    }
+    report::run("redis", ABOUT, || {
+        let mut rows = throughput::measure();
+        rows.extend(million::measure());
+        rows
+    })
+}
+
+fn routes(config: &mut ServiceConfig) {
+    constant::routes(config, ISSUED);
+    checkout::route(config, ISSUED);
+}

@@ -1,0 +1,70 @@
+//! The Redis that instances are measured with.
+
+use std::process::Command;
+
+use tokio::runtime::{Builder, Runtime};
+use vx11_rig::RedisServer;
+
+use crate::instance::Instance;
+use crate::report::target_directory;
+
+/// A Redis of its own, empty at first.
+pub(crate) struct Redis {
+    server: RedisServer,
+    runtime: Runtime,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        Self { server: runtime.block_on(RedisServer::start()), runtime }
+    }
+
+    /// What tells a server where this one is, and that tokens live `life` seconds.
+    pub(crate) fn settings(&self, life: &str) -> [(&'static str, String); 3] {
+        [
+            ("REDIS_HOST", "127.0.0.1".to_owned()),
+            ("REDIS_PORT", self.server.port().to_string()),
+            ("EPHEMERAL_TOKEN_TTL_SEC", life.to_owned()),
+        ]
+    }
+
+    /// An instance on this Redis. Its log is named after both `name` and the benchmark.
+    pub(crate) fn instance(&self, name: &str, id: &str, life: &str) -> Instance {
+        let settings = self.settings(life);
+        let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        settings.push(("INSTANCE_ID", id));
+        Instance::start(&format!("redis-{name}"), &settings)
+    }
+
+    /// Keys in the database that instances use.
+    pub(crate) fn keys(&self) -> u32 {
+        let keys = self.runtime.block_on(self.server.command_text(&["DBSIZE"]));
+        keys.parse().expect("a number of keys")
+    }
+
+    /// Bytes that the data takes, and the server itself.
+    pub(crate) fn memory(&self) -> f64 {
+        let memory = self.runtime.block_on(self.server.info("memory"));
+        memory["used_memory"].parse().expect("a number of bytes")
+    }
+}
+
+/// Records a second that a Redis takes when nothing stands beside it and commands come 64 at a time.
+pub(crate) fn ceiling() -> f64 {
+    let redis = Redis::start();
+    let output = Command::new("redis-benchmark")
+        .args(["-p", &redis.server.port().to_string()])
+        .args(["-n", "2000000", "-r", "1000000", "-P", "64", "-q"])
+        .args(["SETEX", "token:__rand_int__", "60", "123"])
+        .current_dir(target_directory())
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("redis-benchmark cannot be started: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    // It writes the same line again and again while it runs.
+    let last = said.rsplit(['\r', '\n']).find_map(|line| line.split_once(" requests per second"));
+    let figure = last.and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
+    figure.unwrap_or_else(|| {
+        panic!("redis-benchmark failed: {said}{}", String::from_utf8_lossy(&output.stderr))
+    })
+}
