@@ -97,7 +97,10 @@ impl TokenDigest {
 
 impl fmt::Display for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let mut hex = [0; 32];
+        // Much cheaper than formatting the number, and done for every token.
+        hex::encode_to_slice(self.0.to_be_bytes(), &mut hex).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&hex).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -17,7 +17,8 @@ impl Connection {
     /// The answer to one command.
     pub(super) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
-            Self::Node(node) => node.req_packed_command(command).await?,
+            // The method of its own, because the trait's allocates each future.
+            Self::Node(node) => node.send_packed_command(command).await?,
             Self::Cluster(cluster) => cluster.req_packed_command(command).await?,
         };
         answer.extract_error()

@@ -67,6 +67,13 @@ struct Live {
 }
 
 impl Lane {
+    /// The connection, if there is one from after the last of `openings`.
+    pub(super) fn live(&self, openings: u64) -> Option<(Connection, u64)> {
+        let state = self.state.lock();
+        let live = state.live.as_ref().filter(|live| live.openings == openings);
+        live.map(|live| (live.connection.clone(), live.id))
+    }
+
     /// The connection, dialled if there is none from after the last of `openings`.
     pub(super) async fn connection(
         self: &Arc<Self>,

@@ -63,7 +63,7 @@ impl Link {
             return Err(StoreError::Unavailable);
         }
         let asked_at = Instant::now();
-        match self.call(Path::Hot, work).await {
+        match self.call_from(asked_at, Path::Hot, work).await {
             Ok(answer) => {
                 self.lane().answered();
                 self.gate.succeeded();
@@ -85,6 +85,15 @@ impl Link {
         path: Path,
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Fault> {
+        self.call_from(Instant::now(), path, work).await
+    }
+
+    async fn call_from<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        asked_at: Instant,
+        path: Path,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, Fault> {
         let deadline = match path {
             Path::Pulse if !self.gate.is_closed() => RECOVERY_DEADLINE,
             _ => REQUEST_DEADLINE,
@@ -92,11 +101,12 @@ impl Link {
         let answer = async {
             match self.attempt(path, deadline, &work).await {
                 // Whatever was sent may have been done, and everything may be done twice.
-                Err(Attempt::Broke) => self.attempt(path, deadline, &work).await,
+                // In a box, as all that is rare here: what every request does should be small.
+                Err(Attempt::Broke) => Box::pin(self.attempt(path, deadline, &work)).await,
                 other => other,
             }
         };
-        let outcome = match tokio::time::timeout(deadline, answer).await {
+        let outcome = match tokio::time::timeout_at(asked_at + deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Attempt::Failed(fault))) => Err(fault),
             Ok(Err(Attempt::Broke)) => Err(Fault::Disconnected("twice in a row".to_owned())),
@@ -122,12 +132,15 @@ impl Link {
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Attempt> {
         if path == Path::Pulse && self.dialler.has_pool() {
-            let pooled = self.dialler.checkout(patience).await?;
-            return work(Connection::Node((*pooled).clone())).await.map_err(Attempt::from);
+            let pooled = Box::pin(self.dialler.checkout(patience)).await?;
+            return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }
         let lane = self.lane();
         let openings = self.gate.openings();
-        let (connection, id) = lane.connection(&self.dialler, &self.jitter, openings).await?;
+        let (connection, id) = match lane.live(openings) {
+            Some(live) => live,
+            None => Box::pin(lane.connection(&self.dialler, &self.jitter, openings)).await?,
+        };
         work(connection).await.map_err(|error| {
             let attempt = Attempt::from(error);
             if matches!(attempt, Attempt::Broke) {

@@ -43,6 +43,9 @@ use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
 /// Revocations stay in the stream as long as any tombstone may.
 const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
 
+/// Room for the words of a command that records a token.
+const RECORD_COMMAND_BYTES: usize = 80;
+
 /// What a Redis store is made of.
 pub struct RedisStoreParts {
     /// Names this instance to the others.
@@ -96,8 +99,9 @@ impl RedisStore {
     }
 
     fn record_command(&self, digest: TokenDigest, record: Record) -> Cmd {
-        let mut command = redis::cmd("SETEX");
+        let mut command = Cmd::with_capacity(4, RECORD_COMMAND_BYTES);
         command
+            .arg("SETEX")
             .arg(keys::record(digest))
             .arg(self.seconds_until(record.expires_at))
             .arg(keys::encode(record));
