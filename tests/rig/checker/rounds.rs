@@ -1,9 +1,10 @@
 //! What a fault did to the instances, round by round, as seen from outside.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Famines;
-use crate::journal::{Account, Moment, Round};
+use crate::journal::{Account, Moment, Observation, Round};
 
 /// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
 const STAYS: Duration = Duration::from_millis(600);
@@ -38,8 +39,7 @@ pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
             None => found.late.push(format!("round {number} (from {:?}) never recovered", round.from)),
         }
     }
-    let falls = account.observations.iter().filter(|it| !it.standing.on_redis);
-    for fall in falls.filter(|it| !is_within_a_round(account, it.at)) {
+    for fall in falls(account).filter(|it| !is_within_a_round(account, it.at)) {
         if famines.within(fall.at.saturating_sub(CAUSE), fall.at).is_zero() {
             found
                 .late
@@ -47,6 +47,15 @@ pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
         }
     }
     found
+}
+
+/// The moments at which instances that used Redis no longer did.
+fn falls(account: &Account) -> impl Iterator<Item = &Observation> {
+    let mut on_redis = HashMap::new();
+    account.observations.iter().filter(move |it| {
+        let before = on_redis.insert(it.instance, it.standing.on_redis);
+        !it.standing.on_redis && before == Some(true)
+    })
 }
 
 /// When the first instance stopped using Redis, if one did.
@@ -85,8 +94,9 @@ pub(crate) struct Troubles(Vec<(Moment, Moment)>);
 impl Troubles {
     pub(crate) fn of(account: &Account, calm: Duration) -> Self {
         let windows = account.rounds.iter().map(|round| {
-            let until = recovered(account, round).or(round.over).map_or(account.length, |well| well + calm);
-            (round.from, until)
+            let until = recovered(account, round).map(|well| well + calm);
+            // Whoever has not recovered is in trouble for good, or until the next.
+            (round.from, until.or(next_after(account, round)).unwrap_or(account.length))
         });
         Self(windows.collect())
     }
@@ -98,8 +108,12 @@ impl Troubles {
 
 /// What is seen after that has another reason.
 fn end_of(account: &Account, round: &Round) -> Moment {
-    let next = account.rounds.iter().map(|other| other.from).filter(|from| *from > round.from).min();
-    round.over.or(next).unwrap_or(Moment::MAX)
+    round.over.or(next_after(account, round)).unwrap_or(Moment::MAX)
+}
+
+/// When the next round begins.
+fn next_after(account: &Account, round: &Round) -> Option<Moment> {
+    account.rounds.iter().map(|other| other.from).filter(|from| *from > round.from).min()
 }
 
 /// Whether something was broken or being waited for.
