@@ -7,7 +7,7 @@ use futures_util::try_join;
 use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
-use super::connection::Connection;
+use super::connection::{Connection, pipeline};
 use super::info::Deployment;
 use super::keys;
 use crate::ambient::UnixMillis;
@@ -60,11 +60,11 @@ impl Completeness {
         others: &[Cmd],
     ) -> RedisResult<Result<Confirmed, Fault>> {
         let expected = self.0.lock().as_ref().map(|known| known.epoch.clone());
-        let mut commands = others.to_vec();
         // Most often the name is still the same, and one round trip is enough.
-        commands.extend(expected.as_ref().map(|epoch| note(epoch, now)));
+        let note_as_expected = expected.as_ref().map(|epoch| note(epoch, now));
+        let commands = pipeline(others.iter().cloned().chain(note_as_expected));
         let mut for_info = connection.clone();
-        let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(commands))?;
+        let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(&commands))?;
         let deployment = match Deployment::read(&info) {
             Ok(deployment) => deployment,
             Err(fault) => return Ok(Err(fault)),

@@ -26,21 +26,16 @@ impl Connection {
 
     /// The answers to several commands that are sent at once; the first error, if there is one. To a cluster each
     /// goes to the node of its key.
-    pub(super) async fn ask_all(&mut self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
+    pub(super) async fn ask_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Node(node) => {
-                let count = commands.len();
-                let mut pipeline = Pipeline::with_capacity(count);
-                for command in commands {
-                    pipeline.add_command(command);
-                }
-                let answers = node.req_packed_commands(&pipeline, 0, count).await?;
+                let answers = node.send_packed_commands(commands, 0, commands.len()).await?;
                 answers.into_iter().map(Value::extract_error).collect()
             }
             Self::Cluster(cluster) => {
-                let answers = commands.into_iter().map(|command| {
+                let answers = commands.cmd_iter().map(|command| {
                     let mut cluster = cluster.clone();
-                    async move { cluster.req_packed_command(&command).await?.extract_error() }
+                    async move { cluster.req_packed_command(command).await?.extract_error() }
                 });
                 try_join_all(answers).await
             }
@@ -63,4 +58,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// These commands, to be sent at once.
+pub(super) fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
 }

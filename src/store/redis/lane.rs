@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::batch::Batch;
 use super::connection::Connection;
 use super::dial::Dialler;
 use crate::ambient::{ExpiringCounts, Jitter};
@@ -32,6 +33,7 @@ type Dialling = Shared<BoxFuture<'static, Result<(Connection, u64), Fault>>>;
 #[derive(Default)]
 pub(super) struct Lane {
     state: Mutex<State>,
+    pub(super) batch: Batch,
     /// Calls in a row that were not answered in time.
     timeouts: AtomicU32,
     /// Tokens recorded through this lane, by the second in which they expire.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult};
 use thread_local::ThreadLocal;
 use tokio::time::Instant;
 
+use super::batch::Answer;
 use super::connection::Connection;
 use super::dial::Dialler;
 use super::lane::Lane;
@@ -54,15 +55,45 @@ impl Link {
         self.lanes.iter()
     }
 
+    /// The answer to one command of a request, which goes out with those of others.
+    pub(super) async fn ask_with_others(self: &Arc<Self>, command: Cmd) -> Answer {
+        if !self.gate.is_closed() {
+            return Err(StoreError::Unavailable);
+        }
+        let lane = self.lane();
+        let (answer, is_first) = lane.batch.add(command);
+        if is_first {
+            // Runs when the requests that are ready now have had their turn.
+            tokio::spawn(Arc::clone(self).depart(Arc::clone(lane)));
+        }
+        answer.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Sends what waits in a lane.
+    async fn depart(self: Arc<Self>, lane: Arc<Lane>) {
+        let waiting = lane.batch.take();
+        let commands = &waiting.commands;
+        let answers = self.ask(|mut connection| async move { connection.ask_all(commands).await }).await;
+        waiting.answer(answers);
+    }
+
     /// A call of a request.
     pub(super) async fn ask<T, F: Future<Output = RedisResult<T>> + Send>(
         &self,
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
+        self.ask_since(Instant::now(), work).await
+    }
+
+    /// A call of a request that has asked before: all of it counts towards the deadline.
+    pub(super) async fn ask_since<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        asked_at: Instant,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, StoreError> {
         if !self.gate.is_closed() {
             return Err(StoreError::Unavailable);
         }
-        let asked_at = Instant::now();
         match self.call_from(asked_at, Path::Hot, work).await {
             Ok(answer) => {
                 self.lane().answered();

@@ -3,6 +3,7 @@
 //! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way to Redis;
 //! `lane` and `dial` make its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
 
+mod batch;
 mod completeness;
 mod connection;
 mod dial;
@@ -23,8 +24,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use redis::{Cmd, Value, from_redis_value};
+use tokio::time::Instant;
 
 use self::completeness::{Completeness, Confirmed};
+use self::connection::pipeline;
 use self::dial::Dialler;
 use self::heartbeat::View;
 use self::lane::Latest;
@@ -62,7 +65,7 @@ pub struct RedisStoreParts {
 
 /// Tokens in Redis.
 pub struct RedisStore {
-    link: Link,
+    link: Arc<Link>,
     clock: Arc<dyn Clock>,
     /// The name of this instance's heartbeat.
     heartbeat: String,
@@ -81,7 +84,7 @@ impl RedisStore {
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
         let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
-        let link = Link::new(Dialler::new(settings)?, jitter, gate);
+        let link = Arc::new(Link::new(Dialler::new(settings)?, jitter, gate));
         Ok(Self {
             link,
             clock,
@@ -167,45 +170,38 @@ impl RedisStore {
 #[async_trait]
 impl TokenStore for RedisStore {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        let command = &self.record_command(digest, record);
-        self.link.ask(|mut connection| async move { connection.ask(command).await }).await?;
+        self.link.ask_with_others(self.record_command(digest, record)).await?;
         self.count_recorded(digest, record);
         Ok(Backend::Redis)
     }
 
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
+        let asked_at = Instant::now();
         let mut command = redis::cmd("MGET");
         command.arg(keys::record(digest)).arg(keys::tombstone(digest.id()));
-        let command = &command;
-        let found = self.link.ask(|mut connection| async move {
-            let found: (Option<i64>, Option<i64>) = from_redis_value(connection.ask(command).await?)?;
-            // Absence counts against a token only if the data is proven complete, now, by a master.
-            let unproven = found == (None, None) && self.data.is_known_since(issued_after);
-            let proof = if unproven {
-                Some(self.data.confirm(connection, self.clock.now(), &[]).await?)
-            } else {
-                None
-            };
-            Ok((found, proof))
-        });
-        let ((record, tombstone), proof) = found.await?;
+        let found = self.link.ask_with_others(command).await?;
+        let (record, tombstone): (Option<i64>, Option<i64>) =
+            from_redis_value(found).map_err(|_| StoreError::Unavailable)?;
         if tombstone.is_some() {
             return Ok(Lookup::Revoked);
         }
-        let complete = match proof {
-            Some(proof) => proof.map_err(|_not_a_master| StoreError::Unavailable)?.proves(issued_after),
-            None => false,
-        };
+        let mut complete = false;
+        if record.is_none() && self.data.is_known_since(issued_after) {
+            // Absence counts against a token only if the data is proven complete, now, by a master.
+            let proof = self
+                .link
+                .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
+            let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
+            complete = proof.proves(issued_after);
+        }
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
         Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
-        let commands = &self.revoke_commands(id, until);
-        let answers = self
-            .link
-            .ask(|mut connection| async move { connection.ask_all(commands.to_vec()).await })
-            .await?;
+        let commands = &pipeline(self.revoke_commands(id, until));
+        let answers =
+            self.link.ask(|mut connection| async move { connection.ask_all(commands).await }).await?;
         if answers.first() == Some(&Value::Okay) {
             self.count_revoked(id, until);
         }
@@ -272,11 +268,9 @@ impl Primary for RedisStore {
         // Tombstones first: what was taken back must not come to life in between.
         for commands in [&tombstones.collect::<Vec<_>>(), &records.collect::<Vec<_>>()] {
             for some in commands.chunks(500) {
+                let some = &pipeline(some.iter().cloned());
                 self.link
-                    .call(
-                        Path::Pulse,
-                        |mut connection| async move { connection.ask_all(some.to_vec()).await },
-                    )
+                    .call(Path::Pulse, |mut connection| async move { connection.ask_all(some).await })
                     .await?;
             }
         }
@@ -310,10 +304,10 @@ impl RedisStore {
         write.arg(keys::INSTANCES).arg(&self.heartbeat).arg(text);
         let mut read = redis::cmd("HGETALL");
         read.arg(keys::INSTANCES);
-        let commands = &[write, confirmed.keep(), read];
+        let commands = &pipeline([write, confirmed.keep(), read]);
         let mut answers = self
             .link
-            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands.to_vec()).await })
+            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
             .await?;
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
