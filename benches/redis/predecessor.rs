@@ -26,6 +26,8 @@ impl Predecessor {
         let python = installed();
         say("starting the Python reference");
         let address = free_address();
+        let log = target_directory().join("bench/predecessor.log");
+        let log = fs::File::create(log).expect("target/bench can be written");
         let process = Command::new(python)
             .args(["serve.py", &address.port().to_string()])
             .current_dir(folder())
@@ -34,6 +36,8 @@ impl Predecessor {
             .env("VX11_PRINCIPAL_TOKEN", PRINCIPAL)
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a file handle can be copied"))
+            .stderr(log)
             // Its workers belong to the group, and end with it.
             .process_group(0)
             .spawn()

@@ -32,7 +32,7 @@ use rounds::{Costed, alternate, costed, median};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "wrk with 64 connections against one instance on its memory store. Rounds of the real and of \
+const ABOUT: &str = "wrk with 128 connections against one instance on its memory store. Rounds of the real and of \
                      a constant answer of the same size alternate; ratios are taken round by round. Tokens live \
                      10 seconds here, so that expiry is part of what is measured.";
 /// Many short rounds: what else the machine does then falls on few of them, and on both loads alike.

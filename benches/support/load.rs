@@ -8,7 +8,8 @@ use std::process::Command;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-const CONNECTIONS: u32 = 64;
+/// So many that the server has something to do while some of them wait for Redis.
+const CONNECTIONS: u32 = 128;
 /// As many as the server has workers: with fewer, the load would be the bottleneck and hide differences.
 const THREADS: u32 = 2;
 

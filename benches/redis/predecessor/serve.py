@@ -1,4 +1,4 @@
-"""`uvicorn app:app --workers 2 --no-access-log --log-level warning`, gone as soon as the benchmark is.
+"""`uvicorn app:app --workers 2`, with its access log as by default, gone as soon as the benchmark is.
 
 The port is the only argument. The benchmark holds the other end of the standard input, and this process leads a group
 of its own, which the workers belong to.
@@ -24,6 +24,4 @@ if __name__ == "__main__":
         host="127.0.0.1",
         port=int(sys.argv[1]),
         workers=2,
-        access_log=False,
-        log_level="warning",
     )
