@@ -23,6 +23,24 @@ const STORE_BUCKETS: &[f64] = &[
 /// Reasons that are shown before they first occur: a rate over a series that begins with its first event misses
 /// that event.
 const REFUSALS: [&str; 5] = ["malformed", "forged", "expired", "revoked", "unknown"];
+/// The same for faults of Redis, as `store::Fault` names them.
+const STORE_FAULTS: [&str; 15] = [
+    "authentication",
+    "cluster_down",
+    "database",
+    "disconnected",
+    "loading",
+    "no_master",
+    "not_writing",
+    "out_of_memory",
+    "permission",
+    "readonly",
+    "refused",
+    "timeout",
+    "unexpected",
+    "unresolved",
+    "untrusted",
+];
 /// The same for the ends of streams.
 const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
 /// Backends of a store, as labels; as `store::Backend` names them.
@@ -167,16 +185,24 @@ impl Metrics {
             expiring: ExpiringCounts::default(),
             registry,
         };
+        metrics.show_from_the_start();
+        Ok(metrics)
+    }
+
+    /// Gives every label that is known its series.
+    fn show_from_the_start(&self) {
         for reason in REFUSALS {
-            metrics.invalid.with_label_values(&[reason]);
+            self.invalid.with_label_values(&[reason]);
+        }
+        for reason in STORE_FAULTS {
+            self.store_faults.with_label_values(&[reason]);
         }
         for state in BREAKER_STATES {
-            metrics.breaker_transitions.with_label_values(&[state]);
+            self.breaker_transitions.with_label_values(&[state]);
         }
         for reason in STREAM_ENDS {
-            metrics.streams_ended.with_label_values(&[reason]);
+            self.streams_ended.with_label_values(&[reason]);
         }
-        Ok(metrics)
     }
 
     /// Counts a token that expires with the second `expires_at`.

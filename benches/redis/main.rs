@@ -6,6 +6,7 @@ mod checkout;
 mod child;
 #[path = "../support/constant.rs"]
 mod constant;
+mod forged;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/instance.rs"]
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     report::run("redis", ABOUT, || {
         let mut rows = throughput::measure();
         rows.extend(million::measure());
+        rows.extend(forged::measure());
         rows
     })
 }

@@ -37,6 +37,14 @@ impl Redis {
         Instance::start(&format!("redis-{name}"), &settings)
     }
 
+    /// Commands it has handled, but for those named.
+    pub(crate) fn calls_beside(&self, others: &[&str]) -> f64 {
+        let calls = self.runtime.block_on(self.server.commandstats());
+        let calls = calls.iter().filter(|(command, _)| !others.contains(&command.as_str()));
+        let calls: u64 = calls.map(|(_, count)| *count).sum();
+        f64::from(u32::try_from(calls).expect("a benchmark calls no more often"))
+    }
+
     /// Keys in the database that instances use.
     pub(crate) fn keys(&self) -> u32 {
         let keys = self.runtime.block_on(self.server.command_text(&["DBSIZE"]));

@@ -20,7 +20,7 @@ pub struct Gate {
     closed: AtomicBool,
     /// Whether a success has something to clear.
     counting: AtomicBool,
-    /// How often it has opened: what was dialled before an opening is not used after it.
+    /// How often it has opened, or data has changed its name: what was dialled before is not used after it.
     openings: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -29,8 +29,8 @@ struct Inner {
     breaker: Breaker,
     degraded_since: Option<UnixMillis>,
     opened_at: Instant,
-    /// The reason last told, so that another one is told too.
-    told: Option<&'static str>,
+    /// The reasons told in this outage, each once.
+    told: Vec<&'static str>,
 }
 
 impl Gate {
@@ -40,7 +40,7 @@ impl Gate {
         let breaker = Breaker::default();
         metrics.breaker_begins(breaker.state().gauge(), true);
         let inner =
-            Inner { breaker, degraded_since: Some(clock.now()), opened_at: Instant::now(), told: None };
+            Inner { breaker, degraded_since: Some(clock.now()), opened_at: Instant::now(), told: Vec::new() };
         Self {
             clock,
             metrics,
@@ -63,6 +63,11 @@ impl Gate {
         self.openings.load(Ordering::Relaxed)
     }
 
+    /// Counts as an opening for whoever keeps connections from before: they are dialled anew.
+    pub fn renew(&self) {
+        self.openings.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Where the breaker stands.
     #[must_use]
     pub fn state(&self) -> BreakerState {
@@ -78,8 +83,9 @@ impl Gate {
     /// A call succeeded.
     pub fn succeeded(&self) {
         if self.counting.load(Ordering::Relaxed) {
-            self.inner.lock().breaker.succeeded();
-            self.counting.store(false, Ordering::Relaxed);
+            let mut inner = self.inner.lock();
+            inner.breaker.succeeded();
+            self.counting.store(inner.breaker.is_counting(), Ordering::Relaxed);
         }
     }
 
@@ -104,13 +110,13 @@ impl Gate {
             self.openings.fetch_add(1, Ordering::Relaxed);
             inner.degraded_since = Some(self.clock.now());
             inner.opened_at = now;
-            inner.told = None;
+            inner.told.clear();
         }
         if before != after {
             self.tell(after);
         }
-        if inner.told != Some(fault.label()) {
-            inner.told = Some(fault.label());
+        if !inner.told.contains(&fault.label()) {
+            inner.told.push(fault.label());
             tracing::warn!(
                 reason = fault.label(),
                 "Redis cannot be used: {fault}. Tokens are kept in memory and stay valid until it is back"
@@ -141,7 +147,7 @@ impl Gate {
         let now = Instant::now();
         inner.breaker.close(now);
         inner.degraded_since = None;
-        inner.told = None;
+        inner.told.clear();
         self.tell(BreakerState::Closed);
         self.closed.store(true, Ordering::Relaxed);
         let after = now - inner.opened_at;

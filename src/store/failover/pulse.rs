@@ -16,6 +16,8 @@ use crate::token::TokenId;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Records and tombstones brought to the primary in one go.
 const BATCH: usize = 1000;
+/// Failed beats in a row that are told of although requests get through.
+const BEATS_UNTIL_DEAF: u32 = 10;
 /// Clocks further apart than this are told of. Tokens allow for two seconds.
 const SKEW_WORTH_TELLING: i64 = 1000;
 
@@ -37,13 +39,15 @@ pub struct Pulse {
     skewed: bool,
     /// The primary has yet to be given again what it lost.
     owes_tombstones: bool,
+    /// Beats that failed one after the other while requests reach the primary.
+    deaf: u32,
 }
 
 impl Pulse {
     /// A pulse that has yet to beat.
     #[must_use]
     pub const fn new(settings: PulseSettings) -> Self {
-        Self { settings, skewed: false, owes_tombstones: false }
+        Self { settings, skewed: false, owes_tombstones: false, deaf: 0 }
     }
 
     /// Beats until the primary is in use or has failed once; bounded by the primary's own deadlines. Called before
@@ -71,6 +75,12 @@ impl Pulse {
         let outcome = self.beat_once(&store).await;
         if let Err(fault) = &outcome {
             store.gate.failed(fault, asked_at);
+        }
+        self.deaf = if outcome.is_err() && store.gate.is_closed() { self.deaf.saturating_add(1) } else { 0 };
+        if self.deaf == BEATS_UNTIL_DEAF {
+            tracing::warn!(
+                "requests reach Redis, but revocations by other instances are not heard and the cluster's figures are old: it answers too slowly for that"
+            );
         }
         outcome
     }

@@ -99,6 +99,11 @@ impl Completeness {
         old.is_some_and(|old| old.complete_since != *complete_since)
     }
 
+    /// Whether this is the data that the pulse found last.
+    pub(super) fn is_of(&self, Confirmed { deployment, .. }: &Confirmed) -> bool {
+        self.0.lock().as_ref().is_some_and(|known| known.epoch == deployment.epoch)
+    }
+
     /// Whether, as far as is known without asking, every record made since `moment` is there.
     pub(super) fn is_known_since(&self, moment: UnixMillis) -> bool {
         let known = self.0.lock();

@@ -2,15 +2,16 @@
 //!
 //! A connection's driver is a task of the runtime that dials, so whoever dials is whoever uses it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, PoolError, Timeouts};
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisResult, TlsCertificates,
@@ -26,10 +27,14 @@ use crate::store::fault::Fault;
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 /// For a sentinel's word.
 const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
+/// A pool is replaced at this age, as a lane's connection is.
+const MAX_AGE: Duration = Duration::from_mins(10);
 /// What the sentinels said holds for so long.
 const MASTER_KNOWN: Duration = Duration::from_secs(1);
 /// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// Silence after which the other side is asked whether it is there; shorter than middleboxes remember a connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Calls that may wait in line for a connection's driver.
 const PIPELINE: usize = 1024;
 /// Connections off the hot path: the pulse and one more.
@@ -40,9 +45,16 @@ pub(super) struct Dialler {
     settings: RedisSettings,
     cluster: Option<ClusterClient>,
     /// Off the hot path, to the server it was made for.
-    pool: Mutex<Option<(HostPort, Pool)>>,
+    pool: Mutex<Option<OpenPool>>,
     /// What the sentinels last said, and when.
     master: Mutex<Option<(HostPort, Instant)>>,
+}
+
+/// A pool, with the server it leads to.
+struct OpenPool {
+    server: HostPort,
+    pool: Pool,
+    since: Instant,
 }
 
 impl Dialler {
@@ -62,7 +74,7 @@ impl Dialler {
             return Ok(Connection::Cluster(connected.map_err(|_| Fault::Timeout)??));
         }
         let server = self.server().await?;
-        let connection = open(self.info(&server, self.settings.password.as_ref(), self.settings.db)?).await?;
+        let connection = open(self.info(&server, self.user(), self.settings.db)?).await?;
         Ok(Connection::Node(connection))
     }
 
@@ -86,23 +98,25 @@ impl Dialler {
 
     fn pool_for(&self, server: HostPort) -> Result<Pool, Fault> {
         let mut pool = self.pool.lock();
-        if let Some((_, pool)) = pool.as_ref().filter(|(known, _)| *known == server) {
-            return Ok(pool.clone());
+        let fits = |open: &&OpenPool| open.server == server && open.since.elapsed() < MAX_AGE;
+        if let Some(open) = pool.as_ref().filter(fits) {
+            return Ok(open.pool.clone());
         }
-        let info = self.info(&server, self.settings.password.as_ref(), self.settings.db)?;
+        let info = self.info(&server, self.user(), self.settings.db)?;
         let manager = Manager::new_with_config(info, connection_config())?;
         let new = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(deadpool_redis::Runtime::Tokio1)
             .build()
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
-        *pool = Some((server, new.clone()));
+        *pool = Some(OpenPool { server, pool: new.clone(), since: Instant::now() });
         Ok(new)
     }
 
-    /// Forgets what was learned about where to dial.
+    /// Forgets what was learned about where to dial, and the pool that leads there: a demoted master still answers.
     pub(super) fn forget(&self) {
         *self.master.lock() = None;
+        *self.pool.lock() = None;
     }
 
     /// The server to talk to at present.
@@ -122,31 +136,45 @@ impl Dialler {
         }
     }
 
-    /// What most sentinels say: one that was cut off in time may still name the old master.
+    /// What most sentinels say, as soon as most have said it: one that is cut off may still name the old master, and
+    /// one that is gone must hold nobody up. Where no majority answers, what the most of those that do say.
     async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<HostPort, Fault> {
-        let answers = join_all(sentinels.iter().map(|sentinel| async move {
-            let asked = tokio::time::timeout(SENTINEL_DEADLINE, self.ask_sentinel(sentinel, master));
-            match asked.await {
-                Ok(Ok(Some(server))) => Ok(server),
-                Ok(Ok(None)) => Err(format!("{sentinel} knows no master {master:?}")),
-                Ok(Err(fault)) => Err(format!("{sentinel}: {fault}")),
-                Err(_) => Err(format!("{sentinel} does not answer")),
+        let mut asked: FuturesUnordered<_> = sentinels
+            .iter()
+            .map(|sentinel| async move {
+                let answer = tokio::time::timeout(SENTINEL_DEADLINE, self.ask_sentinel(sentinel, master));
+                match answer.await {
+                    Ok(Ok(Some(server))) => Ok(server),
+                    Ok(Ok(None)) => Err(format!("{sentinel} knows no master {master:?}")),
+                    Ok(Err(fault)) => Err(format!("{sentinel}: {fault}")),
+                    Err(_) => Err(format!("{sentinel} does not answer")),
+                }
+            })
+            .collect();
+        let mut votes: Vec<(HostPort, usize)> = Vec::new();
+        let mut complaints = Vec::new();
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(server) => {
+                    let place = votes.iter().position(|(known, _)| *known == server);
+                    let place = place.unwrap_or_else(|| {
+                        votes.push((server, 0));
+                        votes.len() - 1
+                    });
+                    votes[place].1 += 1;
+                    if votes[place].1 > sentinels.len() / 2 {
+                        break;
+                    }
+                }
+                Err(complaint) => complaints.push(complaint),
             }
-        }))
-        .await;
-        let mut votes: HashMap<&HostPort, usize> = HashMap::new();
-        for server in answers.iter().flatten() {
-            *votes.entry(server).or_default() += 1;
         }
-        if let Some((server, _)) = votes.into_iter().max_by_key(|(_, votes)| *votes) {
-            return Ok(server.clone());
-        }
-        let complaints: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
-        Err(Fault::NoMaster(complaints.join("; ")))
+        let named = votes.into_iter().max_by_key(|(_, votes)| *votes);
+        named.map(|(server, _)| server).ok_or_else(|| Fault::NoMaster(complaints.join("; ")))
     }
 
     async fn ask_sentinel(&self, sentinel: &HostPort, master: &str) -> Result<Option<HostPort>, Fault> {
-        let info = self.info(sentinel, self.settings.sentinel_password.as_ref(), 0)?;
+        let info = self.info(sentinel, (None, self.settings.sentinel_password.as_ref()), 0)?;
         let mut connection = open(info).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("get-master-addr-by-name").arg(master);
@@ -154,13 +182,18 @@ impl Dialler {
         Ok(answer.map(|(host, port)| HostPort { host, port }))
     }
 
+    /// Who we are to Redis; sentinels have users of their own.
+    fn user(&self) -> (Option<&String>, Option<&SecretString>) {
+        (self.settings.username.as_ref(), self.settings.password.as_ref())
+    }
+
     fn info(
         &self,
         server: &HostPort,
-        password: Option<&SecretString>,
+        (username, password): (Option<&String>, Option<&SecretString>),
         db: i64,
     ) -> RedisResult<ConnectionInfo> {
-        let RedisSettings { username, tls, ca, .. } = &self.settings;
+        let RedisSettings { tls, ca, .. } = &self.settings;
         let mut redis = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
         if let Some(password) = password {
             redis = redis.set_password(password.expose_secret());
@@ -184,10 +217,8 @@ impl Dialler {
     }
 
     fn cluster_client(&self, nodes: &[HostPort]) -> RedisResult<ClusterClient> {
-        let infos: Vec<_> = nodes
-            .iter()
-            .map(|node| self.info(node, self.settings.password.as_ref(), 0))
-            .collect::<RedisResult<_>>()?;
+        let infos: Vec<_> =
+            nodes.iter().map(|node| self.info(node, self.user(), 0)).collect::<RedisResult<_>>()?;
         let mut builder = ClusterClient::builder(infos)
             .connection_timeout(DIAL_DEADLINE / 2)
             .response_timeout(DIAL_DEADLINE)
@@ -214,7 +245,8 @@ fn connection_config() -> AsyncConnectionConfig {
 }
 
 fn tcp_settings() -> TcpSettings {
-    let settings = TcpSettings::default().set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(UNACKNOWLEDGED);
     settings

@@ -42,6 +42,9 @@ fn of_text(code: Option<&str>, text: String) -> Fault {
         Fault::Authentication(text)
     } else if is("MISCONF") || is("NOREPLICAS") || is("NOGOODSLAVE") {
         Fault::NotWriting(text)
+    } else if text.contains("Mismatch in the number of multi-slot results") {
+        // A cluster client's word for a node that is gone.
+        Fault::ClusterDown(text)
     } else if text.contains("DB index") {
         Fault::Database(text)
     } else {
@@ -63,6 +66,8 @@ fn of_io(error: &RedisError) -> Fault {
         Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Fault::Timeout,
         // rustls reports what it finds wrong with a certificate as invalid data.
         Some(io::ErrorKind::InvalidData) => Fault::Untrusted(text),
+        // The library's own have no cause.
+        _ if text.contains("timed out") => Fault::Timeout,
         // The resolver's errors have no kind of their own.
         _ if text.contains("lookup address") || text.contains("Name or service") => Fault::Unresolved(text),
         _ => Fault::Disconnected(text),

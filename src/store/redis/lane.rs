@@ -23,6 +23,8 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 /// Between two looks at the age of the connection; shorter than any deadline.
 const KEEPER_INTERVAL: Duration = Duration::from_millis(100);
 
+/// After a connection could not be replaced for its age, before that is tried again.
+const BETWEEN_DIALS: Duration = Duration::from_secs(10);
 /// Timeouts in a row after which a connection is taken to be dead.
 const TIMEOUTS_TO_REDIAL: u32 = 3;
 
@@ -36,6 +38,7 @@ pub(super) struct Lane {
     pub(super) batch: Batch,
     /// Calls in a row that were not answered in time.
     timeouts: AtomicU32,
+    last_timeout: Mutex<Option<Instant>>,
     /// Tokens recorded through this lane, by the second in which they expire.
     pub(super) recorded: ExpiringCounts,
     /// Those of them that were revoked through this lane.
@@ -88,20 +91,20 @@ impl Lane {
             if state.live.as_ref().is_some_and(|live| live.openings != openings) {
                 (state.live, state.dialling) = (None, None);
             }
-            match &state.live {
-                Some(live) => return Ok((live.connection.clone(), live.id)),
-                None => {
-                    if let Some(dialling) = &state.dialling {
-                        dialling.clone()
-                    } else {
-                        let new = self.dial(dialler, jitter, openings);
-                        if !std::mem::replace(&mut state.kept, true) {
-                            let (dialler, jitter) = (Arc::clone(dialler), Arc::clone(jitter));
-                            tokio::spawn(Self::keep(Arc::downgrade(self), dialler, jitter));
-                        }
-                        state.dialling.insert(new).clone()
-                    }
+            if let Some(live) = &state.live {
+                return Ok((live.connection.clone(), live.id));
+            }
+            // One that failed, or was ended with its task, would fail for ever.
+            state.dialling.take_if(|dialling| matches!(dialling.peek(), Some(Err(_))));
+            if let Some(dialling) = &state.dialling {
+                dialling.clone()
+            } else {
+                let new = self.dial(dialler, jitter, openings);
+                if !std::mem::replace(&mut state.kept, true) {
+                    let (dialler, jitter) = (Arc::clone(dialler), Arc::clone(jitter));
+                    tokio::spawn(Self::keep(Arc::downgrade(self), dialler, jitter));
                 }
+                state.dialling.insert(new).clone()
             }
         };
         dialling.await
@@ -145,7 +148,15 @@ impl Lane {
 
     /// A call was not answered in time. A connection whose packets are lost never ends by itself, and what other
     /// lanes hear keeps the breaker closed: after several in a row this one is dialled anew.
-    pub(super) fn timed_out(&self) {
+    /// As for the breaker, calls that wait through the same pause count once (docs/adr/0012).
+    pub(super) fn timed_out(&self, asked_at: Instant) {
+        {
+            let mut last = self.last_timeout.lock();
+            if last.is_some_and(|last| asked_at < last) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
         if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_TO_REDIAL {
             self.timeouts.store(0, Ordering::Relaxed);
             self.clear();
@@ -159,12 +170,19 @@ impl Lane {
         let task = tokio::spawn(async move {
             let outcome = dialler.dial().await;
             let mut state = lane.state.lock();
-            state.dialling = None;
             state.next_id += 1;
             let id = state.next_id;
-            if let Ok(connection) = &outcome {
-                let until = Instant::now() + age;
-                state.live = Some(Live { connection: connection.clone(), id, openings, until });
+            // A dial from before an opening has nothing to say any more.
+            if state.live.as_ref().is_none_or(|live| live.openings <= openings) {
+                state.dialling = None;
+                match (&outcome, &mut state.live) {
+                    (Ok(connection), _) => {
+                        let until = Instant::now() + age;
+                        state.live = Some(Live { connection: connection.clone(), id, openings, until });
+                    }
+                    (Err(_), Some(old)) => old.until = Instant::now() + BETWEEN_DIALS,
+                    (Err(_), None) => {}
+                }
             }
             outcome.map(|connection| (connection, id))
         });

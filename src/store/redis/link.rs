@@ -19,8 +19,9 @@ use crate::store::gate::Gate;
 
 /// For all that a request waits for Redis, a new connection and a second try included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
-/// For the same of the pulse while the breaker is not closed: a new connection may take longer than a request would
-/// wait for it.
+/// For a question of the pulse, which checks its connection first: two round trips, and no request waits for them.
+const PULSE_DEADLINE: Duration = Duration::from_millis(300);
+/// For the same while the breaker is not closed: a new connection may take longer.
 const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);
 
 /// Where a call belongs.
@@ -61,7 +62,7 @@ impl Link {
             return Err(StoreError::Unavailable);
         }
         let lane = self.lane();
-        let (answer, is_first) = lane.batch.add(command);
+        let (answer, is_first) = lane.batch.add(command, REQUEST_DEADLINE);
         if is_first {
             // Runs when the requests that are ready now have had their turn.
             tokio::spawn(Arc::clone(self).depart(Arc::clone(lane)));
@@ -102,7 +103,7 @@ impl Link {
             }
             Err(fault) => {
                 if fault == Fault::Timeout {
-                    self.lane().timed_out();
+                    self.lane().timed_out(asked_at);
                 }
                 self.gate.failed(&fault, asked_at);
                 Err(StoreError::Unavailable)
@@ -126,8 +127,9 @@ impl Link {
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Fault> {
         let deadline = match path {
-            Path::Pulse if !self.gate.is_closed() => RECOVERY_DEADLINE,
-            _ => REQUEST_DEADLINE,
+            Path::Hot => REQUEST_DEADLINE,
+            Path::Pulse if self.gate.is_closed() => PULSE_DEADLINE,
+            Path::Pulse => RECOVERY_DEADLINE,
         };
         let answer = async {
             match self.attempt(path, deadline, &work).await {
@@ -137,18 +139,23 @@ impl Link {
                 other => other,
             }
         };
-        let outcome = match tokio::time::timeout_at(asked_at + deadline, answer).await {
+        match tokio::time::timeout_at(asked_at + deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Attempt::Failed(fault))) => Err(fault),
             Ok(Err(Attempt::Broke)) => Err(Fault::Disconnected("twice in a row".to_owned())),
             Err(_elapsed) => Err(Fault::Timeout),
-        };
-        if path == Path::Pulse && outcome.is_err() {
-            // The next beat begins from nothing: it asks for the master, and dials, anew.
-            self.dialler.forget();
-            self.lane().clear();
         }
-        outcome
+    }
+
+    /// After a beat that failed, the next one begins from nothing: it asks for the master, and dials, anew.
+    pub(super) fn begin_anew(&self) {
+        self.dialler.forget();
+        self.lane().clear();
+    }
+
+    /// After a change of the data's name, requests must not go on talking to where it was before.
+    pub(super) fn renew(&self) {
+        self.gate.renew();
     }
 
     /// Whether requests reach Redis at present.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redis::{Cmd, Value, from_redis_value};
+use redis::{Cmd, Pipeline, Value, from_redis_value};
 use tokio::time::Instant;
 
 use self::completeness::{Completeness, Confirmed};
@@ -46,6 +46,8 @@ use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
 /// Revocations stay in the stream as long as any tombstone may.
 const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
 
+/// Tokens or tombstones that are brought to Redis in one go.
+const RESTORED_AT_ONCE: usize = 200;
 /// Room for the words of a command that records a token.
 const RECORD_COMMAND_BYTES: usize = 80;
 
@@ -192,7 +194,8 @@ impl TokenStore for RedisStore {
                 .link
                 .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
             let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
-            complete = proof.proves(issued_after);
+            // A server of another name is one that the pulse has left, or has yet to find.
+            complete = self.data.is_of(&proof) && proof.proves(issued_after);
         }
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
         Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
@@ -229,6 +232,28 @@ impl TokenStore for RedisStore {
 #[async_trait]
 impl Primary for RedisStore {
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
+        self.beat_once(figures).await.inspect_err(|_| self.link.begin_anew())
+    }
+
+    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
+        // Tombstones first: what was taken back must not come to life in between.
+        for some in entries.tombstones.chunks(RESTORED_AT_ONCE) {
+            let commands = some.iter().flat_map(|(id, until)| self.revoke_commands(*id, *until));
+            self.restore_with(pipeline(commands)).await?;
+        }
+        for some in entries.records.chunks(RESTORED_AT_ONCE) {
+            let commands = some.iter().map(|(digest, record)| self.record_command(*digest, *record));
+            self.restore_with(pipeline(commands)).await?;
+        }
+        for (digest, record) in &entries.records {
+            self.count_recorded(*digest, *record);
+        }
+        Ok(())
+    }
+}
+
+impl RedisStore {
+    async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
         let mut news = self.news.lock().await;
         let before = self.clock.now();
         let mut commands = vec![redis::cmd("TIME"), news.question()];
@@ -255,6 +280,7 @@ impl Primary for RedisStore {
         if lost_data {
             // What is there now may be older than what was read, and its stream may have begun anew.
             news.begin_anew();
+            self.link.renew();
         } else {
             news.went_on(read_to);
         }
@@ -262,26 +288,15 @@ impl Primary for RedisStore {
         Ok(Beat { revocations, lost_data, skew_millis })
     }
 
-    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
-        let tombstones = entries.tombstones.iter().flat_map(|(id, until)| self.revoke_commands(*id, *until));
-        let records = entries.records.iter().map(|(digest, record)| self.record_command(*digest, *record));
-        // Tombstones first: what was taken back must not come to life in between.
-        for commands in [&tombstones.collect::<Vec<_>>(), &records.collect::<Vec<_>>()] {
-            for some in commands.chunks(500) {
-                let some = &pipeline(some.iter().cloned());
-                self.link
-                    .call(Path::Pulse, |mut connection| async move { connection.ask_all(some).await })
-                    .await?;
-            }
-        }
-        for (digest, record) in &entries.records {
-            self.count_recorded(*digest, *record);
-        }
-        Ok(())
+    async fn restore_with(&self, commands: Pipeline) -> Result<(), Fault> {
+        let commands = &commands;
+        let restored = self
+            .link
+            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
+            .await;
+        restored.map(drop).inspect_err(|_| self.link.begin_anew())
     }
-}
 
-impl RedisStore {
     /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs any longer.
     async fn exchange_heartbeats(
         &self,
