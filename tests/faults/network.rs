@@ -15,6 +15,12 @@ const FLAP: Duration = Duration::from_secs(1);
 /// A flapping network is tried so often.
 const FLAPPING_ROUNDS: u64 = 2;
 
+/// A slow network is tried so often.
+const SLOW_ROUNDS: u64 = 3;
+/// Between a question and its answer.
+const SLOW: Duration = Duration::from_millis(80);
+const SLOW_FOR: Duration = Duration::from_secs(3);
+
 /// A way to Redis of its own for each instance.
 fn ways(redis: &RedisServer) -> [FaultProxy; 2] {
     [(); 2].map(|()| FaultProxy::start(redis.address()))
@@ -55,6 +61,21 @@ async fn what_one_instance_sends_vanishes() {
         trial.recover().await;
     }
     trial.judge(targets()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_slow_and_nothing_opens() {
+    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let ways = ways(&redis);
+    let mut trial = begin(turn, "80 ms there and back", &ways).await;
+    for _ in 0..SLOW_ROUNDS {
+        trial.strike().await;
+        ways.iter().for_each(|way| way.delay(SLOW));
+        sleep(SLOW_FOR).await;
+        ways.iter().for_each(FaultProxy::pass);
+        trial.recover().await;
+    }
+    trial.judge(Targets { openings: 0, ..targets() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -113,6 +113,17 @@ impl Dialler {
         Ok(new)
     }
 
+    /// Whether the server that the pulse talks to is still the one to talk to, asked anew. While a failover is carried
+    /// out, the old master calls itself one for a while.
+    pub(super) async fn is_still_the_master(&self) -> bool {
+        let Topology::Sentinel { sentinels, master } = &self.settings.topology else {
+            return true;
+        };
+        let known = self.pool.lock().as_ref().map(|open| open.server.clone());
+        let named = self.ask_sentinels(sentinels, master).await.ok();
+        known.is_some() && named == known
+    }
+
     /// Forgets what was learned about where to dial, and the pool that leads there: a demoted master still answers.
     pub(super) fn forget(&self) {
         *self.master.lock() = None;

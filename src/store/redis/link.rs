@@ -147,6 +147,12 @@ impl Link {
         }
     }
 
+    /// Whether the pulse's server is still the one to talk to; no, where that cannot be learned in time.
+    pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
+        let asked = self.dialler.is_still_the_master();
+        tokio::time::timeout_at(asked_at + REQUEST_DEADLINE, asked).await.unwrap_or(false)
+    }
+
     /// After a beat that failed, the next one begins from nothing: it asks for the master, and dials, anew.
     pub(super) fn begin_anew(&self) {
         self.dialler.forget();

@@ -195,7 +195,9 @@ impl TokenStore for RedisStore {
                 .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
             let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
             // A server of another name is one that the pulse has left, or has yet to find.
-            complete = self.data.is_of(&proof) && proof.proves(issued_after);
+            complete = self.data.is_of(&proof)
+                && proof.proves(issued_after)
+                && self.link.is_still_the_master(asked_at).await;
         }
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
         Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
