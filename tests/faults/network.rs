@@ -70,7 +70,9 @@ async fn it_is_slow_and_nothing_opens() {
     let mut trial = begin(turn, "80 ms there and back", &ways).await;
     for _ in 0..SLOW_ROUNDS {
         trial.strike().await;
-        ways.iter().for_each(|way| way.delay(SLOW));
+        for way in &ways {
+            way.delay(SLOW);
+        }
         sleep(SLOW_FOR).await;
         ways.iter().for_each(FaultProxy::pass);
         trial.recover().await;
