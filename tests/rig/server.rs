@@ -133,6 +133,19 @@ impl RedisServer {
         self.process.cont();
     }
 
+    /// What it takes to be let in, if anything.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        self.endpoint.password.as_deref()
+    }
+
+    /// Everything it holds, as it writes it to disk, uncompressed.
+    pub async fn dump(&self) -> Vec<u8> {
+        self.command(&["CONFIG", "SET", "rdbcompression", "no"]).await;
+        self.command(&["SAVE"]).await;
+        std::fs::read(self.folder.path().join("dump.rdb")).expect("the dump can be read")
+    }
+
     /// What the process that runs now has logged.
     #[must_use]
     pub fn log(&self) -> String {

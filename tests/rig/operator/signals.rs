@@ -1,0 +1,46 @@
+//! What may be done to the process of an instance.
+
+use std::time::{Duration, Instant};
+
+use super::Operator;
+use crate::patience::until;
+
+impl Operator {
+    /// Kills without warning, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Stops it where it stands (SIGSTOP): connections stay open and new ones are accepted, but nobody answers.
+    pub async fn stop(&mut self) {
+        self.process.stop().await;
+    }
+
+    /// Lets a stopped instance go on (SIGCONT).
+    pub fn cont(&mut self) {
+        self.process.cont();
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has, which takes as long as its drain.
+    pub async fn terminate(&mut self) {
+        self.process.terminate();
+        let process = &mut self.process;
+        until("an instance to end", async || !process.is_running()).await;
+    }
+
+    /// Starts it again on the same address, having killed it if it still runs; how long that took until it was ready.
+    pub async fn restart(&mut self) -> Duration {
+        self.kill();
+        let started = Instant::now();
+        self.run_again();
+        self.await_ready().await;
+        started.elapsed()
+    }
+
+    /// From its next start on, a variable of its environment is another.
+    pub fn configure(&mut self, name: &str, value: &str) {
+        let environment = &mut self.recipe.environment;
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+}
