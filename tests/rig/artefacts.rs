@@ -15,6 +15,11 @@ pub(crate) fn keep_logs_in(folder: &Path) {
     KEPT.set(folder.to_owned()).expect("there is one folder for all logs");
 }
 
+/// Whether the processes are not a test's but somebody's who looks at them.
+pub(crate) fn is_watched_by_a_person() -> bool {
+    KEPT.get().is_some()
+}
+
 /// A log file for a program: a new one, named after the program, this test process and a running number, unless a
 /// person is to read it.
 pub(crate) fn new_log(program: &str) -> (PathBuf, File) {

@@ -17,7 +17,8 @@ pub(crate) fn chart(account: &Account) -> String {
     let seconds = span(account, round);
     let rows: Vec<_> = seconds.map(|second| Row::of(account, second)).collect();
     let most = rows.iter().map(|row| row.answered).max().unwrap_or(0).max(1);
-    let mut chart = format!("{:>4}  {:>8}  {:>6}  {:>10}  {:>7}\n", "s", "answered", "failed", "longest ms", "streams");
+    let mut chart =
+        format!("{:>4}  {:>8}  {:>6}  {:>10}  {:>7}\n", "s", "answered", "failed", "longest ms", "streams");
     for row in rows {
         let bar = "#".repeat((row.answered * WIDTH).div_ceil(most));
         let line = format!(
@@ -51,7 +52,8 @@ struct Row {
 impl Row {
     fn of(account: &Account, second: u64) -> Self {
         let is_now = |at: Duration| at.as_secs() == second;
-        let through = account.operations.iter().filter(|it| it.place == Place::Balancer && it.kind != Kind::Look);
+        let through =
+            account.operations.iter().filter(|it| it.place == Place::Balancer && it.kind != Kind::Look);
         let now: Vec<_> = through.filter(|it| is_now(it.answered)).collect();
         let failed = now.iter().filter(|it| matches!(it.outcome, Outcome::Unanswered(_))).count();
         let (mut opened, mut lost) = (0, 0);

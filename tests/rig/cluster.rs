@@ -5,14 +5,14 @@ mod plan;
 use std::time::Duration;
 
 use crate::load::Member;
-use crate::nginx::Nginx;
+use crate::nginx::{Nginx, Site};
 use crate::operator::{Api, Operator, new_principal};
 use crate::proxy::FaultProxy;
 use crate::reset::ResetProxy;
 use crate::sentinel::SentinelSet;
 use crate::server::RedisServer;
 
-pub(crate) use plan::{Backing, ClusterPlan, Ways};
+pub(crate) use plan::{Backing, ClusterPlan, Ports, Ways};
 
 /// What the instances share.
 pub(crate) enum Store {
@@ -40,14 +40,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// All instances use Redis and nginx answers when it returns.
-    pub(crate) async fn start(plan: &ClusterPlan) -> Self {
-        let principal = new_principal();
+    /// All instances use Redis and nginx answers when it returns. Says what it starts.
+    pub(crate) async fn start(plan: &ClusterPlan, says: impl Fn(&str)) -> Self {
         let signing_keys = [(); 2].map(|()| format!("{}{}", new_principal(), new_principal()));
-        let store = Store::start(plan.backing).await;
+        says("Redis");
+        let store = Store::start(plan).await;
         let mut detours = Detours::default();
         let mut instances = Vec::new();
         for index in 0..plan.instances {
+            says(&format!("instance {}", index + 1));
             if plan.ways == Ways::Breakable {
                 detours.to_redis.push(FaultProxy::start(store.single().address()));
             }
@@ -55,7 +56,14 @@ impl Cluster {
             environment.push(("VX11_OPERATOR_SIGNING_KEYS", signing_keys[0].clone()));
             let environment: Vec<_> =
                 environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            instances.push(Operator::start(&plan.binary, &principal, &environment).await);
+            let (binary, principal) = (&plan.binary, &plan.principal);
+            instances.push(match &plan.ports {
+                None => Operator::start(binary, principal, &environment).await,
+                Some(ports) => {
+                    let address = format!("127.0.0.1:{}", ports.instances[index]);
+                    Operator::start_at(&address, binary, principal, &environment).await
+                }
+            });
         }
         for instance in &instances {
             instance.await_well().await;
@@ -68,8 +76,15 @@ impl Cluster {
                 detours.to_instances.push(way);
             }
         }
-        let nginx = Nginx::start(&addresses).await;
-        let life = Duration::from_secs(plan.life);
+        says("nginx");
+        let nginx = Nginx::with(Site {
+            instances: addresses,
+            balancer_port: plan.ports.as_ref().map(|ports| ports.balancer),
+            gateway_port: plan.ports.as_ref().map(|ports| ports.gateway),
+            ..plan.site.clone()
+        })
+        .await;
+        let (principal, life) = (plan.principal.clone(), Duration::from_secs(plan.life));
         Self { store, instances, nginx, detours, signing_keys, principal, life }
     }
 
@@ -109,11 +124,15 @@ impl Cluster {
 }
 
 impl Store {
-    async fn start(backing: Backing) -> Self {
-        match backing {
+    async fn start(plan: &ClusterPlan) -> Self {
+        match plan.backing {
             Backing::Single => {
                 let password = new_principal();
-                Self::Single(Box::new(RedisServer::with(&["--requirepass", &password]).await))
+                let arguments = ["--requirepass", password.as_str()];
+                Self::Single(Box::new(match &plan.ports {
+                    None => RedisServer::with(&arguments).await,
+                    Some(ports) => RedisServer::on(ports.redis, &arguments).await,
+                }))
             }
             Backing::Sentinel => Self::Sentinel(Box::new(SentinelSet::start().await)),
         }

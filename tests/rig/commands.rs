@@ -51,7 +51,9 @@ impl Binary {
     /// Where it is, in full: what is started with it may be started elsewhere.
     fn find(self) -> Result<PathBuf, String> {
         let found = std::fs::canonicalize(&self.binary);
-        found.map_err(|error| format!("{}: {error}; build it with `cargo build --release`", self.binary.display()))
+        found.map_err(|error| {
+            format!("{}: {error}; build it with `cargo build --release`", self.binary.display())
+        })
     }
 }
 

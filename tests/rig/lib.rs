@@ -2,7 +2,7 @@
 //! Sentinel ([`SentinelSet`]) and as a cluster ([`RedisCluster`]), and a network to them that can be broken
 //! ([`FaultProxy`]).
 //!
-//! Above them stand instances of the operator ([`Operator`]) and a [`Trial`]: a steady load on them while a test
+//! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]), and a [`Trial`]: a steady load on them while a test
 //! breaks something, a [`Journal`] of every operation, and a [`check`] of it that says what did not hold.
 //!
 //! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
@@ -46,9 +46,10 @@ pub use journal::{
 };
 pub use leaks::Secrets;
 pub use load::{Measure, Member};
-pub use nginx::{ClientLimits, Nginx, Site, shipped, test_configuration};
+pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_configuration};
 pub use operator::{Api, Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
+pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis_cluster::RedisCluster;
 pub use sentinel::SentinelSet;

@@ -1,12 +1,13 @@
 //! A child process that logs into the artefacts and ends with its owner.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::artefacts::new_log;
+use crate::artefacts::{is_watched_by_a_person, new_log};
 use crate::patience::until;
 
 /// A running program; killed when dropped.
@@ -30,6 +31,10 @@ impl Process {
         let begins = file.metadata().map_or(0, |metadata| metadata.len());
         let begins = usize::try_from(begins).expect("the log fits into memory");
         let output = file.try_clone().expect("a file handle can be copied");
+        if is_watched_by_a_person() {
+            // Ctrl-C is for whoever started us, who ends the others in order.
+            command.process_group(0);
+        }
         let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));

@@ -95,7 +95,7 @@ impl Completeness {
         };
         let since: Option<u64> = from_redis_value(noted)?;
         let complete_since = since.map_or(now, UnixMillis);
-        let settled = complete_since + self.settling;
+        let settled = complete_since.plus(self.settling);
         Ok(Ok(Confirmed { deployment, complete_since, settled, answers }))
     }
 
@@ -127,7 +127,7 @@ impl Completeness {
     /// Whether, as far as is known without asking, every record made since `moment` is there.
     pub(super) fn is_known_since(&self, moment: UnixMillis) -> bool {
         let known = self.known.lock();
-        let has_settled = |known: &Known| moment >= known.complete_since + self.settling;
+        let has_settled = |known: &Known| moment >= known.complete_since.plus(self.settling);
         known.as_ref().is_some_and(|known| known.evicts.is_none() && has_settled(known))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Store;
+use crate::nginx::Site;
 use crate::proxy::FaultProxy;
 
 /// What the instances share.
@@ -25,6 +26,16 @@ pub(crate) enum Ways {
     Resettable,
 }
 
+/// Where everything listens, on 127.0.0.1.
+#[derive(Debug, Clone)]
+pub(crate) struct Ports {
+    pub(crate) redis: u16,
+    /// Of each instance.
+    pub(crate) instances: Vec<u16>,
+    pub(crate) balancer: u16,
+    pub(crate) gateway: u16,
+}
+
 /// A cluster that is yet to be started.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterPlan {
@@ -40,8 +51,12 @@ pub(crate) struct ClusterPlan {
     pub(crate) life: u64,
     /// Over which an instance ends its streams, in seconds.
     pub(crate) drain: u64,
-    /// What only one instance is told, by its index.
-    pub(crate) own: Vec<(usize, &'static str, String)>,
+    /// The credential.
+    pub(crate) principal: String,
+    /// Where everything listens; on ports of its own otherwise.
+    pub(crate) ports: Option<Ports>,
+    /// What nginx is told beside its ports and instances.
+    pub(crate) site: Site,
 }
 
 impl ClusterPlan {
@@ -68,8 +83,6 @@ impl ClusterPlan {
                 environment.push(("REDIS_SENTINEL_MASTER", set.name().to_owned()));
             }
         }
-        let own = self.own.iter().filter(|(index, ..)| *index == instance);
-        environment.extend(own.map(|(_, name, value)| (*name, value.clone())));
         environment
     }
 }

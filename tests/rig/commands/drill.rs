@@ -72,7 +72,10 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         write_document(&document, &reports)?;
     }
     let (met, took) = (reports.len() - missed, minutes(started.elapsed()));
-    say(&format!("\n{met} drills met their targets, {missed} did not, in {took}. {}", options.report.display()));
+    say(&format!(
+        "\n{met} drills met their targets, {missed} did not, in {took}. {}",
+        options.report.display()
+    ));
     Ok(missed == 0)
 }
 
@@ -95,24 +98,29 @@ fn write_report(file: &Path, reports: &[Report]) -> Result<(), String> {
 fn write_document(file: &Path, reports: &[Report]) -> Result<(), String> {
     let words = |error: std::io::Error| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(words)?;
-    let parts = text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
+    let parts =
+        text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
     let (before, after) = parts.ok_or_else(|| format!("{}: no place for the table", file.display()))?;
-    let cells = |row: &str| format!("| {} |\n", row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | "));
+    let cells = |row: &str| {
+        format!(
+            "| {} |\n",
+            row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ")
+        )
+    };
     let mut table = cells(&Summary::header());
-    table.push_str(&"|---".repeat(Summary::header().split("  ").filter(|cell| !cell.trim().is_empty()).count()));
+    table.push_str(
+        &"|---".repeat(Summary::header().split("  ").filter(|cell| !cell.trim().is_empty()).count()),
+    );
     table.push_str("|\n");
     for report in reports {
         table.push_str(&cells(&report.verdict.summary.row(report.name.trim())));
     }
     let rolling = reports.iter().find(|report| report.name.trim().starts_with("12 "));
-    let chart = rolling.map(|report| format!("\nOne rolling restart, second by second:\n\n```text\n{}```\n", report.chart));
+    let chart = rolling
+        .map(|report| format!("\nOne rolling restart, second by second:\n\n```text\n{}```\n", report.chart));
     let machine = machine();
-    let text = format!(
-        "{before}{}\n{machine}\n\n{table}{}{}{after}",
-        MARKS[0],
-        chart.unwrap_or_default(),
-        MARKS[1]
-    );
+    let text =
+        format!("{before}{}\n{machine}\n\n{table}{}{}{after}", MARKS[0], chart.unwrap_or_default(), MARKS[1]);
     std::fs::write(file, text).map_err(words)
 }
 

@@ -55,7 +55,10 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let balancer = Api::new(&options.balancer, principal, life);
     balancer.issue().await.map_err(|words| format!("{} gives no token: {words}", options.balancer))?;
     let Options { rate, subscribers, seconds, .. } = options;
-    say(&format!("{rate} tokens a second and {subscribers} streams for {seconds} s on {} ...", options.balancer));
+    say(&format!(
+        "{rate} tokens a second and {subscribers} streams for {seconds} s on {} ...",
+        options.balancer
+    ));
     let count = members.len();
     let mut trial =
         Trial::over(Turn::wait().await, "load", members, Some(balancer), Measure { rate, subscribers }).await;

@@ -12,6 +12,8 @@ use crate::cluster::{Cluster, ClusterPlan};
 use crate::journal::Place;
 use crate::leaks::Secrets;
 use crate::load::Measure;
+use crate::nginx::Site;
+use crate::operator::new_principal;
 use crate::trial::{Report, Trial, Turn};
 
 /// Instances.
@@ -40,9 +42,11 @@ impl Drilling {
             ways: drill.ways,
             life: length.life,
             drain: length.drain,
-            own: Vec::new(),
+            principal: new_principal(),
+            ports: None,
+            site: Site::default(),
         };
-        let cluster = Cluster::start(&plan).await;
+        let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
         let measure = Measure { rate: length.rate, subscribers: length.subscribers };
         let trial = Trial::over(turn, &name, cluster.members(), Some(cluster.balancer()), measure).await;
@@ -87,7 +91,8 @@ impl Drilling {
     /// Ends an instance in order and starts it again.
     pub(super) async fn restart(&mut self, instance: usize) {
         self.trial.journal().down(Place::Instance(instance));
-        self.cluster.instances[instance].terminate().await;
+        self.cluster.instances[instance].terminate();
+        self.cluster.instances[instance].ended().await;
         self.boot(instance).await;
     }
 

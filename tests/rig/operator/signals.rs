@@ -21,11 +21,20 @@ impl Operator {
         self.process.cont();
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has, which takes as long as its drain.
-    pub async fn terminate(&mut self) {
+    /// Asks it to end (SIGTERM): it drains first.
+    pub fn terminate(&mut self) {
         self.process.terminate();
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) {
         let process = &mut self.process;
         until("an instance to end", async || !process.is_running()).await;
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn how_it_ended(&mut self) -> Option<String> {
+        self.process.ended()
     }
 
     /// Starts it again on the same address, having killed it if it still runs; how long that took until it was ready.
