@@ -11,7 +11,6 @@ static KEPT: OnceLock<PathBuf> = OnceLock::new();
 
 /// From now on logs are kept in this folder, one for each program, which is continued when the program starts again.
 pub(crate) fn keep_logs_in(folder: &Path) {
-    std::fs::create_dir_all(folder).expect("the folder can be created");
     KEPT.set(folder.to_owned()).expect("there is one folder for all logs");
 }
 

@@ -66,9 +66,9 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     }
     // What an earlier cluster left there would be taken for this one's.
     let _ = std::fs::remove_dir_all(&options.folder);
-    keep_logs_in(&options.folder);
-    let folder =
-        options.folder.canonicalize().map_err(|error| format!("{}: {error}", options.folder.display()))?;
+    let made = std::fs::create_dir_all(&options.folder).and_then(|()| options.folder.canonicalize());
+    let folder = made.map_err(|error| format!("{}: {error}", options.folder.display()))?;
+    keep_logs_in(&folder);
     let principal = options.principal.unwrap_or_else(new_principal);
     remember_secret(&principal);
     write_for_us_alone(&folder.join("tokens.env"), &format!("VX11_PRINCIPAL_TOKEN={principal}\n"));
