@@ -8,7 +8,7 @@ TEST_PACKAGES := chromium chromium-driver curl jq libfaketime openssl python3 re
 # What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
 BENCH_PACKAGES := wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
-CLUSTER_PACKAGES := nginx-light redis-sentinel redis-server
+CLUSTER_PACKAGES := libfaketime nginx-light redis-sentinel redis-server
 # Of `make cluster`.
 INSTANCES ?= 3
 # Seconds of `make fuzz`.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Famine, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place, Resumption,
-    Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
+    Account, Famine, InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
+    Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
 };
 
 use crate::targets;
@@ -48,6 +48,7 @@ fn faultless() -> Account {
         outages: Vec::new(),
         boots: Vec::new(),
         famines: Vec::new(),
+        calm_from: Moment::ZERO,
         length: 12_000 * MS,
     }
 }
@@ -249,6 +250,17 @@ fn a_fault_that_is_noticed_too_late_or_never_is_found() {
     let mut unnoticed = faultless();
     unnoticed.observations.truncate(2);
     assert_eq!(check(&unnoticed, within(5000)).violations.len(), 1);
+}
+
+#[test]
+fn slow_requests_during_a_fault_are_found_by_a_bound_and_by_comparison() {
+    let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
+    slow.answered = slow.sent + 30 * MS;
+    let mut account = faultless();
+    account.operations.push(slow);
+    let judge = |p99, p99_times| check(&account, Targets { p99, p99_times, ..targets() }).violations.len();
+    assert_eq!((judge(Some(30 * MS), None), judge(Some(29 * MS), None)), (0, 1));
+    assert_eq!((judge(None, Some(15)), judge(None, Some(14))), (0, 1));
 }
 
 #[test]

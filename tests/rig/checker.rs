@@ -19,7 +19,7 @@ pub(crate) use rounds::{Recoveries, Troubles, is_settled};
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 
-/// Clocks may differ by so much, so a token's last two seconds are not judged.
+/// Clocks may differ by so much.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
@@ -35,6 +35,12 @@ pub struct Targets {
     pub recovery: Duration,
     /// Until a revocation holds everywhere. Without it, later acceptances are only listed.
     pub revocation: Option<Duration>,
+    /// For 99 of a hundred requests sent during a fault.
+    pub p99: Option<Duration>,
+    /// The same as so many times what it is otherwise.
+    pub p99_times: Option<u32>,
+    /// Clocks differ by no more; so many of a token's last seconds are not judged.
+    pub clocks: Duration,
     /// How often the breaker of one instance may open.
     pub openings: u64,
     /// How often a subscriber may lose its stream in one round.
@@ -52,6 +58,9 @@ impl Targets {
             detection: None,
             recovery: Duration::from_secs(3),
             revocation: Some(Duration::from_secs(1)),
+            p99: None,
+            p99_times: None,
+            clocks: LAST_SECONDS,
             // One more for each: what comes back may be cut off once more, as by a failover.
             openings: 2 * rounds,
             reconnects: 0,
@@ -80,7 +89,7 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
             violations.push(format!("{} {what}: {examples}", found.len()));
         }
     };
-    let refused = tokens.valid_and_refused(account);
+    let refused = tokens.valid_and_refused(account, targets.clocks);
     tell("valid tokens refused", &refused);
     let unanswered: Vec<_> = account
         .operations
@@ -97,11 +106,12 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     tell("rounds not detected or without recovery in time", &recoveries.late);
     let own = instances(account, targets);
     tell("instances with figures out of bounds", &own);
+    let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries, &reconnects);
+    tell("latencies out of bounds", &slow(&summary, targets));
     // A log of nothing must not pass for one of a service without faults.
     let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
     tell("logs of nothing", nothing.as_slice());
-    let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries, &reconnects);
     Verdict { summary, violations }
 }
 
@@ -111,8 +121,18 @@ fn words_of_unanswered(operation: &Operation) -> Option<String> {
     Some(format!("{kind:?} on {place} at {sent:?}: {words}"))
 }
 
+/// The latency of 99 of a hundred requests during a fault, where that is bounded.
+fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
+    let (calm, during) = (summary.p99_calm, summary.p99_fault);
+    let bounds = targets.p99.into_iter().chain(targets.p99_times.map(|times| calm * times));
+    let exceeded = bounds.filter(|bound| during > *bound);
+    exceeded
+        .map(|bound| format!("p99 {during:?} during a fault, {calm:?} otherwise; over {bound:?}"))
+        .collect()
+}
+
 /// Whether it was asked of someone who could not be expected to answer then.
-fn is_excused(account: &Account, operation: &Operation) -> bool {
+pub(crate) fn is_excused(account: &Account, operation: &Operation) -> bool {
     let mut own = account.outages.iter().filter(|it| it.place == operation.place);
     own.any(|it| it.from <= operation.answered && it.until.is_none_or(|until| operation.sent <= until))
 }
@@ -179,16 +199,16 @@ impl<'a> Tokens<'a> {
     }
 
     /// When it is certain that a token may be refused for its age.
-    fn judged_until(&self, token: u64) -> Option<Moment> {
+    fn judged_until(&self, token: u64, clocks: Duration) -> Option<Moment> {
         let (issued, life) = self.issued.get(&token)?;
-        Some(issued.sent + life.saturating_sub(LAST_SECONDS))
+        Some(issued.sent + life.saturating_sub(clocks))
     }
 
-    fn valid_and_refused(&self, account: &Account) -> Vec<String> {
+    fn valid_and_refused(&self, account: &Account, clocks: Duration) -> Vec<String> {
         let refused = account.operations.iter().filter(|it| {
             matches!(it.kind, Kind::Introspect | Kind::OpenStream)
                 && it.outcome == Outcome::No
-                && self.judged_until(it.token).is_some_and(|end| it.answered <= end)
+                && self.judged_until(it.token, clocks).is_some_and(|end| it.answered <= end)
                 && self.revoked.get(&it.token).is_none_or(|revoked| revoked.sent > it.answered)
         });
         let words = refused.map(|it| {

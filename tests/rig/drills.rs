@@ -4,6 +4,7 @@
 //! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
 //! all is well. That the checker finds what it looks for is shown in `tests/faults/violations.rs`.
 
+mod clock;
 mod drilling;
 mod instances;
 mod network;
@@ -91,6 +92,7 @@ pub async fn run(
             17 => traffic::forged(&mut drilling).await,
             19 => traffic::all_streams_cut(&mut drilling).await,
             20 => rotation::one_instance_late(&mut drilling, round).await,
+            21 => clock::ahead(&mut drilling).await,
             number => panic!("there is no drill {number}"),
         }
     }

@@ -171,6 +171,8 @@ pub struct Account {
     pub boots: Vec<Duration>,
     /// What each instance counted itself, by its index.
     pub instances: Vec<InstanceFigures>,
+    /// From when on all was in its stride, so that what was slow before says nothing.
+    pub calm_from: Moment,
     /// How long it was written.
     pub length: Moment,
 }
@@ -254,6 +256,12 @@ impl Journal {
     /// Notes how long an instance took from its start until it was ready.
     pub fn booted(&self, took: Duration) {
         self.account().boots.push(took);
+    }
+
+    /// Notes that all is in its stride now.
+    pub fn calm(&self) {
+        let calm_from = self.now();
+        self.account().calm_from = calm_from;
     }
 
     /// Notes that something is broken now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::checker::{Famines, Reconnects, Recoveries, Revoked, Troubles, percentile};
+use crate::checker::{Famines, Reconnects, Recoveries, Revoked, Troubles, is_excused, percentile};
 use crate::journal::{Account, InstanceFigures, Kind, Operation, Outcome};
 
 /// The columns, with their widths.
@@ -93,10 +93,12 @@ impl Summary {
         recoveries: &Recoveries,
         reconnects: &Reconnects,
     ) -> Self {
-        let requests = || account.operations.iter().filter(|it| it.kind != Kind::Look);
+        let is_judged = |it: &&Operation| it.kind != Kind::Look && !is_excused(account, it);
+        let requests = || account.operations.iter().filter(is_judged);
         let troubles = Troubles::of(account, Duration::ZERO);
-        let (during, calm): (Vec<_>, Vec<_>) =
-            requests().filter(|it| is_hot(it)).partition(|it| troubles.contain(it.sent));
+        let (during, calm): (Vec<_>, Vec<_>) = requests()
+            .filter(|it| is_hot(it) && it.sent >= account.calm_from)
+            .partition(|it| troubles.contain(it.sent));
         let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::took).collect(), 99);
         let counted = sum(&account.instances);
         Self {

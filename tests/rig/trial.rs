@@ -81,6 +81,7 @@ impl Trial {
         let stage = Arc::new(Stage::new(members, balancer));
         let load = Load::start(&stage, measure, rng.fork()).await;
         sleep(WARM_UP).await;
+        stage.journal.calm();
         let (name, complaints, operators) = (name.to_owned(), Vec::new(), Vec::new());
         Self { name, seed, rng, stage, load, complaints, operators, _turn: turn }
     }

@@ -20,6 +20,8 @@ use crate::trial::{Report, Trial, Turn};
 const INSTANCES: usize = 3;
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);
+/// Before the first round, as a part of a fault.
+const CALM_BEFORE: f64 = 1.0 / 3.0;
 /// So long all has to be well before the next round.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,10 @@ impl Drilling {
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
         let measure = Measure { rate: length.rate, subscribers: length.subscribers };
+        // Latencies are compared with those of a calm time.
+        let calm = length.part(CALM_BEFORE);
         let trial = Trial::over(turn, &name, cluster.members(), Some(cluster.balancer()), measure).await;
+        sleep(calm).await;
         Self { cluster, trial, length, targets: drill.targets(length), traces }
     }
 

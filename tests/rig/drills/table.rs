@@ -33,7 +33,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers. Those that are about events alone are not among them.
-pub const DRILLS: [Drill; 19] = [
+pub const DRILLS: [Drill; 20] = [
     drill(1, "kill -9 Redis, back empty"),
     drill(2, "SIGSTOP Redis, CONT"),
     on_ways(Ways::Breakable, drill(3, "all instances cut off from Redis")),
@@ -53,6 +53,7 @@ pub const DRILLS: [Drill; 19] = [
     drill(17, "forged tokens at full speed"),
     drill(19, "nginx killed and restarted"),
     drill(20, "signing key rotated, one late"),
+    drill(21, "clock of one instance 5 s ahead"),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -61,6 +62,8 @@ const RESUMED: Duration = Duration::from_secs(3);
 const ALL_BACK: Duration = Duration::from_secs(10);
 /// So soon they are open elsewhere after their instance stopped.
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
+/// So far the clock of one instance is ahead.
+pub(super) const CLOCK_OFF: Duration = Duration::from_secs(5);
 /// Between the death of a master and the Sentinels' word on it.
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,7 +82,7 @@ impl Drill {
         let once = Targets { reconnects: 1, resumption: resumed(99, RESUMED, Since::Loss), ..base };
         match self.number {
             1 => Targets { detection: Some(ms(300)), ..base },
-            2 | 3 => Targets { detection: Some(ms(1000)), ..base },
+            2 | 3 => Targets { detection: Some(ms(1000)), p99: Some(ms(250)), ..base },
             // Nothing may open, and nothing is lost that could recover.
             5 => Targets { openings: 0, ..base },
             6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
@@ -92,8 +95,10 @@ impl Drill {
             // What only the killed instance knew of is gone with it.
             14 | 15 => Targets { revocation: None, ..once },
             // The flood and the load share the machine with the instances.
-            17 => Targets { longest: None, ..base },
+            17 => Targets { longest: None, p99_times: Some(2), ..base },
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
+            // What one clock is off, beside what clocks may always be.
+            21 => Targets { clocks: base.clocks + CLOCK_OFF, ..once },
             20 => Targets { reconnects: 6, ..once },
             _ => base,
         }

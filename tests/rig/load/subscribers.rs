@@ -97,10 +97,10 @@ impl Subscriber {
     /// A new token and a stream with it, greeted.
     async fn attempt(&mut self) -> Option<EventStream<BytesStream>> {
         self.tokens += 1;
-        let (journal, issuer) = (&self.stage.journal, self.stage.at(self.issuer));
-        let (mut issued, kind) = (None, Kind::Issue { life: issuer.life() });
+        let (journal, at) = (&self.stage.journal, self.stage.at(self.issuer));
+        let (mut issued, kind) = (None, Kind::Issue { life: at.life() });
         let request = async {
-            issued = Some(issuer.issue().await?);
+            issued = Some(at.issue().await?);
             Ok(true)
         };
         journal.note((kind, self.tokens, self.issuer), journal.now(), request).await;
