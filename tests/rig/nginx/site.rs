@@ -2,6 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, getrlimit};
+
+/// What ships.
+const MOST_FILES: u64 = 33_000;
+/// Files of a worker that are no connections: logs, sockets it listens on.
+const NO_CONNECTIONS: u64 = 100;
+
 /// What one client address may do.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
@@ -65,6 +72,10 @@ impl Site {
             "instances.conf",
             instances.map(|at| format!("server {at} max_fails=3 fail_timeout=2s;\n")).collect(),
         );
+        // All the files this machine gives, which may be fewer than what ships asks for.
+        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
+        write("workers.conf", format!("worker_processes auto;\nworker_rlimit_nofile {files};\n"));
+        write("connections.conf", format!("worker_connections {};\n", files - NO_CONNECTIONS));
         write("balancer-listen.conf", format!("listen 127.0.0.1:{balancer} backlog=4096;\n"));
         write("gateway-listen.conf", format!("listen 127.0.0.1:{gateway} backlog=4096;\n"));
         write("logs.conf", format!("access_log \"{}\" vx11;\n", access_log.display()));
