@@ -118,6 +118,12 @@ impl Nginx {
         until("nginx to be gone", async || ports.iter().all(|port| is_free(*port))).await;
     }
 
+    /// The numbers of its processes: the master's first, then the workers'.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.process.family()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.process.ended()

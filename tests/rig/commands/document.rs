@@ -28,8 +28,8 @@ pub(super) fn update(file: &Path, reports: &[Report]) -> Result<(), String> {
     let header = Summary::header();
     let header = cells(header.split("  ").chain(["date"]));
     let line = "|---".repeat(header.matches(" | ").count() + 1);
-    let rows: String = rows.values().map(|row| format!("{row}\n")).collect();
-    let table = format!("{}\n\n{header}\n{line}|\n{rows}", machine());
+    let rows = rows.into_values().collect::<Vec<_>>().join("\n");
+    let table = format!("{}\n\n{header}\n{line}|\n{rows}\n", machine());
     text = replace(&text, TABLE, &table).ok_or_else(no_place)?;
     if let Some(charted) = reports.iter().find(|report| report.name.trim().starts_with(CHARTED)) {
         let chart = format!("```text\n{}```\n", charted.chart);

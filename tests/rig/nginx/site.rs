@@ -70,7 +70,10 @@ impl Site {
         let instances = self.instances.iter();
         write(
             "instances.conf",
-            instances.map(|at| format!("server {at} max_fails=3 fail_timeout=2s;\n")).collect(),
+            instances
+                .map(|at| format!("server {at} max_fails=3 fail_timeout=2s;"))
+                .collect::<Vec<_>>()
+                .join("\n"),
         );
         // All the files this machine gives, which may be fewer than what ships asks for.
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
