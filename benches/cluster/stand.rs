@@ -116,7 +116,7 @@ fn address(base: &str) -> SocketAddr {
 
 /// Of one process, with the granularity of the kernel's clock.
 fn seconds(process: u32) -> f64 {
-    /// `USER_HZ`, which Linux has fixed for all that it tells programs (proc_pid_stat(5)).
+    /// `USER_HZ`, which Linux has fixed for all that it tells programs (see `proc_pid_stat(5)`).
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
     let after_name = stat.rsplit(") ").next().expect("a name in brackets");
