@@ -6,9 +6,9 @@ SHELL := /bin/bash
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis and nginx.
 TEST_PACKAGES := chromium chromium-driver curl jq libfaketime nginx openssl python3 redis-sentinel redis-server redis-tools
 # What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
-BENCH_PACKAGES := nginx-light wrk redis-server redis-tools python3 python3-venv
+BENCH_PACKAGES := nginx wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
-CLUSTER_PACKAGES := libfaketime nginx-light redis-sentinel redis-server
+CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server
 # Of `make cluster`.
 INSTANCES ?= 3
 # Seconds of `make fuzz`.
