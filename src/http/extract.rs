@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::AppState;
 use super::error::Problem;
 use crate::principal::PrincipalId;
+use crate::token::{Token, Verified};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -80,6 +81,35 @@ pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Resul
         .tokens
         .authenticate(&credential.value)
         .ok_or_else(|| failed(request, state, Problem::CredentialWrong))
+}
+
+/// Whose credential a request carries, where that of a principal and a token are both let in. What is said of a
+/// token holds without asking any store.
+#[derive(Debug)]
+pub(super) enum Bearer<'a> {
+    /// A principal itself.
+    Principal(&'a PrincipalId),
+    /// The holder of a token.
+    Token(Verified),
+}
+
+/// Whose credential stands in a header or in `?token=`, and how the log may call it. Failures count against the
+/// client's address where that is limited.
+pub(super) fn bearer_of<'a>(
+    request: &HttpRequest,
+    state: &'a AppState,
+) -> Result<(Bearer<'a>, &'static str), Problem> {
+    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
+    let shown = if credential.in_query { "?token=***" } else { "header" };
+    if let Some(principal) = state.tokens.authenticate(&credential.value) {
+        return Ok((Bearer::Principal(principal), shown));
+    }
+    let text = std::str::from_utf8(&credential.value).unwrap_or_default();
+    if !credential.in_query && Token::parse(text).is_err() {
+        return Err(failed(request, state, Problem::CredentialWrong));
+    }
+    let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
+    Ok((Bearer::Token(verified), shown))
 }
 
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.

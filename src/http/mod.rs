@@ -5,6 +5,7 @@
 //! middleware around everything.
 
 mod admin;
+mod authorise;
 mod error;
 mod events;
 mod extract;

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
-use super::{admin, events, health, panel, stream, tokens};
+use super::{admin, authorise, events, health, panel, stream, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,7 +17,7 @@ use super::{admin, events, health, panel, stream, tokens};
     paths(
         tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,
         stream::open, events::publish,
-        admin::cache_stats, admin::instance_id, admin::metrics,
+        authorise::authorise, admin::cache_stats, admin::instance_id, admin::metrics,
         health::report, health::report_by_post, health::module, health::live, health::ready,
         panel::page, panel::asset, panel::client, document,
     ),

@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Resource, Responder, Route, web};
 
 use super::error::Problem;
-use super::{admin, events, health, openapi, panel, stream, tokens};
+use super::{admin, authorise, events, health, openapi, panel, stream, tokens};
 
 /// One path with the methods it takes.
 pub struct Endpoint {
@@ -26,6 +26,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/operator/api/tokens/revoke").post(tokens::revoke),
         at("/operator/api/tokens/introspect").post(tokens::introspect),
         at("/operator/api/health").get(health::report).post(health::report_by_post).head(health::report),
+        at("/operator/internal/authorise").get(authorise::authorise),
         at("/operator/internal/cache-stats").get(admin::cache_stats).head(admin::cache_stats),
         at("/operator/internal/instance-id").get(admin::instance_id).head(admin::instance_id),
         at("/health").get(health::module).head(health::module),

@@ -7,10 +7,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{Places, failed, presented, query_values};
+use super::extract::{Bearer, bearer_of, failed, query_values};
 use crate::events::StreamOpening;
 use crate::telemetry::RequestId;
-use crate::token::Token;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx not to buffer this response.
@@ -59,18 +58,15 @@ pub(super) async fn open(
 
 /// Judges the credential and takes a place among the streams.
 async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
-    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
-    let shown = if credential.in_query { "?token=***" } else { "header" };
-    if let Some(principal) = state.tokens.authenticate(&credential.value) {
-        let opening = StreamOpening::take(&state.hub, None)?;
-        tracing::info!(credential = shown, %principal, "stream opened by principal");
-        return Ok(opening);
-    }
-    let text = std::str::from_utf8(&credential.value).unwrap_or_default();
-    if !credential.in_query && Token::parse(text).is_err() {
-        return Err(failed(request, state, Problem::CredentialWrong));
-    }
-    let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
+    let (bearer, shown) = bearer_of(request, state)?;
+    let verified = match bearer {
+        Bearer::Principal(principal) => {
+            let opening = StreamOpening::take(&state.hub, None)?;
+            tracing::info!(credential = shown, %principal, "stream opened by principal");
+            return Ok(opening);
+        }
+        Bearer::Token(verified) => verified,
+    };
     // First the place, then the judgement: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
     let opening = StreamOpening::take(&state.hub, Some(id))?;

@@ -6,6 +6,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use crate::support::{Instance, exchange, problem, random_hex, remember_secret};
 
 const STREAM: &str = "/operator/api/events/stream";
+const AUTHORISE: &str = "/operator/internal/authorise";
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
@@ -39,14 +40,16 @@ fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
     headers
 }
 
-/// Asserts the problem on each call and on the stream.
+/// Asserts the problem on each call, on the stream, and where a proxy asks.
 async fn refused_everywhere(instance: &Instance, with: &HeaderMap, status: StatusCode, code: &str) {
     for known in &CALLS {
         let request = call(instance, known).headers(with.clone());
         problem(request.send().await.expect("an answer"), status, code).await;
     }
-    let stream = instance.get(STREAM).headers(with.clone());
-    problem(stream.send().await.expect("an answer"), status, code).await;
+    for path in [STREAM, AUTHORISE] {
+        let request = instance.get(path).headers(with.clone());
+        problem(request.send().await.expect("an answer"), status, code).await;
+    }
 }
 
 #[tokio::test]

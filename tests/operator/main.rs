@@ -9,6 +9,7 @@
 mod support;
 
 mod assets;
+mod authorising;
 mod bad_input;
 mod bodies;
 mod browser;

@@ -2,7 +2,7 @@
 //! Sentinel ([`SentinelSet`]) and as a cluster ([`RedisCluster`]), and a network to them that can be broken
 //! ([`FaultProxy`]).
 //!
-//! Above them stand instances of the operator ([`Operator`]) and a [`Trial`]: a steady load on them while a test
+//! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]), and a [`Trial`]: a steady load on them while a test
 //! breaks something, a [`Journal`] of every operation, and a [`check`] of it that says what did not hold.
 //!
 //! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
@@ -19,6 +19,7 @@ mod cluster;
 mod endpoint;
 mod journal;
 mod load;
+mod nginx;
 mod operator;
 mod patience;
 mod port;
@@ -36,8 +37,10 @@ pub use journal::{
     Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outcome, Round,
     StreamEnd,
 };
+pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_configuration};
 pub use operator::{Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
+pub use port::Port;
 pub use proxy::FaultProxy;
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};

@@ -1,6 +1,7 @@
 //! Instances of the operator itself, as a client and as whoever runs them sees them.
 
 mod answers;
+mod signals;
 
 use std::path::Path;
 use std::process::Command;

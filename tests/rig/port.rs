@@ -12,7 +12,7 @@ const RANGE: Range<u16> = 10_000..20_000;
 const TO_BUS: u16 = 10_000;
 
 /// A port of this machine that is ours until this is dropped, also while the server on it is dead.
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     /// Held locked: other rigs, of this process or another, do not take the port.
     _lock: File,
@@ -20,7 +20,8 @@ pub(crate) struct Port {
 
 impl Port {
     /// A port on which nothing listens, nor on its bus port.
-    pub(crate) fn reserve() -> Self {
+    #[must_use]
+    pub fn reserve() -> Self {
         let locks = std::env::temp_dir().join("vx11-rig-ports");
         std::fs::create_dir_all(&locks).expect("the temporary folder can be written");
         for _ in RANGE {
@@ -33,11 +34,14 @@ impl Port {
         panic!("no port of {RANGE:?} is free");
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
         self.number
     }
 }
 
-fn is_free(port: u16) -> bool {
+/// Whether nothing listens on a port.
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::artefacts::new_log;
 use crate::patience::until;
@@ -44,6 +44,25 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Kills it with all that it started, where it leads a group of its own, and waits for its own end.
+    pub(crate) fn kill_group(&mut self) {
+        // Once it has been waited for, its number may be another's.
+        if self.is_running() {
+            kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
+            self.child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
     }
 
     /// Stops the process where it stands; its sockets stay open and nobody reads from them.

@@ -1,0 +1,46 @@
+//! Judging a credential for somebody else: what a reverse proxy asks before it lets a client through to a backend
+//! that knows nothing of tokens (nginx: `auth_request`).
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::AppState;
+use super::error::{Problem, ProblemBody};
+use super::extract::{Bearer, bearer_of, failed};
+
+/// Judge a credential.
+///
+/// The credential is presented as on the stream, and refused for the same reasons. For reverse proxies: not meant
+/// to be reachable from outside.
+#[utoipa::path(
+    get, path = "/operator/internal/authorise", tag = "administration",
+    security(("token" = []), ("principal" = []), ("bearer" = [])),
+    responses(
+        (status = 204, description = "Valid", headers(
+            ("X-VX11-Principal" = String, description = "Whose credential it is"),
+            ("X-VX11-Token-Id" = String, description = "The token's public name; absent where the credential is a principal's"),
+        )),
+        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::NoContent();
+    response.insert_header((CACHE_CONTROL, "no-store"));
+    let (bearer, _) = bearer_of(&request, &state)?;
+    match bearer {
+        Bearer::Principal(principal) => {
+            response.insert_header(("X-VX11-Principal", principal.as_str()));
+        }
+        Bearer::Token(verified) => {
+            let granted = state.tokens.authorise(&verified).await;
+            let granted = granted.map_err(|refusal| failed(&request, &state, refusal.into()))?;
+            response.insert_header(("X-VX11-Principal", granted.principal.as_str()));
+            response.insert_header(("X-VX11-Token-Id", granted.id.to_string()));
+        }
+    }
+    Ok(response.finish())
+}

@@ -1,0 +1,105 @@
+//! `examples/protect-backend.conf`: somebody else's streams and sockets behind our tokens.
+
+use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use vx11_rig::{Port, Site, shipped_nginx};
+
+use crate::support::{Act, Backend, Cluster, problem};
+
+/// A backend that knows nothing of tokens: streams, and a socket that says back what it hears.
+async fn backend() -> Backend {
+    Backend::start(|request| {
+        if request.to_ascii_lowercase().contains("upgrade: websocket") {
+            Act::Echo(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                    .to_owned(),
+            )
+        } else {
+            Act::answer("200 OK", "Content-Type: text/event-stream\r\n", "data: theirs\n\n")
+        }
+    })
+    .await
+}
+
+/// A cluster that also protects the backend; gives the protected server's address.
+async fn protecting(backend: &Backend, port: &Port) -> (Cluster, String) {
+    let address = format!("127.0.0.1:{}", port.number());
+    let example = std::fs::read_to_string(shipped_nginx().join("examples/protect-backend.conf")).unwrap();
+    let example = example
+        .replace("server 127.0.0.1:9000;", &format!("server {};", backend.address))
+        .replace("listen 8002 ", &format!("listen {address} "));
+    let site = Site { files: vec![("servers/protect-backend.conf".to_owned(), example)], ..Site::default() };
+    (Cluster::with(2, site, &[]).await, address)
+}
+
+#[tokio::test]
+async fn a_token_opens_their_stream_and_they_learn_who_it_is_but_not_the_token() {
+    let (backend, port) = (backend().await, Port::reserve());
+    let (cluster, address) = protecting(&backend, &port).await;
+    let token = cluster.issue().await;
+    let url = format!("http://{address}/protected/ticks");
+    for request in [
+        cluster.client.get(&url).query(&[("token", &token)]),
+        cluster.client.get(&url).header("X-VX11-Token", &token),
+        cluster.client.get(&url).bearer_auth(&token),
+        cluster.client.get(&url).query(&[("token", &cluster.principal)]),
+    ] {
+        let request =
+            request.header("Referer", format!("http://x/?token={token}")).header("X-Principal", "forged");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.text().await.unwrap(), "data: theirs\n\n");
+    }
+    let requests = backend.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 4);
+    for request in &requests {
+        assert!(request.starts_with("GET /protected/ticks HTTP/1.1"), "the path alone");
+        assert!(request.contains("X-Principal: operator\r\n") && !request.contains("forged"));
+        assert!(!request.contains(&token) && !request.contains(&cluster.principal), "no credential");
+    }
+    assert_eq!(
+        requests.iter().filter(|request| request.contains("X-Token-Id: ")).count(),
+        3,
+        "a principal has none"
+    );
+}
+
+#[tokio::test]
+async fn a_token_opens_their_socket() {
+    let (backend, port) = (backend().await, Port::reserve());
+    let (cluster, address) = protecting(&backend, &port).await;
+    let token = cluster.issue().await;
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    let request = format!(
+        "GET /protected/socket?token={token} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let length = socket.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer[..length]));
+    socket.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    socket.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"hello");
+}
+
+#[tokio::test]
+async fn without_a_good_token_the_backend_is_not_asked() {
+    let (backend, port) = (backend().await, Port::reserve());
+    let (mut cluster, address) = protecting(&backend, &port).await;
+    let url = format!("http://{address}/protected/ticks");
+    let none = cluster.client.get(&url).send().await.unwrap();
+    assert!(none.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    problem(none, 401, "credential_wrong").await;
+    let bad = cluster.client.get(format!("{url}?token=nonsense")).send().await.unwrap();
+    problem(bad, 403, "token_refused").await;
+    let elsewhere = cluster.client.get(format!("http://{address}/")).send().await.unwrap();
+    problem(elsewhere, 404, "not_found").await;
+    for instance in &mut cluster.instances {
+        instance.kill();
+    }
+    let nobody = cluster.client.get(format!("{url}?token=nonsense")).send().await.unwrap();
+    problem(nobody, 503, "no_instance").await;
+    assert_eq!(backend.count("GET"), 0);
+}

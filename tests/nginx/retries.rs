@@ -1,0 +1,113 @@
+//! What is asked a second time, and what never is.
+
+use reqwest::{Client, Response, StatusCode};
+use vx11_rig::Nginx;
+
+use crate::support::{Act, Backend, Cluster, problem};
+
+#[tokio::test]
+async fn nobody_notices_that_an_instance_is_killed() {
+    let mut cluster = Cluster::of(2).await;
+    for number in 0..60 {
+        if number == 20 {
+            cluster.instances[0].kill();
+        }
+        cluster.issue().await;
+        assert_eq!(cluster.publish(number).send().await.unwrap().status(), StatusCode::ACCEPTED);
+        let form = cluster
+            .post_as_principal("/operator/api/tokens/revoke")
+            .form(&[("token_id", "0123456789abcdef")]);
+        assert_eq!(form.send().await.unwrap().status(), StatusCode::OK);
+    }
+    let log = cluster.nginx.access_log();
+    assert!(
+        log.contains(r#""status":"200""#) && log.contains("502, 200"),
+        "no request met the dead instance:\n{log}"
+    );
+}
+
+/// Two backends that live, and do something to everything else; nginx in front of them.
+async fn two(act: impl Fn() -> Act + Copy + Send + Sync + 'static) -> ([Backend; 2], Nginx) {
+    let decide = move |request: &str| {
+        if request.starts_with("GET /health/live ") { Act::answer("200 OK", "", "{}") } else { act() }
+    };
+    let backends = [Backend::start(decide).await, Backend::start(decide).await];
+    let nginx = Nginx::start(&[backends[0].address.clone(), backends[1].address.clone()]).await;
+    (backends, nginx)
+}
+
+async fn post(nginx: &Nginx, path: &str) -> Response {
+    let client = Client::builder().no_proxy().build().unwrap();
+    client.post(format!("{}{path}", nginx.balancer())).body("{}").send().await.unwrap()
+}
+
+fn times(backends: &[Backend; 2], request: &str) -> usize {
+    backends.iter().map(|backend| backend.count(request)).sum()
+}
+
+#[tokio::test]
+async fn an_event_that_was_sent_is_never_sent_again() {
+    let (backends, nginx) = two(|| Act::Close).await;
+    problem(post(&nginx, "/operator/api/events").await, 502, "outcome_unknown").await;
+    assert_eq!(times(&backends, "POST /operator/api/events "), 1);
+
+    let (backends, nginx) = two(|| Act::Hang).await;
+    problem(post(&nginx, "/operator/api/events").await, 504, "outcome_unknown").await;
+    assert_eq!(times(&backends, "POST /operator/api/events "), 1);
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_is_asked_of_a_second_instance_and_no_third_time() {
+    for path in
+        ["/operator/api/events/sse-token", "/operator/api/tokens/revoke", "/operator/api/tokens/introspect"]
+    {
+        let (backends, nginx) = two(|| Act::Close).await;
+        problem(post(&nginx, path).await, 503, "no_instance").await;
+        assert_eq!(times(&backends, &format!("POST {path} ")), 2, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_an_instance_is_final_whatever_it_says() {
+    let refusal = || Act::answer("503 Service Unavailable", "Retry-After: 7\r\n", "{\"mine\":1}");
+    let (backends, nginx) = two(refusal).await;
+    for path in ["/operator/api/events/sse-token", "/operator/api/events"] {
+        for asked in 1..=8 {
+            let answer = post(&nginx, path).await;
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()["retry-after"], "7");
+            assert_eq!(answer.text().await.unwrap(), "{\"mine\":1}");
+            assert_eq!(times(&backends, &format!("POST {path} ")), asked);
+        }
+    }
+}
+
+#[tokio::test]
+async fn three_requests_that_reset_two_instances_each_do_not_take_the_cluster_down() {
+    let poison = |request: &str| {
+        if request.contains("poison") { Act::Close } else { Act::answer("200 OK", "", "{}") }
+    };
+    let backends = [Backend::start(poison).await, Backend::start(poison).await, Backend::start(poison).await];
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address.clone()).collect();
+    let nginx = Nginx::start(&addresses).await;
+    for _ in 0..3 {
+        problem(post(&nginx, "/operator/api/events/sse-token?poison").await, 503, "no_instance").await;
+        assert_eq!(post(&nginx, "/operator/api/events/sse-token").await.status(), StatusCode::OK);
+    }
+    assert_eq!(post(&nginx, "/operator/api/events").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_event_whose_instance_goes_away_after_it_said_it_lives_reaches_another() {
+    // It says that it lives, but nothing listens where the event would go: the address is taken from what it is
+    // reached at, so it has to stop listening between the two.
+    let mut cluster = Cluster::of(2).await;
+    for number in 0..10 {
+        let gone = number % 2;
+        // A connection that is kept open has the instance answer, then it is killed while nginx still believes in it.
+        cluster.issue().await;
+        cluster.instances[gone].kill();
+        assert_eq!(cluster.publish(number).send().await.unwrap().status(), StatusCode::ACCEPTED);
+        cluster.restart(gone).await;
+    }
+}

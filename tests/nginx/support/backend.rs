@@ -1,0 +1,108 @@
+//! A backend that does on purpose what real ones do by accident.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What to do about a request.
+pub enum Act {
+    /// Answers with these bytes, and closes.
+    Answer(String),
+    /// Answers with these bytes, then sends back whatever comes.
+    Echo(String),
+    /// Closes without an answer.
+    Close,
+    /// Keeps the connection and says nothing.
+    Hang,
+}
+
+impl Act {
+    /// A whole answer.
+    pub fn answer(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::Answer(format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        ))
+    }
+}
+
+/// A listening backend; gone when dropped.
+pub struct Backend {
+    /// `127.0.0.1:port`.
+    pub address: String,
+    /// Heads and bodies of the requests it was sent, in order.
+    pub requests: Arc<Mutex<Vec<String>>>,
+    serving: JoinHandle<()>,
+}
+
+impl Backend {
+    /// A backend that decides by the text of a request.
+    pub async fn start(decide: impl Fn(&str) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (seen, decide) = (Arc::clone(&requests), Arc::new(decide));
+        let serving = tokio::spawn(async move {
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                let (seen, decide) = (Arc::clone(&seen), Arc::clone(&decide));
+                tokio::spawn(async move {
+                    let request = read(connection).await;
+                    if let Some((text, connection)) = request {
+                        seen.lock().unwrap().push(text.clone());
+                        act(decide(&text), connection).await;
+                    }
+                });
+            }
+        });
+        Self { address, requests, serving }
+    }
+
+    /// How many of the requests begin like this.
+    pub fn count(&self, beginning: &str) -> usize {
+        self.requests.lock().unwrap().iter().filter(|request| request.starts_with(beginning)).count()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// A request with its body, or none if the connection ends before.
+async fn read(mut connection: TcpStream) -> Option<(String, TcpStream)> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.to_ascii_lowercase();
+            let length = length.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Some((text, connection));
+            }
+        }
+        if connection.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn act(act: Act, mut connection: TcpStream) {
+    // Whoever asked may be gone; that is its affair.
+    match act {
+        Act::Answer(answer) => {
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+        Act::Echo(answer) => {
+            let _ = connection.write_all(answer.as_bytes()).await;
+            let (mut reader, mut writer) = connection.split();
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        }
+        Act::Close => {}
+        Act::Hang => tokio::time::sleep(Duration::from_hours(1)).await,
+    }
+}

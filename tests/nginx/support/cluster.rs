@@ -1,0 +1,105 @@
+//! Instances that share a Redis, with nginx in front.
+
+use std::path::Path;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use vx11_rig::{Nginx, Operator, Port, RedisServer, Site, new_principal, remember_secret};
+
+/// Everything that `docker-compose` would start, on ports of its own.
+pub struct Cluster {
+    pub nginx: Nginx,
+    pub instances: Vec<Operator>,
+    pub principal: String,
+    pub client: Client,
+    environment: Vec<(String, String)>,
+    ports: Vec<Port>,
+    _redis: RedisServer,
+}
+
+impl Cluster {
+    /// As many instances as asked for, with defaults.
+    pub async fn of(count: usize) -> Self {
+        Self::with(count, Site::default(), &[]).await
+    }
+
+    /// Instances with further environment variables, and nginx as `site` says.
+    pub async fn with(count: usize, site: Site, environment: &[(&str, &str)]) -> Self {
+        let redis = RedisServer::start().await;
+        let principal = new_principal();
+        let mut variables = vec![
+            ("REDIS_URL".to_owned(), redis.url()),
+            ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES".to_owned(), "127.0.0.0/8".to_owned()),
+            ("VX11_OPERATOR_LOG_LEVEL".to_owned(), "debug".to_owned()),
+        ];
+        variables.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect();
+        let mut instances = Vec::new();
+        for (at, port) in ports.iter().enumerate() {
+            instances.push(start(at, port, &principal, &variables).await);
+        }
+        let addresses = ports.iter().map(|port| format!("127.0.0.1:{}", port.number())).collect();
+        let nginx = Nginx::with(Site { instances: addresses, ..site }).await;
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { nginx, instances, principal, client, environment: variables, ports, _redis: redis }
+    }
+
+    /// Starts an instance that has ended again, at its address.
+    pub async fn restart(&mut self, at: usize) {
+        self.instances[at] = start(at, &self.ports[at], &self.principal, &self.environment).await;
+    }
+
+    /// A GET through the load balancer, without a credential.
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.nginx.balancer()))
+    }
+
+    /// A GET through the load balancer with the principal's credential.
+    pub fn get_as_principal(&self, path: &str) -> RequestBuilder {
+        self.get(path).header("X-VX11-Token", &self.principal)
+    }
+
+    /// A POST through the load balancer with the principal's credential.
+    pub fn post_as_principal(&self, path: &str) -> RequestBuilder {
+        let request = self.client.post(format!("{}{path}", self.nginx.balancer()));
+        request.header("X-VX11-Token", &self.principal)
+    }
+
+    /// Asks for an event to be published.
+    pub fn publish(&self, number: usize) -> RequestBuilder {
+        self.post_as_principal("/operator/api/events").json(&serde_json::json!({ "data": number }))
+    }
+
+    /// A token, issued through nginx.
+    pub async fn issue(&self) -> String {
+        let answer = self.post_as_principal("/operator/api/events/sse-token").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body: Value = answer.json().await.unwrap();
+        let token = body["sse_token"].as_str().unwrap().to_owned();
+        remember_secret(&token);
+        token
+    }
+
+    /// Opens a stream through nginx and reads its greeting; says which instance greets.
+    pub async fn open_stream(&self, token: &str) -> (String, Response) {
+        let request = self.get("/operator/api/events/stream").query(&[("token", token)]);
+        let mut stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), StatusCode::OK);
+        let greeting = stream.chunk().await.unwrap().expect("a greeting");
+        let greeting = String::from_utf8(greeting.to_vec()).unwrap();
+        let data = greeting.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+        let data: Value = serde_json::from_str(data).unwrap();
+        (data["instance_id"].as_str().unwrap().to_owned(), stream)
+    }
+}
+
+async fn start(at: usize, port: &Port, principal: &str, environment: &[(String, String)]) -> Operator {
+    let listen = format!("127.0.0.1:{}", port.number());
+    let id = (at + 1).to_string();
+    let mut variables = vec![("VX11_OPERATOR_LISTEN", listen.as_str()), ("INSTANCE_ID", id.as_str())];
+    variables.extend(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let instance =
+        Operator::start(Path::new(env!("CARGO_BIN_EXE_vx11-operator")), principal, &variables).await;
+    instance.await_well().await;
+    instance
+}

@@ -1,0 +1,11 @@
+//! What these tests stand on: a cluster behind nginx, backends that misbehave, and problems read strictly.
+
+mod backend;
+mod cluster;
+mod problem;
+mod raw;
+
+pub use backend::{Act, Backend};
+pub use cluster::Cluster;
+pub use problem::{problem, problem_in};
+pub use raw::{exchange, status_of};
