@@ -1,12 +1,16 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz bench check packages deny clean-artefacts
+.PHONY: help run test cluster drill fuzz bench check packages deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
 TEST_PACKAGES := chromium chromium-driver curl jq libfaketime openssl python3 redis-sentinel redis-server redis-tools
 # What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
 BENCH_PACKAGES := wrk redis-server redis-tools python3 python3-venv
+# What a cluster is made of beside the operator.
+CLUSTER_PACKAGES := libfaketime nginx-light redis-sentinel redis-server
+# Of `make cluster`.
+INSTANCES ?= 3
 # Seconds of `make fuzz`.
 SECONDS_OF_FUZZING ?= 60
 
@@ -21,6 +25,17 @@ run: ## Build and run one instance on the memory store, at http://127.0.0.1:8001
 test: packages clean-artefacts ## Install what the tests need, then run all of them
 	cargo test --locked --no-fail-fast
 	$(MAKE) --no-print-directory fuzz
+
+cluster: ## Start Redis, INSTANCES=3 instances and nginx on this machine; Ctrl-C ends them
+	@.ci/install-packages $(CLUSTER_PACKAGES)
+	@echo "Building (the first time takes about three minutes) ..."
+	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
+	@exec ./target/release/rig cluster --instances $(INSTANCES)
+
+drill: clean-artefacts ## Run the failover drills, 40 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
+	@.ci/install-packages $(CLUSTER_PACKAGES)
+	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
+	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) --document docs/drills.md
 
 fuzz: ## A minute (SECONDS_OF_FUZZING) of arbitrary input for everything that parses input from the network
 	.ci/fuzz $(SECONDS_OF_FUZZING)

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Famine, InstanceFigures, Kind, Observation, Operation, Outcome, Round, Standing, StreamEnd,
-    check,
+    Account, Famine, InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
+    Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
 };
 
 use crate::targets;
@@ -15,7 +15,8 @@ const DEGRADED: Standing = Standing { on_redis: false, fallback_entries: 3 };
 
 fn operation(kind: Kind, token: u64, instance: usize, sent: u32, outcome: Outcome) -> Operation {
     let sent = sent * MS;
-    Operation { kind, token, instance, due: sent, sent, answered: sent + 2 * MS, outcome }
+    let place = Place::Instance(instance);
+    Operation { kind, token, place, due: sent, sent, answered: sent + 2 * MS, outcome }
 }
 
 fn observation(instance: usize, at: u32, standing: Standing) -> Observation {
@@ -43,8 +44,11 @@ fn faultless() -> Account {
             observation(0, 6700, WELL),
         ],
         instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
-        stream_ends: Vec::new(),
+        streams: Vec::new(),
+        outages: Vec::new(),
+        boots: Vec::new(),
         famines: Vec::new(),
+        calm_from: Moment::ZERO,
         length: 12_000 * MS,
     }
 }
@@ -165,14 +169,109 @@ fn a_revoked_token_that_another_instance_accepts_during_a_fault_is_listed() {
     assert_eq!(verdict.summary.longest_in_fault, 3598 * MS);
 }
 
+fn stream(subscriber: usize, at: u32, turn: StreamTurn) -> StreamMoment {
+    StreamMoment { at: at * MS, subscriber, place: Place::Balancer, turn }
+}
+
+fn lost() -> StreamTurn {
+    StreamTurn::Lost("it was cut".to_owned())
+}
+
+/// One subscriber that loses its stream in the fault and has it again after so long.
+fn resumed_after(took: u32) -> Account {
+    let mut account = faultless();
+    account.streams = vec![
+        stream(0, 0, StreamTurn::Opened),
+        stream(0, 5300, lost()),
+        stream(0, 5300 + took, StreamTurn::Opened),
+    ];
+    account
+}
+
 #[test]
 fn a_stream_that_ends_is_found_by_its_client_and_by_the_instance() {
-    let by_client = violation(|account| {
-        account.stream_ends.push(StreamEnd { at: 5300 * MS, instance: 0 });
-    });
-    assert!(by_client.starts_with("1 streams ended"), "{by_client}");
+    let by_client = violation(|account| *account = resumed_after(100));
+    assert!(by_client.starts_with("1 streams lost"), "{by_client}");
+    assert!(
+        by_client.contains("subscriber 0 lost 1 streams in the round from 5s: it was cut"),
+        "{by_client}"
+    );
     let by_instance = violation(|account| account.instances[0].stream_ends = 2);
     assert!(by_instance.contains("it ended 2 streams"), "{by_instance}");
+}
+
+#[test]
+fn a_stream_that_is_lost_without_a_fault_is_found_even_where_losing_one_is_allowed() {
+    let mut account = faultless();
+    account.streams =
+        vec![stream(0, 0, StreamTurn::Opened), stream(0, 4000, lost()), stream(0, 4100, StreamTurn::Opened)];
+    let violations = check(&account, Targets { reconnects: 1, ..targets() }).violations;
+    assert!(violations[0].contains("subscriber 0 at 4s without a fault"), "{violations:?}");
+}
+
+#[test]
+fn a_stream_that_is_not_open_again_in_time_is_found_counted_from_the_loss_the_fault_or_the_repair() {
+    let within = |since, within| {
+        let resumption = Some(Resumption { hundredths: 99, within: within * MS, since });
+        let targets = Targets { reconnects: 1, resumption, ..targets() };
+        check(&resumed_after(1000), targets).violations.is_empty()
+    };
+    assert!(within(Since::Loss, 1000) && !within(Since::Loss, 999));
+    assert!(within(Since::Fault, 1300) && !within(Since::Fault, 1299));
+    assert!(within(Since::Repair, 300) && !within(Since::Repair, 299));
+    let mut never = resumed_after(1000);
+    never.streams.pop();
+    let resumption = Some(Resumption { hundredths: 99, within: Duration::MAX, since: Since::Loss });
+    assert_eq!(check(&never, Targets { reconnects: 1, resumption, ..targets() }).violations.len(), 1);
+}
+
+#[test]
+fn what_was_asked_of_someone_who_was_down_may_stay_unanswered_and_nothing_else() {
+    let failed = |sent| operation(Kind::Introspect, 1, 0, sent, Outcome::Unanswered("refused".to_owned()));
+    let down = |place| Outage { place, from: 5000 * MS, until: Some(6000 * MS) };
+    let excused = |place, sent| {
+        let mut account = faultless();
+        account.outages.push(down(place));
+        account.operations.push(failed(sent));
+        check(&account, targets()).violations.is_empty()
+    };
+    // The request takes 2 ms.
+    assert!(excused(Place::Instance(0), 4998) && excused(Place::Instance(0), 6000));
+    assert!(!excused(Place::Instance(0), 4997) && !excused(Place::Instance(0), 6001));
+    assert!(!excused(Place::Instance(1), 5500) && !excused(Place::Balancer, 5500));
+}
+
+#[test]
+fn a_fault_that_is_noticed_too_late_or_never_is_found() {
+    let within = |within| Targets { detection: Some(within * MS), ..targets() };
+    assert!(check(&faultless(), within(200)).violations.is_empty());
+    let late = check(&faultless(), within(199)).violations;
+    assert!(late[0].contains("was detected after Some(200ms)"), "{late:?}");
+    let mut unnoticed = faultless();
+    unnoticed.observations.truncate(2);
+    assert_eq!(check(&unnoticed, within(5000)).violations.len(), 1);
+}
+
+#[test]
+fn slow_requests_during_a_fault_are_found_by_a_bound_and_by_comparison() {
+    let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
+    slow.answered = slow.sent + 30 * MS;
+    let mut account = faultless();
+    account.operations.push(slow);
+    let judge = |p99, p99_times| check(&account, Targets { p99, p99_times, ..targets() }).violations.len();
+    assert_eq!((judge(Some(30 * MS), None), judge(Some(29 * MS), None)), (0, 1));
+    assert_eq!((judge(None, Some(15)), judge(None, Some(14))), (0, 1));
+}
+
+#[test]
+fn a_revocation_need_not_outlive_its_instance() {
+    let accepted = operation(Kind::Introspect, 2, 1, 5600, Outcome::Yes);
+    let found = violation(|account| account.operations.push(accepted.clone()));
+    assert!(found.contains("revoked tokens accepted"), "{found}");
+    let mut account = faultless();
+    account.operations.push(accepted);
+    account.outages.push(Outage { place: Place::Instance(1), from: 5000 * MS, until: Some(5500 * MS) });
+    assert_eq!(check(&account, targets()).violations, Vec::<String>::new());
 }
 
 #[test]

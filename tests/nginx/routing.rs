@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_rig::remember_secret;
+use vx11_rig::{remember_secret, until};
 
 use crate::support::{Cluster, exchange, problem, problem_in, status_of};
 
@@ -164,7 +164,8 @@ async fn both_logs_know_a_request_by_the_same_name() {
     let cluster = Cluster::of(1).await;
     let refused = cluster.get("/operator/api/events/stream?token=nonsense").send().await.unwrap();
     let id = problem(refused, 403, "token_refused").await["request_id"].as_str().unwrap().to_owned();
-    assert!(cluster.nginx.access_log().contains(&id));
+    // Written when the answer has been sent, which a client may notice first.
+    until("nginx to note the request", async || cluster.nginx.access_log().contains(&id)).await;
     assert!(cluster.instances[0].log().contains(&id));
 }
 

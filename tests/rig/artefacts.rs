@@ -3,17 +3,36 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A new log file, named after the program, this test process and a running number.
+/// Where a person looks for the logs, if one does.
+static KEPT: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on logs are kept in this folder, one for each program, which is continued when the program starts again.
+pub(crate) fn keep_logs_in(folder: &Path) {
+    KEPT.set(folder.to_owned()).expect("there is one folder for all logs");
+}
+
+/// Whether the processes are not a test's but somebody's who looks at them.
+pub(crate) fn is_watched_by_a_person() -> bool {
+    KEPT.get().is_some()
+}
+
+/// A log file for a program: a new one, named after the program, this test process and a running number, unless a
+/// person is to read it.
 pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = folder();
-    std::fs::create_dir_all(&folder).expect("the target folder can be written");
-    let path = folder.join(format!("{program}-{}-{number}.log", std::process::id()));
-    let file = File::create(&path).expect("the log can be created");
+    let path = if let Some(kept) = KEPT.get() {
+        kept.join(format!("{program}.log"))
+    } else {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = folder();
+        std::fs::create_dir_all(&folder).expect("the target folder can be written");
+        folder.join(format!("{program}-{}-{number}.log", std::process::id()))
+    };
+    let file = OpenOptions::new().create(true).append(true).open(&path).expect("the log can be created");
+    known(&LOGS).push(path.clone());
     (path, file)
 }
 
@@ -24,6 +43,38 @@ pub(crate) fn report(folder_name: &str, file: &str) -> PathBuf {
     folder.join(file)
 }
 
+/// All logs of this process so far.
+static LOGS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// All secrets of this process so far.
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What was written and what is secret, from some moment on.
+pub(crate) struct Traces {
+    logs: usize,
+    secrets: usize,
+}
+
+impl Traces {
+    /// From now on.
+    pub(crate) fn begin() -> Self {
+        Self { logs: known(&LOGS).len(), secrets: known(&SECRETS).len() }
+    }
+
+    /// The logs since then.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+        known(&LOGS)[self.logs..].to_vec()
+    }
+
+    /// The secrets since then.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        known(&SECRETS)[self.secrets..].to_vec()
+    }
+}
+
+fn known<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Notes a secret that must not appear in any log, for `tests/secrets_stay_secret.rs` to compare.
 pub fn remember_secret(secret: &str) {
     static LEDGER: OnceLock<File> = OnceLock::new();
@@ -32,6 +83,7 @@ pub fn remember_secret(secret: &str) {
         let opened = OpenOptions::new().create(true).append(true).open(folder().join("secrets.ledger"));
         opened.expect("the ledger can be opened")
     });
+    known(&SECRETS).push(secret.to_owned());
     // One short write in append mode: safe beside other tests.
     ledger.write_all(format!("{secret}\n").as_bytes()).expect("the ledger can be written");
 }

@@ -5,18 +5,21 @@ mod famines;
 mod latencies;
 mod revoked;
 mod rounds;
+mod streams;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::journal::{Account, Kind, Moment, Operation, Outcome};
+use crate::journal::{Account, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
 pub(crate) use famines::Famines;
 pub(crate) use latencies::percentile;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
+pub(crate) use streams::{Reconnects, all_open};
+pub use streams::{Resumption, Since};
 
-/// Clocks may differ by so much, so a token's last two seconds are not judged.
+/// Clocks may differ by so much.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
@@ -25,25 +28,43 @@ const TOLD: usize = 5;
 #[derive(Debug, Clone, Copy)]
 pub struct Targets {
     /// For every request, by the instances' own clocks; one of the bounds of their histogram.
-    pub longest: Duration,
+    pub longest: Option<Duration>,
+    /// From a fault until an instance no longer uses Redis.
+    pub detection: Option<Duration>,
     /// From Redis being back until all instances use it and hold nothing back.
     pub recovery: Duration,
-    /// Until a revocation holds everywhere.
-    pub revocation: Duration,
+    /// Until a revocation holds everywhere. Without it, later acceptances are only listed.
+    pub revocation: Option<Duration>,
+    /// For 99 of a hundred requests sent during a fault.
+    pub p99: Option<Duration>,
+    /// The same as so many times what it is otherwise.
+    pub p99_times: Option<u32>,
+    /// Clocks differ by no more; so many of a token's last seconds are not judged.
+    pub clocks: Duration,
     /// How often the breaker of one instance may open.
     pub openings: u64,
+    /// How often a subscriber may lose its stream in one round.
+    pub reconnects: usize,
+    /// How soon lost streams are open again.
+    pub resumption: Option<Resumption>,
 }
 
 impl Targets {
-    /// Those of the service, for so many rounds with one fault each.
+    /// Those of the service, for so many rounds with one fault of Redis each.
     #[must_use]
     pub fn of_rounds(rounds: u64) -> Self {
         Self {
-            longest: Duration::from_millis(250),
+            longest: Some(Duration::from_millis(250)),
+            detection: None,
             recovery: Duration::from_secs(3),
-            revocation: Duration::from_secs(1),
+            revocation: Some(Duration::from_secs(1)),
+            p99: None,
+            p99_times: None,
+            clocks: LAST_SECONDS,
             // One more for each: what comes back may be cut off once more, as by a failover.
             openings: 2 * rounds,
+            reconnects: 0,
+            resumption: None,
         }
     }
 }
@@ -68,64 +89,89 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
             violations.push(format!("{} {what}: {examples}", found.len()));
         }
     };
-    let refused = tokens.valid_and_refused(account);
+    let refused = tokens.valid_and_refused(account, targets.clocks);
     tell("valid tokens refused", &refused);
-    let unanswered: Vec<_> = account.operations.iter().filter_map(words_of_unanswered).collect();
+    let unanswered: Vec<_> = account
+        .operations
+        .iter()
+        .filter(|it| !is_excused(account, it))
+        .filter_map(words_of_unanswered)
+        .collect();
     tell("requests not answered", &unanswered);
     let revoked = revoked::judge(account, &tokens, targets.revocation);
     tell("revoked tokens accepted", &revoked.late);
-    let ends: Vec<_> =
-        account.stream_ends.iter().map(|end| format!("instance {} at {:?}", end.instance, end.at)).collect();
-    tell("streams ended", &ends);
-    let recoveries = rounds::judge(account, targets.recovery);
-    tell("rounds without recovery in time", &recoveries.late);
+    let reconnects = streams::judge(account, targets);
+    tell("streams lost or not resumed in time", &reconnects.violations);
+    let recoveries = rounds::judge(account, targets);
+    tell("rounds not detected or without recovery in time", &recoveries.late);
     let own = instances(account, targets);
     tell("instances with figures out of bounds", &own);
+    let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries, &reconnects);
+    tell("latencies out of bounds", &slow(&summary, targets));
     // A log of nothing must not pass for one of a service without faults.
     let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
     tell("logs of nothing", nothing.as_slice());
-    let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries);
     Verdict { summary, violations }
 }
 
 fn words_of_unanswered(operation: &Operation) -> Option<String> {
     let Outcome::Unanswered(words) = &operation.outcome else { return None };
-    let Operation { kind, instance, sent, .. } = operation;
-    Some(format!("{kind:?} on instance {instance} at {sent:?}: {words}"))
+    let Operation { kind, place, sent, .. } = operation;
+    Some(format!("{kind:?} on {place} at {sent:?}: {words}"))
+}
+
+/// The latency of 99 of a hundred requests during a fault, where that is bounded.
+fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
+    let (calm, during) = (summary.p99_calm, summary.p99_fault);
+    let bounds = targets.p99.into_iter().chain(targets.p99_times.map(|times| calm * times));
+    let exceeded = bounds.filter(|bound| during > *bound);
+    exceeded
+        .map(|bound| format!("p99 {during:?} during a fault, {calm:?} otherwise; over {bound:?}"))
+        .collect()
+}
+
+/// Whether it was asked of someone who could not be expected to answer then.
+pub(crate) fn is_excused(account: &Account, operation: &Operation) -> bool {
+    let mut own = account.outages.iter().filter(|it| it.place == operation.place);
+    own.any(|it| it.from <= operation.answered && it.until.is_none_or(|until| operation.sent <= until))
 }
 
 /// What the instances say themselves. Their histograms do not say when a request took long; as many as their clients
 /// saw taking long in a famine are the famine's.
 fn instances(account: &Account, targets: Targets) -> Vec<String> {
     let mut found = Vec::new();
-    let famines = Famines::of(account);
-    let starved = |index: usize| {
-        let slow = account.operations.iter().filter(|it| it.took() > targets.longest);
-        let slow = slow.filter(|it| it.instance == index && it.kind != Kind::Look);
-        let starved = slow
-            .filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) <= targets.longest);
-        u64::try_from(starved.count()).unwrap_or(u64::MAX)
-    };
     for (index, own) in account.instances.iter().enumerate() {
-        let bound = u64::try_from(targets.longest.as_micros()).unwrap_or(u64::MAX);
-        let longer = own.longer_than(bound);
-        if longer > starved(index) {
-            let starved = starved(index);
-            found.push(format!(
-                "instance {index}: {longer} requests over {:?}, {starved} of them starved",
-                targets.longest
-            ));
+        if let Some(longest) = targets.longest {
+            let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+            let (longer, starved) = (own.longer_than(bound), starved(account, index, longest));
+            if longer > starved {
+                found.push(format!(
+                    "instance {index}: {longer} requests over {longest:?}, {starved} of them starved"
+                ));
+            }
         }
         let openings = own.transitions.get("open").copied().unwrap_or(0);
         if openings > targets.openings {
             found.push(format!("instance {index}: its breaker opened {openings} times"));
         }
-        if own.stream_ends > 0 {
+        if own.stream_ends > 0 && targets.reconnects == 0 {
             found.push(format!("instance {index}: it ended {} streams", own.stream_ends));
         }
     }
     found
+}
+
+/// How many requests took an instance too long because the machine was busy with something else.
+fn starved(account: &Account, index: usize, longest: Duration) -> u64 {
+    let famines = Famines::of(account);
+    // Which instance answered behind the balancer is not known; it may have been this one.
+    let own = |place: Place| place == Place::Instance(index) || place == Place::Balancer;
+    let slow = account.operations.iter().filter(|it| it.took() > longest && it.kind != Kind::Look);
+    let starved = slow
+        .filter(|it| own(it.place))
+        .filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) <= longest);
+    u64::try_from(starved.count()).unwrap_or(u64::MAX)
 }
 
 /// Tokens by their numbers: as issued, and when revoked.
@@ -153,23 +199,23 @@ impl<'a> Tokens<'a> {
     }
 
     /// When it is certain that a token may be refused for its age.
-    fn judged_until(&self, token: u64) -> Option<Moment> {
+    fn judged_until(&self, token: u64, clocks: Duration) -> Option<Moment> {
         let (issued, life) = self.issued.get(&token)?;
-        Some(issued.sent + life.saturating_sub(LAST_SECONDS))
+        Some(issued.sent + life.saturating_sub(clocks))
     }
 
-    fn valid_and_refused(&self, account: &Account) -> Vec<String> {
+    fn valid_and_refused(&self, account: &Account, clocks: Duration) -> Vec<String> {
         let refused = account.operations.iter().filter(|it| {
             matches!(it.kind, Kind::Introspect | Kind::OpenStream)
                 && it.outcome == Outcome::No
-                && self.judged_until(it.token).is_some_and(|end| it.answered <= end)
+                && self.judged_until(it.token, clocks).is_some_and(|end| it.answered <= end)
                 && self.revoked.get(&it.token).is_none_or(|revoked| revoked.sent > it.answered)
         });
         let words = refused.map(|it| {
             let (issued, _) = self.issued[&it.token];
             format!(
-                "token {} issued by instance {} at {:?}, refused ({:?}) by instance {} at {:?}",
-                it.token, issued.instance, issued.answered, it.kind, it.instance, it.answered
+                "token {} issued by {} at {:?}, refused ({:?}) by {} at {:?}",
+                it.token, issued.place, issued.answered, it.kind, it.place, it.answered
             )
         });
         words.collect()

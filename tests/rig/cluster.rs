@@ -1,126 +1,147 @@
-//! A Redis Cluster: three masters that share the keys, none with a replica. What is on a node that is dead cannot be
-//! reached until the node is back.
+//! A whole deployment: Redis, instances of the operator, and nginx in front of them, each a real process.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+mod plan;
 
-use crate::patience::until;
+use std::time::Duration;
+
+use crate::load::Member;
+use crate::nginx::{Nginx, Site};
+use crate::operator::{Api, Operator, new_principal};
+use crate::proxy::FaultProxy;
+use crate::reset::ResetProxy;
+use crate::sentinel::SentinelSet;
 use crate::server::RedisServer;
 
-/// Which node has which keys.
-const SLOTS: [RangeInclusive<u16>; 3] = [0..=5460, 5461..=10_922, 10_923..=16_383];
-/// How many there are.
-const ALL_SLOTS: &str = "16384";
+pub(crate) use plan::{Backing, ClusterPlan, Ports, Ways};
 
-/// The three nodes; killed when dropped.
-pub struct RedisCluster {
-    nodes: Vec<RedisServer>,
+/// What the instances share.
+pub(crate) enum Store {
+    Single(Box<RedisServer>),
+    Sentinel(Box<SentinelSet>),
 }
 
-impl RedisCluster {
-    /// A cluster in which all nodes agree that all is well. With `full_coverage`, which is the default of Redis, no
-    /// node answers for any key while one of them is dead; without, the others answer for theirs.
-    pub async fn start(full_coverage: bool) -> Self {
-        let coverage = if full_coverage { "yes" } else { "no" };
-        let node_timeout = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-        let arguments = [&node_timeout[..], &["--cluster-require-full-coverage", coverage]].concat();
-        let mut nodes = Vec::new();
-        for (epoch, slots) in (1..).zip(SLOTS) {
-            // A cluster has one database only.
-            let node = RedisServer::with(&arguments).await.with_db(0);
-            // Nodes that begin with the same would have to agree on others first.
-            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &u8::to_string(&epoch)]).await;
-            let (first, last) = slots.into_inner();
-            node.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await;
-            nodes.push(node);
-        }
-        for other in &nodes[1..] {
-            nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]).await;
-        }
-        let cluster = Self { nodes };
-        cluster.await_ok().await;
-        cluster
-    }
+/// The way between an instance and Redis, or between nginx and an instance, where there is something on it.
+#[derive(Default)]
+pub(crate) struct Detours {
+    pub(crate) to_redis: Vec<FaultProxy>,
+    pub(crate) to_instances: Vec<ResetProxy>,
+}
 
-    /// The addresses of the nodes, as `127.0.0.1:port`.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(RedisServer::address).collect()
-    }
+/// All of it; killed when dropped.
+pub(crate) struct Cluster {
+    pub(crate) store: Store,
+    pub(crate) instances: Vec<Operator>,
+    pub(crate) nginx: Nginx,
+    pub(crate) detours: Detours,
+    /// Of two, all begin with the first.
+    pub(crate) signing_keys: [String; 2],
+    principal: String,
+    life: Duration,
+}
 
-    /// The nodes.
-    #[must_use]
-    pub fn nodes(&self) -> &[RedisServer] {
-        &self.nodes
-    }
-
-    /// The node whose task a key is, as an index.
-    pub async fn owner(&self, key: &str) -> usize {
-        let mut living = None;
-        for node in &self.nodes {
-            if let Ok(slot) = node.try_command(&["CLUSTER", "KEYSLOT", key]).await {
-                living = Some(redis::from_redis_value::<u16>(slot).expect("a slot is a number"));
+impl Cluster {
+    /// All instances use Redis and nginx answers when it returns. Says what it starts.
+    pub(crate) async fn start(plan: &ClusterPlan, says: impl Fn(&str)) -> Self {
+        let signing_keys = [(); 2].map(|()| format!("{}{}", new_principal(), new_principal()));
+        says("Redis");
+        let store = Store::start(plan).await;
+        let mut detours = Detours::default();
+        let mut instances = Vec::new();
+        for index in 0..plan.instances {
+            says(&format!("instance {}", index + 1));
+            if plan.ways == Ways::Breakable {
+                detours.to_redis.push(FaultProxy::start(store.single().address()));
             }
-        }
-        let slot = living.expect("a node lives");
-        SLOTS.iter().position(|slots| slots.contains(&slot)).expect("every slot has a node")
-    }
-
-    /// Kills a node without warning. The others notice by themselves ([`await_loss`](Self::await_loss)).
-    pub fn kill(&mut self, index: usize) {
-        self.nodes[index].kill();
-    }
-
-    /// Starts a node again: it comes back with its slots and without its data, and finds the others by itself
-    /// ([`await_ok`](Self::await_ok)).
-    pub async fn restart(&mut self, index: usize) {
-        self.nodes[index].restart().await;
-    }
-
-    /// Stops a node where it stands (SIGSTOP); to the others it is as good as dead.
-    pub async fn stop(&mut self, index: usize) {
-        self.nodes[index].stop().await;
-    }
-
-    /// Lets a stopped node go on.
-    pub fn cont(&mut self, index: usize) {
-        self.nodes[index].cont();
-    }
-
-    /// Waits until all nodes live and each sees nothing wrong with any.
-    pub async fn await_ok(&self) {
-        until("a cluster that is well", async || {
-            for node in &self.nodes {
-                let seen = state(node).await;
-                let is = |name: &str, value: &str| seen.get(name).is_some_and(|said| said == value);
-                let complete = is("cluster_known_nodes", "3") && is("cluster_slots_ok", ALL_SLOTS);
-                if !(complete && is("cluster_state", "ok")) {
-                    return false;
+            let mut environment = plan.environment(index, &store, detours.to_redis.get(index));
+            environment.push(("VX11_OPERATOR_SIGNING_KEYS", signing_keys[0].clone()));
+            let environment: Vec<_> =
+                environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let (binary, principal) = (&plan.binary, &plan.principal);
+            instances.push(match &plan.ports {
+                None => Operator::start(binary, principal, &environment).await,
+                Some(ports) => {
+                    let address = format!("127.0.0.1:{}", ports.instances[index]);
+                    Operator::start_at(&address, binary, principal, &environment).await
                 }
+            });
+        }
+        for instance in &instances {
+            instance.await_well().await;
+        }
+        let mut addresses: Vec<_> = instances.iter().map(|instance| instance.address().to_owned()).collect();
+        if plan.ways == Ways::Resettable {
+            for address in &mut addresses {
+                let way = ResetProxy::start(address).await;
+                *address = way.address();
+                detours.to_instances.push(way);
             }
-            true
+        }
+        says("nginx");
+        let nginx = Nginx::with(Site {
+            instances: addresses,
+            balancer_port: plan.ports.as_ref().map(|ports| ports.balancer),
+            gateway_port: plan.ports.as_ref().map(|ports| ports.gateway),
+            ..plan.site.clone()
         })
         .await;
+        let (principal, life) = (plan.principal.clone(), Duration::from_secs(plan.life));
+        Self { store, instances, nginx, detours, signing_keys, principal, life }
     }
 
-    /// Waits until the others agree that this node is dead.
-    pub async fn await_loss(&self, index: usize) {
-        until("the cluster to notice the loss of a node", async || {
-            for (_, node) in self.nodes.iter().enumerate().filter(|(other, _)| *other != index) {
-                if state(node).await.get("cluster_slots_fail").is_none_or(|slots| slots == "0") {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
+    /// What clients ask.
+    pub(crate) fn balancer(&self) -> Api {
+        Api::new(&self.nginx.balancer(), &self.principal, self.life)
+    }
+
+    /// What a load has to know of the instances.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.instances.iter().map(Member::from).collect()
+    }
+
+    /// Redis, where there is only one.
+    pub(crate) fn redis(&mut self) -> &mut RedisServer {
+        match &mut self.store {
+            Store::Single(server) => server,
+            Store::Sentinel(_) => panic!("there is more than one server"),
+        }
+    }
+
+    /// Redis and its sentinels.
+    pub(crate) fn sentinel(&mut self) -> &mut SentinelSet {
+        match &mut self.store {
+            Store::Single(_) => panic!("there is only one server"),
+            Store::Sentinel(set) => set,
+        }
+    }
+
+    /// Everything that Redis holds, as it writes it to disk.
+    pub(crate) async fn dump(&mut self) -> Vec<u8> {
+        match &mut self.store {
+            Store::Single(server) => server.dump().await,
+            Store::Sentinel(set) => set.master().await.dump().await,
+        }
     }
 }
 
-/// What a node says of the cluster; nothing if it is dead.
-async fn state(node: &RedisServer) -> BTreeMap<String, String> {
-    let Ok(said) = node.try_command(&["CLUSTER", "INFO"]).await else { return BTreeMap::new() };
-    let said: String = redis::from_redis_value(said).expect("the answer is a text");
-    let members = said.lines().filter_map(|line| line.split_once(':'));
-    members.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
+impl Store {
+    async fn start(plan: &ClusterPlan) -> Self {
+        match plan.backing {
+            Backing::Single => {
+                let password = new_principal();
+                let arguments = ["--requirepass", password.as_str()];
+                Self::Single(Box::new(match &plan.ports {
+                    None => RedisServer::with(&arguments).await,
+                    Some(ports) => RedisServer::on(ports.redis, &arguments).await,
+                }))
+            }
+            Backing::Sentinel => Self::Sentinel(Box::new(SentinelSet::start().await)),
+        }
+    }
+
+    pub(crate) fn single(&self) -> &RedisServer {
+        match self {
+            Self::Single(server) => server,
+            Self::Sentinel(_) => panic!("there is more than one server"),
+        }
+    }
 }

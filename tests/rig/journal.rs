@@ -3,6 +3,7 @@
 
 mod figures;
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,24 @@ use crate::operator::Standing;
 
 /// Time since the journal was begun.
 pub type Moment = Duration;
+
+/// Who was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// An instance itself, by its index.
+    Instance(usize),
+    /// Whichever instance the balancer chose.
+    Balancer,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(index) => write!(f, "instance {index}"),
+            Self::Balancer => f.write_str("the balancer"),
+        }
+    }
+}
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +68,8 @@ pub struct Operation {
     pub kind: Kind,
     /// The number of the token it is about.
     pub token: u64,
-    /// The index of the instance that was asked.
-    pub instance: usize,
+    /// Who was asked.
+    pub place: Place,
     /// When it was to be sent.
     pub due: Moment,
     /// When it was.
@@ -91,13 +110,37 @@ pub struct Observation {
     pub standing: Standing,
 }
 
-/// The end of a stream that nobody ended.
+/// A time in which an instance, or the balancer, could not be expected to answer: it was killed, hung or ending.
 #[derive(Debug, Clone, Copy)]
-pub struct StreamEnd {
+pub struct Outage {
+    /// Whose.
+    pub place: Place,
+    /// From when.
+    pub from: Moment,
+    /// Until when; unknown while it lasts.
+    pub until: Option<Moment>,
+}
+
+/// What became of a subscriber's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamTurn {
+    /// It was opened, for the first time or again.
+    Opened,
+    /// It ended, in these words. The subscriber opens it again.
+    Lost(String),
+}
+
+/// A moment in the life of a subscriber.
+#[derive(Debug, Clone)]
+pub struct StreamMoment {
     /// When.
     pub at: Moment,
-    /// The index of the instance.
-    pub instance: usize,
+    /// Its number.
+    pub subscriber: usize,
+    /// Where it opens its stream.
+    pub place: Place,
+    /// What happened.
+    pub turn: StreamTurn,
 }
 
 /// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
@@ -120,10 +163,16 @@ pub struct Account {
     pub observations: Vec<Observation>,
     /// Times without a processor, of either instance, in the order of their ends.
     pub famines: Vec<Famine>,
-    /// Of streams that should have stayed.
-    pub stream_ends: Vec<StreamEnd>,
+    /// Of all subscribers, in their order.
+    pub streams: Vec<StreamMoment>,
+    /// In the order of their beginnings.
+    pub outages: Vec<Outage>,
+    /// How long instances took that were started meanwhile, from their start until they were ready.
+    pub boots: Vec<Duration>,
     /// What each instance counted itself, by its index.
     pub instances: Vec<InstanceFigures>,
+    /// From when on all was in its stride, so that what was slow before says nothing.
+    pub calm_from: Moment,
     /// How long it was written.
     pub length: Moment,
 }
@@ -156,7 +205,7 @@ impl Journal {
     /// Notes a request that was due at `due`, is sent now and ends with `request`. A refusal is the answer `false`.
     pub async fn note(
         &self,
-        (kind, token, instance): (Kind, u64, usize),
+        (kind, token, place): (Kind, u64, Place),
         due: Moment,
         request: impl Future<Output = Result<bool, String>>,
     ) -> Outcome {
@@ -167,7 +216,7 @@ impl Journal {
             Err(words) => Outcome::Unanswered(words),
         };
         let answered = self.now();
-        let operation = Operation { kind, token, instance, due, sent, answered, outcome: outcome.clone() };
+        let operation = Operation { kind, token, place, due, sent, answered, outcome: outcome.clone() };
         self.account().operations.push(operation);
         outcome
     }
@@ -184,10 +233,35 @@ impl Journal {
         self.account().famines.push(Famine { from, until });
     }
 
-    /// Notes that a stream ended that should not have.
-    pub fn stream_ended(&self, instance: usize) {
+    /// Notes what became of a subscriber's stream.
+    pub fn stream(&self, subscriber: usize, place: Place, turn: StreamTurn) {
         let at = self.now();
-        self.account().stream_ends.push(StreamEnd { at, instance });
+        self.account().streams.push(StreamMoment { at, subscriber, place, turn });
+    }
+
+    /// Notes that nothing can be expected of an instance, or of the balancer, from now on.
+    pub fn down(&self, place: Place) {
+        let from = self.now();
+        self.account().outages.push(Outage { place, from, until: None });
+    }
+
+    /// Notes that this is over.
+    pub fn up(&self, place: Place) {
+        let until = Some(self.now());
+        let mut account = self.account();
+        let outage = account.outages.iter_mut().rev().find(|it| it.place == place && it.until.is_none());
+        outage.expect("it was down").until = until;
+    }
+
+    /// Notes how long an instance took from its start until it was ready.
+    pub fn booted(&self, took: Duration) {
+        self.account().boots.push(took);
+    }
+
+    /// Notes that all is in its stride now.
+    pub fn calm(&self) {
+        let calm_from = self.now();
+        self.account().calm_from = calm_from;
     }
 
     /// Notes that something is broken now.

@@ -14,10 +14,14 @@
 )]
 
 mod artefacts;
+mod chart;
 mod checker;
 mod cluster;
+mod commands;
+mod drills;
 mod endpoint;
 mod journal;
+mod leaks;
 mod load;
 mod nginx;
 mod operator;
@@ -25,24 +29,30 @@ mod patience;
 mod port;
 mod process;
 mod proxy;
+mod redis_cluster;
+mod reset;
 mod sentinel;
 mod server;
 mod summary;
 mod trial;
 
 pub use artefacts::remember_secret;
-pub use checker::{Targets, Verdict, check};
-pub use cluster::RedisCluster;
+pub use checker::{Resumption, Since, Targets, Verdict, check};
+pub use commands::Command;
+pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use journal::{
-    Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outcome, Round,
-    StreamEnd,
+    Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
+    Round, StreamMoment, StreamTurn,
 };
+pub use leaks::Secrets;
+pub use load::{Measure, Member};
 pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_configuration};
-pub use operator::{Issued, Operator, Standing, new_principal};
+pub use operator::{Api, Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;
 pub use proxy::FaultProxy;
+pub use redis_cluster::RedisCluster;
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};
 pub use summary::Summary;
-pub use trial::{Trial, Turn};
+pub use trial::{Report, Trial, Turn};

@@ -1,25 +1,85 @@
-//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; streams that stay open; and
-//! a look at every instance many times a second. Whatever comes of it stands in the journal.
+//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; subscribers whose streams
+//! stay open; and a look at every instance many times a second. Whatever comes of it stands in the journal.
 
 mod courses;
-mod streams;
+mod subscribers;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
-use crate::journal::Journal;
-use crate::operator::Operator;
+use crate::journal::{Journal, Place};
+use crate::operator::{Api, Operator};
 use courses::{Course, Token};
+
+/// How much of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// Tokens issued a second.
+    pub rate: u32,
+    /// Streams that are kept open.
+    pub subscribers: usize,
+}
+
+/// An instance, and the number of its process where it is known.
+#[derive(Clone)]
+pub struct Member {
+    api: Api,
+    pid: Option<Arc<AtomicU32>>,
+}
+
+impl Member {
+    /// An instance whose process is somebody else's.
+    #[must_use]
+    pub fn from_afar(api: Api) -> Self {
+        Self { api, pid: None }
+    }
+}
+
+impl From<&Operator> for Member {
+    fn from(operator: &Operator) -> Self {
+        Self { api: operator.api().clone(), pid: Some(operator.pid()) }
+    }
+}
 
 /// Who is asked, and where it is noted.
 pub(crate) struct Stage {
-    pub(crate) operators: Vec<Operator>,
+    pub(crate) members: Vec<Member>,
+    /// In front of all instances. Without it, clients ask the instances themselves.
+    pub(crate) balancer: Option<Api>,
     pub(crate) journal: Journal,
+}
+
+impl Stage {
+    pub(crate) fn new(members: Vec<Member>, balancer: Option<Api>) -> Self {
+        Self { members, balancer, journal: Journal::default() }
+    }
+
+    /// What it takes to ask there.
+    pub(crate) fn at(&self, place: Place) -> &Api {
+        match place {
+            Place::Instance(index) => &self.members[index].api,
+            Place::Balancer => self.balancer.as_ref().expect("there is a balancer"),
+        }
+    }
+
+    /// All instances.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Api> {
+        self.members.iter().map(|member| &member.api)
+    }
+
+    /// Where a client goes, the `turn`th of many.
+    fn entrance(&self, turn: usize) -> Place {
+        match self.balancer {
+            Some(_) => Place::Balancer,
+            None => Place::Instance(turn % self.members.len()),
+        }
+    }
 }
 
 /// The load; ends when dropped, together with all its requests.
@@ -28,13 +88,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins, with all streams open when it returns. `rate` is the number of tokens issued a second.
-    pub(crate) async fn start(stage: &Arc<Stage>, rate: u32, mut rng: Rng) -> Self {
-        let mut tasks = streams::open(stage).await;
-        for instance in 0..stage.operators.len() {
+    /// Begins, with all streams open when it returns.
+    pub(crate) async fn start(stage: &Arc<Stage>, measure: Measure, mut rng: Rng) -> Self {
+        let mut tasks = subscribers::subscribe(stage, measure.subscribers, &mut rng).await;
+        for instance in 0..stage.members.len() {
             tasks.push(tokio::spawn(watch::watch(Arc::clone(stage), instance)));
         }
-        tasks.push(tokio::spawn(issue(Arc::clone(stage), rate, rng.fork())));
+        tasks.push(tokio::spawn(issue(Arc::clone(stage), measure.rate, rng.fork())));
         Self { tasks }
     }
 
@@ -64,9 +124,9 @@ async fn issue(stage: Arc<Stage>, rate: u32, mut rng: Rng) {
     let mut clock = interval(Duration::from_secs(1) / rate);
     for number in 0_u64.. {
         let due = clock.tick().await;
-        let issuer = usize::try_from(number).unwrap_or(0) % stage.operators.len();
+        let issuer = stage.entrance(usize::try_from(number).unwrap_or(0));
         let due = stage.journal.moment(due.into_std());
-        let course = Course::draw(&mut rng, &stage.operators[issuer]);
+        let course = Course::draw(&mut rng, stage.at(issuer));
         lives.spawn(Token { stage: Arc::clone(&stage), number, issuer, due }.live(course, rng.fork()));
         while let Some(ended) = lives.try_join_next() {
             ended.expect("a token's course is no reason to panic");

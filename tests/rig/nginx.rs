@@ -118,6 +118,11 @@ impl Nginx {
         until("nginx to be gone", async || ports.iter().all(|port| is_free(*port))).await;
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.process.ended()
+    }
+
     /// Starts it again after [`Nginx::kill`], with the same ports and configuration.
     pub async fn restart(&mut self) {
         assert!(!self.process.is_running(), "nginx still runs");

@@ -1,24 +1,24 @@
 //! Instances of the operator itself, as a client and as whoever runs them sees them.
 
 mod answers;
+mod api;
 mod signals;
 
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use reqwest::{Client, RequestBuilder};
 
 use crate::artefacts::remember_secret;
 use crate::patience::{eventually, until};
+use crate::port::Port;
 use crate::process::Process;
 
 pub use answers::{Issued, Standing};
+pub use api::Api;
 
-/// Longer than any request may take; what takes longer counts as not answered.
-const UNANSWERED: Duration = Duration::from_secs(5);
-/// Shorter than the server keeps an idle connection, so that no request is sent on one that is being closed.
-const IDLE: Duration = Duration::from_secs(2);
 /// What an instance gives where nothing is configured.
 const DEFAULT_LIFE: u64 = 60;
 
@@ -30,66 +30,90 @@ pub fn new_principal() -> String {
     principal
 }
 
-/// A running instance; killed when dropped.
+/// How an instance is started, the first time and again.
+#[derive(Clone)]
+struct Recipe {
+    binary: PathBuf,
+    principal: String,
+    environment: Vec<(String, String)>,
+    address: String,
+}
+
+/// A running instance; killed when dropped. What is asked of it is asked of its [`Api`].
 pub struct Operator {
     process: Process,
-    base: String,
-    principal: String,
-    life: Duration,
-    client: Client,
+    api: Api,
+    recipe: Recipe,
+    /// Of the process that runs now, for those who watch it.
+    pid: Arc<AtomicU32>,
+    /// Ours as long as the instance may come back.
+    _port: Option<Port>,
 }
 
 impl Operator {
     /// An instance of the binary at `binary` with a clean environment but for `environment`, on a port of its own.
     pub async fn start(binary: &Path, principal: &str, environment: &[(&str, &str)]) -> Self {
+        let port = Port::reserve();
+        let address = format!("127.0.0.1:{}", port.number());
+        Self::start_on(&address, Some(port), binary, principal, environment).await
+    }
+
+    /// The same on an address that somebody else chose.
+    pub async fn start_at(
+        address: &str,
+        binary: &Path,
+        principal: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        Self::start_on(address, None, binary, principal, environment).await
+    }
+
+    async fn start_on(
+        address: &str,
+        port: Option<Port>,
+        binary: &Path,
+        principal: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         remember_secret(principal);
-        let mut command = Command::new(binary);
-        command
-            .env_clear()
-            .env("VX11_OPERATOR_LISTEN", "127.0.0.1:0")
-            .env("VX11_OPERATOR_LOG_LEVEL", "info")
-            .env("VX11_PRINCIPAL_TOKEN", principal)
-            .envs(environment.iter().copied());
-        let mut process = Process::run("operator", &mut command);
-        let address = eventually("an instance to be ready", async || {
-            assert!(process.is_running(), "the instance does not start:\n{}", process.log());
-            address_in(&process.log())
-        })
-        .await;
+        let owned = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let recipe = Recipe {
+            binary: binary.to_owned(),
+            principal: principal.to_owned(),
+            environment: owned.collect(),
+            address: address.to_owned(),
+        };
         let life = environment.iter().rev().find(|(name, _)| *name == "EPHEMERAL_TOKEN_TTL_SEC");
         let life = life.map_or(DEFAULT_LIFE, |(_, seconds)| seconds.parse().expect("a life in seconds"));
-        let client = Client::builder().no_proxy().timeout(UNANSWERED).pool_idle_timeout(IDLE).build();
-        Self {
-            process,
-            base: format!("http://{address}"),
-            principal: principal.to_owned(),
-            life: Duration::from_secs(life),
-            client: client.expect("a client can be built"),
-        }
+        let process = recipe.run();
+        let pid = Arc::new(AtomicU32::new(process.pid()));
+        let api = Api::new(&format!("http://{address}"), principal, Duration::from_secs(life));
+        let mut operator = Self { process, api, recipe, pid, _port: port };
+        operator.await_ready().await;
+        operator
     }
 
-    /// `http://127.0.0.1:port`.
+    /// What it takes to ask it.
     #[must_use]
-    pub fn base(&self) -> &str {
-        &self.base
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
-    /// How long its tokens live.
+    /// `127.0.0.1:port`.
     #[must_use]
-    pub fn life(&self) -> Duration {
-        self.life
+    pub fn address(&self) -> &str {
+        &self.recipe.address
     }
 
-    /// What it logged so far.
+    /// The number of the process that runs now, also when it is another by then.
+    pub(crate) fn pid(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.pid)
+    }
+
+    /// What it logged so far, since it was last started.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
-    }
-
-    /// How long its threads, added up, were ready to run and were given no processor.
-    #[must_use]
-    pub fn starved(&self) -> Duration {
-        self.process.starved()
     }
 
     /// Waits until it uses Redis and holds nothing back from it.
@@ -98,24 +122,42 @@ impl Operator {
             .await;
     }
 
-    fn get(&self, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.base));
-        request.header("X-VX11-Token", &self.principal)
+    /// Waits until it says that it is ready.
+    pub async fn await_ready(&mut self) {
+        let process = &mut self.process;
+        eventually("an instance to be ready", async || {
+            assert!(process.is_running(), "the instance does not start:\n{}", process.log());
+            process.log().contains("ready address=").then_some(())
+        })
+        .await;
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
-        let request = self.client.post(format!("{}{path}", self.base));
-        request.header("X-VX11-Token", &self.principal)
-    }
-
-    /// A request without the principal, for what a token opens, and without an end.
-    fn get_as_client(&self, path: &str) -> RequestBuilder {
-        self.client.get(format!("{}{path}", self.base)).timeout(Duration::from_hours(1))
+    /// Starts it anew, not waiting until it is ready.
+    fn run_again(&mut self) {
+        self.process = self.recipe.run();
+        self.pid.store(self.process.pid(), Ordering::Relaxed);
     }
 }
 
-fn address_in(log: &str) -> Option<String> {
-    let line = log.lines().find(|line| line.contains("ready address="))?;
-    let rest = &line[line.find("127.0.0.1:")?..];
-    Some(rest.split(' ').next()?.to_owned())
+impl Deref for Operator {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Recipe {
+    fn run(&self) -> Process {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_clear()
+            .env("VX11_OPERATOR_LISTEN", &self.address)
+            .env("VX11_OPERATOR_LOG_LEVEL", "info")
+            .env("VX11_PRINCIPAL_TOKEN", &self.principal)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // By its name people find its log.
+        let id = self.environment.iter().find(|(name, _)| name == "INSTANCE_ID").map_or("1", |(_, id)| id);
+        Process::run(&format!("operator-{id}"), &mut command)
+    }
 }

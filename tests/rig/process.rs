@@ -1,18 +1,21 @@
 //! A child process that logs into the artefacts and ends with its owner.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::artefacts::new_log;
+use crate::artefacts::{is_watched_by_a_person, new_log};
 use crate::patience::until;
 
 /// A running program; killed when dropped.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
+    /// Before that others wrote, who had its name.
+    begins: usize,
 }
 
 impl Process {
@@ -25,11 +28,17 @@ impl Process {
     /// Starts what was prepared. What it prints becomes a log of this name.
     pub(crate) fn run(name: &str, command: &mut Command) -> Self {
         let (log, file) = new_log(name);
+        let begins = file.metadata().map_or(0, |metadata| metadata.len());
+        let begins = usize::try_from(begins).expect("the log fits into memory");
         let output = file.try_clone().expect("a file handle can be copied");
+        if is_watched_by_a_person() {
+            // Ctrl-C is for whoever started us, who ends the others in order.
+            command.process_group(0);
+        }
         let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
-        Self { child, log }
+        Self { child, log, begins }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -44,25 +53,6 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
-    }
-
-    /// Kills it with all that it started, where it leads a group of its own, and waits for its own end.
-    pub(crate) fn kill_group(&mut self) {
-        // Once it has been waited for, its number may be another's.
-        if self.is_running() {
-            kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
-            self.child.wait().expect("a child can be waited for");
-        }
-    }
-
-    /// Asks it to end.
-    pub(crate) fn terminate(&mut self) {
-        self.signal(Signal::TERM);
-    }
-
-    /// Asks it to read its configuration again.
-    pub(crate) fn hang_up(&mut self) {
-        self.signal(Signal::HUP);
     }
 
     /// Stops the process where it stands; its sockets stay open and nobody reads from them.
@@ -82,20 +72,35 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// How long its threads, added up, were ready to run and were given no processor.
-    pub(crate) fn starved(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
-        let waited = threads.filter_map(|thread| {
-            // A thread may end while it is looked at.
-            let times = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            times.split(' ').nth(1)?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(waited.sum())
+    /// Kills it with all that it started, where it leads a group of its own, and waits for its own end.
+    pub(crate) fn kill_group(&mut self) {
+        // Once it has been waited for, its number may be another's.
+        if self.is_running() {
+            kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
+            self.child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Waits for its end; how it ended, in words.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let ended = self.child.try_wait().expect("a child can be waited for")?;
+        Some(ended.to_string())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
     }
 
     /// What it printed so far.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log can be read")).into_owned()
+        let log = std::fs::read(&self.log).expect("the log can be read");
+        String::from_utf8_lossy(&log[self.begins..]).into_owned()
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -103,6 +108,18 @@ impl Process {
         assert!(self.is_running(), "the process has ended: {}", self.log());
         kill_process(Pid::from_child(&self.child), signal).expect("a child can be sent a signal");
     }
+}
+
+/// How long the threads of a process, added up, were ready to run and were given no processor; nothing of one that is
+/// no more.
+pub(crate) fn starved(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let waited = threads.filter_map(|thread| {
+        // A thread may end while it is looked at.
+        let times = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        times.split(' ').nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(waited.sum())
 }
 
 impl Drop for Process {

@@ -25,6 +25,9 @@ const READY: &str = "Ready to accept connections";
 /// What a server logs when another process has taken the port first.
 const CLASH: &str = "Address already in use";
 
+/// The argument that never reaches a command line, where all users of the machine could read it.
+const PASSWORD: &str = "--requirepass";
+
 /// A running Redis; killed when dropped.
 pub struct RedisServer {
     process: Process,
@@ -32,7 +35,8 @@ pub struct RedisServer {
     arguments: Vec<String>,
     endpoint: Endpoint,
     folder: TempDir,
-    _port: Port,
+    /// Ours, where nobody else chose it.
+    _port: Option<Port>,
 }
 
 impl RedisServer {
@@ -48,11 +52,23 @@ impl RedisServer {
         Self::launch(arguments, folder, None).await
     }
 
+    /// The same on a port that somebody else chose.
+    pub async fn on(port: u16, arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        let mut endpoint = Endpoint::new(port, DB);
+        endpoint.password = value_of(&arguments, PASSWORD).map(str::to_owned);
+        let mut process = spawn(&endpoint, &arguments, folder.path());
+        let ready = ready(&mut process, &endpoint).await;
+        ready.unwrap_or_else(|log| panic!("redis-server does not start on port {port}:\n{log}"));
+        Self { process, arguments, endpoint, folder, _port: None }
+    }
+
     async fn launch(arguments: Vec<String>, folder: TempDir, ca_file: Option<PathBuf>) -> Self {
         let launched = eventually("a port that nobody else takes", async || {
             let port = Port::reserve();
             let mut endpoint = Endpoint::new(port.number(), DB);
-            endpoint.password = value_of(&arguments, "--requirepass").map(str::to_owned);
+            endpoint.password = value_of(&arguments, PASSWORD).map(str::to_owned);
             endpoint.ca_file.clone_from(&ca_file);
             let mut process = spawn(&endpoint, &arguments, folder.path());
             match ready(&mut process, &endpoint).await {
@@ -62,7 +78,7 @@ impl RedisServer {
             }
         });
         let (process, endpoint, port) = launched.await;
-        Self { process, arguments, endpoint, folder, _port: port }
+        Self { process, arguments, endpoint, folder, _port: Some(port) }
     }
 
     /// Makes the rig's own questions go to another database; a cluster has only the first.
@@ -108,6 +124,11 @@ impl RedisServer {
         self.process.is_running()
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.process.ended()
+    }
+
     /// Kills without warning, as `kill -9` does. Connections are closed by the kernel and new ones refused.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -117,7 +138,7 @@ impl RedisServer {
     /// let it keep some. What was changed while it ran, such as a password, is forgotten.
     pub async fn restart(&mut self) {
         self.kill();
-        self.endpoint.password = value_of(&self.arguments, "--requirepass").map(str::to_owned);
+        self.endpoint.password = value_of(&self.arguments, PASSWORD).map(str::to_owned);
         self.process = spawn(&self.endpoint, &self.arguments, self.folder.path());
         let ready = ready(&mut self.process, &self.endpoint).await;
         ready.unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
@@ -133,6 +154,19 @@ impl RedisServer {
         self.process.cont();
     }
 
+    /// What it takes to be let in, if anything.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        self.endpoint.password.as_deref()
+    }
+
+    /// Everything it holds, as it writes it to disk, uncompressed.
+    pub async fn dump(&self) -> Vec<u8> {
+        self.command(&["CONFIG", "SET", "rdbcompression", "no"]).await;
+        self.command(&["SAVE"]).await;
+        std::fs::read(self.folder.path().join("dump.rdb")).expect("the dump can be read")
+    }
+
     /// What the process that runs now has logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -145,8 +179,24 @@ fn spawn(endpoint: &Endpoint, arguments: &[String], folder: &Path) -> Process {
     let (plain, tls) = if endpoint.ca_file.is_some() { ("0", port.as_str()) } else { (port.as_str(), "0") };
     let always = ["--port", plain, "--tls-port", tls, "--bind", "127.0.0.1"];
     let nothing_on_disk = ["--save", "", "--appendonly", "no", "--loglevel", "verbose"];
-    let all = always.into_iter().chain(nothing_on_disk).map(str::to_owned);
-    Process::start("redis-server", &all.chain(arguments.iter().cloned()).collect::<Vec<_>>(), folder)
+    let mut all: Vec<_> = always.into_iter().chain(nothing_on_disk).map(str::to_owned).collect();
+    all.extend(arguments.iter().cloned());
+    if let Some(at) = all.iter().rposition(|argument| argument == PASSWORD) {
+        let password = all.drain(at..at + 2).nth(1).expect("a password has a value");
+        let file = folder.join("redis.conf");
+        write_for_us_alone(&file, &format!("requirepass {password}\n"));
+        all.insert(0, file.display().to_string());
+    }
+    Process::start("redis-server", &all, folder)
+}
+
+/// A file that no other user of the machine can read.
+pub(crate) fn write_for_us_alone(file: &Path, text: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let opened = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(file);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
 /// Waits until a server answers; what it logged if it ended instead.

@@ -5,18 +5,22 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use fastrand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
 use crate::artefacts::report;
-use crate::checker::{Targets, Verdict, check, is_settled};
-use crate::load::{Load, Stage};
-use crate::operator::Operator;
+use crate::chart::chart;
+use crate::checker::{Targets, Verdict, all_open, check, is_settled};
+use crate::journal::{Account, Journal};
+use crate::load::{Load, Measure, Member, Stage};
+use crate::operator::{Api, Operator};
 use crate::summary::Summary;
 
 /// Tokens issued a second.
 const RATE: u32 = 150;
+/// Streams on each instance.
+const STREAMS: usize = 10;
 /// Before the first fault.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Nobody waits longer than that for instances that should have been well for seconds.
@@ -45,23 +49,52 @@ pub struct Trial {
     rng: Rng,
     stage: Arc<Stage>,
     load: Load,
+    complaints: Vec<String>,
+    /// Of a trial that has its instances to itself.
+    operators: Vec<Operator>,
     _turn: Turn,
 }
 
 impl Trial {
-    /// Puts the load on instances that are well. `SEED` in the environment repeats the moments and durations of an
-    /// earlier run, which printed it.
+    /// Puts the load on instances that are well, each asked directly.
     pub async fn begin(turn: Turn, name: &str, operators: Vec<Operator>) -> Self {
         for operator in &operators {
             operator.await_well().await;
         }
+        let members = operators.iter().map(Member::from).collect();
+        let measure = Measure { rate: RATE, subscribers: STREAMS * operators.len() };
+        Self { operators, ..Self::over(turn, name, members, None, measure).await }
+    }
+
+    /// Puts a load on instances that somebody else keeps, behind a balancer if there is one. `SEED` in the environment
+    /// repeats the moments and durations of an earlier run, which printed it.
+    pub async fn over(
+        turn: Turn,
+        name: &str,
+        members: Vec<Member>,
+        balancer: Option<Api>,
+        measure: Measure,
+    ) -> Self {
         let seed = std::env::var("SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
         let mut rng = Rng::with_seed(seed);
-        let stage = Arc::new(Stage { operators, journal: crate::journal::Journal::default() });
-        let load = Load::start(&stage, RATE, rng.fork()).await;
+        let stage = Arc::new(Stage::new(members, balancer));
+        let load = Load::start(&stage, measure, rng.fork()).await;
         sleep(WARM_UP).await;
-        Self { name: name.to_owned(), seed, rng, stage, load, _turn: turn }
+        stage.journal.calm();
+        let (name, complaints, operators) = (name.to_owned(), Vec::new(), Vec::new());
+        Self { name, seed, rng, stage, load, complaints, operators, _turn: turn }
+    }
+
+    /// The operation log.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.stage.journal
+    }
+
+    /// What did not hold, beside what the log shows.
+    pub fn complain(&mut self, words: String) {
+        self.complaints.push(words);
     }
 
     /// Waits for a random moment, after which something is to be broken, and notes that it is.
@@ -77,35 +110,91 @@ impl Trial {
         sleep(Duration::from_millis(300) + Duration::from_millis(1200).mul_f64(part * part)).await;
     }
 
-    /// Notes that Redis is back, and waits until all instances have been well for a while, or are lost.
+    /// Notes that what was broken works again, and waits until all is well.
     pub async fn recover(&mut self) {
+        self.stage.journal.repaired();
+        self.settle(LOST).await;
+    }
+
+    /// Waits until all instances have been well for a while and all streams are open, or for so long.
+    pub async fn settle(&mut self, at_most: Duration) {
         let journal = &self.stage.journal;
-        journal.repaired();
-        let back = journal.now();
-        while !journal.look(|account| is_settled(account, journal.now())) && journal.now() < back + LOST {
+        let until = journal.now() + at_most;
+        let is_over = |account: &Account| is_settled(account, journal.now()) && all_open(account);
+        while !journal.look(is_over) && journal.now() < until {
             sleep(POLL).await;
         }
         journal.over();
     }
 
-    /// Ends the load, prints a line, writes everything down, and fails if a target was missed.
-    pub async fn judge(self, targets: Targets) {
-        let Self { name, seed, stage, load, .. } = self;
+    /// Ends the load and judges it.
+    pub async fn close(self, targets: Targets) -> Report {
+        let Self { name, seed, stage, load, complaints, operators, .. } = self;
         load.stop().await;
         let mut figures = Vec::new();
-        for operator in &stage.operators {
-            figures.push(operator.figures().await.expect("metrics answer"));
+        for instance in stage.instances() {
+            figures.push(instance.figures().await.expect("metrics answer"));
         }
-        let verdict = check(&stage.journal.close(figures), targets);
-        let row = verdict.summary.row(&name);
+        // They have said all they know.
+        drop(operators);
+        let account = stage.journal.close(figures);
+        let mut verdict = check(&account, targets);
+        verdict.violations.extend(complaints);
+        Report { name, seed, verdict, chart: chart(&account) }
+    }
+
+    /// Ends the load, prints a line, writes everything down, and fails if a target was missed.
+    pub async fn judge(self, targets: Targets) {
+        self.close(targets).await.publish("faults");
+    }
+}
+
+/// What came of a trial.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The fault.
+    pub name: String,
+    /// What repeats it.
+    pub seed: u64,
+    /// What held and what did not.
+    pub verdict: Verdict,
+    /// Of the first round, as text.
+    pub chart: String,
+}
+
+impl Report {
+    /// Prints a line, writes everything down in a folder of the artefacts, and panics if a target was missed.
+    pub fn publish(&self, folder: &str) {
+        let Self { name, seed, verdict, .. } = self;
+        let row = verdict.summary.row(name);
         print(&row);
-        write_down(&name, seed, &verdict);
+        let file = format!("{}.json", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        std::fs::write(report(folder, &file), format!("{:#}\n", self.json()))
+            .expect("the report can be written");
         assert!(
             verdict.violations.is_empty(),
             "{name} (SEED={seed}):\n{}\n{row}\n- {}",
             Summary::header(),
             verdict.violations.join("\n- ")
         );
+    }
+
+    /// Notes where secrets were found, if anywhere.
+    pub(crate) fn leaked(&mut self, places: &[String]) {
+        self.verdict.summary.leaks = Some(places.len());
+        let told = places.iter().take(5).map(|place| format!("a secret in {place}"));
+        self.verdict.violations.extend(told);
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "fault": self.name,
+            "seed": self.seed,
+            "violations": self.verdict.violations,
+            "summary": self.verdict.summary.json(),
+        })
     }
 }
 
@@ -117,15 +206,4 @@ fn print(row: &str) {
     lines.push_str(row);
     let mut output = std::io::stdout().lock();
     writeln!(output, "{lines}").expect("there is someone to print for");
-}
-
-fn write_down(name: &str, seed: u64, verdict: &Verdict) {
-    let file = format!("{}.json", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-    let all = json!({
-        "fault": name,
-        "seed": seed,
-        "violations": verdict.violations,
-        "summary": verdict.summary.json(),
-    });
-    std::fs::write(report("faults", &file), format!("{all:#}\n")).expect("the report can be written");
 }

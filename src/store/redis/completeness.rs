@@ -10,15 +10,24 @@ use redis::{Cmd, RedisResult, Value, from_redis_value};
 use super::connection::{Connection, pipeline};
 use super::info::Deployment;
 use super::keys;
+use super::settings::Topology;
 use crate::ambient::UnixMillis;
 use crate::store::fault::Fault;
 
 /// The note stays for so long after the last instance has gone.
 const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
 
+/// Where the master may change, an instance may go on writing to the old one for about a second and a half after another
+/// has moved to the new one: it asks the sentinels once a second, and the old master takes writes until they get to it.
+/// What was recorded in this time may be missing.
+const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
+
 /// What the last beat of the pulse found out.
-#[derive(Default)]
-pub(super) struct Completeness(Mutex<Option<Known>>);
+pub(super) struct Completeness {
+    known: Mutex<Option<Known>>,
+    /// From the first sight of data until all instances write to it.
+    settling: Duration,
+}
 
 struct Known {
     /// Names the data, as [`Deployment::epoch`] does.
@@ -32,6 +41,7 @@ struct Known {
 pub(super) struct Confirmed {
     pub(super) deployment: Deployment,
     complete_since: UnixMillis,
+    settled: UnixMillis,
     /// To the other commands.
     pub(super) answers: Vec<Value>,
 }
@@ -39,7 +49,7 @@ pub(super) struct Confirmed {
 impl Confirmed {
     /// Whether every record made since `moment` is there.
     pub(super) fn proves(&self, moment: UnixMillis) -> bool {
-        self.deployment.evicts.is_none() && moment >= self.complete_since
+        self.deployment.evicts.is_none() && moment >= self.settled
     }
 
     /// Keeps the note for another while.
@@ -51,6 +61,15 @@ impl Confirmed {
 }
 
 impl Completeness {
+    /// Nothing is known yet.
+    pub(super) fn new(topology: &Topology) -> Self {
+        let settling = match topology {
+            Topology::Single(_) => Duration::ZERO,
+            Topology::Sentinel { .. } | Topology::Cluster { .. } => ALL_HAVE_MOVED,
+        };
+        Self { known: Mutex::new(None), settling }
+    }
+
     /// Asks for the data's name and since when it is complete, and notes that it is complete from `now` on where no
     /// note is there: after a restart, a failover or a FLUSHALL. The answers to `others` come with it.
     pub(super) async fn confirm(
@@ -59,7 +78,7 @@ impl Completeness {
         now: UnixMillis,
         others: &[Cmd],
     ) -> RedisResult<Result<Confirmed, Fault>> {
-        let expected = self.0.lock().as_ref().map(|known| known.epoch.clone());
+        let expected = self.known.lock().as_ref().map(|known| known.epoch.clone());
         // Most often the name is still the same, and one round trip is enough.
         let note_as_expected = expected.as_ref().map(|epoch| note(epoch, now));
         let commands = pipeline(others.iter().cloned().chain(note_as_expected));
@@ -76,7 +95,8 @@ impl Completeness {
         };
         let since: Option<u64> = from_redis_value(noted)?;
         let complete_since = since.map_or(now, UnixMillis);
-        Ok(Ok(Confirmed { deployment, complete_since, answers }))
+        let settled = complete_since.plus(self.settling);
+        Ok(Ok(Confirmed { deployment, complete_since, settled, answers }))
     }
 
     /// Takes note of what was confirmed; says whether data was lost since the last time.
@@ -86,7 +106,7 @@ impl Completeness {
             complete_since: *complete_since,
             evicts: deployment.evicts.clone(),
         };
-        let old = self.0.lock().replace(new);
+        let old = self.known.lock().replace(new);
         let evicted = old.as_ref().and_then(|old| old.evicts.as_ref());
         match (evicted, &deployment.evicts) {
             (None, Some(policy)) => tracing::warn!(
@@ -101,13 +121,14 @@ impl Completeness {
 
     /// Whether this is the data that the pulse found last.
     pub(super) fn is_of(&self, Confirmed { deployment, .. }: &Confirmed) -> bool {
-        self.0.lock().as_ref().is_some_and(|known| known.epoch == deployment.epoch)
+        self.known.lock().as_ref().is_some_and(|known| known.epoch == deployment.epoch)
     }
 
     /// Whether, as far as is known without asking, every record made since `moment` is there.
     pub(super) fn is_known_since(&self, moment: UnixMillis) -> bool {
-        let known = self.0.lock();
-        known.as_ref().is_some_and(|known| known.evicts.is_none() && moment >= known.complete_since)
+        let known = self.known.lock();
+        let has_settled = |known: &Known| moment >= known.complete_since.plus(self.settling);
+        known.as_ref().is_some_and(|known| known.evicts.is_none() && has_settled(known))
     }
 }
 

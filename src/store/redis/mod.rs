@@ -86,13 +86,14 @@ impl RedisStore {
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
         let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
+        let data = Completeness::new(&settings.topology);
         let link = Arc::new(Link::new(Dialler::new(settings)?, jitter, gate));
         Ok(Self {
             link,
             clock,
             heartbeat: heartbeat::field(&instance_id, start),
             life: AtomicU64::new(0),
-            data: Completeness::default(),
+            data,
             view: Mutex::new(View::empty()),
             figures: Mutex::new(None),
             news: tokio::sync::Mutex::default(),

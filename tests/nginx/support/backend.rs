@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// What to do about a request.
@@ -13,6 +14,8 @@ pub enum Act {
     Answer(String),
     /// Answers with these bytes, then sends back whatever comes.
     Echo(String),
+    /// Stops listening for good, then answers with this body.
+    Farewell(String),
     /// Closes without an answer.
     Close,
     /// Keeps the connection and says nothing.
@@ -46,14 +49,23 @@ impl Backend {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (seen, decide) = (Arc::clone(&requests), Arc::new(decide));
         let serving = tokio::spawn(async move {
+            // Leaving is agreed on: the door is shut before the last answer goes out.
+            let (leave, mut leaving) = mpsc::channel::<oneshot::Sender<()>>(1);
             loop {
-                let (connection, _) = listener.accept().await.unwrap();
-                let (seen, decide) = (Arc::clone(&seen), Arc::clone(&decide));
+                let connection = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    Some(left) = leaving.recv() => {
+                        drop(listener);
+                        let _ = left.send(());
+                        return;
+                    }
+                };
+                let (seen, decide, leave) = (Arc::clone(&seen), Arc::clone(&decide), leave.clone());
                 tokio::spawn(async move {
                     let request = read(connection).await;
                     if let Some((text, connection)) = request {
                         seen.lock().unwrap().push(text.clone());
-                        act(decide(&text), connection).await;
+                        act(decide(&text), connection, &leave).await;
                     }
                 });
             }
@@ -91,7 +103,7 @@ async fn read(mut connection: TcpStream) -> Option<(String, TcpStream)> {
     }
 }
 
-async fn act(act: Act, mut connection: TcpStream) {
+async fn act(act: Act, mut connection: TcpStream, leave: &mpsc::Sender<oneshot::Sender<()>>) {
     // Whoever asked may be gone; that is its affair.
     match act {
         Act::Answer(answer) => {
@@ -101,6 +113,14 @@ async fn act(act: Act, mut connection: TcpStream) {
             let _ = connection.write_all(answer.as_bytes()).await;
             let (mut reader, mut writer) = connection.split();
             let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        }
+        Act::Farewell(body) => {
+            let (left, has_left) = oneshot::channel();
+            leave.send(left).await.unwrap();
+            has_left.await.unwrap();
+            if let Act::Answer(answer) = Act::answer("200 OK", "", &body) {
+                let _ = connection.write_all(answer.as_bytes()).await;
+            }
         }
         Act::Close => {}
         Act::Hang => tokio::time::sleep(Duration::from_hours(1)).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Tokens;
 use super::rounds::Troubles;
-use crate::journal::{Account, Kind, Moment, Outcome};
+use crate::journal::{Account, Kind, Moment, Outcome, Place};
 
 /// Revoked tokens that were accepted.
 #[derive(Debug, Clone, Default)]
@@ -17,11 +17,14 @@ pub(crate) struct Revoked {
     pub(crate) listed: Vec<Moment>,
 }
 
-/// A revocation holds at once where it was made, and everywhere after `within`, except between the moment something
-/// breaks and as long after all is well again.
-pub(super) fn judge(account: &Account, tokens: &Tokens, within: Duration) -> Revoked {
+/// What is accepted sooner after its revocation is not worth listing.
+const LISTED_FROM: Duration = Duration::from_secs(1);
+
+/// A revocation holds at once where it was made, as long as that instance lives, and everywhere after `within`, except
+/// between the moment something breaks and as long after all is well again. Without `within` it is only listed where not.
+pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>) -> Revoked {
     let count = tokens.revoked.values().filter(|it| it.outcome == Outcome::Yes).count();
-    let troubles = Troubles::of(account, within);
+    let troubles = within.map(|within| Troubles::of(account, within));
     let mut found = Revoked { count, ..Revoked::default() };
     for operation in &account.operations {
         let is_accepted = matches!(operation.kind, Kind::Introspect | Kind::OpenStream)
@@ -31,16 +34,23 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Duration) -> Rev
             continue;
         };
         let after = operation.sent.saturating_sub(revoked.answered);
-        let is_own = operation.instance == revoked.instance;
-        if is_own || (after >= within && !troubles.contain(operation.sent)) {
-            let (number, by, at) = (operation.token, revoked.instance, operation.instance);
+        let is_own = operation.place == revoked.place && lived(account, revoked.place, revoked.answered);
+        let is_late = after >= within.unwrap_or(LISTED_FROM);
+        let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
+        if is_own || (is_late && is_judged) {
+            let (number, by, at) = (operation.token, revoked.place, operation.place);
             found.late.push(format!(
-                "token {number} revoked on instance {by} at {:?}, accepted on {at} {after:?} later",
+                "token {number} revoked on {by} at {:?}, accepted on {at} {after:?} later",
                 revoked.answered
             ));
-        } else if after >= within {
+        } else if is_late {
             found.listed.push(after);
         }
     }
     found
+}
+
+/// Whether an instance has been the same since.
+fn lived(account: &Account, place: Place, since: Moment) -> bool {
+    !account.outages.iter().any(|it| it.place == place && it.until.is_none_or(|until| until >= since))
 }

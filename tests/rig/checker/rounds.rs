@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Famines;
+use super::{Famines, Targets};
 use crate::journal::{Account, Moment, Observation, Round};
 
 /// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
@@ -23,18 +23,26 @@ pub(crate) struct Recoveries {
     pub(crate) late: Vec<String>,
 }
 
-pub(super) fn judge(account: &Account, within: Duration) -> Recoveries {
+pub(super) fn judge(account: &Account, targets: Targets) -> Recoveries {
     let mut found = Recoveries::default();
     let famines = Famines::of(account);
     for (number, round) in (1..).zip(&account.rounds) {
-        found.detected.extend(detected(account, round).map(|at| at.saturating_sub(round.from)));
+        let took = detected(account, round).map(|at| at.saturating_sub(round.from));
+        found.detected.extend(took);
+        if let Some(target) = targets.detection
+            && took.is_none_or(|took| {
+                took.saturating_sub(famines.within(round.from, round.from + took)) > target
+            })
+        {
+            found.late.push(format!("round {number} (from {:?}) was detected after {took:?}", round.from));
+        }
         let took = round
             .back
             .zip(recovered(account, round))
             .map(|(back, well)| well.saturating_sub(back).saturating_sub(famines.within(back, well)));
         found.took.extend(took);
         match took {
-            Some(took) if took <= within => {}
+            Some(took) if took <= targets.recovery => {}
             Some(took) => found.late.push(format!("round {number} (from {:?}) took {took:?}", round.from)),
             None => found.late.push(format!("round {number} (from {:?}) never recovered", round.from)),
         }
@@ -109,6 +117,11 @@ impl Troubles {
 /// What is seen after that has another reason.
 fn end_of(account: &Account, round: &Round) -> Moment {
     round.over.or(next_after(account, round)).unwrap_or(Moment::MAX)
+}
+
+/// When what is seen after a round has another reason.
+pub(crate) fn window(account: &Account, round: &Round) -> (Moment, Moment) {
+    (round.from, end_of(account, round))
 }
 
 /// When the next round begins.

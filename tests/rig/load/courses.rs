@@ -7,8 +7,8 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::Stage;
-use crate::journal::{Kind, Moment, Outcome};
-use crate::operator::{Issued, Operator};
+use crate::journal::{Kind, Moment, Outcome, Place};
+use crate::operator::{Api, Issued};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is older than this.
 const OLDEST: Duration = Duration::from_secs(8);
@@ -27,7 +27,7 @@ pub(super) enum Course {
 }
 
 impl Course {
-    pub(super) fn draw(rng: &mut Rng, issuer: &Operator) -> Self {
+    pub(super) fn draw(rng: &mut Rng, issuer: &Api) -> Self {
         let oldest = OLDEST.min(issuer.life().saturating_sub(LAST_SECONDS)).as_secs_f64();
         let young = oldest.min(YOUNG.as_secs_f64());
         let age = if rng.u8(..100) < 85 { rng.f64() * young } else { rng.f64() * oldest };
@@ -43,21 +43,25 @@ impl Course {
 pub(super) struct Token {
     pub(super) stage: Arc<Stage>,
     pub(super) number: u64,
-    pub(super) issuer: usize,
+    pub(super) issuer: Place,
     pub(super) due: Moment,
 }
 
 impl Token {
     pub(super) async fn live(self, course: Course, mut rng: Rng) {
-        let by = rng.usize(..self.stage.operators.len());
+        let by = Place::Instance(rng.usize(..self.stage.members.len()));
         let Some(issued) = self.issue().await else { return };
         match course {
             Course::Introspect(age) => {
                 sleep(age).await;
                 self.introspect(by, &issued).await;
+                if self.stage.balancer.is_some() {
+                    self.introspect(Place::Balancer, &issued).await;
+                }
             }
             Course::OpenStream(age) => {
                 sleep(age).await;
+                let by = if self.stage.balancer.is_some() { Place::Balancer } else { by };
                 self.open_stream(by, &issued).await;
             }
             Course::Revoke(age) => {
@@ -68,7 +72,7 @@ impl Token {
     }
 
     async fn issue(&self) -> Option<Issued> {
-        let operator = &self.stage.operators[self.issuer];
+        let operator = self.stage.at(self.issuer);
         let (mut issued, kind) = (None, Kind::Issue { life: operator.life() });
         let request = async {
             issued = Some(operator.issue().await?);
@@ -78,24 +82,24 @@ impl Token {
         issued
     }
 
-    async fn introspect(&self, by: usize, issued: &Issued) {
+    async fn introspect(&self, by: Place, issued: &Issued) {
         let journal = &self.stage.journal;
-        let request = self.stage.operators[by].introspect(&issued.token);
+        let request = self.stage.at(by).introspect(&issued.token);
         journal.note((Kind::Introspect, self.number, by), journal.now(), request).await;
     }
 
-    async fn open_stream(&self, by: usize, issued: &Issued) {
+    async fn open_stream(&self, by: Place, issued: &Issued) {
         let journal = &self.stage.journal;
-        let opened = self.stage.operators[by].open_stream(&issued.token);
+        let opened = self.stage.at(by).open_stream(&issued.token);
         let request = async { Ok(opened.await?.is_some()) };
         journal.note((Kind::OpenStream, self.number, by), journal.now(), request).await;
     }
 
     /// Revokes it, and asks for it at once where it was revoked and from time to time everywhere.
-    async fn revoke(&self, by: usize, issued: &Issued, by_id: bool) {
-        let Stage { journal, operators } = &*self.stage;
+    async fn revoke(&self, by: Place, issued: &Issued, by_id: bool) {
+        let journal = &self.stage.journal;
         let (parameter, value) = if by_id { ("token_id", &issued.id) } else { ("token", &issued.token) };
-        let request = async { operators[by].revoke(parameter, value).await.map(|()| true) };
+        let request = async { self.stage.at(by).revoke(parameter, value).await.map(|()| true) };
         let outcome = journal.note((Kind::Revoke, self.number, by), journal.now(), request).await;
         if outcome != Outcome::Yes {
             return;
@@ -104,8 +108,8 @@ impl Token {
         self.introspect(by, issued).await;
         for after in LOOKS_AT_REVOKED {
             sleep((revoked + Duration::from_millis(after)).saturating_sub(journal.now())).await;
-            for instance in 0..operators.len() {
-                self.introspect(instance, issued).await;
+            for instance in 0..self.stage.members.len() {
+                self.introspect(Place::Instance(instance), issued).await;
             }
         }
     }

@@ -1,12 +1,14 @@
 //! How an instance stands, seen from outside many times a second.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Stage;
-use crate::journal::Kind;
+use crate::journal::{Kind, Place};
+use crate::process::starved;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -16,24 +18,26 @@ const STARVED: Duration = Duration::from_millis(10);
 
 /// Looks for ever. An answer is worth noting where it differs from the one before; that none comes always is.
 pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
-    let (operator, journal) = (&stage.operators[instance], &stage.journal);
+    let (member, journal) = (&stage.members[instance], &stage.journal);
+    let starved_so_far =
+        || member.pid.as_ref().map(|pid| starved(pid.load(Ordering::Relaxed))).unwrap_or_default();
     let mut clock = interval(PERIOD);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
-    let (mut looked, mut waited) = (journal.now(), operator.starved());
+    let (mut looked, mut waited) = (journal.now(), starved_so_far());
     loop {
         clock.tick().await;
-        let (now, waits) = (journal.now(), operator.starved());
+        let (now, waits) = (journal.now(), starved_so_far());
         // A look that comes late was starved itself.
         if waits.saturating_sub(waited) > STARVED || now.saturating_sub(looked) > 2 * PERIOD + STARVED {
             journal.starved(looked);
         }
         (looked, waited) = (now, waits);
-        match operator.standing().await {
+        match member.api.standing().await {
             Ok(standing) if before.replace(standing) != Some(standing) => journal.observe(instance, standing),
             Ok(_) => {}
             Err(words) => {
-                journal.note((Kind::Look, 0, instance), now, async { Err(words) }).await;
+                journal.note((Kind::Look, 0, Place::Instance(instance)), now, async { Err(words) }).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
-use super::Operator;
+use super::Api;
 use crate::artefacts::remember_secret;
 use crate::journal::InstanceFigures;
 
@@ -33,7 +33,7 @@ impl Standing {
     }
 }
 
-impl Operator {
+impl Api {
     /// Has a token issued.
     ///
     /// # Errors
@@ -70,7 +70,17 @@ impl Operator {
     /// # Errors
     /// What came instead of an answer.
     pub async fn open_stream(&self, token: &str) -> Result<Option<Response>, String> {
+        self.resume_stream(token, "").await
+    }
+
+    /// The same from behind an event on, if one is named.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn resume_stream(&self, token: &str, last_event_id: &str) -> Result<Option<Response>, String> {
         let request = self.get_as_client("/operator/api/events/stream").query(&[("token", token)]);
+        let position = [("last_event_id", last_event_id)];
+        let request = if last_event_id.is_empty() { request } else { request.query(&position) };
         let response = request.send().await.map_err(words)?;
         match response.status() {
             StatusCode::OK => Ok(Some(response)),
@@ -94,8 +104,23 @@ impl Operator {
     /// # Errors
     /// What came instead of an answer.
     pub async fn figures(&self) -> Result<InstanceFigures, String> {
-        let page = self.get("/metrics").send().await.map_err(words)?.text().await.map_err(words)?;
-        Ok(InstanceFigures::read(&page))
+        self.metrics().await.map(|page| InstanceFigures::read(&page))
+    }
+
+    /// Its page of metrics.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn metrics(&self) -> Result<String, String> {
+        self.get("/metrics").send().await.map_err(words)?.text().await.map_err(words)
+    }
+
+    /// Its health, asked for with one more header.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub(crate) async fn health_with(&self, header: &str) -> Result<(), String> {
+        json(self.get("/operator/api/health").header(header, "1").send().await).await.map(drop)
     }
 }
 

@@ -1,25 +1,27 @@
-//! What can be done to an instance's process. To start it again, drop it and start another at the same address.
+//! What may be done to the process of an instance.
+
+use std::time::{Duration, Instant};
 
 use super::Operator;
 use crate::patience::until;
 
 impl Operator {
-    /// Kills it without warning, as `kill -9` does.
+    /// Kills without warning, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Stops it where it stands; its sockets stay open and nobody reads from them.
+    /// Stops it where it stands (SIGSTOP): connections stay open and new ones are accepted, but nobody answers.
     pub async fn stop(&mut self) {
         self.process.stop().await;
     }
 
-    /// Lets it go on after [`Operator::stop`].
+    /// Lets a stopped instance go on (SIGCONT).
     pub fn cont(&mut self) {
         self.process.cont();
     }
 
-    /// Asks it to end: it drains first.
+    /// Asks it to end (SIGTERM): it drains first.
     pub fn terminate(&mut self) {
         self.process.terminate();
     }
@@ -28,5 +30,26 @@ impl Operator {
     pub async fn ended(&mut self) {
         let process = &mut self.process;
         until("an instance to end", async || !process.is_running()).await;
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn how_it_ended(&mut self) -> Option<String> {
+        self.process.ended()
+    }
+
+    /// Starts it again on the same address, having killed it if it still runs; how long that took until it was ready.
+    pub async fn restart(&mut self) -> Duration {
+        self.kill();
+        let started = Instant::now();
+        self.run_again();
+        self.await_ready().await;
+        started.elapsed()
+    }
+
+    /// From its next start on, a variable of its environment is another.
+    pub fn configure(&mut self, name: &str, value: &str) {
+        let environment = &mut self.recipe.environment;
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.to_owned(), value.to_owned()));
     }
 }

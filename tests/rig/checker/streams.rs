@@ -1,0 +1,120 @@
+//! Whether subscribers lost their streams, and how soon they had them again.
+
+use std::time::Duration;
+
+use super::Targets;
+use super::rounds::window;
+use crate::journal::{Account, Moment, Round, StreamMoment, StreamTurn};
+
+/// From which moment the time until a stream is open again is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// It was lost.
+    Loss,
+    /// Something was broken.
+    Fault,
+    /// It worked again.
+    Repair,
+}
+
+/// How soon lost streams are open again.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumption {
+    /// Of a hundred, so many.
+    pub hundredths: usize,
+    /// This soon.
+    pub within: Duration,
+    /// Counted from there.
+    pub since: Since,
+}
+
+/// What became of the subscribers' streams.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reconnects {
+    /// How often one was lost.
+    pub(crate) lost: usize,
+    /// The most that one subscriber lost in one round.
+    pub(crate) most: usize,
+    /// Until they were open again; nothing where they were not.
+    pub(crate) took: Vec<Option<Duration>>,
+    /// In words.
+    pub(crate) violations: Vec<String>,
+}
+
+pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
+    let mut found = Reconnects::default();
+    let since = targets.resumption.map_or(Since::Loss, |resumption| resumption.since);
+    for (number, moments) in (0..).zip(&by_subscriber(account)) {
+        for (index, moment) in moments.iter().enumerate() {
+            let StreamTurn::Lost(words) = &moment.turn else { continue };
+            found.lost += 1;
+            let Some(round) = round_of(account, moment.at) else {
+                let at = moment.at;
+                found.violations.push(format!("subscriber {number} at {at:?} without a fault: {words}"));
+                continue;
+            };
+            let from = match since {
+                Since::Loss => moment.at,
+                Since::Fault => round.from,
+                Since::Repair => round.back.unwrap_or(moment.at),
+            };
+            found.took.push(moments.get(index + 1).map(|opened| opened.at.saturating_sub(from)));
+        }
+        for round in &account.rounds {
+            let (from, until) = window(account, round);
+            let in_round = moments.iter().filter(|it| it.at >= from && it.at < until);
+            let lost: Vec<_> = in_round.filter_map(|it| words_of_loss(it)).collect();
+            found.most = found.most.max(lost.len());
+            if lost.len() > targets.reconnects {
+                let (count, from) = (lost.len(), round.from);
+                found.violations.push(format!(
+                    "subscriber {number} lost {count} streams in the round from {from:?}: {}",
+                    lost.join(", ")
+                ));
+            }
+        }
+    }
+    found.violations.extend(targets.resumption.and_then(|target| late(&found.took, target)));
+    found
+}
+
+/// In words, if too many took too long.
+fn late(took: &[Option<Duration>], target: Resumption) -> Option<String> {
+    let late = took.iter().filter(|took| took.is_none_or(|took| took > target.within)).count();
+    let Resumption { hundredths, within, since } = target;
+    (late * 100 > took.len() * (100 - hundredths)).then(|| {
+        let all = took.len();
+        format!("{late} of {all} not open again within {within:?} of the {since:?}, for {hundredths} %")
+    })
+}
+
+fn words_of_loss(moment: &StreamMoment) -> Option<String> {
+    let StreamTurn::Lost(words) = &moment.turn else { return None };
+    Some(format!("{words} at {:?}", moment.at))
+}
+
+/// The round that a loss belongs to: the last that began before.
+fn round_of(account: &Account, at: Moment) -> Option<&Round> {
+    account.rounds.iter().rev().find(|round| {
+        let (from, until) = window(account, round);
+        (from..until).contains(&at)
+    })
+}
+
+fn by_subscriber(account: &Account) -> Vec<Vec<&StreamMoment>> {
+    let mut all: Vec<Vec<&StreamMoment>> = Vec::new();
+    for moment in &account.streams {
+        if all.len() <= moment.subscriber {
+            all.resize(moment.subscriber + 1, Vec::new());
+        }
+        all[moment.subscriber].push(moment);
+    }
+    all
+}
+
+/// Whether every subscriber has a stream.
+pub(crate) fn all_open(account: &Account) -> bool {
+    by_subscriber(account)
+        .iter()
+        .all(|moments| moments.last().is_some_and(|last| last.turn == StreamTurn::Opened))
+}

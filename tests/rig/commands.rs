@@ -1,0 +1,64 @@
+//! What a person can start.
+
+mod cluster;
+mod drill;
+mod load;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start Redis, instances and nginx on this machine, on the ports of the documentation; Ctrl-C ends them.
+    Cluster(cluster::Options),
+    /// Run the failover drills and print their table.
+    Drill(drill::Options),
+    /// Put a load on a deployment that is there already, and judge what it answers.
+    Load(load::Options),
+}
+
+/// The operator's binary.
+#[derive(clap::Args)]
+pub(super) struct Binary {
+    /// The operator.
+    #[arg(long, value_name = "FILE", default_value = "target/release/vx11-operator")]
+    binary: PathBuf,
+}
+
+impl Command {
+    /// Runs to its end; what is to be said is printed.
+    pub async fn run(self) -> ExitCode {
+        let succeeded = match self {
+            Self::Cluster(options) => cluster::run(options).await,
+            Self::Drill(options) => drill::run(options).await,
+            Self::Load(options) => load::run(options).await,
+        };
+        match succeeded {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(words) => {
+                say(&format!("error: {words}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl Binary {
+    /// Where it is, in full: what is started with it may be started elsewhere.
+    fn find(self) -> Result<PathBuf, String> {
+        let found = std::fs::canonicalize(&self.binary);
+        found.map_err(|error| {
+            format!("{}: {error}; build it with `cargo build --release`", self.binary.display())
+        })
+    }
+}
+
+/// A line for whoever started this. Nobody may be there to read it any more.
+pub(super) fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}

@@ -1,0 +1,222 @@
+//! A cluster on this machine, for a person to look at and to break.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+
+use super::{Binary, say};
+use crate::artefacts::{keep_logs_in, remember_secret};
+use crate::cluster::{Backing, Cluster, ClusterPlan, Ports, Ways};
+use crate::nginx::Site;
+use crate::operator::new_principal;
+use crate::server::write_for_us_alone;
+
+/// The ports of the documentation.
+const REDIS: u16 = 6379;
+const FIRST_INSTANCE: u16 = 8011;
+const BALANCER: u16 = 8001;
+const GATEWAY: u16 = 8000;
+/// More would not fit below the next well-known port, nor on one machine.
+const MOST_INSTANCES: u16 = 64;
+/// What died is started again after this time: long enough to see that nobody notices.
+const STAYS_DOWN: Duration = Duration::from_secs(10);
+/// Between two looks at the processes.
+const LOOK: Duration = Duration::from_millis(200);
+/// An instance ends its streams over this many seconds, and needs not much longer.
+const DRAIN: u64 = 10;
+
+/// How many instances, and where their traces are kept.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    binary: Binary,
+    /// How many, from 1 to 64.
+    #[arg(long, default_value_t = 3)]
+    instances: u16,
+    /// A folder for logs and credentials.
+    #[arg(long, default_value = "target/cluster")]
+    folder: PathBuf,
+    /// Whether the gateway on port 8000 passes the operator's routes on: 1 or 0.
+    #[arg(long, env = "VX11_OPERATOR_PROXY_ENABLED", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    proxy_enabled: u8,
+    /// The principal's credential; a new one otherwise. By this variable only, as others can read command lines.
+    #[arg(skip = std::env::var("VX11_PRINCIPAL_TOKEN").ok())]
+    principal: Option<String>,
+}
+
+/// Until it is told to end.
+pub(super) async fn run(options: Options) -> Result<bool, String> {
+    let mut stop = Stop::listen()?;
+    let binary = options.binary.find()?;
+    if !(1..=MOST_INSTANCES).contains(&options.instances) {
+        return Err(format!("{} instances are not possible: 1 to {MOST_INSTANCES} are", options.instances));
+    }
+    let ports = Ports {
+        redis: REDIS,
+        instances: (FIRST_INSTANCE..FIRST_INSTANCE + options.instances).collect(),
+        balancer: BALANCER,
+        gateway: GATEWAY,
+    };
+    for port in [REDIS, BALANCER, GATEWAY].iter().chain(&ports.instances) {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, *port))
+            .map_err(|error| format!("port {port}: {error}. `ss -ltnp` tells what listens there"))?;
+    }
+    // What an earlier cluster left there would be taken for this one's.
+    let _ = std::fs::remove_dir_all(&options.folder);
+    let made = std::fs::create_dir_all(&options.folder).and_then(|()| options.folder.canonicalize());
+    let folder = made.map_err(|error| format!("{}: {error}", options.folder.display()))?;
+    keep_logs_in(&folder);
+    let principal = options.principal.unwrap_or_else(new_principal);
+    remember_secret(&principal);
+    write_for_us_alone(&folder.join("tokens.env"), &format!("VX11_PRINCIPAL_TOKEN={principal}\n"));
+    let plan = ClusterPlan {
+        binary,
+        instances: options.instances.into(),
+        backing: Backing::Single,
+        ways: Ways::Direct,
+        life: 60,
+        drain: DRAIN,
+        principal,
+        ports: Some(ports),
+        site: Site {
+            limits: None,
+            proxy_enabled: options.proxy_enabled == 1,
+            folder: Some(folder.join("nginx")),
+            ..Site::default()
+        },
+    };
+    let started = Instant::now();
+    let starting = Cluster::start(&plan, |what| say(&format!("starting {what} ...")));
+    let mut cluster = tokio::select! {
+        cluster = starting => cluster,
+        () = stop.wait() => return Ok(true),
+    };
+    let password = cluster.store.single().password().unwrap_or_default();
+    write_for_us_alone(&folder.join("redis-password"), &format!("{password}\n"));
+    explain(&cluster, &options.folder, started.elapsed());
+    supervise(&mut cluster, &mut stop).await;
+    end(cluster, &mut stop).await;
+    Ok(true)
+}
+
+fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
+    let folder = folder.display();
+    say(&format!("\nThe cluster is up, after {:.1} s.", took.as_secs_f64()));
+    say(&format!("  load balancer   {}/   (in a browser: the panel)", cluster.nginx.balancer()));
+    say(&format!("  gateway         {}/health", cluster.nginx.gateway()));
+    for instance in &cluster.instances {
+        let pid = instance.pid().load(std::sync::atomic::Ordering::Relaxed);
+        say(&format!("  instance        {}   process {pid}", instance.base()));
+    }
+    let redis = cluster.store.single();
+    say(&format!("  Redis           {}, database 1   process {}", redis.address(), redis.pid()));
+    say(&format!("  its password    {folder}/redis-password"));
+    say(&format!("  the principal   {folder}/tokens.env"));
+    say(&format!("  logs            {folder}/*.log"));
+    say("\nIn another terminal, a token:");
+    say(&format!("  P=$(cut -d= -f2 {folder}/tokens.env)"));
+    say(&format!(
+        "  curl -s -X POST {}/operator/api/events/sse-token -H \"X-VX11-Token: $P\"",
+        cluster.nginx.balancer()
+    ));
+    say(&format!(
+        "\nKill what you like (kill -9): it is started again after {} s. Ctrl-C ends all of it.\n",
+        STAYS_DOWN.as_secs()
+    ));
+}
+
+/// Starts again what died, until it is told to stop.
+async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
+    let mut deaths = Deaths::default();
+    loop {
+        tokio::select! {
+            () = stop.wait() => return,
+            () = sleep(LOOK) => {}
+        }
+        if deaths.is_due("Redis", cluster.redis().ended()) {
+            cluster.redis().restart().await;
+            say("Redis is back");
+        }
+        for (number, instance) in (1..).zip(&mut cluster.instances) {
+            let name = format!("instance {number}");
+            if deaths.is_due(&name, instance.how_it_ended()) {
+                instance.restart().await;
+                let pid = instance.pid().load(std::sync::atomic::Ordering::Relaxed);
+                say(&format!("{name} is back, process {pid}"));
+            }
+        }
+        if deaths.is_due("nginx", cluster.nginx.ended()) {
+            cluster.nginx.restart().await;
+            say("nginx is back");
+        }
+    }
+}
+
+/// What is dead, and since when.
+#[derive(Default)]
+struct Deaths(Vec<(String, Instant)>);
+
+impl Deaths {
+    /// Whether something that ended has been dead for long enough.
+    fn is_due(&mut self, name: &str, ended: Option<String>) -> bool {
+        let known = self.0.iter().position(|(dead, _)| dead == name);
+        match (ended, known) {
+            (Some(how), None) => {
+                say(&format!("{name} ended ({how}); it is started again in {} s", STAYS_DOWN.as_secs()));
+                self.0.push((name.to_owned(), Instant::now()));
+                false
+            }
+            (Some(_), Some(at)) if self.0[at].1.elapsed() >= STAYS_DOWN => {
+                self.0.swap_remove(at);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Instances first, so that streams are told; a second Ctrl-C does not wait for them.
+async fn end(mut cluster: Cluster, stop: &mut Stop) {
+    say(&format!(
+        "\nending: instances have {DRAIN} s to end their streams; Ctrl-C again ends them at once ..."
+    ));
+    for instance in &mut cluster.instances {
+        if instance.how_it_ended().is_none() {
+            instance.terminate();
+        }
+    }
+    let drained = async {
+        for instance in &mut cluster.instances {
+            instance.ended().await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = stop.wait() => {}
+    }
+    drop(cluster);
+    say("ended.");
+}
+
+/// Ctrl-C and SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

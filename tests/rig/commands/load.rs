@@ -1,0 +1,91 @@
+//! A load on a deployment that somebody else started and breaks.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::say;
+use crate::checker::Targets;
+use crate::journal::Place;
+use crate::load::{Measure, Member};
+use crate::operator::Api;
+use crate::summary::Summary;
+use crate::trial::{Trial, Turn};
+
+/// What to load, and how much.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The load balancer, such as `http://127.0.0.1:8001`.
+    #[arg(long)]
+    balancer: String,
+    /// An instance behind it; give all of them. None of them needs to answer at all times.
+    #[arg(long = "instance", required = true)]
+    instances: Vec<String>,
+    /// A file with the principal's credential.
+    #[arg(long)]
+    principal_file: PathBuf,
+    /// How long.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Tokens issued a second.
+    #[arg(long, default_value_t = 50)]
+    rate: u32,
+    /// Streams that are kept open.
+    #[arg(long, default_value_t = 30)]
+    subscribers: usize,
+    /// The life of a token, in seconds, as the instances are configured.
+    #[arg(long, default_value_t = 60)]
+    life: u64,
+    /// A file for all secrets that were used, for whoever searches logs for them.
+    #[arg(long)]
+    secrets: Option<PathBuf>,
+}
+
+/// Whether what holds under any single fault held: no valid token refused, no request through the balancer lost, and in
+/// the end everything well. What breaks when is not known here, so revoked tokens that were accepted are only listed.
+pub(super) async fn run(options: Options) -> Result<bool, String> {
+    let principal = std::fs::read_to_string(&options.principal_file)
+        .map_err(|error| format!("{}: {error}", options.principal_file.display()))?;
+    let (principal, life) = (principal.trim(), Duration::from_secs(options.life));
+    crate::artefacts::remember_secret(principal);
+    let traces = crate::artefacts::Traces::begin();
+    let members: Vec<_> =
+        options.instances.iter().map(|base| Member::from_afar(Api::new(base, principal, life))).collect();
+    let balancer = Api::new(&options.balancer, principal, life);
+    balancer.issue().await.map_err(|words| format!("{} gives no token: {words}", options.balancer))?;
+    let Options { rate, subscribers, seconds, .. } = options;
+    say(&format!(
+        "{rate} tokens a second and {subscribers} streams for {seconds} s on {} ...",
+        options.balancer
+    ));
+    let count = members.len();
+    let mut trial =
+        Trial::over(Turn::wait().await, "load", members, Some(balancer), Measure { rate, subscribers }).await;
+    for instance in 0..count {
+        trial.journal().down(Place::Instance(instance));
+    }
+    trial.journal().broken();
+    sleep(Duration::from_secs(seconds)).await;
+    trial.recover().await;
+    let report = trial
+        .close(Targets {
+            longest: None,
+            recovery: Duration::from_secs(6),
+            revocation: None,
+            openings: u64::MAX,
+            reconnects: usize::MAX,
+            ..Targets::of_rounds(1)
+        })
+        .await;
+    if let Some(file) = options.secrets {
+        let all = [traces.secrets(), vec![principal.to_owned()]].concat().join("\n");
+        std::fs::write(&file, all).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    say(&Summary::header());
+    say(&report.verdict.summary.row("load"));
+    for violation in &report.verdict.violations {
+        say(&format!("- {violation}"));
+    }
+    Ok(report.verdict.violations.is_empty())
+}

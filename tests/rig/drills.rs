@@ -1,0 +1,100 @@
+//! The failover drills: a cluster under load, a fault, and a checker that reads the operation log. Redis, instances and
+//! nginx are real processes; what is imitated says so where it is.
+//!
+//! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
+//! all is well. That the checker finds what it looks for is shown in `tests/faults/violations.rs`.
+
+mod clock;
+mod drilling;
+mod instances;
+mod network;
+mod redis;
+mod rotation;
+mod sentinel;
+mod table;
+mod traffic;
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::trial::{Report, Turn};
+use drilling::Drilling;
+
+pub use table::{DRILLS, Drill};
+
+/// How long and how hard.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// Times the fault is tried.
+    pub rounds: u64,
+    /// How long it lasts, where nothing else is said.
+    pub fault: Duration,
+    /// The life of a token, in seconds.
+    pub life: u64,
+    /// Over which an instance ends its streams, in seconds.
+    pub drain: u64,
+    /// Tokens issued a second.
+    pub rate: u32,
+    /// Streams that are kept open.
+    pub subscribers: usize,
+}
+
+impl Length {
+    /// As it belongs.
+    #[must_use]
+    pub fn full() -> Self {
+        let fault = Duration::from_secs(15);
+        Self { rounds: 5, fault, life: 60, drain: 10, rate: 200, subscribers: 500 }
+    }
+
+    /// So that the tests can afford it.
+    #[must_use]
+    pub fn brief() -> Self {
+        let fault = Duration::from_secs(3);
+        Self { rounds: 1, fault, life: 10, drain: 2, rate: 100, subscribers: 60 }
+    }
+
+    /// What is as long as `part` of the fault.
+    fn part(&self, part: f64) -> Duration {
+        self.fault.mul_f64(part)
+    }
+}
+
+/// Runs one drill with instances of this binary; says which round begins.
+pub async fn run(
+    turn: Turn,
+    drill: &Drill,
+    length: Length,
+    binary: &Path,
+    mut begins: impl FnMut(u64),
+) -> Report {
+    let mut drilling = Drilling::begin(turn, drill, length, binary).await;
+    for round in 0..length.rounds {
+        begins(round + 1);
+        let round = usize::try_from(round).unwrap_or(0);
+        match drill.number {
+            1 => redis::killed(&mut drilling).await,
+            2 => redis::stopped(&mut drilling).await,
+            3 => network::all_cut_off(&mut drilling).await,
+            4 => network::one_cut_off(&mut drilling, round).await,
+            5 => network::slow(&mut drilling).await,
+            6 => redis::flapping(&mut drilling).await,
+            7 => redis::emptied(&mut drilling, round).await,
+            8 => redis::refusing(&mut drilling, round).await,
+            9 => sentinel::master_killed(&mut drilling).await,
+            10 => sentinel::master_demoted(&mut drilling).await,
+            11 => instances::killed(&mut drilling, round).await,
+            12 => instances::restarted_one_by_one(&mut drilling).await,
+            13 => instances::stopped(&mut drilling, round).await,
+            14 => instances::killed_while_redis_is_down(&mut drilling, round).await,
+            15 => instances::booted_while_redis_is_down(&mut drilling, round).await,
+            16 => traffic::poisoned(&mut drilling).await,
+            17 => traffic::forged(&mut drilling).await,
+            19 => traffic::all_streams_cut(&mut drilling).await,
+            20 => rotation::one_instance_late(&mut drilling, round).await,
+            21 => clock::ahead(&mut drilling).await,
+            number => panic!("there is no drill {number}"),
+        }
+    }
+    drilling.end().await
+}

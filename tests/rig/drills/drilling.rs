@@ -1,0 +1,121 @@
+//! A drill under way: the cluster, the load on it, and what is noted of both.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Drill, Length};
+use crate::artefacts::Traces;
+use crate::checker::Targets;
+use crate::cluster::{Cluster, ClusterPlan};
+use crate::journal::Place;
+use crate::leaks::Secrets;
+use crate::load::Measure;
+use crate::nginx::Site;
+use crate::operator::new_principal;
+use crate::trial::{Report, Trial, Turn};
+
+/// Instances.
+const INSTANCES: usize = 3;
+/// Longer than anything may take that is judged.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// Before the first round, as a part of a fault.
+const CALM_BEFORE: f64 = 1.0 / 3.0;
+/// So long all has to be well before the next round.
+const CALM: Duration = Duration::from_secs(1);
+
+/// The cluster and its load.
+pub(super) struct Drilling {
+    pub(super) cluster: Cluster,
+    pub(super) trial: Trial,
+    pub(super) length: Length,
+    targets: Targets,
+    traces: Traces,
+}
+
+impl Drilling {
+    pub(super) async fn begin(turn: Turn, drill: &Drill, length: Length, binary: &Path) -> Self {
+        let traces = Traces::begin();
+        let plan = ClusterPlan {
+            binary: binary.to_owned(),
+            instances: INSTANCES,
+            backing: drill.backing,
+            ways: drill.ways,
+            life: length.life,
+            drain: length.drain,
+            principal: new_principal(),
+            ports: None,
+            site: Site::default(),
+        };
+        let cluster = Cluster::start(&plan, |_| {}).await;
+        let name = format!("{:>2} {}", drill.number, drill.fault);
+        let measure = Measure { rate: length.rate, subscribers: length.subscribers };
+        // Latencies are compared with those of a calm time.
+        let calm = length.part(CALM_BEFORE);
+        let trial = Trial::over(turn, &name, cluster.members(), Some(cluster.balancer()), measure).await;
+        sleep(calm).await;
+        Self { cluster, trial, length, targets: drill.targets(length), traces }
+    }
+
+    /// Something is broken from now on.
+    pub(super) async fn strike(&mut self) {
+        self.trial.strike().await;
+    }
+
+    /// So it stays for a part of the time a fault lasts.
+    pub(super) async fn last(&self, part: f64) {
+        sleep(self.length.part(part)).await;
+    }
+
+    /// It works again; what depends on it has time to.
+    pub(super) async fn recover(&mut self) {
+        self.trial.journal().repaired();
+        self.settle().await;
+    }
+
+    /// Waits until all is well, however long ago it was repaired.
+    pub(super) async fn settle(&mut self) {
+        self.trial.settle(PATIENCE).await;
+        sleep(CALM).await;
+    }
+
+    /// Kills an instance; nothing can be expected of it until it is back.
+    pub(super) fn kill(&mut self, instance: usize) {
+        self.trial.journal().down(Place::Instance(instance));
+        self.cluster.instances[instance].kill();
+    }
+
+    /// Starts a dead instance again.
+    pub(super) async fn boot(&mut self, instance: usize) -> Duration {
+        let took = self.cluster.instances[instance].restart().await;
+        self.trial.journal().up(Place::Instance(instance));
+        took
+    }
+
+    /// Ends an instance in order and starts it again.
+    pub(super) async fn restart(&mut self, instance: usize) {
+        self.trial.journal().down(Place::Instance(instance));
+        self.cluster.instances[instance].terminate();
+        self.cluster.instances[instance].ended().await;
+        self.boot(instance).await;
+    }
+
+    /// Ends the load, looks for secrets where none may be, and judges.
+    pub(super) async fn end(mut self) -> Report {
+        let mut pages = vec![self.cluster.dump().await];
+        for instance in &self.cluster.instances {
+            pages.push(instance.metrics().await.expect("metrics answer").into_bytes());
+        }
+        let mut report = self.trial.close(self.targets).await;
+        // What processes log in their end counts, too.
+        drop(self.cluster);
+        let (logs, secrets) = (self.traces.logs(), self.traces.secrets());
+        let secrets = Secrets::new(secrets.iter().map(String::as_str));
+        let mut leaks = secrets.in_files(&logs);
+        let in_pages = pages.iter().map(|page| secrets.occurrences(page)).sum::<usize>();
+        leaks.extend((0..in_pages).map(|_| "the dump of Redis or the metrics".to_owned()));
+        report.leaked(&leaks);
+        report
+    }
+}

@@ -1,0 +1,76 @@
+//! An instance fails, or all are replaced.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::drilling::Drilling;
+use crate::journal::Place;
+
+/// So long an instance stands still, for each second that other faults last.
+const STANDSTILL: f64 = 4.0 / 3.0;
+/// So soon an instance is ready, with Redis or without.
+const READY: Duration = Duration::from_secs(2);
+
+fn instance_of(drilling: &Drilling, round: usize) -> usize {
+    round % drilling.cluster.instances.len()
+}
+
+pub(super) async fn killed(drilling: &mut Drilling, round: usize) {
+    let instance = instance_of(drilling, round);
+    drilling.strike().await;
+    drilling.kill(instance);
+    drilling.last(1.0).await;
+    drilling.boot(instance).await;
+    drilling.recover().await;
+}
+
+pub(super) async fn restarted_one_by_one(drilling: &mut Drilling) {
+    drilling.strike().await;
+    for instance in 0..drilling.cluster.instances.len() {
+        drilling.restart(instance).await;
+    }
+    drilling.recover().await;
+}
+
+pub(super) async fn stopped(drilling: &mut Drilling, round: usize) {
+    let instance = instance_of(drilling, round);
+    drilling.strike().await;
+    drilling.trial.journal().down(Place::Instance(instance));
+    drilling.cluster.instances[instance].stop().await;
+    drilling.last(STANDSTILL).await;
+    drilling.cluster.instances[instance].cont();
+    drilling.trial.journal().repaired();
+    drilling.cluster.instances[instance].await_well().await;
+    drilling.trial.journal().up(Place::Instance(instance));
+    drilling.settle().await;
+}
+
+/// Tokens from before are known to nobody but their issuer, and then to nobody.
+pub(super) async fn killed_while_redis_is_down(drilling: &mut Drilling, round: usize) {
+    let instance = instance_of(drilling, round);
+    drilling.strike().await;
+    drilling.cluster.redis().kill();
+    drilling.last(0.4).await;
+    drilling.kill(instance);
+    drilling.last(0.6).await;
+    drilling.boot(instance).await;
+    drilling.cluster.redis().restart().await;
+    drilling.recover().await;
+}
+
+pub(super) async fn booted_while_redis_is_down(drilling: &mut Drilling, round: usize) {
+    let instance = instance_of(drilling, round);
+    drilling.strike().await;
+    drilling.cluster.redis().kill();
+    sleep(Duration::from_secs(1)).await;
+    drilling.kill(instance);
+    let took = drilling.boot(instance).await;
+    drilling.trial.journal().booted(took);
+    if took > READY {
+        drilling.trial.complain(format!("instance {instance} was ready after {took:?}"));
+    }
+    drilling.last(1.0).await;
+    drilling.cluster.redis().restart().await;
+    drilling.recover().await;
+}

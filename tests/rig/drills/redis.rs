@@ -1,0 +1,100 @@
+//! Redis itself fails.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::drilling::Drilling;
+use crate::operator::new_principal;
+
+/// Ups and downs of a Redis that flaps.
+pub(super) const FLAPS: u64 = 15;
+/// Half of each.
+const FLAP: Duration = Duration::from_secs(1);
+
+pub(super) async fn killed(drilling: &mut Drilling) {
+    drilling.strike().await;
+    drilling.cluster.redis().kill();
+    drilling.last(1.0).await;
+    drilling.cluster.redis().restart().await;
+    drilling.recover().await;
+}
+
+pub(super) async fn stopped(drilling: &mut Drilling) {
+    drilling.strike().await;
+    drilling.cluster.redis().stop().await;
+    drilling.last(1.0).await;
+    drilling.cluster.redis().cont();
+    drilling.recover().await;
+}
+
+pub(super) async fn flapping(drilling: &mut Drilling) {
+    drilling.strike().await;
+    for flap in 0..FLAPS {
+        drilling.cluster.redis().kill();
+        sleep(FLAP).await;
+        drilling.cluster.redis().restart().await;
+        if flap + 1 < FLAPS {
+            sleep(FLAP).await;
+        }
+    }
+    drilling.recover().await;
+}
+
+/// By turns told to forget everything, and restarted empty.
+pub(super) async fn emptied(drilling: &mut Drilling, round: usize) {
+    drilling.strike().await;
+    if round.is_multiple_of(2) {
+        drilling.cluster.redis().flush().await;
+    } else {
+        drilling.cluster.redis().restart().await;
+    }
+    drilling.recover().await;
+    // Long enough for tokens to be issued that Redis has to know.
+    drilling.last(0.5).await;
+}
+
+/// One refusal after the other; each has to be told by its own reason.
+pub(super) async fn refusing(drilling: &mut Drilling, round: usize) {
+    let reason = ["readonly", "out_of_memory", "loading", "authentication"][round % 4];
+    let before = count(drilling, reason).await;
+    drilling.strike().await;
+    match reason {
+        "readonly" => {
+            drilling.cluster.redis().become_replica().await;
+            drilling.last(1.0).await;
+            drilling.cluster.redis().become_master().await;
+        }
+        "out_of_memory" => {
+            drilling.cluster.redis().refuse_memory().await;
+            drilling.last(1.0).await;
+            drilling.cluster.redis().allow_memory().await;
+        }
+        "loading" => {
+            drilling.cluster.redis().restart_loading().await;
+            drilling.last(1.0).await;
+            drilling.cluster.redis().finish_loading().await;
+        }
+        _ => {
+            let own = drilling.cluster.redis().password().expect("it has a password").to_owned();
+            drilling.cluster.redis().require_password(&new_principal()).await;
+            drilling.last(1.0).await;
+            drilling.cluster.redis().require_password(&own).await;
+        }
+    }
+    drilling.recover().await;
+    let counted = count(drilling, reason).await;
+    if counted <= before {
+        drilling.trial.complain(format!("no instance counted a fault with the reason {reason}"));
+    }
+}
+
+/// How often all instances had this reason not to use Redis.
+async fn count(drilling: &Drilling, reason: &str) -> u64 {
+    let mut all = 0;
+    for instance in &drilling.cluster.instances {
+        let figures = instance.figures().await.expect("metrics answer");
+        all += figures.faults.get(reason).copied().unwrap_or(0);
+    }
+    all
+}

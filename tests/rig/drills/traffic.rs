@@ -1,0 +1,100 @@
+//! What comes from outside is the trouble, or the way from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::drilling::Drilling;
+use crate::journal::{Kind, Outcome, Place};
+use crate::operator::Api;
+use crate::reset::RESET;
+
+/// Requests that make whoever answers them reset the connection.
+const POISONED: usize = 3;
+/// So many clients present forged tokens, each as fast as it is answered.
+const FORGERS: usize = 4;
+
+pub(super) async fn poisoned(drilling: &mut Drilling) {
+    let balancer = drilling.cluster.balancer();
+    drilling.strike().await;
+    let mut requests = JoinSet::new();
+    for _ in 0..POISONED {
+        let balancer = balancer.clone();
+        requests.spawn(async move { balancer.health_with(RESET).await });
+    }
+    let failed = requests.join_all().await.into_iter().filter(Result::is_err).count();
+    if failed != POISONED {
+        drilling.trial.complain(format!("of {POISONED} requests that reset connections, {failed} failed"));
+    }
+    drilling.last(0.5).await;
+    drilling.recover().await;
+}
+
+/// Whoever presents forged tokens is refused, and Redis is not asked.
+pub(super) async fn forged(drilling: &mut Drilling) {
+    let asked_before = asked(drilling).await;
+    drilling.strike().await;
+    let answered = Arc::new(AtomicU64::new(0));
+    let mut forgers = JoinSet::new();
+    for _ in 0..FORGERS {
+        forgers.spawn(forge(drilling.cluster.balancer(), Arc::clone(&answered)));
+    }
+    drilling.last(1.0).await;
+    forgers.shutdown().await;
+    let (refused, asked) = (answered.load(Ordering::Relaxed), asked(drilling).await - asked_before);
+    drilling.recover().await;
+    let by_right = drilling.trial.journal().look(|account| {
+        let looks =
+            account.operations.iter().filter(|it| matches!(it.kind, Kind::Introspect | Kind::OpenStream));
+        u64::try_from(looks.count()).unwrap_or(u64::MAX)
+    });
+    if refused == 0 || asked > by_right {
+        drilling.trial.complain(format!(
+            "{refused} forged tokens refused; Redis was asked for {asked} tokens, {by_right} of them valid"
+        ));
+    }
+}
+
+/// How often Redis was asked for a token.
+async fn asked(drilling: &mut Drilling) -> u64 {
+    drilling.cluster.redis().commandstats().await.get("mget").copied().unwrap_or(0)
+}
+
+async fn forge(balancer: Api, answered: Arc<AtomicU64>) {
+    loop {
+        let random = fastrand::u128(..);
+        // Version 8 and the variant of RFC 9562, so that it is refused for its signature and not for its form.
+        let bits = random & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
+        let hex = format!("{bits:032x}");
+        let token = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+        if let Ok(None) = balancer.open_stream(&token).await {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All streams at once, and whoever asks meanwhile, find nobody; nothing can be expected of nginx until it is back.
+pub(super) async fn all_streams_cut(drilling: &mut Drilling) {
+    drilling.strike().await;
+    drilling.trial.journal().down(Place::Balancer);
+    drilling.cluster.nginx.kill().await;
+    sleep(Duration::from_millis(500)).await;
+    drilling.cluster.nginx.restart().await;
+    drilling.trial.journal().up(Place::Balancer);
+    drilling.recover().await;
+    let failed = drilling.trial.journal().look(|account| {
+        let ups: Vec<_> = account.outages.iter().filter_map(|it| it.until).collect();
+        let after = account.operations.iter().filter(|it| {
+            it.place == Place::Balancer
+                && matches!(&it.outcome, Outcome::Unanswered(words) if words.starts_with('5'))
+                && ups.iter().any(|up| it.sent >= *up)
+        });
+        after.count()
+    });
+    if failed > 0 {
+        drilling.trial.complain(format!("{failed} answers of 5xx after nginx was back"));
+    }
+}

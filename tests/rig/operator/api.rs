@@ -1,0 +1,61 @@
+//! A service as its clients see it, be it one instance or the balancer in front of all: an address and a credential.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder};
+
+/// Longer than any request may take; what takes longer counts as not answered.
+const UNANSWERED: Duration = Duration::from_secs(5);
+/// Shorter than the server keeps an idle connection, so that no request is sent on one that is being closed.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Where to ask, and with which principal.
+#[derive(Clone)]
+pub struct Api {
+    base: String,
+    principal: String,
+    life: Duration,
+    client: Client,
+}
+
+impl Api {
+    /// What is at `base`, such as `http://127.0.0.1:8001`, and gives tokens that live for `life`.
+    #[must_use]
+    pub fn new(base: &str, principal: &str, life: Duration) -> Self {
+        let client = Client::builder().no_proxy().timeout(UNANSWERED).pool_idle_timeout(IDLE).build();
+        Self {
+            base: base.to_owned(),
+            principal: principal.to_owned(),
+            life,
+            client: client.expect("a client can be built"),
+        }
+    }
+
+    /// `http://127.0.0.1:port`.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// How long its tokens live.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+
+    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.header("X-VX11-Token", &self.principal)
+    }
+
+    pub(super) fn post(&self, path: &str) -> RequestBuilder {
+        let request = self.client.post(format!("{}{path}", self.base));
+        request.header("X-VX11-Token", &self.principal)
+    }
+
+    /// A request without the principal, for what a token opens, and without an end.
+    pub(super) fn get_as_client(&self, path: &str) -> RequestBuilder {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.header("Accept", "text/event-stream").timeout(Duration::from_hours(1))
+    }
+}
