@@ -11,11 +11,13 @@ list_image() {
   echo "  size: $(docker image inspect --format '{{.Size}}' "$VX11_OPERATOR_IMAGE" | awk '{ printf "%.1f MB", $1 / 1e6 }')," \
     "of it the binary: $(stat --format %s "$root/usr/local/bin/vx11-operator" | awk '{ printf "%.1f MB", $1 / 1e6 }')"
   local packages
-  packages=$(cat "$root"/var/lib/dpkg/status.d/* "$root/var/lib/dpkg/status" 2> /dev/null |
+  packages=$({ cat "$root"/var/lib/dpkg/status.d/* "$root/var/lib/dpkg/status" 2> /dev/null || true; } |
     awk '/^Package: / { name = $2 } /^Version: / { print name " " $2 }' | sort -u)
   echo "  packages: $(grep -c . <<< "$packages" || true)"
   sed 's/^/    /' <<< "$packages"
-  find "$root" -type f -perm /111 ! -name '*.so*' -printf '/%P\n' | sort > "$work/executables"
+  # What the engine lays over an image is no part of it (.dockerenv, /etc/hosts …), documentation is no program.
+  find "$root" -path "$root/usr/share" -prune -o -path "$root/etc" -prune -o -name .dockerenv -o \
+    -type f -perm /111 ! -name '*.so*' -printf '/%P\n' | sort > "$work/executables"
   echo "  programs: $(tr '\n' ' ' < "$work/executables")"
 }
 

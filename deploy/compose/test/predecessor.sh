@@ -28,7 +28,8 @@ token_outlives_the_restart_of_its_issuer() {
   open_stream "$gateway" 2 <<< "$token" | tee "$work/stream"
   grep -q '"type":"connected"' "$work/stream"
   # And on the issuer itself, which remembers nothing.
-  open_stream "$(instance 1)" 2 <<< "$token" | grep -q '"instance_id":"1"'
+  open_stream "$(instance 1)" 2 <<< "$token" > "$work/stream"
+  grep -q '"instance_id":"1"' "$work/stream"
 }
 
 gateway_says_its_own_health() {
@@ -40,7 +41,8 @@ metrics_are_closed_to_the_outside() {
   for base in "$balancer" "$gateway"; do
     [ "$(curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' "$base/metrics")" != 200 ]
   done
-  curl --silent --fail --max-time 5 "$(instance 1)/metrics" | grep -q '^vx11_operator_ephemeral_tokens_issued_total'
+  curl --silent --fail --max-time 5 "$(instance 1)/metrics" > "$work/metrics"
+  grep -q '^vx11_operator_ephemeral_tokens_issued_total' "$work/metrics"
 }
 
 # An instance takes the id of a request from proxies it trusts, and nobody else.
@@ -53,15 +55,22 @@ instances_believe_nginx() {
 }
 
 redis_refuses() {
-  compose exec -T vx11-redis redis-cli ping | tee /dev/stderr | grep -q NOAUTH
-  compose exec -T -e REDISCLI_AUTH=not-the-password vx11-redis redis-cli ping 2>&1 | tee /dev/stderr | grep -q -e WRONGPASS -e NOAUTH
-  redis_cli ping | grep -qx PONG
+  compose exec -T vx11-redis redis-cli ping > "$work/refused" 2>&1 || true
+  compose exec -T -e REDISCLI_AUTH=not-the-password vx11-redis redis-cli ping > "$work/refused-too" 2>&1 || true
+  cat "$work/refused" "$work/refused-too"
+  grep -q NOAUTH "$work/refused"
+  grep -q WRONGPASS "$work/refused-too"
+  fails grep -q PONG "$work/refused" "$work/refused-too"
+  redis_cli ping > "$work/accepted"
+  grep -q PONG "$work/accepted"
 }
 redis_password_gives_no_power_over_the_server() {
-  local command
-  for command in 'CONFIG GET *' FLUSHALL SHUTDOWN MONITOR 'KEYS *' DEBUG; do
-    # shellcheck disable=SC2086 # words of a command
-    redis_cli $command | tee /dev/stderr | grep -q NOPERM
+  local command words
+  for command in 'CONFIG GET maxmemory' FLUSHALL SHUTDOWN MONITOR 'KEYS token:' 'DEBUG SLEEP 0' 'ACL LIST'; do
+    read -ra words <<< "$command"
+    redis_cli "${words[@]}" > "$work/refused" 2>&1 || true
+    echo "$command: $(cat "$work/refused")"
+    grep -q NOPERM "$work/refused"
   done
 }
 redis_is_not_published() {
@@ -97,7 +106,7 @@ switch_closes_the_gateway() {
   token=$(issue "$balancer")
   VX11_OPERATOR_PROXY_ENABLED=0 compose up -d --no-build --no-deps vx11-nginx-lb
   within 30 healthy vx11-nginx-lb
-  open_stream "$gateway" 2 <<< "$token" | tee /dev/stderr | jq -e '.code == "operator_proxy_disabled"'
+  open_stream "$gateway" 2 <<< "$token" | jq -e '.code == "operator_proxy_disabled"'
   issue "$balancer" > /dev/null
 }
 wrong_switch_is_an_error() {
@@ -108,5 +117,6 @@ wrong_switch_is_an_error() {
 switch_opens_it_again() {
   compose up -d --no-build --no-deps vx11-nginx-lb
   within 30 healthy vx11-nginx-lb
-  open_stream "$gateway" 2 <<< "$(issue "$balancer")" | grep -q '"type":"connected"'
+  open_stream "$gateway" 2 <<< "$(issue "$balancer")" > "$work/stream"
+  grep -q '"type":"connected"' "$work/stream"
 }
