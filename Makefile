@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test cluster drill fuzz bench check packages deny clean-artefacts
 
-# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, and Redis.
-TEST_PACKAGES := chromium chromium-driver curl jq libfaketime openssl python3 redis-sentinel redis-server redis-tools
+# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
+# what checks the deployments. kubectl is missing here: deploy/kubernetes/validate installs it only where there is none.
+TEST_PACKAGES := chromium chromium-driver curl jq libfaketime nginx openssl python3 python3-venv redis-sentinel redis-server redis-tools systemd
 # What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
-BENCH_PACKAGES := wrk redis-server redis-tools python3 python3-venv
+BENCH_PACKAGES := nginx wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
-CLUSTER_PACKAGES := libfaketime nginx-light redis-sentinel redis-server
+CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server
 # Of `make cluster`.
 INSTANCES ?= 3
 # Seconds of `make fuzz`.

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use crate::ambient::{Clock, Jitter, SystemClock};
 use crate::config::Config;
 use crate::events::{Epoch, Hub, HubSettings, MemoryBus, StreamSettings};
-use crate::http::{AppState, ExtraRoutes, Limits, ServerSettings, serve};
+use crate::http::{AppState, Door, ExtraRoutes, Limits, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
@@ -25,13 +25,16 @@ use crate::token::{Codec, NonceSource};
 
 /// Open files that are not streams: connections of other requests, sockets, libraries.
 const RESERVED_FILES: u64 = 1024;
+/// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
+/// be asked again for what they carry, such as an event.
+const FIRST_WORDS: Duration = Duration::from_millis(250);
 /// How long after the drain window connections may take to say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A built instance that already holds its port.
 pub struct Application {
     server: Server,
-    address: SocketAddr,
+    door: Door,
     hub: Arc<Hub>,
     lifecycle: Arc<Lifecycle>,
     housekeeping: Housekeeping,
@@ -124,16 +127,16 @@ impl Application {
             shutdown_timeout: config.drain_window + LAST_WORDS,
             extra,
         };
-        let (server, address) = serve(&settings, state)
+        let (server, door) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let housekeeping = Housekeeping { limits, store, metrics, clock, pulse };
-        Ok(Self { server, address, hub, lifecycle, housekeeping, drain_window: config.drain_window })
+        Ok(Self { server, door, hub, lifecycle, housekeeping, drain_window: config.drain_window })
     }
 
     /// Where the instance listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address()
     }
 
     /// Serves until `stop` completes, then drains: no new connections, streams ended one after the other, and
@@ -142,14 +145,14 @@ impl Application {
     /// # Errors
     /// When the server fails by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { server, hub, lifecycle, housekeeping, drain_window, .. } = self;
+        let Self { server, door, hub, lifecycle, housekeeping, drain_window } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         lifecycle.set_ready();
         let stopped = async {
             stop.await;
             lifecycle.set_draining();
-            drain(&handle, &hub, drain_window).await;
+            drain(&door, &handle, &hub, drain_window).await;
         };
         let stopped = std::pin::pin!(stopped);
         tokio::select! {
@@ -162,7 +165,9 @@ impl Application {
 
 /// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract every reconnect
 /// if it still listened; a refused connection nginx takes to the next instance.
-async fn drain(handle: &ServerHandle, hub: &Hub, window: Duration) {
+async fn drain(door: &Door, handle: &ServerHandle, hub: &Hub, window: Duration) {
+    door.close();
+    tokio::time::sleep(FIRST_WORDS).await;
     // Takes effect at the call; what it returns completes with the last connection, as the server itself does.
     let _stopping = handle.stop(true);
     // A stream whose client does not read cannot be ended in order; the server cuts it at its own deadline.

@@ -10,7 +10,7 @@ use vx11_operator::ambient::{Clock, SystemClock};
 use super::Report;
 
 /// The benchmarks in the order in which the document shows them.
-const BENCHMARKS: [&str; 5] = ["codec", "service", "streams", "store", "redis"];
+const BENCHMARKS: [&str; 6] = ["codec", "service", "streams", "store", "redis", "cluster"];
 const OPENING: &str = "\
 # Performance
 
@@ -25,18 +25,25 @@ pub(super) fn today() -> String {
     now
 }
 
-/// Writes the document from the reports in `folder`; a benchmark that has none is left out.
+/// Writes the document from the reports in `folder`; a benchmark that has none keeps the section it had.
 pub(super) fn write(folder: &Path) -> io::Result<()> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+    let old = fs::read_to_string(&file)?;
     let mut document = format!("{OPENING}\n{}", machine());
     for name in BENCHMARKS {
-        let Ok(kept) = fs::read(folder.join(name).with_extension("json")) else {
-            continue;
-        };
-        section(&mut document, name, &serde_json::from_slice(&kept)?);
+        match fs::read(folder.join(name).with_extension("json")) {
+            Ok(kept) => section(&mut document, name, &serde_json::from_slice(&kept)?),
+            Err(_) => document.push_str(old_section(&old, name)),
+        }
     }
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    fs::create_dir_all(&docs)?;
-    fs::write(docs.join("performance.md"), document)
+    fs::write(file, document)
+}
+
+/// What the document said about a benchmark, if anything.
+fn old_section<'a>(document: &'a str, name: &str) -> &'a str {
+    let begins = document.find(&format!("\n## {name}\n"));
+    let rest = begins.map_or("", |begins| &document[begins..]);
+    rest[1.min(rest.len())..].find("\n## ").map_or(rest, |ends| &rest[..=ends])
 }
 
 fn section(document: &mut String, name: &str, Report { about, date, rows }: &Report) {

@@ -57,8 +57,13 @@ end
 
     /// Loads the server for `seconds`.
     pub(crate) fn run(&self, seconds: u32) -> Round {
+        self.run_with(CONNECTIONS, seconds)
+    }
+
+    /// Loads the server for `seconds` with so many requests at a time.
+    pub(crate) fn run_with(&self, connections: u32, seconds: u32) -> Round {
         let output = Command::new("wrk")
-            .args(["--connections", &CONNECTIONS.to_string()])
+            .args(["--connections", &connections.to_string()])
             .args(["--threads", &THREADS.to_string()])
             .args(["--duration", &format!("{seconds}s")])
             .arg("--script")

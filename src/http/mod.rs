@@ -28,7 +28,7 @@ use ipnet::IpNet;
 pub use error::Problem;
 pub use limit::Limits;
 pub use routes::{Endpoint, endpoints};
-pub use server::{ExtraRoutes, ServerSettings, serve};
+pub use server::{Door, ExtraRoutes, ServerSettings, serve};
 
 use crate::ambient::Clock;
 use crate::events::{EventBus, Hub};

@@ -1,7 +1,7 @@
 //! The actix server: sockets, limits, the ordered list of middleware.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use actix_web_lab::middleware::CatchPanic;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::AppState;
 use super::error::Problem;
@@ -47,13 +47,34 @@ pub struct ServerSettings {
     pub extra: Option<ExtraRoutes>,
 }
 
-/// Binds and starts the server; says where it listens.
+/// Where connections come in. A graceful stop of actix drops those it has accepted but not begun to read from: so
+/// the door is closed first, and the server stopped once nobody can be left standing behind it.
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Door {
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Refuses connections from now on; those that were accepted go on.
+    pub fn close(&self) {
+        // Where a listening socket cannot be shut down (only Linux does it), stopping the server closes it.
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+}
+
+/// Binds and starts the server.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, SocketAddr)> {
+pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, Door)> {
     let listener = listener(settings.listen)?;
-    let address = listener.local_addr()?;
+    let door = Door { address: listener.local_addr()?, listener: listener.try_clone()? };
     let state = web::Data::from(Arc::new(state));
     let extra = settings.extra;
     let mut server = HttpServer::new(move || {
@@ -86,7 +107,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     if let Some(workers) = settings.workers {
         server = server.workers(workers);
     }
-    Ok((server.listen(listener)?.run(), address))
+    Ok((server.listen(listener)?.run(), door))
 }
 
 /// A listening socket whose connections inherit its options.

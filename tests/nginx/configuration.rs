@@ -2,18 +2,67 @@
 
 use vx11_rig::{Nginx, shipped_nginx, test_configuration};
 
+use crate::tls::certificate;
+
 #[test]
 fn nginx_takes_the_configuration_as_it_ships() {
-    let said = test_configuration(&shipped_nginx()).unwrap_or_else(|said| panic!("{said}"));
+    let said = test_configuration(&[]).unwrap_or_else(|said| panic!("{said}"));
     assert!(!said.contains("[warn]"), "{said}");
 }
 
 #[test]
-fn a_configuration_with_a_mistake_is_not_taken() {
+fn nginx_takes_it_with_either_value_of_the_switch() {
+    for value in ["0", "1"] {
+        let switch = read(&format!("switch/operator-proxy-{value}.conf"));
+        test_configuration(&[("site/operator-proxy.conf", switch)]).unwrap_or_else(|said| panic!("{said}"));
+    }
+    let shipped = read("site/operator-proxy.conf");
+    assert_eq!(shipped, read("switch/operator-proxy-1.conf"), "what ships is one of the two");
+}
+
+#[test]
+fn nginx_takes_each_example() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("nginx.conf"), "events {} http { least_conn; }").unwrap();
-    let said = test_configuration(folder.path()).expect_err("it is wrong");
-    assert!(said.contains("least_conn"), "{said}");
+    certificate(folder.path());
+    let place = format!("{}/", folder.path().display());
+    let tls = read("examples/tls.conf").replace("site/tls/", &place);
+    let protect = read("examples/protect-backend.conf");
+    let examples = [("site/balancer-listen.conf", tls), ("site/servers/protect-backend.conf", protect)];
+    let said = test_configuration(&examples).unwrap_or_else(|said| panic!("{said}"));
+    assert!(!said.contains("[warn]"), "{said}");
+    let count = std::fs::read_dir(shipped_nginx().join("examples")).unwrap().count();
+    assert_eq!(count, examples.len(), "an example that is not tried");
+}
+
+#[test]
+fn a_configuration_with_a_mistake_is_not_taken() {
+    let said = test_configuration(&[("site/instances.conf", "sever 127.0.0.1:1;".to_owned())]);
+    assert!(said.expect_err("it is wrong").contains("sever"));
+}
+
+/// Only there may deployments differ: nothing else says where something listens, or which instances there are.
+#[test]
+fn what_differs_between_deployments_stands_in_site_alone() {
+    for folder in [".", "http", "locations"] {
+        for entry in std::fs::read_dir(shipped_nginx().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let says = |word: &str| text.lines().any(|line| line.trim_start().starts_with(word));
+                for word in ["listen ", "server ", "access_log ", "limit_req_zone ", "set_real_ip_from "] {
+                    assert!(
+                        !says(word) || word == "server " && says("server {"),
+                        "{}: {word}",
+                        path.display()
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(shipped_nginx().join(file)).unwrap()
 }
 
 #[tokio::test]

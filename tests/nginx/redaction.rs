@@ -130,7 +130,7 @@ async fn without_instances() {
     let nginx = Nginx::start(&["127.0.0.1:1".to_owned()]).await;
     let token = token();
     send_all(&nginx, &token).await;
-    assert_clean(&nginx, &token, &["stream?token=***", r#""status":"503""#, r#""upstream_status":"502""#])
+    assert_clean(&nginx, &token, &["stream?token=***", r#""status":"503""#, r#""upstream_status":"502"#])
         .await;
 }
 

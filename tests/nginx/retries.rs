@@ -111,3 +111,27 @@ async fn an_event_whose_instance_goes_away_after_it_said_it_lives_reaches_anothe
     assert_eq!(post(&nginx, "/operator/api/events").await.status(), StatusCode::ACCEPTED);
     assert_eq!((times(&backends, "GET /health/live "), times(&backends, "POST ")), (1, 1));
 }
+
+#[tokio::test]
+async fn an_instance_that_is_back_is_asked_although_nginx_leaves_it_alone() {
+    let mut cluster = Cluster::of(2).await;
+    let token = cluster.issue().await;
+    cluster.instances[0].kill();
+    for _ in 0..12 {
+        cluster.issue().await;
+    }
+    cluster.restart(0).await;
+    // For two seconds nginx believes that the first is not there; the second is not.
+    cluster.instances[1].kill();
+    cluster.issue().await;
+    assert_eq!(cluster.publish(1).send().await.unwrap().status(), StatusCode::ACCEPTED);
+    for accept in ["*/*", "text/event-stream"] {
+        let request = cluster.get("/operator/api/events/stream").query(&[("token", &token)]);
+        let mut stream = request.header("Accept", accept).send().await.unwrap();
+        let greeting = stream.chunk().await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&greeting).contains("connected"), "{accept}");
+    }
+    // In the log the name of the upstream stands for "none left".
+    let second_chances = cluster.nginx.access_log().matches("vx11_operator : 127.0.0.1:").count();
+    assert!(second_chances > 0, "it was asked in the ordinary way");
+}

@@ -25,6 +25,6 @@ async fn half_a_head_and_half_a_body_are_waited_for_a_while_and_no_instance_is_a
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     let took = started.elapsed();
-    assert!((PATIENCE - Duration::from_secs(1)..PATIENCE * 2).contains(&took), "{took:?}");
+    assert!((PATIENCE.mul_f64(0.9)..PATIENCE * 2).contains(&took), "{took:?}");
     assert_eq!(backend.count("POST"), 0);
 }

@@ -67,6 +67,34 @@ async fn every_stream_is_told_to_reconnect_spread_over_the_window_and_none_is_cu
     assert!(at_once < STREAMS / 2, "{at_once} streams ended in the first quarter");
 }
 
+/// Sends a request on a connection of its own; `None` if the connection was refused.
+async fn ask(address: String) -> Option<String> {
+    let mut connection = TcpStream::connect(address).await.ok()?;
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    let _ = connection.write_all(request).await;
+    let _ = connection.read_to_string(&mut answer).await;
+    Some(answer)
+}
+
+#[tokio::test]
+async fn whoever_was_let_in_before_the_stop_is_answered() {
+    let instance = Instance::start().await;
+    let mut requests = JoinSet::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    for number in 0..400 {
+        tick.tick().await;
+        if number == 200 {
+            instance.terminate();
+        }
+        requests.spawn(ask(instance.address().to_owned()));
+    }
+    let answers = requests.join_all().await;
+    assert!(answers.iter().any(Option::is_none), "none came after the stop");
+    let lost = answers.iter().flatten().filter(|answer| !answer.starts_with("HTTP/1.1 200 ")).count();
+    assert_eq!(lost, 0, "requests whose connection was accepted, and then closed without a word");
+}
+
 #[tokio::test]
 async fn a_draining_instance_refuses_connections_at_once() {
     let instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "30")]).await;

@@ -1,6 +1,7 @@
 //! What a person can start.
 
 mod cluster;
+mod document;
 mod drill;
 mod load;
 

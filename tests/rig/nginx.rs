@@ -118,6 +118,12 @@ impl Nginx {
         until("nginx to be gone", async || ports.iter().all(|port| is_free(*port))).await;
     }
 
+    /// The numbers of its processes: the master's first, then the workers'.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.process.family()
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.process.ended()
@@ -159,12 +165,17 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-/// What `nginx -t` says of the configuration in `folder`.
+/// What `nginx -t` says of the configuration as it ships, with these files in place of, or beside, its own.
 ///
 /// # Errors
 /// What nginx says against the configuration.
-pub fn test_configuration(folder: &Path) -> Result<String, String> {
-    let output = command(folder).arg("-t").output().expect("nginx can be run: `make packages`");
+pub fn test_configuration(files: &[(&str, String)]) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder can be created");
+    site::copy(&shipped(), folder.path());
+    for (file, text) in files {
+        std::fs::write(folder.path().join(file), text).expect("a file can be written");
+    }
+    let output = command(folder.path()).arg("-t").output().expect("nginx can be run: `make packages`");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(said) } else { Err(said) }
 }

@@ -105,6 +105,12 @@ impl Operator {
         &self.recipe.address
     }
 
+    /// The number of the process that runs now.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The number of the process that runs now, also when it is another by then.
     pub(crate) fn pid(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.pid)

@@ -45,6 +45,19 @@ impl Process {
         self.child.id()
     }
 
+    /// Its number, and those of the processes it started that still run.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let own = self.pid().to_string();
+        let children = numbers.filter(|number| {
+            // A process may end while it is looked at.
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().and_then(|stat| stat.split(' ').nth(1)) == Some(own.as_str())
+        });
+        std::iter::once(self.pid()).chain(children).collect()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }

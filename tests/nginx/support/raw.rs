@@ -20,7 +20,7 @@ pub async fn exchange(base: &str, bytes: &[u8]) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     let both = async { tokio::join!(send, receive).1 };
-    tokio::time::timeout(Duration::from_secs(60), both).await.expect("the connection ends in time")
+    tokio::time::timeout(Duration::from_mins(1), both).await.expect("the connection ends in time")
 }
 
 /// The status of an answer.

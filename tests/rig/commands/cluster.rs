@@ -108,7 +108,7 @@ fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
     say(&format!("  load balancer   {}/   (in a browser: the panel)", cluster.nginx.balancer()));
     say(&format!("  gateway         {}/health", cluster.nginx.gateway()));
     for instance in &cluster.instances {
-        let pid = instance.pid().load(std::sync::atomic::Ordering::Relaxed);
+        let pid = instance.process();
         say(&format!("  instance        {}   process {pid}", instance.base()));
     }
     let redis = cluster.store.single();
@@ -144,7 +144,7 @@ async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
             let name = format!("instance {number}");
             if deaths.is_due(&name, instance.how_it_ended()) {
                 instance.restart().await;
-                let pid = instance.pid().load(std::sync::atomic::Ordering::Relaxed);
+                let pid = instance.process();
                 say(&format!("{name} is back, process {pid}"));
             }
         }

@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Binary, say};
+use super::{Binary, document, say};
 use crate::drills::{DRILLS, Drill, Length, run as run_drill};
 use crate::summary::Summary;
 use crate::trial::{Report, Turn};
-
-/// Between these the table stands in the document.
-const MARKS: [&str; 2] = ["<!-- drills: begin -->", "<!-- drills: end -->"];
 
 /// Which drills, and how.
 #[derive(clap::Args)]
@@ -27,7 +24,7 @@ pub struct Options {
     /// Where the report is written.
     #[arg(long, default_value = "target/drills.json")]
     report: PathBuf,
-    /// A document whose table is written anew, when all drills were run at full length.
+    /// A document in whose table the rows of drills that were run at full length are replaced.
     #[arg(long)]
     document: Option<PathBuf>,
 }
@@ -68,8 +65,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     }
     let missed = reports.iter().filter(|report| !report.verdict.violations.is_empty()).count();
     write_report(&options.report, &reports)?;
-    if let Some(document) = options.document.filter(|_| options.only.is_empty() && !options.brief) {
-        write_document(&document, &reports)?;
+    if let Some(document) = options.document.filter(|_| !options.brief) {
+        document::update(&document, &reports)?;
     }
     let (met, took) = (reports.len() - missed, minutes(started.elapsed()));
     say(&format!(
@@ -93,45 +90,6 @@ fn choose(only: &[u8]) -> Result<Vec<&'static Drill>, String> {
 fn write_report(file: &Path, reports: &[Report]) -> Result<(), String> {
     let all = json!(reports.iter().map(Report::json).collect::<Vec<_>>());
     std::fs::write(file, format!("{all:#}\n")).map_err(|error| format!("{}: {error}", file.display()))
-}
-
-fn write_document(file: &Path, reports: &[Report]) -> Result<(), String> {
-    let words = |error: std::io::Error| format!("{}: {error}", file.display());
-    let text = std::fs::read_to_string(file).map_err(words)?;
-    let parts =
-        text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
-    let (before, after) = parts.ok_or_else(|| format!("{}: no place for the table", file.display()))?;
-    let cells = |row: &str| {
-        format!(
-            "| {} |\n",
-            row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ")
-        )
-    };
-    let mut table = cells(&Summary::header());
-    table.push_str(
-        &"|---".repeat(Summary::header().split("  ").filter(|cell| !cell.trim().is_empty()).count()),
-    );
-    table.push_str("|\n");
-    for report in reports {
-        table.push_str(&cells(&report.verdict.summary.row(report.name.trim())));
-    }
-    let rolling = reports.iter().find(|report| report.name.trim().starts_with("12 "));
-    let chart = rolling
-        .map(|report| format!("\nOne rolling restart, second by second:\n\n```text\n{}```\n", report.chart));
-    let machine = machine();
-    let text =
-        format!("{before}{}\n{machine}\n\n{table}{}{}{after}", MARKS[0], chart.unwrap_or_default(), MARKS[1]);
-    std::fs::write(file, text).map_err(words)
-}
-
-/// The machine and the day, in one line.
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    let today = std::process::Command::new("date").arg("+%F").output().map(|output| output.stdout);
-    let today = String::from_utf8_lossy(&today.unwrap_or_default()).trim().to_owned();
-    format!("`make drill` on {today}, {cores} shared cores ({}).", model.trim_start_matches([':', ' ', '\t']))
 }
 
 fn minutes(time: Duration) -> String {

@@ -67,11 +67,8 @@ impl Site {
         let write = |file: &str, text: String| {
             std::fs::write(site.join(file), text).expect("a file of the site can be written");
         };
-        let instances = self.instances.iter();
-        write(
-            "instances.conf",
-            instances.map(|at| format!("server {at} max_fails=3 fail_timeout=2s;\n")).collect(),
-        );
+        let servers = self.instances.iter().map(|at| format!("server {at} max_fails=3 fail_timeout=2s;\n"));
+        write("instances.conf", servers.collect::<Vec<_>>().concat());
         // All the files this machine gives, which may be fewer than what ships asks for.
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
         write("workers.conf", format!("worker_processes auto;\nworker_rlimit_nofile {files};\n"));
@@ -97,19 +94,22 @@ impl Site {
     }
 }
 
-/// The repository's `nginx/`.
+/// The repository's `nginx/`, to read from; nginx would write into it.
 #[must_use]
 pub fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nginx")
 }
 
 /// Copies a folder with all that is in it.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder can be created");
     for entry in std::fs::read_dir(from).expect("a folder can be read") {
         let entry = entry.expect("a folder can be read");
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
+        if from.ends_with("nginx/run") {
+            // What an nginx that ran there has left is not part of it.
+            std::fs::create_dir_all(&to).expect("a folder can be created");
+        } else if from.is_dir() {
             copy(&from, &to);
         } else {
             std::fs::copy(&from, &to).expect("a file can be copied");

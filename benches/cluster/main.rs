@@ -1,0 +1,32 @@
+//! The whole way a request takes: through nginx, an instance and Redis. What more instances bring, what each part costs,
+//! and what a stream costs nginx: the constants of `docs/scaling.md`.
+
+#[path = "../support/load.rs"]
+mod load;
+#[path = "../support/memory.rs"]
+mod memory;
+#[path = "../support/progress.rs"]
+mod progress;
+#[path = "../support/report.rs"]
+mod report;
+#[path = "../support/sample.rs"]
+mod sample;
+mod stand;
+mod streams;
+mod throughput;
+
+use std::process::ExitCode;
+
+const ABOUT: &str = "wrk, nginx with the configuration that ships and one worker for each core, instances and Redis, all on \
+                     the same cores: these are full with one instance already, so more of them show what \
+                     they cost and not what they bring. One to three instances take turns, round after \
+                     round. Processor time is that of all processes of a kind, for one request. Tokens live 12 seconds.";
+
+fn main() -> ExitCode {
+    report::run("cluster", ABOUT, || {
+        let stand = stand::Stand::start();
+        let mut rows = throughput::measure(&stand);
+        rows.extend(streams::measure(&stand));
+        rows
+    })
+}
