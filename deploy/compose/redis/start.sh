@@ -1,0 +1,15 @@
+#!/bin/sh
+# Starts Redis with the password of the secret, of which only a hash is written down, in memory, readable by Redis
+# alone: it is on no command line and in no environment. Who has it may read and write data, but not configure, empty,
+# watch or stop the server.
+set -eu
+umask 077
+password=$(cat /run/secrets/redis_password)
+if [ -z "$password" ]; then
+  echo "the secret redis_password is empty" >&2
+  exit 1
+fi
+hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
+echo "user default on #$hash ~* &* +@all -@admin -@dangerous +info +cluster|slots" > /data/users.acl
+unset password
+exec redis-server /etc/vx11/redis.conf
