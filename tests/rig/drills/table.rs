@@ -94,6 +94,8 @@ const RESUMED: Duration = Duration::from_secs(3);
 const ALL_BACK: Duration = Duration::from_secs(10);
 /// So soon they are open elsewhere after their instance stopped.
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
+/// So soon nginx has asked another instance, which it leaves two seconds for.
+const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
 /// So far the clock of one instance is ahead.
 pub(super) const CLOCK_OFF: Duration = Duration::from_secs(5);
 /// Between the death of a master and the Sentinels' word on it.
@@ -121,9 +123,14 @@ impl Drill {
             10 => Targets { recovery: Duration::from_secs(2), ..base },
             11 => once,
             // Whoever moves from an instance that ends to one that ends next does so again.
-            12 => Targets { reconnects: 3, ..once },
+            12 => Targets { reconnects: 3, in_order: true, ..once },
             // One that was stopped itself took long for what it had been asked before.
-            13 => Targets { longest: None, resumption: resumed(100, LEFT_A_HUNG_ONE, Since::Fault), ..once },
+            13 => Targets {
+                longest: None,
+                resumption: resumed(100, LEFT_A_HUNG_ONE, Since::Fault),
+                through_balancer: Some(LEFT_BY_NGINX),
+                ..once
+            },
             // What only the killed instance knew of is gone with it.
             14 | 15 => Targets { revocation: None, ..once },
             // The flood and the load share the machine with the instances.
@@ -131,7 +138,7 @@ impl Drill {
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
             // What one clock is off, beside what clocks may always be.
             21 => Targets { clocks: base.clocks + CLOCK_OFF, ..once },
-            20 => Targets { reconnects: 6, ..once },
+            20 => Targets { reconnects: 6, in_order: true, ..once },
             _ => base,
         }
     }
