@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Length;
+use super::{INSTANCES, Length};
 use crate::checker::{Resumption, Since, Targets};
 use crate::cluster::{Backing, Ways};
 
@@ -113,10 +113,12 @@ impl Drill {
         let base = Targets::of_rounds(length.rounds);
         let ms = Duration::from_millis;
         let resumed = |hundredths, within, since| Some(Resumption { hundredths, within, since });
-        let once = Targets { reconnects: 1, resumption: resumed(99, RESUMED, Since::Loss), ..base };
+        let once =
+            Targets { reconnects: 1, losses: true, resumption: resumed(99, RESUMED, Since::Loss), ..base };
         match self.number {
-            1 => Targets { detection: Some(ms(300)), ..base },
-            2 | 3 => Targets { detection: Some(ms(1000)), p99: Some(ms(250)), ..base },
+            1 => Targets { detection: Some(ms(300)), detectors: INSTANCES, ..base },
+            2 | 3 => Targets { detection: Some(ms(1000)), detectors: INSTANCES, p99: Some(ms(250)), ..base },
+            4 => Targets { detection: Some(ms(1000)), ..base },
             // Nothing may open, and nothing is lost that could recover.
             5 => Targets { openings: 0, ..base },
             6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
