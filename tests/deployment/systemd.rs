@@ -161,8 +161,8 @@ fn what_the_unit_and_its_environment_file_set_is_known_and_fits_together() {
 }
 
 #[test]
-fn the_example_for_nginx_names_the_instances_that_the_guide_starts() {
-    let upstream = std::fs::read_to_string(shipped("deploy/systemd/nginx-upstream.conf")).unwrap();
+fn nginx_as_it_ships_names_the_instances_that_the_guide_starts() {
+    let upstream = std::fs::read_to_string(shipped("nginx/site/instances.conf")).unwrap();
     let unit = unit();
     let listen =
         values(&unit, "Environment").into_iter().find_map(|set| set.strip_prefix("VX11_OPERATOR_LISTEN="));

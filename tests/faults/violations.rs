@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Famine, InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
+    Account, Famine, IN_ORDER, InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
     Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
 };
 
@@ -261,6 +261,27 @@ fn slow_requests_during_a_fault_are_found_by_a_bound_and_by_comparison() {
     let judge = |p99, p99_times| check(&account, Targets { p99, p99_times, ..targets() }).violations.len();
     assert_eq!((judge(Some(30 * MS), None), judge(Some(29 * MS), None)), (0, 1));
     assert_eq!((judge(None, Some(15)), judge(None, Some(14))), (0, 1));
+}
+
+#[test]
+fn a_stream_that_is_cut_where_all_should_end_in_order_is_found() {
+    let targets = Targets { reconnects: 1, in_order: true, ..targets() };
+    let found = check(&resumed_after(100), targets).violations;
+    assert!(found[0].contains("subscriber 0 at 5.3s, not in order: it was cut"), "{found:?}");
+    let mut in_order = resumed_after(100);
+    in_order.streams[1].turn = StreamTurn::Lost(format!("{IN_ORDER}: shutdown"));
+    assert_eq!(check(&in_order, targets).violations, Vec::<String>::new());
+}
+
+#[test]
+fn a_request_that_waits_for_a_hung_instance_behind_the_balancer_is_found() {
+    let mut slow = operation(Kind::Introspect, 1, 1, 5100, Outcome::Yes);
+    (slow.place, slow.answered) = (Place::Balancer, slow.sent + 30 * MS);
+    let mut account = faultless();
+    account.operations.push(slow);
+    let judge =
+        |bound| check(&account, Targets { through_balancer: Some(bound * MS), ..targets() }).violations.len();
+    assert_eq!((judge(30), judge(29)), (0, 1));
 }
 
 #[test]

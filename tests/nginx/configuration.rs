@@ -35,6 +35,16 @@ fn nginx_takes_each_example() {
 }
 
 #[test]
+fn both_lists_of_instances_name_the_same_ones() {
+    let [list, anew] = ["site/instances.conf", "site/instances-anew.conf"].map(|file| {
+        let text = read(file);
+        let servers = text.lines().filter_map(|line| line.strip_prefix("server "));
+        servers.filter_map(|server| server.split(' ').next()).map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert!(list.len() == 3 && list == anew, "{list:?} {anew:?}");
+}
+
+#[test]
 fn a_configuration_with_a_mistake_is_not_taken() {
     let said = test_configuration(&[("site/instances.conf", "sever 127.0.0.1:1;".to_owned())]);
     assert!(said.expect_err("it is wrong").contains("sever"));

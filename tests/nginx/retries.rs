@@ -135,3 +135,19 @@ async fn an_instance_that_is_back_is_asked_although_nginx_leaves_it_alone() {
     let second_chances = cluster.nginx.access_log().matches("vx11_operator : 127.0.0.1:").count();
     assert!(second_chances > 0, "it was asked in the ordinary way");
 }
+
+#[tokio::test]
+async fn after_an_outage_of_all_the_first_that_is_back_is_asked_at_once() {
+    let mut cluster = Cluster::of(2).await;
+    for instance in &mut cluster.instances {
+        instance.kill();
+    }
+    for _ in 0..12 {
+        problem(cluster.get("/operator/api/health").send().await.unwrap(), 503, "no_instance").await;
+    }
+    cluster.restart(0).await;
+    for number in 0..12 {
+        cluster.issue().await;
+        assert_eq!(cluster.publish(number).send().await.unwrap().status(), StatusCode::ACCEPTED);
+    }
+}

@@ -39,6 +39,10 @@ pub struct Targets {
     pub p99: Option<Duration>,
     /// The same as so many times what it is otherwise.
     pub p99_times: Option<u32>,
+    /// For issuing and introspecting through the balancer.
+    pub through_balancer: Option<Duration>,
+    /// Streams may only end in order, with a word from their instance.
+    pub in_order: bool,
     /// Clocks differ by no more; so many of a token's last seconds are not judged.
     pub clocks: Duration,
     /// How often the breaker of one instance may open.
@@ -60,6 +64,8 @@ impl Targets {
             revocation: Some(Duration::from_secs(1)),
             p99: None,
             p99_times: None,
+            through_balancer: None,
+            in_order: false,
             clocks: LAST_SECONDS,
             // One more for each: what comes back may be cut off once more, as by a failover.
             openings: 2 * rounds,
@@ -108,6 +114,8 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     tell("instances with figures out of bounds", &own);
     let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries, &reconnects);
     tell("latencies out of bounds", &slow(&summary, targets));
+    let waited = targets.through_balancer.map(|bound| waited_for_long(account, bound)).unwrap_or_default();
+    tell("requests through the balancer took too long", &waited);
     // A log of nothing must not pass for one of a service without faults.
     let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
@@ -129,6 +137,15 @@ fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
     exceeded
         .map(|bound| format!("p99 {during:?} during a fault, {calm:?} otherwise; over {bound:?}"))
         .collect()
+}
+
+/// Requests through the balancer that took longer, without famines.
+fn waited_for_long(account: &Account, bound: Duration) -> Vec<String> {
+    let famines = Famines::of(account);
+    let hot = |it: &&Operation| matches!(it.kind, Kind::Issue { .. } | Kind::Introspect);
+    let through = account.operations.iter().filter(|it| it.place == Place::Balancer).filter(hot);
+    let long = through.filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) > bound);
+    long.map(|it| format!("{:?} at {:?} took {:?}", it.kind, it.sent, it.took())).collect()
 }
 
 /// Whether it was asked of someone who could not be expected to answer then.

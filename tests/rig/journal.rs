@@ -121,6 +121,9 @@ pub struct Outage {
     pub until: Option<Moment>,
 }
 
+/// How the words begin of a stream that its instance ended in order.
+pub const IN_ORDER: &str = "the instance asked for it";
+
 /// What became of a subscriber's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamTurn {
@@ -219,6 +222,17 @@ impl Journal {
         let operation = Operation { kind, token, place, due, sent, answered, outcome: outcome.clone() };
         self.account().operations.push(operation);
         outcome
+    }
+
+    /// Notes a look at how someone stands, if it fails: those that succeed are many.
+    pub async fn look_at(&self, place: Place, look: impl Future<Output = Result<bool, String>>) {
+        let sent = self.now();
+        if let Err(words) = look.await {
+            let (answered, outcome) = (self.now(), Outcome::Unanswered(words));
+            let operation =
+                Operation { kind: Kind::Look, token: 0, place, due: sent, sent, answered, outcome };
+            self.account().operations.push(operation);
+        }
     }
 
     /// Notes how an instance stands.

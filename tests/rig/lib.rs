@@ -41,8 +41,8 @@ pub use checker::{Resumption, Since, Targets, Verdict, check};
 pub use commands::Command;
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use journal::{
-    Account, Famine, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
-    Round, StreamMoment, StreamTurn,
+    Account, Famine, IN_ORDER, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outage,
+    Outcome, Place, Round, StreamMoment, StreamTurn,
 };
 pub use leaks::Secrets;
 pub use load::{Measure, Member};

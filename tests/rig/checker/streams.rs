@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Targets;
 use super::rounds::window;
-use crate::journal::{Account, Moment, Round, StreamMoment, StreamTurn};
+use crate::journal::{Account, IN_ORDER, Moment, Round, StreamMoment, StreamTurn};
 
 /// From which moment the time until a stream is open again is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,11 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
         for (index, moment) in moments.iter().enumerate() {
             let StreamTurn::Lost(words) = &moment.turn else { continue };
             found.lost += 1;
+            if targets.in_order && !words.starts_with(IN_ORDER) {
+                found
+                    .violations
+                    .push(format!("subscriber {number} at {:?}, not in order: {words}", moment.at));
+            }
             let Some(round) = round_of(account, moment.at) else {
                 let at = moment.at;
                 found.violations.push(format!("subscriber {number} at {at:?} without a fault: {words}"));

@@ -70,6 +70,8 @@ impl ClusterPlan {
             ("INSTANCE_ID", (instance + 1).to_string()),
             ("EPHEMERAL_TOKEN_TTL_SEC", self.life.to_string()),
             ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", self.drain.to_string()),
+            // nginx's word about its clients is believed.
+            ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1/32".to_owned()),
         ];
         match store {
             Store::Single(server) => {

@@ -22,8 +22,10 @@ const INSTANCES: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Before the first round, as a part of a fault.
 const CALM_BEFORE: f64 = 1.0 / 3.0;
-/// So long all has to be well before the next round.
+/// So long all has to be well before the next round, at least; and as a part of a fault. Revocations are judged again from
+/// a second after all is well.
 const CALM: Duration = Duration::from_secs(1);
+const CALM_AFTER: f64 = 1.0 / 6.0;
 
 /// The cluster and its load.
 pub(super) struct Drilling {
@@ -77,7 +79,7 @@ impl Drilling {
     /// Waits until all is well, however long ago it was repaired.
     pub(super) async fn settle(&mut self) {
         self.trial.settle(PATIENCE).await;
-        sleep(CALM).await;
+        sleep(CALM.max(self.length.part(CALM_AFTER))).await;
     }
 
     /// Kills an instance; nothing can be expected of it until it is back.

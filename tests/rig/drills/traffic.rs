@@ -35,8 +35,8 @@ pub(super) async fn poisoned(drilling: &mut Drilling) {
 
 /// Whoever presents forged tokens is refused, and Redis is not asked.
 pub(super) async fn forged(drilling: &mut Drilling) {
-    let asked_before = asked(drilling).await;
     drilling.strike().await;
+    let (asked_before, from) = (asked(drilling).await, drilling.trial.journal().now());
     let answered = Arc::new(AtomicU64::new(0));
     let mut forgers = JoinSet::new();
     for _ in 0..FORGERS {
@@ -45,10 +45,12 @@ pub(super) async fn forged(drilling: &mut Drilling) {
     drilling.last(1.0).await;
     forgers.shutdown().await;
     let (refused, asked) = (answered.load(Ordering::Relaxed), asked(drilling).await - asked_before);
+    let until = drilling.trial.journal().now();
     drilling.recover().await;
     let by_right = drilling.trial.journal().look(|account| {
-        let looks =
-            account.operations.iter().filter(|it| matches!(it.kind, Kind::Introspect | Kind::OpenStream));
+        let looks = account.operations.iter().filter(|it| {
+            matches!(it.kind, Kind::Introspect | Kind::OpenStream) && it.answered >= from && it.sent <= until
+        });
         u64::try_from(looks.count()).unwrap_or(u64::MAX)
     });
     if refused == 0 || asked > by_right {

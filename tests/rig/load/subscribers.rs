@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Stage;
-use crate::journal::{Kind, Outcome, Place, StreamTurn};
+use crate::journal::{IN_ORDER, Kind, Outcome, Place, StreamTurn};
 
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
@@ -156,7 +156,7 @@ fn reconnect(event: &Event) -> End {
     let said: Value = serde_json::from_str(&event.data).unwrap_or_default();
     let reason = said["reason"].as_str().unwrap_or("no reason");
     let told = said["retry_ms"].as_u64().map(Duration::from_millis);
-    End { words: format!("the instance asked for it: {reason}"), told }
+    End { words: format!("{IN_ORDER}: {reason}"), told }
 }
 
 /// The body of a stream.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Stage;
-use crate::journal::{Kind, Place};
+use crate::journal::Place;
 use crate::process::starved;
 
 /// Between two looks.
@@ -33,12 +33,13 @@ pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
             journal.starved(looked);
         }
         (looked, waited) = (now, waits);
-        match member.api.standing().await {
-            Ok(standing) if before.replace(standing) != Some(standing) => journal.observe(instance, standing),
-            Ok(_) => {}
-            Err(words) => {
-                journal.note((Kind::Look, 0, Place::Instance(instance)), now, async { Err(words) }).await;
+        let look = async {
+            let standing = member.api.standing().await?;
+            if before.replace(standing) != Some(standing) {
+                journal.observe(instance, standing);
             }
-        }
+            Ok(true)
+        };
+        journal.look_at(Place::Instance(instance), look).await;
     }
 }

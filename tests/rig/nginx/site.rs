@@ -67,8 +67,12 @@ impl Site {
         let write = |file: &str, text: String| {
             std::fs::write(site.join(file), text).expect("a file of the site can be written");
         };
-        let servers = self.instances.iter().map(|at| format!("server {at} max_fails=3 fail_timeout=2s;\n"));
-        write("instances.conf", servers.collect::<Vec<_>>().concat());
+        let servers = |parameters: &str| {
+            let lines = self.instances.iter().map(|at| format!("server {at} {parameters};\n"));
+            lines.collect::<Vec<_>>().concat()
+        };
+        write("instances.conf", servers("max_fails=3 fail_timeout=2s"));
+        write("instances-anew.conf", servers("max_fails=0"));
         // All the files this machine gives, which may be fewer than what ships asks for.
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
         write("workers.conf", format!("worker_processes auto;\nworker_rlimit_nofile {files};\n"));
