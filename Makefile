@@ -1,15 +1,17 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test cluster drill fuzz bench check packages deny clean-artefacts
+.PHONY: help run test cluster drill compose-test fuzz bench check packages deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
 # what checks the deployments. kubectl is missing here: deploy/kubernetes/validate installs it only where there is none.
-TEST_PACKAGES := chromium chromium-driver curl jq libfaketime nginx openssl python3 python3-venv redis-sentinel redis-server redis-tools systemd
+TEST_PACKAGES := chromium chromium-driver curl docker-compose jq libfaketime nginx openssl python3 python3-venv redis-sentinel redis-server redis-tools systemd
 # What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
 BENCH_PACKAGES := nginx wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
 CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server
+# What the compose test needs beside an engine with Compose.
+COMPOSE_PACKAGES := curl jq openssl
 # Of `make cluster`.
 INSTANCES ?= 3
 # Seconds of `make fuzz`.
@@ -37,6 +39,10 @@ drill: clean-artefacts ## Run the failover drills, 40 minutes; ONLY=11,12 for so
 	@.ci/install-packages $(CLUSTER_PACKAGES)
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
 	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) --document docs/drills.md
+
+compose-test: ## Build the image, start docker-compose.scale.yml, break and search it; needs a container engine
+	@.ci/install-packages $(COMPOSE_PACKAGES)
+	@deploy/compose/test/run
 
 fuzz: ## A minute (SECONDS_OF_FUZZING) of arbitrary input for everything that parses input from the network
 	.ci/fuzz $(SECONDS_OF_FUZZING)

@@ -4,9 +4,9 @@
 # watch or stop the server.
 set -eu
 umask 077
-password=$(cat /run/secrets/redis_password)
+password=$(cat /run/secrets/redis-password)
 if [ -z "$password" ]; then
-  echo "the secret redis_password is empty" >&2
+  echo "the secret redis-password is empty" >&2
   exit 1
 fi
 hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)

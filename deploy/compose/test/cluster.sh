@@ -41,5 +41,5 @@ open_stream() {
 }
 
 redis_cli() {
-  compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) exec redis-cli "$@"' redis-cli "$@"
+  compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis-password) exec redis-cli "$@"' redis-cli "$@"
 }

@@ -5,7 +5,7 @@ load_runs() { kill -0 "$load" 2> /dev/null; }
 # Starts the load of the rig, which says in the end how many valid tokens were refused (VR) and requests not answered (UN).
 start_load() {
   "$rig" load --balancer "$balancer" --instance "$(instance 1)" --instance "$(instance 2)" --instance "$(instance 3)" \
-    --principal-file "$VX11_SECRETS/principal_token" --secrets "$work/secrets.load" --seconds "$1" > "$work/load.out" 2>&1 &
+    --principal-file "$VX11_SECRETS/principal-token" --secrets "$work/secrets.load" --seconds "$1" > "$work/load.out" 2>&1 &
   load=$!
   sleep 3
   load_runs || { cat "$work/load.out"; return 1; }
