@@ -120,7 +120,7 @@ fn clear(folder: &Path) -> Result<(), String> {
             "nginx" => std::fs::remove_dir_all(path).map_err(words)?,
             CREDENTIALS | HEADER | REDIS_PASSWORD => std::fs::remove_file(path).map_err(words)?,
             _ if path.extension().is_some_and(|extension| extension == "log") => {
-                std::fs::remove_file(path).map_err(words)?
+                std::fs::remove_file(path).map_err(words)?;
             }
             _ => {}
         }
