@@ -64,10 +64,11 @@ pub const DRILLS: [Drill; 20] = [
     on_sentinel(drill(10, "Sentinel: master demoted")),
     // Missed with requests that nginx never takes to another instance (UN).
     drill(11, "kill -9 one instance"),
-    // Missed like 11, and with instances that go on listening for 5 s after they ended their streams (resumption). Not
-    // with instances that exit without draining, in three runs of four: a cut stream counts like one that was ended.
+    // Missed like 11, and with instances that go on listening for 5 s after they ended their streams (resumption). One
+    // that exits without draining was not noticed in three runs of four; since then a cut stream is held against it.
     drill(12, "rolling restart"),
-    // Missed like 11. Not, in brief, with an nginx that waits longer for an answer than the instance stands still.
+    // Missed like 11. An nginx that waits longer for an answer than the instance stands still was not noticed in brief;
+    // since then nobody may wait longer than three seconds behind it.
     drill(13, "SIGSTOP one instance"),
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR).
     drill(14, "Redis down, an instance killed"),
