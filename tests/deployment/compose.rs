@@ -82,7 +82,7 @@ fn every_rule_notices_when_it_is_broken() {
             drop(file["services"]["vx11-nginx-lb"].as_object_mut().unwrap().remove("user"));
         }),
         ("limits", |file| {
-            drop(file["services"]["vx11-operator-3"].as_object_mut().unwrap().remove("mem_limit"));
+            drop(file["services"]["vx11-operator-3"].as_object_mut().unwrap().remove("pids_limit"));
         }),
         ("health", |file| {
             drop(file["services"]["vx11-operator-1"].as_object_mut().unwrap().remove("healthcheck"));
@@ -107,10 +107,7 @@ fn every_rule_notices_when_it_is_broken() {
         let mut broken = SHIPPED.clone();
         mistake(&mut broken);
         let found = violations(&broken);
-        assert!(
-            !found.is_empty() && found.iter().all(|words| words.starts_with(rule)),
-            "{rule}: {found:?}"
-        );
+        assert!(!found.is_empty() && found.iter().all(|words| words.starts_with(rule)), "{rule}: {found:?}");
     }
 }
 
@@ -121,9 +118,13 @@ fn the_service_accepts_the_environment_of_every_instance() {
     for number in INSTANCES {
         let given = SHIPPED["services"][format!("vx11-operator-{number}")]["environment"].clone();
         let given = given.as_object().unwrap().iter();
-        let mut environment: Environment =
-            given.map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect();
-        let files = [("VX11_PRINCIPAL_TOKEN_FILE", "principal-token"), ("REDIS_PASSWORD_FILE", "redis-password")];
+        let mut environment: Environment = given
+            .map(|(name, value)| {
+                (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            })
+            .collect();
+        let files =
+            [("VX11_PRINCIPAL_TOKEN_FILE", "principal-token"), ("REDIS_PASSWORD_FILE", "redis-password")];
         for (variable, file) in files {
             remember_secret(std::fs::read_to_string(folder.path().join(file)).unwrap().trim());
             replace(&mut environment, variable, folder.path().join(file).to_str().unwrap());
@@ -140,7 +141,9 @@ fn secrets_are_made_once_readable_in_a_closed_folder_and_not_printed() {
     let folder = parent.path().join("secrets");
     let printed = make_secrets(&folder);
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
-    let read = || ["principal-token", "redis-password"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
+    let read = || {
+        ["principal-token", "redis-password"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap())
+    };
     let made = read();
     for (name, secret) in ["principal-token", "redis-password"].iter().zip(&made) {
         remember_secret(secret.trim());
@@ -176,16 +179,34 @@ fn the_image_is_built_from_the_same_defaults_and_has_this_version() {
 
 #[test]
 fn nginx_knows_every_instance_and_its_switches_exist() {
-    let instances = text("deploy/compose/nginx-site/instances.conf");
+    let lists = ["instances.conf", "instances-anew.conf"]
+        .map(|name| text(&format!("deploy/compose/nginx-site/{name}")));
     let hosts = SHIPPED["services"]["vx11-nginx-lb"]["extra_hosts"].as_array().unwrap();
-    assert_eq!(instances.lines().filter(|line| line.starts_with("server ")).count(), INSTANCES.len());
     for number in INSTANCES {
-        assert!(instances.contains(&format!("server vx11-operator-{number}:8001 ")), "{number}");
-        let address = &SHIPPED["services"][format!("vx11-operator-{number}")]["networks"]["vx11-net"]["ipv4_address"];
+        let server = format!("server vx11-operator-{number}:8001 ");
+        assert!(lists.iter().all(|list| list.contains(&server)), "{server}");
+        let address =
+            &SHIPPED["services"][format!("vx11-operator-{number}")]["networks"]["vx11-net"]["ipv4_address"];
         let line = format!("vx11-operator-{number}:{}", address.as_str().unwrap());
         assert!(hosts.contains(&json!(line)), "{line}");
     }
     for switch in [0, 1] {
         assert!(shipped(&format!("nginx/switch/operator-proxy-{switch}.conf")).is_file());
     }
+}
+
+#[test]
+fn every_list_of_instances_that_nginx_ships_is_replaced() {
+    let mounts = SHIPPED["services"]["vx11-nginx-lb"]["volumes"].as_array().unwrap();
+    let replaced =
+        |name: &str| mounts.iter().any(|mount| mount["target"] == format!("/etc/nginx/site/{name}"));
+    let mut checked = 0;
+    for entry in std::fs::read_dir(shipped("nginx/site")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.starts_with("instances") {
+            assert!(replaced(&name), "{name}: still has addresses that are not there");
+            checked += 1;
+        }
+    }
+    assert!(checked > 0 && replaced("logs.conf") && replaced("operator-proxy.conf"));
 }

@@ -57,7 +57,8 @@ fn seconds(value: &Value) -> u64 {
 /// `512m` or `1g` in bytes.
 fn bytes(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_default();
-    let number = |suffix, shift: u32| text.strip_suffix(suffix)?.parse::<u64>().ok().map(|count| count << shift);
+    let number =
+        |suffix, shift: u32| text.strip_suffix(suffix)?.parse::<u64>().ok().map(|count| count << shift);
     number('g', 30).or_else(|| number('m', 20)).unwrap_or(0)
 }
 
@@ -72,7 +73,8 @@ fn configured(instance: &Value, variable: &str, section: &str, key: &str) -> u64
 
 fn the_services_are_the_predecessors(file: &Value) -> Result<(), String> {
     let names: Vec<_> = services(file).map(|(name, _)| name.as_str()).collect();
-    let mut expected = ["vx11-redis", "vx11-operator-1", "vx11-operator-2", "vx11-operator-3", "vx11-nginx-lb"];
+    let mut expected =
+        ["vx11-redis", "vx11-operator-1", "vx11-operator-2", "vx11-operator-3", "vx11-nginx-lb"];
     expected.sort_unstable();
     let mut sorted = names.clone();
     sorted.sort_unstable();
@@ -189,7 +191,10 @@ fn secrets_are_files(file: &Value) -> Result<(), String> {
                 .as_str()
                 .and_then(|path| path.strip_prefix("/run/secrets/"))
                 .is_some_and(|secret| given.contains(secret));
-            require(is_given || !variable.ends_with("_FILE"), format!("secret: {name} is not given {variable}"))?;
+            require(
+                is_given || !variable.ends_with("_FILE"),
+                format!("secret: {name} is not given {variable}"),
+            )?;
         }
     }
     Ok(())
@@ -222,11 +227,15 @@ fn memory_has_room_for_all_bounds(file: &Value) -> Result<(), String> {
         // The standby, and once more the revocations that were heard of.
         let needed = streams * STREAM + 2 * records + ring;
         let limit = bytes(&instance["mem_limit"]);
-        require(limit >= needed + needed / 2, format!("memory: instance {number}: {limit} for 1.5 x {needed}"))?;
+        require(
+            limit >= needed + needed / 2,
+            format!("memory: instance {number}: {limit} for 1.5 x {needed}"),
+        )?;
     }
     let settings = std::fs::read_to_string(crate::shipped("deploy/compose/redis/redis.conf"));
     let settings = settings.map_err(|error| format!("memory: redis.conf: {error}"))?;
-    let line = |key: &str| settings.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+    let line =
+        |key: &str| settings.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
     let most = line("maxmemory ").strip_suffix('b').unwrap_or_default();
     let (most, limit) = (bytes(&json!(most)), bytes(&file["services"][REDIS]["mem_limit"]));
     require(line("maxmemory-policy ") == "noeviction", "memory: Redis may drop records")?;
