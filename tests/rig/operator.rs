@@ -158,10 +158,11 @@ impl Recipe {
         let mut command = Command::new(&self.binary);
         command
             .env_clear()
-            .env("VX11_OPERATOR_LISTEN", &self.address)
             .env("VX11_OPERATOR_LOG_LEVEL", "info")
             .env("VX11_PRINCIPAL_TOKEN", &self.principal)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            // Last, for it is where it is looked for.
+            .env("VX11_OPERATOR_LISTEN", &self.address);
         // By its name people find its log.
         let id = self.environment.iter().find(|(name, _)| name == "INSTANCE_ID").map_or("1", |(_, id)| id);
         Process::run(&format!("operator-{id}"), &mut command)

@@ -96,10 +96,10 @@ impl Cluster {
 async fn start(at: usize, port: &Port, principal: &str, environment: &[(String, String)]) -> Operator {
     let listen = format!("127.0.0.1:{}", port.number());
     let id = (at + 1).to_string();
-    let mut variables = vec![("VX11_OPERATOR_LISTEN", listen.as_str()), ("INSTANCE_ID", id.as_str())];
+    let mut variables = vec![("INSTANCE_ID", id.as_str())];
     variables.extend(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let instance =
-        Operator::start(Path::new(env!("CARGO_BIN_EXE_vx11-operator")), principal, &variables).await;
+    let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
+    let instance = Operator::start_at(&listen, binary, principal, &variables).await;
     instance.await_well().await;
     instance
 }
