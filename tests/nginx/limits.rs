@@ -19,12 +19,17 @@ async fn too_many_requests_of_one_address_are_answered_with_429_and_only_those()
     }
     let served = statuses.iter().filter(|status| **status == StatusCode::OK).count();
     assert!((6..12).contains(&served), "{statuses:?}");
-    for path in ["/operator/api/events/stream?token=x", "/operator/api/events"] {
-        for accept in ["*/*", "text/event-stream"] {
-            let answer = cluster.get(path).header("Accept", accept).send().await.unwrap();
-            problem(answer, 429, "rate_limited").await;
-        }
+    let stream = "/operator/api/events/stream?token=x";
+    for (path, accept) in
+        [(stream, "*/*"), ("/operator/api/events", "*/*"), ("/operator/api/events", "text/event-stream")]
+    {
+        let answer = cluster.get(path).header("Accept", accept).send().await.unwrap();
+        problem(answer, 429, "rate_limited").await;
     }
+    // A browser's own EventSource would give up for good.
+    let answer = cluster.get(stream).header("Accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(answer.text().await.unwrap().starts_with("retry: "));
     assert!(cluster.nginx.access_log().contains(r#""limit_req":"REJECTED""#));
 }
 
