@@ -21,16 +21,15 @@ use super::extract::{Bearer, bearer_of, failed};
             ("X-VX11-Principal" = String, description = "Whose credential it is"),
             ("X-VX11-Token-Id" = String, description = "The token's public name; absent where the credential is a principal's"),
         )),
-        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid, or credentials disagree", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::NoContent();
     response.insert_header((CACHE_CONTROL, "no-store"));
-    let (bearer, _) = bearer_of(&request, &state)?;
+    let (bearer, _) = bearer_of(&request, &state).map_err(refused_for_good)?;
     match bearer {
         Bearer::Principal(principal) => {
             response.insert_header(("X-VX11-Principal", principal.as_str()));
@@ -43,4 +42,12 @@ pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Re
         }
     }
     Ok(response.finish())
+}
+
+/// A proxy understands 401 and 403 and takes anything else for a defect of ours: a client's mistake has to be one of them.
+fn refused_for_good(problem: Problem) -> Problem {
+    match problem {
+        Problem::CredentialsConflict | Problem::BadRequest(_) => Problem::TokenRefused,
+        other => other,
+    }
 }

@@ -64,5 +64,5 @@ async fn what_opens_no_stream_is_refused_here_alike_and_counted() {
         assert_eq!(instance.metric(&name).await, 1, "{reason}");
     }
     let conflict = instance.get_as_principal(AUTHORISE).query(&[("token", &forged)]).send().await.unwrap();
-    problem(conflict, StatusCode::BAD_REQUEST, "credentials_conflict").await;
+    problem(conflict, StatusCode::FORBIDDEN, "token_refused").await;
 }

@@ -29,8 +29,10 @@ const TOLD: usize = 5;
 pub struct Targets {
     /// For every request, by the instances' own clocks; one of the bounds of their histogram.
     pub longest: Option<Duration>,
-    /// From a fault until an instance no longer uses Redis.
+    /// From a fault until so many instances as are [`detectors`](Self::detectors) no longer use Redis.
     pub detection: Option<Duration>,
+    /// How many instances have to notice.
+    pub detectors: usize,
     /// From Redis being back until all instances use it and hold nothing back.
     pub recovery: Duration,
     /// Until a revocation holds everywhere. Without it, later acceptances are only listed.
@@ -49,6 +51,8 @@ pub struct Targets {
     pub openings: u64,
     /// How often a subscriber may lose its stream in one round.
     pub reconnects: usize,
+    /// Some stream has to be lost in each round: otherwise nothing was broken.
+    pub losses: bool,
     /// How soon lost streams are open again.
     pub resumption: Option<Resumption>,
 }
@@ -60,6 +64,7 @@ impl Targets {
         Self {
             longest: Some(Duration::from_millis(250)),
             detection: None,
+            detectors: 1,
             recovery: Duration::from_secs(3),
             revocation: Some(Duration::from_secs(1)),
             p99: None,
@@ -70,6 +75,7 @@ impl Targets {
             // One more for each: what comes back may be cut off once more, as by a failover.
             openings: 2 * rounds,
             reconnects: 0,
+            losses: false,
             resumption: None,
         }
     }

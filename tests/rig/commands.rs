@@ -4,11 +4,15 @@ mod cluster;
 mod document;
 mod drill;
 mod load;
+mod stop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+use crate::artefacts::keep_secrets_to_ourselves;
+use stop::Stop;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -32,10 +36,11 @@ pub(super) struct Binary {
 impl Command {
     /// Runs to its end; what is to be said is printed.
     pub async fn run(self) -> ExitCode {
+        keep_secrets_to_ourselves();
         let succeeded = match self {
             Self::Cluster(options) => cluster::run(options).await,
-            Self::Drill(options) => drill::run(options).await,
-            Self::Load(options) => load::run(options).await,
+            Self::Drill(options) => unless_stopped(drill::run(options)).await,
+            Self::Load(options) => unless_stopped(load::run(options)).await,
         };
         match succeeded {
             Ok(true) => ExitCode::SUCCESS,
@@ -55,6 +60,15 @@ impl Binary {
         found.map_err(|error| {
             format!("{}: {error}; build it with `cargo build --release`", self.binary.display())
         })
+    }
+}
+
+/// Runs to its end, or until told to stop: what it started ends with it.
+async fn unless_stopped(work: impl Future<Output = Result<bool, String>>) -> Result<bool, String> {
+    let mut stop = Stop::listen()?;
+    tokio::select! {
+        done = work => done,
+        () = stop.wait() => Err("stopped before the end".to_owned()),
     }
 }
 

@@ -22,6 +22,9 @@ use drilling::Drilling;
 
 pub use table::{DRILLS, Drill};
 
+/// Of each cluster.
+const INSTANCES: usize = 3;
+
 /// How long and how hard.
 #[derive(Debug, Clone, Copy)]
 pub struct Length {

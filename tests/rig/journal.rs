@@ -3,13 +3,18 @@
 
 mod figures;
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use figures::InstanceFigures;
 
 use crate::operator::Standing;
+
+/// Between two looks at what is not answered yet.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Time since the journal was begun.
 pub type Moment = Duration;
@@ -85,6 +90,14 @@ impl Operation {
     #[must_use]
     pub fn took(&self) -> Duration {
         self.answered.saturating_sub(self.sent)
+    }
+}
+
+impl Operation {
+    /// From when it was to be sent until the answer was there.
+    #[must_use]
+    pub fn from_due(&self) -> Duration {
+        self.answered.saturating_sub(self.due)
     }
 }
 
@@ -184,11 +197,41 @@ pub struct Account {
 pub struct Journal {
     begun: Instant,
     account: Mutex<Account>,
+    /// What is not answered yet.
+    pending: Mutex<HashMap<u64, Pending>>,
+    asked: AtomicU64,
+}
+
+/// A request that is not answered yet.
+#[derive(Clone, Copy)]
+struct Pending {
+    kind: Kind,
+    token: u64,
+    place: Place,
+    due: Moment,
+    sent: Moment,
+}
+
+/// Keeps a request among those that are not answered yet, until it is dropped.
+struct Open<'a> {
+    journal: &'a Journal,
+    number: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.journal.pending().remove(&self.number);
+    }
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { begun: Instant::now(), account: Mutex::default() }
+        Self {
+            begun: Instant::now(),
+            account: Mutex::default(),
+            pending: Mutex::default(),
+            asked: AtomicU64::new(0),
+        }
     }
 }
 
@@ -213,6 +256,7 @@ impl Journal {
         request: impl Future<Output = Result<bool, String>>,
     ) -> Outcome {
         let sent = self.now();
+        let _open = self.open(Pending { kind, token, place, due, sent });
         let outcome = match request.await {
             Ok(true) => Outcome::Yes,
             Ok(false) => Outcome::No,
@@ -222,6 +266,32 @@ impl Journal {
         let operation = Operation { kind, token, place, due, sent, answered, outcome: outcome.clone() };
         self.account().operations.push(operation);
         outcome
+    }
+
+    /// Waits until whatever was asked before this moment is answered, but no longer than that; what is not answered by then
+    /// is noted as such.
+    pub async fn await_answers(&self, at_most: Duration) {
+        let until = self.now();
+        let is_waiting = |journal: &Self| journal.pending().values().any(|pending| pending.sent < until);
+        while is_waiting(self) && self.now() < until + at_most {
+            tokio::time::sleep(POLL).await;
+        }
+        let answered = self.now();
+        let left: Vec<_> = self.pending().values().filter(|pending| pending.sent < until).copied().collect();
+        for Pending { kind, token, place, due, sent } in left {
+            let outcome = Outcome::Unanswered("no answer until the end".to_owned());
+            self.account().operations.push(Operation { kind, token, place, due, sent, answered, outcome });
+        }
+    }
+
+    fn open(&self, pending: Pending) -> Open<'_> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        self.pending().insert(number, pending);
+        Open { journal: self, number }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a look at how someone stands, if it fails: those that succeed are many.

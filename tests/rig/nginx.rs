@@ -132,6 +132,8 @@ impl Nginx {
     /// Starts it again after [`Nginx::kill`], with the same ports and configuration.
     pub async fn restart(&mut self) {
         assert!(!self.process.is_running(), "nginx still runs");
+        // Workers whose master was killed by somebody else still listen.
+        self.process.kill_group();
         self.process = run(&self.folder);
         self.await_listening().await;
     }
@@ -140,7 +142,9 @@ impl Nginx {
         let (process, ports) = (&mut self.process, [self.balancer, self.gateway]);
         until("nginx to listen", async || {
             assert!(process.is_running(), "nginx does not start:\n{}", process.log());
-            ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok())
+            let answers = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
+            // In its own words as well: those that answer may be somebody else.
+            process.log().contains("start worker process ") && ports.iter().all(answers)
         })
         .await;
     }

@@ -13,6 +13,7 @@ use crate::patience::until;
 /// A running program; killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    name: String,
     log: PathBuf,
     /// Before that others wrote, who had its name.
     begins: usize,
@@ -38,7 +39,7 @@ impl Process {
         let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
-        Self { child, log, begins }
+        Self { child, name: name.to_owned(), log, begins }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -87,11 +88,29 @@ impl Process {
 
     /// Kills it with all that it started, where it leads a group of its own, and waits for its own end.
     pub(crate) fn kill_group(&mut self) {
-        // Once it has been waited for, its number may be another's.
         if self.is_running() {
             kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
             self.child.wait().expect("a child can be waited for");
         }
+        // A leader that was killed by somebody else has left the others behind.
+        for orphan in self.orphans() {
+            // It may end while it is looked at.
+            let _ = kill_process(orphan, Signal::KILL);
+        }
+    }
+
+    /// Those of its group that outlived it. By their program's name as well: with the last of a group its number
+    /// becomes free for another.
+    fn orphans(&self) -> Vec<Pid> {
+        let (group, name) = (self.pid().to_string(), format!("({})", self.name));
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let own = numbers.filter(|number| {
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            let in_group = stat.rsplit(") ").next().and_then(|stat| stat.split(' ').nth(2)) == Some(&*group);
+            in_group && stat.contains(&name)
+        });
+        own.filter_map(Pid::from_raw).collect()
     }
 
     /// Waits for its end; how it ended, in words.

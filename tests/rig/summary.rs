@@ -99,7 +99,7 @@ impl Summary {
         let (during, calm): (Vec<_>, Vec<_>) = requests()
             .filter(|it| is_hot(it) && it.sent >= account.calm_from)
             .partition(|it| troubles.contain(it.sent));
-        let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::took).collect(), 99);
+        let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::from_due).collect(), 99);
         let counted = sum(&account.instances);
         Self {
             rounds: account.rounds.len(),

@@ -25,6 +25,8 @@ const STREAMS: usize = 10;
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Nobody waits longer than that for instances that should have been well for seconds.
 const LOST: Duration = Duration::from_secs(6);
+/// By then a client has given up, and nginx another instance's stream.
+const LONGEST_ANSWER: Duration = Duration::from_secs(6);
 /// Between two looks at the journal.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -130,6 +132,8 @@ impl Trial {
     /// Ends the load and judges it.
     pub async fn close(self, targets: Targets) -> Report {
         let Self { name, seed, stage, load, complaints, operators, .. } = self;
+        // What hangs must not pass for what was never asked.
+        stage.journal.await_answers(LONGEST_ANSWER).await;
         load.stop().await;
         let mut figures = Vec::new();
         for instance in stage.instances() {

@@ -34,7 +34,9 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>
             continue;
         };
         let after = operation.sent.saturating_sub(revoked.answered);
-        let is_own = operation.place == revoked.place && lived(account, revoked.place, revoked.answered);
+        let is_own = operation.place == revoked.place
+            && operation.place != Place::Balancer
+            && lived(account, revoked.place, revoked.answered);
         let is_late = after >= within.unwrap_or(LISTED_FROM);
         let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
         if is_own || (is_late && is_judged) {

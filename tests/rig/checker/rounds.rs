@@ -29,12 +29,13 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Recoveries {
     for (number, round) in (1..).zip(&account.rounds) {
         let took = detected(account, round).map(|at| at.saturating_sub(round.from));
         found.detected.extend(took);
+        let by_all = detected_by(account, round, targets.detectors).map(|at| at.saturating_sub(round.from));
         if let Some(target) = targets.detection
-            && took.is_none_or(|took| {
+            && by_all.is_none_or(|took| {
                 took.saturating_sub(famines.within(round.from, round.from + took)) > target
             })
         {
-            found.late.push(format!("round {number} (from {:?}) was detected after {took:?}", round.from));
+            found.late.push(format!("round {number} (from {:?}) was detected after {by_all:?}", round.from));
         }
         let took = round
             .back
@@ -71,6 +72,20 @@ fn detected(account: &Account, round: &Round) -> Option<Moment> {
     let end = end_of(account, round);
     let seen = account.observations.iter().filter(|it| it.at >= round.from && it.at < end);
     seen.filter(|it| !it.standing.on_redis).map(|it| it.at).min()
+}
+
+/// When so many instances had stopped using Redis, if they did.
+fn detected_by(account: &Account, round: &Round, instances: usize) -> Option<Moment> {
+    let end = end_of(account, round);
+    let mut first = HashMap::new();
+    for seen in account.observations.iter().filter(|it| it.at >= round.from && it.at < end) {
+        if !seen.standing.on_redis {
+            first.entry(seen.instance).or_insert(seen.at);
+        }
+    }
+    let mut moments: Vec<_> = first.into_values().collect();
+    moments.sort_unstable();
+    moments.get(instances.checked_sub(1)?).copied()
 }
 
 /// When all instances were well and stayed so.

@@ -79,6 +79,13 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
             }
         }
     }
+    let is_lost = |it: &&StreamMoment| matches!(it.turn, StreamTurn::Lost(_));
+    for round in account.rounds.iter().filter(|_| targets.losses) {
+        let (from, until) = window(account, round);
+        if !account.streams.iter().filter(is_lost).any(|it| it.at >= from && it.at < until) {
+            found.violations.push(format!("none was lost in the round from {from:?}: nothing was broken"));
+        }
+    }
     found.violations.extend(targets.resumption.and_then(|target| late(&found.took, target)));
     found
 }

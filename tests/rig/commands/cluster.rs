@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{Binary, say};
+use super::{Binary, Stop, say};
 use crate::artefacts::{keep_logs_in, remember_secret};
 use crate::cluster::{Backing, Cluster, ClusterPlan, Ports, Ways};
 use crate::nginx::Site;
@@ -19,6 +18,10 @@ const REDIS: u16 = 6379;
 const FIRST_INSTANCE: u16 = 8011;
 const BALANCER: u16 = 8001;
 const GATEWAY: u16 = 8000;
+/// What is left in the folder beside the logs.
+const CREDENTIALS: &str = "tokens.env";
+const HEADER: &str = "principal.header";
+const REDIS_PASSWORD: &str = "redis-password";
 /// More would not fit below the next well-known port, nor on one machine.
 const MOST_INSTANCES: u16 = 64;
 /// What died is started again after this time: long enough to see that nobody notices.
@@ -64,14 +67,14 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port))
             .map_err(|error| format!("port {port}: {error}. `ss -ltnp` tells what listens there"))?;
     }
-    // What an earlier cluster left there would be taken for this one's.
-    let _ = std::fs::remove_dir_all(&options.folder);
     let made = std::fs::create_dir_all(&options.folder).and_then(|()| options.folder.canonicalize());
     let folder = made.map_err(|error| format!("{}: {error}", options.folder.display()))?;
+    clear(&folder)?;
     keep_logs_in(&folder);
     let principal = options.principal.unwrap_or_else(new_principal);
     remember_secret(&principal);
-    write_for_us_alone(&folder.join("tokens.env"), &format!("VX11_PRINCIPAL_TOKEN={principal}\n"));
+    write_for_us_alone(&folder.join(CREDENTIALS), &format!("VX11_PRINCIPAL_TOKEN={principal}\n"));
+    write_for_us_alone(&folder.join(HEADER), &format!("X-VX11-Token: {principal}\n"));
     let plan = ClusterPlan {
         binary,
         instances: options.instances.into(),
@@ -95,11 +98,34 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         () = stop.wait() => return Ok(true),
     };
     let password = cluster.store.single().password().unwrap_or_default();
-    write_for_us_alone(&folder.join("redis-password"), &format!("{password}\n"));
+    write_for_us_alone(&folder.join(REDIS_PASSWORD), &format!("{password}\n"));
     explain(&cluster, &options.folder, started.elapsed());
     supervise(&mut cluster, &mut stop).await;
     end(cluster, &mut stop).await;
     Ok(true)
+}
+
+/// What an earlier cluster left there would be taken for this one's. Only what a cluster writes is removed, and nothing
+/// from a folder that no cluster has written to.
+fn clear(folder: &Path) -> Result<(), String> {
+    let words = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let names: Vec<_> =
+        std::fs::read_dir(folder).map_err(words)?.flatten().map(|entry| entry.file_name()).collect();
+    if !names.is_empty() && !names.iter().any(|name| name == CREDENTIALS) {
+        return Err(format!("{} is not empty and not a cluster's: give another --folder", folder.display()));
+    }
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        let path = folder.join(name);
+        match name {
+            "nginx" => std::fs::remove_dir_all(path).map_err(words)?,
+            CREDENTIALS | HEADER | REDIS_PASSWORD => std::fs::remove_file(path).map_err(words)?,
+            _ if path.extension().is_some_and(|extension| extension == "log") => {
+                std::fs::remove_file(path).map_err(words)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
@@ -117,11 +143,8 @@ fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
     say(&format!("  the principal   {folder}/tokens.env"));
     say(&format!("  logs            {folder}/*.log"));
     say("\nIn another terminal, a token:");
-    say(&format!("  P=$(cut -d= -f2 {folder}/tokens.env)"));
-    say(&format!(
-        "  curl -s -X POST {}/operator/api/events/sse-token -H \"X-VX11-Token: $P\"",
-        cluster.nginx.balancer()
-    ));
+    let balancer = cluster.nginx.balancer();
+    say(&format!("  curl -s -X POST {balancer}/operator/api/events/sse-token -H @{folder}/{HEADER}"));
     say(&format!(
         "\nKill what you like (kill -9): it is started again after {} s. Ctrl-C ends all of it.\n",
         STAYS_DOWN.as_secs()
@@ -199,24 +222,4 @@ async fn end(mut cluster: Cluster, stop: &mut Stop) {
     }
     drop(cluster);
     say("ended.");
-}
-
-/// Ctrl-C and SIGTERM.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> Result<Self, String> {
-        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

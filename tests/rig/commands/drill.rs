@@ -1,8 +1,10 @@
 //! The drills at full length, one after the other, with a table in the end.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use serde_json::json;
 
 use super::{Binary, document, say};
@@ -35,7 +37,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let chosen = choose(&options.only)?;
     let length = if options.brief { Length::brief() } else { Length::full() };
     let started = Instant::now();
-    let mut reports = Vec::new();
+    let (mut reports, mut broken) = (Vec::new(), 0);
     for (index, drill) in chosen.iter().enumerate() {
         say(&format!(
             "[{}/{}] drill {}: {}, {} times, {} tokens a second, {} streams",
@@ -47,10 +49,10 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
             length.rate,
             length.subscribers
         ));
-        let report = run_drill(Turn::wait().await, drill, length, &binary, |round| {
-            say(&format!("      round {round} of {}", length.rounds));
-        })
-        .await;
+        let Some(report) = run_one(drill, length, &binary).await else {
+            broken += 1;
+            continue;
+        };
         if drill.number == 12 {
             say(&report.chart);
         }
@@ -58,22 +60,33 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
             say(&format!("      MISSED {violation}"));
         }
         reports.push(report);
+        // After each, so that nothing is lost with the next.
+        write_report(&options.report, &reports)?;
     }
     say(&format!("\n{}", Summary::header()));
     for report in &reports {
         say(&report.verdict.summary.row(&report.name));
     }
     let missed = reports.iter().filter(|report| !report.verdict.violations.is_empty()).count();
-    write_report(&options.report, &reports)?;
     if let Some(document) = options.document.filter(|_| !options.brief) {
         document::update(&document, &reports)?;
     }
-    let (met, took) = (reports.len() - missed, minutes(started.elapsed()));
+    let (met, missed, took) = (reports.len() - missed, missed + broken, minutes(started.elapsed()));
     say(&format!(
         "\n{met} drills met their targets, {missed} did not, in {took}. {}",
         options.report.display()
     ));
     Ok(missed == 0)
+}
+
+/// Runs one; none, if it could not be carried through. The others are run all the same.
+async fn run_one(drill: &'static Drill, length: Length, binary: &Path) -> Option<Report> {
+    let run = run_drill(Turn::wait().await, drill, length, binary, |round| {
+        say(&format!("      round {round} of {}", length.rounds));
+    });
+    // The panic has said why; nothing of the drill is used after it.
+    let done = AssertUnwindSafe(run).catch_unwind().await;
+    done.inspect_err(|_| say("      MISSED the drill could not be carried through")).ok()
 }
 
 fn choose(only: &[u8]) -> Result<Vec<&'static Drill>, String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Drill, Length};
+use super::{Drill, INSTANCES, Length};
 use crate::artefacts::Traces;
 use crate::checker::Targets;
 use crate::cluster::{Cluster, ClusterPlan};
@@ -16,8 +16,6 @@ use crate::nginx::Site;
 use crate::operator::new_principal;
 use crate::trial::{Report, Trial, Turn};
 
-/// Instances.
-const INSTANCES: usize = 3;
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Before the first round, as a part of a fault.

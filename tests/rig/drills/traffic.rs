@@ -33,18 +33,26 @@ pub(super) async fn poisoned(drilling: &mut Drilling) {
     drilling.recover().await;
 }
 
+/// What became of forged tokens.
+#[derive(Default)]
+struct Counts {
+    refused: AtomicU64,
+    limited: AtomicU64,
+    otherwise: AtomicU64,
+}
+
 /// Whoever presents forged tokens is refused, and Redis is not asked.
 pub(super) async fn forged(drilling: &mut Drilling) {
     drilling.strike().await;
     let (asked_before, from) = (asked(drilling).await, drilling.trial.journal().now());
-    let answered = Arc::new(AtomicU64::new(0));
+    let counts = Arc::new(Counts::default());
     let mut forgers = JoinSet::new();
     for _ in 0..FORGERS {
-        forgers.spawn(forge(drilling.cluster.balancer(), Arc::clone(&answered)));
+        forgers.spawn(forge(drilling.cluster.balancer(), Arc::clone(&counts)));
     }
     drilling.last(1.0).await;
     forgers.shutdown().await;
-    let (refused, asked) = (answered.load(Ordering::Relaxed), asked(drilling).await - asked_before);
+    let (refused, asked) = (counts.refused.load(Ordering::Relaxed), asked(drilling).await - asked_before);
     let until = drilling.trial.journal().now();
     drilling.recover().await;
     let by_right = drilling.trial.journal().look(|account| {
@@ -53,6 +61,10 @@ pub(super) async fn forged(drilling: &mut Drilling) {
         });
         u64::try_from(looks.count()).unwrap_or(u64::MAX)
     });
+    let otherwise = counts.otherwise.load(Ordering::Relaxed);
+    if otherwise > 0 {
+        drilling.trial.complain(format!("{otherwise} forged tokens were answered with neither 403 nor 429"));
+    }
     if refused == 0 || asked > by_right {
         drilling.trial.complain(format!(
             "{refused} forged tokens refused; Redis was asked for {asked} tokens, {by_right} of them valid"
@@ -60,21 +72,29 @@ pub(super) async fn forged(drilling: &mut Drilling) {
     }
 }
 
+/// Commands that look a key up. The one an instance uses is the first.
+const LOOKS: [&str; 6] = ["mget", "get", "exists", "getex", "ttl", "pttl"];
+
 /// How often Redis was asked for a token.
 async fn asked(drilling: &mut Drilling) -> u64 {
-    drilling.cluster.redis().commandstats().await.get("mget").copied().unwrap_or(0)
+    let counted = drilling.cluster.redis().commandstats().await;
+    LOOKS.iter().filter_map(|command| counted.get(*command)).sum()
 }
 
-async fn forge(balancer: Api, answered: Arc<AtomicU64>) {
+async fn forge(balancer: Api, counts: Arc<Counts>) {
     loop {
         let random = fastrand::u128(..);
         // Version 8 and the variant of RFC 9562, so that it is refused for its signature and not for its form.
         let bits = random & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
         let hex = format!("{bits:032x}");
         let token = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        if let Ok(None) = balancer.open_stream(&token).await {
-            answered.fetch_add(1, Ordering::Relaxed);
-        }
+        let answer = balancer.open_stream(&token).await;
+        let count = match answer {
+            Ok(None) => &counts.refused,
+            Err(words) if words.starts_with("429") => &counts.limited,
+            Ok(Some(_)) | Err(_) => &counts.otherwise,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::journal::{Kind, Moment, Outcome, Place};
 use crate::operator::{Api, Issued};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is older than this.
-const OLDEST: Duration = Duration::from_secs(8);
+const OLDEST: Duration = Duration::from_mins(1);
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// Most are looked at before they are as old as this.
 const YOUNG: Duration = Duration::from_secs(3);
@@ -30,7 +30,7 @@ impl Course {
     pub(super) fn draw(rng: &mut Rng, issuer: &Api) -> Self {
         let oldest = OLDEST.min(issuer.life().saturating_sub(LAST_SECONDS)).as_secs_f64();
         let young = oldest.min(YOUNG.as_secs_f64());
-        let age = if rng.u8(..100) < 85 { rng.f64() * young } else { rng.f64() * oldest };
+        let age = if rng.u8(..100) < 75 { rng.f64() * young } else { rng.f64() * oldest };
         match rng.u8(..100) {
             0..2 => Self::Revoke(Duration::from_millis(rng.u64(..1000))),
             2..6 => Self::OpenStream(Duration::from_secs_f64(age)),
@@ -66,6 +66,8 @@ impl Token {
             }
             Course::Revoke(age) => {
                 sleep(age).await;
+                let through_it = self.stage.balancer.is_some() && rng.bool();
+                let by = if through_it { Place::Balancer } else { by };
                 self.revoke(by, &issued, rng.bool()).await;
             }
         }
@@ -105,7 +107,10 @@ impl Token {
             return;
         }
         let revoked = journal.now();
-        self.introspect(by, issued).await;
+        // Behind the balancer another may answer, who has a second to hear of it.
+        if by != Place::Balancer {
+            self.introspect(by, issued).await;
+        }
         for after in LOOKS_AT_REVOKED {
             sleep((revoked + Duration::from_millis(after)).saturating_sub(journal.now())).await;
             for instance in 0..self.stage.members.len() {

@@ -83,6 +83,10 @@ impl Api {
         let request = if last_event_id.is_empty() { request } else { request.query(&position) };
         let response = request.send().await.map_err(words)?;
         match response.status() {
+            // A stream has no length; what has one says when to come back.
+            StatusCode::OK if response.content_length().is_some() => {
+                Err("no instance takes streams".to_owned())
+            }
             StatusCode::OK => Ok(Some(response)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
             other => Err(other.to_string()),
