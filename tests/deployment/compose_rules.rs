@@ -86,9 +86,9 @@ fn published(service: &Value) -> Vec<(String, String, String)> {
     let ports = service["ports"].as_array().into_iter().flatten().filter_map(Value::as_str);
     ports
         .map(|port| {
-            let mut parts = port.rsplitn(3, ':').map(str::to_owned);
-            let (inner, outer) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            (parts.next().unwrap_or_default(), outer, inner)
+            let mut pieces = port.rsplitn(3, ':').map(str::to_owned);
+            let (inner, outer) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
+            (pieces.next().unwrap_or_default(), outer, inner)
         })
         .collect()
 }
