@@ -7,6 +7,8 @@ use crate::support::{Instance, exchange, problem, random_hex, remember_secret};
 
 const STREAM: &str = "/operator/api/events/stream";
 const AUTHORISE: &str = "/operator/internal/authorise";
+/// How a proxy is told of a credential that no proxy can judge.
+const FORBIDDEN: (StatusCode, &str) = (StatusCode::FORBIDDEN, "token_refused");
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
@@ -40,13 +42,14 @@ fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
     headers
 }
 
-/// Asserts the problem on each call, on the stream, and where a proxy asks.
+/// Asserts the problem on each call, on the stream, and where a proxy asks: it understands 401 and 403 only.
 async fn refused_everywhere(instance: &Instance, with: &HeaderMap, status: StatusCode, code: &str) {
     for known in &CALLS {
         let request = call(instance, known).headers(with.clone());
         problem(request.send().await.expect("an answer"), status, code).await;
     }
-    for path in [STREAM, AUTHORISE] {
+    let refused = if status == StatusCode::BAD_REQUEST { FORBIDDEN } else { (status, code) };
+    for (path, (status, code)) in [(STREAM, (status, code)), (AUTHORISE, refused)] {
         let request = instance.get(path).headers(with.clone());
         problem(request.send().await.expect("an answer"), status, code).await;
     }
