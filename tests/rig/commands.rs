@@ -40,7 +40,7 @@ impl Command {
         let succeeded = match self {
             Self::Cluster(options) => cluster::run(options).await,
             Self::Drill(options) => unless_stopped(drill::run(options)).await,
-            Self::Load(options) => unless_stopped(load::run(options)).await,
+            Self::Load(options) => load::run(options).await,
         };
         match succeeded {
             Ok(true) => ExitCode::SUCCESS,

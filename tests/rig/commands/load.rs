@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::timeout;
 
-use super::say;
+use super::{Stop, say};
 use crate::checker::Targets;
 use crate::journal::Place;
 use crate::load::{Measure, Member};
@@ -25,7 +25,7 @@ pub struct Options {
     /// A file with the principal's credential.
     #[arg(long)]
     principal_file: PathBuf,
-    /// How long.
+    /// How long at most. SIGTERM ends it earlier, and it is judged all the same.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Tokens issued a second.
@@ -56,9 +56,10 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     balancer.issue().await.map_err(|words| format!("{} gives no token: {words}", options.balancer))?;
     let Options { rate, subscribers, seconds, .. } = options;
     say(&format!(
-        "{rate} tokens a second and {subscribers} streams for {seconds} s on {} ...",
+        "{rate} tokens a second and {subscribers} streams for at most {seconds} s on {} ...",
         options.balancer
     ));
+    let mut stop = Stop::listen()?;
     let count = members.len();
     let mut trial =
         Trial::over(Turn::wait().await, "load", members, Some(balancer), Measure { rate, subscribers }).await;
@@ -66,7 +67,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         trial.journal().down(Place::Instance(instance));
     }
     trial.journal().broken();
-    sleep(Duration::from_secs(seconds)).await;
+    // Whoever breaks things knows best when they are done.
+    let _ = timeout(Duration::from_secs(seconds), stop.wait()).await;
     trial.recover().await;
     let report = trial
         .close(Targets {
