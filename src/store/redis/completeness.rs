@@ -17,7 +17,7 @@ use crate::store::fault::Fault;
 /// The note stays for so long after the last instance has gone.
 const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
 
-/// Where the master may change, an instance may go on writing to the old one for about a second and a half after another
+/// Under Sentinel, an instance may go on writing to the old one for about a second and a half after another
 /// has moved to the new one: it asks the sentinels once a second, and the old master takes writes until they get to it.
 /// What was recorded in this time may be missing.
 const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
@@ -64,8 +64,8 @@ impl Completeness {
     /// Nothing is known yet.
     pub(super) fn new(topology: &Topology) -> Self {
         let settling = match topology {
-            Topology::Single(_) => Duration::ZERO,
-            Topology::Sentinel { .. } | Topology::Cluster { .. } => ALL_HAVE_MOVED,
+            Topology::Single(_) | Topology::Cluster { .. } => Duration::ZERO,
+            Topology::Sentinel { .. } => ALL_HAVE_MOVED,
         };
         Self { known: Mutex::new(None), settling }
     }
