@@ -46,7 +46,6 @@ fn faultless() -> Account {
         instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
         streams: Vec::new(),
         outages: Vec::new(),
-        boots: Vec::new(),
         famines: Vec::new(),
         calm_from: Moment::ZERO,
         length: 12_000 * MS,

@@ -183,8 +183,6 @@ pub struct Account {
     pub streams: Vec<StreamMoment>,
     /// In the order of their beginnings.
     pub outages: Vec<Outage>,
-    /// How long instances took that were started meanwhile, from their start until they were ready.
-    pub boots: Vec<Duration>,
     /// What each instance counted itself, by its index.
     pub instances: Vec<InstanceFigures>,
     /// From when on all was in its stride, so that what was slow before says nothing.
@@ -335,11 +333,6 @@ impl Journal {
         let mut account = self.account();
         let outage = account.outages.iter_mut().rev().find(|it| it.place == place && it.until.is_none());
         outage.expect("it was down").until = until;
-    }
-
-    /// Notes how long an instance took from its start until it was ready.
-    pub fn booted(&self, took: Duration) {
-        self.account().boots.push(took);
     }
 
     /// Notes that all is in its stride now.

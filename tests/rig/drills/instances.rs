@@ -66,7 +66,6 @@ pub(super) async fn booted_while_redis_is_down(drilling: &mut Drilling, round: u
     sleep(Duration::from_secs(1)).await;
     drilling.kill(instance);
     let took = drilling.boot(instance).await;
-    drilling.trial.journal().booted(took);
     if took > READY {
         drilling.trial.complain(format!("instance {instance} was ready after {took:?}"));
     }
