@@ -1,15 +1,19 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test cluster drill compose-test fuzz bench check packages deny clean-artefacts
+.PHONY: help run test cluster observe drill compose-test fuzz bench check packages deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
-# what checks the deployments. kubectl is missing here: deploy/kubernetes/validate installs it only where there is none.
-TEST_PACKAGES := chromium chromium-driver curl docker-compose jq libfaketime nginx openssl python3 python3-venv redis-sentinel redis-server redis-tools systemd
-# What the benchmarks need: the load, Redis with its own benchmark, and what the reference of the predecessor runs in.
-BENCH_PACKAGES := nginx wrk redis-server redis-tools python3 python3-venv
+# what checks the deployments and looks at them. kubectl is missing here: deploy/kubernetes/validate installs it only
+# where there is none.
+TEST_PACKAGES := chromium chromium-driver curl docker-compose jq libfaketime nginx openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
+# What the benchmarks need: the load, Redis with its own benchmark, what fan-out is compared with, and what the reference
+# of the predecessor runs in.
+BENCH_PACKAGES := iproute2 libnginx-mod-nchan nginx wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
 CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server
+# What looks at a cluster.
+OBSERVE_PACKAGES := prometheus
 # What the compose test needs beside an engine with Compose.
 COMPOSE_PACKAGES := curl jq openssl
 # Of `make cluster`.
@@ -35,10 +39,15 @@ cluster: ## Start Redis, INSTANCES=3 instances and nginx on this machine; Ctrl-C
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
 	@exec ./target/release/rig cluster --instances $(INSTANCES)
 
-drill: clean-artefacts ## Run the failover drills, 40 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
+observe: ## Start Prometheus beside `make cluster`, at http://127.0.0.1:9090/; Ctrl-C ends it
+	@.ci/install-packages $(OBSERVE_PACKAGES)
+	@exec deploy/prometheus/observe
+
+drill: clean-artefacts ## Run the failover drills, 55 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
 	@.ci/install-packages $(CLUSTER_PACKAGES)
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
-	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) --document docs/drills.md
+	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) $(if $(STREAMS),--streams $(STREAMS)) \
+		$(if $(EVENTS),--events $(EVENTS)) --document docs/drills.md
 
 compose-test: ## Build the image, start docker-compose.scale.yml, break and search it; needs a container engine
 	@.ci/install-packages $(COMPOSE_PACKAGES)

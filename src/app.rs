@@ -1,6 +1,7 @@
 //! The composition root: turns a configuration into a running instance. The only file that names concrete
 //! backends.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,17 +9,22 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
 
 use crate::ambient::{Clock, Jitter, SystemClock};
+use crate::audit::Audit;
 use crate::config::Config;
-use crate::events::{Epoch, Hub, HubSettings, MemoryBus, StreamSettings};
+use crate::events::{
+    Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamSettings,
+};
 use crate::http::{AppState, Door, ExtraRoutes, Limits, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
+use crate::redis::{Fault, RedisSettings};
 use crate::service::{Parts, TokenService};
 use crate::store::{
-    FailoverStore, Fault, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts, TokenStore,
+    FailoverStore, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource};
@@ -28,6 +34,9 @@ const RESERVED_FILES: u64 = 1024;
 /// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
 /// be asked again for what they carry, such as an event.
 const FIRST_WORDS: Duration = Duration::from_millis(250);
+/// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes before that should be
+/// told that it is not.
+const LOG_OPENS: Duration = Duration::from_millis(2500);
 /// How long after the drain window connections may take to say goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -51,6 +60,16 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The audit trail cannot be written.
+    #[error(
+        "the audit trail cannot be written to {file}: {source}; set audit.file to a file that this user may append to"
+    )]
+    Audit {
+        /// The file.
+        file: String,
         /// What the system says.
         source: io::Error,
     },
@@ -78,9 +97,14 @@ impl Application {
         let metrics = Arc::new(Metrics::new()?);
         let open_files = raise_open_files();
         let streams = allowed_streams(config.max_streams, open_files);
+        metrics.streams_limit(streams);
+        let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));
         let hub = Arc::new(Hub::new(HubSettings {
             instance_id: config.instance_id.clone(),
-            epoch: Epoch(getrandom::u32()?),
+            log: match &shared_log {
+                Some(log) => Log::Shared(log.shared()),
+                None => Log::Own(Epoch(getrandom::u32()?)),
+            },
             ring: config.ring,
             streams: StreamSettings {
                 cap: streams,
@@ -92,10 +116,16 @@ impl Application {
             jitter: Arc::clone(&jitter),
             metrics: Arc::clone(&metrics),
         }));
-        let (store, mut pulse) = choose_store(config, &hub, &metrics, &clock, jitter)?;
-        if let Some(pulse) = &mut pulse {
-            pulse.begin().await;
-        }
+        let mut background = JoinSet::new();
+        let (store, bus) = if let (Some(settings), Some(log)) = (&config.redis, &shared_log) {
+            let parts =
+                WithRedis { settings, log, hub: &hub, metrics: &metrics, clock: &clock, jitter: &jitter };
+            parts.start(config, &mut background).await?
+        } else {
+            let store = MemoryStore::new(config.memory, Arc::clone(&clock));
+            let bus: Arc<dyn EventBus> = Arc::new(MemoryBus::new(Arc::clone(&hub), config.ring.entries));
+            (Store::Memory(Arc::new(store)), bus)
+        };
         let principals = config.principals.iter();
         let tokens = TokenService::new(Parts {
             codec: Codec::new(config.signing_keys.clone()),
@@ -106,12 +136,20 @@ impl Application {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         });
+        let audit = config.audit.as_ref();
+        let audit = Audit::open(audit, config.instance_id.clone(), Arc::clone(&clock), &metrics).map_err(
+            |source| StartError::Audit {
+                file: audit.map(|to| to.file.display().to_string()).unwrap_or_default(),
+                source,
+            },
+        )?;
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
         let state = AppState {
             tokens,
-            bus: Box::new(MemoryBus::new(Arc::clone(&hub), Arc::clone(&metrics))),
+            bus,
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
+            audit,
             lifecycle: Arc::clone(&lifecycle),
             clock: Arc::clone(&clock),
             limits: Arc::clone(&limits),
@@ -129,7 +167,7 @@ impl Application {
         };
         let (server, door) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let housekeeping = Housekeeping { limits, store, metrics, clock, pulse };
+        let housekeeping = Housekeeping { limits, store, metrics, clock, background };
         Ok(Self { server, door, hub, lifecycle, housekeeping, drain_window: config.drain_window })
     }
 
@@ -158,7 +196,7 @@ impl Application {
         tokio::select! {
             outcome = &mut server => outcome,
             () = stopped => server.await,
-            () = housekeeping.run() => Ok(()),
+            error = housekeeping.run() => Err(error),
         }
     }
 }
@@ -180,22 +218,28 @@ struct Housekeeping {
     store: Store,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    pulse: Option<Pulse>,
+    /// What runs as long as the instance does.
+    background: JoinSet<()>,
 }
 
 impl Housekeeping {
-    async fn run(mut self) {
-        let pulse = self.pulse.take();
-        let pulse = async {
-            match pulse {
-                Some(pulse) => pulse.run().await,
+    /// Runs for ever, unless a part of it ends, which none does but by a defect: better no instance than one that looks
+    /// well and hears nothing.
+    async fn run(mut self) -> io::Error {
+        let mut background = std::mem::take(&mut self.background);
+        let broken = async {
+            match background.join_next().await {
+                Some(_ended) => io::Error::other("a task in the background has failed"),
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(pulse, self.every_second());
+        tokio::select! {
+            error = broken => error,
+            error = self.every_second() => match error {},
+        }
     }
 
-    async fn every_second(self) {
+    async fn every_second(self) -> Infallible {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -230,38 +274,67 @@ impl Store {
     }
 }
 
-/// Memory alone, or Redis with memory beside it and the pulse between them.
-fn choose_store(
-    config: &Config,
-    hub: &Arc<Hub>,
-    metrics: &Arc<Metrics>,
-    clock: &Arc<dyn Clock>,
-    jitter: Arc<Jitter>,
-) -> Result<(Store, Option<Pulse>), StartError> {
-    let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
-    let Some(settings) = &config.redis else {
-        return Ok((Store::Memory(Arc::new(memory())), None));
-    };
-    let gate = Arc::new(Gate::new(Arc::clone(clock), Arc::clone(metrics)));
-    let parts = RedisStoreParts {
-        instance_id: config.instance_id.clone(),
-        start: getrandom::u64()?,
-        clock: Arc::clone(clock),
-        jitter: Arc::clone(&jitter),
-        gate: Arc::clone(&gate),
-    };
-    let redis = RedisStore::new(settings.clone(), parts)?;
-    let store = Arc::new(FailoverStore::new(Arc::new(redis), gate, memory(), memory()));
-    let hub = Arc::clone(hub);
-    let pulse = Pulse::new(PulseSettings {
-        store: Arc::clone(&store),
-        metrics: Arc::clone(metrics),
-        jitter,
-        on_revoked: Box::new(move |token| {
-            hub.end_streams_of(token);
-        }),
-    });
-    Ok((Store::Failover(store), Some(pulse)))
+/// What it takes to share tokens and events in Redis.
+struct WithRedis<'a> {
+    settings: &'a RedisSettings,
+    log: &'a Arc<RedisLog>,
+    hub: &'a Arc<Hub>,
+    metrics: &'a Arc<Metrics>,
+    clock: &'a Arc<dyn Clock>,
+    jitter: &'a Arc<Jitter>,
+}
+
+impl WithRedis<'_> {
+    /// Redis with memory beside it, the pulse between them, and the log. Returns when all is in use, or does not get so
+    /// in time.
+    async fn start(
+        &self,
+        config: &Config,
+        background: &mut JoinSet<()>,
+    ) -> Result<(Store, Arc<dyn EventBus>), StartError> {
+        let Self { settings, log, metrics, clock, jitter, .. } = self;
+        let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
+        let gate = Arc::new(Gate::new(Arc::clone(clock), Arc::clone(metrics)));
+        let parts = RedisStoreParts {
+            instance_id: config.instance_id.clone(),
+            start: getrandom::u64()?,
+            clock: Arc::clone(clock),
+            jitter: Arc::clone(jitter),
+            gate: Arc::clone(&gate),
+        };
+        let redis = RedisStore::new((*settings).clone(), parts)?;
+        let store = Arc::new(FailoverStore::new(Arc::new(redis), Arc::clone(&gate), memory(), memory()));
+        let mut pulse = Pulse::new(PulseSettings {
+            store: Arc::clone(&store),
+            metrics: Arc::clone(metrics),
+            jitter: Arc::clone(jitter),
+        });
+        let keeper = LogKeeper::new((*settings).clone(), self.keeper_parts(config, &store))?;
+        background.spawn(keeper.run());
+        pulse.begin().await;
+        background.spawn(pulse.run());
+        if gate.is_closed() {
+            let _ = tokio::time::timeout(LOG_OPENS, log.opened()).await;
+        }
+        Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
+    }
+
+    fn keeper_parts(&self, config: &Config, store: &Arc<FailoverStore>) -> LogKeeperParts {
+        let (store, hub) = (Arc::clone(store), Arc::clone(self.hub));
+        LogKeeperParts {
+            log: Arc::clone(self.log),
+            hub: Arc::clone(self.hub),
+            log_entries: config.log_entries,
+            jitter: Arc::clone(self.jitter),
+            on_revoked: Box::new(move |id, until| {
+                let (store, hub) = (Arc::clone(&store), Arc::clone(&hub));
+                Box::pin(async move {
+                    store.hear(id, until).await;
+                    hub.end_streams_of(id);
+                })
+            }),
+        }
+    }
 }
 
 /// Raises the limit on open files as far as the system lets it; says how far that is.

@@ -5,12 +5,13 @@
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`ambient`]: values that are handed down.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`ambient`]: values that are handed down.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
 //! - [`service`]: all policy about tokens. [`principal`]: who may ask.
 //! - [`events`]: the hub, the bus and the open streams.
 //! - [`store`]: where tokens are remembered.
+//! - [`redis`](mod@redis): connections to Redis and what its answers mean.
 //! - [`token`]: tokens as values.
 //!
 //! Arrows go down this list, never up; `tests/architecture.rs` holds them.
@@ -26,12 +27,14 @@
 
 pub mod ambient;
 pub mod app;
+pub mod audit;
 pub mod config;
 pub mod events;
 pub mod http;
 pub mod lifecycle;
 pub mod metrics;
 pub mod principal;
+pub mod redis;
 pub mod service;
 pub mod store;
 pub mod telemetry;

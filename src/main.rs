@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -12,6 +12,7 @@ use vx11_operator::config::Config;
 use vx11_operator::lifecycle::StopSignals;
 use vx11_operator::telemetry;
 
+mod client;
 mod healthcheck;
 
 /// Many small allocations live as long as a stream: this allocator packs them closer than the system's.
@@ -25,7 +26,8 @@ const BAD_CONFIGURATION: u8 = 2;
 #[command(version, arg_required_else_help = false)]
 #[command(
     after_help = "Configuration: built-in defaults, then --config, then the environment. `check-config` shows the\n\
-                        result; docs/configuration.md lists every key.\n\n\
+                        result; docs/configuration.md lists every key. `tail`, `publish` and `stats` need a\n\
+                        principal's credential and no more of it; docs/command-line.md is about them.\n\n\
                         Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise."
 )]
 struct Arguments {
@@ -44,30 +46,54 @@ enum Command {
     Healthcheck,
     /// Check the configuration and print what is in effect, secrets redacted
     CheckConfig,
+    /// Print each event on a line, and reconnect for ever
+    #[command(after_help = client::TAIL_HELP)]
+    Tail(client::TailArguments),
+    /// Publish an event and print its id
+    #[command(after_help = client::PUBLISH_HELP)]
+    Publish(client::PublishArguments),
+    /// Print how the instances are: a table, once or with --watch again and again
+    #[command(after_help = client::STATS_HELP)]
+    Stats(client::StatsArguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let environment = environment();
-    let config = match Config::load(arguments.config.as_deref(), &environment) {
-        Ok(config) => config,
+    let file = arguments.config.as_deref();
+    let settings = client::Settings { file, environment: &environment };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Tail(arguments) => client::tail(arguments, &settings),
+        Command::Publish(arguments) => client::publish(&arguments, &settings),
+        Command::Stats(arguments) => client::stats(&arguments, &settings),
+        Command::Serve => with_config(file, &environment, serve),
+        Command::Healthcheck => with_config(file, &environment, |config| healthcheck::run(config.listen)),
+        Command::CheckConfig => with_config(file, &environment, check_config),
+    }
+}
+
+/// What is done with a configuration as a whole.
+fn with_config(
+    file: Option<&Path>,
+    environment: &HashMap<String, String>,
+    command: impl FnOnce(&Config) -> ExitCode,
+) -> ExitCode {
+    match Config::load(file, environment) {
+        Ok(config) => command(&config),
         Err(errors) => {
             say(format_args!("vx11-operator: {errors}"));
-            return ExitCode::from(BAD_CONFIGURATION);
+            ExitCode::from(BAD_CONFIGURATION)
         }
-    };
-    match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(&config),
-        Command::Healthcheck => healthcheck::run(config.listen),
-        Command::CheckConfig => {
-            for warning in &config.warnings {
-                say(format_args!("warning: {warning}"));
-            }
-            match std::io::stdout().write_all(config.redacted.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
-        }
+    }
+}
+
+fn check_config(config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        say(format_args!("warning: {warning}"));
+    }
+    match std::io::stdout().write_all(config.redacted.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

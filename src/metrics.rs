@@ -3,13 +3,17 @@
 //! Names follow the Prometheus conventions; those without a comment of their own are the predecessor's. No
 //! label ever carries a token, a principal or a client's address.
 
+mod events;
+mod names;
+
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
+pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
+use self::names::Names;
 use crate::ambient::{ExpiringCounts, UnixMillis};
 
 /// Seconds; from a memory look-up to the longest deadline a request has.
@@ -23,7 +27,7 @@ const STORE_BUCKETS: &[f64] = &[
 /// Reasons that are shown before they first occur: a rate over a series that begins with its first event misses
 /// that event.
 const REFUSALS: [&str; 5] = ["malformed", "forged", "expired", "revoked", "unknown"];
-/// The same for faults of Redis, as `store::Fault` names them.
+/// The same for faults of Redis, as `redis::Fault` names them.
 const STORE_FAULTS: [&str; 15] = [
     "authentication",
     "cluster_down",
@@ -75,9 +79,10 @@ pub struct Metrics {
     streams_by_token: IntCounter,
     streams_by_principal: IntCounter,
     streams_open: IntGauge,
+    streams_limit: IntGauge,
     streams_ended: IntCounterVec,
-    events_published: IntCounter,
-    events_delivered: IntCounter,
+    /// Of the log of events.
+    pub events: EventMetrics,
     requests: HistogramVec,
     /// By operation, then by backend.
     store_operations: [[Histogram; BACKENDS.len()]; OPERATIONS.len()],
@@ -87,6 +92,7 @@ pub struct Metrics {
     breaker_transitions: IntCounterVec,
     reconciled: IntCounter,
     clock_skew: Gauge,
+    audit_lines_lost: IntCounter,
     expiring: ExpiringCounts,
 }
 
@@ -108,6 +114,7 @@ impl Metrics {
             STORE_BUCKETS,
         )?;
         let metrics = Self {
+            events: EventMetrics::register(&names)?,
             issued: names
                 .counter("vx11_operator_ephemeral_tokens_issued_total", "Tokens issued by this instance.")?,
             active: names.gauge(
@@ -136,16 +143,14 @@ impl Metrics {
                 "Streams opened with a principal credential.",
             )?,
             streams_open: names.gauge("vx11_operator_sse_streams_open", "Streams open now.")?,
+            streams_limit: names.gauge(
+                "vx11_operator_sse_streams_limit",
+                "Streams that may be open at once, lowered from what is configured where files are few.",
+            )?,
             streams_ended: names.counters(
                 "vx11_operator_sse_streams_ended_total",
                 "Streams ended, by reason.",
                 &["reason"],
-            )?,
-            events_published: names
-                .counter("vx11_operator_events_published_total", "Events acknowledged with 202.")?,
-            events_delivered: names.counter(
-                "vx11_operator_events_delivered_total",
-                "Events handed to a stream's connection, counted once for each stream.",
             )?,
             requests: names.histograms(
                 "vx11_operator_http_request_duration_seconds",
@@ -181,6 +186,10 @@ impl Metrics {
             clock_skew: names.gauge_of_seconds(
                 "vx11_operator_redis_clock_skew_seconds",
                 "How far this instance's clock is ahead of that of Redis.",
+            )?,
+            audit_lines_lost: names.counter(
+                "vx11_operator_audit_lines_lost_total",
+                "Lines of the audit trail that could not be written.",
             )?,
             expiring: ExpiringCounts::default(),
             registry,
@@ -273,6 +282,11 @@ impl Metrics {
         self.clock_skew.set(seconds);
     }
 
+    /// Counts a line of the audit trail that could not be written.
+    pub fn audit_line_lost(&self) {
+        self.audit_lines_lost.inc();
+    }
+
     /// Counts a stream that was opened.
     pub fn stream_opened(&self, by_token: bool) {
         if by_token {
@@ -289,20 +303,15 @@ impl Metrics {
         self.streams_ended.with_label_values(&[reason]).inc();
     }
 
+    /// Notes how many streams may be open at once.
+    pub fn streams_limit(&self, limit: usize) {
+        self.streams_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
     /// Streams open now.
     #[must_use]
     pub fn open_streams(&self) -> u64 {
         u64::try_from(self.streams_open.get()).unwrap_or(0)
-    }
-
-    /// Counts an event that was acknowledged.
-    pub fn event_published(&self) {
-        self.events_published.inc();
-    }
-
-    /// Counts an event handed to one stream.
-    pub fn events_delivered(&self, count: u64) {
-        self.events_delivered.inc_by(count);
     }
 
     /// Records one answered request.
@@ -320,46 +329,6 @@ impl Metrics {
         let mut page = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
-    }
-}
-
-struct Names<'a>(&'a Registry);
-
-impl Names<'_> {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::new(name, help)?;
-        self.0.register(Box::new(counter.clone()))?;
-        Ok(counter)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(counters.clone()))?;
-        Ok(counters)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let gauge = IntGauge::new(name, help)?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    }
-
-    fn gauge_of_seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let gauge = Gauge::new(name, help)?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
-        self.0.register(Box::new(histograms.clone()))?;
-        Ok(histograms)
     }
 }
 

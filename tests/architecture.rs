@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
-const ORDER: [&str; 6] = ["app", "http", "service", "events", "store", "token"];
+const ORDER: [&str; 7] = ["app", "http", "service", "events", "store", "redis", "token"];
 /// Values that are handed down: everyone may use them.
-const HANDED_DOWN: [&str; 6] = ["ambient", "lifecycle", "metrics", "principal", "telemetry", "config"];
+const HANDED_DOWN: [&str; 7] =
+    ["ambient", "audit", "lifecycle", "metrics", "principal", "telemetry", "config"];
 /// What values that are handed down may themselves use: each other, and for checking a configuration the types it
 /// is checked into.
-const CONFIG_MAY_USE: [&str; 3] = ["events", "store", "token"];
+const CONFIG_MAY_USE: [&str; 4] = ["events", "store", "redis", "token"];
+/// The command-line client stands outside the service, as a part of the program. Of the library it uses what says who it
+/// is and how a value is written, never the service's inside.
+const CLIENT_MAY_USE: [&str; 4] = ["ambient", "config", "events", "lifecycle"];
 
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -64,12 +68,34 @@ fn data_flows_one_way() {
     for module in ORDER.iter().chain(&HANDED_DOWN) {
         assert!(arrows.contains_key(*module), "the map names {module}, which does not exist");
     }
-    let programs = ["main", "lib", "healthcheck"];
+    let programs = ["main", "lib", "healthcheck", "client"];
     for (from, targets) in arrows.iter().filter(|(from, _)| !programs.contains(&from.as_str())) {
         for to in targets {
             assert!(is_allowed(from, to), "src/{from} must not use {to}");
         }
     }
+}
+
+#[test]
+fn the_client_knows_only_what_may_be_known_outside_the_service() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    let mut speaks_http = 0;
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_client = relative.starts_with("client/");
+        for used in code.split("vx11_operator::").skip(1).filter(|_| is_client) {
+            let module = used.split("::").next().unwrap_or_default();
+            assert!(CLIENT_MAY_USE.contains(&module), "src/{relative} must not use {module}");
+        }
+        let asks = ["hyper::", "hyper_util::", "eventsource_stream::"].iter().any(|name| code.contains(name));
+        speaks_http += usize::from(asks);
+        assert!(is_client || !asks, "src/{relative} must not ask others over HTTP");
+    }
+    assert!(speaks_http > 0, "the client's libraries have other names");
 }
 
 #[test]

@@ -27,6 +27,11 @@ async fn one_instance_is_cut_off_from_redis_and_no_valid_token_is_refused_on_eit
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_emptied_and_no_event_is_lost() {
+    in_brief(7).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_is_killed_and_its_streams_reconnect_once() {
     in_brief(11).await;
 }
@@ -39,4 +44,9 @@ async fn all_instances_are_restarted_one_by_one_and_no_request_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_down_and_an_instance_killed_and_its_tokens_are_still_valid() {
     in_brief(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_streams_are_cut_at_once_and_resume_where_they_were() {
+    in_brief(19).await;
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
+use vx11_operator::redis::Fault;
 use vx11_operator::store::{
-    Backend, Beat, BreakerState, Entries, FailoverStore, Fault, Figures, Gate, Lookup, MemoryLimits,
-    MemoryStore, Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
+    Backend, Beat, BreakerState, Entries, FailoverStore, Figures, Gate, Lookup, MemoryLimits, MemoryStore,
+    Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
 
@@ -102,7 +103,6 @@ struct Stand {
     primary: Arc<Scripted>,
     store: Arc<FailoverStore>,
     gate: Arc<Gate>,
-    heard: Arc<Mutex<Vec<TokenId>>>,
 }
 
 impl Stand {
@@ -116,17 +116,14 @@ impl Stand {
         let store =
             FailoverStore::new(Arc::<Scripted>::clone(&primary), Arc::clone(&gate), memory(), memory());
         let store = Arc::new(store);
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let listening = Arc::clone(&heard);
         let mut pulse = Pulse::new(PulseSettings {
             store: Arc::clone(&store),
             metrics,
             jitter: Arc::new(Jitter::seeded(7)),
-            on_revoked: Box::new(move |id| listening.lock().unwrap().push(id)),
         });
         pulse.begin().await;
         tokio::spawn(pulse.run());
-        let stand = Self { primary, store, gate, heard };
+        let stand = Self { primary, store, gate };
         assert_eq!(stand.store.backend(), Backend::Redis);
         stand
     }
@@ -215,10 +212,7 @@ async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_t
     let stand = Stand::start().await;
     let (own, others) = (digest(1).id(), digest(2).id());
     stand.store.revoke(own, RECORD.expires_at).await.unwrap();
-    let news = Beat { revocations: vec![(others, RECORD.expires_at)], ..Beat::default() };
-    stand.primary.set(|script| script.news = news);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(*stand.heard.lock().unwrap(), [others]);
+    stand.store.hear(others, RECORD.expires_at).await;
     stand.primary.set(|script| {
         script.told.clear();
         script.failing_restores = 1;

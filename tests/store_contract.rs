@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
+use vx11_operator::redis::{HostPort, RedisSettings, Topology};
 use vx11_operator::store::{
-    FailoverStore, Figures, Gate, HostPort, Lookup, MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings,
-    RedisSettings, RedisStore, RedisStoreParts, StoreError, TokenStore, Topology,
+    FailoverStore, Figures, Gate, Lookup, MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings,
+    RedisStore, RedisStoreParts, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer};
@@ -68,7 +69,7 @@ async fn failover(server: RedisServer) -> Subject {
     let (primary, gate, metrics) = connect(&servers, &clock);
     let store = Arc::new(FailoverStore::new(primary, gate, memory(1000, &clock), memory(1000, &clock)));
     let jitter = Arc::new(Jitter::seeded(7));
-    let settings = PulseSettings { store: Arc::clone(&store), metrics, jitter, on_revoked: Box::new(|_| ()) };
+    let settings = PulseSettings { store: Arc::clone(&store), metrics, jitter };
     let mut pulse = Pulse::new(settings);
     pulse.begin().await;
     Subject { name: "failover", store, clock, servers }

@@ -5,6 +5,8 @@
 mod load;
 #[path = "../support/memory.rs"]
 mod memory;
+#[path = "../support/processor.rs"]
+mod processor;
 #[path = "../support/progress.rs"]
 mod progress;
 #[path = "../support/report.rs"]

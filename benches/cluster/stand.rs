@@ -6,6 +6,8 @@ use std::path::Path;
 use tokio::runtime::{Builder, Runtime};
 use vx11_rig::{Nginx, Operator, RedisServer, new_principal};
 
+use crate::processor;
+
 /// Seconds.
 const LIFE: &str = "12";
 /// Instances at most.
@@ -77,7 +79,7 @@ impl Stand {
 
     /// Seconds of processor time that all processes of a kind have taken so far.
     pub(crate) fn processor_seconds(&self, part: Part) -> f64 {
-        self.processes(part).into_iter().map(seconds).sum()
+        self.processes(part).into_iter().map(processor::seconds).sum()
     }
 
     /// Bytes that have passed to Redis and from it.
@@ -111,14 +113,4 @@ impl Stand {
 
 fn address(base: &str) -> SocketAddr {
     base.trim_start_matches("http://").parse().expect("an address")
-}
-
-/// Of one process, with the granularity of the kernel's clock.
-fn seconds(process: u32) -> f64 {
-    /// `USER_HZ`, which Linux has fixed for all that it tells programs (see `proc_pid_stat(5)`).
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
-    let after_name = stat.rsplit(") ").next().expect("a name in brackets");
-    let times = after_name.split(' ').skip(11).take(2);
-    times.map(|ticks| ticks.parse::<f64>().expect("a number of ticks")).sum::<f64>() / TICKS_PER_SECOND
 }

@@ -15,6 +15,8 @@ mod instance;
 mod load;
 mod million;
 mod predecessor;
+#[path = "../support/processor.rs"]
+mod processor;
 #[path = "../support/progress.rs"]
 mod progress;
 #[path = "../support/report.rs"]

@@ -11,6 +11,8 @@ mod http;
 mod instance;
 #[path = "../support/load.rs"]
 mod load;
+#[path = "../support/processor.rs"]
+mod processor;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/rounds.rs"]

@@ -3,6 +3,7 @@
 
 #[path = "../support/child.rs"]
 mod child;
+#[path = "../support/crowd.rs"]
 mod crowd;
 #[path = "../support/http.rs"]
 mod http;
@@ -10,6 +11,8 @@ mod http;
 mod instance;
 #[path = "../support/memory.rs"]
 mod memory;
+#[path = "../support/processor.rs"]
+mod processor;
 #[path = "../support/report.rs"]
 mod report;
 #[path = "../support/sample.rs"]
@@ -18,7 +21,7 @@ mod sample;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crowd::Crowd;
+use crowd::{Crowd, Receipt};
 use http::Client;
 use instance::Instance;
 use report::Row;
@@ -55,11 +58,11 @@ fn measure() -> Vec<Row> {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised to its maximum");
     let instance = Instance::start("streams", &[]);
     let mut client = Client::connect(instance.server());
-    let mut crowd = Crowd::new(instance.address, STREAMS);
+    let mut crowd = Crowd::new(STREAMS);
 
     let resident_bytes = || memory::resident_bytes(&instance.process.child.id().to_string());
     let at_rest = resident_bytes();
-    let opening = open(&mut crowd, &mut client);
+    let opening = open(&mut crowd, &instance, &mut client);
     let memory = resident_bytes() - at_rest;
 
     let busy = instance.processor_seconds();
@@ -92,10 +95,11 @@ fn measure() -> Vec<Row> {
 }
 
 /// Opens all streams; says how long it took.
-fn open(crowd: &mut Crowd, client: &mut Client) -> Duration {
+fn open(crowd: &mut Crowd, instance: &Instance, client: &mut Client) -> Duration {
     let started = Instant::now();
     for _ in 0..STREAMS / STREAMS_PER_TOKEN {
-        crowd.open(STREAMS_PER_TOKEN, &client.issue(), started + PATIENCE);
+        let target = format!("/operator/api/events/stream?token={}", client.issue());
+        crowd.open(instance.address, &target, STREAMS_PER_TOKEN, started + PATIENCE);
     }
     started.elapsed()
 }
@@ -121,10 +125,14 @@ fn open_streams(client: &mut Client) -> u64 {
 /// Publishes the event with the number `event` and waits until all have it; says after how many seconds each had.
 fn publish(crowd: &mut Crowd, publisher: &mut Client, event: u32) -> Vec<f64> {
     crowd.listen_for(PAUSE);
-    let body = format!(r#"{{"event": "bench", "data": {{"number": {event}}}}}"#);
+    let body = format!(r#"{{"event": "bench", "data": {{"number":{event}}}}}"#);
     let started = Instant::now();
     publisher.send("POST /operator/api/events", "application/json", &body);
-    let receipts = crowd.receive(event, started + PATIENCE);
+    let receipts = crowd.receive(STREAMS as usize, started + PATIENCE);
     publisher.receive();
-    receipts.into_iter().map(|at| at.duration_since(started).as_secs_f64()).collect()
+    let latency = |receipt: Receipt| {
+        assert_eq!(receipt.event, event, "a stream got another event");
+        receipt.at.duration_since(started).as_secs_f64()
+    };
+    receipts.into_iter().map(latency).collect()
 }

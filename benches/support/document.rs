@@ -10,7 +10,7 @@ use vx11_operator::ambient::{Clock, SystemClock};
 use super::Report;
 
 /// The benchmarks in the order in which the document shows them.
-const BENCHMARKS: [&str; 6] = ["codec", "service", "streams", "store", "redis", "cluster"];
+const BENCHMARKS: [&str; 7] = ["codec", "service", "streams", "events", "store", "redis", "cluster"];
 const OPENING: &str = "\
 # Performance
 

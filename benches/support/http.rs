@@ -22,9 +22,13 @@ impl Client {
 
     /// Sends a request, named as `METHOD /path`, and does not wait for its answer.
     pub(crate) fn send(&mut self, request: &str, content_type: &str, body: &str) {
+        self.send_with(request, &format!("Content-Type: {content_type}"), body);
+    }
+
+    /// The same with these headers, each but the last followed by a line end.
+    pub(crate) fn send_with(&mut self, request: &str, headers: &str, body: &str) {
         let request = format!(
-            "{request} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {}\r\nContent-Type: {content_type}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
+            "{request} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {}\r\n{headers}\r\nContent-Length: {}\r\n\r\n{body}",
             self.principal,
             body.len()
         );
@@ -35,6 +39,13 @@ impl Client {
     /// Waits for the answer to the last request and returns its head, with the line ends, and its body. Anything
     /// but success ends the benchmark.
     pub(crate) fn receive(&mut self) -> (String, String) {
+        let (head, body) = self.answer();
+        assert!(head.starts_with("HTTP/1.1 20"), "the server answered {head}{body}");
+        (head, body)
+    }
+
+    /// The same, whatever the answer is.
+    pub(crate) fn answer(&mut self) -> (String, String) {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let read = self.connection.read_line(&mut head).expect("the server answers");
@@ -48,9 +59,7 @@ impl Client {
             .expect("the answer has a length");
         let mut body = vec![0; length];
         self.connection.read_exact(&mut body).expect("the body arrives");
-        let body = String::from_utf8(body).expect("the body is text");
-        assert!(head.starts_with("HTTP/1.1 20"), "the server answered {head}{body}");
-        (head, body)
+        (head, String::from_utf8(body).expect("the body is text"))
     }
 
     /// Issues a token.

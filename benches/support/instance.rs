@@ -10,9 +10,7 @@ use vx11_operator::http::ExtraRoutes;
 use vx11_operator::telemetry;
 
 use super::child::Measured;
-
-/// Clock ticks a second in `/proc`: fixed on every architecture that Linux runs on (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
+use super::processor;
 
 /// An instance, on its memory store unless its settings say otherwise, listening on a loopback port of its own.
 pub(crate) struct Instance {
@@ -44,13 +42,7 @@ impl Instance {
 
     /// Seconds of processor time it has used so far, all threads together.
     pub(crate) fn processor_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.child.id()))
-            .expect("the figures of a process that runs can be read");
-        // The second field is the program's name in parentheses and may hold anything; then comes the third.
-        let (_, fields) = stat.rsplit_once(") ").expect("the second field ends so (proc_pid_stat(5))");
-        let ticks = fields.split(' ').skip(14 - 3).take(2);
-        let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
-        f64::from(ticks) / TICKS_PER_SECOND
+        processor::seconds(self.process.child.id())
     }
 }
 

@@ -27,8 +27,9 @@ const ALIASES: [(&str, &str); 22] = [
     ("REDIS_SENTINEL_PASSWORD_FILE", "redis.sentinel_password_file"),
     ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
 ];
-/// Variables of the same family that belong to others; environment files are often shared.
-const OTHERS: [&str; 1] = ["VX11_OPERATOR_PROXY_ENABLED"];
+/// Variables of the same family that belong to others, the gateway and the command-line client; environment files are
+/// often shared.
+const OTHERS: [&str; 3] = ["VX11_OPERATOR_PROXY_ENABLED", "VX11_OPERATOR_URL", "VX11_OPERATOR_CA"];
 /// Whoever sets a variable that begins like this means us.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";

@@ -18,10 +18,12 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use self::raw::{Raw, Whole};
+use self::raw::{Raw, RawAudit, Whole};
+use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::RingLimits;
 use crate::principal::PrincipalId;
-use crate::store::{ENTRY_BYTES, MemoryLimits, RedisSettings};
+use crate::redis::RedisSettings;
+use crate::store::{ENTRY_BYTES, MemoryLimits};
 use crate::telemetry::LogFormat;
 use crate::token::{LONGEST_LIFE_SECONDS, SigningKeys};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// Where tokens are shared; `None` keeps them in this process.
     pub redis: Option<RedisSettings>,
+    /// Events that a shared log keeps.
+    pub log_entries: usize,
     /// Bounds of the ring of events.
     pub ring: RingLimits,
     /// Most streams open at once.
@@ -69,6 +73,8 @@ pub struct Config {
     pub failed_auth_per_minute: Option<u32>,
     /// Time over which streams are ended.
     pub drain_window: Duration,
+    /// Where the audit trail goes.
+    pub audit: Option<AuditSettings>,
     /// Which log lines are written.
     pub log_filter: Targets,
     /// How log lines are written.
@@ -92,6 +98,26 @@ impl Config {
     pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
         let raw = raw::read(file, environment).map_err(ConfigErrors)?;
         check(&raw)
+    }
+
+    /// The credential with which a client of the service acts, by the same rules: of the principals written down the
+    /// first. Whatever else `file` and `environment` say may be wrong, for it is no client's concern.
+    ///
+    /// # Errors
+    /// All complaints about principals.
+    pub fn principal_credential(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+    ) -> Result<Option<SecretString>, ConfigErrors> {
+        let raw = raw::read_principals(file, environment).map_err(ConfigErrors)?;
+        let mut complaints = Complaints::default();
+        // That it can be guessed is the service's to warn about.
+        let principals = secrets::configured(&raw, &mut complaints, &mut Vec::new());
+        if complaints.0.is_empty() {
+            Ok(principals.into_iter().next().map(|(_, credential)| credential))
+        } else {
+            Err(ConfigErrors(complaints.0))
+        }
     }
 }
 
@@ -157,6 +183,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
         complaints.add("log.level", format_args!("{:?} is no level; {allowed}", raw.log.level));
         Targets::new()
     });
+    let audit = audit(&raw.audit, &mut complaints);
     let log_format = match raw.log.format.as_str() {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
@@ -185,6 +212,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
             bytes: c.at_least_one_entry("memory.max_bytes", raw.memory.max_bytes),
         },
         redis,
+        log_entries: c.size("events.log_entries", raw.events.log_entries, "events"),
         ring: RingLimits {
             entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
             bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),
@@ -211,6 +239,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
             "failures a minute",
         )),
         drain_window: c.seconds("drain.window_seconds", raw.drain.window_seconds, 0, 300),
+        audit,
         log_filter,
         log_format,
         warnings,
@@ -222,6 +251,22 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
         redacted: show::redacted(raw),
     };
     Ok(config)
+}
+
+fn audit(raw: &RawAudit, complaints: &mut Complaints) -> Option<AuditSettings> {
+    let client_address = match raw.client_address.as_str() {
+        "full" => ClientAddress::Full,
+        "network" => ClientAddress::Network,
+        "none" => ClientAddress::Omitted,
+        other => {
+            complaints.add(
+                "audit.client_address",
+                format_args!("{other:?} is unknown; allowed are full, network and none"),
+            );
+            ClientAddress::Omitted
+        }
+    };
+    (!raw.file.is_empty()).then(|| AuditSettings { file: raw.file.clone().into(), client_address })
 }
 
 /// A level, or levels by module. With a mere level the web server's own chatter stays out below debug.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use config::{ConfigError, File, FileFormat};
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::{DeserializeOwned, Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DEFAULTS, environment};
@@ -25,7 +25,26 @@ pub(super) struct Raw {
     pub(super) streams: RawStreams,
     pub(super) limits: RawLimits,
     pub(super) drain: RawDrain,
+    pub(super) audit: RawAudit,
     pub(super) log: RawLog,
+}
+
+/// What [`Raw`] says of principals. All that someone needs who acts as one, whatever else is set.
+#[derive(Deserialize)]
+pub(super) struct RawPrincipals {
+    pub(super) principal_token: String,
+    pub(super) principal_token_file: String,
+    pub(super) principals: Vec<RawPrincipal>,
+}
+
+impl From<&Raw> for RawPrincipals {
+    fn from(raw: &Raw) -> Self {
+        Self {
+            principal_token: raw.principal_token.clone(),
+            principal_token_file: raw.principal_token_file.clone(),
+            principals: raw.principals.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -95,6 +114,7 @@ pub(super) struct RawRedis {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawEvents {
+    pub(super) log_entries: Whole,
     pub(super) ring_entries: Whole,
     pub(super) ring_bytes: Whole,
 }
@@ -119,6 +139,13 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawDrain {
     pub(super) window_seconds: Whole,
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+pub(super) struct RawAudit {
+    pub(super) file: String,
+    pub(super) client_address: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -200,12 +227,25 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     })
 }
 
-/// Lays file and environment over the defaults.
+/// Everything.
 pub(super) fn read(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Raw, Vec<String>> {
     let complaints = environment::complaints(environment);
-    if !complaints.is_empty() {
-        return Err(complaints);
-    }
+    if complaints.is_empty() { layered(file, environment) } else { Err(complaints) }
+}
+
+/// What is said of principals; the rest may be wrong.
+pub(super) fn read_principals(
+    file: Option<&Path>,
+    environment: &HashMap<String, String>,
+) -> Result<RawPrincipals, Vec<String>> {
+    layered(file, environment)
+}
+
+/// Lays file and environment over the defaults.
+fn layered<T: DeserializeOwned>(
+    file: Option<&Path>,
+    environment: &HashMap<String, String>,
+) -> Result<T, Vec<String>> {
     let sectioned = config::Environment::with_prefix("VX11_OPERATOR")
         .prefix_separator("__")
         .separator("__")

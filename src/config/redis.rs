@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::Complaints;
 use super::raw::RawRedis;
 use super::secrets::{secret, shown};
-use crate::store::{HostPort, RedisSettings, Topology};
+use crate::redis::{HostPort, RedisSettings, Topology};
 
 const SENTINEL_PORT: u16 = 26379;
 const HIGHEST_DB: u32 = 1_000_000;

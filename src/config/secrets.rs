@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Complaints;
-use super::raw::Raw;
+use super::raw::{Raw, RawPrincipals};
 use crate::principal::PrincipalId;
 use crate::token::SigningKeys;
 
@@ -21,38 +21,7 @@ pub(super) fn principals(
     complaints: &mut Complaints,
     warnings: &mut Vec<String>,
 ) -> (Vec<(PrincipalId, SecretString)>, bool) {
-    let mut principals = Vec::new();
-    let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
-        let Some(secret) = secret(key, inline, file, complaints) else {
-            return;
-        };
-        let Some(id) = PrincipalId::parse(id) else {
-            complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
-            return;
-        };
-        if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            complaints.add(key, "a credential travels in a header: printable ASCII without spaces only");
-        }
-        if secret.len() < SAFE_SECRET_CHARS {
-            warnings.push(format!(
-                "the credential of principal {id} has fewer than {SAFE_SECRET_CHARS} characters; unless token.signing_keys is set, \
-                 whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
-            ));
-        }
-        let taken =
-            |(other, known): &(PrincipalId, SecretString)| *other != id && known.expose_secret() == secret;
-        if principals.iter().any(taken) {
-            complaints.add(key, format_args!("principal {id} has the same credential as another principal"));
-        }
-        principals.push((id, SecretString::from(secret)));
-    };
-    add("principal_token", DEFAULT_PRINCIPAL, &raw.principal_token, &raw.principal_token_file, complaints);
-    for listed in &raw.principals {
-        if listed.token.is_empty() && listed.token_file.is_empty() {
-            complaints.add("principals", "each needs a token or a token_file");
-        }
-        add("principals", &listed.id, &listed.token, &listed.token_file, complaints);
-    }
+    let mut principals = configured(&RawPrincipals::from(raw), complaints, warnings);
     let generate = principals.is_empty() && complaints.0.is_empty();
     if generate {
         match generated_secret() {
@@ -62,6 +31,53 @@ pub(super) fn principals(
         }
     }
     (principals, generate)
+}
+
+/// Principals with their credentials, in the order in which they are written down.
+pub(super) fn configured(
+    raw: &RawPrincipals,
+    complaints: &mut Complaints,
+    warnings: &mut Vec<String>,
+) -> Vec<(PrincipalId, SecretString)> {
+    let mut principals = Vec::new();
+    let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
+        let Some(secret) = secret(key, inline, file, complaints) else {
+            return;
+        };
+        let Some(id) = PrincipalId::parse(id) else {
+            complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+            return;
+        };
+        // A file may hold several, one a line: all are accepted, as while one is being rotated.
+        let credentials: Vec<_> = if file.is_empty() { vec![&*secret] } else { lines(&secret).collect() };
+        for secret in credentials {
+            if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
+                complaints.add(key, "a credential travels in a header: printable ASCII without spaces only");
+            }
+            if secret.len() < SAFE_SECRET_CHARS {
+                warnings.push(format!(
+                    "the credential of principal {id} has fewer than {SAFE_SECRET_CHARS} characters; unless token.signing_keys is set, \
+                     whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
+                ));
+            }
+            let taken = |(other, known): &(PrincipalId, SecretString)| {
+                *other != id && known.expose_secret() == secret
+            };
+            if principals.iter().any(taken) {
+                complaints
+                    .add(key, format_args!("principal {id} has the same credential as another principal"));
+            }
+            principals.push((id.clone(), SecretString::from(secret)));
+        }
+    };
+    add("principal_token", DEFAULT_PRINCIPAL, &raw.principal_token, &raw.principal_token_file, complaints);
+    for listed in &raw.principals {
+        if listed.token.is_empty() && listed.token_file.is_empty() {
+            complaints.add("principals", "each needs a token or a token_file");
+        }
+        add("principals", &listed.id, &listed.token, &listed.token_file, complaints);
+    }
+    principals
 }
 
 fn generated_secret() -> Result<SecretString, getrandom::Error> {
@@ -79,12 +95,17 @@ pub(super) fn signing_keys(
     let inline = raw.token.signing_keys.join("\n");
     let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
     let keys = match keys {
-        Some(list) => SigningKeys::from_hex(list.lines().map(str::trim).filter(|line| !line.is_empty())),
+        Some(list) => SigningKeys::from_hex(lines(&list)),
         // What is wrong with the principals has been said.
         None if principals.is_empty() => return None,
         None => SigningKeys::derived(principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes())),
     };
     keys.map_err(|error| complaints.add("token.signing_keys", error)).ok()
+}
+
+/// Secrets that stand on a line each.
+fn lines(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
 /// A secret given directly or by file; `None` when neither is.

@@ -1,57 +1,49 @@
 //! The seam between publishing and where the log lives. An event is acknowledged once its bus has made it as
 //! durable as the deployment can.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::frame::EventType;
-use super::hub::Hub;
 use super::id::EventId;
-use crate::metrics::Metrics;
+use super::publication::Publication;
 
-/// Why an event was not taken. Nothing was published then.
+/// For so long a publisher that repeats an event under the same key is told where the first one stands. As far as the
+/// log reaches back, if that is less.
+pub const KEYS_KEPT: Duration = Duration::from_mins(15);
+
+/// An event that is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub id: EventId,
+    /// It was there before, under the same idempotency key.
+    pub repeated: bool,
+}
+
+/// Why an event was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The log cannot take it at present.
+    /// The log cannot take it at present, and has not.
     #[error("the event log cannot take events at present; try again in {retry_after:?}")]
     Unavailable {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The log did not say in time whether it has it.
+    #[error("the event log did not answer in time; try again in {retry_after:?}, with the same key")]
+    Unknown {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The key was given with another event before.
+    #[error("the idempotency key was used for another event")]
+    KeyReused,
 }
 
 /// Makes events durable and brings them to every instance's hub, in one order.
 #[async_trait]
 pub trait EventBus: Send + Sync {
-    /// Publishes one event; when this returns, it is in the log under the returned id.
-    async fn publish(&self, event_type: &EventType, data: &str) -> Result<EventId, PublishError>;
-}
-
-/// A bus for a single instance: its hub's ring is the log, and ends with the process.
-pub struct MemoryBus {
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
-}
-
-impl MemoryBus {
-    /// A bus that appends to `hub`.
-    #[must_use]
-    pub const fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics }
-    }
-}
-
-#[async_trait]
-impl EventBus for MemoryBus {
-    async fn publish(&self, event_type: &EventType, data: &str) -> Result<EventId, PublishError> {
-        // The ring ends with the process, so a stopping instance can no longer promise delivery.
-        if self.hub.is_draining() {
-            return Err(PublishError::Unavailable { retry_after: Duration::from_secs(1) });
-        }
-        let id = self.hub.append(event_type, data);
-        self.metrics.event_published();
-        Ok(id)
-    }
+    /// Publishes one event; when this returns, it is in the log.
+    async fn publish(&self, publication: Publication) -> Result<Published, PublishError>;
 }

@@ -12,7 +12,12 @@ use super::id::EventId;
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 /// Event types the service itself sends, and those by which a browser's `EventSource` tells of its connection: a
 /// publisher may not imitate them.
-const RESERVED: [&str; 4] = ["reset", "reconnect", "open", "error"];
+const RESERVED: [&str; 6] = ["reset", "reconnect", "degraded", "recovered", "open", "error"];
+/// The log cannot be reached: nothing new comes until it can, and nothing is lost.
+pub(super) const DEGRADED: Bytes =
+    Bytes::from_static(b"event: degraded\ndata: {\"reason\":\"log_unavailable\"}\n\n");
+/// The log can be reached again.
+pub(super) const RECOVERED: Bytes = Bytes::from_static(b"event: recovered\ndata: {}\n\n");
 
 /// A checked event type: 1 to 64 characters of `A-Z a-z 0-9 . _ : / -`, not one the service reserves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub enum EventTypeError {
     #[error("an event type is 1 to 64 characters of A-Z a-z 0-9 . _ : / -")]
     Form,
     /// Sent by the service itself.
-    #[error("the event types \"reset\", \"reconnect\", \"open\" and \"error\" are reserved")]
+    #[error("the event types {} are reserved", RESERVED.join(", "))]
     Reserved,
 }
 
@@ -46,6 +51,12 @@ impl EventType {
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -124,6 +135,14 @@ fn push_data(frame: &mut String, data: &str) {
     frame.push('\n');
 }
 
+/// The type and the data that [`event`] made a frame of.
+pub(super) fn parts(frame: &[u8]) -> Option<(EventType, String)> {
+    let mut lines = std::str::from_utf8(frame).ok()?.split('\n').skip(1);
+    let event_type = EventType(lines.next()?.strip_prefix("event: ")?.to_owned());
+    let data: Vec<_> = lines.map_while(|line| line.strip_prefix("data: ")).collect();
+    Some((event_type, data.join("\n")))
+}
+
 #[cfg(test)]
 mod tests {
     use eventsource_stream::{Event, Eventsource};
@@ -152,6 +171,12 @@ mod tests {
         }
 
         #[test]
+        fn a_frame_gives_back_what_it_was_made_of(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
+            let frame = event(ID, &EventType::default(), &data);
+            prop_assert_eq!(parts(&frame), Some((EventType::default(), data)));
+        }
+
+        #[test]
         fn an_event_type_cannot_break_a_frame(text in any::<String>()) {
             if let Ok(event_type) = EventType::parse(&text) {
                 let read = read(event(ID, &event_type, "1"));
@@ -174,6 +199,12 @@ mod tests {
         assert_eq!(connected.data, r#"{"instance_id":"in\"st","type":"connected"}"#);
         let reset = &read(reset(ID, "epoch"))[0];
         assert_eq!((reset.event.as_str(), reset.id.as_str()), ("reset", "00000007-12-3"));
+        let degraded = &read(DEGRADED)[0];
+        assert_eq!(
+            (degraded.event.as_str(), degraded.data.as_str()),
+            ("degraded", r#"{"reason":"log_unavailable"}"#)
+        );
+        assert_eq!(read(RECOVERED)[0].event, "recovered");
         let reconnect = reconnect("drain", Duration::from_millis(900));
         assert!(!reconnect.starts_with(b"id:") && !reconnect.windows(4).any(|w| w == b"\nid:"));
         assert_eq!(read(reconnect)[0].data, r#"{"reason":"drain","retry_ms":900}"#);

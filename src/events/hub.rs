@@ -1,15 +1,19 @@
 //! The hub: what one instance knows of the event log, and the streams that read it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::frame::{self, EventType};
+use super::entry::Entry;
+use super::frame;
+use super::history::History;
 use super::id::{Epoch, EventId, Position};
+use super::publication::Publication;
 use super::registry::{OpenError, Place, Registry};
-use super::ring::{Cursor, Read, Ring, RingLimits};
+use super::ring::{Cursor, Kept, Read, Ring, RingLimits};
 use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
@@ -31,8 +35,8 @@ pub struct StreamSettings {
 pub struct HubSettings {
     /// Name of this instance, told to each client.
     pub instance_id: String,
-    /// The log's life.
-    pub epoch: Epoch,
+    /// Where the log lives.
+    pub log: Log,
     /// Bounds of the ring.
     pub ring: RingLimits,
     /// How streams behave.
@@ -45,6 +49,32 @@ pub struct HubSettings {
     pub metrics: Arc<Metrics>,
 }
 
+/// Where the log of events lives.
+pub enum Log {
+    /// In this hub's ring.
+    Own(Epoch),
+    /// Elsewhere, shared with other instances; which life of it this is, a reader will tell.
+    Shared(SharedLog),
+}
+
+/// A log that is shared, as far as streams need to know it.
+pub struct SharedLog(pub(super) Arc<dyn History>);
+
+/// Where a client that comes back continues.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// In the ring.
+    At(Cursor),
+    /// Nowhere: there is a gap.
+    Never(Gap),
+    /// In the log, at events that have left the ring.
+    Earlier,
+    /// Behind what this instance has read so far. Another instance may have been faster.
+    Ahead,
+    /// That cannot be told before the log is known.
+    NotYet,
+}
+
 /// Why a stream cannot be resumed where its client left off, as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gap {
@@ -54,7 +84,7 @@ pub(super) enum Gap {
     Expired,
     /// The id lies after the newest event.
     Future,
-    /// The text is no event id.
+    /// What came before cannot be told: the text is no event id, or the log was not known when the stream began.
     Unknown,
 }
 
@@ -73,8 +103,10 @@ impl Gap {
 pub struct Hub {
     settings: HubSettings,
     ring: RwLock<Ring>,
-    /// Announces the cursor behind the newest event.
+    /// Announces the cursor behind the newest event, and wakes streams for whatever else they should look at.
     head: watch::Sender<Cursor>,
+    /// Whether the log can be reached.
+    in_reach: AtomicBool,
     registry: Arc<Registry>,
 }
 
@@ -82,28 +114,89 @@ impl Hub {
     /// An empty hub.
     #[must_use]
     pub fn new(settings: HubSettings) -> Self {
+        let epoch = match settings.log {
+            Log::Own(epoch) => Some(epoch),
+            Log::Shared(_) => None,
+        };
+        settings.metrics.events.log_in_reach(epoch.is_some());
         Self {
-            ring: RwLock::new(Ring::new(settings.ring)),
+            ring: RwLock::new(Ring::new(settings.ring, epoch)),
             head: watch::Sender::new(0),
+            in_reach: AtomicBool::new(epoch.is_some()),
             registry: Arc::new(Registry::new(settings.streams.cap)),
             settings,
         }
     }
 
-    /// Encodes an event, puts it into the ring under the next id and wakes all streams.
-    pub(super) fn append(&self, event_type: &EventType, data: &str) -> EventId {
+    /// Puts an event into the ring under the next id and wakes all streams.
+    pub(super) fn append(&self, publication: &Publication) -> EventId {
         let mut ring = self.ring.write();
-        let id = self.id(ring.head().next(self.settings.clock.now().0));
-        ring.append(id.position, frame::event(id, event_type, data));
+        let epoch = ring.epoch().unwrap_or(Epoch(0));
+        let id = EventId { epoch, position: ring.head().next(self.settings.clock.now().0) };
+        let frame = frame::event(id, &publication.event_type, &publication.data);
+        ring.append(Kept { position: id.position, frame, key: publication.key, epoch: Some(epoch) });
         let end = ring.end();
         drop(ring);
-        // Two publishers may arrive here in either order; the head must not go back.
+        self.settings.metrics.events.published();
+        self.announce(end);
+        id
+    }
+
+    /// Puts events that the log has into the ring and wakes all streams; `read_to` is where the next ones follow.
+    pub(super) fn extend(&self, entries: &[Entry], read_to: Position) {
+        let mut ring = self.ring.write();
+        let before = ring.head();
+        extend(&mut ring, entries, read_to);
+        let (end, moved) = (ring.end(), ring.head() > before);
+        drop(ring);
+        self.announce(end);
+        if moved && entries.is_empty() {
+            // Some client may have been waiting for this instance to get there.
+            self.head.send_modify(|_| {});
+        }
+    }
+
+    /// Begins anew with a log that does not go on where the ring ends: `entries`, after `horizon` and up to `read_to`, are
+    /// what is known of it. Streams are told of the gap, unless this is the first that is known.
+    pub(super) fn begin_anew(
+        &self,
+        epoch: Epoch,
+        gap: Gap,
+        horizon: Position,
+        entries: &[Entry],
+        read_to: Position,
+    ) {
+        let mut ring = self.ring.write();
+        let reset = || frame::reset(EventId { epoch, position: horizon }, gap.as_str());
+        let announcement = ring.epoch().map(|_| reset());
+        ring.begin_anew(epoch, horizon, announcement);
+        extend(&mut ring, entries, read_to);
+        let end = ring.end();
+        drop(ring);
+        self.announce(end);
+    }
+
+    /// Tells streams whether the log can be reached.
+    pub(super) fn reaches_log(&self, in_reach: bool) {
+        if self.in_reach.swap(in_reach, Ordering::Relaxed) != in_reach {
+            self.settings.metrics.events.log_in_reach(in_reach);
+            self.head.send_modify(|_| {});
+        }
+    }
+
+    /// Whether the log can be reached; always, where it is this hub's own.
+    #[must_use]
+    pub fn is_log_in_reach(&self) -> bool {
+        self.in_reach.load(Ordering::Relaxed)
+    }
+
+    /// Two publishers may arrive here in either order; the head must not go back.
+    fn announce(&self, end: Cursor) {
         self.head.send_if_modified(|head| {
             let newer = end > *head;
             *head = end.max(*head);
             newer
         });
-        id
     }
 
     /// Takes a place among the open streams.
@@ -137,27 +230,69 @@ impl Hub {
         self.ring.read().read(cursor)
     }
 
-    /// Where a new stream starts: behind the newest event.
-    pub(super) fn newest(&self) -> (Cursor, EventId) {
-        let ring = self.ring.read();
-        (ring.end(), self.id(ring.head()))
+    /// Behind the newest event.
+    pub(super) fn end(&self) -> Cursor {
+        self.ring.read().end()
     }
 
-    /// Where a client continues that has seen everything up to `last_event_id`.
-    pub(super) fn resume(&self, last_event_id: &str) -> Result<(Cursor, EventId), Gap> {
-        let id: EventId = last_event_id.parse().map_err(|_| Gap::Unknown)?;
-        if id.epoch != self.settings.epoch {
-            return Err(Gap::Epoch);
-        }
+    /// Where a new stream starts: behind the newest event. Not known before the log is.
+    pub(super) fn newest(&self) -> Option<(Cursor, EventId)> {
         let ring = self.ring.read();
+        Some((ring.end(), EventId { epoch: ring.epoch()?, position: ring.head() }))
+    }
+
+    /// Where a client continues that has seen everything up to `id`.
+    pub(super) fn resume(&self, id: EventId) -> Resume {
+        let is_shared = matches!(self.settings.log, Log::Shared(_));
+        let ring = self.ring.read();
+        match ring.epoch() {
+            None => return Resume::NotYet,
+            Some(epoch) if epoch != id.epoch => return Resume::Never(Gap::Epoch),
+            Some(_) => {}
+        }
         if id.position > ring.head() {
-            return Err(Gap::Future);
+            return if is_shared { Resume::Ahead } else { Resume::Never(Gap::Future) };
         }
-        let cursor = ring.resume_after(id.position).ok_or(Gap::Expired)?;
-        Ok((cursor, id))
+        match ring.resume_after(id.position) {
+            Some(cursor) => Resume::At(cursor),
+            None if is_shared => Resume::Earlier,
+            None => Resume::Never(Gap::Expired),
+        }
     }
 
-    const fn id(&self, position: Position) -> EventId {
-        EventId { epoch: self.settings.epoch, position }
+    /// The log, where it is more than the ring.
+    pub(super) fn history(&self) -> Option<Arc<dyn History>> {
+        match &self.settings.log {
+            Log::Own(_) => None,
+            Log::Shared(SharedLog(history)) => Some(Arc::clone(history)),
+        }
     }
+
+    /// The life of the log, as far as it is known, and how far it was read.
+    pub(super) fn log_head(&self) -> Option<EventId> {
+        self.newest().map(|(_, id)| id)
+    }
+
+    /// The events of this life of the log that are in the ring, for a log that may have lost some; and up to where there
+    /// are none.
+    pub(super) fn kept(&self) -> (Position, Vec<Kept>) {
+        let ring = self.ring.read();
+        (ring.horizon(), ring.events().cloned().collect())
+    }
+
+    pub(super) fn ring_limits(&self) -> RingLimits {
+        self.ring.read().limits()
+    }
+}
+
+fn extend(ring: &mut Ring, entries: &[Entry], read_to: Position) {
+    if let Some(epoch) = ring.epoch() {
+        for entry in entries {
+            if entry.position > ring.head() {
+                let frame = entry.frame(epoch);
+                ring.append(Kept { position: entry.position, frame, key: entry.key, epoch: Some(epoch) });
+            }
+        }
+    }
+    ring.advance(read_to);
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::id::Position;
+use super::id::{Epoch, Position};
+use super::publication::KeyDigest;
 
 /// Bounds of the ring.
 #[derive(Debug, Clone, Copy)]
@@ -29,28 +30,46 @@ pub(super) enum Read {
     FellOut,
 }
 
+/// One place in the ring.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) position: Position,
+    pub(super) frame: Bytes,
+    /// The key under which the event was published.
+    pub(super) key: Option<KeyDigest>,
+    /// Of which life of the log; `None` for what is over, or stands in no log.
+    pub(super) epoch: Option<Epoch>,
+}
+
 /// The ring.
 pub(super) struct Ring {
     limits: RingLimits,
-    frames: VecDeque<(Position, Bytes)>,
-    /// Cursor of `frames[0]`.
+    kept: VecDeque<Kept>,
+    /// Cursor of `kept[0]`.
     first: Cursor,
     bytes: usize,
-    /// The newest event that has left the ring.
-    last_evicted: Option<Position>,
+    /// The life of the log that its events belong to; `None` until that is known.
+    epoch: Option<Epoch>,
+    /// Events of this epoch up to here are not in the ring.
+    horizon: Option<Position>,
     head: Position,
 }
 
 impl Ring {
-    pub(super) const fn new(limits: RingLimits) -> Self {
+    pub(super) const fn new(limits: RingLimits, epoch: Option<Epoch>) -> Self {
         Self {
             limits,
-            frames: VecDeque::new(),
+            kept: VecDeque::new(),
             first: 0,
             bytes: 0,
-            last_evicted: None,
+            epoch,
+            horizon: None,
             head: Position::START,
         }
+    }
+
+    pub(super) const fn epoch(&self) -> Option<Epoch> {
+        self.epoch
     }
 
     /// The newest event's position.
@@ -58,23 +77,55 @@ impl Ring {
         self.head
     }
 
-    /// The cursor behind the newest event.
-    pub(super) fn end(&self) -> Cursor {
-        self.first + self.frames.len() as u64
+    /// Events of this epoch up to here are not in the ring.
+    pub(super) fn horizon(&self) -> Position {
+        self.horizon.unwrap_or(Position::START)
     }
 
-    /// Appends a frame; `position` must lie after the head.
-    pub(super) fn append(&mut self, position: Position, frame: Bytes) {
-        debug_assert!(position > self.head, "positions only grow");
-        self.bytes += frame.len();
-        self.head = position;
-        self.frames.push_back((position, frame));
-        let over = |ring: &Self| ring.frames.len() > ring.limits.entries || ring.bytes > ring.limits.bytes;
-        while over(self) && self.frames.len() > 1 {
-            if let Some((evicted, frame)) = self.frames.pop_front() {
+    pub(super) const fn limits(&self) -> RingLimits {
+        self.limits
+    }
+
+    /// The cursor behind the newest event.
+    pub(super) fn end(&self) -> Cursor {
+        self.first + self.kept.len() as u64
+    }
+
+    /// Appends an event; its position must lie after the head.
+    pub(super) fn append(&mut self, event: Kept) {
+        debug_assert!(event.position > self.head, "positions only grow");
+        self.head = event.position;
+        self.push(event);
+    }
+
+    /// Nothing that a stream gets stands up to this position.
+    pub(super) fn advance(&mut self, position: Position) {
+        self.head = self.head.max(position);
+    }
+
+    /// Begins anew at `head`: what was there before is read out to its end and then `announcement`, but nobody resumes in
+    /// it.
+    pub(super) fn begin_anew(&mut self, epoch: Epoch, head: Position, announcement: Option<Bytes>) {
+        self.kept.iter_mut().for_each(|kept| kept.epoch = None);
+        if let Some(frame) = announcement {
+            self.push(Kept { position: head, frame, key: None, epoch: None });
+        }
+        self.epoch = Some(epoch);
+        self.horizon = Some(head);
+        self.head = head;
+    }
+
+    fn push(&mut self, event: Kept) {
+        self.bytes += event.frame.len();
+        self.kept.push_back(event);
+        let over = |ring: &Self| ring.kept.len() > ring.limits.entries || ring.bytes > ring.limits.bytes;
+        while over(self) && self.kept.len() > 1 {
+            if let Some(evicted) = self.kept.pop_front() {
+                self.bytes -= evicted.frame.len();
+                if evicted.epoch == self.epoch {
+                    self.horizon = Some(evicted.position);
+                }
                 self.first += 1;
-                self.bytes -= frame.len();
-                self.last_evicted = Some(evicted);
             }
         }
     }
@@ -86,18 +137,24 @@ impl Ring {
         };
         usize::try_from(offset)
             .ok()
-            .and_then(|offset| self.frames.get(offset))
-            .map_or(Read::CaughtUp, |(_, frame)| Read::Frame(frame.clone()))
+            .and_then(|offset| self.kept.get(offset))
+            .map_or(Read::CaughtUp, |kept| Read::Frame(kept.frame.clone()))
     }
 
-    /// The cursor at which a client continues that has seen everything up to `position`; `None` when something
-    /// it has not seen has left the ring.
+    /// The cursor at which a client continues that has seen everything of this epoch up to `position`; `None` when
+    /// something it has not seen has left the ring.
     pub(super) fn resume_after(&self, position: Position) -> Option<Cursor> {
-        if self.last_evicted.is_some_and(|evicted| evicted > position) {
+        if self.horizon.is_some_and(|horizon| horizon > position) {
             return None;
         }
-        let seen = self.frames.partition_point(|(at, _)| *at <= position);
+        // Of an earlier epoch, positions say nothing: those come first, and count as seen.
+        let seen = self.kept.partition_point(|kept| kept.epoch != self.epoch || kept.position <= position);
         Some(self.first + seen as u64)
+    }
+
+    /// The events of this epoch.
+    pub(super) fn events(&self) -> impl Iterator<Item = &Kept> {
+        self.kept.iter().filter(|kept| kept.epoch.is_some() && kept.epoch == self.epoch)
     }
 }
 
@@ -111,10 +168,16 @@ mod tests {
         Position { millis, seq: 0 }
     }
 
+    const EPOCH: Option<Epoch> = Some(Epoch(1));
+
+    fn event(n: u64, frame: impl Into<Bytes>, epoch: Option<Epoch>) -> Kept {
+        Kept { position: at(n), frame: frame.into(), key: None, epoch }
+    }
+
     fn ring(entries: usize, bytes: usize, appended: u64) -> Ring {
-        let mut ring = Ring::new(RingLimits { entries, bytes });
+        let mut ring = Ring::new(RingLimits { entries, bytes }, EPOCH);
         for n in 1..=appended {
-            ring.append(at(n), Bytes::from(n.to_string()));
+            ring.append(event(n, n.to_string(), EPOCH));
         }
         ring
     }
@@ -146,12 +209,12 @@ mod tests {
 
         #[test]
         fn the_ring_never_exceeds_its_bounds(entries in 1_usize..10, bytes in 1_usize..40, sizes in prop::collection::vec(0_usize..30, 0..60)) {
-            let mut ring = Ring::new(RingLimits { entries, bytes });
+            let mut ring = Ring::new(RingLimits { entries, bytes }, EPOCH);
             for (n, size) in sizes.into_iter().enumerate() {
-                ring.append(at(n as u64 + 1), Bytes::from(vec![b'x'; size]));
-                prop_assert!(ring.frames.len() <= entries);
-                prop_assert!(ring.bytes <= bytes || ring.frames.len() == 1);
-                prop_assert_eq!(ring.bytes, ring.frames.iter().map(|(_, frame)| frame.len()).sum::<usize>());
+                ring.append(event(n as u64 + 1, vec![b'x'; size], EPOCH));
+                prop_assert!(ring.kept.len() <= entries);
+                prop_assert!(ring.bytes <= bytes || ring.kept.len() == 1);
+                prop_assert_eq!(ring.bytes, ring.kept.iter().map(|kept| kept.frame.len()).sum::<usize>());
             }
         }
     }
@@ -162,5 +225,46 @@ mod tests {
         assert_eq!(ring.read(1), Read::FellOut);
         assert_eq!(read_all(&ring, 2), [3, 4, 5]);
         assert_eq!(ring.read(ring.end()), Read::CaughtUp);
+    }
+
+    #[test]
+    fn a_new_epoch_is_read_after_what_was_there_and_nobody_resumes_before_it() {
+        let new = Some(Epoch(2));
+        let mut ring = ring(10, usize::MAX, 3);
+        ring.begin_anew(Epoch(2), at(2), Some(Bytes::from("0")));
+        ring.append(event(3, "13", new));
+        assert_eq!(
+            read_all(&ring, 1),
+            [2, 3, 0, 13],
+            "positions of the old epoch say nothing about the new one"
+        );
+        assert_eq!(ring.resume_after(at(1)), None);
+        assert_eq!(ring.resume_after(at(2)).map(|cursor| read_all(&ring, cursor)), Some(vec![13]));
+        assert_eq!(ring.resume_after(at(3)).map(|cursor| read_all(&ring, cursor)), Some(vec![]));
+        assert_eq!(ring.events().count(), 1, "what announced the change is no event");
+    }
+
+    #[test]
+    fn what_leaves_the_ring_of_an_earlier_epoch_moves_no_horizon() {
+        let mut ring = ring(3, usize::MAX, 3);
+        ring.begin_anew(Epoch(2), Position::START, None);
+        for n in 1..=2 {
+            ring.append(event(n, n.to_string(), Some(Epoch(2))));
+        }
+        assert!(ring.resume_after(Position::START).is_some());
+        ring.append(event(3, "3", Some(Epoch(2))));
+        ring.append(event(4, "4", Some(Epoch(2))));
+        assert!(ring.resume_after(Position::START).is_none());
+    }
+
+    #[test]
+    fn nobody_resumes_across_what_is_missing_in_the_same_epoch() {
+        let mut ring = ring(10, usize::MAX, 3);
+        ring.begin_anew(Epoch(1), at(9), Some(Bytes::from("0")));
+        ring.append(event(10, "10", EPOCH));
+        assert_eq!(read_all(&ring, 2), [3, 0, 10]);
+        assert_eq!(ring.resume_after(at(3)), None);
+        assert_eq!(ring.resume_after(at(9)).map(|cursor| read_all(&ring, cursor)), Some(vec![10]));
+        assert_eq!((ring.horizon(), ring.events().count()), (at(9), 1));
     }
 }

@@ -77,6 +77,17 @@ pub enum Problem {
         /// When to try again.
         retry_after: Duration,
     },
+    /// 503: whether the event is in the log is not known.
+    #[error(
+        "whether the event was published is not known; repeat it with the same Idempotency-Key, and it is published once"
+    )]
+    OutcomeUnknown {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// 422: the idempotency key belongs to another event.
+    #[error("this Idempotency-Key was used for another event; give each event a key of its own")]
+    KeyReused,
     /// 500: a defect of this service; the log names it.
     #[error("something went wrong here; the log has the details under this request id")]
     Internal,
@@ -128,6 +139,8 @@ impl Problem {
             Self::NoStream(OpenError::Full) => "streams_full",
             Self::NoStream(OpenError::Draining) => "draining",
             Self::LogUnavailable { .. } => "log_unavailable",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::KeyReused => "idempotency_key_reused",
             Self::NotReady => "not_ready",
             Self::HttpVersion => "http_version",
             Self::Internal => "internal",
@@ -138,7 +151,8 @@ impl Problem {
         match self {
             Self::RateLimited { retry_after }
             | Self::StoreFull { retry_after }
-            | Self::LogUnavailable { retry_after } => Some(*retry_after),
+            | Self::LogUnavailable { retry_after }
+            | Self::OutcomeUnknown { retry_after } => Some(*retry_after),
             Self::NoStream(_) | Self::NotReady | Self::StoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -193,7 +207,9 @@ impl ResponseError for Problem {
             | Self::StoreUnavailable
             | Self::NoStream(_)
             | Self::NotReady
-            | Self::LogUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::LogUnavailable { .. }
+            | Self::OutcomeUnknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -230,6 +246,8 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Unavailable { retry_after } => Self::LogUnavailable { retry_after },
+            PublishError::Unknown { retry_after } => Self::OutcomeUnknown { retry_after },
+            PublishError::KeyReused => Self::KeyReused,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Publishing.
 
-use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::header::{CACHE_CONTROL, HeaderName};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,16 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{is_object, json_body, principal};
-use crate::events::EventType;
+use super::extract::{is_object, json_body, note, principal};
+use crate::audit::Act;
+use crate::events::{EventType, KeyDigest, NotAKey, Publication, PublishError, Published};
+use crate::metrics::RefusedEvent;
+use crate::principal::PrincipalId;
+
+/// draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that an answer is that of an earlier request with the same key.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 const EXPECTED: &str =
     r#"expected is {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
@@ -19,7 +27,7 @@ const EXPECTED: &str =
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublishBody<'a> {
-    /// Its type; `message` when absent. `reset`, `reconnect`, `open` and `error` are reserved.
+    /// Its type; `message` when absent. `reset`, `reconnect`, `degraded`, `recovered`, `open` and `error` are reserved.
     #[serde(default)]
     #[schema(example = "message")]
     event: Option<String>,
@@ -37,8 +45,13 @@ pub(super) struct PublishedBody {
 }
 
 /// Publish an event to every open stream.
+///
+/// With an `Idempotency-Key` it may be repeated, whatever became of the first request: within 15 minutes, as far as the log
+/// reaches back, the answer is that of the event published first, with `Idempotent-Replayed: true`, and nothing is
+/// published a second time.
 #[utoipa::path(
     post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters; the principal's own")),
     request_body = PublishBody,
     responses(
         (status = 202, description = "Durable, as far as the deployment is", body = PublishedBody),
@@ -47,7 +60,8 @@ pub(super) struct PublishedBody {
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "Larger than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Cannot be made durable at present", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another event", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Cannot be made durable at present (log_unavailable), or not known (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn publish(
@@ -55,12 +69,47 @@ pub(super) async fn publish(
     payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    principal(&request, &state)?;
+    let principal = principal(&request, &state)?;
+    let key = idempotency_key(&request, principal)?;
     let body = json_body(&request, payload, state.body_timeout).await?;
     let (event_type, data) = parse(&body)?;
-    let id = state.bus.publish(&event_type, data).await?;
-    let body = PublishedBody { id: id.to_string() };
-    Ok(HttpResponse::Accepted().insert_header((CACHE_CONTROL, "no-store")).json(body))
+    let published = state.bus.publish(Publication::new(event_type, data, key)).await;
+    let outcome = match published {
+        Ok(Published { repeated: false, .. }) => "published",
+        Ok(Published { repeated: true, .. }) => {
+            state.metrics.events.repeated();
+            "repeated"
+        }
+        Err(PublishError::Unknown { .. }) => {
+            state.metrics.events.refused(RefusedEvent::Unknown);
+            "unknown"
+        }
+        Err(error @ PublishError::Unavailable { .. }) => {
+            state.metrics.events.refused(RefusedEvent::NotPublished);
+            return Err(error.into());
+        }
+        Err(error @ PublishError::KeyReused) => return Err(error.into()),
+    };
+    let id = published.ok().map(|published| published.id.to_string());
+    let principal = principal.as_str();
+    note(&request, &state, Act::Publish { event_id: id.as_deref(), principal, outcome });
+    let published = published?;
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((CACHE_CONTROL, "no-store"));
+    if published.repeated {
+        response.insert_header((REPLAYED, "true"));
+    }
+    Ok(response.json(PublishedBody { id: published.id.to_string() }))
+}
+
+fn idempotency_key(request: &HttpRequest, principal: &PrincipalId) -> Result<Option<KeyDigest>, Problem> {
+    let mut given = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(key) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Problem::bad_request("the request carries more than one Idempotency-Key"));
+    }
+    let key = key.to_str().map_err(|_| NotAKey).and_then(|key| KeyDigest::of(principal.as_str(), key));
+    key.map(Some).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {

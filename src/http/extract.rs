@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::AppState;
 use super::error::Problem;
+use crate::audit::{Act, Asker};
 use crate::principal::PrincipalId;
+use crate::telemetry::RequestId;
 use crate::token::{Token, Verified};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
@@ -114,8 +116,22 @@ pub(super) fn bearer_of<'a>(
 
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
+    if matches!(problem, Problem::CredentialWrong) {
+        note(request, state, Act::RefusePrincipal { code: problem.code() });
+    }
     let client = client_address(request, &state.trusted_proxies);
     state.limits.failed_auth(client).err().map_or(problem, |retry_after| Problem::RateLimited { retry_after })
+}
+
+/// Writes into the audit trail what the client of this request did.
+pub(super) fn note(request: &HttpRequest, state: &AppState, act: Act<'_>) {
+    // Only then is it worth finding out who asks.
+    if !state.audit.is_kept() {
+        return;
+    }
+    let extensions = request.extensions();
+    let client = client_address(request, &state.trusted_proxies);
+    state.audit.note(act, Asker { client, request_id: extensions.get::<RequestId>() });
 }
 
 /// The client's address: the peer's, or what trusted proxies say it is. From the right, the first address in

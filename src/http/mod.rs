@@ -31,6 +31,7 @@ pub use routes::{Endpoint, endpoints};
 pub use server::{Door, ExtraRoutes, ServerSettings, serve};
 
 use crate::ambient::Clock;
+use crate::audit::Audit;
 use crate::events::{EventBus, Hub};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -44,9 +45,11 @@ pub struct AppState {
     /// Streams of this instance.
     pub hub: Arc<Hub>,
     /// Where events are published.
-    pub bus: Box<dyn EventBus>,
+    pub bus: Arc<dyn EventBus>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// Who was let do what.
+    pub audit: Audit,
     /// Starting, ready or draining.
     pub lifecycle: Arc<Lifecycle>,
     /// The time of day.

@@ -24,6 +24,9 @@ const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping. Small, so that
 /// a client that stopped reading is noticed soon and costs little.
 const SEND_BUFFER: usize = 32 * 1024;
+/// Bytes after which a connection is written to before more is asked of its response. What a stream is given at a time
+/// fits beside it into the 8 KiB that actix reserves for a connection and never takes back once it has grown.
+const WRITE_BUFFER: usize = 4 * 1024;
 /// Longer than nginx keeps an idle upstream connection, so that nginx closes first and never sends a request
 /// into a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -100,6 +103,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     })
     .disable_signals()
     .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+    .h1_write_buffer_size(WRITE_BUFFER)
     // A client that is gone is noticed when it closes, not when the next heartbeat fails.
     .h1_allow_half_closed(false)
     .max_connections(settings.max_connections)

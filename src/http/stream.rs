@@ -18,7 +18,8 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// Open a stream of events.
 ///
 /// The first frame carries `retry:`, an `id:` to resume from and `{"type": "connected"}`. `event: reset` tells of
-/// events that cannot be resumed, `event: reconnect` is the last frame of a stream that the service ends.
+/// events that cannot be resumed, `event: degraded` that none come at present, until `event: recovered`; `event: reconnect` is
+/// the last frame of a stream that the service ends.
 #[utoipa::path(
     get, path = "/operator/api/events/stream", tag = "events",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
@@ -53,7 +54,7 @@ pub(super) async fn open(
         .insert_header((X_ACCEL_BUFFERING, "no"))
         // A finished stream has no use for its connection, and a draining instance none for idle ones.
         .force_close()
-        .streaming(stream.into_frames()))
+        .streaming(stream.into_chunks()))
 }
 
 /// Judges the credential and takes a place among the streams.

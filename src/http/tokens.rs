@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{form_or_json, principal};
+use super::extract::{form_or_json, note, principal};
+use crate::audit::Act;
 use crate::store::{Backend, Reach};
 use crate::token::TokenId;
 
@@ -85,9 +86,11 @@ pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result
     let principal = principal(&request, &state)?;
     state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
     let issued = state.tokens.issue(principal).await?;
+    let token_id = issued.id.to_string();
+    note(&request, &state, Act::Issue { token_id: &token_id, principal: principal.as_str() });
     Ok(json(&IssuedBody {
         sse_token: issued.token.reveal(),
-        token_id: issued.id.to_string(),
+        token_id,
         expires_in: issued.ttl.as_secs(),
         expires_at: issued.expires_at.rfc3339(),
         instance_id: &state.instance_id,
@@ -127,7 +130,7 @@ pub(super) async fn revoke(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     const EXPECTED: &str = "expected is one of token=<token> or token_id=<16 hex characters>";
-    principal(&request, &state)?;
+    let principal = principal(&request, &state)?.as_str();
     let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let revocation = match (&parameter.token, &parameter.token_id) {
         (Some(token), None) => state.tokens.revocation_of_token(token),
@@ -144,6 +147,9 @@ pub(super) async fn revoke(
         let remembered = state.tokens.revoke(revocation).await;
         let streams = state.hub.end_streams_of(revocation.id);
         tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
+        let token_id = revocation.id.to_string();
+        let reach = remembered.as_ref().map_or("failed", |reach| reach.as_str());
+        note(&request, &state, Act::Revoke { token_id: &token_id, principal, effective: reach });
         effective = remembered?;
     }
     Ok(json(&RevokedBody { effective }))

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, BreakerState, Failure};
-use super::fault::Fault;
 use crate::ambient::{Clock, UnixMillis};
 use crate::metrics::Metrics;
+use crate::redis::Fault;
 
 /// The shared breaker.
 pub struct Gate {

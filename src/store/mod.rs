@@ -9,7 +9,6 @@
 
 mod breaker;
 mod failover;
-mod fault;
 mod gate;
 mod memory;
 mod redis;
@@ -22,12 +21,12 @@ use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
 pub use failover::{Beat, FailoverStore, Figures, Primary, Pulse, PulseSettings};
-pub use fault::Fault;
 pub use gate::Gate;
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
-pub use redis::{HostPort, RedisSettings, RedisStore, RedisStoreParts, Topology};
+pub use redis::{RedisStore, RedisStoreParts};
 
 use crate::ambient::UnixMillis;
+use crate::redis::RedisFigures;
 use crate::token::{Record, TokenDigest, TokenId};
 
 /// Remembers issued and revoked tokens for the rest of their lives.
@@ -86,6 +85,17 @@ pub enum Reach {
     Instance,
 }
 
+impl Reach {
+    /// The word for it, as clients see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Instance => "instance",
+        }
+    }
+}
+
 /// Why a store could not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -113,15 +123,6 @@ pub struct StoreStatistics {
     pub redis: Option<RedisFigures>,
     /// Of the standby, where there is one.
     pub standby: Option<StandbyFigures>,
-}
-
-/// What Redis says about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RedisFigures {
-    /// Bytes it uses; of a cluster, all masters together.
-    pub memory_bytes: u64,
-    /// Commands it handles a second; of a cluster, all masters together.
-    pub ops_per_second: u64,
 }
 
 /// How a store that can fail over is doing.

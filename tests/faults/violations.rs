@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Famine, IN_ORDER, InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place,
+    Account, Famine, IN_ORDER, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place,
     Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
 };
 
@@ -44,11 +44,8 @@ fn faultless() -> Account {
             observation(0, 6700, WELL),
         ],
         instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
-        streams: Vec::new(),
-        outages: Vec::new(),
-        famines: Vec::new(),
-        calm_from: Moment::ZERO,
         length: 12_000 * MS,
+        ..Account::default()
     }
 }
 
@@ -270,6 +267,22 @@ fn a_stream_that_is_cut_where_all_should_end_in_order_is_found() {
     let mut in_order = resumed_after(100);
     in_order.streams[1].turn = StreamTurn::Lost(format!("{IN_ORDER}: shutdown"));
     assert_eq!(check(&in_order, targets).violations, Vec::<String>::new());
+}
+
+#[test]
+fn a_stream_may_end_because_it_is_old_where_streams_get_old_and_for_no_other_reason() {
+    let at_rest = |reason| {
+        let mut account = faultless();
+        let words = format!("{IN_ORDER}: {reason}");
+        account.streams = vec![
+            stream(0, 0, StreamTurn::Opened),
+            stream(0, 4000, StreamTurn::Lost(words)),
+            stream(0, 4100, StreamTurn::Opened),
+        ];
+        account
+    };
+    let judge = |reason, ages| check(&at_rest(reason), Targets { ages, ..targets() }).violations.len();
+    assert_eq!((judge("max_age", true), judge("max_age", false), judge("slow", true)), (0, 1, 1));
 }
 
 #[test]

@@ -57,6 +57,29 @@ async fn an_event_that_was_sent_is_never_sent_again() {
 }
 
 #[tokio::test]
+async fn an_event_with_a_key_is_sent_to_a_second_instance_and_no_third_time() {
+    let publish = async |nginx: &Nginx| {
+        let client = Client::builder().no_proxy().build().unwrap();
+        let request = client.post(format!("{}/operator/api/events", nginx.balancer())).body("{}");
+        request.header("Idempotency-Key", "k").send().await.unwrap()
+    };
+    let (backends, nginx) = two(|| Act::Close).await;
+    problem(publish(&nginx).await, 502, "outcome_unknown").await;
+    assert_eq!(times(&backends, "POST /operator/api/events "), 2);
+
+    let answers_second = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asked = std::sync::Arc::clone(&answers_second);
+    let decide = move |_: &str| {
+        let earlier = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if earlier == 0 { Act::Close } else { Act::answer("202 Accepted", "", "{}") }
+    };
+    let backends = [Backend::start(decide.clone()).await, Backend::start(decide).await];
+    let nginx = Nginx::start(&[backends[0].address.clone(), backends[1].address.clone()]).await;
+    assert_eq!(publish(&nginx).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(times(&backends, "GET /health/live "), 0, "nobody has to be asked first");
+}
+
+#[tokio::test]
 async fn what_may_be_repeated_is_asked_of_a_second_instance_and_no_third_time() {
     for path in
         ["/operator/api/events/sse-token", "/operator/api/tokens/revoke", "/operator/api/tokens/introspect"]

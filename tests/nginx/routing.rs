@@ -9,8 +9,9 @@ use vx11_rig::{remember_secret, until};
 use crate::support::{Cluster, exchange, problem, problem_in, status_of};
 
 #[tokio::test]
-async fn ten_calls_of_instance_id_show_every_instance() {
+async fn ten_calls_of_instance_id_show_every_instance_the_busiest_too() {
     let cluster = Cluster::of(3).await;
+    let _stream = cluster.open_stream(&cluster.issue().await).await;
     let mut ids = BTreeSet::new();
     for _ in 0..10 {
         let answer = cluster.get_as_principal("/operator/internal/instance-id").send().await.unwrap();

@@ -5,12 +5,16 @@ use vx11_operator::http::endpoints;
 
 use crate::support::Instance;
 
-const ASSETS: [(&str, &str); 10] = [
+const ASSETS: [(&str, &str); 14] = [
     ("/", "text/html; charset=utf-8"),
     ("/panel/panel.css", "text/css; charset=utf-8"),
     ("/panel/panel.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-base.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-chart.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-cluster.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-events.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-history.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-publish.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-stats.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-theme.js", "text/javascript; charset=utf-8"),
     ("/panel/icon.svg", "image/svg+xml"),

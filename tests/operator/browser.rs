@@ -12,9 +12,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A script that finds what WCAG 2.2 calls too faint.
 const CONTRAST: &str = include_str!("support/contrast.js");
-/// By how much the page, or a list in it, is wider than what is visible of it.
-const SIDEWAYS: &str = "Math.max(...[...document.querySelectorAll('html, .card, .scroller, #history')]
-    .map((box) => box.scrollWidth - box.clientWidth))";
 
 const BACKSPACE: &str = "\u{e003}";
 const TAB: &str = "\u{e004}";
@@ -99,7 +96,7 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     panel.see_event("before").await;
     let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
     instance.kill().await;
-    panel.see_history("reconnect", "(lost)").await;
+    panel.see_history("reconnect", "Reconnecting: the connection was cut (cut)").await;
     panel.see_text("#state[data-state=waiting]", "reconnecting").await;
 
     let instance = Instance::in_place_of(&address, &principal).await;
@@ -107,6 +104,10 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     // The log of events ended with the process: nobody can say what was missed.
     panel.see_history("reset", "started anew (epoch)").await;
     panel.see_text("#reconnects", "1").await;
+    // However often it tried, it is one line.
+    let [(what, why)] = panel.history("reconnect").await.try_into().unwrap();
+    assert!(what.starts_with("Reconnected to instance 1 again in "), "{what}");
+    assert_eq!(why, "the connection was cut (cut); gap: the log of events started anew (epoch)");
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
     assert_eq!(panel.events().await, json!([r#""after""#, r#""before""#]));
@@ -119,8 +120,10 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     assert!(keeps(&stores[0]), "a reload does not ask for the principal again");
     assert!(!keeps(&stores[1]) && !keeps(&stores[2]), "kept beyond this tab: {stores}");
     let requests = panel.requests().await;
-    assert!(requests.iter().any(|address| address.contains("/stream?token=")));
-    assert!(!requests.iter().any(|address| address.contains(&principal)));
+    assert!(requests.iter().any(|request| request.address.contains("/stream?last_event_id=")));
+    for credential in requests.iter().filter_map(|request| request.header("X-VX11-Token")) {
+        assert!(!requests.iter().any(|request| request.address.contains(credential)), "in an address");
+    }
     panel.close().await;
 }
 
@@ -129,8 +132,7 @@ async fn a_panel_leaves_a_draining_instance_in_order_and_comes_back() {
     let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1")]).await;
     let panel = Panel::connected(&instance).await;
     instance.terminate();
-    panel.see_history("reconnect", "Server asks to reconnect").await;
-    panel.see_history("reconnect", "the instance is shutting down (drain)").await;
+    panel.see_history("reconnect", "Reconnecting: the instance is shutting down (drain)").await;
     assert_eq!(instance.ended().await.code(), Some(0));
 
     let instance = Instance::in_place_of(instance.address(), &instance.principal).await;
@@ -168,7 +170,62 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
     instance.metric_becomes(ISSUED, 2, PATIENCE).await;
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
-    assert_eq!(panel.value("document.querySelectorAll('#history [data-kind=reset]').length").await, json!(0));
+    let [(_, why)] = panel.history("reconnect").await.try_into().unwrap();
+    assert!(why.contains("(revoked); resumed after ") && why.ends_with(", nothing missed"), "{why}");
+    assert_eq!(panel.history("reset").await, []);
+    panel.close().await;
+}
+
+/// The idempotency keys of all events that the panel asked to be published.
+async fn keys(panel: &mut Panel) -> Vec<String> {
+    let requests = panel.requests().await.iter();
+    let published = requests.filter(|request| request.address.ends_with("/operator/api/events"));
+    published.map(|request| request.header("Idempotency-Key").unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_event_nobody_takes_is_tried_again_under_its_key_a_few_times() {
+    let instance = Instance::start().await;
+    let mut panel = Panel::connected(&instance).await;
+    let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
+    instance.kill().await;
+    panel.publish("message", &json!("one")).await;
+    panel.see_text("#publish-result", "Try 5 of 5 in ").await;
+    panel.see_text("#publish-result", "It may have been published: publish it again unchanged").await;
+    let tried = keys(&mut panel).await;
+    assert_eq!(tried, vec![tried[0].clone(); 5]);
+
+    let _instance = Instance::in_place_of(&address, &principal).await;
+    panel.see_open().await;
+    panel.click("#publish:enabled").await;
+    panel.see_text("#publish-result", "Published as ").await;
+    assert_eq!(keys(&mut panel).await, vec![tried[0].clone(); 6], "the same event again");
+    panel.publish("message", &json!("two")).await;
+    panel.see_event("two").await;
+    assert_eq!(panel.events().await, json!([r#""two""#, r#""one""#]));
+    assert_ne!(keys(&mut panel).await[6], tried[0], "another event");
+    panel.close().await;
+}
+
+#[tokio::test]
+async fn an_event_whose_answer_is_lost_is_published_once() {
+    // Loses the first answer to publishing, as a network would: nothing else here can lose one when it should.
+    const LOSE_AN_ANSWER: &str = "
+        const real = window.fetch;
+        window.fetch = async (address, request) => {
+            const answer = await real(address, request);
+            if (String(address) !== '/operator/api/events') return answer;
+            window.fetch = real;
+            throw new TypeError('network error');
+        };";
+    let instance = Instance::start().await;
+    let panel = Panel::connected(&instance).await;
+    panel.run(LOSE_AN_ANSWER, vec![]).await;
+    panel.publish("message", &json!("once")).await;
+    panel.see_text("#publish-result", ", by an earlier try").await;
+    instance.publish(json!("last")).await;
+    panel.see_event("last").await;
+    assert_eq!(panel.events().await, json!([r#""last""#, r#""once""#]));
     panel.close().await;
 }
 
@@ -188,8 +245,8 @@ async fn a_session_breaks_no_policy_logs_no_error_and_asks_nobody_else() {
     assert_eq!(panel.console().await, Vec::<String>::new());
     let base = format!("{}/", instance.base);
     let elsewhere: Vec<_> =
-        panel.requests().await.iter().filter(|address| !address.starts_with(&base)).collect();
-    assert_eq!(elsewhere, Vec::<&String>::new());
+        panel.requests().await.iter().filter(|request| !request.address.starts_with(&base)).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
     panel.close().await;
 }
 
@@ -257,7 +314,8 @@ async fn every_control_has_a_name() {
         "Principal",
         "Sign in",
         "Filter events by type or data",
-        "Stop listening for order.paid",
+        "Instances",
+        "What happened",
         "Single-key shortcuts",
     ] {
         assert!(names.iter().any(|(_, name)| name == expected), "nothing is named {expected}: {names:#?}");
@@ -287,7 +345,11 @@ async fn texts_and_controls_stand_out_in_both_themes() {
         panel.click("#help-open").await;
         faint.push((theme, "help", panel.run(CONTRAST, vec![]).await));
         panel.click("#help-close").await;
-        let degraded = format!("document.querySelector('#degraded').hidden = false; {CONTRAST}");
+        let degraded = format!(
+            "for (const id of ['degraded', 'log-problem']) document.getElementById(id).hidden = false;
+             document.querySelector('#cluster-rows tr').classList.add('gone');
+             {CONTRAST}"
+        );
         faint.push((theme, "degraded", panel.run(&degraded, vec![]).await));
         for state in ["idle", "issuing", "connecting", "open", "waiting", "unauthorized"] {
             panel.value(&format!("document.querySelector('#state').dataset.state = '{state}'")).await;
@@ -307,12 +369,12 @@ async fn nothing_is_cut_off_on_a_narrow_screen() {
     let instance = Instance::start().await;
     let panel = Panel::open(&instance).await;
     panel.resize(400, 900).await;
-    assert_eq!(panel.value(SIDEWAYS).await, json!(0));
+    assert_eq!(panel.sideways().await, json!(0));
     panel.sign_in(&instance.principal).await;
     panel.see_open().await;
     panel.publish("a.rather.long.event.type", &json!({ "unbroken": "x".repeat(200) })).await;
     panel.see_event("unbroken").await;
-    assert_eq!(panel.value(SIDEWAYS).await, json!(0));
+    assert_eq!(panel.sideways().await, json!(0));
     panel.resize(400, 1500).await;
     panel.screenshot("narrow").await;
     panel.close().await;

@@ -1,4 +1,4 @@
-//! The rules by which the browser client reconnects, in a real browser, on a bench without time.
+//! The rules by which the browser client reads a stream and reconnects, in a real browser, on a bench without time.
 
 use crate::support::{Browser, Instance};
 
@@ -17,21 +17,37 @@ async fn on_the_bench(test: &str) {
 async fn the_client_resumes_with_a_fresh_token_after_the_last_event() {
     on_the_bench(
         r#"
-        const events = start({ eventTypes: ["message", "order.paid"] });
+        const events = start();
         await turn();
-        equal(sources[0].query, { token: "t1" });
-        sources[0].greet("e-0");
-        sources[0].send("order.paid", {}, "e-1");
-        sources[0].fail();
-        equal([sources[0].readyState, seen.reconnects], [EventSource.CLOSED, ["lost"]]);
-        equal(sources.length, 1); // and no other before the wait is over
+        equal(streams[0].asked, { token: "t1" });
+        await streams[0].greet("e-0");
+        equal(seen.resumed, []); // nothing was to be resumed
+        await streams[0].send("order.paid", {}, "e-1");
+        await streams[0].cut();
+        equal([streams[0].signal.aborted, seen.causes], [true, ["cut"]]);
+        equal(streams.length, 1); // and no other before the wait is over
         await elapse();
-        equal(sources[1].query, { token: "t2", last_event_id: "e-1" });
-        sources[0].send("order.paid", {}, "e-9"); // too late
-        sources[1].greet("e-1", "2");
-        sources[1].send("message", { type: "connected" }, "e-2"); // data, whatever it looks like
+        equal(streams[1].asked, { token: "t2", last_event_id: "e-1" });
+        await streams[1].greet("e-1", "2");
+        equal(seen.resumed, ["e-1"]);
+        await streams[1].send("message", { type: "connected" }, "e-2"); // data, whatever it looks like
         equal(seen.events, ["order.paid e-1", "message e-2"]);
         equal([events.state, events.instanceId, events.reconnects, events.lastEventId], ["open", "2", 1, "e-2"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn no_token_stands_in_an_address() {
+    on_the_bench(
+        r#"
+        const addresses = [];
+        const inner = fetch;
+        globalThis.fetch = (url, request) => (addresses.push(String(url)), inner(url, request));
+        start({ lastEventId: "e 7" });
+        await turn();
+        equal(addresses, [`${location.origin}/operator/api/events/stream?last_event_id=e+7`]);
         "#,
     )
     .await;
@@ -41,10 +57,10 @@ async fn the_client_resumes_with_a_fresh_token_after_the_last_event() {
 async fn the_client_takes_a_401_as_final_and_nothing_else() {
     on_the_bench(
         r#"
-        answer = () => { throw new IssueError("busy", { status: 503, retryAfterMs: 7000 }); };
+        answer = () => { throw new IssueError("busy", { status: 503, code: "draining", retryAfterMs: 7000 }); };
         const events = start({ minBackoffMs: 100 });
         await turn();
-        equal([events.state, seen.reconnects], ["waiting", ["issue"]]);
+        equal([events.state, seen.causes], ["waiting", ["issue 503 draining"]]);
         assert(delays()[0] >= 7000 && delays()[0] <= 7100, `waits ${delays()}`);
         // Coming back online is no reason to ask sooner than the server allowed.
         dispatchEvent(new Event("online"));
@@ -56,7 +72,7 @@ async fn the_client_takes_a_401_as_final_and_nothing_else() {
         events.reconnect();
         dispatchEvent(new Event("online"));
         await turn();
-        equal([events.state, issued.length, timers.size, sources.length], ["unauthorized", 2, 0, 0]);
+        equal([events.state, issued.length, timers.size, streams.length], ["unauthorized", 2, 0, 0]);
         "#,
     )
     .await;
@@ -67,13 +83,13 @@ async fn the_client_stops_for_good_when_closed_in_any_state() {
     on_the_bench(
         r#"
         const stopped = async (events) => {
-            const before = [issued.length, sources.length];
+            const before = [issued.length, streams.length];
             events.close();
             events.reconnect();
             dispatchEvent(new Event("online"));
             await turn();
-            equal([events.state, timers.size, ...before], ["closed", 0, issued.length, sources.length]);
-            assert(sources.every((source) => source.readyState === EventSource.CLOSED), "a source is left open");
+            equal([events.state, timers.size, ...before], ["closed", 0, issued.length, streams.length]);
+            assert(streams.every(({ signal }) => signal.aborted), "a stream is left open");
         };
         await stopped(start());
         equal(issued.length, 0);
@@ -86,7 +102,7 @@ async fn the_client_stops_for_good_when_closed_in_any_state() {
         assert(issued[0].signal.aborted, "the request is not aborted");
         release("late");
         await turn();
-        equal(sources.length, 0);
+        equal(streams.length, 0);
 
         answer = () => "t";
         const connecting = start();
@@ -95,13 +111,13 @@ async fn the_client_stops_for_good_when_closed_in_any_state() {
 
         const open = start();
         await turn();
-        sources.at(-1).greet("e-0");
+        await streams.at(-1).greet("e-0");
         await stopped(open);
 
         const waiting = start();
         await turn();
-        sources.at(-1).greet("e-0");
-        sources.at(-1).fail();
+        await streams.at(-1).greet("e-0");
+        await streams.at(-1).cut();
         equal(waiting.state, "waiting");
         await stopped(waiting);
 
@@ -116,16 +132,90 @@ async fn the_client_stops_for_good_when_closed_in_any_state() {
 }
 
 #[tokio::test]
+async fn a_client_closed_by_its_own_callback_delivers_nothing_more() {
+    on_the_bench(
+        r#"
+        const events = start({ onEvent: ({ id }) => (seen.events.push(id), events.close()) });
+        await turn();
+        await streams[0].greet("e-0");
+        await streams[0].write("id: e-1\ndata: 1\n\nid: e-2\ndata: 2\n\n");
+        equal([seen.events, events.lastEventId, events.state], [["e-1"], "e-1", "closed"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn the_client_waits_as_long_as_the_server_asks() {
     on_the_bench(
         r#"
         start();
         await turn();
-        sources[0].greet("e-0");
-        sources[0].send("reconnect", { reason: "drain", retry_ms: 1234 }, "");
-        equal([seen.reconnects, delays(), sources[0].readyState], [["drain by server"], [1234], EventSource.CLOSED]);
+        await streams[0].greet("e-0");
+        await streams[0].send("reconnect", { reason: "drain", retry_ms: 1234 });
+        equal([seen.causes, delays(), streams[0].signal.aborted], [["drain by server"], [1234], true]);
         await elapse();
-        equal(sources[1].query, { token: "t2", last_event_id: "e-0" });
+        equal(streams[1].asked, { token: "t2", last_event_id: "e-0" });
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn whatever_ends_a_connection_has_a_cause() {
+    on_the_bench(
+        r#"
+        const events = start();
+        const happens = async (what, ...causes) => {
+            if (events.state === "waiting") await elapse();
+            await turn();
+            await what(streams.at(-1));
+            await turn();
+            equal(seen.causes.splice(0), causes);
+        };
+        const opened = (then) => async (stream) => {
+            await stream.greet("e-0");
+            await then(stream);
+        };
+        await happens(opened((stream) => stream.cut()), "cut");
+        await happens(opened((stream) => stream.end()), "cut");
+        await happens((stream) => stream.cut(), "unreachable");
+        await happens(opened(elapse), "silent");
+        await happens(elapse, "silent"); // no answer
+        await happens((stream) => stream.write(": no greeting\n\n").then(elapse), "silent");
+        const headers = { "Content-Type": "application/problem+json", "Retry-After": "60" };
+        await happens((stream) => stream.refuse(503, JSON.stringify({ code: "streams_full" }), headers),
+            "refused 503 streams_full");
+        assert(delays()[0] >= 60_000, `waits ${delays()}`);
+        await happens((stream) => stream.refuse(502, "<p>Bad Gateway"), "refused 502");
+        await happens((stream) => stream.refuse(200, "<p>Sign in to this network"), "refused 200");
+        await happens(opened(() => {
+            dispatchEvent(new Event("offline"));
+            dispatchEvent(new Event("online"));
+        }), "offline");
+        await happens(opened((stream) => stream.send("reconnect", {})), "server by server");
+
+        seen.changes.length = 0;
+        await happens(opened(() => events.reconnect()));
+        equal(seen.changes.filter(({ cause }) => cause).map(({ state, cause }) => [state, cause]),
+            [["issuing", "requested"]]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_enough_to_keep_a_stream() {
+    on_the_bench(
+        r#"
+        const events = start({ silenceMs: 123 });
+        await turn();
+        await streams[0].greet("e-0");
+        const [first] = timers.keys();
+        equal(delays(), [123]);
+        await streams[0].write(": heartbeat\n\n");
+        assert(!timers.has(first), "the wait goes on as if nothing had come");
+        equal([delays(), events.state, seen.events], [[123], "open", []]);
         "#,
     )
     .await;
@@ -137,10 +227,74 @@ async fn the_client_tells_of_a_gap_and_goes_on_behind_it() {
         r#"
         const events = start({ lastEventId: "old-7" });
         await turn();
-        equal(sources[0].query, { token: "t1", last_event_id: "old-7" });
-        sources[0].greet("new-0");
-        sources[0].send("reset", { reason: "epoch" }, "new-0");
-        equal([seen.resets, seen.events, events.lastEventId], [["epoch"], [], "new-0"]);
+        equal(streams[0].asked, { token: "t1", last_event_id: "old-7" });
+        await streams[0].greet("");
+        equal([seen.resumed, events.lastEventId], [[], "old-7"]);
+        await streams[0].send("reset", { reason: "epoch" }, "new-0");
+        equal([seen.resets, seen.events, events.lastEventId], [["epoch: after old-7 comes new-0"], [], "new-0"]);
+        // In the middle of a stream, which stays open.
+        await streams[0].send("message", 1, "new-1");
+        await streams[0].send("reset", { reason: "epoch" }, "newer-0");
+        await streams[0].send("message", 2, "newer-1");
+        equal(seen.resets.at(-1), "epoch: after new-1 comes newer-0");
+        equal([seen.events, seen.causes], [["message new-1", "message newer-1"], []]);
+        await streams[0].cut();
+        await elapse();
+        equal(streams[1].asked.last_event_id, "newer-1");
+        equal(seen.resumed, []);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_say_at_once_whether_it_resumes_says_so_with_what_comes_next() {
+    on_the_bench(
+        r#"
+        const events = start({ lastEventId: "e-7" });
+        await turn();
+        await streams[0].greet("");
+        await streams[0].send("degraded", { reason: "log_unavailable" });
+        await streams[0].send("recovered", {});
+        equal([seen.resumed, events.state], [[], "open"]);
+        await streams[0].send("message", 8, "e-8");
+        await streams[0].send("message", 9, "e-9");
+        equal([seen.resumed, seen.events], [["e-7"], ["message e-8", "message e-9"]]);
+        // Cut before it could say: the next one is asked the same.
+        await streams[0].cut();
+        await elapse();
+        await streams[1].greet("");
+        await streams[1].cut();
+        await elapse();
+        equal(streams[2].asked.last_event_id, "e-9");
+        await streams[2].greet("e-9");
+        equal([seen.resumed, seen.resets], [["e-7", "e-9"], []]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_without_its_log_stays_open_and_says_so() {
+    on_the_bench(
+        r#"
+        const events = start();
+        await turn();
+        await streams[0].greet("e-0");
+        equal(events.degraded, "");
+        await streams[0].send("degraded", { reason: "log_unavailable" });
+        equal([events.degraded, events.state, events.lastEventId], ["log_unavailable", "open", "e-0"]);
+        await streams[0].send("recovered", {});
+        equal([events.degraded, seen.degraded.splice(0)], ["", ["log_unavailable", "recovered"]]);
+
+        // What an instance says of its log ends with its stream.
+        await streams[0].send("degraded", { reason: "log_unavailable" });
+        await streams[0].cut();
+        equal([events.degraded, seen.degraded.splice(0)], ["", ["log_unavailable"]]);
+        await elapse();
+        await streams[1].greet("e-0", "2");
+        await streams[1].send("degraded", { reason: "log_unavailable" });
+        equal([events.degraded, seen.degraded, seen.events], ["log_unavailable", ["log_unavailable"], []]);
         "#,
     )
     .await;
@@ -155,15 +309,15 @@ async fn the_client_backs_off_ever_longer_and_starts_over_once_connected() {
         await turn();
         const waits = [];
         for (let n = 0; n < 5; n += 1) {
-            sources.at(-1).fail();
+            await streams.at(-1).cut();
             waits.push(...delays());
             await elapse();
         }
         equal(waits, [500, 1000, 2000, 3000, 3000]);
-        equal(new Set(sources.map(({ query }) => query.token)).size, 6); // never a token twice
-        sources.at(-1).greet("e-0");
+        equal(new Set(streams.map(({ asked }) => asked.token)).size, 6); // never a token twice
+        await streams.at(-1).greet("e-0");
         equal(events.attempt, 0);
-        sources.at(-1).fail();
+        await streams.at(-1).cut();
         equal(delays(), [500]);
         "#,
     )
@@ -171,14 +325,43 @@ async fn the_client_backs_off_ever_longer_and_starts_over_once_connected() {
 }
 
 #[tokio::test]
-async fn a_published_event_named_error_is_data() {
+async fn events_of_every_type_arrive_and_the_services_own_are_none() {
     on_the_bench(
         r#"
-        const events = start({ eventTypes: ["error"] });
+        const events = start();
         await turn();
-        sources[0].greet("e-0");
-        sources[0].send("error", {}, "e-1");
-        equal([events.state, seen.events, seen.reconnects], ["open", ["error e-1"], []]);
+        await streams[0].greet("e-0");
+        for (const type of ["message", "order.paid", "error", "open"]) await streams[0].send(type, {}, type);
+        for (const type of ["degraded", "recovered", "reset", "reconnect"]) await streams[0].send(type, {});
+        equal(seen.events, ["message message", "order.paid order.paid", "error error", "open open"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn frames_are_read_alike_however_they_are_cut() {
+    on_the_bench(
+        r#"
+        const text = "\uFEFF: a comment\nretry: 5\nid: e-1\ndata: one\ndata:two\r\ndata\rdata:  \u{1F600}\n\n"
+            + "id: e-2\nid: ignored\0\n\nevent: x\n\nevent: order.paid\rdata: 3\r\rdata:4\n\r\nid\ndata:5\n\n"
+            + "data: unfinished";
+        const bytes = new TextEncoder().encode(text);
+        const whole = [
+            ["message", "one\ntwo\n\n \u{1F600}", "e-1"],
+            ["order.paid", "3", "e-2"],
+            ["message", "4", "e-2"],
+            ["message", "5", ""],
+        ];
+        for (const size of [bytes.length, 1, 2, 3, 7]) {
+            const read = [];
+            const events = start({ onEvent: ({ type, data, id }) => read.push([type, data, id]) });
+            await turn();
+            for (let at = 0; at < bytes.length; at += size) await streams.at(-1).write(bytes.slice(at, at + size));
+            equal(read, whole);
+            events.close();
+            await turn();
+        }
         "#,
     )
     .await;

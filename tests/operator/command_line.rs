@@ -24,9 +24,17 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, 
 async fn help_names_every_command_and_exit_code() {
     let (code, help, _) = run(&["--help"], &[]).await;
     assert_eq!(code, 0);
-    for word in
-        ["serve", "healthcheck", "check-config", "--config", "--version", "0 clean stop, 2 bad configuration"]
-    {
+    for word in [
+        "serve",
+        "healthcheck",
+        "check-config",
+        "tail",
+        "publish",
+        "stats",
+        "--config",
+        "--version",
+        "0 clean stop, 2 bad configuration",
+    ] {
         assert!(help.contains(word), "{help}");
     }
 }

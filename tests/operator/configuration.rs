@@ -10,7 +10,7 @@ const RANGE: &str = "out of range";
 const NUMBER: &str = "expected is a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 31] = [
+const BAD: [(&str, &str, &str, &str); 33] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -30,6 +30,7 @@ const BAD: [(&str, &str, &str, &str); 31] = [
     ),
     ("VX11_OPERATOR_LOG_LEVEL", "info,", "log.level", "error, warn, info, debug, trace"),
     ("VX11_OPERATOR_LOG_LEVEL", "info,actix=loud", "log.level", "error, warn, info, debug, trace"),
+    ("VX11_OPERATOR__AUDIT__CLIENT_ADDRESS", "half", "audit.client_address", "full, network and none"),
     ("VX11_OPERATOR_LOG_FORMAT", "xml", "log.format (VX11_OPERATOR_LOG_FORMAT)", "text and json"),
     (
         "VX11_OPERATOR_SIGNING_KEYS",
@@ -43,6 +44,7 @@ const BAD: [(&str, &str, &str, &str); 31] = [
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "::1,localhost", "http.trusted_proxies", "such as 10.0.0.0/8"),
     ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
     ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "160 bytes"),
+    ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "0", "events.log_entries", "any positive number"),
     ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "0", "events.ring_entries", "any positive number"),
     ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),

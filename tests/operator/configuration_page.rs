@@ -97,6 +97,8 @@ async fn each_variable_on_the_page_sets_its_key() {
             "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
             "log.level" => ("warn", "warn".into()),
+            "audit.client_address" => ("network", "network".into()),
+            "audit.file" => ("/tmp/a", "/tmp/a".into()),
             "log.format" => ("json", "json".into()),
             "memory.max_bytes" => ("160", 160.into()),
             "redis.url" => ("redis://redis", "***".into()),

@@ -9,11 +9,13 @@
 mod support;
 
 mod assets;
+mod audit;
 mod authorising;
 mod bad_input;
 mod bodies;
 mod browser;
 mod browser_client;
+mod client;
 mod command_line;
 mod configuration;
 mod configuration_page;

@@ -33,6 +33,27 @@ async fn a_secret_from_a_file_works_and_may_end_with_a_newline() {
 }
 
 #[tokio::test]
+async fn every_credential_of_a_file_is_accepted_and_tokens_are_signed_with_a_key_of_the_first() {
+    let (old, new) = (planted(), planted());
+    let (_folder, both) = file(&format!("{old}\n\n  {new}\r\n"));
+    let instance =
+        Instance::with(&[("VX11_PRINCIPAL_TOKEN", ""), ("VX11_PRINCIPAL_TOKEN_FILE", &both)]).await;
+    let only_old = Instance::with(&[("VX11_PRINCIPAL_TOKEN", &old)]).await;
+    for credential in [&old, &new] {
+        let issued =
+            instance.post("/operator/api/events/sse-token").bearer_auth(credential).send().await.unwrap();
+        assert_eq!(issued.status(), StatusCode::OK);
+        let issued: serde_json::Value = issued.json().await.unwrap();
+        let token = issued["sse_token"].as_str().unwrap();
+        remember_secret(token);
+        assert_eq!(only_old.introspect(token).await["active"], true);
+    }
+    // Only a file is read line by line.
+    let complaint = complaint(&[("VX11_PRINCIPAL_TOKEN", &format!("{old}\n{new}"))]).await;
+    assert!(complaint.contains("printable ASCII without spaces only"), "{complaint}");
+}
+
+#[tokio::test]
 async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_source() {
     let secret = planted();
     let (folder, empty) = file(" \n");

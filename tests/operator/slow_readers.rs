@@ -1,12 +1,14 @@
-//! Clients that do not read: they cost nothing, hold nobody up, and are told what they missed.
+//! What streams hold for their clients, and clients that do not read: they cost nothing, hold nobody up, and are told what
+//! they missed.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::Instance;
+use crate::support::{EventStream, Instance};
 
 /// More than the sockets and the server's buffer for one connection hold together.
 const EVENTS: usize = 40;
@@ -49,4 +51,19 @@ async fn one_who_never_reads_again_is_cut_off() {
     }
     instance.metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_mins(1)).await;
     instance.stream_ends_are("slow", 1).await;
+}
+
+#[tokio::test]
+async fn a_large_event_leaves_nothing_behind_with_its_streams() {
+    const STREAMS: usize = 200;
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let mut streams = join_all((0..STREAMS).map(|_| instance.open_stream(&token))).await;
+    let before = instance.metric("process_resident_memory_bytes").await;
+    instance.publish(json!("x".repeat(EVENT_BYTES))).await;
+    for frame in join_all(streams.iter_mut().map(EventStream::next)).await {
+        assert_eq!(frame.unwrap().data.len(), EVENT_BYTES + 2);
+    }
+    let grown = instance.metric("process_resident_memory_bytes").await.saturating_sub(before);
+    assert!(grown < (STREAMS * EVENT_BYTES / 2) as u64, "{} bytes of each stream", grown / STREAMS as u64);
 }

@@ -100,6 +100,7 @@ async fn a_stream_over_http_1_0_is_refused_with_advice() {
 #[tokio::test]
 async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "2")]).await;
+    assert_eq!(instance.metric("vx11_operator_sse_streams_limit").await, 2);
     let token = instance.issue().await.token;
     let _first = instance.open_stream(&token).await;
     let second = instance.open_stream(&token).await;

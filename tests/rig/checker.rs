@@ -3,8 +3,10 @@
 
 mod famines;
 mod latencies;
+mod publishing;
 mod revoked;
 mod rounds;
+mod sequences;
 mod streams;
 
 use std::collections::HashMap;
@@ -14,8 +16,10 @@ use crate::journal::{Account, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
 pub(crate) use famines::Famines;
 pub(crate) use latencies::percentile;
+pub(crate) use publishing::Publishing;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
+pub(crate) use sequences::{Sequences, all_reached, last_acknowledged};
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 
@@ -55,6 +59,15 @@ pub struct Targets {
     pub losses: bool,
     /// How soon lost streams are open again.
     pub resumption: Option<Resumption>,
+    /// From a fault until so long after all instances use Redis again publishers may be told that the log cannot be
+    /// reached. Without it, never.
+    pub refusals: Option<Duration>,
+    /// Deliveries during a fault may take so many times what they take otherwise, 99 of a hundred.
+    pub delivery_times: Option<f64>,
+    /// So many events, for all subscribers together, may be announced as lost.
+    pub gaps: Option<usize>,
+    /// Streams end when they get old, at any time.
+    pub ages: bool,
 }
 
 impl Targets {
@@ -77,6 +90,10 @@ impl Targets {
             reconnects: 0,
             losses: false,
             resumption: None,
+            refusals: Some(Duration::from_secs(3)),
+            gaps: None,
+            delivery_times: None,
+            ages: false,
         }
     }
 }
@@ -90,42 +107,95 @@ pub struct Verdict {
     pub violations: Vec<String>,
 }
 
+/// Of something that may have happened very often: how often, and some examples in words.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Findings {
+    pub(crate) count: usize,
+    examples: Vec<String>,
+}
+
+impl Findings {
+    fn note(&mut self, words: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < TOLD {
+            self.examples.push(words());
+        }
+    }
+}
+
+impl From<&[String]> for Findings {
+    fn from(found: &[String]) -> Self {
+        Self { count: found.len(), examples: found.iter().take(TOLD).cloned().collect() }
+    }
+}
+
+/// All that was found out, of each sort.
+pub(crate) struct Judged {
+    pub(crate) refused: usize,
+    pub(crate) unanswered: usize,
+    pub(crate) revoked: Revoked,
+    pub(crate) recoveries: Recoveries,
+    pub(crate) reconnects: Reconnects,
+    pub(crate) publishing: Publishing,
+    pub(crate) sequences: Sequences,
+}
+
 /// Judges an operation log.
 #[must_use]
 pub fn check(account: &Account, targets: Targets) -> Verdict {
     let tokens = Tokens::of(account);
     let mut violations = Vec::new();
-    let mut tell = |what: &str, found: &[String]| {
-        if !found.is_empty() {
-            let examples = found.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
-            violations.push(format!("{} {what}: {examples}", found.len()));
+    let mut tell = |what: &str, found: &Findings| {
+        if found.count > 0 {
+            violations.push(format!("{} {what}: {}", found.count, found.examples.join("; ")));
         }
     };
     let refused = tokens.valid_and_refused(account, targets.clocks);
-    tell("valid tokens refused", &refused);
-    let unanswered: Vec<_> = account
+    tell("valid tokens refused", &refused[..].into());
+    let publishing = publishing::judge(account, targets);
+    let unanswered = account
         .operations
         .iter()
-        .filter(|it| !is_excused(account, it))
-        .filter_map(words_of_unanswered)
-        .collect();
-    tell("requests not answered", &unanswered);
+        .filter(|it| !is_excused(account, it.place, it.sent, it.answered))
+        .filter_map(words_of_unanswered);
+    let unanswered: Vec<_> = unanswered.chain(publishing.unanswered.iter().cloned()).collect();
+    tell("requests not answered", &unanswered[..].into());
     let revoked = revoked::judge(account, &tokens, targets.revocation);
-    tell("revoked tokens accepted", &revoked.late);
+    tell("revoked tokens accepted", &revoked.late[..].into());
+    let sequences = sequences::judge(account);
+    tell("events acknowledged and lost", &sequences.lost);
+    tell("events received twice", &sequences.twice);
+    let over = targets.gaps.filter(|gaps| sequences.announced > *gaps);
+    let over = over.map(|gaps| format!("{} announced, allowed are {gaps}", sequences.announced));
+    tell("bounds on gaps exceeded", &over.as_slice().into());
+    tell("events out of order", &sequences.disordered);
+    tell("events received under another id than acknowledged", &sequences.renamed);
+    tell("streams left with the word that the log cannot be reached", &sequences.left_degraded);
+    tell("events acknowledged twice as different ones", &publishing.doubled);
+    tell("events never acknowledged", &publishing.given_up);
     let reconnects = streams::judge(account, targets);
-    tell("streams lost or not resumed in time", &reconnects.violations);
+    tell("streams lost or not resumed in time", &reconnects.violations[..].into());
     let recoveries = rounds::judge(account, targets);
-    tell("rounds not detected or without recovery in time", &recoveries.late);
+    tell("rounds not detected or without recovery in time", &recoveries.late[..].into());
     let own = instances(account, targets);
-    tell("instances with figures out of bounds", &own);
-    let summary = Summary::of(account, refused.len(), unanswered.len(), &revoked, &recoveries, &reconnects);
-    tell("latencies out of bounds", &slow(&summary, targets));
+    tell("instances with figures out of bounds", &own[..].into());
+    let judged = Judged {
+        refused: refused.len(),
+        unanswered: unanswered.len(),
+        revoked,
+        recoveries,
+        reconnects,
+        publishing,
+        sequences,
+    };
+    let summary = Summary::of(account, &judged);
+    tell("latencies out of bounds", &slow(&summary, targets)[..].into());
     let waited = targets.through_balancer.map(|bound| waited_for_long(account, bound)).unwrap_or_default();
-    tell("requests through the balancer took too long", &waited);
+    tell("requests through the balancer took too long", &waited[..].into());
     // A log of nothing must not pass for one of a service without faults.
     let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
-    tell("logs of nothing", nothing.as_slice());
+    tell("logs of nothing", &nothing.as_slice().into());
     Verdict { summary, violations }
 }
 
@@ -140,9 +210,14 @@ fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
     let (calm, during) = (summary.p99_calm, summary.p99_fault);
     let bounds = targets.p99.into_iter().chain(targets.p99_times.map(|times| calm * times));
     let exceeded = bounds.filter(|bound| during > *bound);
-    exceeded
-        .map(|bound| format!("p99 {during:?} during a fault, {calm:?} otherwise; over {bound:?}"))
-        .collect()
+    let slow =
+        exceeded.map(|bound| format!("p99 {during:?} during a fault, {calm:?} otherwise; over {bound:?}"));
+    let (calm, during) = (summary.delivery_p99_calm, summary.delivery_p99_fault);
+    let bound = |times| calm.unwrap_or_default().mul_f64(times);
+    let late = targets.delivery_times.filter(|times| during.unwrap_or(Duration::MAX) > bound(*times));
+    let late =
+        late.map(|times| format!("p99 of deliveries {during:?}, {calm:?} otherwise; over {times} times"));
+    slow.chain(late).collect()
 }
 
 /// Requests through the balancer that took longer, without famines.
@@ -155,9 +230,9 @@ fn waited_for_long(account: &Account, bound: Duration) -> Vec<String> {
 }
 
 /// Whether it was asked of someone who could not be expected to answer then.
-pub(crate) fn is_excused(account: &Account, operation: &Operation) -> bool {
-    let mut own = account.outages.iter().filter(|it| it.place == operation.place);
-    own.any(|it| it.from <= operation.answered && it.until.is_none_or(|until| operation.sent <= until))
+pub(crate) fn is_excused(account: &Account, place: Place, sent: Moment, answered: Moment) -> bool {
+    let mut own = account.outages.iter().filter(|it| it.place == place);
+    own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
 /// What the instances say themselves. Their histograms do not say when a request took long; as many as their clients

@@ -138,6 +138,14 @@ impl Store {
         }
     }
 
+    /// The numbers of its processes.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match self {
+            Self::Single(server) => vec![server.pid()],
+            Self::Sentinel(set) => set.nodes().iter().map(RedisServer::pid).collect(),
+        }
+    }
+
     pub(crate) fn single(&self) -> &RedisServer {
         match self {
             Self::Single(server) => server,

@@ -8,9 +8,11 @@ mod clock;
 mod drilling;
 mod instances;
 mod network;
+mod processors;
 mod redis;
 mod rotation;
 mod sentinel;
+mod streams;
 mod table;
 mod traffic;
 
@@ -40,6 +42,8 @@ pub struct Length {
     pub rate: u32,
     /// Streams that are kept open.
     pub subscribers: usize,
+    /// Events published a second.
+    pub events: u32,
 }
 
 impl Length {
@@ -47,14 +51,14 @@ impl Length {
     #[must_use]
     pub fn full() -> Self {
         let fault = Duration::from_secs(15);
-        Self { rounds: 5, fault, life: 60, drain: 10, rate: 200, subscribers: 500 }
+        Self { rounds: 5, fault, life: 60, drain: 10, rate: 200, subscribers: 2000, events: 50 }
     }
 
     /// So that the tests can afford it.
     #[must_use]
     pub fn brief() -> Self {
         let fault = Duration::from_secs(3);
-        Self { rounds: 1, fault, life: 10, drain: 2, rate: 100, subscribers: 60 }
+        Self { rounds: 1, fault, life: 10, drain: 2, rate: 100, subscribers: 60, events: 50 }
     }
 
     /// What is as long as `part` of the fault.
@@ -93,9 +97,12 @@ pub async fn run(
             15 => instances::booted_while_redis_is_down(&mut drilling, round).await,
             16 => traffic::poisoned(&mut drilling).await,
             17 => traffic::forged(&mut drilling).await,
+            18 => streams::some_stop_reading(&mut drilling).await,
             19 => traffic::all_streams_cut(&mut drilling).await,
             20 => rotation::one_instance_late(&mut drilling, round).await,
             21 => clock::ahead(&mut drilling).await,
+            22 => streams::spread_by_age(&mut drilling).await,
+            23 => streams::all_replaced_while_some_are_away(&mut drilling, round).await,
             number => panic!("there is no drill {number}"),
         }
     }

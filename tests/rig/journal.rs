@@ -1,200 +1,40 @@
 //! The operation log: everything the load asked for and was answered, what was broken when, and how the instances stood
 //! meanwhile. It knows no secret: tokens have numbers here.
 
+mod account;
+mod deliveries;
+mod event_id;
 mod figures;
+mod publications;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use account::{
+    Account, Famine, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round,
+    StreamMoment, StreamTurn,
+};
+pub use deliveries::{Delivered, Deliveries, Heard};
+pub(crate) use deliveries::{Recorder, Stamp};
+pub use event_id::EventId;
 pub use figures::InstanceFigures;
+pub use publications::{Answer, Attempt, Publication};
 
 use crate::operator::Standing;
 
 /// Between two looks at what is not answered yet.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Time since the journal was begun.
-pub type Moment = Duration;
-
-/// Who was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// An instance itself, by its index.
-    Instance(usize),
-    /// Whichever instance the balancer chose.
-    Balancer,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Instance(index) => write!(f, "instance {index}"),
-            Self::Balancer => f.write_str("the balancer"),
-        }
-    }
-}
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A token that lives so long.
-    Issue {
-        /// Its life.
-        life: Duration,
-    },
-    /// Whether a token is active.
-    Introspect,
-    /// A stream.
-    OpenStream,
-    /// That a token be taken back.
-    Revoke,
-    /// How the instance stands.
-    Look,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done, or accepted.
-    Yes,
-    /// Refused.
-    No,
-    /// Neither: a status of 5xx, a broken connection, no answer in time.
-    Unanswered(String),
-}
-
-/// One request.
-#[derive(Debug, Clone)]
-pub struct Operation {
-    /// What was asked for.
-    pub kind: Kind,
-    /// The number of the token it is about.
-    pub token: u64,
-    /// Who was asked.
-    pub place: Place,
-    /// When it was to be sent.
-    pub due: Moment,
-    /// When it was.
-    pub sent: Moment,
-    /// When the answer was there.
-    pub answered: Moment,
-    /// What the answer was.
-    pub outcome: Outcome,
-}
-
-impl Operation {
-    /// From when it was sent until the answer was there.
-    #[must_use]
-    pub fn took(&self) -> Duration {
-        self.answered.saturating_sub(self.sent)
-    }
-}
-
-impl Operation {
-    /// From when it was to be sent until the answer was there.
-    #[must_use]
-    pub fn from_due(&self) -> Duration {
-        self.answered.saturating_sub(self.due)
-    }
-}
-
-/// One time that something was broken.
-#[derive(Debug, Clone, Copy)]
-pub struct Round {
-    /// When it broke.
-    pub from: Moment,
-    /// When it worked again; unknown while it does not.
-    pub back: Option<Moment>,
-    /// When nobody waited any longer for the instances to be well again.
-    pub over: Option<Moment>,
-}
-
-/// How an instance stood; noted when that changes.
-#[derive(Debug, Clone, Copy)]
-pub struct Observation {
-    /// When.
-    pub at: Moment,
-    /// Its index.
-    pub instance: usize,
-    /// How it stood from then on.
-    pub standing: Standing,
-}
-
-/// A time in which an instance, or the balancer, could not be expected to answer: it was killed, hung or ending.
-#[derive(Debug, Clone, Copy)]
-pub struct Outage {
-    /// Whose.
-    pub place: Place,
-    /// From when.
-    pub from: Moment,
-    /// Until when; unknown while it lasts.
-    pub until: Option<Moment>,
-}
-
-/// How the words begin of a stream that its instance ended in order.
-pub const IN_ORDER: &str = "the instance asked for it";
-
-/// What became of a subscriber's stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StreamTurn {
-    /// It was opened, for the first time or again.
-    Opened,
-    /// It ended, in these words. The subscriber opens it again.
-    Lost(String),
-}
-
-/// A moment in the life of a subscriber.
-#[derive(Debug, Clone)]
-pub struct StreamMoment {
-    /// When.
-    pub at: Moment,
-    /// Its number.
-    pub subscriber: usize,
-    /// Where it opens its stream.
-    pub place: Place,
-    /// What happened.
-    pub turn: StreamTurn,
-}
-
-/// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
-#[derive(Debug, Clone, Copy)]
-pub struct Famine {
-    /// From when.
-    pub from: Moment,
-    /// Until when.
-    pub until: Moment,
-}
-
-/// All that is known at the end.
-#[derive(Debug, Clone, Default)]
-pub struct Account {
-    /// In the order of their answers.
-    pub operations: Vec<Operation>,
-    /// In their order.
-    pub rounds: Vec<Round>,
-    /// In their order.
-    pub observations: Vec<Observation>,
-    /// Times without a processor, of either instance, in the order of their ends.
-    pub famines: Vec<Famine>,
-    /// Of all subscribers, in their order.
-    pub streams: Vec<StreamMoment>,
-    /// In the order of their beginnings.
-    pub outages: Vec<Outage>,
-    /// What each instance counted itself, by its index.
-    pub instances: Vec<InstanceFigures>,
-    /// From when on all was in its stride, so that what was slow before says nothing.
-    pub calm_from: Moment,
-    /// How long it was written.
-    pub length: Moment,
-}
-
 /// Written by all parts of a load at once.
 pub struct Journal {
     begun: Instant,
     account: Mutex<Account>,
+    /// Apart, because it is written far more often than anything else.
+    recorder: Mutex<Recorder>,
+    /// Marks the events that belong to this journal.
+    publisher: u32,
     /// What is not answered yet.
     pending: Mutex<HashMap<u64, Pending>>,
     asked: AtomicU64,
@@ -224,9 +64,12 @@ impl Drop for Open<'_> {
 
 impl Default for Journal {
     fn default() -> Self {
+        let publisher = fastrand::u32(..);
         Self {
             begun: Instant::now(),
             account: Mutex::default(),
+            recorder: Mutex::new(Recorder::new(publisher)),
+            publisher,
             pending: Mutex::default(),
             asked: AtomicU64::new(0),
         }
@@ -321,6 +164,25 @@ impl Journal {
         self.account().streams.push(StreamMoment { at, subscriber, place, turn });
     }
 
+    /// Notes an event that is due to be published; what its data has to say of it.
+    pub(crate) fn publication(&self, due: Moment) -> Stamp {
+        let publications = &mut self.account().publications;
+        publications.push(Publication { due, attempts: Vec::new() });
+        Stamp { publisher: self.publisher, number: publications.len() - 1, due }
+    }
+
+    /// Notes how an attempt to publish an event ended that was sent at `sent`.
+    pub(crate) fn attempt(&self, number: usize, place: Place, sent: Moment, answer: Answer) {
+        let answered = self.now();
+        let attempt = Attempt { place, sent, answered, answer };
+        self.account().publications[number].attempts.push(attempt);
+    }
+
+    /// To note what subscribers get.
+    pub(crate) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that nothing can be expected of an instance, or of the balancer, from now on.
     pub fn down(&self, place: Place) {
         let from = self.now();
@@ -364,11 +226,18 @@ impl Journal {
         look(&self.account())
     }
 
+    /// The same of what was published and delivered.
+    pub(crate) fn look_at_events<T>(&self, look: impl FnOnce(&[Publication], &Deliveries) -> T) -> T {
+        let recorder = self.recorder();
+        look(&self.account().publications, recorder.deliveries())
+    }
+
     /// Everything, with what the instances counted.
     #[must_use]
     pub fn close(&self, instances: Vec<InstanceFigures>) -> Account {
         let length = self.now();
-        Account { instances, length, ..self.account().clone() }
+        let deliveries = self.recorder().deliveries().clone();
+        Account { deliveries, instances, length, ..self.account().clone() }
     }
 
     fn with_round(&self, change: impl FnOnce(&mut Round)) {

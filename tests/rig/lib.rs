@@ -41,11 +41,12 @@ pub use checker::{Resumption, Since, Targets, Verdict, check};
 pub use commands::Command;
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use journal::{
-    Account, Famine, IN_ORDER, InstanceFigures, Journal, Kind, Moment, Observation, Operation, Outage,
-    Outcome, Place, Round, StreamMoment, StreamTurn,
+    Account, Answer, Attempt, Delivered, Deliveries, EventId, Famine, Heard, IN_ORDER, InstanceFigures,
+    Journal, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Publication, Round, StreamMoment,
+    StreamTurn,
 };
 pub use leaks::Secrets;
-pub use load::{Measure, Member};
+pub use load::{Chunks, Frame, Frames, Malformed, Measure, Member};
 pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_configuration};
 pub use operator::{Api, Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};

@@ -1,7 +1,12 @@
-//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; subscribers whose streams
-//! stay open; and a look at every instance many times a second. Whatever comes of it stands in the journal.
+//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; events published at a fixed
+//! rate; subscribers whose streams stay open; and a look at every instance many times a second. Whatever comes of it
+//! stands in the journal.
 
+mod chunks;
+mod connection;
 mod courses;
+mod frames;
+mod publisher;
 mod subscribers;
 mod watch;
 
@@ -10,12 +15,15 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
 use crate::journal::{Journal, Place};
 use crate::operator::{Api, Operator};
+pub use chunks::{Chunks, Malformed};
 use courses::{Course, Token};
+pub use frames::{Frame, Frames};
 
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +32,12 @@ pub struct Measure {
     pub rate: u32,
     /// Streams that are kept open.
     pub subscribers: usize,
+    /// Events published a second; none if it is zero.
+    pub events: u32,
+    /// The least that the data of an event takes.
+    pub event_bytes: usize,
+    /// Of the subscribers, so many stop reading when they are told to.
+    pub pausing: usize,
 }
 
 /// An instance, and the number of its process where it is known.
@@ -85,17 +99,39 @@ impl Stage {
 /// The load; ends when dropped, together with all its requests.
 pub(crate) struct Load {
     tasks: Vec<JoinHandle<()>>,
+    publisher: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Whether those who can stop reading do so.
+    paused: tokio::sync::watch::Sender<bool>,
 }
 
 impl Load {
     /// Begins, with all streams open when it returns.
     pub(crate) async fn start(stage: &Arc<Stage>, measure: Measure, mut rng: Rng) -> Self {
-        let mut tasks = subscribers::subscribe(stage, measure.subscribers, &mut rng).await;
+        let (paused, of_reading) = tokio::sync::watch::channel(false);
+        let mut tasks = subscribers::subscribe(stage, measure, &of_reading, &mut rng).await;
         for instance in 0..stage.members.len() {
             tasks.push(tokio::spawn(watch::watch(Arc::clone(stage), instance)));
         }
         tasks.push(tokio::spawn(issue(Arc::clone(stage), measure.rate, rng.fork())));
-        Self { tasks }
+        let publisher = (measure.events > 0).then(|| {
+            let (stop, stopped) = oneshot::channel();
+            (stop, tokio::spawn(publisher::publish(Arc::clone(stage), measure, rng.fork(), stopped)))
+        });
+        Self { tasks, publisher, paused }
+    }
+
+    /// Tells those subscribers who can to stop reading, or to go on.
+    pub(crate) fn pause_reading(&self, pause: bool) {
+        self.paused.send_replace(pause);
+    }
+
+    /// Publishes no more; returns when what was on its way has been acknowledged, or will not be.
+    pub(crate) async fn stop_publishing(&mut self) {
+        if let Some((stop, publisher)) = self.publisher.take() {
+            // It listens as long as it publishes.
+            let _ = stop.send(());
+            publisher.await.expect("an event is no reason to panic");
+        }
     }
 
     /// Panics if a part of the load did.
@@ -113,7 +149,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(self.publisher.as_ref().map(|(_, publisher)| publisher)) {
             task.abort();
         }
     }

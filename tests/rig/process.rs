@@ -154,6 +154,17 @@ pub(crate) fn starved(pid: u32) -> Duration {
     Duration::from_nanos(waited.sum())
 }
 
+/// What the kernel counts processor time in, for whoever reads `/proc`.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How much processor time a process has taken, its threads added up; nothing of one that is no more.
+pub(crate) fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may contain anything, the twelfth and thirteenth: in user mode, and in the kernel.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<u32>().ok()).map(|ticks| TICK * ticks).sum()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to do.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::checker::{Famines, Reconnects, Recoveries, Revoked, Troubles, is_excused, percentile};
-use crate::journal::{Account, InstanceFigures, Kind, Operation, Outcome};
+use crate::checker::{Famines, Judged, Reconnects, Troubles, is_excused, percentile};
+use crate::journal::{Account, InstanceFigures, Kind, Moment, Operation, Outcome};
 
 /// The columns, with their widths.
-const COLUMNS: [(&str, usize); 20] = [
+const COLUMNS: [(&str, usize); 26] = [
     ("fault", 34),
     ("rounds", 6),
     ("issued", 6),
@@ -19,6 +20,12 @@ const COLUMNS: [(&str, usize); 20] = [
     ("UN", 3),
     ("SR", 3),
     ("LEAK", 4),
+    ("acked", 6),
+    ("EL", 3),
+    ("DUP", 3),
+    ("gaps", 4),
+    ("no publishing s", 15),
+    ("delivery p99 ms", 15),
     ("lost", 5),
     ("resumed s p99", 13),
     ("longest ms", 10),
@@ -32,6 +39,9 @@ const COLUMNS: [(&str, usize); 20] = [
     ("cut SR s", 8),
     ("starved s", 9),
 ];
+
+/// So long after all is well events may be on their way that could not be published before.
+const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// The figures of one fault.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +64,26 @@ pub struct Summary {
     pub longest_in_fault: Duration,
     /// Places in which a secret was found, where that was looked for.
     pub leaks: Option<usize>,
+    /// Events acknowledged to their publisher.
+    pub acknowledged: usize,
+    /// Attempts to publish that were told that the log cannot be reached.
+    pub publishing_refused: usize,
+    /// Attempts to publish of which nobody knew what became.
+    pub publishing_unknown: usize,
+    /// The longest time from such an answer to the next acknowledgement; unknown where none came.
+    pub publishing_unavailable: Option<Duration>,
+    /// Events that a subscriber should have got and did not, for all subscribers together.
+    pub events_lost: usize,
+    /// Events that a subscriber got again, for all subscribers together.
+    pub events_twice: usize,
+    /// Events that a subscriber did not get and was told so, for all subscribers together.
+    pub events_announced: usize,
+    /// How often a subscriber was told of a gap.
+    pub resets: usize,
+    /// From when an event was due until a subscriber had it, for 99 of a hundred, while nothing was broken.
+    pub delivery_p99_calm: Option<Duration>,
+    /// The same from a fault until all instances were well again.
+    pub delivery_p99_fault: Option<Duration>,
     /// How often a subscriber lost its stream.
     pub streams_lost: usize,
     /// The most that one subscriber lost in one round.
@@ -85,17 +115,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(
-        account: &Account,
-        valid_refused: usize,
-        unanswered: usize,
-        revoked: &Revoked,
-        recoveries: &Recoveries,
-        reconnects: &Reconnects,
-    ) -> Self {
-        let is_judged = |it: &&Operation| it.kind != Kind::Look && !is_excused(account, it);
+    pub(crate) fn of(account: &Account, judged: &Judged) -> Self {
+        let Judged { revoked, recoveries, reconnects, publishing, sequences, .. } = judged;
+        let is_judged =
+            |it: &&Operation| it.kind != Kind::Look && !is_excused(account, it.place, it.sent, it.answered);
         let requests = || account.operations.iter().filter(is_judged);
         let troubles = Troubles::of(account, Duration::ZERO);
+        let unpublished = Troubles::of(account, AFTERMATH);
         let (during, calm): (Vec<_>, Vec<_>) = requests()
             .filter(|it| is_hot(it) && it.sent >= account.calm_from)
             .partition(|it| troubles.contain(it.sent));
@@ -106,11 +132,21 @@ impl Summary {
             issued: requests().filter(|it| is_issued(it)).count(),
             validated: requests().filter(|it| is_validation(it)).count(),
             revoked: revoked.count,
-            valid_refused,
-            unanswered,
+            valid_refused: judged.refused,
+            unanswered: judged.unanswered,
             revoked_accepted: revoked.late.len(),
             longest_in_fault: revoked.listed.iter().max().copied().unwrap_or_default(),
             leaks: None,
+            acknowledged: publishing.acknowledged,
+            publishing_refused: publishing.refused,
+            publishing_unknown: publishing.unknown,
+            publishing_unavailable: publishing.unavailable,
+            events_lost: sequences.lost.count,
+            events_twice: sequences.twice.count,
+            events_announced: sequences.announced,
+            resets: sequences.resets,
+            delivery_p99_calm: delivery_p99(account, |from, until| !unpublished.overlap(from, until)),
+            delivery_p99_fault: delivery_p99(account, |from, until| troubles.overlap(from, until)),
             streams_lost: reconnects.lost,
             most_lost: reconnects.most,
             resumed: resumed(reconnects),
@@ -153,6 +189,13 @@ impl Summary {
             self.unanswered.to_string(),
             self.revoked_accepted.to_string(),
             self.leaks.map_or("-".to_owned(), |leaks| leaks.to_string()),
+            self.acknowledged.to_string(),
+            self.events_lost.to_string(),
+            self.events_twice.to_string(),
+            self.events_announced.to_string(),
+            self.publishing_unavailable
+                .map_or("for good".to_owned(), |time| format!("{:.1}", time.as_secs_f64())),
+            format!("{}/{}", millis(self.delivery_p99_calm), millis(self.delivery_p99_fault)),
             self.streams_lost.to_string(),
             self.resumed.map_or("never".to_owned(), |resumed| format!("{:.2}", resumed.as_secs_f64())),
             format!("{}/{}", self.longest.as_millis(), self.longest_from_due.as_millis()),
@@ -182,6 +225,16 @@ impl Summary {
             "revoked_accepted": self.revoked_accepted,
             "longest_acceptance_after_revocation_in_a_fault_seconds": seconds(self.longest_in_fault),
             "leaks": self.leaks,
+            "events_acknowledged": self.acknowledged,
+            "events_lost": self.events_lost,
+            "events_received_twice": self.events_twice,
+            "events_announced_as_lost": self.events_announced,
+            "resets": self.resets,
+            "publishing_refused": self.publishing_refused,
+            "publishing_outcome_unknown": self.publishing_unknown,
+            "publishing_unavailable_longest_seconds": self.publishing_unavailable.map(seconds),
+            "delivery_p99_calm_seconds": self.delivery_p99_calm.map(seconds),
+            "delivery_p99_fault_seconds": self.delivery_p99_fault.map(seconds),
             "streams_lost": self.streams_lost,
             "most_streams_lost_by_one_subscriber_in_a_round": self.most_lost,
             "resumed_p99_seconds": self.resumed.map(seconds),
@@ -203,6 +256,10 @@ impl Summary {
     }
 }
 
+fn millis(time: Option<Duration>) -> String {
+    time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1000.0))
+}
+
 fn line(cells: &[String; COLUMNS.len()]) -> String {
     let mut line = String::new();
     for (index, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
@@ -214,6 +271,23 @@ fn line(cells: &[String; COLUMNS.len()]) -> String {
 fn resumed(reconnects: &Reconnects) -> Option<Duration> {
     let took: Option<Vec<_>> = reconnects.took.iter().copied().collect();
     took.map(|took| percentile(took, 99))
+}
+
+/// Of the events that were due within such seconds.
+fn delivery_p99(account: &Account, is_meant: impl Fn(Moment, Moment) -> bool) -> Option<Duration> {
+    let second = Duration::from_secs(1);
+    let meant = account.deliveries.times.iter().filter(|(from, _)| {
+        let from = Duration::from_secs(**from);
+        from >= account.calm_from && is_meant(from, from + second)
+    });
+    let mut all: Option<Histogram<u32>> = None;
+    for (_, times) in meant {
+        match &mut all {
+            Some(all) => all.add(times).expect("histograms of the same bounds"),
+            None => all = Some(times.clone()),
+        }
+    }
+    all.map(|all| Duration::from_micros(all.value_at_quantile(0.99)))
 }
 
 fn is_issued(operation: &Operation) -> bool {

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::artefacts::report;
 use crate::chart::chart;
-use crate::checker::{Targets, Verdict, all_open, check, is_settled};
+use crate::checker::{Targets, Verdict, all_open, all_reached, check, is_settled, last_acknowledged};
 use crate::journal::{Account, Journal};
 use crate::load::{Load, Measure, Member, Stage};
 use crate::operator::{Api, Operator};
@@ -27,6 +27,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const LOST: Duration = Duration::from_secs(6);
 /// By then a client has given up, and nginx another instance's stream.
 const LONGEST_ANSWER: Duration = Duration::from_secs(6);
+/// By then every subscriber has what was published, or never will.
+const LAST_DELIVERY: Duration = Duration::from_secs(30);
 /// Between two looks at the journal.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -52,6 +54,7 @@ pub struct Trial {
     stage: Arc<Stage>,
     load: Load,
     complaints: Vec<String>,
+    notes: Vec<String>,
     /// Of a trial that has its instances to itself.
     operators: Vec<Operator>,
     _turn: Turn,
@@ -64,7 +67,8 @@ impl Trial {
             operator.await_well().await;
         }
         let members = operators.iter().map(Member::from).collect();
-        let measure = Measure { rate: RATE, subscribers: STREAMS * operators.len() };
+        let subscribers = STREAMS * operators.len();
+        let measure = Measure { rate: RATE, subscribers, events: 0, event_bytes: 0, pausing: 0 };
         Self { operators, ..Self::over(turn, name, members, None, measure).await }
     }
 
@@ -84,8 +88,8 @@ impl Trial {
         let load = Load::start(&stage, measure, rng.fork()).await;
         sleep(WARM_UP).await;
         stage.journal.calm();
-        let (name, complaints, operators) = (name.to_owned(), Vec::new(), Vec::new());
-        Self { name, seed, rng, stage, load, complaints, operators, _turn: turn }
+        let (complaints, notes, operators) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.to_owned(), seed, rng, stage, load, complaints, notes, operators, _turn: turn }
     }
 
     /// The operation log.
@@ -97,6 +101,16 @@ impl Trial {
     /// What did not hold, beside what the log shows.
     pub fn complain(&mut self, words: String) {
         self.complaints.push(words);
+    }
+
+    /// What is worth saying, beside the figures.
+    pub fn note(&mut self, words: String) {
+        self.notes.push(words);
+    }
+
+    /// Tells those subscribers who can to stop reading, or to go on.
+    pub(crate) fn pause_reading(&self, pause: bool) {
+        self.load.pause_reading(pause);
     }
 
     /// Waits for a random moment, after which something is to be broken, and notes that it is.
@@ -129,9 +143,16 @@ impl Trial {
         journal.over();
     }
 
+    /// Waits until every subscriber has what is acknowledged by now, but not for ever.
+    pub(crate) async fn catch_up(&self) {
+        catch_up(&self.stage.journal).await;
+    }
+
     /// Ends the load and judges it.
     pub async fn close(self, targets: Targets) -> Report {
-        let Self { name, seed, stage, load, complaints, operators, .. } = self;
+        let Self { name, seed, stage, mut load, complaints, notes, operators, .. } = self;
+        load.stop_publishing().await;
+        catch_up(&stage.journal).await;
         // What hangs must not pass for what was never asked.
         stage.journal.await_answers(LONGEST_ANSWER).await;
         load.stop().await;
@@ -144,12 +165,20 @@ impl Trial {
         let account = stage.journal.close(figures);
         let mut verdict = check(&account, targets);
         verdict.violations.extend(complaints);
-        Report { name, seed, verdict, chart: chart(&account) }
+        Report { name, seed, verdict, notes, chart: chart(&account) }
     }
 
     /// Ends the load, prints a line, writes everything down, and fails if a target was missed.
     pub async fn judge(self, targets: Targets) {
         self.close(targets).await.publish("faults");
+    }
+}
+
+async fn catch_up(journal: &Journal) {
+    let until = journal.now() + LAST_DELIVERY;
+    let Some(last) = journal.look_at_events(last_acknowledged) else { return };
+    while !journal.look_at_events(|_, deliveries| all_reached(deliveries, last)) && journal.now() < until {
+        sleep(POLL).await;
     }
 }
 
@@ -162,6 +191,8 @@ pub struct Report {
     pub seed: u64,
     /// What held and what did not.
     pub verdict: Verdict,
+    /// What else is worth saying.
+    pub notes: Vec<String>,
     /// Of the first round, as text.
     pub chart: String,
 }
@@ -197,6 +228,7 @@ impl Report {
             "fault": self.name,
             "seed": self.seed,
             "violations": self.verdict.violations,
+            "notes": self.notes,
             "summary": self.verdict.summary.json(),
         })
     }

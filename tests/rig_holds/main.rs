@@ -2,7 +2,9 @@
 
 mod client;
 mod cluster;
+mod events;
 mod faults;
+mod frames;
 mod proxy;
 mod proxy_answers;
 mod sentinel;

@@ -33,11 +33,15 @@ macro_rules! asset {
 }
 
 const PAGE: Asset = asset!("index.html", HTML);
-const PANEL: [Asset; 7] = [
+const PANEL: [Asset; 11] = [
     asset!("panel.css", CSS),
     asset!("panel.js", SCRIPT),
     asset!("panel-base.js", SCRIPT),
+    asset!("panel-chart.js", SCRIPT),
+    asset!("panel-cluster.js", SCRIPT),
     asset!("panel-events.js", SCRIPT),
+    asset!("panel-history.js", SCRIPT),
+    asset!("panel-publish.js", SCRIPT),
     asset!("panel-stats.js", SCRIPT),
     asset!("panel-theme.js", SCRIPT),
     asset!("icon.svg", SVG),

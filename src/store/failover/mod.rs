@@ -12,11 +12,11 @@ use async_trait::async_trait;
 
 pub use pulse::{Pulse, PulseSettings};
 
-use super::fault::Fault;
 use super::gate::Gate;
 use super::memory::{Entries, MemoryStore};
 use super::{Backend, Lookup, Reach, StandbyFigures, StoreError, StoreStatistics, TokenStore};
 use crate::ambient::UnixMillis;
+use crate::redis::Fault;
 use crate::token::{Record, TokenDigest, TokenId};
 
 /// A store that may be out of reach, shared by all instances.
@@ -42,8 +42,6 @@ pub struct Figures {
 /// What a primary tells when it is asked how it is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Beat {
-    /// Revocations by any instance since the last beat, each with the end of its tombstone.
-    pub revocations: Vec<(TokenId, UnixMillis)>,
     /// Records and tombstones were lost since the last beat: by a restart, a failover or an administrator.
     pub lost_data: bool,
     /// How far this instance's clock is ahead of the primary's, in milliseconds.
@@ -80,7 +78,7 @@ impl FailoverStore {
     }
 
     /// Notes a revocation by any instance.
-    async fn hear(&self, id: TokenId, until: UnixMillis) {
+    pub async fn hear(&self, id: TokenId, until: UnixMillis) {
         // With no room left the primary still knows of it.
         let _ = self.revoked.revoke(id, until).await;
     }

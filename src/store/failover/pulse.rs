@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use super::{Beat, FailoverStore, Figures};
 use crate::ambient::Jitter;
 use crate::metrics::Metrics;
-use crate::store::fault::Fault;
-use crate::token::TokenId;
+use crate::redis::Fault;
 
 /// Between two beats; the jitter of a fifth keeps instances apart.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -29,8 +28,6 @@ pub struct PulseSettings {
     pub metrics: Arc<Metrics>,
     /// Keeps instances apart.
     pub jitter: Arc<Jitter>,
-    /// Called with each token of which a revocation was heard: its streams have to end.
-    pub on_revoked: Box<dyn Fn(TokenId) + Send + Sync>,
 }
 
 /// The task.
@@ -79,7 +76,7 @@ impl Pulse {
         self.deaf = if outcome.is_err() && store.gate.is_closed() { self.deaf.saturating_add(1) } else { 0 };
         if self.deaf == BEATS_UNTIL_DEAF {
             tracing::warn!(
-                "requests reach Redis, but revocations by other instances are not heard and the cluster's figures are old: it answers too slowly for that"
+                "requests reach Redis, but the cluster's figures are old: it answers too slowly for that"
             );
         }
         outcome
@@ -89,7 +86,7 @@ impl Pulse {
         let PulseSettings { metrics, .. } = &self.settings;
         let figures = Figures { active: metrics.active_tokens(), streams: metrics.open_streams() };
         let beat = store.primary.beat(figures).await?;
-        self.hear(store, &beat).await;
+        self.note(&beat);
         if self.owes_tombstones {
             self.restore_tombstones(store).await?;
         }
@@ -103,12 +100,7 @@ impl Pulse {
         Ok(())
     }
 
-    async fn hear(&mut self, store: &FailoverStore, beat: &Beat) {
-        for (id, until) in &beat.revocations {
-            tracing::debug!(token_id = %id, "revocation heard");
-            store.hear(*id, *until).await;
-            (self.settings.on_revoked)(*id);
-        }
+    fn note(&mut self, beat: &Beat) {
         self.owes_tombstones |= beat.lost_data;
         #[expect(clippy::cast_precision_loss, reason = "a difference of milliseconds")]
         self.settings.metrics.clock_skew(beat.skew_millis as f64 / 1000.0);

@@ -7,12 +7,9 @@ use futures_util::try_join;
 use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
-use super::connection::{Connection, pipeline};
-use super::info::Deployment;
 use super::keys;
-use super::settings::Topology;
 use crate::ambient::UnixMillis;
-use crate::store::fault::Fault;
+use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 
 /// The note stays for so long after the last instance has gone.
 const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redis::{RedisError, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// A heartbeat that old has nothing left to count.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 const SAMPLE: usize = 5;
+/// Between two heartbeats.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// One instance's word about itself, as JSON in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,12 @@ impl Heartbeat {
 /// it issued before a restart go on counting.
 pub(super) fn field(instance_id: &str, start: u64) -> String {
     format!("{instance_id} {start:016x}")
+}
+
+/// The time of day by the clock of Redis, in milliseconds; of a cluster, by that of one node.
+pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
+    let (seconds, micros): (u64, u64) = from_redis_value(answer)?;
+    Ok(seconds * 1000 + micros / 1000)
 }
 
 /// What is known of the others.

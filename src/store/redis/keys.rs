@@ -5,8 +5,6 @@ use crate::token::{Record, TokenDigest, TokenId};
 
 /// A hash: one heartbeat for each instance.
 pub(super) const INSTANCES: &str = "{vx11}:instances";
-/// A stream: every revocation of the last quarter of an hour.
-pub(super) const REVOCATIONS: &str = "{vx11}:revocations";
 
 /// A stream that is never there.
 pub(super) const NO_STREAM: &str = "{vx11}:nothing";

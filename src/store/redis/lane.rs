@@ -11,10 +11,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::connection::Connection;
-use super::dial::Dialler;
 use crate::ambient::{ExpiringCounts, Jitter};
-use crate::store::fault::Fault;
+use crate::redis::{Connection, Dialler, Fault};
 
 /// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address, credential or
 /// middlebox outlives it.

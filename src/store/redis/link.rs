@@ -9,12 +9,10 @@ use thread_local::ThreadLocal;
 use tokio::time::Instant;
 
 use super::batch::Answer;
-use super::connection::Connection;
-use super::dial::Dialler;
 use super::lane::Lane;
 use crate::ambient::Jitter;
+use crate::redis::{Connection, Dialler, Fault};
 use crate::store::StoreError;
-use crate::store::fault::Fault;
 use crate::store::gate::Gate;
 
 /// For all that a request waits for Redis, a new connection and a second try included.

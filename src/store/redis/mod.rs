@@ -1,20 +1,14 @@
 //! The store in Redis: one server, a master under Sentinel, or a Redis Cluster.
 //!
 //! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way to Redis;
-//! `lane` and `dial` make its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
+//! `lane` keeps its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
 
 mod batch;
 mod completeness;
-mod connection;
-mod dial;
-mod fault;
 mod heartbeat;
-mod info;
 mod keys;
 mod lane;
 mod link;
-mod news;
-mod settings;
 mod trial;
 
 use std::sync::Arc;
@@ -27,20 +21,14 @@ use redis::{Cmd, Pipeline, Value, from_redis_value};
 use tokio::time::Instant;
 
 use self::completeness::{Completeness, Confirmed};
-use self::connection::pipeline;
-use self::dial::Dialler;
 use self::heartbeat::View;
 use self::lane::Latest;
 use self::link::{Link, Path};
-use self::news::{Heard, News};
-pub use self::settings::{HostPort, RedisSettings, Topology};
-use super::fault::Fault;
 use super::gate::Gate;
 use super::memory::Entries;
-use super::{
-    Backend, Beat, Figures, Lookup, Primary, Reach, RedisFigures, StoreError, StoreStatistics, TokenStore,
-};
+use super::{Backend, Beat, Figures, Lookup, Primary, Reach, StoreError, StoreStatistics, TokenStore};
 use crate::ambient::{Clock, Jitter, UnixMillis};
+use crate::redis::{Dialler, Fault, RedisFigures, RedisSettings, pipeline, revocations};
 use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
 
 /// Revocations stay in the stream as long as any tombstone may.
@@ -76,7 +64,7 @@ pub struct RedisStore {
     data: Completeness,
     view: Mutex<View>,
     figures: Mutex<Option<RedisFigures>>,
-    news: tokio::sync::Mutex<News>,
+    last_heartbeat: Mutex<Option<Instant>>,
 }
 
 impl RedisStore {
@@ -96,7 +84,7 @@ impl RedisStore {
             data,
             view: Mutex::new(View::empty()),
             figures: Mutex::new(None),
-            news: tokio::sync::Mutex::default(),
+            last_heartbeat: Mutex::default(),
         })
     }
 
@@ -123,7 +111,7 @@ impl RedisStore {
         set.arg(&key).arg(1).arg("EX").arg(seconds).arg("NX");
         let mut extend = redis::cmd("EXPIRE");
         extend.arg(&key).arg(seconds).arg("GT");
-        [set, extend, news::announcement(id, until, self.clock.now().minus(REVOCATIONS_KEPT))]
+        [set, extend, revocations::announcement(id, until, self.clock.now().minus(REVOCATIONS_KEPT))]
     }
 
     fn count_recorded(&self, digest: TokenDigest, record: Record) {
@@ -257,9 +245,8 @@ impl Primary for RedisStore {
 
 impl RedisStore {
     async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
-        let mut news = self.news.lock().await;
         let before = self.clock.now();
-        let mut commands = vec![redis::cmd("TIME"), news.question()];
+        let mut commands = vec![redis::cmd("TIME")];
         if !self.link.is_in_use() {
             commands.extend(trial::commands(&self.heartbeat));
         }
@@ -269,26 +256,31 @@ impl RedisStore {
             .call(Path::Pulse, |connection| self.data.confirm(connection, self.clock.now(), commands))
             .await??;
         let after = self.clock.now();
-        let mut answers = std::mem::take(&mut confirmed.answers).into_iter();
-        let mut next = || answers.next().unwrap_or(Value::Nil);
-        let redis_now = news::time(next())?;
+        let answers = std::mem::take(&mut confirmed.answers).into_iter();
+        let redis_now = heartbeat::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
-        let Heard { revocations, read_to } = news::read(next())?;
         *self.figures.lock() = Some(confirmed.deployment.figures);
-        if news.is_time_for_heartbeat() {
+        if self.is_time_for_heartbeat() {
             self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
         }
         // Only now, so that nothing that was learned is lost with a beat that failed half way.
         let lost_data = self.data.note(&confirmed);
         if lost_data {
-            // What is there now may be older than what was read, and its stream may have begun anew.
-            news.begin_anew();
             self.link.renew();
-        } else {
-            news.went_on(read_to);
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
-        Ok(Beat { revocations, lost_data, skew_millis })
+        Ok(Beat { lost_data, skew_millis })
+    }
+
+    /// Whether a heartbeat is due; then the next one is due a second later.
+    fn is_time_for_heartbeat(&self) -> bool {
+        let mut last = self.last_heartbeat.lock();
+        let now = Instant::now();
+        let due = last.is_none_or(|last| now - last >= heartbeat::INTERVAL);
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     async fn restore_with(&self, commands: Pipeline) -> Result<(), Fault> {

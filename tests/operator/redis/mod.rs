@@ -1,10 +1,17 @@
 //! Instances that share a Redis.
 
+mod client;
 mod cluster_view;
+mod events;
 mod forged_tokens;
+mod log_scripts;
+mod lost_data;
+mod odd_events;
 mod outage;
+mod panel;
 mod revocations;
 mod sharing;
+mod statistics;
 mod topologies;
 mod troubles;
 

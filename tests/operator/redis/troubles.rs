@@ -19,10 +19,13 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
     instance.metric_becomes("vx11_operator_breaker_state", 2, vx11_rig::PATIENCE).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let log = instance.log_text();
-    let complaints: Vec<_> = log.lines().filter(|line| line.contains("Redis cannot be used")).collect();
-    assert_eq!(complaints.len(), 1, "{complaints:#?}");
-    for words in words {
-        assert!(complaints[0].contains(words), "{words}: {}", complaints[0]);
+    // Once for the tokens, once for the events.
+    for begins in ["Redis cannot be used", "the event log is out of reach"] {
+        let complaints: Vec<_> = log.lines().filter(|line| line.contains(begins)).collect();
+        assert_eq!(complaints.len(), 1, "{begins}: {complaints:#?}");
+        for words in words {
+            assert!(complaints[0].contains(words), "{words}: {}", complaints[0]);
+        }
     }
     assert_eq!(figures(&instance).await["backend"], "fallback-memory");
     instance
@@ -114,6 +117,9 @@ async fn the_documented_rights_are_enough() {
     let revoked: serde_json::Value =
         revoke.form(&[("token", &issued.token)]).send().await.unwrap().json().await.unwrap();
     assert_eq!(revoked["effective"], "cluster");
+    let published = instance.post_as_principal("/operator/api/events").header("Idempotency-Key", "k");
+    let published = published.json(&serde_json::json!({"data": 1})).send().await.unwrap();
+    assert_eq!(published.status(), StatusCode::ACCEPTED);
     // A leftover of an instance that is long gone has to be removed, which takes a right of its own.
     redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
     vx11_rig::until("the leftover to go", async || {
@@ -123,7 +129,13 @@ async fn the_documented_rights_are_enough() {
     redis.flush().await;
     instance.logs("Redis has lost data").await;
     assert_eq!(figures(&instance).await["backend"], "redis");
-    assert!(!instance.log_text().contains("Redis cannot be used"));
+    vx11_rig::until("the log to be brought back", async || {
+        let publish =
+            instance.post_as_principal("/operator/api/events").json(&serde_json::json!({"data": 1}));
+        publish.send().await.unwrap().status() == StatusCode::ACCEPTED
+    })
+    .await;
+    assert!(!instance.log_text().contains("cannot be used") && !instance.log_text().contains("out of reach"));
     let denied = redis.command(&["ACL", "LOG"]).await;
     assert_eq!(denied, redis::Value::Array(Vec::new()), "nothing was tried that is not allowed");
 }

@@ -28,17 +28,43 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 /// A browser with one tab.
 pub struct Browser {
     client: Client,
-    /// Addresses of all requests its pages made, as far as they were collected.
-    requests: Vec<String>,
+    /// All requests its pages made, as far as they were collected.
+    requests: Vec<Request>,
     _driver: Driver,
     _profile: TempDir,
     _place: SemaphorePermit<'static>,
 }
 
+/// What a page asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub address: String,
+    headers: Value,
+}
+
+impl Request {
+    /// The value of a header that the page set.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.headers.as_object()?;
+        headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?.1.as_str()
+    }
+}
+
 impl Browser {
     /// A browser with an empty profile and an empty tab.
     pub async fn start() -> Self {
-        let place = PLACES.acquire().await.expect("the semaphore is never closed");
+        Self::start_in(PLACES.acquire().await.expect("the semaphore is never closed")).await
+    }
+
+    /// Two browsers that know nothing of each other.
+    pub async fn start_two() -> (Self, Self) {
+        // Both places at once: two tests that each held one would wait for each other.
+        let mut places = PLACES.acquire_many(2).await.expect("the semaphore is never closed");
+        let second = places.split(1).expect("there are two places");
+        (Self::start_in(places).await, Self::start_in(second).await)
+    }
+
+    async fn start_in(place: SemaphorePermit<'static>) -> Self {
         let profile = tempfile::tempdir().expect("a folder for the profile");
         let driver = Driver::start(profile.path()).await;
         let capabilities = capabilities(&profile);
@@ -170,8 +196,8 @@ impl Browser {
         entries.iter().filter(|entry| entry["level"] != "INFO").map(text).collect()
     }
 
-    /// Addresses of all requests its pages made so far.
-    pub async fn requests(&mut self) -> &[String] {
+    /// All requests its pages made so far.
+    pub async fn requests(&mut self) -> &[Request] {
         for entry in self.log("performance").await {
             let message = entry["message"].as_str().expect("a message");
             let message: Value = serde_json::from_str(message).expect("in JSON");
@@ -180,7 +206,8 @@ impl Browser {
             // The browser's own pages ask for things, too.
             let by_page = document.as_str().is_some_and(|document| document.starts_with("http"));
             if message["method"] == "Network.requestWillBeSent" && by_page {
-                self.requests.push(request["url"].as_str().expect("an address").to_owned());
+                let address = request["url"].as_str().expect("an address").to_owned();
+                self.requests.push(Request { address, headers: request["headers"].clone() });
             }
         }
         &self.requests
@@ -188,12 +215,9 @@ impl Browser {
 
     /// Ends the browser, having noted the tokens with which it opened streams.
     pub async fn close(mut self) {
-        for address in self.requests().await {
-            let address = Url::parse(address).expect("a request's address is one");
-            for (name, value) in address.query_pairs() {
-                if name == "token" {
-                    remember_secret(&value);
-                }
+        for request in self.requests().await {
+            if let Some(token) = request.header("X-VX11-Token") {
+                remember_secret(token);
             }
         }
     }

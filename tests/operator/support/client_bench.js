@@ -1,5 +1,6 @@
-// A bench for the browser client: its EventSource, its timers and its issueToken are stand-ins that a test drives,
-// so nothing depends on time. Prefixed to the body of each test.
+// A bench for the browser client: fetch, its timers and its issueToken are stand-ins that a test drives, so nothing
+// depends on time, and a stream sends what no real instance can be brought to send when it should. Prefixed to the
+// body of each test.
 
 const { IssueError, connect } = await import("/client/vx11-events.js");
 
@@ -36,52 +37,78 @@ const elapse = () => {
   return turn();
 };
 
-/** Every EventSource that was opened, in order. */
-const sources = [];
-globalThis.EventSource = class extends EventTarget {
-  static CONNECTING = 0;
-  static OPEN = 1;
-  static CLOSED = 2;
-  readyState = 0;
+/** Every stream that was asked for, in order. What is done to one is seen by the client when its promise resolves. */
+const streams = [];
+class Stream {
+  #resolve;
+  #reject;
+  #body;
 
-  constructor(url) {
-    super();
-    this.query = Object.fromEntries(new URL(url).searchParams);
-    sources.push(this);
+  constructor(url, { headers, signal }, resolve, reject) {
+    const { searchParams } = new URL(url);
+    this.asked = { token: headers["X-VX11-Token"], ...Object.fromEntries(searchParams) };
+    this.signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    signal.addEventListener("abort", () => this.cut());
   }
 
-  send(type, data, lastEventId) {
-    this.readyState = 1;
-    this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data), lastEventId }));
+  /** Answers with something else than a stream. */
+  refuse(status, body, headers) {
+    this.#resolve(new Response(body, { status, headers }));
+    return turn();
   }
 
-  greet(lastEventId, instance = "1") {
-    this.send("message", { type: "connected", instance_id: instance }, lastEventId);
+  /** Sends bytes. The first make it a stream. */
+  write(bytes) {
+    if (!this.#body) {
+      const body = new ReadableStream({ start: (controller) => (this.#body = controller) });
+      this.#resolve(new Response(body, { headers: { "Content-Type": "text/event-stream; charset=utf-8" } }));
+    }
+    this.#body.enqueue(typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes);
+    return turn();
   }
 
-  /** What a browser does when a connection ends: it would try the same address again. */
-  fail(readyState = 0) {
-    this.readyState = readyState;
-    this.dispatchEvent(new Event("error"));
+  send(type, data, id) {
+    return this.write(`${id ? `id: ${id}\n` : ""}event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
-  close() {
-    this.readyState = 2;
+  greet(id, instance = "1") {
+    return this.send("message", { type: "connected", instance_id: instance }, id);
   }
-};
+
+  end() {
+    this.#body.close();
+    return turn();
+  }
+
+  /** Breaks the connection, before an answer or after. */
+  cut() {
+    const error = new TypeError("network error");
+    if (this.#body) this.#body.error(error);
+    else this.#reject(error);
+    return turn();
+  }
+}
+globalThis.fetch = (url, request) =>
+  new Promise((resolve, reject) => streams.push(new Stream(url, request, resolve, reject)));
 
 /** Tokens t1, t2, … unless the test says otherwise. */
 const issued = [];
 let answer = () => `t${issued.length}`;
-const seen = { events: [], resets: [], reconnects: [], states: [] };
+const seen = { events: [], resumed: [], resets: [], degraded: [], causes: [], changes: [] };
 const start = (options = {}) => connect({
   issueToken: async (request) => {
     issued.push(request);
     return answer(request);
   },
   onEvent: ({ type, id }) => seen.events.push(`${type} ${id}`),
-  onReset: ({ reason }) => seen.resets.push(reason),
-  onReconnect: ({ reason, byServer }) => seen.reconnects.push(byServer ? `${reason} by server` : reason),
-  onState: ({ state }) => seen.states.push(state),
+  onResume: ({ after }) => seen.resumed.push(after),
+  onReset: ({ reason, after, id }) => seen.resets.push(`${reason}: after ${after} comes ${id}`),
+  onDegraded: ({ reason }) => seen.degraded.push(reason),
+  onRecovered: () => seen.degraded.push("recovered"),
+  onReconnect: ({ cause, byServer, status, code }) =>
+    seen.causes.push([cause, byServer && "by server", status, code].filter(Boolean).join(" ")),
+  onState: (change) => seen.changes.push(change),
   ...options,
 });

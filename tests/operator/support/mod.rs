@@ -1,8 +1,10 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
 mod browser;
+mod client;
 mod configure;
 mod driver;
+mod front;
 mod instance;
 mod ledger;
 mod panel;
@@ -11,7 +13,9 @@ mod raw;
 mod stream;
 
 pub use browser::Browser;
+pub use client::Terminal;
 pub use configure::{complaint, complaint_about_file, file, planted, run};
+pub use front::Front;
 pub use instance::{Instance, random_hex};
 pub use ledger::remember_secret;
 pub use panel::Panel;

@@ -13,8 +13,12 @@ pub struct Panel(Browser);
 impl Panel {
     /// Opens the panel, signed out.
     pub async fn open(instance: &Instance) -> Self {
-        let browser = Browser::start().await;
-        browser.open(&format!("{}/", instance.base)).await;
+        Self::open_at(&instance.base, Browser::start().await).await
+    }
+
+    /// Opens the panel of whatever is at `base`, signed out.
+    pub async fn open_at(base: &str, browser: Browser) -> Self {
+        browser.open(&format!("{base}/")).await;
         Self(browser)
     }
 
@@ -46,6 +50,17 @@ impl Panel {
         self.see_text(&format!("#history li[data-kind={kind}]"), text).await;
     }
 
+    /// What the history tells of this kind, the newest first, each as what happened and why.
+    pub async fn history(&self, kind: &str) -> Vec<(String, String)> {
+        let told = self
+            .value(&format!(
+                "[...document.querySelectorAll('#history li[data-kind={kind}]')].map((line) =>
+                    ['.what', '.why'].map((part) => line.querySelector(part).textContent))"
+            ))
+            .await;
+        serde_json::from_value(told).expect("each line has its parts")
+    }
+
     /// Publishes with the form.
     pub async fn publish(&self, event_type: &str, data: &Value) {
         self.fill("#publish-type", event_type).await;
@@ -63,6 +78,15 @@ impl Panel {
     pub async fn events(&self) -> Value {
         self.value("[...document.querySelectorAll('#events .event-data')].map((node) => node.textContent)")
             .await
+    }
+
+    /// By how much the page, or a list in it, is wider than what is visible of it.
+    pub async fn sideways(&self) -> Value {
+        self.value(
+            "Math.max(...[...document.querySelectorAll('html, .card, .scroller')]
+                .map((box) => box.scrollWidth - box.clientWidth))",
+        )
+        .await
     }
 
     pub async fn close(self) {

@@ -124,6 +124,10 @@ impl Troubles {
         Self(windows.collect())
     }
 
+    pub(crate) fn overlap(&self, begin: Moment, end: Moment) -> bool {
+        self.0.iter().any(|(from, until)| *from <= end && begin <= *until)
+    }
+
     pub(crate) fn contain(&self, at: Moment) -> bool {
         self.0.iter().any(|(from, until)| (from..=until).contains(&&at))
     }

@@ -48,20 +48,22 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
         for (index, moment) in moments.iter().enumerate() {
             let StreamTurn::Lost(words) = &moment.turn else { continue };
             found.lost += 1;
+            let is_old = targets.ages && words.strip_prefix(IN_ORDER) == Some(": max_age");
             if targets.in_order && !words.starts_with(IN_ORDER) {
                 found
                     .violations
                     .push(format!("subscriber {number} at {:?}, not in order: {words}", moment.at));
             }
-            let Some(round) = round_of(account, moment.at) else {
+            let round = round_of(account, moment.at);
+            if round.is_none() && !is_old {
                 let at = moment.at;
                 found.violations.push(format!("subscriber {number} at {at:?} without a fault: {words}"));
                 continue;
-            };
-            let from = match since {
-                Since::Loss => moment.at,
-                Since::Fault => round.from,
-                Since::Repair => round.back.unwrap_or(moment.at),
+            }
+            let from = match (since, round) {
+                (Since::Fault, Some(round)) => round.from,
+                (Since::Repair, Some(round)) => round.back.unwrap_or(moment.at),
+                (Since::Loss, _) | (_, None) => moment.at,
             };
             found.took.push(moments.get(index + 1).map(|opened| opened.at.saturating_sub(from)));
         }

@@ -55,6 +55,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) principal: String,
     /// Where everything listens; on ports of its own otherwise.
     pub(crate) ports: Option<Ports>,
+    /// What else the instances are told.
+    pub(crate) settings: Vec<(&'static str, String)>,
     /// What nginx is told beside its ports and instances.
     pub(crate) site: Site,
 }
@@ -85,6 +87,7 @@ impl ClusterPlan {
                 environment.push(("REDIS_SENTINEL_MASTER", set.name().to_owned()));
             }
         }
+        environment.extend(self.settings.clone());
         environment
     }
 }

@@ -84,6 +84,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         drain: DRAIN,
         principal,
         ports: Some(ports),
+        settings: Vec::new(),
         site: Site {
             limits: None,
             proxy_enabled: options.proxy_enabled == 1,

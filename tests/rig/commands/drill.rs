@@ -23,6 +23,12 @@ pub struct Options {
     /// One short round of each, as `make test` does with some.
     #[arg(long)]
     brief: bool,
+    /// Streams that are kept open, instead of what belongs.
+    #[arg(long)]
+    streams: Option<usize>,
+    /// Events published a second, instead of what belongs.
+    #[arg(long)]
+    events: Option<u32>,
     /// Where the report is written.
     #[arg(long, default_value = "target/drills.json")]
     report: PathBuf,
@@ -31,22 +37,34 @@ pub struct Options {
     document: Option<PathBuf>,
 }
 
+impl Options {
+    fn length(&self) -> Length {
+        let length = if self.brief { Length::brief() } else { Length::full() };
+        Length {
+            subscribers: self.streams.unwrap_or(length.subscribers),
+            events: self.events.unwrap_or(length.events),
+            ..length
+        }
+    }
+}
+
 /// Whether all targets were met.
 pub(super) async fn run(options: Options) -> Result<bool, String> {
-    let binary = options.binary.find()?;
     let chosen = choose(&options.only)?;
-    let length = if options.brief { Length::brief() } else { Length::full() };
+    let length = options.length();
+    let binary = options.binary.find()?;
     let started = Instant::now();
     let (mut reports, mut broken) = (Vec::new(), 0);
     for (index, drill) in chosen.iter().enumerate() {
         say(&format!(
-            "[{}/{}] drill {}: {}, {} times, {} tokens a second, {} streams",
+            "[{}/{}] drill {}: {}, {} times, {} tokens and {} events a second, {} streams",
             index + 1,
             chosen.len(),
             drill.number,
             drill.fault,
             length.rounds,
             length.rate,
+            length.events,
             length.subscribers
         ));
         let Some(report) = run_one(drill, length, &binary).await else {
@@ -55,6 +73,9 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         };
         if drill.number == 12 {
             say(&report.chart);
+        }
+        for note in &report.notes {
+            say(&format!("      {note}"));
         }
         for violation in &report.verdict.violations {
             say(&format!("      MISSED {violation}"));

@@ -34,6 +34,9 @@ pub struct Options {
     /// Streams that are kept open.
     #[arg(long, default_value_t = 30)]
     subscribers: usize,
+    /// Events published a second; 0 for none.
+    #[arg(long, default_value_t = 20)]
+    events: u32,
     /// The life of a token, in seconds, as the instances are configured.
     #[arg(long, default_value_t = 60)]
     life: u64,
@@ -54,15 +57,15 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         options.instances.iter().map(|base| Member::from_afar(Api::new(base, principal, life))).collect();
     let balancer = Api::new(&options.balancer, principal, life);
     balancer.issue().await.map_err(|words| format!("{} gives no token: {words}", options.balancer))?;
-    let Options { rate, subscribers, seconds, .. } = options;
+    let Options { rate, subscribers, events, seconds, .. } = options;
     say(&format!(
-        "{rate} tokens a second and {subscribers} streams for at most {seconds} s on {} ...",
+        "{rate} tokens and {events} events a second and {subscribers} streams for at most {seconds} s on {} ...",
         options.balancer
     ));
     let mut stop = Stop::listen()?;
     let count = members.len();
-    let mut trial =
-        Trial::over(Turn::wait().await, "load", members, Some(balancer), Measure { rate, subscribers }).await;
+    let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0 };
+    let mut trial = Trial::over(Turn::wait().await, "load", members, Some(balancer), measure).await;
     for instance in 0..count {
         trial.journal().down(Place::Instance(instance));
     }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::processors::Processors;
 use super::{Drill, INSTANCES, Length};
 use crate::artefacts::Traces;
 use crate::checker::Targets;
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::journal::Place;
 use crate::leaks::Secrets;
-use crate::load::Measure;
-use crate::nginx::Site;
 use crate::operator::new_principal;
 use crate::trial::{Report, Trial, Turn};
 
@@ -46,15 +45,17 @@ impl Drilling {
             drain: length.drain,
             principal: new_principal(),
             ports: None,
-            site: Site::default(),
+            settings: drill.settings(length),
+            site: drill.site(),
         };
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
-        let measure = Measure { rate: length.rate, subscribers: length.subscribers };
+        let (members, balancer) = (cluster.members(), Some(cluster.balancer()));
+        let mut trial = Trial::over(turn, &name, members, balancer, drill.measure(length)).await;
         // Latencies are compared with those of a calm time.
-        let calm = length.part(CALM_BEFORE);
-        let trial = Trial::over(turn, &name, cluster.members(), Some(cluster.balancer()), measure).await;
-        sleep(calm).await;
+        let before = Processors::of(&cluster);
+        sleep(length.part(CALM_BEFORE)).await;
+        trial.note(format!("processors taken before the fault: {}", Processors::of(&cluster).since(&before)));
         Self { cluster, trial, length, targets: drill.targets(length), traces }
     }
 
@@ -99,6 +100,13 @@ impl Drilling {
         self.cluster.instances[instance].terminate();
         self.cluster.instances[instance].ended().await;
         self.boot(instance).await;
+    }
+
+    /// The same with all instances, one after the other.
+    pub(super) async fn restart_one_by_one(&mut self) {
+        for instance in 0..self.cluster.instances.len() {
+            self.restart(instance).await;
+        }
     }
 
     /// Ends the load, looks for secrets where none may be, and judges.

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use super::drilling::Drilling;
 use crate::journal::Place;
 
-/// So long an instance stands still, for each second that other faults last.
-const STANDSTILL: f64 = 4.0 / 3.0;
+/// So long an instance stands still: longer than nginx waits for a stream on which nothing comes.
+const STANDSTILL: Duration = Duration::from_secs(24);
 /// So soon an instance is ready, with Redis or without.
 const READY: Duration = Duration::from_secs(2);
 
@@ -27,9 +27,7 @@ pub(super) async fn killed(drilling: &mut Drilling, round: usize) {
 
 pub(super) async fn restarted_one_by_one(drilling: &mut Drilling) {
     drilling.strike().await;
-    for instance in 0..drilling.cluster.instances.len() {
-        drilling.restart(instance).await;
-    }
+    drilling.restart_one_by_one().await;
     drilling.recover().await;
 }
 
@@ -38,7 +36,7 @@ pub(super) async fn stopped(drilling: &mut Drilling, round: usize) {
     drilling.strike().await;
     drilling.trial.journal().down(Place::Instance(instance));
     drilling.cluster.instances[instance].stop().await;
-    drilling.last(STANDSTILL).await;
+    sleep(STANDSTILL).await;
     drilling.cluster.instances[instance].cont();
     drilling.trial.journal().repaired();
     drilling.cluster.instances[instance].await_well().await;

@@ -41,17 +41,21 @@ pub(super) async fn flapping(drilling: &mut Drilling) {
     drilling.recover().await;
 }
 
-/// By turns told to forget everything, and restarted empty.
 pub(super) async fn emptied(drilling: &mut Drilling, round: usize) {
     drilling.strike().await;
+    lose_data(drilling, round).await;
+    drilling.recover().await;
+    // Long enough for tokens to be issued that Redis has to know.
+    drilling.last(0.5).await;
+}
+
+/// By turns told to forget everything, and restarted empty.
+pub(super) async fn lose_data(drilling: &mut Drilling, round: usize) {
     if round.is_multiple_of(2) {
         drilling.cluster.redis().flush().await;
     } else {
         drilling.cluster.redis().restart().await;
     }
-    drilling.recover().await;
-    // Long enough for tokens to be issued that Redis has to know.
-    drilling.last(0.5).await;
 }
 
 /// One refusal after the other; each has to be told by its own reason.

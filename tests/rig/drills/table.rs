@@ -2,12 +2,22 @@
 //!
 //! Beside each drill stands a change with which it was seen to miss a target, in brief: that it can fail. That secrets
 //! are found was seen by an access log of nginx with the query (4), and by an instance that logs addresses (12).
+//!
+//! Events lost were seen with streams that resume at the newest event (11, 12, 13, 19), with instances that go on at the
+//! end of the log after they could not reach it (3, 4, 6), and with instances that deliver what they read backward (6);
+//! events received twice, with streams that begin with the event they should resume behind (11, 12, 19), and with
+//! idempotency keys that are not looked up (2, 11), which also shows in repetitions under another id. Streams left with
+//! the word that the log cannot be reached: with instances that never say otherwise (1, 2, 3). Not seen: a failover under
+//! Sentinel with events that are acknowledged before a replica has them (9, 10), because instances bring them back.
 
 use std::time::Duration;
 
+use super::streams::{LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
 use super::{INSTANCES, Length};
 use crate::checker::{Resumption, Since, Targets};
 use crate::cluster::{Backing, Ways};
+use crate::load::Measure;
+use crate::nginx::Site;
 
 /// A drill.
 #[derive(Debug, Clone, Copy)]
@@ -20,23 +30,40 @@ pub struct Drill {
     pub(super) backing: Backing,
     /// What is on the ways between the processes.
     pub(super) ways: Ways,
+    /// What is special about the streams.
+    pub(super) streams: Streams,
+}
+
+/// What is special about the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streams {
+    /// Nothing.
+    Plain,
+    /// Some clients stop reading; and what is sent to them is soon more than is kept for them on the way.
+    Pausing,
+    /// They soon get old.
+    Ageing,
 }
 
 /// Redis alone, with nothing on the ways.
 const fn drill(number: u8, fault: &'static str) -> Drill {
-    Drill { number, fault, backing: Backing::Single, ways: Ways::Direct }
+    Drill { number, fault, backing: Backing::Single, ways: Ways::Direct, streams: Streams::Plain }
 }
 
 const fn on_ways(ways: Ways, drill: Drill) -> Drill {
     Drill { ways, ..drill }
 }
 
+const fn with_streams(streams: Streams, drill: Drill) -> Drill {
+    Drill { streams, ..drill }
+}
+
 const fn on_sentinel(drill: Drill) -> Drill {
     Drill { backing: Backing::Sentinel, ..drill }
 }
 
-/// In the order of their numbers. Those that are about events alone are not among them.
-pub const DRILLS: [Drill; 20] = [
+/// In the order of their numbers.
+pub const DRILLS: [Drill; 23] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with nothing brought to Redis
     // afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -81,12 +108,18 @@ pub const DRILLS: [Drill; 20] = [
     // Missed with forged tokens looked up in Redis; by little where few are forged, because looks from before and after
     // are allowed for, too.
     drill(17, "forged tokens at full speed"),
+    // Missed with neither instances nor nginx cutting those who do not read, within two minutes.
+    with_streams(Streams::Pausing, drill(18, "1 of 20 subscribers stops reading")),
     // Missed with subscribers that wait 20 s before they come back (resumption).
     drill(19, "nginx killed and restarted"),
     // Missed with instances that verify with their first key alone (VR).
     drill(20, "signing key rotated, one late"),
     // Missed with clocks judged to be as close as ever (VR), and with an instance that says it is not ahead.
     drill(21, "clock of one instance 5 s ahead"),
+    // Missed with streams that never get old.
+    with_streams(Streams::Ageing, drill(22, "rolling restart, streams even out")),
+    // Missed with instances that bring nothing back to a Redis that has lost its data (gaps); 7 was not.
+    with_streams(Streams::Pausing, drill(23, "all replaced, some clients away")),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -97,12 +130,39 @@ const ALL_BACK: Duration = Duration::from_secs(10);
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
 /// So soon nginx has asked another instance, which it leaves two seconds for.
 const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
+/// So soon after a failover events are taken again: instances hear of it one by one, and wait for each other.
+const FAILED_OVER: Duration = Duration::from_secs(5);
+/// By so much deliveries may get slower because of others that do not read.
+const DELIVERY: f64 = 1.1;
 /// So far the clock of one instance is ahead.
 pub(super) const CLOCK_OFF: Duration = Duration::from_secs(5);
 /// Between the death of a master and the Sentinels' word on it.
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 
 impl Drill {
+    /// What the instances are told.
+    pub(super) fn settings(&self, length: Length) -> Vec<(&'static str, String)> {
+        match self.streams {
+            Streams::Plain | Streams::Pausing => Vec::new(),
+            Streams::Ageing => vec![("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", age(length).to_string())],
+        }
+    }
+
+    /// What stands in front of them.
+    pub(super) fn site(&self) -> Site {
+        let send_buffer = (self.streams == Streams::Pausing).then_some(SEND_BUFFER);
+        Site { send_buffer, ..Site::default() }
+    }
+
+    /// The load on them.
+    pub(super) fn measure(&self, Length { rate, subscribers, events, .. }: Length) -> Measure {
+        let (event_bytes, pausing) = match self.streams {
+            Streams::Plain | Streams::Ageing => (0, 0),
+            Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
+        };
+        Measure { rate, subscribers, events, event_bytes, pausing }
+    }
+
     /// The drill of this number.
     #[must_use]
     pub fn numbered(number: u8) -> Option<&'static Self> {
@@ -111,7 +171,10 @@ impl Drill {
 
     /// What has to hold.
     pub(super) fn targets(&self, length: Length) -> Targets {
+        // Where Redis fails, nobody can publish.
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23);
         let base = Targets::of_rounds(length.rounds);
+        let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
         let resumed = |hundredths, within, since| Some(Resumption { hundredths, within, since });
         let once =
@@ -123,7 +186,8 @@ impl Drill {
             // Nothing may open, and nothing is lost that could recover.
             5 => Targets { openings: 0, ..base },
             6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
-            10 => Targets { recovery: Duration::from_secs(2), ..base },
+            9 => Targets { refusals: Some(FAILED_OVER), ..base },
+            10 => Targets { recovery: Duration::from_secs(2), refusals: Some(FAILED_OVER), ..base },
             11 => once,
             // Whoever moves from an instance that ends to one that ends next does so again.
             12 => Targets { reconnects: 3, in_order: true, ..once },
@@ -138,10 +202,16 @@ impl Drill {
             14 | 15 => Targets { revocation: None, ..once },
             // The flood and the load share the machine with the instances.
             17 => Targets { longest: None, p99_times: Some(2), ..base },
+            // One round is too little to compare.
+            18 => Targets { delivery_times: (length.rounds > 1).then_some(DELIVERY), ..once },
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
             // What one clock is off, beside what clocks may always be.
             21 => Targets { clocks: base.clocks + CLOCK_OFF, ..once },
             20 => Targets { reconnects: 6, in_order: true, ..once },
+            // As in 12, and once more because it got old.
+            22 => Targets { reconnects: 4, in_order: true, ages: true, ..once },
+            // As in 12, and those who were away; they miss nothing either.
+            23 => Targets { reconnects: 4, gaps: Some(0), ..once },
             _ => base,
         }
     }

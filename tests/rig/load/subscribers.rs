@@ -4,17 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eventsource_stream::{Event, EventStream, Eventsource};
 use fastrand::Rng;
-use futures_util::StreamExt;
-use reqwest::Response;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Stage;
-use crate::journal::{IN_ORDER, Kind, Outcome, Place, StreamTurn};
+use super::connection::{Connection, Request};
+use super::frames::Frame;
+use super::{Measure, Stage};
+use crate::journal::{EventId, IN_ORDER, Kind, Moment, Outcome, Place, Recorder, StreamTurn};
 
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
@@ -30,24 +29,31 @@ const AT_ONCE: usize = 32;
 const FIRST_NUMBER: u64 = 1 << 40;
 
 /// Opens streams, and keeps them open until the tasks are aborted.
-pub(super) async fn subscribe(stage: &Arc<Stage>, count: usize, rng: &mut Rng) -> Vec<JoinHandle<()>> {
+pub(super) async fn subscribe(
+    stage: &Arc<Stage>,
+    measure: Measure,
+    pauses: &watch::Receiver<bool>,
+    rng: &mut Rng,
+) -> Vec<JoinHandle<()>> {
     let (doors, greeted) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(0)));
     let mut tasks = Vec::new();
-    for number in 0..count {
+    for number in 0..measure.subscribers {
         let subscriber = Subscriber {
             stage: Arc::clone(stage),
             number,
             issuer: stage.entrance(number + 1),
             place: stage.entrance(number),
+            pauses: (number < measure.pausing).then(|| pauses.clone()),
             rng: rng.fork(),
             tokens: FIRST_NUMBER + (u64::try_from(number).unwrap_or(0) << 16),
             failures: 0,
             flaps: 0,
-            last_event_id: String::new(),
+            position: None,
+            greeted: false,
         };
         tasks.push(tokio::spawn(subscriber.live(Arc::clone(&doors), Arc::clone(&greeted))));
     }
-    let all = greeted.acquire_many(u32::try_from(count).expect("not too many")).await;
+    let all = greeted.acquire_many(u32::try_from(measure.subscribers).expect("not too many")).await;
     all.expect("the semaphore is never closed").forget();
     tasks
 }
@@ -57,12 +63,17 @@ struct Subscriber {
     number: usize,
     issuer: Place,
     place: Place,
+    /// Of one that stops reading while this is true.
+    pauses: Option<watch::Receiver<bool>>,
     rng: Rng,
     /// The number of its next token.
     tokens: u64,
     failures: u32,
     flaps: u32,
-    last_event_id: String,
+    /// Where it resumes.
+    position: Option<EventId>,
+    /// The first frame of the present stream has come.
+    greeted: bool,
 }
 
 /// How a stream ended.
@@ -95,7 +106,7 @@ impl Subscriber {
     }
 
     /// A new token and a stream with it, greeted.
-    async fn attempt(&mut self) -> Option<EventStream<BytesStream>> {
+    async fn attempt(&mut self) -> Option<Connection> {
         self.tokens += 1;
         let (journal, at) = (&self.stage.journal, self.stage.at(self.issuer));
         let (mut issued, kind) = (None, Kind::Issue { life: at.life() });
@@ -107,34 +118,87 @@ impl Subscriber {
         let token = issued?.token;
         let mut stream = None;
         let request = async {
-            let open = self.stage.at(self.place).resume_stream(&token, &self.last_event_id);
+            let with = Request { token: &token, after: self.position, small_buffer: self.pauses.is_some() };
+            let open = Connection::open(self.stage.at(self.place), with);
             stream = timeout(ATTEMPT, open).await.map_err(|_| "no stream in time".to_owned())??;
             Ok(stream.is_some())
         };
         let outcome = journal.note((Kind::OpenStream, self.tokens, self.place), journal.now(), request).await;
         (outcome == Outcome::Yes).then_some(())?;
-        let mut events = bytes(stream?).eventsource();
-        let greeting = timeout(ATTEMPT, events.next()).await.ok()??.ok()?;
-        self.arrived(&greeting);
-        Some(events)
+        let mut stream = stream?;
+        self.greeted = false;
+        timeout(ATTEMPT, self.greeting(&mut stream)).await.ok()??;
+        Some(stream)
     }
 
-    async fn read(&mut self, mut stream: EventStream<BytesStream>) -> End {
+    async fn greeting(&mut self, stream: &mut Connection) -> Option<()> {
         loop {
-            match stream.next().await {
-                None => return End { words: "it ended".to_owned(), told: None },
-                // Not the error's own words: they may contain the address, and so the token.
-                Some(Err(_)) => return End { words: "it was cut".to_owned(), told: None },
-                Some(Ok(event)) if event.event == "reconnect" => return reconnect(&event),
-                Some(Ok(event)) => self.arrived(&event),
+            if self.take(stream).is_some() {
+                return None;
+            }
+            if self.greeted {
+                return Some(());
+            }
+            stream.more().await.ok()?;
+        }
+    }
+
+    async fn read(&mut self, mut stream: Connection) -> End {
+        loop {
+            let more = match &mut self.pauses {
+                None => stream.more().await,
+                Some(pauses) => more_unless_paused(&mut stream, pauses).await,
+            };
+            if let Err(words) = more {
+                return End { words: words.to_owned(), told: None };
+            }
+            if let Some(end) = self.take(&mut stream) {
+                return end;
             }
         }
     }
 
-    fn arrived(&mut self, event: &Event) {
-        if !event.id.is_empty() {
-            self.last_event_id.clone_from(&event.id);
+    /// Notes what has come; how the stream ended, if it did.
+    fn take(&mut self, stream: &mut Connection) -> Option<End> {
+        let stage = Arc::clone(&self.stage);
+        let (now, mut recorder) = (stage.journal.now(), stage.journal.recorder());
+        let mut end = None;
+        let taken = stream.take(|frame| {
+            if end.is_none() {
+                end = self.arrived(frame, now, &mut recorder);
+            }
+        });
+        end.or_else(|| taken.err().map(|words| End { words: words.to_owned(), told: None }))
+    }
+
+    /// Notes a frame; how the stream ended, if it is the last.
+    fn arrived(&mut self, frame: &Frame<'_>, now: Moment, recorder: &mut Recorder) -> Option<End> {
+        let mut id = None;
+        if let Some(text) = &frame.id {
+            let Ok(known) = text.parse() else {
+                return Some(End { words: format!("{text:?} is no id of an event"), told: None });
+            };
+            id = Some(known);
+            self.position = id;
         }
+        match &*frame.event {
+            _ if !self.greeted => {
+                self.greeted = true;
+                recorder.greeting(self.number, id);
+            }
+            "reset" => recorder.reset(self.number, id, &reason(frame)),
+            "degraded" => recorder.reachable(self.number, false),
+            "recovered" => recorder.reachable(self.number, true),
+            "reconnect" => return Some(reconnect(frame)),
+            _ => {
+                if let Some(id) = id {
+                    // How long one that does not read has to wait says nothing about the service.
+                    let timed = self.pauses.is_none().then_some(now);
+                    recorder.event(self.number, id, &frame.data, timed);
+                }
+            }
+        }
+        None
     }
 
     fn settle(&mut self, stayed: Duration) {
@@ -152,16 +216,28 @@ impl Subscriber {
     }
 }
 
-fn reconnect(event: &Event) -> End {
-    let said: Value = serde_json::from_str(&event.data).unwrap_or_default();
-    let reason = said["reason"].as_str().unwrap_or("no reason");
-    let told = said["retry_ms"].as_u64().map(Duration::from_millis);
-    End { words: format!("{IN_ORDER}: {reason}"), told }
+/// Leaves what comes unread while paused.
+async fn more_unless_paused(
+    stream: &mut Connection,
+    pauses: &mut watch::Receiver<bool>,
+) -> Result<(), &'static str> {
+    loop {
+        let going_on = pauses.wait_for(|paused| !paused).await;
+        going_on.expect("the load outlives its subscribers");
+        tokio::select! {
+            more = stream.more() => return more,
+            _ = pauses.changed() => {}
+        }
+    }
 }
 
-/// The body of a stream.
-type BytesStream = futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>;
+fn reconnect(frame: &Frame<'_>) -> End {
+    let said: Value = serde_json::from_str(&frame.data).unwrap_or_default();
+    let told = said["retry_ms"].as_u64().map(Duration::from_millis);
+    End { words: format!("{IN_ORDER}: {}", reason(frame)), told }
+}
 
-fn bytes(response: Response) -> BytesStream {
-    response.bytes_stream().boxed()
+fn reason(frame: &Frame<'_>) -> String {
+    let said: Value = serde_json::from_str(&frame.data).unwrap_or_default();
+    said["reason"].as_str().unwrap_or("no reason").to_owned()
 }

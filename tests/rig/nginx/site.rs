@@ -39,6 +39,8 @@ pub struct Site {
     pub proxy_enabled: bool,
     /// What one client address may do; `None` is what ships.
     pub limits: Option<ClientLimits>,
+    /// What the kernel keeps for a client of the balancer that does not read, in bytes; `None` is its own choice.
+    pub send_buffer: Option<u32>,
     /// Further files with their contents, in place of what would stand there; paths are relative to `site/`.
     pub files: Vec<(String, String)>,
     /// Where the configuration is put, and stays; `None` is a folder that is removed in the end.
@@ -53,6 +55,7 @@ impl Default for Site {
             gateway_port: None,
             proxy_enabled: true,
             limits: Some(ClientLimits::OUT_OF_THE_WAY),
+            send_buffer: None,
             files: Vec::new(),
             folder: None,
         }
@@ -77,7 +80,8 @@ impl Site {
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
         write("workers.conf", format!("worker_processes auto;\nworker_rlimit_nofile {files};\n"));
         write("connections.conf", format!("worker_connections {};\n", files - NO_CONNECTIONS));
-        write("balancer-listen.conf", format!("listen 127.0.0.1:{balancer} backlog=4096;\n"));
+        let buffer = self.send_buffer.map(|bytes| format!(" sndbuf={bytes}")).unwrap_or_default();
+        write("balancer-listen.conf", format!("listen 127.0.0.1:{balancer} backlog=4096{buffer};\n"));
         write("gateway-listen.conf", format!("listen 127.0.0.1:{gateway} backlog=4096;\n"));
         write("logs.conf", format!("access_log \"{}\" vx11;\n", access_log.display()));
         let switch =

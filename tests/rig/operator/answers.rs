@@ -1,11 +1,14 @@
 //! What an instance answers. Nothing here ends the test: an answer that does not come is what a test looks for.
 
+use std::time::Duration;
+
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Api;
 use crate::artefacts::remember_secret;
-use crate::journal::InstanceFigures;
+use crate::journal::{Answer, InstanceFigures};
 
 /// A token as issued.
 #[derive(Debug, Clone)]
@@ -70,17 +73,7 @@ impl Api {
     /// # Errors
     /// What came instead of an answer.
     pub async fn open_stream(&self, token: &str) -> Result<Option<Response>, String> {
-        self.resume_stream(token, "").await
-    }
-
-    /// The same from behind an event on, if one is named.
-    ///
-    /// # Errors
-    /// What came instead of an answer.
-    pub async fn resume_stream(&self, token: &str, last_event_id: &str) -> Result<Option<Response>, String> {
         let request = self.get_as_client("/operator/api/events/stream").query(&[("token", token)]);
-        let position = [("last_event_id", last_event_id)];
-        let request = if last_event_id.is_empty() { request } else { request.query(&position) };
         let response = request.send().await.map_err(words)?;
         match response.status() {
             // A stream has no length; what has one says when to come back.
@@ -93,6 +86,18 @@ impl Api {
         }
     }
 
+    /// Publishes an event under a key; what came of it, and how long it asks to wait before the next attempt.
+    pub(crate) async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
+        let request = self.post("/operator/api/events").header("Idempotency-Key", key);
+        match request.json(&json!({ "data": data })).send().await {
+            Ok(response) => {
+                let wait = header(&response, RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
+                (answer(response).await, wait.map(Duration::from_secs))
+            }
+            Err(error) => (Answer::Unanswered(words(error)), None),
+        }
+    }
+
     /// How it stands with Redis.
     ///
     /// # Errors
@@ -101,6 +106,15 @@ impl Api {
         let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
         let fallback_entries = body["instance"]["fallback_entries"].as_u64().ok_or("no fallback_entries")?;
         Ok(Standing { on_redis: body["backend"] == "redis", fallback_entries })
+    }
+
+    /// How many streams it has open.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn streams(&self) -> Result<u64, String> {
+        let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
+        body["instance"]["streams"].as_u64().ok_or_else(|| "no streams".to_owned())
     }
 
     /// What it counted since it started.
@@ -126,6 +140,30 @@ impl Api {
     pub(crate) async fn health_with(&self, header: &str) -> Result<(), String> {
         json(self.get("/operator/api/health").header(header, "1").send().await).await.map(drop)
     }
+}
+
+/// What became of an event.
+async fn answer(response: Response) -> Answer {
+    let (status, replayed) = (response.status(), header(&response, "idempotent-replayed"));
+    let replayed = replayed.as_deref() == Some("true");
+    let body: Value = match response.json().await {
+        Ok(body) => body,
+        Err(error) => return Answer::Unanswered(words(error)),
+    };
+    let code = body["code"].as_str().unwrap_or("no code");
+    match (status, code) {
+        (StatusCode::ACCEPTED, _) => match body["id"].as_str().and_then(|id| id.parse().ok()) {
+            Some(id) => Answer::Acknowledged { id, replayed },
+            None => Answer::Unanswered("202 without an id".to_owned()),
+        },
+        (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable") => Answer::Refused,
+        (_, "outcome_unknown") => Answer::Unknown,
+        (status, code) => Answer::Unanswered(format!("{status}, {code}")),
+    }
+}
+
+fn header(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
 /// The body of a 200.

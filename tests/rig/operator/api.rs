@@ -37,6 +37,11 @@ impl Api {
         &self.base
     }
 
+    /// `127.0.0.1:port`.
+    pub(crate) fn authority(&self) -> &str {
+        self.base.split("://").last().unwrap_or_default().trim_end_matches('/')
+    }
+
     /// How long its tokens live.
     #[must_use]
     pub fn life(&self) -> Duration {

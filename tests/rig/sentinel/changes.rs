@@ -11,6 +11,12 @@ impl SentinelSet {
         self.nodes[master].port()
     }
 
+    /// Kills the replica without warning: what the master takes from now on is nowhere else.
+    pub async fn kill_replica(&mut self) {
+        let replica = 1 - self.master_index().await;
+        self.nodes[replica].kill();
+    }
+
     /// Waits until all Sentinels that live agree on another master than `old`, which says so itself; returns its port.
     pub async fn await_master_other_than(&self, old: u16) -> u16 {
         let new = self.nodes.iter().find(|node| node.port() != old).expect("there are two servers");

@@ -71,16 +71,16 @@ export class CallError extends Error {
   }
 }
 
-/** Call the server; the principal travels in a header, never in the address. */
-export async function call(path, { principal, body, timeoutMs = 8_000 } = {}) {
-  const headers = { Accept: "application/json" };
-  if (principal) headers["X-VX11-Token"] = principal;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+/** Ask the server; the principal travels in a header, never in the address. */
+export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_000 } = {}) {
+  const sent = { Accept: "application/json", ...headers };
+  if (principal) sent["X-VX11-Token"] = principal;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
   let answer;
   try {
     answer = await fetch(path, {
       method: body === undefined ? "GET" : "POST",
-      headers,
+      headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       redirect: "error",
@@ -90,7 +90,7 @@ export async function call(path, { principal, body, timeoutMs = 8_000 } = {}) {
     throw new CallError("The server could not be reached.");
   }
   const content = await answer.json().catch(() => null);
-  if (answer.ok && content !== null) return content;
+  if (answer.ok && content !== null) return { content, headers: answer.headers };
   throw new CallError(content?.detail || content?.title || `The server answered ${answer.status}.`, {
     status: answer.status,
     code: content?.code,
@@ -98,6 +98,9 @@ export async function call(path, { principal, body, timeoutMs = 8_000 } = {}) {
     retryAfter: Number(answer.headers.get("Retry-After")) || 0,
   });
 }
+
+/** The same where nothing but the content of the answer matters. */
+export const call = async (path, options) => (await ask(path, options)).content;
 
 /** Whether the text can travel in a header at all; anything else is a typo. */
 export const isHeaderSafe = (text) => /^[\x21-\x7e]+$/.test(text);

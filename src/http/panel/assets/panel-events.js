@@ -114,7 +114,7 @@ export class EventList {
     empty.hidden = shown > 0;
     if (this.#kept.length) setText(empty, "No event matches the filter.");
     else if (this.#received) setText(empty, "Cleared. New events appear here.");
-    else setText(empty, "No events yet. Publish one, or listen for another type.");
+    else setText(empty, "No events yet. Publish one.");
     setText($("events-count"),
       `${number(shown)} shown · ${number(this.#kept.length)} kept · ${number(this.#received)} received`);
   }

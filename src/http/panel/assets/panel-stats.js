@@ -1,7 +1,9 @@
-// Tokens and streams: counters and two small charts, polled while somebody is
-// looking. A failing poll slows down and says so once, in place.
+// Tokens and streams: two counters and two small charts, polled while somebody is
+// looking. A failing poll slows down and says so once, in place. What the answers
+// tell of the instances is shown by panel-cluster.js.
 
-import { $, el, bytes, call, number, setText } from "./panel-base.js";
+import { $, bytes, call, number, setText } from "./panel-base.js";
+import { Chart } from "./panel-chart.js";
 
 const PATH = "/operator/internal/cache-stats";
 const POLL_MS = 2_000;
@@ -9,10 +11,8 @@ const SLOWEST_MS = 30_000;
 const BUCKET_MS = 2_000;
 const WINDOW_MS = 150_000;
 const BUCKETS = WINDOW_MS / BUCKET_MS;
-const WIDTH = 300;
-const HEIGHT = 64;
-/** An instance not heard of for so long is shown as gone quiet. */
-const QUIET_SECONDS = 10;
+/** So long what one instance counted is kept while others count only their own. */
+const WHOLE_MS = 10_000;
 
 export class Stats {
   #principal = "";
@@ -20,17 +20,17 @@ export class Stats {
   #timer = 0;
   #run = 0;
   #failures = 0;
-  #servingInstance = "";
   /** @type {Map<number, number>} events per bucket of time */ #rate = new Map();
   #tokens = []; // { at, value }
+  #wholeAt = 0; // when an answer last counted the tokens of all instances
   #rateChart = new Chart($("rate-chart"), { bars: true });
-  #tokenChart = new Chart($("tokens-chart"), {});
+  #tokenChart = new Chart($("tokens-chart"));
 
   /** @param on `{ stats(answer), unauthorized() }` */
   constructor(on) {
     this.#on = on;
     document.addEventListener("visibilitychange", () => {
-      if (document.visibilityState === "visible" && this.#principal) this.#poll();
+      if (document.visibilityState === "visible") this.refresh();
     });
   }
 
@@ -39,7 +39,8 @@ export class Stats {
     this.#failures = 0;
     this.#rate.clear();
     this.#tokens = [];
-    this.#poll();
+    this.#wholeAt = 0;
+    this.refresh();
   }
 
   stop() {
@@ -48,9 +49,8 @@ export class Stats {
     clearTimeout(this.#timer);
   }
 
-  /** A stream has opened, which changes most figures: nobody should look at the old ones until the next poll. */
-  serving(instanceId) {
-    this.#servingInstance = instanceId;
+  /** Poll now: something has changed the figures, and nobody should look at the old ones until the next poll. */
+  refresh() {
     if (this.#principal) this.#poll();
   }
 
@@ -78,7 +78,7 @@ export class Stats {
       this.#failures += 1;
       delayMs = Math.max(Math.min(POLL_MS * 2 ** this.#failures, SLOWEST_MS), error.retryAfter * 1000 || 0);
       $("stats-problem").hidden = false;
-      setText($("stats-problem"), "Stats unavailable; last known values shown.");
+      setText($("stats-problem"), "Figures unavailable; last known values shown.");
     }
     this.#draw();
     // Nobody sees a hidden page: becoming visible polls again.
@@ -86,35 +86,17 @@ export class Stats {
   }
 
   #show(answer) {
-    const { instance = {}, cluster = [] } = answer;
+    const isPart = answer.backend === "fallback-memory";
+    if (!isPart) this.#wholeAt = Date.now();
+    // Beside others that see all, an instance that is cut off from Redis sees only its own.
+    else if (Date.now() - this.#wholeAt < WHOLE_MS) return;
     this.#tokens.push({ at: Date.now(), value: Number(answer.cache_size) || 0 });
     setText($("count-tokens"), number(answer.cache_size));
-    setText($("count-instance"), String(instance.instance_id ?? ""));
-    setText($("count-active"), number(instance.active));
-    setText($("count-streams"), number(instance.streams));
-    setText($("count-fallback"), number(instance.fallback_entries));
-    $("count-fallback").classList.toggle("warn", instance.fallback_entries > 0);
-
     const facts = [];
     if (answer.redis_memory_bytes != null) facts.push(`Redis ${bytes(answer.redis_memory_bytes)}`);
     if (answer.redis_ops_per_sec != null) facts.push(`${number(answer.redis_ops_per_sec)} ops/s`);
-    if (instance.breaker) facts.push(`breaker ${instance.breaker}`);
     setText($("stats-facts"), facts.join(" · "));
     setText($("samples"), (answer.sample_tokens ?? []).join("  ") || "none");
-    this.#showCluster(cluster);
-  }
-
-  #showCluster(cluster) {
-    $("cluster").hidden = cluster.length < 2;
-    $("cluster-rows").replaceChildren(...cluster.map((peer) => {
-      const serving = peer.instance_id === this.#servingInstance;
-      const quiet = peer.seen_seconds_ago > QUIET_SECONDS;
-      return el("tr", { class: quiet ? "quiet-row" : undefined },
-        el("th", { scope: "row" }, peer.instance_id, serving ? " (this stream)" : ""),
-        el("td", {}, quiet ? `quiet ${number(Math.round(peer.seen_seconds_ago))} s` : `${short(peer.seen_seconds_ago)} s`),
-        el("td", {}, number(peer.active)),
-        el("td", {}, number(peer.streams)));
-    }));
   }
 
   #forget() {
@@ -137,7 +119,8 @@ export class Stats {
     setText($("rate-summary"), `now ${short(rates.at(-1))}, peak ${short(peak)}, mean ${short(mean)} over 2½ min`);
 
     const values = this.#tokens.map(({ value }) => value);
-    setText($("tokens-max"), this.#tokenChart.drawLine(this.#tokens, now));
+    const scale = { windowMs: WINDOW_MS, joinedMs: 3 * POLL_MS };
+    setText($("tokens-max"), this.#tokenChart.drawLine(this.#tokens, now, scale));
     setText($("tokens-summary"), values.length
       ? `now ${number(values.at(-1))}, from ${number(Math.min(...values))} to ${number(Math.max(...values))} over 2½ min`
       : "no values yet");
@@ -145,68 +128,3 @@ export class Stats {
 }
 
 const short = (value) => number(Math.round(value * 10) / 10);
-
-/** A chart without axes of its own; time runs to the right, the scale starts at 0. */
-class Chart {
-  #area = path("area");
-  #line = path("line");
-
-  constructor(svg, { bars = false }) {
-    const base = path("base");
-    base.setAttribute("d", `M0 ${HEIGHT - 0.5}H${WIDTH}`);
-    const middle = path("base");
-    middle.setAttribute("d", `M0 ${HEIGHT / 2}H${WIDTH}`);
-    if (bars) this.#area.setAttribute("class", "bars");
-    svg.replaceChildren(middle, this.#area, this.#line, base);
-  }
-
-  /** @returns {string} label of the top of the scale */
-  drawBars(values) {
-    const top = niceTop(Math.max(...values));
-    const step = WIDTH / values.length;
-    let d = "";
-    values.forEach((value, i) => {
-      if (!value) return;
-      const height = Math.max(1.5, (value / top) * HEIGHT);
-      d += `M${(i * step + 0.4).toFixed(2)} ${HEIGHT}v${(-height).toFixed(2)}h${(step - 0.8).toFixed(2)}V${HEIGHT}z`;
-    });
-    this.#area.setAttribute("d", d);
-    return number(top);
-  }
-
-  /** @returns {string} label of the top of the scale */
-  drawLine(points, now) {
-    const top = niceTop(Math.max(0, ...points.map(({ value }) => value)));
-    let line = "";
-    let area = "";
-    let previous = null;
-    for (const point of points) {
-      const x = (WIDTH - ((now - point.at) / WINDOW_MS) * WIDTH).toFixed(2);
-      const y = (HEIGHT - (point.value / top) * HEIGHT).toFixed(2);
-      // A pause in polling stays visible as a gap instead of an invented line.
-      const joined = previous && point.at - previous.at < 3 * POLL_MS;
-      if (!joined && previous) area += `V${HEIGHT}z`;
-      line += `${joined ? "L" : "M"}${x} ${y}`;
-      area += joined ? `L${x} ${y}` : `M${x} ${HEIGHT}L${x} ${y}`;
-      previous = point;
-    }
-    if (previous) area += `V${HEIGHT}z`;
-    this.#line.setAttribute("d", line);
-    this.#area.setAttribute("d", area);
-    return number(top);
-  }
-}
-
-function path(name) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  node.setAttribute("class", name);
-  node.setAttribute("vector-effect", "non-scaling-stroke");
-  return node;
-}
-
-/** The next of 1, 2, 5, 10, 20, … above the value. */
-function niceTop(value) {
-  if (value <= 1) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((factor) => factor * power >= value) * power;
-}

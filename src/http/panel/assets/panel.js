@@ -3,22 +3,24 @@
 // put in an address, in localStorage or in a log.
 
 import { connect } from "/client/vx11-events.js";
-import {
-  $, CallError, browserStorage, call, clock, el, isHeaderSafe, seconds, setText, tabStorage,
-} from "./panel-base.js";
+import { $, browserStorage, call, clock, isHeaderSafe, setText, tabStorage } from "./panel-base.js";
+import { Cluster } from "./panel-cluster.js";
 import { EventList } from "./panel-events.js";
+import { History } from "./panel-history.js";
+import { Publisher } from "./panel-publish.js";
 import { Stats } from "./panel-stats.js";
 
 const PRINCIPAL_KEY = "vx11.principal";
-const TYPES_KEY = "vx11.types";
 const SHORTCUTS_KEY = "vx11.shortcuts";
 const HEALTH_MS = 5_000;
-const HISTORY_ROWS = 50;
 /** A shorter wait is over before anybody could press the button. */
 const BUTTON_WORTH_MS = 1_500;
 
 const list = new EventList();
+const history = new History();
+const cluster = new Cluster();
 const stats = new Stats({ stats: showStats, unauthorized: refused });
+const publisher = new Publisher({ unauthorized: refused });
 let principal = "";
 let events = null; // the stream, while signed in
 
@@ -62,28 +64,28 @@ function signIn(accepted) {
   $("main").focus({ preventScroll: true });
   openStream();
   stats.start(principal);
+  publisher.start(principal);
 }
 
 function signOut(problem = "") {
   events?.close();
   events = null;
   stats.stop();
+  publisher.stop();
   principal = "";
   tabStorage.set(PRINCIPAL_KEY, null);
   list.reset();
-  $("history").replaceChildren();
-  setText($("publish-result"), "");
+  history.clear();
+  cluster.reset();
   setText($("instance"), "–");
   setText($("reconnects"), "0");
   showState(problem ? "unauthorized" : "idle", problem ? "unauthorized" : "signed out");
-  announcedOpen = null;
-  statsDegraded = false;
-  degradedSince = "";
-  showDegraded();
+  showLog("");
   $("workspace").hidden = $("signout").hidden = true;
   $("signin-card").hidden = false;
   setText($("signin-error"), problem);
   $("principal").focus();
+  pollHealth();
 }
 
 $("signout").addEventListener("click", () => signOut());
@@ -97,73 +99,42 @@ function refused() {
 function openStream() {
   events = connect({
     principal,
-    eventTypes: rememberedTypes(),
     onEvent: (event) => {
       stats.countEvent();
       list.add(event);
     },
     onState: stateChanged,
-    onReset: ({ reason, id }) => {
-      note("reset", "Events may have been missed", `${GAPS[reason] ?? GAPS.unknown} (${reason}); goes on after ${id}`);
-      announce("Events may have been missed");
+    onResume: ({ after }) => history.resumed(after),
+    onReset: (gap) => history.reset(gap),
+    onDegraded: ({ reason }) => {
+      history.degraded(reason);
+      showLog(reason);
     },
-    onReconnect: reconnecting,
+    onRecovered: () => {
+      history.recovered(events.lastEventId);
+      showLog("");
+    },
   });
-  showTypes();
 }
-
-const GAPS = {
-  epoch: "the service's log of events started anew",
-  expired: "those published meanwhile are no longer kept",
-  future: "the service's log ends before the last event seen here",
-  unknown: "the service does not know the last event seen here",
-};
 
 /** What the client calls by other names. */
 const STATES = { issuing: "connecting", open: "connected", waiting: "reconnecting" };
 
-let announcedOpen = null; // whether the last announcement said connected
-
 function stateChanged(change) {
-  const { state, instanceId, lastEventId, reconnects } = change;
+  const { state, instanceId, reconnects } = change;
   if (state === "closed") return; // signing out, which shows itself
+  if (state === "unauthorized") return refused();
+  history.state(change);
   showState(state, STATES[state] ?? state);
   $("connect-now").hidden = state !== "waiting" || change.delayMs < BUTTON_WORTH_MS;
-  if (state === "issuing" || state === "connecting") return trail(state);
   if (state === "open") {
     setText($("instance"), instanceId || "–");
     setText($("reconnects"), String(reconnects));
-    stats.serving(instanceId);
-    trail(`open on instance ${instanceId}`, lastEventId && `${reconnects ? "resumes" : "starts"} after ${lastEventId}`);
-    if (announcedOpen !== true) announce(`Connected to instance ${instanceId}`);
-    announcedOpen = true;
+    cluster.serving(instanceId);
+    stats.refresh();
+  } else {
+    showLog(""); // an instance's word about the log ends with its stream
   }
-  if (state === "waiting") {
-    // Once per outage: repeating it for every attempt would drown a listener.
-    if (announcedOpen !== false) announce("Connection lost, reconnecting");
-    announcedOpen = false;
-  }
-  if (state === "unauthorized") refused();
-}
-
-const REASONS = {
-  drain: "the instance is shutting down",
-  max_age: "the stream reached its greatest age",
-  slow: "this browser did not keep up",
-  revoked: "the token was revoked",
-  lost: "the connection was lost",
-  refused: "the stream was refused",
-  unreachable: "the server did not answer",
-  timeout: "the stream did not start in time",
-  network: "the network came back",
-  issue: "no token could be issued",
-};
-
-function reconnecting({ reason, byServer, delayMs, attempt, error }) {
-  const who = byServer ? "Server asks to reconnect" : "Reconnecting";
-  const why = error?.message ? `${REASONS[reason]}: ${error.message}` : REASONS[reason] ?? reason;
-  const count = attempt > 1 ? `, attempt ${attempt}` : "";
-  note("reconnect", `${who} in ${seconds(delayMs)}${count}`, `${why} (${reason})`);
 }
 
 function showState(state, text) {
@@ -172,156 +143,43 @@ function showState(state, text) {
   if (state !== "waiting") $("connect-now").hidden = true;
 }
 
-const announce = (text) => setText($("announce"), text);
+/** Whether the instance that serves the stream reaches the log of events. */
+function showLog(problem) {
+  $("log-problem").hidden = !problem;
+  if (!problem) return;
+  setText($("log-problem-since"), clock(new Date()));
+  setText($("log-problem-instance"), events.instanceId);
+}
 
 $("connect-now").addEventListener("click", () => events?.reconnect());
 
-// --- what happened ------------------------------------------------------------------
+// --- how the service is ------------------------------------------------------------------
 
-function note(kind, text, detail = "") {
-  const at = new Date();
-  const entry = el("li", { "data-kind": kind },
-    el("time", { datetime: at.toISOString() }, clock(at)),
-    el("span", { class: "what" }, text),
-    detail ? el("span", { class: "why" }, detail) : "");
-  const history = $("history");
-  history.prepend(entry);
-  while (history.childElementCount > HISTORY_ROWS) history.lastElementChild.remove();
-  return entry;
-}
-
-/** The states of one attempt share a line: "issuing → connecting → open …". */
-function trail(step, detail = "") {
-  const latest = $("history").firstElementChild;
-  if (step === "issuing" || latest?.dataset.kind !== "state") return note("state", step, detail);
-  latest.querySelector(".what").append(` → ${step}`);
-  if (detail) latest.append(el("span", { class: "why" }, detail));
-  return latest;
-}
-
-// --- event types ---------------------------------------------------------------------
-
-function rememberedTypes() {
-  try {
-    const saved = JSON.parse(tabStorage.get(TYPES_KEY) ?? "[]");
-    return new Set(["message", ...saved.filter((type) => typeof type === "string")]);
-  } catch {
-    return new Set(["message"]);
-  }
-}
-
-function listenFor(type) {
-  if (!type || !events || events.eventTypes.includes(type)) return;
-  events.listen(type);
-  showTypes();
-}
-
-function showTypes() {
-  const types = events.eventTypes;
-  tabStorage.set(TYPES_KEY, JSON.stringify(types));
-  $("types").replaceChildren(...types.map((type) => {
-    if (type === "message") return el("li", { class: "chip" }, type);
-    const remove = el("button", { type: "button", "aria-label": `Stop listening for ${type}` }, "×");
-    remove.addEventListener("click", () => {
-      events.unlisten(type);
-      showTypes();
-      $("listen-type").focus();
-    });
-    return el("li", { class: "chip" }, type, remove);
-  }));
-}
-
-$("listen-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  listenFor($("listen-type").value.trim());
-  $("listen-type").value = "";
-});
-
-// --- publishing ------------------------------------------------------------------------
-
-$("publish-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const type = $("publish-type").value.trim() || "message";
-  let data;
-  try {
-    data = JSON.parse($("publish-data").value);
-  } catch (error) {
-    $("publish-data").setAttribute("aria-invalid", "true");
-    $("publish-data").focus();
-    return publishResult(false, `Not valid JSON: ${error.message}`);
-  }
-  $("publish-data").removeAttribute("aria-invalid");
-  $("publish").disabled = true;
-  publishResult(null, "Publishing…");
-  const added = !events.eventTypes.includes(type);
-  listenFor(type); // before it is sent, or its own event would be missed
-  try {
-    const { id } = await call("/operator/api/events", { principal, body: { event: type, data } });
-    publishResult(true, `Published as ${id}`);
-  } catch (error) {
-    // A refused type is not worth listening for; without an answer it may be on its way.
-    if (added && error.status >= 400 && error.status < 500) {
-      events?.unlisten(type);
-      if (events) showTypes();
-    }
-    if (error.status === 401) return refused();
-    publishResult(false, describe(error));
-  } finally {
-    $("publish").disabled = false;
-  }
-});
-
-function describe(error) {
-  if (!(error instanceof CallError)) return "The event could not be published.";
-  const later = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-  const request = error.requestId ? ` (request ${error.requestId})` : "";
-  return `${error.message}${later}${request}`;
-}
-
-function publishResult(good, text) {
-  $("publish-result").className = good === false ? "problem" : good ? "good" : "muted";
-  setText($("publish-result"), text);
-}
-
-$("publish-data").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("publish-form").requestSubmit();
-});
-
-// --- health ------------------------------------------------------------------------------
-
-let healthDegraded = false;
-let statsDegraded = false;
-let degradedSince = "";
-
+/** While nobody is signed in, and for the version. */
 async function pollHealth() {
   if (document.visibilityState !== "visible") return;
   try {
     const health = await call("/operator/api/health");
     setText($("version"), `v${health.version}`);
-    setText($("backend"), health.backend);
-    healthDegraded = health.status === "degraded" || health.backend === "fallback-memory";
-    showDegraded();
+    if (!principal) showBackends([health.backend], health.status === "degraded" ? "degraded" : "");
   } catch {
     // The state of the connection tells it already.
   }
 }
 
 function showStats(answer) {
-  const since = answer.instance?.degraded_since;
-  const recovered = statsDegraded && !since && answer.backend !== "fallback-memory";
-  statsDegraded = Boolean(since) || answer.backend === "fallback-memory";
-  degradedSince = since ? ` since ${clock(new Date(since))}` : "";
-  setText($("backend"), answer.backend);
-  showDegraded();
-  if (recovered) pollHealth(); // the badge should not outlive the trouble
+  cluster.heard(answer);
+  showBackends(cluster.backends(), cluster.degraded());
 }
 
-function showDegraded() {
-  const degraded = healthDegraded || statsDegraded;
+function showBackends(backends, degraded) {
+  setText($("backend"), backends.join(", "));
   const was = !$("degraded").hidden;
   $("degraded").hidden = !degraded;
-  setText($("degraded"), `degraded${degraded ? degradedSince : ""}`);
-  if (degraded !== was) announce(degraded ? "The service is degraded" : "The service is no longer degraded");
+  setText($("degraded"), degraded || "degraded");
+  if (Boolean(degraded) !== was) {
+    setText($("announce"), degraded ? "The service is degraded" : "The service is no longer degraded");
+  }
 }
 
 // --- keyboard and help -----------------------------------------------------------------------

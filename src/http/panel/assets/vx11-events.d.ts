@@ -19,24 +19,30 @@ export type StreamState =
   | "closed";
 
 /**
- * Asked for by the server: `drain` (the instance is shutting down), `max_age`,
- * `slow` (this client did not keep up), `revoked`, or `server` if it gave none.
- * Noticed by the client: `lost` (an open stream ended), `refused` (answered with
- * an error), `unreachable` (no answer), `timeout` (no first frame in time),
- * `network` (came back online), `issue` (no token; see `error`).
+ * Why a connection ended, or could not be made. Said by the server: `drain` (the
+ * instance is shutting down), `max_age`, `slow` (this client did not keep up),
+ * `revoked`, or `server` if it gave no reason. Noticed by the client:
+ * - `cut`: an open stream ended without a word
+ * - `silent`: nothing arrived in time: no answer, or not even a heartbeat
+ * - `refused`: the answer was no stream; see `status` and `code`
+ * - `unreachable`: there was no answer
+ * - `offline`: the browser had been offline, and what it held open may be dead
+ * - `issue`: no token was to be had; see `status`, `code` and `error`
+ * - `requested`: `reconnect()` was called
  */
-export type ReconnectReason =
+export type Cause =
   | "drain"
   | "max_age"
   | "slow"
   | "revoked"
   | "server"
-  | "lost"
+  | "cut"
+  | "silent"
   | "refused"
   | "unreachable"
-  | "timeout"
-  | "network"
+  | "offline"
   | "issue"
+  | "requested"
   | (string & {});
 
 export interface StreamEvent {
@@ -51,26 +57,52 @@ export interface StreamEvent {
 }
 
 export interface ReconnectPlan {
-  readonly reason: ReconnectReason;
+  readonly cause: Cause;
   /** True if the server asked for it, false if the client noticed a failure. */
   readonly byServer: boolean;
+  /** HTTP status of an answer that was not the one asked for, 0 if there was none. */
+  readonly status: number;
+  /** `code` of its problem document, or what an `IssueError` says; `""` if there is none. */
+  readonly code: string;
   /** Milliseconds until the next attempt, unless the page wakes it earlier. */
   readonly delayMs: number;
   /** Failures in a row so far. */
   readonly attempt: number;
-  /** With reason `issue`: what `issueToken` threw. */
+  /** With cause `issue`: what `issueToken` threw; with `refused`: an error with the answer's words. */
   readonly error?: unknown;
 }
 
-/** There is a gap: events between the last one seen and `id` are not coming. */
+/** The stream goes on right after the last event seen: nothing is missed. */
+export interface StreamResume {
+  /** The position it resumed after. */
+  readonly after: string;
+}
+
+/**
+ * There is a gap: events between `after` and `id` are not coming. Announced when
+ * a stream opens that could not be resumed, or at any time on an open one when
+ * the log of events was lost; the stream goes on either way.
+ */
 export interface StreamReset {
   /**
-   * Why the position could not be resumed: `epoch` (another history, e.g. after
-   * a restart without storage), `expired` (no longer kept), `future`, `unknown`.
+   * Why: `epoch` (the log of events was lost and started anew), `expired` (no
+   * longer kept), `future` (the log ends before `after`), `unknown` (nobody can tell).
    */
   readonly reason: "epoch" | "expired" | "future" | "unknown" | (string & {});
+  /** The last position before the gap. */
+  readonly after: string;
   /** The position from which the stream goes on. */
   readonly id: string;
+}
+
+/**
+ * The instance that serves this stream cannot reach the log of events. The
+ * stream stays open and brings nothing new until `onRecovered`; what is
+ * published elsewhere meanwhile is not lost and comes then. Publishing through
+ * this instance answers 503.
+ */
+export interface StreamDegraded {
+  readonly reason: "log_unavailable" | (string & {});
 }
 
 export interface StateChange extends Partial<ReconnectPlan> {
@@ -96,12 +128,6 @@ export interface IssuedToken {
 interface CommonOptions {
   /** Where vx11-operator is, with any path prefix. Default: the page's origin. */
   baseUrl?: string;
-  /**
-   * Event types to receive, default `["message"]`. The browser delivers only
-   * types named beforehand; add more at any time with `listen()`.
-   * `reset` and `reconnect` belong to the protocol and have their own callbacks.
-   */
-  eventTypes?: Iterable<string>;
   /** Resume after this event instead of starting with what comes next. */
   lastEventId?: string;
   /** First backoff bound, doubled per failure; delays are random up to it. Default 500. */
@@ -110,12 +136,28 @@ interface CommonOptions {
   maxBackoffMs?: number;
   /** Time allowed for a token, and again for the first frame. Default 15000. */
   timeoutMs?: number;
+  /**
+   * Longest silence of an open stream before it counts as dead. Has to be longer
+   * than the service's heartbeat (`streams.heartbeat_seconds`, 15). Default 40000.
+   */
+  silenceMs?: number;
   /** Aborting it closes the stream. */
   signal?: AbortSignal;
+  /** Every published event, of whatever type, in order. */
   onEvent?(event: StreamEvent): void;
   onState?(change: StateChange): void;
+  /**
+   * A stream that was opened again, or with `lastEventId`, has been resumed. Each
+   * such stream calls this or `onReset`: mostly at once, but where older events
+   * have to be looked up, or the log is out of reach, only with what comes next.
+   */
+  onResume?(resume: StreamResume): void;
   /** Events were missed: load the current state of the world afresh. */
   onReset?(reset: StreamReset): void;
+  /** No new events for now: the instance cannot reach the log. */
+  onDegraded?(degraded: StreamDegraded): void;
+  /** It can again. Not called when the stream ends first: the next one says itself how it stands. */
+  onRecovered?(): void;
   /** A reconnect has been scheduled, for whatever reason. */
   onReconnect?(plan: ReconnectPlan): void;
 }
@@ -160,11 +202,11 @@ export class EventStream {
   readonly attempt: number;
   /** How often the stream has been opened again after the first time. */
   readonly reconnects: number;
-  readonly eventTypes: string[];
-  /** Receive further event types, from now on and after each reconnect. */
-  listen(...types: string[]): void;
-  /** Stop receiving these event types. */
-  unlisten(...types: string[]): void;
+  /**
+   * `""`, or why the serving instance brings no new events at present, such as
+   * `log_unavailable`. An instance's word ends with its stream: `""` while there is none.
+   */
+  readonly degraded: string;
   /** Drop the connection or the wait, and connect now with a new token. */
   reconnect(): void;
   /** End the stream for good. */

@@ -12,24 +12,22 @@
  *         if (!answer.ok) throw new IssueError("no token", { status: answer.status });
  *         return (await answer.json()).sse_token;
  *       },
- *       eventTypes: ["message", "order.paid"],
  *       onEvent: (event) => console.log(event.type, event.id, event.json()),
  *       onReset: () => reloadEverything(), // events were missed
  *     });
  *     // later
  *     events.close();
  *
- * A stream token lives for about a minute and opens one stream, so the URL of
- * an EventSource is worthless once its connection has ended. The browser's own
- * retry would ask for that same URL for ever; this client therefore closes the
- * EventSource on any error, waits, obtains a new token and resumes after the
- * last event id it has seen.
+ * A stream token lives for about a minute and opens one stream. When the stream
+ * ends, for whatever reason, this client waits, obtains a new token and resumes
+ * after the last event it has seen.
  *
- * There is no silence watchdog. The server's keep-alives are SSE comments,
- * which EventSource does not expose: a quiet stream and a dead one look the
- * same from here, and reconnecting quiet streams would be a steady load for
- * nothing. Loss is recognised by the error the browser reports, and by a
- * change from offline to online, which often leaves a half-open connection.
+ * It reads the stream with fetch rather than with an EventSource, which would
+ * ask for the same address with the same expired token again, give up for good
+ * on the first answer that is not a stream, keep that answer's status to itself,
+ * and not show the server's heartbeats: a quiet stream and a dead one look the
+ * same to it. Besides, fetch can put the token into a header, where nobody
+ * writes it down.
  */
 
 const ISSUE_PATH = "/operator/api/events/sse-token";
@@ -47,7 +45,8 @@ const WAKE_SPREAD_MS = 250;
 /**
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
  * @typedef {import("./vx11-events.js").StreamState} StreamState
- * @typedef {import("./vx11-events.js").ReconnectReason} ReconnectReason
+ * @typedef {import("./vx11-events.js").Cause} Cause
+ * @typedef {{type: string, data: string, id: string | null}} Frame `id` is null if the frame has none
  */
 
 /** Why no token could be issued. Never carries the principal or a token. */
@@ -79,11 +78,9 @@ export class EventStream {
   #options;
   #issueToken;
   #base;
-  /** @type {Set<string>} types the caller wants */ #types;
-  /** @type {Set<string>} types registered on the current EventSource */ #registered = new Set();
-  /** @type {EventSource | null} */ #source = null;
-  /** @type {AbortController | null} */ #issuing = null;
+  /** @type {AbortController | null} of the attempt or connection under way */ #abort = null;
   #teardown = new AbortController();
+  // The one thing waited for: an answer, a heartbeat, or the next attempt.
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {StreamState} */ #state = "idle";
   #run = 0; // numbers the attempts, so that answers to abandoned ones are dropped
@@ -95,7 +92,9 @@ export class EventStream {
   #notBefore = 0;
   #wasOffline = false;
   #instanceId = "";
+  #degraded = "";
   #lastEventId;
+  #asked = ""; // where an open stream was to resume, until it shows whether it did
 
   /** @param {ConnectOptions} options */
   constructor(options) {
@@ -106,10 +105,11 @@ export class EventStream {
     if (options.principal && !/^[\x21-\x7e]+$/.test(options.principal)) {
       throw new TypeError("the principal contains characters that a header cannot carry");
     }
-    this.#options = { minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, ...options };
+    this.#options = {
+      minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, silenceMs: 40_000, ...options,
+    };
     this.#base = absolute(options.baseUrl ?? "");
     this.#issueToken = options.issueToken ?? issueWithPrincipal(this.#base, options.principal ?? "");
-    this.#types = new Set(options.eventTypes ?? ["message"]);
     this.#lastEventId = options.lastEventId ?? "";
     this.#watchPage();
     if (options.signal?.aborted) this.close();
@@ -144,34 +144,16 @@ export class EventStream {
     return Math.max(0, this.#opens - 1);
   }
 
-  get eventTypes() {
-    return [...this.#types];
-  }
-
-  /**
-   * Receive further event types, from now on and after each reconnect.
-   * @param {...string} types
-   */
-  listen(...types) {
-    for (const type of types) {
-      this.#types.add(type);
-      if (this.#source) this.#register(this.#source, type);
-    }
-  }
-
-  /**
-   * Stop receiving these event types.
-   * @param {...string} types
-   */
-  unlisten(...types) {
-    for (const type of types) this.#types.delete(type);
+  /** Why the serving instance brings no new events at present; `""` if it does, or if there is no stream. */
+  get degraded() {
+    return this.#degraded;
   }
 
   /** Drop the connection or the wait, and connect now with a new token. */
   reconnect() {
     if (this.#isFinal()) return;
     this.#drop();
-    this.#attempt();
+    this.#attempt({ cause: "requested" });
   }
 
   /** End the stream for good. */
@@ -181,143 +163,190 @@ export class EventStream {
 
   // --- one attempt: issue a token, open the stream --------------------------
 
-  async #attempt() {
+  /** @param {{cause?: Cause}} [why] */
+  async #attempt(why) {
     clearTimeout(this.#timer);
     const run = ++this.#run;
-    this.#setState("issuing");
+    const abort = (this.#abort = new AbortController());
+    this.#setState("issuing", why);
     if (run !== this.#run) return; // the callback closed or restarted us
     let token;
     try {
-      token = await this.#issue();
+      token = await this.#issue(abort);
     } catch (error) {
       if (run === this.#run) this.#issueFailed(error);
       return;
     }
-    if (run === this.#run) this.#open(token, run);
+    if (run === this.#run) await this.#open(token, run, abort.signal);
   }
 
-  /** @returns {Promise<string>} */
-  async #issue() {
-    const abort = (this.#issuing = new AbortController());
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let timer;
+  /** @param {AbortController} abort @returns {Promise<string>} */
+  async #issue(abort) {
     // Raced as well as aborted: a caller's issueToken may ignore the signal.
     const timeout = new Promise((_, reject) => {
-      timer = setTimeout(() => {
+      this.#timer = setTimeout(() => {
         reject(new IssueError("no token within the time allowed", { code: "timeout" }));
         abort.abort();
       }, this.#options.timeoutMs);
       // Dropped: neither the answer nor the time matters any more.
       abort.signal.addEventListener("abort", () => reject(new IssueError("no token wanted any more")));
     });
-    try {
-      const issued = await Promise.race([this.#issueToken({ signal: abort.signal }), timeout]);
-      const token = typeof issued === "string" ? issued : issued?.sse_token;
-      if (typeof token !== "string" || !token) {
-        throw new IssueError("the answer holds no token", { code: "no_token" });
-      }
-      return token;
-    } finally {
-      clearTimeout(timer);
+    const issued = await Promise.race([this.#issueToken({ signal: abort.signal }), timeout]);
+    const token = typeof issued === "string" ? issued : issued?.sse_token;
+    if (typeof token !== "string" || !token) {
+      throw new IssueError("the answer holds no token", { code: "no_token" });
     }
+    return token;
   }
 
   /** @param {any} error */
   #issueFailed(error) {
+    const { status, code } = facts(error);
     // A wrong principal stays wrong: asking again would only look like guessing.
-    if (error?.status === 401) return this.#finish("unauthorized", error);
-    const floor = Math.min(Number(error?.retryAfterMs) || 0, LONGEST_WAIT_MS);
-    // Jitter on top of Retry-After: all clients were told the same number.
-    this.#wait("issue", { delayMs: floor + this.#backoff(), floorMs: floor, error });
+    if (status === 401) return this.#finish("unauthorized", { cause: "issue", status, code, error });
+    this.#failed("issue", error);
   }
 
-  /** @param {string} token @param {number} run */
-  #open(token, run) {
+  /** @param {string} token @param {number} run @param {AbortSignal} signal */
+  async #open(token, run, signal) {
+    clearTimeout(this.#timer);
     this.#setState("connecting");
     if (run !== this.#run) return;
+    this.#timer = setTimeout(() => this.#lost("silent"), this.#options.timeoutMs);
     const url = new URL(this.#base + STREAM_PATH);
-    url.searchParams.set("token", token);
     if (this.#lastEventId) url.searchParams.set("last_event_id", this.#lastEventId);
-    const source = (this.#source = new EventSource(url));
-    this.#registered = new Set();
-
-    source.addEventListener("error", (event) => {
-      // A published event named "error" arrives here too; it is not a failure.
-      if (event instanceof MessageEvent || this.#source !== source) return;
-      if (this.#state === "open") return this.#lost("lost");
-      // readyState tells an answer other than 200 from no answer at all.
-      this.#lost(source.readyState === EventSource.CLOSED ? "refused" : "unreachable");
-    });
-    this.#control(source, "reset", (event) => {
-      const { reason } = parse(event.data) ?? {};
-      this.#call(this.#options.onReset, { reason: String(reason ?? "unknown"), id: this.#lastEventId });
-    });
-    this.#control(source, "reconnect", (event) => {
-      const { reason, retry_ms: retryMs } = parse(event.data) ?? {};
-      const given = typeof retryMs === "number" && retryMs >= 0;
-      const delayMs = given ? Math.min(retryMs, LONGEST_WAIT_MS) : this.#backoff();
-      this.#settle();
-      this.#drop();
-      this.#wait(typeof reason === "string" ? reason : "server", { delayMs, floorMs: delayMs, byServer: true });
-    });
-    // "message" always: it brings the greeting, wanted or not.
-    for (const type of new Set(["message", ...this.#types])) this.#register(source, type);
-    this.#timer = setTimeout(() => this.#lost("timeout"), this.#options.timeoutMs);
+    let answer;
+    try {
+      answer = await fetch(url, {
+        // No Accept: proxies answer those who name text/event-stream as an EventSource
+        // needs it, with 200 whatever is wrong. Here the true answer is wanted.
+        headers: { "X-VX11-Token": token },
+        cache: "no-store",
+        redirect: "error", // a redirect would hand the token to another address
+        signal,
+      });
+    } catch {
+      if (run === this.#run) this.#lost("unreachable");
+      return;
+    }
+    const isStream = answer.status === 200 && /^text\/event-stream\b/i.test(answer.headers.get("Content-Type") ?? "");
+    if (isStream && answer.body) return this.#read(answer.body.getReader(), run);
+    const error = await problem(answer);
+    if (run === this.#run) this.#failed("refused", error);
   }
 
-  /** @param {EventSource} source @param {string} type @param {(event: MessageEvent) => void} handle */
-  #control(source, type, handle) {
-    this.#registered.add(type);
-    source.addEventListener(type, (event) => {
-      if (this.#source !== source) return;
-      this.#arrived(event);
-      handle(event);
-    });
-  }
-
-  /** @param {EventSource} source @param {string} type */
-  #register(source, type) {
-    if (this.#registered.has(type)) return;
-    this.#registered.add(type);
-    source.addEventListener(type, (event) => {
-      // "open" and "error" are names the browser uses for events of its own.
-      if (!(event instanceof MessageEvent) || this.#source !== source) return;
-      // Only the first frame can be the greeting: later ones of that shape are
-      // application data, whatever they claim.
-      if (type === "message" && this.#state === "connecting") {
-        const greeting = parse(event.data);
-        if (greeting?.type === "connected") return this.#arrived(event, String(greeting.instance_id ?? ""));
+  /** @param {ReadableStreamDefaultReader<Uint8Array>} reader @param {number} run */
+  async #read(reader, run) {
+    const frames = new FrameReader();
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done || run !== this.#run) break;
+        if (this.#state === "open") this.#watchSilence();
+        for (const frame of frames.push(value)) {
+          this.#arrived(frame);
+          if (run !== this.#run) return;
+        }
       }
-      this.#arrived(event);
-      if (this.#source !== source || !this.#types.has(type)) return;
-      const { data, lastEventId: id } = event;
-      this.#call(this.#options.onEvent, { type, data, id, json: () => JSON.parse(data) });
-    });
+    } catch {
+      // Cut, whichever way it shows.
+    }
+    if (run === this.#run) this.#lost("cut");
+  }
+
+  /** Whatever arrives, be it a heartbeat, shows that the connection lives. */
+  #watchSilence() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lost("silent"), this.#options.silenceMs);
+  }
+
+  /** @param {Frame} frame */
+  #arrived(frame) {
+    const before = this.#lastEventId;
+    if (frame.id !== null) this.#lastEventId = frame.id;
+    const run = this.#run;
+    // Only the first frame can be the greeting: later ones of that shape are
+    // application data, whatever they claim.
+    const isGreeting = this.#state === "connecting" && this.#opened(frame, before);
+    if (!isGreeting && run === this.#run) this.#deliver(frame, before);
   }
 
   /**
-   * Any frame: remember the position; the first also means "open". A type
-   * nobody listens to is not seen here, so the id may lag behind; resuming
-   * then replays only events that were never delivered.
-   * @param {MessageEvent} event @param {string} [instanceId]
+   * The first frame opens the stream. A greeting without a position means that it
+   * is not known yet whether the stream can be resumed.
+   * @param {Frame} frame @param {string} before @returns {boolean} whether it is a greeting
    */
-  #arrived(event, instanceId) {
-    if (event.lastEventId) this.#lastEventId = event.lastEventId;
-    if (this.#state !== "connecting") return;
-    clearTimeout(this.#timer);
-    if (instanceId) this.#instanceId = instanceId;
+  #opened({ type, data, id }, before) {
+    const run = this.#run;
+    const greeting = type === "message" ? parse(data) : null;
+    const isGreeting = greeting?.type === "connected";
+    if (isGreeting) this.#instanceId = String(greeting.instance_id ?? "");
+    this.#asked = before;
     this.#openedAt = Date.now();
     this.#opens += 1;
+    this.#watchSilence();
     this.#setState("open");
+    if (isGreeting && id !== null && run === this.#run) this.#resumed();
+    return isGreeting;
+  }
+
+  #resumed() {
+    const after = this.#asked;
+    this.#asked = "";
+    if (after) this.#call(this.#options.onResume, { after });
+  }
+
+  /** @param {Frame} frame @param {string} before the last position before this frame */
+  #deliver({ type, data }, before) {
+    const run = this.#run;
+    switch (type) {
+      case "reset":
+        this.#asked = "";
+        return this.#call(this.#options.onReset, {
+          reason: String(parse(data)?.reason ?? "unknown"), after: before, id: this.#lastEventId,
+        });
+      case "reconnect":
+        return this.#sentAway(parse(data) ?? {});
+      case "degraded":
+        this.#degraded = String(parse(data)?.reason ?? "unknown");
+        return this.#call(this.#options.onDegraded, { reason: this.#degraded });
+      case "recovered":
+        this.#degraded = "";
+        return this.#call(this.#options.onRecovered);
+      default:
+        this.#resumed(); // an event and no reset
+        if (run !== this.#run) return;
+        return this.#call(this.#options.onEvent, {
+          type, data, id: this.#lastEventId, json: () => JSON.parse(data),
+        });
+    }
   }
 
   // --- losing it and waiting ------------------------------------------------
 
-  /** @param {ReconnectReason} reason */
-  #lost(reason) {
+  /** @param {{reason?: unknown, retry_ms?: unknown}} asked */
+  #sentAway({ reason, retry_ms: retryMs }) {
+    const given = typeof retryMs === "number" && retryMs >= 0;
     this.#settle();
     this.#drop();
-    this.#wait(reason, { delayMs: this.#backoff() });
+    const delayMs = given ? Math.min(retryMs, LONGEST_WAIT_MS) : this.#backoff();
+    this.#wait({ cause: typeof reason === "string" ? reason : "server", delayMs, floorMs: delayMs, byServer: true });
+  }
+
+  /** @param {Cause} cause */
+  #lost(cause) {
+    this.#settle();
+    this.#drop();
+    this.#wait({ cause, delayMs: this.#backoff() });
+  }
+
+  /** @param {Cause} cause @param {any} error */
+  #failed(cause, error) {
+    this.#drop();
+    const { status, code, retryAfterMs } = facts(error);
+    const floorMs = Math.min(retryAfterMs, LONGEST_WAIT_MS);
+    // Jitter on top of Retry-After: all clients were told the same number.
+    this.#wait({ cause, status, code, error, delayMs: floorMs + this.#backoff(), floorMs });
   }
 
   /**
@@ -341,16 +370,16 @@ export class EventStream {
   }
 
   /**
-   * @param {ReconnectReason} reason
-   * @param {{delayMs: number, floorMs?: number, byServer?: boolean, error?: any}} how
+   * @param {{cause: Cause, delayMs: number, floorMs?: number, byServer?: boolean,
+   *          status?: number, code?: string, error?: unknown}} how
    */
-  #wait(reason, { delayMs, floorMs = 0, byServer = false, error }) {
+  #wait({ cause, delayMs, floorMs = 0, byServer = false, status = 0, code = "", error }) {
     const run = this.#run;
     const now = Date.now();
     this.#dueAt = now + delayMs;
     this.#notBefore = now + floorMs;
     this.#timer = setTimeout(() => this.#attempt(), delayMs);
-    const plan = { reason, byServer, delayMs: Math.round(delayMs), attempt: this.#failures, error };
+    const plan = { cause, byServer, status, code, delayMs: Math.round(delayMs), attempt: this.#failures, error };
     this.#setState("waiting", plan);
     if (run === this.#run) this.#call(this.#options.onReconnect, plan);
   }
@@ -371,7 +400,7 @@ export class EventStream {
     globalThis.addEventListener?.("offline", () => (this.#wasOffline = true), { signal });
     globalThis.addEventListener?.("online", () => {
       // The stream may have survived only on paper; resuming loses nothing.
-      if (this.#wasOffline && this.#state === "open") this.#lost("network");
+      if (this.#wasOffline && this.#state === "open") this.#lost("offline");
       this.#wasOffline = false;
       this.#wake();
     }, { signal });
@@ -384,22 +413,21 @@ export class EventStream {
   #drop() {
     this.#run += 1;
     clearTimeout(this.#timer);
-    this.#issuing?.abort();
-    this.#issuing = null;
-    this.#source?.close();
-    this.#source = null;
+    this.#abort?.abort();
+    this.#abort = null;
+    this.#degraded = this.#asked = ""; // the word of an instance ends with its stream
   }
 
   #isFinal() {
     return this.#state === "closed" || this.#state === "unauthorized";
   }
 
-  /** @param {"closed" | "unauthorized"} state @param {any} [error] */
-  #finish(state, error) {
+  /** @param {"closed" | "unauthorized"} state @param {object} [facts] */
+  #finish(state, facts) {
     if (this.#state === "closed") return;
     this.#drop();
     this.#teardown.abort();
-    this.#setState(state, { error });
+    this.#setState(state, facts);
   }
 
   /** @param {StreamState} state @param {object} [facts] */
@@ -411,7 +439,7 @@ export class EventStream {
   }
 
   /** A mistake in a callback is the page's to see, and must not end the stream. */
-  #call(/** @type {Function | undefined} */ callback, /** @type {object} */ argument) {
+  #call(/** @type {Function | undefined} */ callback, /** @type {object | undefined} */ argument = undefined) {
     try {
       callback?.(argument);
     } catch (error) {
@@ -421,7 +449,45 @@ export class EventStream {
   }
 }
 
-// --- helpers ------------------------------------------------------------------
+// --- the wire -------------------------------------------------------------------
+
+/** Takes a text/event-stream apart (WHATWG HTML §9.2.6), however it is cut into chunks. */
+class FrameReader {
+  #decoder = new TextDecoder();
+  #rest = "";
+  /** @type {string[]} */ #data = [];
+  #type = "";
+  /** @type {string | null} */ #id = null;
+
+  /** @param {Uint8Array} chunk @returns {Generator<Frame>} the frames that it completes */
+  *push(chunk) {
+    this.#rest += this.#decoder.decode(chunk, { stream: true });
+    // A CR at the very end may be half of a line end.
+    const lines = this.#rest.split(/\r\n|\n|\r(?!$)/);
+    this.#rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line) this.#field(line);
+      else yield* this.#frame();
+    }
+  }
+
+  *#frame() {
+    const frame = { type: this.#type || "message", data: this.#data.join("\n"), id: this.#id };
+    this.#type = "";
+    if (this.#data.length === 0) return; // no frame; an id alone counts with the next
+    this.#data = [];
+    this.#id = null;
+    yield frame;
+  }
+
+  /** @param {string} line */
+  #field(line) {
+    const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line) ?? [];
+    if (name === "data") this.#data.push(value);
+    else if (name === "event") this.#type = value;
+    else if (name === "id" && !value.includes("\0")) this.#id = value;
+  }
+}
 
 /** @param {string} base @param {string} principal */
 function issueWithPrincipal(base, principal) {
@@ -438,14 +504,34 @@ function issueWithPrincipal(base, principal) {
     } catch {
       throw new IssueError("the server could not be reached", { code: "network" });
     }
-    const body = await answer.json().catch(() => null);
-    if (answer.ok) return body;
-    throw new IssueError(body?.detail ?? body?.title ?? `the server answered ${answer.status}`, {
-      status: answer.status,
-      code: body?.code,
-      requestId: body?.request_id,
-      retryAfterMs: retryAfter(answer.headers.get("Retry-After")),
-    });
+    if (!answer.ok) throw await problem(answer);
+    return answer.json().catch(() => null);
+  };
+}
+
+/**
+ * What an answer that is not the one asked for says of itself (RFC 9457).
+ * @param {Response} answer
+ */
+async function problem(answer) {
+  const body = answer.ok ? null : await answer.json().catch(() => null);
+  return new IssueError(body?.detail ?? body?.title ?? `the server answered ${answer.status}`, {
+    status: answer.status,
+    code: body?.code,
+    requestId: body?.request_id,
+    retryAfterMs: retryAfter(answer.headers.get("Retry-After")),
+  });
+}
+
+/**
+ * What of it can be used, whatever a caller's issueToken threw.
+ * @param {any} error
+ */
+function facts(error) {
+  return {
+    status: Number(error?.status) || 0,
+    code: String(error?.code ?? ""),
+    retryAfterMs: Math.max(0, Number(error?.retryAfterMs) || 0),
   };
 }
 

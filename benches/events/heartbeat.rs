@@ -1,0 +1,30 @@
+//! What it costs to say on fifteen thousand streams that there is nothing to say.
+
+use std::time::Duration;
+
+use crate::crowd::Crowd;
+use crate::fan_out::{STREAMS, open};
+use crate::operator::Instance;
+use crate::progress::say;
+use crate::report::Row;
+use crate::server::Server;
+
+/// The default.
+const INTERVAL: Duration = Duration::from_secs(15);
+const ROUNDS: u32 = 3;
+
+pub(crate) fn measure() -> Vec<Row> {
+    say(&format!("{ROUNDS} heartbeats of {STREAMS} idle streams"));
+    let server = Instance::start(&[]);
+    let mut crowd = Crowd::new(STREAMS);
+    open(&mut crowd, &server);
+    // What opening has left to do; the first heartbeats are yet to come.
+    crowd.listen_for(INTERVAL / 3);
+    let busy = server.processor_seconds();
+    crowd.listen_for(INTERVAL * ROUNDS);
+    let round = (server.processor_seconds() - busy) / f64::from(ROUNDS);
+    vec![
+        Row::figure("a heartbeat of all streams, processor time", round * 1e3, "ms"),
+        Row::figure("idle streams, of one processor", round / INTERVAL.as_secs_f64() * 100.0, "%"),
+    ]
+}

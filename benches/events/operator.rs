@@ -1,0 +1,59 @@
+//! One instance of the operator with its defaults, on its memory store: the binary as it ships.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::runtime::{Builder, Runtime};
+use vx11_rig::{Operator, new_principal};
+
+use crate::http::Client;
+use crate::server::{Publisher, Server};
+
+/// An instance that runs.
+pub(crate) struct Instance {
+    process: Operator,
+    principal: String,
+    address: SocketAddr,
+    /// Where the processes were started.
+    runtime: Runtime,
+}
+
+impl Instance {
+    /// Starts one with `settings` beside the defaults.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        let principal = new_principal();
+        let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
+        let process = runtime.block_on(Operator::start(binary, &principal, settings));
+        let address = process.address().parse().expect("an address");
+        Self { process, principal, address, runtime }
+    }
+
+    /// Waits until it uses Redis.
+    pub(crate) fn await_well(&self) {
+        self.runtime.block_on(self.process.await_well());
+    }
+
+    fn client(&self) -> Client {
+        Client::connect((self.address, &self.principal))
+    }
+}
+
+impl Server for Instance {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn target(&self) -> String {
+        format!("/operator/api/events/stream?token={}", self.client().issue())
+    }
+
+    fn publisher(&self) -> Publisher {
+        let body = |data: &str| format!(r#"{{"data": {data}}}"#);
+        Publisher::new(self.client(), "POST /operator/api/events", body)
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        vec![self.process.process()]
+    }
+}

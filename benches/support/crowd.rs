@@ -1,0 +1,184 @@
+//! Many streams on one thread: non-blocking sockets, one poll, one buffer, a few bytes of state for each.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+/// Connections being opened at once; below the server's backlog.
+const OPENING_AT_ONCE: usize = 256;
+/// Begins the data of every event of a benchmark, and occurs nowhere else. No server cuts the beginning of a frame in
+/// two chunks of the transfer encoding, so counting it counts events.
+const MARKER: &[u8] = br#"{"number":"#;
+
+/// The clients of all streams.
+pub(crate) struct Crowd {
+    poll: Poll,
+    events: Events,
+    streams: Vec<Stream>,
+    buffer: Box<[u8]>,
+}
+
+struct Stream {
+    socket: TcpStream,
+    /// What is left to send; empty once the stream has been asked for.
+    request: Vec<u8>,
+    answered: bool,
+    /// Bytes of the marker that the last read ended with.
+    matched: usize,
+    /// Events so far.
+    received: u32,
+}
+
+/// An event that has reached a client.
+pub(crate) struct Receipt {
+    /// Which of its stream's events, counted from one.
+    pub(crate) event: u32,
+    pub(crate) at: Instant,
+}
+
+/// What a stream had to say.
+enum Heard {
+    /// It is open.
+    Answer,
+    Event(Receipt),
+}
+
+impl Crowd {
+    /// Nobody yet; room for `streams`.
+    pub(crate) fn new(streams: u32) -> Self {
+        Self {
+            poll: Poll::new().expect("the system polls"),
+            events: Events::with_capacity(1024),
+            streams: Vec::with_capacity(streams as usize),
+            buffer: vec![0; 64 * 1024].into(),
+        }
+    }
+
+    /// Opens `count` more streams by a GET of `target`.
+    pub(crate) fn open(&mut self, server: SocketAddr, target: &str, count: u32, deadline: Instant) {
+        let goal = self.streams.len() + count as usize;
+        let mut opening = 0;
+        while opening > 0 || self.streams.len() < goal {
+            while opening < OPENING_AT_ONCE && self.streams.len() < goal {
+                self.connect(server, target);
+                opening += 1;
+            }
+            self.turn(deadline, |heard| opening -= usize::from(matches!(heard, Heard::Answer)));
+            assert!(Instant::now() < deadline, "{opening} streams did not open in time");
+        }
+    }
+
+    fn connect(&mut self, server: SocketAddr, target: &str) {
+        let mut socket = TcpStream::connect(server).expect("a connection can be begun");
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut socket, Token(self.streams.len()), interests);
+        registered.expect("a socket can be polled");
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+        self.streams.push(Stream {
+            socket,
+            request: request.into_bytes(),
+            answered: false,
+            matched: 0,
+            received: 0,
+        });
+    }
+
+    /// Closes the last `count` streams without a word to the server.
+    pub(crate) fn vanish(&mut self, count: u32) {
+        self.streams.truncate(self.streams.len() - count as usize);
+    }
+
+    /// Reads whatever comes for a while.
+    pub(crate) fn listen_for(&mut self, duration: Duration) {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            self.turn(end, |_| {});
+        }
+    }
+
+    /// Waits for the next `count` events, those of all streams counted together.
+    pub(crate) fn receive(&mut self, count: usize, deadline: Instant) -> Vec<Receipt> {
+        let mut receipts = Vec::with_capacity(count);
+        while receipts.len() < count {
+            self.turn(deadline, |heard| {
+                if let Heard::Event(receipt) = heard {
+                    receipts.push(receipt);
+                }
+            });
+            assert!(Instant::now() < deadline, "{} of {count} events arrived in time", receipts.len());
+        }
+        receipts
+    }
+
+    /// Waits until something happens, `deadline` at the latest, and calls `on_heard` with each thing that did.
+    fn turn(&mut self, deadline: Instant, mut on_heard: impl FnMut(Heard)) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.poll.poll(&mut self.events, Some(left)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return,
+            polled => polled.expect("the system polls"),
+        }
+        for event in &self.events {
+            let stream = &mut self.streams[event.token().0];
+            if event.is_writable() && !stream.request.is_empty() {
+                stream.ask();
+            }
+            if event.is_readable() {
+                stream.read(&mut self.buffer, &mut on_heard);
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Sends the request; a fresh connection takes it whole.
+    fn ask(&mut self) {
+        let sent = self.socket.write(&self.request).expect("the server accepts");
+        assert_eq!(sent, self.request.len(), "a request went out in part");
+        self.request = Vec::new();
+    }
+
+    /// Reads until there is nothing left. A read that does not fill the buffer has emptied the socket
+    /// (epoll(7)), which spares a second call.
+    fn read(&mut self, buffer: &mut [u8], on_heard: &mut impl FnMut(Heard)) {
+        loop {
+            let read = match self.socket.read(buffer) {
+                Ok(0) => panic!("the server ended a stream"),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("a stream broke: {error}"),
+            };
+            self.scan(&buffer[..read], on_heard);
+            if read < buffer.len() {
+                return;
+            }
+        }
+    }
+
+    /// Counts markers, also those that two reads share. The marker's first byte occurs in it once only, so a
+    /// mismatch never hides the start of another.
+    fn scan(&mut self, bytes: &[u8], on_heard: &mut impl FnMut(Heard)) {
+        if !self.answered {
+            let said = String::from_utf8_lossy(bytes);
+            assert!(said.starts_with("HTTP/1.1 200 "), "no stream but: {said}");
+            self.answered = true;
+            on_heard(Heard::Answer);
+        }
+        for &byte in bytes {
+            if byte != MARKER[self.matched] {
+                self.matched = 0;
+            }
+            if byte == MARKER[self.matched] {
+                self.matched += 1;
+            }
+            if self.matched == MARKER.len() {
+                self.matched = 0;
+                self.received += 1;
+                on_heard(Heard::Event(Receipt { event: self.received, at: Instant::now() }));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Who was let do what: one JSON line for each token issued and revoked, each event published, and each principal refused.
+//! Apart from the log, for whoever has to answer for it later. No line holds a token or a principal's credential.
+
+mod file;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use self::file::AuditFile;
+use crate::ambient::Clock;
+use crate::metrics::Metrics;
+use crate::telemetry::RequestId;
+
+/// How much of a client's address is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// All of it.
+    Full,
+    /// Its network: the first 24 bits of IPv4, the first 48 of IPv6.
+    Network,
+    /// Nothing.
+    Omitted,
+}
+
+impl ClientAddress {
+    fn shown(self, address: IpAddr) -> Option<IpAddr> {
+        match (self, address) {
+            (Self::Full, address) => Some(address),
+            (Self::Network, IpAddr::V4(v4)) => Some(Ipv4Addr::from_bits(v4.to_bits() & (!0 << 8)).into()),
+            (Self::Network, IpAddr::V6(v6)) => Some(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 80)).into()),
+            (Self::Omitted, _) => None,
+        }
+    }
+}
+
+/// Where the lines go, and what they tell of clients.
+#[derive(Debug, Clone)]
+pub struct AuditSettings {
+    /// Appended to, and opened anew when it is moved away.
+    pub file: PathBuf,
+    /// What is written of a client's address.
+    pub client_address: ClientAddress,
+}
+
+/// What was done, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Act<'a> {
+    /// A token was issued.
+    Issue {
+        /// Its public name.
+        token_id: &'a str,
+        /// To whom.
+        principal: &'a str,
+    },
+    /// A token was revoked.
+    Revoke {
+        /// Its public name.
+        token_id: &'a str,
+        /// By whom.
+        principal: &'a str,
+        /// `cluster`, `instance`, or `failed`.
+        effective: &'a str,
+    },
+    /// An event was published.
+    Publish {
+        /// Its id, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        event_id: Option<&'a str>,
+        /// By whom.
+        principal: &'a str,
+        /// `published`, `repeated` (it was there before, under the same key), or `unknown`.
+        outcome: &'a str,
+    },
+    /// A credential was presented that is no principal's.
+    RefusePrincipal {
+        /// The code that the client was answered with.
+        code: &'a str,
+    },
+}
+
+/// Who asked, and under which name the log has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// Names the request.
+    pub request_id: Option<&'a RequestId>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    #[serde(flatten)]
+    act: Act<'a>,
+    instance: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+/// The audit trail of an instance.
+pub struct Audit {
+    instance_id: String,
+    clock: Arc<dyn Clock>,
+    trail: Option<(AuditFile, ClientAddress)>,
+}
+
+impl Audit {
+    /// Writes where `settings` say, or nowhere.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn open(
+        settings: Option<&AuditSettings>,
+        instance_id: String,
+        clock: Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let open = |settings: &AuditSettings| {
+            let file = AuditFile::open(settings.file.clone(), Arc::clone(metrics))?;
+            Ok::<_, std::io::Error>((file, settings.client_address))
+        };
+        Ok(Self { instance_id, clock, trail: settings.map(open).transpose()? })
+    }
+
+    /// Whether anything is written down.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.trail.is_some()
+    }
+
+    /// Writes down what was done.
+    pub fn note(&self, act: Act<'_>, asker: Asker<'_>) {
+        let Some((file, client_address)) = &self.trail else { return };
+        let line = Line {
+            time: self.clock.now().rfc3339(),
+            act,
+            instance: &self.instance_id,
+            client: client_address.shown(asker.client),
+            request_id: asker.request_id.map(ToString::to_string),
+        };
+        if let Ok(mut line) = serde_json::to_vec(&line) {
+            line.push(b'\n');
+            file.append(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_down_as_far_as_configured() {
+        let shown = |how: ClientAddress, address: &str| {
+            how.shown(address.parse().unwrap()).map(|shown| shown.to_string())
+        };
+        assert_eq!(shown(ClientAddress::Full, "192.0.2.77").as_deref(), Some("192.0.2.77"));
+        assert_eq!(shown(ClientAddress::Network, "192.0.2.77").as_deref(), Some("192.0.2.0"));
+        assert_eq!(shown(ClientAddress::Network, "2001:db8:1:2::3").as_deref(), Some("2001:db8:1::"));
+        assert_eq!(shown(ClientAddress::Omitted, "192.0.2.77"), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! What the client's commands are told. Never a credential: anyone on the machine can read a command line.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use vx11_operator::events::EventType;
+
+use super::server::DEFAULT_URL;
+
+/// Where a credential may stand, and what an exit code says.
+pub(crate) const TAIL_HELP: &str = "\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 told to end, or nobody reads any more; 2 wrong argument, or no or a wrong\n\
+principal; 1 otherwise.";
+/// The same for publishing.
+pub(crate) const PUBLISH_HELP: &str = "\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 published; 2 wrong argument or data, or no or a wrong principal; 1 not\n\
+published, or not known to be.";
+
+/// The same for what is known of the cluster.
+pub(crate) const STATS_HELP: &str = "\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 printed, told to end, or nobody reads any more; 2 wrong argument, or no or\n\
+a wrong principal; 1 no answer.";
+
+/// Where the service is, for every command that talks to one.
+#[derive(Args)]
+pub(crate) struct ServerArguments {
+    /// Where the service is: http or https, with a path if it has one
+    #[arg(long, env = "VX11_OPERATOR_URL", hide_env_values = true, default_value = DEFAULT_URL)]
+    pub(super) url: String,
+    /// Certificates (PEM) of the authorities to trust, instead of those the system trusts
+    #[arg(long, env = "VX11_OPERATOR_CA", hide_env_values = true, value_name = "FILE")]
+    pub(super) ca: Option<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct TailArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// Begin after this event instead of with what comes next
+    #[arg(long, value_name = "ID", value_parser = visible_ascii)]
+    pub(super) from: Option<String>,
+    /// Print each event as a JSON object: id, event, data
+    #[arg(long)]
+    pub(super) json: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct PublishArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// The event's type; "message" if none is given
+    #[arg(long, value_name = "TYPE", value_parser = EventType::parse)]
+    pub(super) event: Option<EventType>,
+    /// The event's idempotency key: however often it is sent, it is published once; a random one if none is given
+    #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
+    pub(super) key: Option<String>,
+    // The service knows a key again for 15 minutes; repeating for longer could publish twice.
+    /// For so many seconds a failed attempt is repeated, 1 to 600
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) patience: u64,
+    /// The event's data, JSON; "-" or nothing reads it from standard input
+    #[arg(allow_negative_numbers = true)]
+    pub(super) data: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct StatsArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) json: bool,
+    /// Look again every so many seconds, 1 to 3600, until Ctrl-C; 2 if none are given
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) watch: Option<u64>,
+}
+
+/// What ids and keys are made of: they travel in headers.
+fn visible_ascii(text: &str) -> Result<String, &'static str> {
+    let fits = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("expected are 1 to 128 visible ASCII characters") }
+}

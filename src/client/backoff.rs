@@ -1,0 +1,116 @@
+//! How long to wait before trying again, by the rules of the browser client: full jitter under a bound that doubles,
+//! anew once a connection has opened, unless connections keep ending at once.
+
+use std::time::Duration;
+
+use vx11_operator::ambient::Jitter;
+
+/// A connection that ends sooner counts as short-lived.
+const STABLE: Duration = Duration::from_secs(2);
+/// Short-lived connections in a row slow us down to seconds, not to the longest wait.
+const MOST_FLAPS: u32 = 2;
+/// No server may park us for longer, whatever it asks for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+pub(super) struct Backoff {
+    jitter: Jitter,
+    least: Duration,
+    most: Duration,
+    failures: u32,
+    flaps: u32,
+}
+
+impl Backoff {
+    /// The bound is `least` at first and `most` at last.
+    pub(super) const fn new(jitter: Jitter, least: Duration, most: Duration) -> Self {
+        Self { jitter, least, most, failures: 0, flaps: 0 }
+    }
+
+    /// After one more failure: anywhere up to the bound.
+    pub(super) fn next(&mut self) -> Duration {
+        let bound = self.least.saturating_mul(2_u32.saturating_pow(self.failures)).min(self.most);
+        self.failures = self.failures.saturating_add(1);
+        self.jitter.between(Duration::ZERO, bound)
+    }
+
+    /// After one more failure, and no sooner than the server allows. Jitter comes on top: all clients were told the
+    /// same.
+    pub(super) fn next_after(&mut self, told: Option<Duration>) -> Duration {
+        told.unwrap_or_default().min(LONGEST_WAIT) + self.next()
+    }
+
+    /// A connection that had opened is over.
+    pub(super) fn settle(&mut self, stayed: Duration) {
+        if stayed >= STABLE {
+            self.flaps = 0;
+        }
+        self.failures = self.flaps;
+        self.flaps = (self.flaps + 1).min(MOST_FLAPS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: Duration = Duration::from_millis(500);
+    const MOST: Duration = Duration::from_secs(3);
+
+    /// The largest of many waits, each drawn after what `before` does to a new backoff: close below the bound.
+    fn bound(before: impl Fn(&mut Backoff)) -> Duration {
+        let waits = (0..500).map(|seed| {
+            let mut backoff = Backoff::new(Jitter::seeded(seed), LEAST, MOST);
+            before(&mut backoff);
+            backoff.next()
+        });
+        let waits: Vec<_> = waits.collect();
+        let (shortest, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*shortest < *longest / 20, "full jitter begins at nothing, not at {shortest:?}");
+        *longest
+    }
+
+    fn is_about(bound: Duration, expected: Duration) -> bool {
+        bound <= expected && bound > expected.mul_f64(0.95)
+    }
+
+    /// So many failures in a row.
+    fn fail(backoff: &mut Backoff, times: usize) {
+        for _ in 0..times {
+            backoff.next();
+        }
+    }
+
+    #[test]
+    fn the_bound_doubles_with_each_failure_up_to_the_longest() {
+        for (failures, expected) in [(0, LEAST), (1, LEAST * 2), (2, LEAST * 4), (3, MOST), (100, MOST)] {
+            let bound = bound(|backoff| fail(backoff, failures));
+            assert!(is_about(bound, expected), "{failures}: {bound:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_stayed_starts_over_and_those_that_do_not_slow_down_to_seconds() {
+        let settled = |stays: &[u64]| {
+            bound(|backoff| {
+                fail(backoff, 10);
+                for stayed in stays {
+                    backoff.settle(Duration::from_secs(*stayed));
+                }
+            })
+        };
+        assert!(is_about(settled(&[60]), LEAST));
+        assert!(is_about(settled(&[0]), LEAST));
+        assert!(is_about(settled(&[0, 0]), LEAST * 2));
+        assert!(is_about(settled(&[0, 0, 0, 0, 0]), LEAST * 4));
+        assert!(is_about(settled(&[0, 0, 0, 60]), LEAST));
+    }
+
+    #[test]
+    fn what_the_server_asks_for_comes_first_within_reason() {
+        let mut backoff = Backoff::new(Jitter::seeded(1), LEAST, MOST);
+        let told = Duration::from_secs(7);
+        let wait = backoff.next_after(Some(told));
+        assert!((told..=told + LEAST).contains(&wait), "{wait:?}");
+        assert!(backoff.next_after(Some(Duration::MAX)) <= LONGEST_WAIT + MOST);
+    }
+}

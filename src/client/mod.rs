@@ -1,0 +1,194 @@
+//! The service's commands for people and scripts without a browser: `tail` prints events, `publish` makes them, `stats`
+//! prints how the instances are.
+//!
+//! `arguments`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session` asks the
+//! service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
+//!
+//! Standard output holds what was asked for and nothing else; whatever happens on the way goes to standard error. A
+//! client needs to know a principal's credential, and nothing else of the service's configuration.
+
+mod arguments;
+mod backoff;
+mod failure;
+mod output;
+mod publish;
+mod server;
+mod session;
+mod stats;
+mod stdout;
+mod subscription;
+mod tail;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use vx11_operator::ambient::Jitter;
+use vx11_operator::config::Config;
+use vx11_operator::lifecycle::StopSignals;
+
+use self::arguments::ServerArguments;
+pub(crate) use self::arguments::{
+    PUBLISH_HELP, PublishArguments, STATS_HELP, StatsArguments, TAIL_HELP, TailArguments,
+};
+use self::backoff::Backoff;
+use self::failure::Failure;
+use self::output::{Format, visible};
+use self::publish::Unpublished;
+use self::server::Server;
+use self::session::Session;
+use self::stdout::Stdout;
+use self::tail::{End, Tail, Tally};
+use crate::BAD_CONFIGURATION;
+
+const NO_PRINCIPAL: &str = "no principal to act as: set VX11_PRINCIPAL_TOKEN to its credential, or \
+    VX11_PRINCIPAL_TOKEN_FILE to a file that holds it, or give the service's own --config FILE. No argument takes it: \
+    others could read it there";
+
+/// What is set on the machine: a configuration file of the service, and the environment.
+pub(crate) struct Settings<'a> {
+    pub(crate) file: Option<&'a Path>,
+    pub(crate) environment: &'a HashMap<String, String>,
+}
+
+/// Prints events until it is told to end.
+pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCode {
+    let session = match session(&arguments.server, settings) {
+        Ok(session) => session,
+        Err(complaint) => return misconfigured(&complaint),
+    };
+    in_runtime(async {
+        let mut signals = StopSignals::listen()?;
+        let mut tail = Tail {
+            session: &session,
+            format: if arguments.json { Format::Json } else { Format::Readable },
+            wanted: arguments.count,
+            last_event_id: arguments.from,
+            backoff: backoff(tail::BACKOFF),
+            stdout: Stdout::open(),
+            tally: Tally::default(),
+        };
+        let end = tokio::select! {
+            end = tail.follow() => end,
+            () = stdout::closed() => return Ok(ExitCode::SUCCESS),
+            _ = signals.next() => {
+                notice(format_args!("{}", tail.tally));
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        Ok(match end {
+            End::Enough => ExitCode::SUCCESS,
+            End::Unauthorized(failure) => unauthorized(&session, &failure),
+            End::Unwritable(error) => unwritable(&error),
+        })
+    })
+}
+
+/// Publishes an event and prints its id.
+pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> ExitCode {
+    // The session first: whoever types the event should not do so in vain.
+    let session = match session(&arguments.server, settings) {
+        Ok(session) => session,
+        Err(complaint) => return misconfigured(&complaint),
+    };
+    let event = match publish::event(arguments) {
+        Ok(event) => event,
+        Err(complaint) => return misconfigured(&complaint),
+    };
+    let key = match arguments.key.clone().map_or_else(publish::random_key, Ok) {
+        Ok(key) => key,
+        Err(error) => return misconfigured(&format!("no key can be made: {error}; give one as --key")),
+    };
+    let patience = Duration::from_secs(arguments.patience);
+    in_runtime(async {
+        let published = publish::publish(&session, event, &key, patience, backoff(publish::BACKOFF)).await;
+        Ok(match published {
+            Ok(published) => {
+                if published.earlier {
+                    notice(format_args!("an earlier attempt under this key had published it"));
+                }
+                // Where nobody reads the id, the event is published all the same.
+                let _ = Stdout::open().write(&format!("{}\n", visible(&published.id))).await;
+                ExitCode::SUCCESS
+            }
+            Err(Unpublished { failure, .. }) if failure.is_unauthorized() => unauthorized(&session, &failure),
+            Err(Unpublished { failure, in_doubt: false }) => {
+                notice(format_args!("not published: {failure}"));
+                ExitCode::FAILURE
+            }
+            Err(Unpublished { failure, in_doubt: true }) => {
+                notice(format_args!(
+                    "not known to be published, though it may be: {failure}; the same command with --key {key} \
+                     publishes it now, or tells its id"
+                ));
+                ExitCode::FAILURE
+            }
+        })
+    })
+}
+
+/// Prints what is known of the cluster, once or until it is told to end.
+pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> ExitCode {
+    match session(&arguments.server, settings) {
+        Ok(session) => in_runtime(stats::run(&session, arguments, settings.environment)),
+        Err(complaint) => misconfigured(&complaint),
+    }
+}
+
+/// Someone to act as and someone to ask.
+fn session(arguments: &ServerArguments, settings: &Settings<'_>) -> Result<Session, String> {
+    let credential = Config::principal_credential(settings.file, settings.environment);
+    let credential = credential.map_err(|errors| errors.to_string())?.ok_or(NO_PRINCIPAL)?;
+    Session::new(Server::find(arguments)?, &credential)
+}
+
+fn backoff((least, most): (Duration, Duration)) -> Backoff {
+    Backoff::new(Jitter::seeded(fastrand::u64(..)), least, most)
+}
+
+fn misconfigured(complaint: &str) -> ExitCode {
+    crate::say(format_args!("vx11-operator: {complaint}"));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn unauthorized(session: &Session, failure: &Failure) -> ExitCode {
+    notice(format_args!(
+        "{} knows no principal by this credential ({failure}); set VX11_PRINCIPAL_TOKEN or VX11_PRINCIPAL_TOKEN_FILE to that of one",
+        session.url()
+    ));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// Standard output takes no more: a reader that has gone wants no more.
+fn unwritable(error: &io::Error) -> ExitCode {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::SUCCESS;
+    }
+    notice(format_args!("standard output cannot be written: {error}"));
+    ExitCode::FAILURE
+}
+
+/// One line for the person at the terminal, in which a server's words cannot do more than be read.
+fn notice(words: fmt::Arguments<'_>) {
+    crate::say(format_args!("vx11-operator: {}", visible(&words.to_string())));
+}
+
+/// Runs to the end, and does not wait for what still hangs in a read or write then.
+fn in_runtime(command: impl Future<Output = io::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            notice(format_args!("cannot run: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(command).unwrap_or_else(|error| {
+        notice(format_args!("cannot run: {error}"));
+        ExitCode::FAILURE
+    });
+    runtime.shutdown_background();
+    code
+}

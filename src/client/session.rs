@@ -1,0 +1,202 @@
+//! A principal's dealings with the service over HTTP. Credentials travel in headers, never in a URL.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::server::Server;
+use super::stats::Answer;
+
+const ISSUE: &str = "/operator/api/events/sse-token";
+const STREAM: &str = "/operator/api/events/stream";
+const PUBLISH: &str = "/operator/api/events";
+const STATISTICS: &str = "/operator/internal/cache-stats";
+const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// For all addresses of the server together. Shorter than an attempt: who could not be connected to was told nothing.
+const CONNECT: Duration = Duration::from_secs(5);
+/// More than any answer but a stream takes.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+pub(super) struct Session {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: String,
+    principal: HeaderValue,
+}
+
+/// A token that opens one stream.
+pub(super) struct Token(HeaderValue);
+
+/// An event that the service has published.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) id: String,
+    /// By an earlier attempt with the same key.
+    pub(super) earlier: bool,
+}
+
+impl Session {
+    /// The complaint is for people.
+    pub(super) fn new(server: Server, principal: &SecretString) -> Result<Self, String> {
+        let principal = secret(principal.expose_secret());
+        let principal = principal.ok_or("the principal's credential cannot travel in a header")?;
+        let url = server.url().to_owned();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(server.tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, url, principal })
+    }
+
+    /// Where it is; holds no secret.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A new token.
+    pub(super) async fn issue(&self, patience: Duration) -> Result<Token, Failure> {
+        #[derive(Deserialize)]
+        struct Issued {
+            sse_token: String,
+        }
+        let request = self.request(Method::POST, ISSUE).header(X_VX11_TOKEN, &self.principal);
+        let (_, body) = self.ask(request, Bytes::new(), StatusCode::OK, patience).await?;
+        let issued: Issued = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
+        secret(&issued.sse_token).map(Token).ok_or(Failure::Foreign)
+    }
+
+    /// The body of a stream, whose first byte may take as long as it likes.
+    ///
+    /// Asks for no type by name: nginx would take this for a browser's `EventSource`, and turn a refusal into a stream
+    /// that does not say why.
+    pub(super) async fn open(&self, token: Token, last_event_id: Option<&str>) -> Result<Incoming, Failure> {
+        let mut request = self.request(Method::GET, STREAM).header(X_VX11_TOKEN, token.0);
+        if let Some(id) = last_event_id {
+            request = request.header(LAST_EVENT_ID, id);
+        }
+        let response = self.send(request, Bytes::new()).await?;
+        let is_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+        match (response.status(), response.headers().get(CONTENT_TYPE)) {
+            (StatusCode::OK, Some(value)) if is_stream(value) => Ok(response.into_body()),
+            (StatusCode::OK, _) => Err(Failure::Foreign),
+            _ => Err(refusal(response).await),
+        }
+    }
+
+    /// Publishes an event; the same key publishes it once, however often it is sent.
+    pub(super) async fn publish(
+        &self,
+        event: Bytes,
+        key: &str,
+        patience: Duration,
+    ) -> Result<Published, Failure> {
+        #[derive(Deserialize)]
+        struct Accepted {
+            id: String,
+        }
+        let request = self
+            .request(Method::POST, PUBLISH)
+            .header(X_VX11_TOKEN, &self.principal)
+            .header(CONTENT_TYPE, "application/json")
+            .header(IDEMPOTENCY_KEY, key);
+        let (replayed, body) = self.ask(request, event, StatusCode::ACCEPTED, patience).await?;
+        let accepted: Accepted = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
+        Ok(Published { id: accepted.id, earlier: replayed })
+    }
+
+    /// What the instance that answers says of itself and of all.
+    pub(super) async fn statistics(&self, patience: Duration) -> Result<Answer, Failure> {
+        let request = self.request(Method::GET, STATISTICS).header(X_VX11_TOKEN, &self.principal);
+        let (_, body) = self.ask(request, Bytes::new(), StatusCode::OK, patience).await?;
+        serde_json::from_slice(&body).map_err(|_| Failure::Foreign)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header(USER_AGENT, concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// One whole exchange, in time: whether the answer is that of an earlier request, and its body.
+    async fn ask(
+        &self,
+        request: Builder,
+        body: Bytes,
+        expected: StatusCode,
+        patience: Duration,
+    ) -> Result<(bool, Bytes), Failure> {
+        let exchange = async {
+            let response = self.send(request, body).await?;
+            match response.status() {
+                status if status == expected => {
+                    let replayed = response.headers().get(IDEMPOTENT_REPLAYED).is_some_and(|it| it == "true");
+                    Ok((replayed, whole(response).await?))
+                }
+                status if status.is_success() => Err(Failure::Foreign),
+                _ => Err(refusal(response).await),
+            }
+        };
+        timeout(patience, exchange).await.unwrap_or(Err(Failure::Silent(patience)))
+    }
+
+    async fn send(&self, request: Builder, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        // All else being ours, it is an id that no header can carry, so none of this service's.
+        let request = request.body(Full::new(body)).map_err(|_| Failure::Foreign)?;
+        self.client.request(request).await.map_err(|error| Failure::unanswered(&error))
+    }
+}
+
+async fn refusal(response: Response<Incoming>) -> Failure {
+    let (status, headers) = (response.status(), response.headers().clone());
+    // A refusal whose reason does not arrive is one all the same.
+    Failure::refused(status, &headers, &whole(response).await.unwrap_or_default())
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Failure::Cut(super::failure::reason(&*error)))
+}
+
+/// A header that debug output does not show.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_paths_are_those_of_the_table_of_urls() {
+        let endpoints = vx11_operator::http::endpoints();
+        for (path, method) in [(ISSUE, "POST"), (STREAM, "GET"), (PUBLISH, "POST"), (STATISTICS, "GET")] {
+            let endpoint = endpoints.iter().find(|endpoint| endpoint.path == path).expect(path);
+            assert!(endpoint.methods.iter().any(|known| known.as_str() == method), "{method} {path}");
+        }
+    }
+}

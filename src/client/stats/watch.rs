@@ -1,0 +1,77 @@
+//! `stats --watch`: looks again and again, and shows what has changed. While the service does not answer it keeps the
+//! last picture and says how old that is.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::cluster::Cluster;
+use super::look;
+use super::picture::Picture;
+use super::screen::Screen;
+use super::table::{Line, Tone, lines};
+use crate::client::backoff::LONGEST_WAIT;
+use crate::client::failure::Failure;
+use crate::client::session::Session;
+
+/// Why there are no further pictures.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Nobody wants them any more.
+    Told,
+    /// The credential is no principal's: asking again would only look like guessing.
+    Unauthorized(Failure),
+    /// A picture could not be written.
+    Unwritable(io::Error),
+}
+
+/// A picture, when it was taken, and the one before it.
+struct Taken {
+    picture: Picture,
+    at: Instant,
+    before: Picture,
+}
+
+/// Looks every so often until there is a reason to end.
+pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Screen) -> End {
+    let mut cluster = Cluster::default();
+    let mut taken: Option<Taken> = None;
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let begun = Instant::now();
+        let failure = look(session, &mut cluster).await.err();
+        let failure = match failure {
+            Some(failure) if failure.is_unauthorized() => return End::Unauthorized(failure),
+            failure => failure,
+        };
+        if let Some(at) = cluster.heard_at().filter(|at| *at >= begun) {
+            let picture = cluster.picture(at);
+            let before = taken.map_or_else(|| picture.clone(), |taken| taken.picture);
+            taken = Some(Taken { picture, at, before });
+        }
+        if let Err(error) = screen.show(&shown(taken.as_ref(), failure.as_ref(), begun)).await {
+            return End::Unwritable(error);
+        }
+        // No sooner than the service asks.
+        if let Some(wait) = failure.and_then(|failure| failure.retry_after()) {
+            sleep(wait.min(LONGEST_WAIT)).await;
+        }
+    }
+}
+
+/// What is wrong, if anything, and the picture below it.
+fn shown(taken: Option<&Taken>, failure: Option<&Failure>, begun: Instant) -> Vec<Line> {
+    let trouble = failure.map(|failure| match taken {
+        None => format!("no answer yet: {failure}"),
+        Some(taken) if taken.at >= begun => format!("not every instance has answered: {failure}"),
+        Some(taken) => {
+            format!("no answer for {} s, as old is this picture: {failure}", taken.at.elapsed().as_secs())
+        }
+    });
+    let mut shown: Vec<_> = trouble.map(|words| Line::new(Tone::Warning, &words)).into_iter().collect();
+    shown.extend(taken.into_iter().flat_map(|taken| lines(&taken.picture, Some(&taken.before))));
+    shown
+}

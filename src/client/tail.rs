@@ -1,0 +1,171 @@
+//! `vx11-operator tail`: every event as a line, for as long as anyone wants them. Reconnects for ever, by the rules of
+//! the browser client (`http/panel/assets/vx11-events.js`): a new token for each attempt, after the last event that was
+//! printed.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::backoff::{Backoff, LONGEST_WAIT};
+use super::failure::Failure;
+use super::notice;
+use super::output::Format;
+use super::session::Session;
+use super::stdout::Stdout;
+use super::subscription::{Frame, Subscription};
+
+/// For a token.
+const ISSUING: Duration = Duration::from_secs(15);
+/// Bounds of the wait after failures.
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+pub(super) struct Tail<'a> {
+    pub(super) session: &'a Session,
+    pub(super) format: Format,
+    /// Events still wanted; `None` is without end.
+    pub(super) wanted: Option<u64>,
+    pub(super) last_event_id: Option<String>,
+    pub(super) backoff: Backoff,
+    pub(super) stdout: Stdout,
+    pub(super) tally: Tally,
+}
+
+/// Why there are no further lines.
+#[derive(Debug)]
+pub(super) enum End {
+    /// All events that were wanted have been printed.
+    Enough,
+    /// The credential is no principal's: asking again would only look like guessing.
+    Unauthorized(Failure),
+    /// A line could not be written.
+    Unwritable(io::Error),
+}
+
+/// What a reader of the summary wants to know.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    events: u64,
+    opens: u64,
+    resets: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let reconnects = self.opens.saturating_sub(1);
+        write!(
+            f,
+            "{}, {}, {}",
+            counted(self.events, "event"),
+            counted(reconnects, "reconnect"),
+            counted(self.resets, "reset")
+        )
+    }
+}
+
+/// How long to wait before the next attempt, and why one is needed.
+struct Pause {
+    wait: Duration,
+    why: String,
+}
+
+impl Tail<'_> {
+    /// Prints events until there is a reason to end.
+    pub(super) async fn follow(&mut self) -> End {
+        loop {
+            let Pause { wait, why } = match self.attempt().await {
+                Ok(pause) => pause,
+                Err(end) => return end,
+            };
+            notice(format_args!("{why}; reconnecting in {:.1} s", wait.as_secs_f32()));
+            sleep(wait).await;
+        }
+    }
+
+    /// One token, one stream to its end.
+    async fn attempt(&mut self) -> Result<Pause, End> {
+        let token = match self.session.issue(ISSUING).await {
+            Ok(token) => token,
+            Err(failure) if failure.is_unauthorized() => return Err(End::Unauthorized(failure)),
+            Err(failure) => return Ok(self.failed("no token", &failure)),
+        };
+        match Subscription::open(self.session, token, self.last_event_id.as_deref()).await {
+            Ok(stream) => self.read(stream).await,
+            Err(failure) => Ok(self.failed("no stream", &failure)),
+        }
+    }
+
+    fn failed(&mut self, what: &str, failure: &Failure) -> Pause {
+        Pause { wait: self.backoff.next_after(failure.retry_after()), why: format!("{what}: {failure}") }
+    }
+
+    async fn read(&mut self, mut stream: Subscription) -> Result<Pause, End> {
+        let opened = Instant::now();
+        self.tally.opens += 1;
+        self.greet(&stream);
+        loop {
+            match stream.next().await {
+                Ok(Frame::Event(event)) => {
+                    // Counted first: who reads the line may press Ctrl-C before we know that it is out.
+                    self.tally.events += 1;
+                    self.stdout.write(&self.format.line(&event)).await.map_err(End::Unwritable)?;
+                    self.passed(event.id);
+                    if self.wanted == Some(self.tally.events) {
+                        return Err(End::Enough);
+                    }
+                }
+                Ok(Frame::Reset { reason, id }) => {
+                    self.tally.resets += 1;
+                    let after = self.last_event_id.as_deref().unwrap_or("the last one");
+                    notice(format_args!(
+                        "reset ({reason}): events after {after} are missing, {}",
+                        cause(&reason)
+                    ));
+                    self.passed(id);
+                }
+                Ok(Frame::Degraded { reason }) => notice(format_args!(
+                    "degraded ({reason}): no events arrive until the service reaches its log again"
+                )),
+                Ok(Frame::Recovered) => notice(format_args!("recovered: events arrive again")),
+                Ok(Frame::Reconnect { reason, after }) => {
+                    self.backoff.settle(opened.elapsed());
+                    let wait = after.map_or_else(|| self.backoff.next(), |after| after.min(LONGEST_WAIT));
+                    return Ok(Pause { wait, why: format!("told to reconnect ({reason})") });
+                }
+                Err(why) => {
+                    self.backoff.settle(opened.elapsed());
+                    return Ok(Pause { wait: self.backoff.next(), why: format!("lost the stream: {why}") });
+                }
+            }
+        }
+    }
+
+    /// A greeting without a position does not know yet whether the stream can be resumed.
+    fn greet(&mut self, stream: &Subscription) {
+        let instance = stream.instance.as_deref().unwrap_or("unknown");
+        match (&self.last_event_id, &stream.position) {
+            (Some(id), Some(_)) => notice(format_args!("connected to instance {instance}, after event {id}")),
+            _ => notice(format_args!("connected to instance {instance}")),
+        }
+        self.passed(stream.position.clone().unwrap_or_default());
+    }
+
+    /// Whatever comes next comes after this.
+    fn passed(&mut self, id: String) {
+        if !id.is_empty() {
+            self.last_event_id = Some(id);
+        }
+    }
+}
+
+/// Why events are missing.
+fn cause(reason: &str) -> &'static str {
+    match reason {
+        "epoch" => "for the log was lost",
+        "expired" => "for the log no longer holds them",
+        "future" | "unknown" => "or never were: the log does not know the event to begin after",
+        _ => "for a reason that this version does not know",
+    }
+}

@@ -1,0 +1,113 @@
+//! The bus of a single instance: its hub's ring is the log, and ends with the process.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::bus::{EventBus, KEYS_KEPT, PublishError, Published};
+use super::hub::Hub;
+use super::id::EventId;
+use super::publication::{Fingerprint, KeyDigest, Publication};
+
+/// Appends to its hub.
+pub struct MemoryBus {
+    hub: Arc<Hub>,
+    keys: Mutex<Keys>,
+}
+
+impl MemoryBus {
+    /// A bus that appends to `hub` and remembers the keys of the last `most_keys` events that had one.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, most_keys: usize) -> Self {
+        Self { hub, keys: Mutex::new(Keys { most: most_keys, ..Keys::default() }) }
+    }
+}
+
+#[async_trait]
+impl EventBus for MemoryBus {
+    async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
+        // The ring ends with the process, so a stopping instance can no longer promise delivery.
+        if self.hub.is_draining() {
+            return Err(PublishError::Unavailable { retry_after: Duration::from_secs(1) });
+        }
+        let Some(key) = publication.key else {
+            return Ok(Published { id: self.hub.append(&publication), repeated: false });
+        };
+        let fingerprint = publication.fingerprint();
+        // Held while the event is appended, so that of two calls at once only one does.
+        let mut keys = self.keys.lock();
+        match keys.find(key) {
+            Some((known, _)) if known != fingerprint => Err(PublishError::KeyReused),
+            Some((_, id)) => Ok(Published { id, repeated: true }),
+            None => {
+                let id = self.hub.append(&publication);
+                keys.remember(key, fingerprint, id);
+                Ok(Published { id, repeated: false })
+            }
+        }
+    }
+}
+
+/// Keys with what was published under them, bounded in number and age.
+#[derive(Default)]
+struct Keys {
+    most: usize,
+    known: HashMap<KeyDigest, (Fingerprint, EventId)>,
+    in_order: VecDeque<(Instant, KeyDigest)>,
+}
+
+impl Keys {
+    fn find(&mut self, key: KeyDigest) -> Option<(Fingerprint, EventId)> {
+        while self.in_order.front().is_some_and(|(since, _)| since.elapsed() >= KEYS_KEPT) {
+            self.forget_oldest();
+        }
+        self.known.get(&key).copied()
+    }
+
+    fn remember(&mut self, key: KeyDigest, fingerprint: Fingerprint, id: EventId) {
+        self.known.insert(key, (fingerprint, id));
+        self.in_order.push_back((Instant::now(), key));
+        if self.in_order.len() > self.most {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.in_order.pop_front() {
+            self.known.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::frame::EventType;
+    use crate::events::id::{Epoch, Position};
+
+    fn key(n: usize) -> KeyDigest {
+        KeyDigest::of("p", &n.to_string()).unwrap()
+    }
+
+    fn remember(keys: &mut Keys, n: usize) {
+        let id = EventId { epoch: Epoch(1), position: Position { millis: n as u64, seq: 0 } };
+        keys.remember(key(n), Fingerprint::of(&EventType::default(), "1"), id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_forgotten_by_number_and_by_age() {
+        let mut keys = Keys { most: 2, ..Keys::default() };
+        for n in 1..=3 {
+            remember(&mut keys, n);
+        }
+        assert!(keys.find(key(1)).is_none(), "there is room for two");
+        assert!(keys.find(key(2)).is_some());
+        tokio::time::advance(KEYS_KEPT).await;
+        assert!(keys.find(key(3)).is_none());
+        assert!(keys.known.is_empty() && keys.in_order.is_empty());
+    }
+}

@@ -1,0 +1,213 @@
+//! Events on their way to the log: those of one moment leave together, and each publisher hears what became of its own.
+
+use redis::{Cmd, RedisError, Value, from_redis_value};
+use tokio::sync::oneshot;
+
+use super::keys;
+use crate::events::bus::{KEYS_KEPT, PublishError, Published};
+use crate::events::id::{EventId, Position};
+use crate::events::publication::Publication;
+use crate::redis::Fault;
+
+/// Appends one event to the log.
+const PUBLISH: &str = include_str!("publish.lua");
+
+/// After an event could not be taken.
+pub(super) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
+pub(super) const UNAVAILABLE: PublishError = PublishError::Unavailable { retry_after: RETRY_AFTER };
+pub(super) const UNKNOWN: PublishError = PublishError::Unknown { retry_after: RETRY_AFTER };
+
+/// An event, and who waits for its answer.
+pub(super) struct Order {
+    pub(super) publication: Publication,
+    pub(super) reply: oneshot::Sender<Result<Published, PublishError>>,
+}
+
+impl Order {
+    fn command(&self, founding: &str, log_entries: usize) -> Cmd {
+        let Publication { event_type, data, key } = &self.publication;
+        let mut command = redis::cmd("EVAL");
+        command.arg(PUBLISH).arg(3).arg(keys::LOG).arg(keys::NOTE);
+        command.arg(key.map_or_else(|| keys::NOTE.to_owned(), keys::published));
+        command.arg(founding).arg(log_entries).arg(event_type.as_str()).arg(data);
+        match key {
+            None => command.arg(""),
+            Some(key) => command
+                .arg(key.to_hex())
+                .arg(self.publication.fingerprint().to_hex())
+                .arg(KEYS_KEPT.as_secs()),
+        };
+        command
+    }
+}
+
+/// What the log said to an order.
+pub(super) enum Answer {
+    /// It is there, and was not before.
+    Appended(EventId),
+    /// It is there.
+    Found(EventId),
+    /// It is not.
+    Not(PublishError),
+    /// It is not: this is not the log that the instance has joined.
+    NotJoined,
+}
+
+/// Orders that were sent. Those that are dropped without an answer have an unknown outcome.
+pub(super) struct Sent(Vec<Order>);
+
+impl Sent {
+    /// Leaves out orders that nobody waits for any longer.
+    pub(super) fn of(orders: Vec<Order>) -> Self {
+        Self(orders.into_iter().filter(|order| !order.reply.is_closed()).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn commands<'a>(
+        &'a self,
+        founding: &'a str,
+        log_entries: usize,
+    ) -> impl Iterator<Item = Cmd> + 'a {
+        self.0.iter().map(move |order| order.command(founding, log_entries))
+    }
+
+    /// Tells every publisher what the log has answered, and the caller what was appended and what went wrong.
+    /// Where events count as published only with a copy, `is_copied` says whether there is one.
+    pub(super) fn answer(
+        mut self,
+        answers: Vec<Value>,
+        is_copied: bool,
+        mut appended: impl FnMut(EventId, &Publication),
+    ) -> Result<(), Failed> {
+        let mut failed = Ok(());
+        // Those without an answer stay, and are dropped with an unknown outcome.
+        let answered = answers.len().min(self.0.len());
+        for (order, answer) in self.0.drain(..answered).zip(answers) {
+            let Order { publication, reply } = order;
+            let answer = match read(answer, &publication) {
+                Ok(Answer::Appended(id)) => {
+                    appended(id, &publication);
+                    Ok(Published { id, repeated: false })
+                }
+                Ok(Answer::Found(id)) => Ok(Published { id, repeated: true }),
+                Ok(Answer::Not(error)) => Err(error),
+                Ok(Answer::NotJoined) => {
+                    failed = Err(Failed::NotJoined);
+                    Err(UNAVAILABLE)
+                }
+                Err(error) => {
+                    let fault = Fault::from(error);
+                    let outcome = if came_before_writing(&fault) { UNAVAILABLE } else { UNKNOWN };
+                    failed = Err(Failed::Fault(fault));
+                    Err(outcome)
+                }
+            };
+            let answer = answer.and_then(|published| if is_copied { Ok(published) } else { Err(UNKNOWN) });
+            let _ = reply.send(answer);
+        }
+        failed
+    }
+}
+
+/// Whether Redis refuses the whole script for this, before anything of it is done.
+const fn came_before_writing(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::ReadOnly
+            | Fault::OutOfMemory
+            | Fault::Loading
+            | Fault::NotWriting(_)
+            | Fault::Authentication(_)
+    )
+}
+
+/// Why a log does not take events.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It has been founded anew.
+    NotJoined,
+    Fault(Fault),
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        for order in self.0.drain(..) {
+            let _ = order.reply.send(Err(UNKNOWN));
+        }
+    }
+}
+
+fn read(answer: Value, publication: &Publication) -> Result<Answer, RedisError> {
+    let words: Vec<String> = from_redis_value(answer.extract_error()?)?;
+    let [epoch, position, known @ ..] = words.as_slice() else {
+        return Ok(Answer::NotJoined);
+    };
+    let id = epoch.parse().ok().zip(position.parse::<Position>().ok());
+    let Some((epoch, position)) = id else {
+        return Ok(Answer::Not(UNKNOWN));
+    };
+    let id = EventId { epoch, position };
+    Ok(match known.first() {
+        None => Answer::Appended(id),
+        Some(known) if *known == publication.fingerprint().to_hex() => Answer::Found(id),
+        Some(_) => Answer::Not(PublishError::KeyReused),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::frame::EventType;
+
+    fn order(data: &str) -> (Order, oneshot::Receiver<Result<Published, PublishError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Order { publication: Publication::new(EventType::default(), data, None), reply }, answer)
+    }
+
+    fn words(words: &[&str]) -> Value {
+        Value::Array(words.iter().map(|word| Value::SimpleString((*word).to_owned())).collect())
+    }
+
+    #[test]
+    fn each_publisher_hears_of_its_own_event() {
+        let (orders, answers): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(order).into_iter().unzip();
+        let mut appended = Vec::new();
+        let said = vec![words(&["0000000a", "5-0"]), words(&[]), words(&["0000000a", "6-1"])];
+        let failed = Sent::of(orders).answer(said, true, |id, event| appended.push((id, event.data.clone())));
+        assert!(matches!(failed, Err(Failed::NotJoined)));
+        let heard: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();
+        assert_eq!(heard[0].unwrap().id.to_string(), "0000000a-5-0");
+        assert_eq!(heard[1], Err(UNAVAILABLE));
+        assert_eq!(heard[2].unwrap().id.to_string(), "0000000a-6-1");
+        assert_eq!(appended.len(), 2);
+    }
+
+    #[test]
+    fn an_event_without_the_copy_it_needs_is_not_acknowledged_but_remembered() {
+        let (order, mut answer) = order("1");
+        let mut appended = 0;
+        let said = vec![words(&["0000000a", "5-0"])];
+        Sent::of(vec![order]).answer(said, false, |_, _| appended += 1).unwrap();
+        assert_eq!((answer.try_recv().unwrap(), appended), (Err(UNKNOWN), 1));
+    }
+
+    #[test]
+    fn an_order_that_was_sent_and_not_answered_may_have_been_done() {
+        let (order, mut answer) = order("1");
+        drop(Sent::of(vec![order]));
+        assert_eq!(answer.try_recv().unwrap(), Err(UNKNOWN));
+    }
+
+    #[test]
+    fn another_event_under_a_known_key_is_refused() {
+        let publication = Publication::new(EventType::default(), "1", None);
+        let known = publication.fingerprint().to_hex();
+        let read = |fingerprint: &str| read(words(&["0000000a", "5-0", fingerprint]), &publication).unwrap();
+        assert!(matches!(read(&known), Answer::Found(_)));
+        assert!(matches!(read("00"), Answer::Not(PublishError::KeyReused)));
+    }
+}

@@ -1,0 +1,158 @@
+// The instances, one row each. Behind a balancer every poll may be answered by
+// another instance: its backend and breaker are known from its own words only,
+// its tokens and streams also from what it lets the others know. So for each
+// instance the newest of both is kept, with its age.
+
+import { $, clock, el, number, setText } from "./panel-base.js";
+
+/** An instance's own words that are older are shown with their age. */
+const FRESH_MS = 10_000;
+/** Beyond one for each instance, so many answers without a word of or about one, and it counts as gone. */
+const PATIENCE = 2;
+/** A row of an instance that is gone stays for so long, and there are never more rows than this. */
+const KEPT_MS = 600_000;
+const MOST_ROWS = 100;
+
+const byName = new Intl.Collator("en", { numeric: true }).compare;
+
+export class Cluster {
+  /**
+   * By id: `own` is what it said itself (`at`, `backend`, `breaker`, `since`, `fallback`), `figures` the newest of
+   * anybody's (`at`, `active`, `streams`), `missed` counts the answers that did not mention it.
+   */
+  #instances = new Map();
+  #serving = "";
+
+  /** Take in an answer of cache-stats. */
+  heard({ backend, instance = {}, cluster = [] }) {
+    const now = Date.now();
+    for (const known of this.#instances.values()) known.missed += 1;
+    for (const { instance_id: id, seen_seconds_ago: age, active, streams } of cluster) {
+      const known = this.#mention(id);
+      const at = now - 1_000 * age;
+      if (at >= known.figures.at) known.figures = { at, active, streams };
+    }
+    this.#mention(instance.instance_id).own = {
+      at: now,
+      backend,
+      breaker: instance.breaker,
+      since: instance.degraded_since,
+      fallback: instance.fallback_entries ?? 0,
+    };
+    this.#forget(now);
+    this.#draw(now);
+  }
+
+  /** This page's stream has been opened on an instance. */
+  serving(id) {
+    this.#serving = id;
+  }
+
+  reset() {
+    this.#instances.clear();
+    this.#serving = "";
+  }
+
+  /** Where the instances remember tokens, each way once. */
+  backends() {
+    return [...new Set(this.#present().map(({ own }) => own?.backend).filter(Boolean))].sort();
+  }
+
+  /** Which instances run without their Redis, and since when; "" if none does. */
+  degraded() {
+    const degraded = this.#present().filter(({ own }) => own?.backend === "fallback-memory");
+    if (degraded.length === 0) return "";
+    const since = degraded.map(({ own }) => own.since).filter(Boolean).sort()[0];
+    const which = this.#instances.size > 1 ? `: instance ${degraded.map(({ id }) => id).sort(byName).join(", ")}` : "";
+    return `degraded${which}${since ? ` since ${clock(new Date(since))}` : ""}`;
+  }
+
+  #mention(id) {
+    let known = this.#instances.get(id);
+    if (!known) this.#instances.set(id, (known = { id, own: null, figures: { at: 0, active: 0, streams: 0 }, missed: 0 }));
+    known.missed = 0;
+    return known;
+  }
+
+  /** Counted in answers and not in time: while the page is hidden, nobody is asked. */
+  #isGone({ missed }) {
+    return missed >= this.#instances.size + PATIENCE;
+  }
+
+  #present() {
+    return [...this.#instances.values()].filter((known) => !this.#isGone(known));
+  }
+
+  #forget(now) {
+    const byAge = [...this.#instances.values()].sort((a, b) => heardAt(b) - heardAt(a));
+    for (const [at, known] of byAge.entries()) {
+      if (at >= MOST_ROWS || (this.#isGone(known) && now - heardAt(known) > KEPT_MS)) this.#instances.delete(known.id);
+    }
+  }
+
+  #draw(now) {
+    const present = this.#present();
+    const streams = present.map(({ figures }) => figures.streams);
+    const [least, most] = [Math.min(...streams), Math.max(...streams)];
+    const sum = streams.reduce((all, one) => all + one, 0);
+    const even = sum / present.length;
+    const known = this.#instances.size;
+    setText($("count-streams"), number(sum));
+    setText($("count-instances"), present.length === known ? number(known) : `${number(present.length)} of ${number(known)}`);
+    const fallback = present.reduce((all, { own }) => all + (own?.fallback ?? 0), 0);
+    setText($("count-fallback"), number(fallback));
+    $("count-fallback").classList.toggle("warn", fallback > 0);
+    const spread = least === most ? number(most) : `${number(least)} to ${number(most)}, ${number(Math.round(even))} if even`;
+    setText($("cluster-summary"), present.length > 1 ? `Streams each: ${spread}` : "");
+    const rows = [...this.#instances.values()].sort((a, b) => byName(a.id, b.id));
+    // One alone has nothing to be even with.
+    const scale = { most: Math.max(most, 1), even: present.length > 1 ? even : undefined };
+    $("cluster-rows").replaceChildren(...rows.map((row) => this.#row(row, now, scale)));
+  }
+
+  #row(known, now, scale) {
+    const { id, own, figures } = known;
+    const gone = this.#isGone(known);
+    const name = el("th", { scope: "row" }, id);
+    if (id === this.#serving) name.append(el("span", { class: "words" }, "this stream"));
+    const age = now - heardAt(known);
+    const row = el("tr", { "data-instance": id, class: gone ? "gone" : undefined },
+      name,
+      el("td", { class: "backend" }, ...words(own, now)));
+    if (gone) row.append(el("td", { colspan: 3 }, `not heard of for ${seconds(age)}`));
+    else row.append(
+      el("td", {}, number(figures.active)),
+      el("td", {}, number(figures.streams), bar(figures.streams, scale)),
+      el("td", {}, age < 1_500 ? "now" : `${seconds(age)} ago`));
+    return row;
+  }
+}
+
+const heardAt = ({ own, figures }) => Math.max(own?.at ?? 0, figures.at);
+
+const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
+
+/** What an instance said of itself. */
+function words(own, now) {
+  if (!own) return [el("span", { class: "words" }, "not asked yet")];
+  const degraded = own.backend === "fallback-memory";
+  const said = [];
+  if (own.breaker) said.push(`breaker ${own.breaker}`);
+  if (degraded && own.since) said.push(`since ${clock(new Date(own.since))}`);
+  if (now - own.at > FRESH_MS) said.push(`said ${seconds(now - own.at)} ago`);
+  return [
+    el("span", { class: degraded ? "warn" : undefined }, own.backend),
+    ...said.map((text) => el("span", { class: "words" }, text)),
+  ];
+}
+
+/** The number above it as a length, with a mark where all would be even. */
+function bar(streams, { most, even }) {
+  const node = el("span", { class: "share", "aria-hidden": "true" });
+  node.style.setProperty("--share", streams / most);
+  if (even !== undefined) {
+    node.style.setProperty("--even", even / most);
+    node.append(el("span"));
+  }
+  return node;
+}

@@ -1,0 +1,113 @@
+// Publishing, once: every event has an idempotency key, so that one whose answer
+// was lost can be sent again without being published twice.
+
+import { $, ask, seconds, setText } from "./panel-base.js";
+
+const PATH = "/operator/api/events";
+/** No answer, and the answers of a service or a proxy that has nobody to ask just now. */
+const REPEATED = new Set([0, 502, 503, 504]);
+/** After these nobody knows whether it was published. */
+const isUnknown = ({ status, code }) => code === "outcome_unknown" || [0, 502, 504].includes(status);
+const TRIES = 5;
+const LONGEST_WAIT_MS = 5_000;
+
+export class Publisher {
+  #principal = "";
+  #on;
+  #run = 0;
+  /** An event of which it is not known whether it was published: `{ key, content }`. */ #unsettled = null;
+
+  /** @param on `{ unauthorized() }` */
+  constructor(on) {
+    this.#on = on;
+    $("publish-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    $("publish-data").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("publish-form").requestSubmit();
+    });
+  }
+
+  start(principal) {
+    this.#principal = principal;
+  }
+
+  stop() {
+    this.#principal = "";
+    this.#run += 1;
+    this.#unsettled = null;
+    $("publish").disabled = false;
+    result("", "");
+  }
+
+  async #submit() {
+    let data;
+    try {
+      data = JSON.parse($("publish-data").value);
+    } catch (error) {
+      $("publish-data").setAttribute("aria-invalid", "true");
+      $("publish-data").focus();
+      return result("problem", `Not valid JSON: ${error.message}`);
+    }
+    $("publish-data").removeAttribute("aria-invalid");
+    const body = { event: $("publish-type").value.trim() || "message", data };
+    const content = JSON.stringify(body);
+    // The same once more, after nobody knew: the key tells the service that it is the same.
+    if (this.#unsettled?.content !== content) this.#unsettled = { key: newKey(), content, unknown: false };
+    $("publish").disabled = true;
+    result("muted", "Publishing…");
+    const run = ++this.#run;
+    await this.#publish(body, this.#unsettled, run);
+    if (run === this.#run) $("publish").disabled = false;
+  }
+
+  async #publish(body, event, run) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const headers = { "Idempotency-Key": event.key };
+        const { content, headers: answered } = await ask(PATH, { principal: this.#principal, body, headers });
+        if (run !== this.#run) return;
+        this.#unsettled = null;
+        const replayed = answered.get("Idempotent-Replayed") === "true";
+        return result("good", `Published as ${content.id}${replayed ? ", by an earlier try" : ""}`);
+      } catch (error) {
+        if (run !== this.#run) return;
+        event.unknown ||= isUnknown(error);
+        if (error.status === 401) return this.#on.unauthorized();
+        if (!REPEATED.has(error.status) || attempt === TRIES) return this.#gaveUp(event, error);
+        const delayMs = wait(attempt, error);
+        result("warn", `${error.message} Try ${attempt + 1} of ${TRIES} in ${seconds(delayMs)}, with the same key.`);
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        if (run !== this.#run) return;
+        result("muted", `Publishing, try ${attempt + 1} of ${TRIES}…`);
+      }
+    }
+  }
+
+  #gaveUp(event, error) {
+    if (!event.unknown) this.#unsettled = null;
+    const outcome = event.unknown
+      ? "It may have been published: publish it again unchanged within 15 minutes, and it is published once."
+      : "Not published.";
+    const later = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
+    const request = error.requestId ? ` (request ${error.requestId})` : "";
+    result("problem", `${outcome} ${error.message}${later}${request}`);
+  }
+}
+
+/** As long as the answer asks, within reason; otherwise ever longer, with jitter. */
+function wait(attempt, error) {
+  const backoffMs = 500 * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
+  return Math.min(LONGEST_WAIT_MS, Math.max(1_000 * error.retryAfter, backoffMs));
+}
+
+/** crypto.randomUUID is missing where a page is not served over TLS or from this machine. */
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function result(kind, text) {
+  $("publish-result").className = kind;
+  setText($("publish-result"), text);
+}

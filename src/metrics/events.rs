@@ -1,0 +1,122 @@
+//! What is counted of events: published, delivered, resumed, and whether their log can be reached.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::names::Names;
+
+/// Where a stream that continues after an earlier one finds what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumedFrom {
+    /// In the ring of this instance.
+    Ring,
+    /// In the log.
+    Log,
+    /// Nowhere: its client is told of a gap.
+    Nowhere,
+}
+
+impl ResumedFrom {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Log => "log",
+            Self::Nowhere => "nowhere",
+        }
+    }
+}
+
+/// What became of an event that was not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedEvent {
+    /// It is not in the log.
+    NotPublished,
+    /// The log did not say.
+    Unknown,
+}
+
+impl RefusedEvent {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPublished => "not_published",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Metrics of the log of events.
+pub struct EventMetrics {
+    published: IntCounter,
+    repeated: IntCounter,
+    refused: IntCounterVec,
+    delivered: IntCounter,
+    resumed: IntCounterVec,
+    log_in_reach: IntGauge,
+}
+
+impl EventMetrics {
+    pub(super) fn register(names: &Names<'_>) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            resumed: names.counters(
+                "vx11_operator_sse_streams_resumed_total",
+                "Streams that continue after an earlier one, by where what follows was found; nowhere means a reset.",
+                &["from"],
+            )?,
+            log_in_reach: names.gauge(
+                "vx11_operator_event_log_in_reach",
+                "1 while events can be published and read; without Redis, always.",
+            )?,
+            repeated: names.counter(
+                "vx11_operator_events_repeated_total",
+                "Events published again under the same idempotency key, and found in the log.",
+            )?,
+            refused: names.counters(
+                "vx11_operator_events_refused_total",
+                "Events answered with 503: not published, or, where the outcome is unknown, perhaps.",
+                &["outcome"],
+            )?,
+            published: names
+                .counter("vx11_operator_events_published_total", "Events that this instance put into the log.")?,
+            delivered: names.counter(
+                "vx11_operator_events_delivered_total",
+                "Events handed to a stream's connection, counted once for each stream.",
+            )?,
+        };
+        for from in [ResumedFrom::Ring, ResumedFrom::Log, ResumedFrom::Nowhere] {
+            metrics.resumed.with_label_values(&[from.as_str()]);
+        }
+        for outcome in [RefusedEvent::NotPublished, RefusedEvent::Unknown] {
+            metrics.refused.with_label_values(&[outcome.as_str()]);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts a stream that continues after an earlier one.
+    pub fn resumed(&self, from: ResumedFrom) {
+        self.resumed.with_label_values(&[from.as_str()]).inc();
+    }
+
+    /// Notes whether events can be published and read.
+    pub fn log_in_reach(&self, in_reach: bool) {
+        self.log_in_reach.set(i64::from(in_reach));
+    }
+
+    /// Counts an event that was published again under the same key.
+    pub fn repeated(&self) {
+        self.repeated.inc();
+    }
+
+    /// Counts an event that was not acknowledged: it was not published, or nobody knows.
+    pub fn refused(&self, outcome: RefusedEvent) {
+        self.refused.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts an event that was put into the log.
+    pub fn published(&self) {
+        self.published.inc();
+    }
+
+    /// Counts an event handed to one stream.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.inc_by(count);
+    }
+}

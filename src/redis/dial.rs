@@ -1,0 +1,288 @@
+//! Making connections: to the server, to the master that the sentinels agree on, or to the cluster.
+//!
+//! A connection's driver is a task of the runtime that dials, so whoever dials is whoever uses it.
+
+use std::time::Duration;
+
+use deadpool_redis::{Manager, Pool, PoolError, Timeouts};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisResult, TlsCertificates,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::fault::Fault;
+use super::settings::{HostPort, RedisSettings, Topology};
+
+/// For a connection, from the first packet to the answer to its greeting.
+const DIAL_DEADLINE: Duration = Duration::from_secs(1);
+/// For a sentinel's word.
+const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
+/// A pool is replaced at this age, as a lane's connection is.
+const MAX_AGE: Duration = Duration::from_mins(10);
+/// What the sentinels said holds for so long.
+const MASTER_KNOWN: Duration = Duration::from_secs(1);
+/// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// Silence after which the other side is asked whether it is there; shorter than middleboxes remember a connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Calls that may wait in line for a connection's driver.
+const PIPELINE: usize = 1024;
+/// Connections off the hot path: the pulse and one more.
+const POOL_SIZE: usize = 2;
+
+/// Makes connections.
+pub(crate) struct Dialler {
+    settings: RedisSettings,
+    cluster: Option<ClusterClient>,
+    /// Off the hot path, to the server it was made for.
+    pool: Mutex<Option<OpenPool>>,
+    /// What the sentinels last said, and when.
+    master: Mutex<Option<(HostPort, Instant)>>,
+    /// The server last dialled.
+    dialled: Mutex<Option<HostPort>>,
+}
+
+/// A pool, with the server it leads to.
+struct OpenPool {
+    server: HostPort,
+    pool: Pool,
+    since: Instant,
+}
+
+impl Dialler {
+    /// Nothing is dialled yet.
+    pub(crate) fn new(settings: RedisSettings) -> RedisResult<Self> {
+        let mut dialler = Self {
+            settings,
+            cluster: None,
+            pool: Mutex::default(),
+            master: Mutex::default(),
+            dialled: Mutex::default(),
+        };
+        if let Topology::Cluster { nodes } = &dialler.settings.topology {
+            dialler.cluster = Some(dialler.cluster_client(nodes)?);
+        }
+        Ok(dialler)
+    }
+
+    /// A new connection, driven by the caller's runtime.
+    pub(crate) async fn dial(&self) -> Result<Connection, Fault> {
+        if let Some(cluster) = &self.cluster {
+            let connected = tokio::time::timeout(DIAL_DEADLINE, cluster.get_async_connection()).await;
+            return Ok(Connection::Cluster(connected.map_err(|_| Fault::Timeout)??));
+        }
+        let server = self.server().await?;
+        let connection = open(self.info(&server, self.user(), self.settings.db)?).await?;
+        *self.dialled.lock() = Some(server);
+        Ok(Connection::Node(connection))
+    }
+
+    /// A connection off the hot path, checked before it is given out; to be created within `patience`. A cluster's
+    /// connection is a pool by itself.
+    pub(crate) async fn checkout(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
+        let server = self.server().await?;
+        let pool = self.pool_for(server)?;
+        let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
+        pool.timeout_get(&timeouts).await.map_err(|error| match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Timeout(_) => Fault::Timeout,
+            other => Fault::Unexpected(other.to_string()),
+        })
+    }
+
+    /// Whether connections off the hot path come from [`Self::checkout`].
+    pub(crate) const fn has_pool(&self) -> bool {
+        self.cluster.is_none()
+    }
+
+    fn pool_for(&self, server: HostPort) -> Result<Pool, Fault> {
+        let mut pool = self.pool.lock();
+        let fits = |open: &&OpenPool| open.server == server && open.since.elapsed() < MAX_AGE;
+        if let Some(open) = pool.as_ref().filter(fits) {
+            return Ok(open.pool.clone());
+        }
+        let info = self.info(&server, self.user(), self.settings.db)?;
+        let manager = Manager::new_with_config(info, connection_config())?;
+        let new = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(deadpool_redis::Runtime::Tokio1)
+            .build()
+            .map_err(|error| Fault::Unexpected(error.to_string()))?;
+        *pool = Some(OpenPool { server, pool: new.clone(), since: Instant::now() });
+        Ok(new)
+    }
+
+    /// Whether the server that the pulse talks to is still the one to talk to, asked anew. While a failover is carried
+    /// out, the old master calls itself one for a while.
+    pub(crate) async fn is_still_the_master(&self) -> bool {
+        if !matches!(self.settings.topology, Topology::Sentinel { .. }) {
+            return true;
+        }
+        let known = self.pool.lock().as_ref().map(|open| open.server.clone());
+        known.is_some() && self.named_master().await == known
+    }
+
+    /// The server that was dialled last; none, for a cluster.
+    pub(crate) fn dialled(&self) -> Option<HostPort> {
+        self.dialled.lock().clone()
+    }
+
+    /// The server that most sentinels name, asked anew; none, where there are no sentinels, or most do not say.
+    pub(crate) async fn named_master(&self) -> Option<HostPort> {
+        let Topology::Sentinel { sentinels, master } = &self.settings.topology else { return None };
+        let (named, votes) = self.ask_sentinels(sentinels, master).await.ok()?;
+        (votes > sentinels.len() / 2).then_some(named)
+    }
+
+    /// Forgets what was learned about where to dial, and the pool that leads there: a demoted master still answers.
+    pub(crate) fn forget(&self) {
+        *self.master.lock() = None;
+        *self.pool.lock() = None;
+    }
+
+    /// The server to talk to at present.
+    async fn server(&self) -> Result<HostPort, Fault> {
+        match &self.settings.topology {
+            Topology::Single(server) => Ok(server.clone()),
+            Topology::Sentinel { sentinels, master } => {
+                let known = self.master.lock().clone().filter(|(_, asked)| asked.elapsed() < MASTER_KNOWN);
+                if let Some((server, _)) = known {
+                    return Ok(server);
+                }
+                let (server, _votes) = self.ask_sentinels(sentinels, master).await?;
+                *self.master.lock() = Some((server.clone(), Instant::now()));
+                Ok(server)
+            }
+            Topology::Cluster { .. } => Err(Fault::Unexpected("a cluster has no one server".to_owned())),
+        }
+    }
+
+    /// What most sentinels say, as soon as most have said it: one that is cut off may still name the old master, and
+    /// one that is gone must hold nobody up. Where no majority answers, what the most of those that do say.
+    async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<(HostPort, usize), Fault> {
+        let mut asked: FuturesUnordered<_> = sentinels
+            .iter()
+            .map(|sentinel| async move {
+                let answer = tokio::time::timeout(SENTINEL_DEADLINE, self.ask_sentinel(sentinel, master));
+                match answer.await {
+                    Ok(Ok(Some(server))) => Ok(server),
+                    Ok(Ok(None)) => Err(format!("{sentinel} knows no master {master:?}")),
+                    Ok(Err(fault)) => Err(format!("{sentinel}: {fault}")),
+                    Err(_) => Err(format!("{sentinel} does not answer")),
+                }
+            })
+            .collect();
+        let mut votes: Vec<(HostPort, usize)> = Vec::new();
+        let mut complaints = Vec::new();
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(server) => {
+                    let place = votes.iter().position(|(known, _)| *known == server);
+                    let place = place.unwrap_or_else(|| {
+                        votes.push((server, 0));
+                        votes.len() - 1
+                    });
+                    votes[place].1 += 1;
+                    if votes[place].1 > sentinels.len() / 2 {
+                        break;
+                    }
+                }
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        let named = votes.into_iter().max_by_key(|(_, votes)| *votes);
+        named.ok_or_else(|| Fault::NoMaster(complaints.join("; ")))
+    }
+
+    async fn ask_sentinel(&self, sentinel: &HostPort, master: &str) -> Result<Option<HostPort>, Fault> {
+        let info = self.info(sentinel, (None, self.settings.sentinel_password.as_ref()), 0)?;
+        let mut connection = open(info).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("get-master-addr-by-name").arg(master);
+        let answer: Option<(String, u16)> = command.query_async(&mut connection).await?;
+        Ok(answer.map(|(host, port)| HostPort { host, port }))
+    }
+
+    /// Who we are to Redis; sentinels have users of their own.
+    fn user(&self) -> (Option<&String>, Option<&SecretString>) {
+        (self.settings.username.as_ref(), self.settings.password.as_ref())
+    }
+
+    fn info(
+        &self,
+        server: &HostPort,
+        (username, password): (Option<&String>, Option<&SecretString>),
+        db: i64,
+    ) -> RedisResult<ConnectionInfo> {
+        let RedisSettings { tls, ca, .. } = &self.settings;
+        let mut redis = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
+        if let Some(password) = password {
+            redis = redis.set_password(password.expose_secret());
+            if let Some(username) = username {
+                redis = redis.set_username(username);
+            }
+        }
+        let HostPort { host, port } = server.clone();
+        let address = if *tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info = address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp_settings());
+        match ca.as_ref().filter(|_| *tls) {
+            None => Ok(info),
+            // The only way the library has to put certificates into an address.
+            Some(ca) => Client::build_with_tls(info, certificates(ca))
+                .map(|client| client.get_connection_info().clone()),
+        }
+    }
+
+    fn cluster_client(&self, nodes: &[HostPort]) -> RedisResult<ClusterClient> {
+        let infos: Vec<_> =
+            nodes.iter().map(|node| self.info(node, self.user(), 0)).collect::<RedisResult<_>>()?;
+        let mut builder = ClusterClient::builder(infos)
+            .connection_timeout(DIAL_DEADLINE / 2)
+            .response_timeout(DIAL_DEADLINE)
+            .tcp_settings(tcp_settings())
+            // One redirection is normal where a slot has moved; whatever takes longer is for the breaker.
+            .retries(1);
+        if let Some(ca) = self.settings.ca.as_ref().filter(|_| self.settings.tls) {
+            builder = builder.certs(certificates(ca));
+        }
+        builder.build()
+    }
+}
+
+async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&connection_config()).await
+}
+
+/// The deadline of a call is its caller's; the library's own would not let connections be replaced.
+fn connection_config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DIAL_DEADLINE))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(PIPELINE)
+}
+
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNACKNOWLEDGED);
+    settings
+}
+
+fn certificates(ca: &[u8]) -> TlsCertificates {
+    TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) }
+}

@@ -1,0 +1,143 @@
+//! What Redis says about itself (INFO), as far as it matters here.
+
+use sha2::{Digest, Sha256};
+
+use super::fault::Fault;
+
+/// Seconds since a replica was heard of.
+const MOST_LAG: u64 = 2;
+
+/// What Redis says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedisFigures {
+    /// Bytes it uses; of a cluster, all masters together.
+    pub memory_bytes: u64,
+    /// Commands it handles a second; of a cluster, all masters together.
+    pub ops_per_second: u64,
+}
+
+/// The masters of a deployment, as they describe themselves.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Deployment {
+    /// Names the data that is there: changes when a master restarts, is replaced or is promoted.
+    pub(crate) epoch: String,
+    /// Why records may leave before their time, if they may.
+    pub(crate) evicts: Option<String>,
+    /// Replicas of the masters that have heard from them within the last seconds.
+    pub(crate) replicas_in_step: usize,
+    pub(crate) figures: RedisFigures,
+}
+
+impl Deployment {
+    /// Reads the answers of all masters.
+    ///
+    /// # Errors
+    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so.
+    pub(crate) fn read(answers: &[String]) -> Result<Self, Fault> {
+        let mut epochs = Vec::with_capacity(answers.len());
+        let mut evicts = None;
+        let mut figures = RedisFigures::default();
+        let mut replicas_in_step = 0;
+        for answer in answers {
+            let field = |name: &str| {
+                answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+            };
+            let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
+            if field("loading") == "1" {
+                return Err(Fault::Loading);
+            }
+            if field("role") != "master" {
+                return Err(Fault::ReadOnly);
+            }
+            // The run id alone would not tell a master that was replaced and is back without having been restarted;
+            // its replication id changes with each promotion.
+            epochs.push(format!("{}:{}", field("run_id"), field("master_replid")));
+            figures.memory_bytes += number("used_memory");
+            figures.ops_per_second += number("instantaneous_ops_per_sec");
+            replicas_in_step += answer.lines().filter(|line| is_replica_in_step(line)).count();
+            let policy = field("maxmemory_policy");
+            if number("maxmemory") > 0 && policy != "noeviction" {
+                evicts = Some(policy.to_owned());
+            }
+        }
+        let epoch = match epochs.as_mut_slice() {
+            [one] => std::mem::take(one),
+            many => {
+                many.sort_unstable();
+                hex::encode(&Sha256::digest(many.join(","))[..16])
+            }
+        };
+        Ok(Self { epoch, evicts, replicas_in_step, figures })
+    }
+}
+
+/// Of the form `slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0`. A replica tells every second how far it is.
+fn is_replica_in_step(line: &str) -> bool {
+    let Some((name, about)) = line.split_once(':') else { return false };
+    let number = name.strip_prefix("slave").unwrap_or_default();
+    let is_replica = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let field = |name: &str| {
+        about.trim_end().split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+    };
+    let lag = field("lag").and_then(|lag| lag.parse::<u64>().ok());
+    is_replica && field("state") == Some("online") && lag.is_some_and(|lag| lag <= MOST_LAG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(run_id: &str, replication_id: &str) -> String {
+        format!(
+            "# Server\r\nrun_id:{run_id}\r\n# Memory\r\nused_memory:1000\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
+             # Persistence\r\nloading:0\r\n# Stats\r\ninstantaneous_ops_per_sec:7\r\n\
+             # Replication\r\nrole:master\r\nmaster_replid:{replication_id}\r\n"
+        )
+    }
+
+    fn epoch(answers: &[String]) -> String {
+        Deployment::read(answers).unwrap().epoch
+    }
+
+    #[test]
+    fn figures_of_a_cluster_are_those_of_all_masters_together() {
+        let deployment = Deployment::read(&[answer("a", "x"), answer("b", "y")]).unwrap();
+        assert_eq!(deployment.figures, RedisFigures { memory_bytes: 2000, ops_per_second: 14 });
+        assert_eq!(deployment.evicts, None);
+    }
+
+    #[test]
+    fn a_restart_or_a_promotion_of_any_master_names_a_new_epoch_and_their_order_does_not() {
+        let (a, b) = (answer("a", "x"), answer("b", "y"));
+        assert_eq!(epoch(std::slice::from_ref(&a)), "a:x");
+        assert_ne!(epoch(std::slice::from_ref(&a)), epoch(&[answer("a", "z")]));
+        let both = epoch(&[a.clone(), b.clone()]);
+        assert_eq!(both, epoch(&[b, a.clone()]));
+        assert_ne!(both, epoch(&[a, answer("b", "z")]));
+    }
+
+    #[test]
+    fn a_replica_and_a_loading_master_are_told_apart_from_one_that_is_well() {
+        let well = answer("a", "x");
+        assert_eq!(Deployment::read(&[well.replace("role:master", "role:slave")]), Err(Fault::ReadOnly));
+        assert_eq!(Deployment::read(&[well.replace("loading:0", "loading:1")]), Err(Fault::Loading));
+    }
+
+    #[test]
+    fn a_memory_limit_with_a_policy_that_evicts_is_noticed_and_a_limit_alone_is_not() {
+        let limited = answer("a", "x").replace("maxmemory:0", "maxmemory:9");
+        assert_eq!(Deployment::read(std::slice::from_ref(&limited)).unwrap().evicts, None);
+        let evicting = limited.replace("noeviction", "allkeys-lru");
+        assert_eq!(Deployment::read(&[evicting]).unwrap().evicts.as_deref(), Some("allkeys-lru"));
+    }
+
+    #[test]
+    fn replicas_count_while_they_are_heard_of() {
+        let with = |line: &str| format!("{}{line}\r\n", answer("a", "x"));
+        let in_step = |line: &str| Deployment::read(&[with(line)]).unwrap().replicas_in_step;
+        assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0"), 1);
+        assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=3"), 0);
+        assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=wait_bgsave,offset=0,lag=0"), 0);
+        assert_eq!(in_step("slave_repl_offset:ip=,state=online,lag=0"), 0);
+    }
+}

@@ -1,0 +1,12 @@
+//! What people who run the service are told to do, done: `deploy/smoke` against whole and broken deployments.
+#![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
+
+mod cluster;
+mod smoke;
+
+use std::path::{Path, PathBuf};
+
+/// A path below the root of the repository.
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

@@ -1,0 +1,124 @@
+//! The audit trail: who was let do what, and nothing by which anyone could do it again.
+
+use std::path::Path;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::Instance;
+
+async fn lines(file: &Path, count: usize) -> Vec<Value> {
+    let text = vx11_rig::eventually("lines of the audit trail", async || {
+        let text = std::fs::read_to_string(file).ok()?;
+        (text.lines().count() >= count && text.ends_with('\n')).then_some(text)
+    });
+    text.await.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+async fn audited(file: &Path, more: &[(&str, &str)]) -> Instance {
+    let mut settings = vec![("VX11_OPERATOR__AUDIT__FILE", file.to_str().unwrap()), ("INSTANCE_ID", "7")];
+    settings.extend_from_slice(more);
+    Instance::with(&settings).await
+}
+
+#[tokio::test]
+async fn every_token_event_revocation_and_refused_principal_is_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let instance = audited(&file, &[]).await;
+    let issued = instance.issue().await;
+    let event_id = instance.publish(json!("the content is nobody's business")).await;
+    let revoke = instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &issued.token)]);
+    assert_eq!(revoke.send().await.unwrap().status(), StatusCode::OK);
+    let refused = instance.post("/operator/api/events/sse-token").header("X-VX11-Token", "not-the-principal");
+    let refused: Value = refused.send().await.unwrap().json().await.unwrap();
+    // A stream's token that is refused is nobody's principal, and counted elsewhere.
+    instance.ask_for_stream(&issued.token).await;
+
+    let lines = lines(&file, 4).await;
+    let said = |n: usize, key: &str| lines[n][key].as_str().unwrap_or_default().to_owned();
+    let acts: Vec<_> = (0..lines.len()).map(|n| said(n, "action")).collect();
+    assert_eq!(acts, ["issue", "publish", "revoke", "refuse_principal"]);
+    for line in &lines {
+        let said = |key: &str| line[key].as_str().unwrap_or_default();
+        assert_eq!((said("instance"), said("client")), ("7", "127.0.0.1"));
+        assert!(said("time").ends_with('Z') && said("request_id").len() == 16, "{line}");
+    }
+    for n in 0..3 {
+        assert_eq!(said(n, "principal"), "operator");
+    }
+    assert_eq!((said(0, "token_id"), said(2, "token_id")), (issued.id.clone(), issued.id));
+    assert_eq!((said(1, "event_id"), said(1, "outcome")), (event_id, "published".to_owned()));
+    assert_eq!(said(2, "effective"), "cluster");
+    assert_eq!(
+        (said(3, "code"), said(3, "request_id")),
+        ("credential_wrong".to_owned(), refused["request_id"].as_str().unwrap().to_owned())
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    for secret in [&issued.token, &instance.principal, "not-the-principal", "nobody's business"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_clients_address_is_cut_or_left_out_as_configured() {
+    for (how, shown) in [("network", json!("127.0.0.0")), ("none", Value::Null)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.jsonl");
+        let instance = audited(&file, &[("VX11_OPERATOR__AUDIT__CLIENT_ADDRESS", how)]).await;
+        instance.issue().await;
+        assert_eq!(lines(&file, 1).await[0]["client"], shown);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, rotated) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+    let instance = audited(&file, &[]).await;
+    let first = instance.issue().await.id;
+    lines(&file, 1).await;
+    std::fs::rename(&file, &rotated).unwrap();
+    let mut issued = vec![first];
+    vx11_rig::until("a new file", async || {
+        issued.push(instance.issue().await.id);
+        file.exists()
+    })
+    .await;
+    let old = lines(&rotated, 1).await.len();
+    let mut all = lines(&rotated, old).await;
+    all.extend(lines(&file, issued.len() - old).await);
+    let ids: Vec<_> = all.iter().map(|line| line["token_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, issued, "no line is lost, none is there twice");
+}
+
+#[tokio::test]
+async fn what_was_done_before_the_end_is_written_before_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let mut instance = audited(&file, &[]).await;
+    for _ in 0..200 {
+        instance.issue().await;
+    }
+    instance.terminate();
+    instance.ended().await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 200);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_counted_and_stops_nobody() {
+    let instance = audited(Path::new("/dev/full"), &[]).await;
+    for _ in 0..3 {
+        instance.issue().await;
+    }
+    instance.metric_becomes("vx11_operator_audit_lines_lost_total", 3, vx11_rig::PATIENCE).await;
+    assert_eq!(instance.log_text().matches("the audit trail cannot be written").count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_stops_the_start_with_what_to_do() {
+    let settings = [("VX11_OPERATOR__AUDIT__FILE", "/nonexistent/audit.jsonl")];
+    let (status, said) = Instance::try_with(&settings).await.err().expect("it does not start");
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("/nonexistent/audit.jsonl") && said.contains("set audit.file"), "{said}");
+}

@@ -1,0 +1,10 @@
+//! The command-line client: `vx11-operator tail`, `publish` and `stats`, as people and scripts run them.
+
+mod acting_as;
+mod page;
+mod publishing;
+mod repeating;
+mod resuming;
+mod statistics;
+mod tailing;
+mod watching;

@@ -1,0 +1,128 @@
+//! `publish` repeats what was not answered, under one key, and never claims more than it knows.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Front, Instance, Terminal, planted};
+
+/// The values of a header in a request.
+fn keys(requests: &[String]) -> Vec<String> {
+    let all = requests.concat();
+    all.lines().filter_map(|line| line.strip_prefix("idempotency-key: ").map(str::to_owned)).collect()
+}
+
+fn is_random_uuid(key: &str) -> bool {
+    uuid::Uuid::parse_str(key).is_ok_and(|key| key.get_version_num() == 4)
+}
+
+fn problem(status: &str, code: &str) -> String {
+    let body = format!(r#"{{"code": "{code}", "detail": "try later"}}"#);
+    format!(
+        "HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn an_event_whose_answer_was_lost_is_sent_again_under_the_same_key_and_published_once() {
+    let instance = Instance::start().await;
+    let mut stream = instance.open_stream(&instance.issue().await.token).await;
+    let front = Front::losing(instance.address(), 2).await;
+    let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &front.base);
+    let ended = terminal.run(&["publish", "1"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert_eq!(ended.output.lines().count(), 1, "{}", ended.output);
+    let told: Vec<_> = ended
+        .errors
+        .lines()
+        .filter(|line| line.contains("not published yet: the connection was lost"))
+        .collect();
+    assert_eq!(told.len(), 2, "{}", ended.errors);
+    assert!(ended.errors.contains("an earlier attempt under this key had published it"), "{}", ended.errors);
+    let keys = keys(&front.heard());
+    assert_eq!(keys.len(), 3);
+    assert!(is_random_uuid(&keys[0]) && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    let first = stream.next().await.unwrap();
+    assert_eq!(ended.output, format!("{}\n", first.id));
+    // Another event, another key, even where it says the same.
+    let other = terminal.run(&["publish", "1"]).await;
+    let second = stream.next().await.unwrap();
+    assert_eq!(other.output, format!("{}\n", second.id), "and nothing in between");
+}
+
+#[tokio::test]
+async fn a_command_that_is_repeated_with_its_key_tells_the_id_and_with_another_event_is_refused() {
+    let instance = Instance::start().await;
+    let terminal = Terminal::of(&instance);
+    let publish = async |data| terminal.run(&["publish", "--key", "order-17", data]).await;
+    let (first, again, other) = (publish("1").await, publish("1").await, publish("2").await);
+    assert_eq!((first.code, first.errors.as_str()), (0, ""));
+    assert_eq!((again.code, &again.output), (0, &first.output));
+    assert!(again.errors.contains("an earlier attempt"), "{}", again.errors);
+    assert_eq!((other.code, other.output.as_str()), (1, ""));
+    assert!(other.errors.contains("not published: 422 idempotency_key_reused: "), "{}", other.errors);
+    assert_eq!(instance.metric("vx11_operator_events_published_total").await, 1);
+}
+
+#[tokio::test]
+async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_key_given() {
+    let instance = Instance::start().await;
+    let front = Front::losing(instance.address(), usize::MAX).await;
+    let started = Instant::now();
+    let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &front.base);
+    let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (1, ""));
+    let last = ended.errors.lines().last().unwrap();
+    let key = &keys(&front.heard())[0];
+    assert!(last.contains("not known to be published, though it may be"), "{last}");
+    assert!(last.contains(&format!("--key {key}")), "{last}");
+    assert!(started.elapsed() < Duration::from_secs(20), "its patience was two seconds");
+}
+
+#[tokio::test]
+async fn what_nobody_could_be_told_was_not_published() {
+    let port = vx11_rig::Port::reserve();
+    let terminal = Terminal::bare()
+        .with("VX11_PRINCIPAL_TOKEN", &planted())
+        .with("VX11_OPERATOR_URL", &format!("http://127.0.0.1:{}", port.number()));
+    let ended = terminal.run(&["publish", "--patience", "1", "1"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (1, ""));
+    let last = ended.errors.lines().last().unwrap();
+    assert!(last.starts_with("vx11-operator: not published: cannot connect: Connection refused"), "{last}");
+}
+
+#[tokio::test]
+async fn a_server_that_starts_in_time_is_waited_for() {
+    let port = vx11_rig::Port::reserve();
+    let address = format!("127.0.0.1:{}", port.number());
+    let principal = planted();
+    let terminal = Terminal::bare()
+        .with("VX11_PRINCIPAL_TOKEN", &principal)
+        .with("VX11_OPERATOR_URL", &format!("http://{address}"));
+    let mut publish = terminal.start(&["publish", "1"]);
+    publish.says("not published yet: cannot connect").await;
+    let _instance = Instance::in_place_of(&address, &principal).await;
+    let ended = publish.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says() {
+    let accepted = "HTTP/1.1 202 Accepted\r\nContent-Length: 12\r\n\r\n{\"id\":\"e-1\"}";
+    let (unavailable, unknown) = (
+        problem("503 Service Unavailable", "log_unavailable"),
+        problem("504 Gateway Timeout", "outcome_unknown"),
+    );
+    let front = Front::answering(&[&unavailable, &unknown, accepted]).await;
+    let terminal =
+        Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &front.base);
+    let started = Instant::now();
+    let ended = terminal.run(&["publish", "1"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (0, "e-1\n"), "{}", ended.errors);
+    assert!(started.elapsed() >= Duration::from_secs(2), "a second each time");
+    for words in ["503 log_unavailable: try later; again in 1", "504 outcome_unknown: try later; again in 1"]
+    {
+        assert!(ended.errors.contains(words), "{}", ended.errors);
+    }
+    let keys = keys(&front.heard());
+    assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}

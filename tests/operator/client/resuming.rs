@@ -1,0 +1,118 @@
+//! `tail` goes on where it was, whatever happens to its connection, and says what happened.
+
+use std::time::Duration;
+
+use serde_json::json;
+use vx11_rig::Port;
+
+use crate::support::{Front, Instance, Terminal, random_hex, remember_secret};
+
+#[tokio::test]
+async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_of_the_gap() {
+    let port = Port::reserve();
+    let address = format!("127.0.0.1:{}", port.number());
+    let principal = random_hex();
+    let before = Instance::in_place_of(&address, &principal).await;
+    let mut tail = Terminal::of(&before).start(&["tail"]);
+    tail.says("connected to instance 1").await;
+    let last = before.publish(json!(1)).await;
+    assert_eq!(tail.line().await, format!("{last} message 1"));
+    before.kill().await;
+    tail.says("lost the stream: it was cut off; reconnecting in ").await;
+    tail.says("no token: cannot connect: Connection refused").await;
+    let after = Instance::in_place_of(&address, &principal).await;
+    let connected = tail.says("connected to instance 1").await;
+    assert!(connected.ends_with("instance 1"), "{connected}: it does not claim to go on where it was");
+    // On the memory store the log ends with its instance.
+    tail.says(&format!("reset (epoch): events after {last} are missing, for the log was lost")).await;
+    let id = after.publish(json!(2)).await;
+    assert_eq!(tail.line().await, format!("{id} message 2"));
+    tail.interrupt();
+    let ended = tail.ended().await;
+    assert_eq!((ended.code, ended.output.as_str()), (0, ""));
+    assert!(ended.errors.ends_with("vx11-operator: 2 events, 1 reconnect, 1 reset\n"), "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn told_to_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_nothing() {
+    let age = [
+        ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "1"),
+        ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "200"),
+    ];
+    let instance = Instance::with(&age).await;
+    let mut tail = Terminal::of(&instance).start(&["tail", "--json"]);
+    tail.says("connected").await;
+    let mut published = 0;
+    for _ in 0..3 {
+        let told = tail.says("told to reconnect (max_age); reconnecting in ");
+        tokio::pin!(told);
+        let told = loop {
+            tokio::select! {
+                told = &mut told => break told,
+                () = tokio::time::sleep(Duration::from_millis(5)) => {
+                    instance.publish(json!(published)).await;
+                    published += 1;
+                }
+            }
+        };
+        let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
+        assert!((0.1..=0.2).contains(&wait), "{told}");
+    }
+    for expected in 0..published {
+        assert_eq!(tail.json().await["data"], json!(expected), "in order, once");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_is_told_and_survived() {
+    let port = Port::reserve();
+    let address = format!("127.0.0.1:{}", port.number());
+    let principal = random_hex();
+    let mut before = Instance::in_place_of(&address, &principal).await;
+    let mut tail = Terminal::of(&before).start(&["tail"]);
+    tail.says("connected").await;
+    before.terminate();
+    tail.says("told to reconnect (drain); reconnecting in ").await;
+    assert!(before.ended().await.success());
+    let _after = Instance::in_place_of(&address, &principal).await;
+    tail.says("connected to instance 1").await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_words_of_the_service_and_tried_again_no_sooner_than_it_asks() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "1")]).await;
+    let first = instance.open_stream(&instance.issue().await.token).await;
+    let mut tail = Terminal::of(&instance).start(&["tail"]);
+    let told = tail.says("no stream: 503 streams_full: ").await;
+    let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
+    assert!((1.0..=1.5).contains(&wait), "Retry-After is a second: {told}");
+    drop(first);
+    tail.says("connected to instance 1").await;
+}
+
+#[tokio::test]
+async fn each_attempt_has_a_token_of_its_own_and_no_credential_is_ever_in_a_url() {
+    let instance = Instance::with(&[
+        ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "1"),
+        ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "1"),
+    ])
+    .await;
+    let front = Front::losing(instance.address(), 0).await;
+    let mut tail = Terminal::of(&instance).with("VX11_OPERATOR_URL", &front.base).start(&["tail"]);
+    for _ in 0..3 {
+        tail.says("connected").await;
+    }
+    let heard = front.heard().concat();
+    let paths: Vec<_> = heard.lines().filter(|line| line.ends_with(" HTTP/1.1")).collect();
+    let attempt =
+        ["POST /operator/api/events/sse-token HTTP/1.1", "GET /operator/api/events/stream HTTP/1.1"];
+    assert_eq!(paths, attempt.repeat(3));
+    let of_header = |line: &str| line.strip_prefix("x-vx11-token: ").map(str::to_owned);
+    let mut credentials: Vec<_> = heard.lines().filter_map(of_header).collect();
+    for credential in &credentials {
+        remember_secret(credential);
+    }
+    credentials.sort();
+    credentials.dedup();
+    assert_eq!(credentials.len(), 1 + 3, "the principal, and a token for each stream");
+}

@@ -1,0 +1,193 @@
+//! Whether every subscriber got what was acknowledged: once, and in the order of the log. What it is told that it has
+//! lost is announced; what it is not told is lost.
+
+use std::collections::HashMap;
+
+use super::Findings;
+use crate::journal::{Account, Deliveries, EventId, Heard, Publication};
+
+/// A place in the log, comparable between its lives.
+type Place = (usize, u64, u64);
+
+/// The lives of the log, in the order in which anybody first heard of them.
+struct Epochs(HashMap<u32, usize>);
+
+impl Epochs {
+    fn of(deliveries: &Deliveries) -> Self {
+        Self(deliveries.epochs.iter().copied().zip(0..).collect())
+    }
+
+    /// What nobody has heard of yet is new.
+    fn place(&self, id: EventId) -> Place {
+        (self.0.get(&id.epoch).copied().unwrap_or(usize::MAX), id.millis, id.seq)
+    }
+}
+
+/// What became of the events, for all subscribers together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sequences {
+    /// Acknowledged and not received.
+    pub(crate) lost: Findings,
+    /// Received more than once.
+    pub(crate) twice: Findings,
+    /// Received after an event that stands behind it in the log.
+    pub(super) disordered: Findings,
+    /// Received under another id than was acknowledged.
+    pub(super) renamed: Findings,
+    /// Streams that were last told that the log cannot be reached.
+    pub(super) left_degraded: Findings,
+    /// Acknowledged and not received, but announced as lost.
+    pub(crate) announced: usize,
+    /// Resets.
+    pub(crate) resets: usize,
+}
+
+/// What was acknowledged, and what was delivered.
+struct Log<'a> {
+    epochs: Epochs,
+    deliveries: &'a Deliveries,
+    publications: &'a [Publication],
+    /// With the numbers, in the order of the log.
+    acknowledged: Vec<(Place, usize)>,
+}
+
+pub(super) fn judge(account: &Account) -> Sequences {
+    let log = Log::of(&account.publications, &account.deliveries);
+    let mut found = Sequences::default();
+    for (subscriber, heard) in account.deliveries.heard.iter().enumerate() {
+        Reading::of(&log, subscriber).judge(heard, &mut found);
+    }
+    found
+}
+
+/// The acknowledged event that stands behind all others in the log.
+pub(crate) fn last_acknowledged(publications: &[Publication], deliveries: &Deliveries) -> Option<EventId> {
+    let epochs = Epochs::of(deliveries);
+    let acknowledged = publications.iter().filter_map(Publication::acknowledged).map(|(_, id)| id);
+    acknowledged.max_by_key(|id| epochs.place(*id))
+}
+
+/// Whether every subscriber is where this event is, or behind it.
+pub(crate) fn all_reached(deliveries: &Deliveries, event: EventId) -> bool {
+    let epochs = Epochs::of(deliveries);
+    let has_reached = |id: EventId| epochs.place(id) >= epochs.place(event);
+    deliveries.positions.iter().all(|position| position.is_some_and(has_reached))
+}
+
+impl<'a> Log<'a> {
+    fn of(publications: &'a [Publication], deliveries: &'a Deliveries) -> Self {
+        let epochs = Epochs::of(deliveries);
+        let acknowledged = publications.iter().enumerate();
+        let places = acknowledged
+            .filter_map(|(number, it)| it.acknowledged().map(|(_, id)| (epochs.place(id), number)));
+        let mut acknowledged: Vec<_> = places.collect();
+        acknowledged.sort_unstable();
+        Self { epochs, deliveries, publications, acknowledged }
+    }
+
+    fn place(&self, id: EventId) -> Place {
+        self.epochs.place(id)
+    }
+}
+
+/// One subscriber's sequence, being read.
+struct Reading<'a> {
+    log: &'a Log<'a>,
+    subscriber: usize,
+    /// By number.
+    received: Vec<bool>,
+    /// Where it is.
+    position: Option<Place>,
+    /// Behind this, all is expected.
+    began: Option<Place>,
+    /// From behind the first up to the second.
+    announced: Vec<(Place, Place)>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(log: &'a Log<'a>, subscriber: usize) -> Self {
+        let received = vec![false; log.publications.len()];
+        Self { log, subscriber, received, position: None, began: None, announced: Vec::new() }
+    }
+
+    fn judge(mut self, heard: &[Heard], found: &mut Sequences) {
+        let mut is_degraded = false;
+        for heard in heard {
+            match heard {
+                Heard::Greeting(id) => {
+                    is_degraded = false;
+                    // Later ones repeat where the client is, or would hide a gap.
+                    if let Some(id) = id.filter(|_| self.position.is_none()) {
+                        self.moves(self.log.place(id));
+                    }
+                }
+                Heard::Events(range) => range.clone().for_each(|index| self.receive(index, found)),
+                Heard::Reset { id, .. } => {
+                    found.resets += 1;
+                    let Some(to) = id.map(|id| self.log.place(id)) else { continue };
+                    self.announced.extend(self.position.map(|from| (from, to)));
+                    self.moves(to);
+                }
+                Heard::Degraded => is_degraded = true,
+                Heard::Recovered => is_degraded = false,
+            }
+        }
+        if is_degraded {
+            found.left_degraded.note(|| format!("subscriber {}", self.subscriber));
+        }
+        self.miss(found);
+    }
+
+    fn moves(&mut self, to: Place) {
+        self.began.get_or_insert(to);
+        self.position = Some(to);
+    }
+
+    fn receive(&mut self, index: usize, found: &mut Sequences) {
+        let event = self.log.deliveries.events[index];
+        let (place, subscriber, id) = (self.log.place(event.id), self.subscriber, event.id);
+        let publication = event.number.and_then(|number| self.log.publications.get(number));
+        let acknowledged = publication.and_then(Publication::acknowledged).map(|(_, id)| id);
+        if let Some(other) = acknowledged.filter(|acknowledged| *acknowledged != id) {
+            found.renamed.note(|| format!("subscriber {subscriber} got {id}, acknowledged as {other}"));
+        }
+        let number = event.number.filter(|_| publication.is_some());
+        let known = number.filter(|number| std::mem::replace(&mut self.received[*number], true));
+        if let Some(number) = known {
+            found.twice.note(|| format!("subscriber {subscriber} got number {number} again, as {id}"));
+        } else if let Some(position) = self.position.filter(|position| place <= *position) {
+            let (_, millis, seq) = position;
+            found.disordered.note(|| format!("subscriber {subscriber} got {id} after one at {millis}-{seq}"));
+        }
+        if self.position.is_none() {
+            // A stream that did not say where it begins begins with its first event.
+            self.began = Some(before(place));
+        }
+        self.position = self.position.max(Some(place));
+    }
+
+    /// Notes what it did not get.
+    fn miss(self, found: &mut Sequences) {
+        let Some(began) = self.began else { return };
+        let acknowledged = &self.log.acknowledged;
+        let first = acknowledged.partition_point(|(place, _)| *place <= began);
+        for (place, number) in acknowledged[first..].iter().filter(|(_, number)| !self.received[*number]) {
+            if self.announced.iter().any(|(from, to)| from < place && place <= to) {
+                found.announced += 1;
+            } else {
+                let (subscriber, attempts) = (self.subscriber, &self.log.publications[*number].attempts);
+                found.lost.note(|| {
+                    let last = attempts.last().map(|attempt| attempt.answered);
+                    format!("subscriber {subscriber} did not get number {number}, answered at {last:?}")
+                });
+            }
+        }
+    }
+}
+
+fn before((epoch, millis, seq): Place) -> Place {
+    match seq.checked_sub(1) {
+        Some(seq) => (epoch, millis, seq),
+        None => (epoch, millis.saturating_sub(1), u64::MAX),
+    }
+}

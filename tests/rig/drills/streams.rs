@@ -1,0 +1,107 @@
+//! What streams come to by themselves: their clients stop reading, or are away while everything is replaced, or they get
+//! old.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::drilling::Drilling;
+use super::{Length, redis};
+use crate::journal::StreamTurn;
+
+/// Of so many subscribers, one stops reading.
+pub(super) const ONE_PAUSES_OF: usize = 20;
+/// For so long: until buffers are full, and then longer than an instance or nginx waits for a client that takes nothing.
+const PAUSE: Duration = Duration::from_secs(35);
+/// Before that, for comparison, nothing happens.
+const CALM: Duration = Duration::from_secs(15);
+/// Others read nothing for so long before the log is lost, and as long again before the first instance is replaced.
+const AWAY: Duration = Duration::from_secs(5);
+/// What an event takes there, so that buffers are soon full, and what nginx has the kernel keep for a client.
+pub(super) const LARGE_EVENT: usize = 1000;
+pub(super) const SEND_BUFFER: u32 = 64 * 1024;
+/// A stream lives for so many drains, so that those that were open in the end of a rolling restart are still open after it.
+const AGE_IN_DRAINS: u64 = 6;
+/// The instance with the most streams may have so many times as many as the one with the fewest.
+const SPREAD: f64 = 1.5;
+
+/// Those who stop reading are cut, and nobody else is.
+pub(super) async fn some_stop_reading(drilling: &mut Drilling) {
+    let lost = lost(drilling);
+    sleep(CALM).await;
+    drilling.strike().await;
+    drilling.trial.pause_reading(true);
+    sleep(PAUSE).await;
+    drilling.trial.pause_reading(false);
+    // Only then do they know that they were cut.
+    drilling.trial.catch_up().await;
+    drilling.recover().await;
+    let pausing = drilling.length.subscribers / ONE_PAUSES_OF;
+    let cut = self::lost(drilling).split_off(lost.len());
+    let others = cut.iter().filter(|subscriber| **subscriber >= pausing).count();
+    drilling
+        .trial
+        .note(format!("of {pausing} subscribers that stopped reading {} were cut", cut.len() - others));
+    if others > 0 || cut.len() < pausing {
+        drilling.trial.complain(format!("{} streams of {pausing} were cut, {others} of others", cut.len()));
+    }
+}
+
+/// While some do not read, Redis forgets everything, and then every instance is replaced: what they have missed is only in
+/// what the instances brought back before they ended.
+pub(super) async fn all_replaced_while_some_are_away(drilling: &mut Drilling, round: usize) {
+    drilling.strike().await;
+    drilling.trial.pause_reading(true);
+    sleep(AWAY).await;
+    redis::lose_data(drilling, round).await;
+    sleep(AWAY).await;
+    drilling.restart_one_by_one().await;
+    drilling.trial.pause_reading(false);
+    // Only then do they know that they were cut.
+    drilling.trial.catch_up().await;
+    drilling.recover().await;
+}
+
+/// The subscribers whose streams ended so far, each as often as one did.
+fn lost(drilling: &Drilling) -> Vec<usize> {
+    drilling.trial.journal().look(|account| {
+        let lost = account.streams.iter().filter(|it| matches!(it.turn, StreamTurn::Lost(_)));
+        lost.map(|it| it.subscriber).collect()
+    })
+}
+
+/// The longest life of a stream, in seconds.
+pub(super) fn age(length: Length) -> u64 {
+    AGE_IN_DRAINS * length.drain
+}
+
+/// After a rolling restart the last instance has no streams. When all that were open then have got old, it has its part.
+pub(super) async fn spread_by_age(drilling: &mut Drilling) {
+    drilling.strike().await;
+    drilling.restart_one_by_one().await;
+    drilling.recover().await;
+    let before = spread(drilling).await;
+    sleep(Duration::from_secs(age(drilling.length))).await;
+    let after = spread(drilling).await;
+    drilling.trial.note(format!(
+        "streams of each instance after the restart: {}; when all have got old once: {}",
+        before.0, after.0
+    ));
+    if after.1 > SPREAD {
+        drilling.trial.complain(format!("streams are spread unevenly: {}", after.0));
+    }
+}
+
+/// How many streams each instance has, in words, and how many times as many the fullest has as the emptiest.
+async fn spread(drilling: &Drilling) -> (String, f64) {
+    let mut streams = Vec::new();
+    for instance in &drilling.cluster.instances {
+        streams.push(instance.streams().await.expect("an instance answers"));
+    }
+    let (least, most) =
+        (streams.iter().min().copied().unwrap_or(0), streams.iter().max().copied().unwrap_or(0));
+    #[expect(clippy::cast_precision_loss, reason = "streams are thousands, not quadrillions")]
+    let ratio = most as f64 / least as f64;
+    let each = streams.iter().map(u64::to_string).collect::<Vec<_>>().join("/");
+    (format!("{each}, {ratio:.2} times"), ratio)
+}

@@ -1,0 +1,192 @@
+//! What subscribers got. Written with every frame of every stream, so a subscriber's sequence is kept as ranges of one
+//! list that all share: that of the events in the order in which anybody first got them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::{EventId, Moment};
+
+/// Delivery times are kept in microseconds, up to an hour, to two significant figures.
+const LONGEST: u64 = 3_600_000_000;
+const FIGURES: u8 = 2;
+
+/// An event as it was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// Its place in the log.
+    pub id: EventId,
+    /// The number of its publication; none if somebody else published it.
+    pub number: Option<usize>,
+}
+
+/// What a subscriber was told, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A stream began, behind this event.
+    Greeting(Option<EventId>),
+    /// Events, as indices of [`Deliveries::events`].
+    Events(Range<usize>),
+    /// Events up to this one are lost to it, or it is not known which.
+    Reset {
+        /// Where it goes on.
+        id: Option<EventId>,
+        /// Why.
+        reason: String,
+    },
+    /// The log cannot be reached.
+    Degraded,
+    /// It can again.
+    Recovered,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default)]
+pub struct Deliveries {
+    /// Different events, in the order in which anybody first got them.
+    pub events: Vec<Delivered>,
+    /// The lives of the log in the order in which anybody first heard of them.
+    pub epochs: Vec<u32>,
+    /// For each subscriber.
+    pub heard: Vec<Vec<Heard>>,
+    /// Where each subscriber is.
+    pub positions: Vec<Option<EventId>>,
+    /// From when events were due until subscribers had them, in microseconds, by the second in which they were due.
+    pub times: BTreeMap<u64, Histogram<u32>>,
+}
+
+impl Deliveries {
+    /// Notes how long a delivery took of an event that was due at `due`.
+    pub fn took(&mut self, due: Moment, time: Duration) {
+        let new = || Histogram::new_with_bounds(1, LONGEST, FIGURES).expect("bounds of a histogram");
+        let second = self.times.entry(due.as_secs()).or_insert_with(new);
+        second.saturating_record(u64::try_from(time.as_micros()).unwrap_or(LONGEST));
+    }
+}
+
+/// Writes them.
+pub(crate) struct Recorder {
+    deliveries: Deliveries,
+    /// The data of each event: what all subscribers get under one id has to be the same.
+    data: Vec<Box<str>>,
+    due: Vec<Option<Moment>>,
+    known: HashMap<(EventId, Option<usize>), usize>,
+    /// Marks the events of this journal.
+    publisher: u32,
+}
+
+impl Recorder {
+    pub(super) fn new(publisher: u32) -> Self {
+        Self {
+            deliveries: Deliveries::default(),
+            data: Vec::new(),
+            due: Vec::new(),
+            known: HashMap::new(),
+            publisher,
+        }
+    }
+
+    /// What is known so far.
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Notes the greeting of a stream.
+    pub(crate) fn greeting(&mut self, subscriber: usize, id: Option<EventId>) {
+        self.moved(subscriber, id);
+        self.deliveries.heard[subscriber].push(Heard::Greeting(id));
+    }
+
+    /// Notes an event; with `now`, how long it took, too.
+    pub(crate) fn event(&mut self, subscriber: usize, id: EventId, data: &str, now: Option<Moment>) {
+        self.moved(subscriber, Some(id));
+        let index = self.index(subscriber, id, data);
+        match self.deliveries.heard[subscriber].last_mut() {
+            Some(Heard::Events(range)) if range.end == index => range.end += 1,
+            _ => self.deliveries.heard[subscriber].push(Heard::Events(index..index + 1)),
+        }
+        if let (Some(now), Some(due)) = (now, self.due[index]) {
+            self.deliveries.took(due, now.saturating_sub(due));
+        }
+    }
+
+    /// Notes that a subscriber was told of a gap.
+    pub(crate) fn reset(&mut self, subscriber: usize, id: Option<EventId>, reason: &str) {
+        self.moved(subscriber, id);
+        self.deliveries.heard[subscriber].push(Heard::Reset { id, reason: reason.to_owned() });
+    }
+
+    /// Notes that a subscriber was told that the log cannot be reached, or can be again.
+    pub(crate) fn reachable(&mut self, subscriber: usize, is_reachable: bool) {
+        let heard = if is_reachable { Heard::Recovered } else { Heard::Degraded };
+        self.deliveries.heard[subscriber].push(heard);
+    }
+
+    /// Most often the event behind the one before.
+    fn index(&mut self, subscriber: usize, id: EventId, data: &str) -> usize {
+        let next = match self.deliveries.heard[subscriber].last() {
+            Some(Heard::Events(range)) => range.end,
+            _ => self.data.len(),
+        };
+        if self.data.get(next).is_some_and(|known| **known == *data) && self.deliveries.events[next].id == id
+        {
+            return next;
+        }
+        let stamp = Stamp::read(data, self.publisher);
+        let number = stamp.map(|stamp| stamp.number);
+        *self.known.entry((id, number)).or_insert_with(|| {
+            self.deliveries.events.push(Delivered { id, number });
+            self.data.push(data.into());
+            self.due.push(stamp.map(|stamp| stamp.due));
+            self.data.len() - 1
+        })
+    }
+
+    fn moved(&mut self, subscriber: usize, id: Option<EventId>) {
+        let Deliveries { heard, positions, epochs, .. } = &mut self.deliveries;
+        if heard.len() <= subscriber {
+            heard.resize(subscriber + 1, Vec::new());
+            positions.resize(subscriber + 1, None);
+        }
+        let Some(id) = id else { return };
+        positions[subscriber] = Some(id);
+        if epochs.last() != Some(&id.epoch) && !epochs.contains(&id.epoch) {
+            epochs.push(id.epoch);
+        }
+    }
+}
+
+/// What the data of an event says about its publication.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) publisher: u32,
+    pub(crate) number: usize,
+    pub(crate) due: Moment,
+}
+
+impl Stamp {
+    /// As the data of an event, with something that brings it to about so many bytes.
+    pub(crate) fn data(self, bytes: usize) -> Value {
+        let Self { publisher, number, due } = self;
+        let due = u64::try_from(due.as_micros()).unwrap_or(u64::MAX);
+        let bare = json!({ "publisher": publisher, "number": number, "due": due });
+        match bytes.saturating_sub(bare.to_string().len()) {
+            0 => bare,
+            missing => {
+                json!({ "publisher": publisher, "number": number, "due": due, "padding": "x".repeat(missing) })
+            }
+        }
+    }
+
+    /// Nothing if somebody else published it.
+    fn read(data: &str, publisher: u32) -> Option<Self> {
+        let data: Value = serde_json::from_str(data).ok()?;
+        let is_own = data["publisher"].as_u64()? == u64::from(publisher);
+        let number = usize::try_from(data["number"].as_u64()?).ok()?;
+        let due = Duration::from_micros(data["due"].as_u64()?);
+        is_own.then_some(Self { publisher, number, due })
+    }
+}

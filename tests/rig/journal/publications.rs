@@ -1,0 +1,55 @@
+//! What the publisher asked for, and what it was answered.
+
+use super::{EventId, Moment, Place};
+
+/// An event that was to be published. Events have numbers, from zero; whatever its attempts, an event keeps its number
+/// and its idempotency key.
+#[derive(Debug, Clone, Default)]
+pub struct Publication {
+    /// When it was to be sent.
+    pub due: Moment,
+    /// In the order of their answers. An acknowledged event may be published once more, to see whether it is known.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One request to publish an event.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Who was asked.
+    pub place: Place,
+    /// When it was sent.
+    pub sent: Moment,
+    /// When the answer was there.
+    pub answered: Moment,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What a publisher is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the log under this id.
+    Acknowledged {
+        /// Its place there.
+        id: EventId,
+        /// It was there before this request.
+        replayed: bool,
+    },
+    /// It is certainly not in the log, which cannot be reached.
+    Refused,
+    /// It may be in the log or not.
+    Unknown,
+    /// Anything else, in these words.
+    Unanswered(String),
+}
+
+impl Publication {
+    /// The first acknowledgement: when, and under which id.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<(Moment, EventId)> {
+        self.attempts.iter().find_map(|attempt| match attempt.answer {
+            Answer::Acknowledged { id, .. } => Some((attempt.answered, id)),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The connection of one stream: a request, the head of its answer, and then whatever comes. With little work for each
+//! frame, as there are many of them.
+
+use std::net::SocketAddr;
+
+use httparse::{EMPTY_HEADER, Response, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+
+use super::chunks::Chunks;
+use super::frames::{Frame, Frames};
+use crate::journal::EventId;
+use crate::operator::Api;
+
+/// What is read at a time.
+const BUFFER: usize = 16 * 1024;
+/// More than an answer has.
+const HEADERS: usize = 32;
+/// Of the kernel, for a client that is to stop reading: so small that this is soon felt at the other end.
+const SMALL_BUFFER: u32 = 4 * 1024;
+
+/// An open stream.
+pub(super) struct Connection {
+    socket: TcpStream,
+    /// What came and is not read yet.
+    bytes: Vec<u8>,
+    chunks: Chunks,
+    frames: Frames,
+}
+
+/// What a stream is opened with.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) token: &'a str,
+    pub(super) after: Option<EventId>,
+    /// Whether the kernel keeps little of what the client does not read.
+    pub(super) small_buffer: bool,
+}
+
+impl Connection {
+    /// Opens a stream, or none if the token was refused. The error is what came instead, without the token.
+    pub(super) async fn open(api: &Api, request: Request<'_>) -> Result<Option<Self>, String> {
+        let words = |error: std::io::Error| error.to_string();
+        let authority = api.authority();
+        let address = lookup_host(authority).await.map_err(words)?.next().ok_or("no such host")?;
+        let mut socket = connect(address, request.small_buffer).await.map_err(words)?;
+        socket.write_all(head(authority, request).as_bytes()).await.map_err(words)?;
+        let mut bytes = Vec::with_capacity(BUFFER);
+        loop {
+            if socket.read_buf(&mut bytes).await.map_err(words)? == 0 {
+                return Err("no answer".to_owned());
+            }
+            let Some((status, is_stream, length)) = answer(&bytes)? else { continue };
+            bytes.drain(..length);
+            return match status {
+                200 if is_stream => {
+                    let (chunks, frames) = (Chunks::default(), Frames::default());
+                    Ok(Some(Self { socket, bytes, chunks, frames }))
+                }
+                // What has a length says when to come back.
+                200 => Err("no instance takes streams".to_owned()),
+                401 | 403 => Ok(None),
+                other => Err(other.to_string()),
+            };
+        }
+    }
+
+    /// Hands over the frames that have come. The error says how the stream ended.
+    pub(super) fn take(&mut self, mut dispatch: impl FnMut(&Frame<'_>)) -> Result<(), &'static str> {
+        let frames = &mut self.frames;
+        let content = |content: &[u8]| frames.read(content, &mut dispatch);
+        let read = self.chunks.read(&self.bytes, content).map_err(|_| "it is malformed")?;
+        self.bytes.drain(..read);
+        Ok(())
+    }
+
+    /// Waits until more has come. The error says how the stream ended.
+    pub(super) async fn more(&mut self) -> Result<(), &'static str> {
+        if self.chunks.ended() {
+            return Err("it ended");
+        }
+        match self.socket.read_buf(&mut self.bytes).await {
+            Ok(0) | Err(_) => Err("it was cut"),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+async fn connect(address: SocketAddr, small_buffer: bool) -> std::io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if small_buffer {
+        socket.set_recv_buffer_size(SMALL_BUFFER)?;
+    }
+    socket.connect(address).await
+}
+
+/// What a browser's `EventSource` asks for.
+fn head(authority: &str, Request { token, after, .. }: Request<'_>) -> String {
+    let position = after.map(|id| format!("&last_event_id={id}")).unwrap_or_default();
+    format!(
+        "GET /operator/api/events/stream?token={token}{position} HTTP/1.1\r\n\
+         Host: {authority}\r\nAccept: text/event-stream\r\n\r\n"
+    )
+}
+
+/// The status, whether the body is chunked, and the length of the head, once it is complete.
+fn answer(bytes: &[u8]) -> Result<Option<(u16, bool, usize)>, String> {
+    let mut headers = [EMPTY_HEADER; HEADERS];
+    let mut response = Response::new(&mut headers);
+    let Status::Complete(length) = response.parse(bytes).map_err(|error| error.to_string())? else {
+        return Ok(None);
+    };
+    let is_chunked = |header: &&httparse::Header<'_>| {
+        header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
+    };
+    let is_stream = response.headers.iter().find(is_chunked).is_some();
+    Ok(Some((response.code.unwrap_or_default(), is_stream, length)))
+}

@@ -1,0 +1,93 @@
+//! Reading `text/event-stream` (WHATWG HTML §9.2.6), as it comes: what thousands of subscribers read has to be read
+//! with little work and no allocation for each frame.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
+/// What is dispatched to a client. A block without data is not.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Where the client resumes from now on, if the frame says so.
+    pub id: Option<Cow<'a, str>>,
+    /// `message` where the frame names none.
+    pub event: Cow<'a, str>,
+    /// Its lines, with line feeds between them.
+    pub data: Cow<'a, str>,
+}
+
+/// A reader in the middle of a stream.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// A line whose end has not come yet.
+    line: Vec<u8>,
+    /// The line before ended with a carriage return: a line feed that follows belongs to it.
+    after_return: bool,
+    /// Something has come: what looks like a byte order mark is none any more.
+    begun: bool,
+    id: Option<Vec<u8>>,
+    event: Vec<u8>,
+    data: Vec<u8>,
+}
+
+/// May stand at the very beginning.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Frames {
+    /// Reads on, and hands over each frame that is complete.
+    pub fn read(&mut self, mut bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) {
+        loop {
+            if self.after_return && !bytes.is_empty() {
+                self.after_return = false;
+                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+            }
+            let Some(end) = memchr2(b'\n', b'\r', bytes) else { break };
+            self.after_return = bytes[end] == b'\r';
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if self.line.is_empty() {
+                self.take(line, &mut dispatch);
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                whole.extend_from_slice(line);
+                self.take(&whole, &mut dispatch);
+            }
+            bytes = rest;
+        }
+        self.line.extend_from_slice(bytes);
+    }
+
+    fn take(&mut self, line: &[u8], dispatch: &mut impl FnMut(&Frame<'_>)) {
+        let first = !std::mem::replace(&mut self.begun, true);
+        let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| first).unwrap_or(line);
+        if line.is_empty() {
+            return self.dispatch(dispatch);
+        }
+        let (field, value) = match line.iter().position(|byte| *byte == b':') {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"data" => {
+                self.data.extend_from_slice(value);
+                self.data.push(b'\n');
+            }
+            b"event" => value.clone_into(&mut self.event),
+            b"id" if !value.contains(&0) => value.clone_into(self.id.get_or_insert_default()),
+            // Comments, `retry`, which only a browser's own client needs, and what is unknown.
+            _ => {}
+        }
+    }
+
+    fn dispatch(&mut self, dispatch: &mut impl FnMut(&Frame<'_>)) {
+        if let Some((_, data)) = self.data.split_last() {
+            let event =
+                if self.event.is_empty() { "message".into() } else { String::from_utf8_lossy(&self.event) };
+            let id = self.id.as_deref().map(String::from_utf8_lossy);
+            dispatch(&Frame { id, event, data: String::from_utf8_lossy(data) });
+            self.id = None;
+        }
+        self.event.clear();
+        self.data.clear();
+    }
+}
