@@ -58,15 +58,13 @@ impl Failure {
         }
     }
 
-    /// What was asked for may have been done all the same.
+    /// What was asked for may have been done all the same. A refusal by the server says nothing: a balancer may have asked
+    /// another instance before, and only the last one's answer is seen.
     pub(super) fn may_have_been_done(&self) -> bool {
         match self {
             Self::Unreachable(_) => false,
             Self::Cut(_) | Self::Silent(_) | Self::Foreign => true,
-            Self::Refused { status, problem, .. } => match *status {
-                StatusCode::SERVICE_UNAVAILABLE => problem.code == "outcome_unknown",
-                status => status.is_server_error(),
-            },
+            Self::Refused { status, .. } => status.is_server_error(),
         }
     }
 
@@ -171,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_refused_in_so_many_words_was_certainly_not_done() {
+    fn only_what_was_never_sent_or_is_the_clients_fault_was_certainly_not_done() {
         let code = |code: &str| format!(r#"{{"code": "{code}", "detail": ""}}"#);
         for (failure, done, passing) in [
             (Failure::Unreachable(String::new()), false, true),
             (Failure::Cut(String::new()), true, true),
             (Failure::Silent(Duration::ZERO), true, true),
             (Failure::Foreign, true, false),
-            (refused(503, None, &code("log_unavailable")), false, true),
+            (refused(503, None, &code("log_unavailable")), true, true),
             (refused(503, None, &code("outcome_unknown")), true, true),
             (refused(502, None, ""), true, true),
             (refused(504, None, &code("outcome_unknown")), true, true),

@@ -218,7 +218,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
             bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),
         },
         max_streams: c.range("streams.max", raw.streams.max, 1, 1_000_000, "streams") as usize,
-        heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 300),
+        heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
         retry: Duration::from_millis(
             c.range("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000, "milliseconds")

@@ -126,3 +126,158 @@ fn reset(hub: &Hub, gap: Gap) -> Next {
         Next::Reset(frame::reset(id, gap.as_str()), cursor)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ambient::{Jitter, SystemClock};
+    use crate::events::frame::EventType;
+    use crate::events::history::{History, Unreachable};
+    use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};
+    use crate::events::id::Epoch;
+    use crate::events::ring::RingLimits;
+    use crate::metrics::Metrics;
+
+    const EPOCH: Epoch = Epoch(1);
+
+    const fn at(millis: u64) -> Position {
+        Position { millis, seq: 0 }
+    }
+
+    fn entry(millis: u64) -> Entry {
+        Entry { position: at(millis), event_type: EventType::default(), data: millis.to_string(), key: None }
+    }
+
+    /// Answers of a log that a test thought of, the first one first, and after what it was asked for.
+    #[derive(Default)]
+    struct Script {
+        answers: Mutex<VecDeque<Result<Page, Unreachable>>>,
+        asked: Mutex<Vec<Position>>,
+    }
+
+    #[async_trait]
+    impl History for Script {
+        async fn after(&self, position: Position) -> Result<Page, Unreachable> {
+            self.asked.lock().push(position);
+            self.answers.lock().pop_front().unwrap_or(Err(Unreachable))
+        }
+    }
+
+    struct Stage {
+        hub: Hub,
+        place: Place,
+        script: Arc<Script>,
+    }
+
+    /// A hub whose ring begins behind 10 and has 11 and 12.
+    fn stage(answers: impl IntoIterator<Item = Result<Page, Unreachable>>) -> Stage {
+        let script =
+            Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
+        let hub = Hub::new(HubSettings {
+            instance_id: "1".to_owned(),
+            log: Log::Shared(SharedLog(Arc::clone(&script) as Arc<dyn History>)),
+            ring: RingLimits { entries: 10, bytes: 10_000 },
+            streams: StreamSettings {
+                cap: 1,
+                heartbeat: Duration::from_secs(15),
+                max_age: Duration::from_mins(15),
+                retry: Duration::from_secs(3),
+            },
+            clock: Arc::new(SystemClock),
+            jitter: Arc::new(Jitter::seeded(1)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        });
+        hub.begin_anew(EPOCH, Gap::Epoch, at(10), &[entry(11), entry(12)], at(12));
+        hub.reaches_log(true);
+        Stage { place: hub.enter(None).unwrap(), hub, script }
+    }
+
+    impl Stage {
+        async fn next(&self, behind: &mut Behind) -> Next {
+            behind.next(&self.hub, &self.place).await
+        }
+    }
+
+    fn behind(millis: u64) -> Behind {
+        Behind::after(Some(EventId { epoch: EPOCH, position: at(millis) }))
+    }
+
+    fn is_event(next: &Next, millis: u64) -> bool {
+        matches!(next, Next::Event(frame) if *frame == entry(millis).frame(EPOCH))
+    }
+
+    fn is_reset(next: &Next, why: &str) -> bool {
+        matches!(next, Next::Reset(frame, 2) if String::from_utf8_lossy(frame).contains(&format!("\"{why}\"")))
+    }
+
+    #[tokio::test]
+    async fn pages_of_the_log_come_before_the_ring_which_goes_on_where_the_last_one_ends() {
+        // The second page ends behind its last event: what stands there is none.
+        let stage = stage([
+            Ok(Page::Events(vec![entry(6), entry(7)], Some(at(7)))),
+            Ok(Page::Events(vec![entry(9)], Some(at(10)))),
+        ]);
+        let mut behind = behind(5);
+        for millis in [6, 7, 9] {
+            assert!(is_event(&stage.next(&mut behind).await, millis), "{millis}");
+        }
+        assert!(matches!(stage.next(&mut behind).await, Next::InRing(0)));
+        assert_eq!(*stage.script.asked.lock(), [at(5), at(7)]);
+    }
+
+    #[tokio::test]
+    async fn what_the_log_has_no_longer_is_announced() {
+        let stage = stage([Ok(Page::Expired)]);
+        assert!(is_reset(&stage.next(&mut behind(5)).await, "expired"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_does_not_answer_is_asked_again_a_little_later_and_nothing_is_skipped() {
+        let stage = stage([Err(Unreachable), Ok(Page::Events(vec![entry(6)], Some(at(10))))]);
+        let mut behind = behind(5);
+        for _ in 0..2 {
+            assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        }
+        assert_eq!(stage.script.asked.lock().len(), 1, "not before it is time");
+        tokio::time::advance(RETRY).await;
+        assert!(is_event(&stage.next(&mut behind).await, 6));
+        assert_eq!(*stage.script.asked.lock(), [at(5), at(5)]);
+    }
+
+    #[tokio::test]
+    async fn a_log_out_of_reach_is_not_asked() {
+        let stage = stage([]);
+        stage.hub.reaches_log(false);
+        assert!(matches!(stage.next(&mut behind(5)).await, Next::Wait(None)));
+        assert!(stage.script.asked.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_ahead_is_waited_for_and_then_told() {
+        let stage = stage([]);
+        let mut behind = behind(13);
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        // Time in which the log cannot be reached does not count.
+        stage.hub.reaches_log(false);
+        tokio::time::advance(AHEAD_FOR).await;
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(None)));
+        stage.hub.reaches_log(true);
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        tokio::time::advance(AHEAD_FOR).await;
+        assert!(is_reset(&stage.next(&mut behind).await, "future"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_ahead_goes_on_once_the_instance_has_read_as_far() {
+        let stage = stage([]);
+        let mut behind = behind(13);
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        stage.hub.extend(&[entry(13), entry(14)], at(14));
+        assert!(matches!(stage.next(&mut behind).await, Next::InRing(3)));
+    }
+}

@@ -21,9 +21,9 @@ use super::routes::endpoints;
 /// Data a client does not take for this long ends its connection. The kernel does it: actix never times out a
 /// write, and a peer that advertises no window would otherwise be kept for ever.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping. Small, so that
-/// a client that stopped reading is noticed soon and costs little.
-const SEND_BUFFER: usize = 32 * 1024;
+/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping, and takes a little more
+/// than that. Small, so that a client that stopped reading is noticed soon and costs less than 64 KiB.
+const SEND_BUFFER: usize = 16 * 1024;
 /// Bytes after which a connection is written to before more is asked of its response. What a stream is given at a time
 /// fits beside it into the 8 KiB that actix reserves for a connection and never takes back once it has grown.
 const WRITE_BUFFER: usize = 4 * 1024;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vx11_rig::{
     Account, Famine, IN_ORDER, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place,
-    Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, check,
+    Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, Times, check,
 };
 
 use crate::targets;
@@ -332,4 +332,19 @@ vx11_operator_http_request_duration_seconds_sum{method="GET",route="/metrics",se
     let figures = InstanceFigures::read(page);
     assert_eq!((figures.transitions["open"], figures.degraded_accepts, figures.stream_ends), (3, 7, 1));
     assert_eq!((figures.longer_than(250_000), figures.longest()), (1, u64::MAX));
+}
+
+#[test]
+fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts() {
+    let mut account = faultless();
+    let given_up = Outcome::Unanswered("error sending request: operation timed out".to_owned());
+    account.operations.push(operation(Kind::Introspect, 1, 1, 5600, given_up));
+    let full = Targets { times: Times::AreTold, detection: Some(199 * MS), ..targets() };
+    let verdict = check(&account, full);
+    assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 2), "{verdict:?}");
+    let reset = Outcome::Unanswered("connection reset".to_owned());
+    account.operations.push(operation(Kind::Introspect, 1, 1, 5700, reset));
+    account.operations.push(operation(Kind::Introspect, 1, 1, 5700, Outcome::No));
+    assert_eq!(check(&account, full).violations.len(), 2);
+    assert_eq!(check(&account, Targets { times: Times::Count, ..full }).violations.len(), 4);
 }

@@ -48,7 +48,7 @@ const BAD: [(&str, &str, &str, &str); 33] = [
     ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "0", "events.ring_entries", "any positive number"),
     ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
-    ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "301", "streams.heartbeat_seconds", "1 to 300"),
+    ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "31", "streams.heartbeat_seconds", "1 to 30"),
     ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
     ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "0", "streams.retry_milliseconds", "1 to 60000"),
     ("VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND", "-1", "limits.issue_per_second", "0 to 1000000"),

@@ -27,6 +27,8 @@ pub use streams::{Resumption, Since};
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
+/// In the words of a client that has given up waiting.
+const TIMED_OUT: &str = "timed out";
 
 /// What has to hold.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,18 @@ pub struct Targets {
     pub gaps: Option<usize>,
     /// Streams end when they get old, at any time.
     pub ages: bool,
+    /// What is made of how long things take.
+    pub times: Times,
+}
+
+/// What is made of how long things take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// It counts.
+    Count,
+    /// It is told and held against nobody: where the load fills the machine before anything is broken, it says nothing
+    /// about the service.
+    AreTold,
 }
 
 impl Targets {
@@ -94,6 +108,7 @@ impl Targets {
             gaps: None,
             delivery_times: None,
             ages: false,
+            times: Times::Count,
         }
     }
 }
@@ -105,6 +120,10 @@ pub struct Verdict {
     pub summary: Summary,
     /// What did not hold, in words; empty if everything did.
     pub violations: Vec<String>,
+    /// What took too long where that does not count.
+    pub late: Vec<String>,
+    /// What was made of how long things took.
+    pub times: Times,
 }
 
 /// Of something that may have happened very often: how often, and some examples in words.
@@ -129,6 +148,27 @@ impl From<&[String]> for Findings {
     }
 }
 
+/// What did not hold, in words.
+#[derive(Default)]
+struct Told {
+    violations: Vec<String>,
+    late: Vec<String>,
+}
+
+impl Told {
+    fn wrong(&mut self, what: &str, found: &Findings) {
+        self.violations.extend(words(what, found));
+    }
+
+    fn late(&mut self, what: &str, found: &Findings) {
+        self.late.extend(words(what, found));
+    }
+}
+
+fn words(what: &str, found: &Findings) -> Option<String> {
+    (found.count > 0).then(|| format!("{} {what}: {}", found.count, found.examples.join("; ")))
+}
+
 /// All that was found out, of each sort.
 pub(crate) struct Judged {
     pub(crate) refused: usize,
@@ -144,44 +184,44 @@ pub(crate) struct Judged {
 #[must_use]
 pub fn check(account: &Account, targets: Targets) -> Verdict {
     let tokens = Tokens::of(account);
-    let mut violations = Vec::new();
-    let mut tell = |what: &str, found: &Findings| {
-        if found.count > 0 {
-            violations.push(format!("{} {what}: {}", found.count, found.examples.join("; ")));
-        }
-    };
+    let mut told = Told::default();
     let refused = tokens.valid_and_refused(account, targets.clocks);
-    tell("valid tokens refused", &refused[..].into());
+    told.wrong("valid tokens refused", &refused[..].into());
     let publishing = publishing::judge(account, targets);
     let unanswered = account
         .operations
         .iter()
         .filter(|it| !is_excused(account, it.place, it.sent, it.answered))
         .filter_map(words_of_unanswered);
-    let unanswered: Vec<_> = unanswered.chain(publishing.unanswered.iter().cloned()).collect();
-    tell("requests not answered", &unanswered[..].into());
+    let (overdue, unanswered): (Vec<_>, Vec<_>) =
+        unanswered.chain(publishing.unanswered.iter().cloned()).partition(|words| words.contains(TIMED_OUT));
+    told.wrong("requests not answered", &unanswered[..].into());
+    told.late("requests not answered in time", &overdue[..].into());
+    told.late("events of which nobody knew in time what became", &publishing.overdue);
     let revoked = revoked::judge(account, &tokens, targets.revocation);
-    tell("revoked tokens accepted", &revoked.late[..].into());
+    told.wrong("revoked tokens accepted", &revoked.late[..].into());
     let sequences = sequences::judge(account);
-    tell("events acknowledged and lost", &sequences.lost);
-    tell("events received twice", &sequences.twice);
+    told.wrong("events acknowledged and lost", &sequences.lost);
+    told.wrong("events received twice", &sequences.twice);
     let over = targets.gaps.filter(|gaps| sequences.announced > *gaps);
     let over = over.map(|gaps| format!("{} announced, allowed are {gaps}", sequences.announced));
-    tell("bounds on gaps exceeded", &over.as_slice().into());
-    tell("events out of order", &sequences.disordered);
-    tell("events received under another id than acknowledged", &sequences.renamed);
-    tell("streams left with the word that the log cannot be reached", &sequences.left_degraded);
-    tell("events acknowledged twice as different ones", &publishing.doubled);
-    tell("events never acknowledged", &publishing.given_up);
+    told.wrong("bounds on gaps exceeded", &over.as_slice().into());
+    told.wrong("events out of order", &sequences.disordered);
+    told.wrong("events received under another id than acknowledged", &sequences.renamed);
+    told.wrong("streams left with the word that the log cannot be reached", &sequences.left_degraded);
+    told.wrong("events acknowledged twice as different ones", &publishing.doubled);
+    told.late("events never acknowledged", &publishing.given_up);
     let reconnects = streams::judge(account, targets);
-    tell("streams lost or not resumed in time", &reconnects.violations[..].into());
+    told.wrong("streams lost", &reconnects.violations[..].into());
+    told.late("bounds on resuming exceeded", &reconnects.late.as_slice().into());
     let recoveries = rounds::judge(account, targets);
-    tell("rounds not detected or without recovery in time", &recoveries.late[..].into());
+    told.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
     let own = instances(account, targets);
-    tell("instances with figures out of bounds", &own[..].into());
+    told.wrong("instances with figures out of bounds", &own[..].into());
+    told.late("instances with requests that took too long", &long(account, targets)[..].into());
     let judged = Judged {
         refused: refused.len(),
-        unanswered: unanswered.len(),
+        unanswered: unanswered.len() + overdue.len() + publishing.overdue.count,
         revoked,
         recoveries,
         reconnects,
@@ -189,14 +229,18 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
         sequences,
     };
     let summary = Summary::of(account, &judged);
-    tell("latencies out of bounds", &slow(&summary, targets)[..].into());
+    told.late("latencies out of bounds", &slow(&summary, targets)[..].into());
     let waited = targets.through_balancer.map(|bound| waited_for_long(account, bound)).unwrap_or_default();
-    tell("requests through the balancer took too long", &waited[..].into());
+    told.late("requests through the balancer took too long", &waited[..].into());
     // A log of nothing must not pass for one of a service without faults.
     let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
-    tell("logs of nothing", &nothing.as_slice().into());
-    Verdict { summary, violations }
+    told.wrong("logs of nothing", &nothing.as_slice().into());
+    let Told { mut violations, mut late } = told;
+    if targets.times == Times::Count {
+        violations.append(&mut late);
+    }
+    Verdict { summary, violations, late, times: targets.times }
 }
 
 fn words_of_unanswered(operation: &Operation) -> Option<String> {
@@ -235,20 +279,10 @@ pub(crate) fn is_excused(account: &Account, place: Place, sent: Moment, answered
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
-/// What the instances say themselves. Their histograms do not say when a request took long; as many as their clients
-/// saw taking long in a famine are the famine's.
+/// What the instances say themselves.
 fn instances(account: &Account, targets: Targets) -> Vec<String> {
     let mut found = Vec::new();
     for (index, own) in account.instances.iter().enumerate() {
-        if let Some(longest) = targets.longest {
-            let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-            let (longer, starved) = (own.longer_than(bound), starved(account, index, longest));
-            if longer > starved {
-                found.push(format!(
-                    "instance {index}: {longer} requests over {longest:?}, {starved} of them starved"
-                ));
-            }
-        }
         let openings = own.transitions.get("open").copied().unwrap_or(0);
         if openings > targets.openings {
             found.push(format!("instance {index}: its breaker opened {openings} times"));
@@ -258,6 +292,20 @@ fn instances(account: &Account, targets: Targets) -> Vec<String> {
         }
     }
     found
+}
+
+/// How long the instances say that requests took. Their histograms do not say when; as many as their clients saw taking
+/// long in a famine are the famine's.
+fn long(account: &Account, targets: Targets) -> Vec<String> {
+    let Some(longest) = targets.longest else { return Vec::new() };
+    let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+    let counted = account.instances.iter().enumerate().filter_map(|(index, own)| {
+        let (longer, starved) = (own.longer_than(bound), starved(account, index, longest));
+        (longer > starved).then(|| {
+            format!("instance {index}: {longer} requests over {longest:?}, {starved} of them starved")
+        })
+    });
+    counted.collect()
 }
 
 /// How many requests took an instance too long because the machine was busy with something else.

@@ -37,7 +37,7 @@ mod summary;
 mod trial;
 
 pub use artefacts::remember_secret;
-pub use checker::{Resumption, Since, Targets, Verdict, check};
+pub use checker::{Resumption, Since, Targets, Times, Verdict, check};
 pub use commands::Command;
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use journal::{

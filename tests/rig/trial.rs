@@ -228,6 +228,7 @@ impl Report {
             "fault": self.name,
             "seed": self.seed,
             "violations": self.verdict.violations,
+            "late": self.verdict.late,
             "notes": self.notes,
             "summary": self.verdict.summary.json(),
         })

@@ -165,3 +165,69 @@ impl History for RedisLog {
 async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
     tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(|_| Fault::Timeout)?.map_err(Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::frame::EventType;
+
+    const EPOCH: Epoch = Epoch(1);
+
+    fn at(epoch: Epoch, millis: u64) -> EventId {
+        EventId { epoch, position: Position { millis, seq: 0 } }
+    }
+
+    /// A log to which these were appended, by an instance that has read nothing of it.
+    fn log(appended: &[EventId]) -> RedisLog {
+        let log = RedisLog::new(Arc::new(Metrics::new().unwrap()));
+        for id in appended {
+            log.appended(*id, &event(), None);
+        }
+        log
+    }
+
+    fn event() -> Publication {
+        Publication::new(EventType::default(), "1", None)
+    }
+
+    fn unseen(log: &RedisLog, epoch: Epoch) -> Vec<u64> {
+        log.unseen(epoch).iter().map(|entry| entry.position.millis).collect()
+    }
+
+    #[test]
+    fn an_event_that_is_acknowledged_here_is_brought_along_until_it_was_read_back() {
+        // Answers to two publishers may come in either order.
+        let log = log(&[at(EPOCH, 7), at(EPOCH, 5)]);
+        assert_eq!(unseen(&log, EPOCH), [5, 7]);
+        log.seen(at(EPOCH, 6));
+        assert_eq!(unseen(&log, EPOCH), [7]);
+        log.seen(at(EPOCH, 7));
+        assert!(unseen(&log, EPOCH).is_empty());
+    }
+
+    #[test]
+    fn what_was_read_back_before_its_answer_came_is_not_kept() {
+        let log = log(&[]);
+        log.appended(at(EPOCH, 5), &event(), Some(at(EPOCH, 5)));
+        assert!(unseen(&log, EPOCH).is_empty());
+        // How far another life of the log was read says nothing.
+        log.appended(at(EPOCH, 5), &event(), Some(at(Epoch(2), 9)));
+        assert_eq!(unseen(&log, EPOCH), [5]);
+    }
+
+    #[test]
+    fn events_of_a_life_of_the_log_that_is_over_are_brought_nowhere() {
+        let log = log(&[at(EPOCH, 5), at(Epoch(2), 6)]);
+        assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![5], vec![6]));
+        log.seen(at(EPOCH, 9));
+        assert_eq!(unseen(&log, Epoch(2)), [6], "how far another life was read says nothing");
+        log.appended(at(EPOCH, 7), &event(), None);
+        log.joined(Epoch(2));
+        assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![], vec![6]));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_published_while_the_log_is_out_of_reach() {
+        assert_eq!(log(&[]).publish(event()).await, Err(UNAVAILABLE));
+    }
+}

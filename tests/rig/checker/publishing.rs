@@ -24,6 +24,8 @@ pub(crate) struct Publishing {
     pub(crate) unavailable: Option<Duration>,
     /// Attempts that were not answered, or refused where nothing is broken that would be a reason.
     pub(super) unanswered: Vec<String>,
+    /// Attempts whose outcome was not known in time, where nothing is broken that would be a reason.
+    pub(super) overdue: Findings,
     /// Events that were acknowledged once more as something else.
     pub(super) doubled: Findings,
     /// Events that never were.
@@ -46,9 +48,11 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Publishing {
             found.unknown += usize::from(attempt.answer == Answer::Unknown);
             if !circumstances.explain(attempt) {
                 let Attempt { place, sent, answer, .. } = attempt;
-                found
-                    .unanswered
-                    .push(format!("number {number} published on {place} at {sent:?}: {answer:?}"));
+                let words = format!("number {number} published on {place} at {sent:?}: {answer:?}");
+                match answer {
+                    Answer::Unknown => found.overdue.note(|| words),
+                    _ => found.unanswered.push(words),
+                }
             }
         }
     }

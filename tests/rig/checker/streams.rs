@@ -39,6 +39,8 @@ pub(crate) struct Reconnects {
     pub(crate) took: Vec<Option<Duration>>,
     /// In words.
     pub(crate) violations: Vec<String>,
+    /// That too few were open again in time, in words.
+    pub(crate) late: Option<String>,
 }
 
 pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
@@ -88,7 +90,7 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
             found.violations.push(format!("none was lost in the round from {from:?}: nothing was broken"));
         }
     }
-    found.violations.extend(targets.resumption.and_then(|target| late(&found.took, target)));
+    found.late = targets.resumption.and_then(|target| late(&found.took, target));
     found
 }
 

@@ -1,8 +1,10 @@
-//! The table in `docs/drills.md`: a row for each drill, replaced when it is run at full length.
+//! The table in `docs/drills.md`: a row for each drill and load, replaced when it is run at full length.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::checker::Times;
+use crate::drills::Length;
 use crate::summary::Summary;
 use crate::trial::Report;
 
@@ -13,20 +15,25 @@ const CHART: [&str; 2] = ["<!-- chart: begin -->\n", "<!-- chart: end -->"];
 const CHARTED: &str = "12 ";
 
 /// Replaces the rows of these drills, and the chart if it is among them.
-pub(super) fn update(file: &Path, reports: &[Report]) -> Result<(), String> {
+pub(super) fn update(file: &Path, length: Length, reports: &[Report]) -> Result<(), String> {
     let words = |error: std::io::Error| format!("{}: {error}", file.display());
     let mut text = std::fs::read_to_string(file).map_err(words)?;
     let no_place = || format!("{}: no place for the table", file.display());
     let today = today();
     let old = between(&text, TABLE).ok_or_else(no_place)?;
-    let mut rows: BTreeMap<u8, String> =
-        old.lines().filter_map(|row| Some((number_of(row)?, row.to_owned()))).collect();
+    let mut rows: BTreeMap<(u8, String), String> =
+        old.lines().filter_map(|row| Some((key_of(row)?, row.to_owned()))).collect();
+    let load = format!("{} x {}", length.subscribers, length.events);
     for report in reports {
-        let row = cells(report.verdict.summary.row(report.name.trim()).split("  ").chain([today.as_str()]));
-        rows.extend(number_of(&row).map(|number| (number, row)));
+        let row = report.verdict.summary.row(report.name.trim());
+        let times = match report.verdict.times {
+            Times::Count => "count",
+            Times::AreTold => "told",
+        };
+        let row = cells(with_load(&row, &load).chain([times, &today]));
+        rows.extend(key_of(&row).map(|key| (key, row)));
     }
-    let header = Summary::header();
-    let header = cells(header.split("  ").chain(["date"]));
+    let header = cells(with_load(&Summary::header(), "streams x events/s").chain(["times", "date"]));
     let line = "|---".repeat(header.matches(" | ").count() + 1);
     let rows = rows.into_values().collect::<Vec<_>>().join("\n");
     let table = format!("{}\n\n{header}\n{line}|\n{rows}\n", machine());
@@ -48,15 +55,21 @@ fn replace(text: &str, marks: [&str; 2], new: &str) -> Option<String> {
     Some(format!("{before}{}{new}{}{after}", marks[0], marks[1]))
 }
 
-/// Which drill a row is about, if any.
-fn number_of(row: &str) -> Option<u8> {
-    row.strip_prefix("| ")?.split(' ').next()?.parse().ok()
+/// Which drill a row is about, and under which load, if it is one.
+fn key_of(row: &str) -> Option<(u8, String)> {
+    let mut cells = row.strip_prefix("| ")?.split(" | ");
+    let number = cells.next()?.split(' ').next()?.parse().ok()?;
+    Some((number, cells.next()?.to_owned()))
 }
 
-/// A row from what is between wide gaps.
-fn cells<'a>(parts: impl Iterator<Item = &'a str>) -> String {
-    let parts: Vec<_> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
-    format!("| {} |", parts.join(" | "))
+/// The cells of a row, which has wide gaps between them, and the load behind the fault.
+fn with_load<'a>(row: &'a str, load: &'a str) -> impl Iterator<Item = &'a str> {
+    let mut cells = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    cells.next().into_iter().chain([load]).chain(cells)
+}
+
+fn cells<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
 }
 
 /// The machine, in one line.

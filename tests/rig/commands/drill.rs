@@ -77,6 +77,9 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         for note in &report.notes {
             say(&format!("      {note}"));
         }
+        for late in &report.verdict.late {
+            say(&format!("      not counted: {late}"));
+        }
         for violation in &report.verdict.violations {
             say(&format!("      MISSED {violation}"));
         }
@@ -90,7 +93,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     }
     let missed = reports.iter().filter(|report| !report.verdict.violations.is_empty()).count();
     if let Some(document) = options.document.filter(|_| !options.brief) {
-        document::update(&document, &reports)?;
+        document::update(&document, length, &reports)?;
     }
     let (met, missed, took) = (reports.len() - missed, missed + broken, minutes(started.elapsed()));
     say(&format!(

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::processors::Processors;
 use super::{Drill, INSTANCES, Length};
 use crate::artefacts::Traces;
-use crate::checker::Targets;
+use crate::checker::{Targets, Times};
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::journal::Place;
 use crate::leaks::Secrets;
@@ -55,8 +55,15 @@ impl Drilling {
         // Latencies are compared with those of a calm time.
         let before = Processors::of(&cluster);
         sleep(length.part(CALM_BEFORE)).await;
-        trial.note(format!("processors taken before the fault: {}", Processors::of(&cluster).since(&before)));
-        Self { cluster, trial, length, targets: drill.targets(length), traces }
+        let now = Processors::of(&cluster);
+        let (times, so) = if now.are_full(&before) {
+            (Times::AreTold, "; that is all there is, so times do not count")
+        } else {
+            (Times::Count, "")
+        };
+        trial.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
+        let targets = Targets { times, ..drill.targets(length) };
+        Self { cluster, trial, length, targets, traces }
     }
 
     /// Something is broken from now on.

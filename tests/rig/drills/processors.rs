@@ -6,9 +6,13 @@ use crate::cluster::Cluster;
 use crate::operator::Operator;
 use crate::process::processor_time;
 
+/// With less of the machine idle than this, it is full.
+const IDLE: f64 = 0.1;
+
 /// Processor time so far, at a moment.
 pub(super) struct Processors {
     at: Instant,
+    machine: Machine,
     parts: [(&'static str, Duration); 4],
 }
 
@@ -23,7 +27,7 @@ impl Processors {
             ("the instances", sum(instances)),
             ("Redis", sum(cluster.store.processes())),
         ];
-        Self { at: Instant::now(), parts }
+        Self { at: Instant::now(), machine: Machine::now(), parts }
     }
 
     /// How many processors each part has taken since then, in words. Nothing may have been restarted meanwhile.
@@ -33,5 +37,33 @@ impl Processors {
             format!("{name} {:.2}", now.saturating_sub(then).as_secs_f64() / took)
         });
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the machine had next to nothing left since then.
+    pub(super) fn are_full(&self, before: &Self) -> bool {
+        self.machine.idle_since(&before.machine) < IDLE
+    }
+}
+
+/// What the processors of the machine did so far, whoever for.
+struct Machine {
+    idle: u64,
+    all: u64,
+}
+
+impl Machine {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in these.
+        let first = stat.lines().next().unwrap_or_default();
+        let times: Vec<u64> = first.split_whitespace().skip(1).take(8).flat_map(str::parse).collect();
+        Self { idle: times.iter().skip(3).take(2).sum(), all: times.iter().sum() }
+    }
+
+    /// As a part of all.
+    fn idle_since(&self, before: &Self) -> f64 {
+        // What is idle is measured less exactly than what is not, and may go back (proc_stat(5)).
+        let ticks = |now: u64, then: u64| u32::try_from(now.saturating_sub(then)).unwrap_or(u32::MAX);
+        f64::from(ticks(self.idle, before.idle)) / f64::from(ticks(self.all, before.all).max(1))
     }
 }
