@@ -6,6 +6,7 @@ mod blocks;
 mod cluster;
 mod dashboards;
 mod expressions;
+mod observe;
 mod observing;
 mod promtool;
 mod runbooks;
