@@ -2,8 +2,9 @@
 //! Sentinel ([`SentinelSet`]) and as a cluster ([`RedisCluster`]), and a network to them that can be broken
 //! ([`FaultProxy`]).
 //!
-//! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]), and a [`Trial`]: a steady load on them while a test
-//! breaks something, a [`Journal`] of every operation, and a [`check`] of it that says what did not hold.
+//! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]) and a [`Prometheus`] that looks at them,
+//! and a [`Trial`]: a steady load on them while a test breaks something, a [`Journal`] of every operation, and a [`check`]
+//! of it that says what did not hold.
 //!
 //! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
 //! processes log is kept with the other artefacts of the test run. Whatever does not work here ends the test: its
@@ -28,6 +29,7 @@ mod operator;
 mod patience;
 mod port;
 mod process;
+mod prometheus;
 mod proxy;
 mod redis_cluster;
 mod reset;
@@ -51,6 +53,7 @@ pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_config
 pub use operator::{Api, Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;
+pub use prometheus::{Prometheus, Rule, Sample, hurried};
 pub use proxy::FaultProxy;
 pub use redis_cluster::RedisCluster;
 pub use sentinel::SentinelSet;

@@ -87,7 +87,7 @@ impl Api {
     }
 
     /// Publishes an event under a key; what came of it, and how long it asks to wait before the next attempt.
-    pub(crate) async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
+    pub async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
         let request = self.post("/operator/api/events").header("Idempotency-Key", key);
         match request.json(&json!({ "data": data })).send().await {
             Ok(response) => {

@@ -1,0 +1,107 @@
+//! A real Prometheus looks at a real cluster by the rules that ship, in a hurry: half a second between two scrapes, ten
+//! seconds for five minutes.
+
+mod alerts;
+mod data;
+mod traffic;
+
+use vx11_rig::{Prometheus, Rule, Site};
+
+use crate::cluster::Cluster;
+use crate::dashboards::{Panel, panels};
+use crate::expressions::selectors;
+
+use alerts::{await_exactly, await_none};
+pub(crate) use data::await_data;
+pub(crate) use traffic::{LIFE, Traffic, service};
+
+/// A cluster with clients, and Prometheus beside it.
+pub(crate) async fn observed() -> (Cluster, Prometheus, Traffic) {
+    let cluster = Cluster::start(LIFE, Site::default()).await;
+    let addresses: Vec<_> = cluster.instances.iter().map(|instance| instance.address().to_owned()).collect();
+    let prometheus = Prometheus::start(&addresses).await;
+    let traffic = Traffic::steady(&cluster);
+    await_data(&prometheus, &["sum(rate(vx11_operator_events_delivered_total[2s])) > 0".to_owned()]).await;
+    (cluster, prometheus, traffic)
+}
+
+/// What a rule records, as a selector.
+fn recorded(rule: &Rule) -> String {
+    let labels: Vec<_> = rule.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{}{{{}}}", rule.name, labels.join(","))
+}
+
+fn expressions(panels: impl Iterator<Item = Panel>) -> Vec<String> {
+    panels.flat_map(|panel| panel.expressions).collect()
+}
+
+/// Waits until the first panel answers "is it all right?" like this: 0 yes, 1 degraded, 2 failing.
+async fn await_answer(prometheus: &Prometheus, answer: u8) {
+    let question = panels().into_iter().find(|panel| panel.title == "Is it all right?").unwrap();
+    await_data(prometheus, &[format!("{} == {answer}", question.expressions[0])]).await;
+}
+
+#[tokio::test]
+async fn while_clients_are_served_every_rule_and_panel_says_something() {
+    let (_cluster, prometheus, _traffic) = observed().await;
+    let (alerts, records): (Vec<_>, Vec<_>) =
+        prometheus.rules().await.into_iter().partition(|rule| rule.is_alert);
+    assert!(alerts.len() > 40 && records.len() > 20, "{} alerts, {} records", alerts.len(), records.len());
+    // An alert says nothing while all is well, but all that it looks at does.
+    let asked = alerts.iter().flat_map(|alert| selectors(&alert.expression));
+    let shown = expressions(panels().into_iter().filter(|panel| !panel.is_empty_while_all_is_well()));
+    let all: Vec<_> = records.iter().map(recorded).chain(asked).chain(shown).collect();
+    await_data(&prometheus, &all).await;
+    await_answer(&prometheus, 0).await;
+    let wrong: Vec<_> = prometheus.rules().await.into_iter().filter(|rule| rule.error.is_some()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn without_redis_three_alerts_fire_and_panels_that_were_empty_are_not_until_it_is_back() {
+    let (mut cluster, prometheus, _traffic) = observed().await;
+    cluster.redis.kill();
+    await_exactly(&prometheus, &["RedisUnavailable", "EventLogOutOfReach", "EventsRefused"]).await;
+    let were_empty = expressions(panels().into_iter().filter(Panel::is_empty_while_all_is_well));
+    assert!(!were_empty.is_empty());
+    await_data(&prometheus, &were_empty).await;
+    await_answer(&prometheus, 1).await;
+    cluster.redis.restart().await;
+    await_none(&prometheus).await;
+}
+
+#[tokio::test]
+async fn forged_tokens_make_the_alerts_on_refused_tokens_fire_and_burn_no_budget() {
+    let (cluster, prometheus, _traffic) = observed().await;
+    let service = service(&cluster);
+    let mut forged = service.issue().await.unwrap().token;
+    let last = if forged.pop() == Some('0') { '1' } else { '0' };
+    forged.push(last);
+    let _flood = Traffic::crowd(20, move || {
+        let (service, forged) = (service.clone(), forged.clone());
+        async move { service.open_stream(&forged).await }
+    });
+    await_exactly(&prometheus, &["HighTokenValidationFailureRate", "SSEValidationFailureSpike"]).await;
+}
+
+#[tokio::test]
+async fn issuing_too_fast_makes_the_alerts_on_issuing_fire() {
+    let (cluster, prometheus, _traffic) = observed().await;
+    let service = service(&cluster);
+    let _flood = Traffic::crowd(150, move || {
+        let service = service.clone();
+        async move { service.issue().await }
+    });
+    let expected = ["ExcessiveSSETokenIssuance", "HighEphemeralTokenRequestRate", "UnusuallyHighCacheSize"];
+    await_exactly(&prometheus, &expected).await;
+}
+
+#[tokio::test]
+async fn a_killed_instance_makes_one_alert_fire_until_it_is_back() {
+    let (mut cluster, prometheus, _traffic) = observed().await;
+    cluster.instances[2].kill();
+    await_exactly(&prometheus, &["VX11OperatorDown"]).await;
+    await_answer(&prometheus, 1).await;
+    cluster.instances[2].restart().await;
+    await_none(&prometheus).await;
+}
