@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 mod cluster;
+mod page;
+mod pages;
+mod rotation;
 mod smoke;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
