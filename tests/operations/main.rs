@@ -7,6 +7,7 @@ mod pages;
 mod rotation;
 mod smoke;
 mod terminal;
+mod update;
 
 use std::path::{Path, PathBuf};
 

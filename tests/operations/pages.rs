@@ -31,10 +31,13 @@ async fn the_commands_of_every_page_succeed_or_are_left_to_an_operator() {
     let preparation = page::script(&page::blocks(&folder.join(INDEX)));
     assert!(!preparation.is_empty());
     for name in RUN {
-        let commands = page::script(&page::blocks(&folder.join(name)));
-        let run = terminal::run(&format!("{preparation}{commands}"), &environment, async |errand| {
+        let commands = preparation.clone() + &page::script(&page::blocks(&folder.join(name)));
+        let run = terminal::run(&commands, &environment, async |errand| {
             assert_eq!(errand, Errand::RollingRestart, "{name}");
+            // It may be another one from this restart on.
+            let principal = cluster.principal();
             for instance in 0..cluster.instances.len() {
+                cluster.instances[instance].present(&principal);
                 cluster.restart(instance).await;
             }
         });
