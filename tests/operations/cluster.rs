@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
-use vx11_rig::{Nginx, Operator, RedisServer, Site, new_principal};
+use vx11_rig::{Api, Nginx, Operator, RedisServer, Site, new_principal, remember_secret};
 
 /// All of it; killed when dropped.
 pub(crate) struct Cluster {
@@ -12,31 +13,50 @@ pub(crate) struct Cluster {
     pub(crate) instances: Vec<Operator>,
     pub(crate) nginx: Nginx,
     secrets: TempDir,
+    life: Duration,
 }
 
 impl Cluster {
-    /// Whose tokens live for so many seconds, with nginx as `site` says.
+    /// Whose tokens live for so many seconds, with nginx as `site` says. Signing keys are derived from the principal.
     pub(crate) async fn start(life: u64, site: Site) -> Self {
+        Self::begin(life, site, false).await
+    }
+
+    /// The same with signing keys of its own, as further secret `signing-keys`.
+    pub(crate) async fn with_signing_keys(life: u64) -> Self {
+        Self::begin(life, Site::default(), true).await
+    }
+
+    async fn begin(life: u64, site: Site, has_signing_keys: bool) -> Self {
         let secrets = tempfile::tempdir().unwrap();
         let (principal, password) = (new_principal(), new_principal());
+        if has_signing_keys {
+            write(&secrets.path().join("signing-keys"), &[new_principal(), new_principal()].concat());
+        }
         write(&secrets.path().join("principal-token"), &principal);
         write(&secrets.path().join("redis-password"), &password);
         let redis = RedisServer::with(&["--requirepass", &password]).await;
         let mut instances = Vec::new();
+        let file = |name: &str| secrets.path().join(name).display().to_string();
+        let [principal_file, password_file, keys_file] =
+            ["principal-token", "redis-password", "signing-keys"].map(file);
+        let (seconds, port) = (life.to_string(), redis.port().to_string());
         for id in ["1", "2", "3"] {
-            let file = |name: &str| secrets.path().join(name).display().to_string();
-            let environment = [
+            let mut environment = vec![
                 ("INSTANCE_ID", id),
-                ("EPHEMERAL_TOKEN_TTL_SEC", &life.to_string()),
+                ("EPHEMERAL_TOKEN_TTL_SEC", &seconds),
                 ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1"),
                 ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1/32"),
                 ("REDIS_HOST", "127.0.0.1"),
-                ("REDIS_PORT", &redis.port().to_string()),
-                ("REDIS_PASSWORD_FILE", &file("redis-password")),
+                ("REDIS_PORT", &port),
+                ("REDIS_PASSWORD_FILE", &password_file),
                 // In place of the rig's own.
                 ("VX11_PRINCIPAL_TOKEN", ""),
-                ("VX11_PRINCIPAL_TOKEN_FILE", &file("principal-token")),
+                ("VX11_PRINCIPAL_TOKEN_FILE", &principal_file),
             ];
+            if has_signing_keys {
+                environment.push(("VX11_OPERATOR_SIGNING_KEYS_FILE", &keys_file));
+            }
             let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
             instances.push(Operator::start(binary, &principal, &environment).await);
         }
@@ -45,7 +65,21 @@ impl Cluster {
         }
         let addresses = instances.iter().map(|instance| instance.address().to_owned()).collect();
         let nginx = Nginx::with(Site { instances: addresses, ..site }).await;
-        Self { redis, instances, nginx, secrets }
+        Self { redis, instances, nginx, secrets, life: Duration::from_secs(life) }
+    }
+
+    /// What clients ask.
+    pub(crate) fn balancer(&self) -> Api {
+        Api::new(&self.nginx.balancer(), &self.principal(), self.life)
+    }
+
+    /// Ends an instance in order and starts it again; returns when it uses Redis.
+    pub(crate) async fn restart(&mut self, instance: usize) {
+        let instance = &mut self.instances[instance];
+        instance.terminate();
+        instance.ended().await;
+        instance.restart().await;
+        instance.await_well().await;
     }
 
     /// The folder with `principal-token` and `redis-password`.
@@ -55,8 +89,13 @@ impl Cluster {
 
     /// The credential that clients present.
     pub(crate) fn principal(&self) -> String {
-        let file = std::fs::read_to_string(self.secrets().join("principal-token")).unwrap();
-        file.lines().next().unwrap().to_owned()
+        self.secret("principal-token").swap_remove(0)
+    }
+
+    /// The lines of a secret, each noted as one: commands may have written it.
+    pub(crate) fn secret(&self, name: &str) -> Vec<String> {
+        let lines = std::fs::read_to_string(self.secrets().join(name)).unwrap();
+        lines.lines().inspect(|secret| remember_secret(secret)).map(str::to_owned).collect()
     }
 }
 

@@ -2,15 +2,19 @@
 //! of the runbooks; and what they are shown: a real Prometheus looks at a real cluster.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
-mod blocks;
 mod cluster;
 mod dashboards;
 mod expressions;
 mod observe;
 mod observing;
+mod page;
+mod pages;
 mod promtool;
+mod rotation;
 mod runbooks;
 mod smoke;
+mod terminal;
+mod update;
 
 use std::path::{Path, PathBuf};
 

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use vx11_rig::{Api, Prometheus, Secrets, new_principal, until};
 
-use crate::blocks::{Block, blocks};
 use crate::cluster::Cluster;
 use crate::expressions::selectors;
 use crate::observing::{await_data, observed, service};
+use crate::page::{Block, blocks};
 use crate::shipped;
 
 /// How many pages are read at once: most commands wait for something.
@@ -34,7 +34,7 @@ fn pages() -> Vec<PathBuf> {
 
 /// What a test can run.
 fn commands() -> Vec<Block> {
-    pages().iter().flat_map(|page| blocks(page)).filter(|block| block.reason.is_none()).collect()
+    pages().iter().flat_map(|page| blocks(page)).filter(|block| block.only_operator.is_none()).collect()
 }
 
 /// What stands in single quotes behind `beginning`, wherever that is.

@@ -1,7 +1,6 @@
 #!/bin/sh
 # Starts Redis with the password of the secret, of which only a hash is written down, in memory, readable by Redis
-# alone: it is on no command line and in no environment. Who has it may read and write data, but not configure, empty,
-# watch or stop the server.
+# alone: it is on no command line and in no environment. users.sh says what it gives power over.
 set -eu
 umask 077
 password=$(cat /run/secrets/redis-password)
@@ -10,6 +9,7 @@ if [ -z "$password" ]; then
   exit 1
 fi
 hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
-echo "user default on #$hash ~* &* +@all -@admin -@dangerous +info +cluster|slots" > /data/users.acl
 unset password
+head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1 | tr -d '\n' > /data/reload
+sh /etc/vx11/users.sh "$hash" > /data/users.acl
 exec redis-server /etc/vx11/redis.conf

@@ -12,6 +12,18 @@ start_load() {
   load_runs || { cat "$work/load.out"; return 1; }
 }
 
+# Ends it when nothing is broken any more, and keeps its verdict.
+end_load() {
+  outlasted=no
+  load_runs && outlasted=yes
+  sleep 3
+  kill -TERM "$load" 2> /dev/null || true
+  verdict=0
+  wait "$load" || verdict=$?
+  load=
+  [ ! -f "$work/secrets.load" ] || cat "$work/secrets.load" >> "$secrets_used"
+}
+
 say_fault() { echo "  $(date +%T)  $1"; }
 
 # Each with time to recover before the next: one fault at a time is what is promised.

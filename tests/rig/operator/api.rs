@@ -1,5 +1,6 @@
 //! A service as its clients see it, be it one instance or the balancer in front of all: an address and a credential.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder};
@@ -13,7 +14,8 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Api {
     base: String,
-    principal: String,
+    /// The same for all copies, so that they can be given another.
+    principal: Arc<RwLock<String>>,
     life: Duration,
     client: Client,
 }
@@ -25,7 +27,7 @@ impl Api {
         let client = Client::builder().no_proxy().timeout(UNANSWERED).pool_idle_timeout(IDLE).build();
         Self {
             base: base.to_owned(),
-            principal: principal.to_owned(),
+            principal: Arc::new(RwLock::new(principal.to_owned())),
             life,
             client: client.expect("a client can be built"),
         }
@@ -48,14 +50,23 @@ impl Api {
         self.life
     }
 
+    /// From now on this one and all its copies present another credential.
+    pub fn present(&self, principal: &str) {
+        let mut own = self.principal.write().unwrap_or_else(PoisonError::into_inner);
+        principal.clone_into(&mut own);
+    }
+
     pub(super) fn get(&self, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.base));
-        request.header("X-VX11-Token", &self.principal)
+        self.as_principal(self.client.get(format!("{}{path}", self.base)))
     }
 
     pub(super) fn post(&self, path: &str) -> RequestBuilder {
-        let request = self.client.post(format!("{}{path}", self.base));
-        request.header("X-VX11-Token", &self.principal)
+        self.as_principal(self.client.post(format!("{}{path}", self.base)))
+    }
+
+    fn as_principal(&self, request: RequestBuilder) -> RequestBuilder {
+        let own = self.principal.read().unwrap_or_else(PoisonError::into_inner);
+        request.header("X-VX11-Token", own.as_str())
     }
 
     /// A request without the principal, for what a token opens, and without an end.

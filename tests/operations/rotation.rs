@@ -1,0 +1,148 @@
+//! Each secret is replaced in a running deployment by the commands of `docs/operations/rotation.md`, under load, and
+//! nobody notices.
+
+use std::time::Duration;
+
+use vx11_rig::{Measure, Member, Place, RedisServer, Report, Resumption, Since, Site, Targets, Trial, Turn};
+
+use crate::cluster::Cluster;
+use crate::page::{self, Block};
+use crate::shipped;
+use crate::terminal::{self, Errand};
+
+/// Long enough for tokens to be older than a restart of all instances takes.
+const LIFE: u64 = 15;
+const MEASURE: Measure = Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0 };
+/// Of all instances, in a rotation. Whoever moves from one that ends to one that ends next does so again.
+const RESTARTS: usize = 3;
+const INSTANCES: usize = 3;
+/// Streams that ended are open again, and all instances are well.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Streams end in order and resume; nothing is refused, lost, or left unanswered, events included.
+fn targets() -> Targets {
+    Targets {
+        // How long a request takes beside whatever else this machine does is judged elsewhere.
+        longest: None,
+        refusals: None,
+        reconnects: RESTARTS * INSTANCES,
+        in_order: true,
+        losses: true,
+        resumption: Some(Resumption { hundredths: 99, within: Duration::from_secs(5), since: Since::Loss }),
+        gaps: Some(0),
+        ..Targets::of_rounds(1)
+    }
+}
+
+fn blocks() -> Vec<Block> {
+    page::blocks(&shipped("docs/operations/rotation.md"))
+}
+
+const PREPARATION: &str = "Before";
+const PRINCIPAL: &str = "The principal's credential";
+const SIGNING_KEY: &str = "The signing key";
+const REDIS_PASSWORD: &str = "The password of Redis";
+
+/// The commands that prepare, and those of a section.
+fn commands(section: &str) -> String {
+    let blocks = blocks();
+    let own = page::script(blocks.iter().filter(|block| block.section == section));
+    assert!(!own.is_empty(), "{section}: no commands");
+    page::script(blocks.iter().filter(|block| block.section == PREPARATION)) + &own
+}
+
+/// Runs commands on a deployment under load, and judges.
+async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
+    let balancer = cluster.balancer();
+    let members = cluster.instances.iter().map(Member::from).collect();
+    let mut trial = Trial::over(Turn::wait().await, name, members, Some(balancer.clone()), MEASURE).await;
+    trial.strike().await;
+    let environment = [
+        ("SECRETS", cluster.secrets().display().to_string()),
+        ("URL", cluster.nginx.balancer()),
+        ("INSTANCES", cluster.instances.iter().map(|it| it.base()).collect::<Vec<_>>().join(" ")),
+        ("REDIS_PORT", cluster.redis.port().to_string()),
+    ];
+    let mut errands = Vec::new();
+    let run = terminal::run(commands, &environment, async |errand| {
+        errands.push(errand);
+        match errand {
+            Errand::RollingRestart => {
+                for instance in 0..INSTANCES {
+                    // Whoever has not restarted yet, as the rig never does, has to get in with the password it knows.
+                    cluster.redis.command(&["PING"]).await;
+                    trial.journal().down(Place::Instance(instance));
+                    cluster.restart(instance).await;
+                    trial.journal().up(Place::Instance(instance));
+                }
+            }
+            Errand::MoveClients => {
+                let first = cluster.principal();
+                balancer.present(&first);
+                cluster.instances.iter().for_each(|instance| instance.present(&first));
+            }
+        }
+    });
+    run.await.unwrap_or_else(|words| panic!("{name}: {words}"));
+    let restarts = errands.iter().filter(|errand| **errand == Errand::RollingRestart).count();
+    assert!((1..=RESTARTS).contains(&restarts), "restarted {restarts} times");
+    for secret in ["principal-token", "redis-password"] {
+        cluster.secret(secret);
+    }
+    trial.journal().repaired();
+    trial.settle(SETTLED).await;
+    trial.close(targets()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_principals_credential_is_replaced_and_nobody_notices() {
+    let mut cluster = Cluster::start(LIFE, Site::default()).await;
+    let before = cluster.principal();
+    rotate(&mut cluster, "rotation: principal", &commands(PRINCIPAL)).await.publish("operations");
+    let after = cluster.secret("principal-token");
+    assert!(after.len() == 1 && after[0] != before, "one credential is left, a new one");
+    let client = cluster.balancer();
+    assert!(client.issue().await.is_ok(), "the new one is accepted");
+    client.present(&before);
+    assert!(client.issue().await.unwrap_err().contains("401"), "the old one is not");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_signing_key_is_replaced_and_nobody_notices() {
+    let mut cluster = Cluster::with_signing_keys(LIFE).await;
+    let before = cluster.secret("signing-keys");
+    rotate(&mut cluster, "rotation: signing key", &commands(SIGNING_KEY)).await.publish("operations");
+    let after = cluster.secret("signing-keys");
+    assert!(after.len() == 1 && after != before, "one key is left, a new one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_password_of_redis_is_replaced_and_nobody_notices() {
+    let mut cluster = Cluster::start(LIFE, Site::default()).await;
+    let before = cluster.secret("redis-password");
+    rotate(&mut cluster, "rotation: Redis password", &commands(REDIS_PASSWORD)).await.publish("operations");
+    assert_ne!(cluster.secret("redis-password"), before);
+    // The rig knows the old one only.
+    let redis: &RedisServer = &cluster.redis;
+    let refused = redis.try_command(&["PING"]).await.unwrap_err();
+    assert!(refused.to_string().contains("AuthenticationFailed"), "{refused}");
+}
+
+/// That the test can fail, and why the page has as many steps as it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signing_key_replaced_in_one_step_is_noticed() {
+    let mut cluster = Cluster::with_signing_keys(LIFE).await;
+    let hasty = "openssl rand -hex 32 > \"$SECRETS/signing-keys\"; rolling_restart";
+    let report = rotate(&mut cluster, "rotation in one step", hasty).await;
+    let violations = report.verdict.violations.join("\n");
+    assert!(violations.contains("valid tokens refused"), "{violations}");
+    cluster.secret("signing-keys");
+}
+
+#[test]
+fn every_command_of_the_page_is_run_here_or_left_to_an_operator() {
+    let known = [PREPARATION, PRINCIPAL, SIGNING_KEY, REDIS_PASSWORD];
+    for block in blocks().iter().filter(|block| block.only_operator.is_none()) {
+        assert!(known.contains(&block.section.as_str()), "line {}: {}", block.line, block.section);
+    }
+}
