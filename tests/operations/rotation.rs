@@ -143,6 +143,6 @@ async fn a_signing_key_replaced_in_one_step_is_noticed() {
 fn every_command_of_the_page_is_run_here_or_left_to_an_operator() {
     let known = [PREPARATION, PRINCIPAL, SIGNING_KEY, REDIS_PASSWORD];
     for block in blocks().iter().filter(|block| block.only_operator.is_none()) {
-        assert!(known.contains(&block.section.as_str()), "line {}: {}", block.line, block.section);
+        assert!(known.contains(&block.section.as_str()), "{}: {}", block.place, block.section);
     }
 }
