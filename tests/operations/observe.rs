@@ -33,7 +33,7 @@ async fn prometheus_answers_where_it_says_until_it_is_told_to_end_and_leaves_not
     let (port, temporary) = (Port::reserve(), tempfile::tempdir().unwrap());
     let mut script = Command::new(shipped("deploy/prometheus/observe"));
     script.env("PORT", port.number().to_string()).env("TMPDIR", temporary.path());
-    let mut running = Script(script.stdout(Stdio::piped()).spawn().unwrap());
+    let mut running = Script(script.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
     let mut said = async || timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
     assert!(said().await.starts_with("Prometheus looks at the cluster"));
