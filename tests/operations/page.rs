@@ -58,7 +58,7 @@ fn blocks_of(text: &str) -> Vec<Block> {
             section = heading;
         } else if line == BEGIN {
             let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != END);
-            let commands = inside.map(|line| format!("{line}\n")).collect();
+            let commands = inside.flat_map(|line| [line, "\n"]).collect();
             let reason = before.strip_prefix(MARK).and_then(|reason| reason.strip_suffix("-->"));
             let only_operator = reason.map(|reason| reason.trim().to_owned());
             blocks.push(Block { section: section.to_owned(), line: number, only_operator, commands });
