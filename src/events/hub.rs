@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::frame;
@@ -105,12 +106,21 @@ impl Gap {
     }
 }
 
+/// The newest event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News {
+    /// Behind it.
+    pub(super) end: Cursor,
+    /// When it came.
+    pub(super) at: Instant,
+}
+
 /// Events and streams of one instance.
 pub struct Hub {
     settings: HubSettings,
     ring: RwLock<Ring>,
-    /// Announces the cursor behind the newest event, and wakes streams for whatever else they should look at.
-    head: watch::Sender<Cursor>,
+    /// Announces the newest event, and wakes streams for whatever else they should look at.
+    news: watch::Sender<News>,
     /// Whether the log can be reached.
     in_reach: AtomicBool,
     registry: Arc<Registry>,
@@ -127,7 +137,7 @@ impl Hub {
         settings.metrics.events.log_in_reach(epoch.is_some());
         Self {
             ring: RwLock::new(Ring::new(settings.ring, epoch)),
-            head: watch::Sender::new(0),
+            news: watch::Sender::new(News { end: 0, at: Instant::now() }),
             in_reach: AtomicBool::new(epoch.is_some()),
             registry: Arc::new(Registry::new(settings.streams.cap)),
             settings,
@@ -158,7 +168,7 @@ impl Hub {
         self.announce(end);
         if moved && entries.is_empty() {
             // Some client may have been waiting for this instance to get there.
-            self.head.send_modify(|_| {});
+            self.news.send_modify(|_| {});
         }
     }
 
@@ -186,7 +196,7 @@ impl Hub {
     pub(super) fn reaches_log(&self, in_reach: bool) {
         if self.in_reach.swap(in_reach, Ordering::Relaxed) != in_reach {
             self.settings.metrics.events.log_in_reach(in_reach);
-            self.head.send_modify(|_| {});
+            self.news.send_modify(|_| {});
         }
     }
 
@@ -196,11 +206,13 @@ impl Hub {
         self.in_reach.load(Ordering::Relaxed)
     }
 
-    /// Two publishers may arrive here in either order; the head must not go back.
+    /// Two publishers may arrive here in either order; the end must not go back.
     fn announce(&self, end: Cursor) {
-        self.head.send_if_modified(|head| {
-            let newer = end > *head;
-            *head = end.max(*head);
+        self.news.send_if_modified(|news| {
+            let newer = end > news.end;
+            if newer {
+                *news = News { end, at: Instant::now() };
+            }
             newer
         });
     }
@@ -228,15 +240,15 @@ impl Hub {
         &self.settings
     }
 
-    /// For how long a stream lets events gather after it was given one, so that those that follow closely share a write
-    /// (docs/adr/0022). None do where streams are few: what is saved grows with their number.
+    /// For how long after an event a stream lets others gather, so that those that follow closely share a write
+    /// (docs/adr/0022). The fewer the streams the shorter: what is saved grows with their number.
     pub(super) fn gathering(&self) -> Duration {
-        let streams = u32::try_from(self.head.receiver_count()).unwrap_or(u32::MAX);
+        let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
         GATHERING_FOR_EACH.saturating_mul(streams).min(LONGEST_GATHERING)
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Cursor> {
-        self.head.subscribe()
+    pub(super) fn watch(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
     }
 
     pub(super) fn read(&self, cursor: Cursor) -> Read {

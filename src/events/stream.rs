@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::behind::{Behind, Next};
 use super::frame;
-use super::hub::{Gap, Hub, Resume};
+use super::hub::{Gap, Hub, News, Resume};
 use super::id::EventId;
 use super::registry::{EndReason, OpenError, Place};
 use super::ring::{Cursor, Read};
@@ -110,7 +110,7 @@ enum Reading {
 pub struct EventStream {
     hub: Arc<Hub>,
     place: Place,
-    news: watch::Receiver<Cursor>,
+    news: watch::Receiver<News>,
     opening: VecDeque<Bytes>,
     reading: Reading,
     /// What the client was last told about the log.
@@ -213,7 +213,7 @@ impl EventStream {
 
     fn sent_event(&mut self, frame: Bytes) -> Bytes {
         self.hub.settings().metrics.events.delivered(1);
-        self.gathers_until = Instant::now() + self.hub.gathering();
+        self.gathers_until = self.news.borrow().at + self.hub.gathering();
         self.sent(frame)
     }
 
@@ -328,18 +328,18 @@ mod tests {
         let _others: Vec<_> = (1..MANY).map(|_| stream(&hub, None)).collect();
         let reading = read(stream(&hub, Some(token)));
         elapse(100).await;
-        // The first at once; the next two 30 ms after it; one after a pause at once again.
-        for (n, wait) in [10, 10, 180, 10].into_iter().enumerate() {
+        // The first at once; the next two 30 ms after it; one 30 ms after these, and one after a pause, at once again.
+        for (n, wait) in [10, 10, 30, 150, 10].into_iter().enumerate() {
             publish(&hub, &format!("event-{n}"));
             elapse(wait).await;
         }
         // Told to end while events gather.
-        publish(&hub, "event-4");
+        publish(&hub, "event-5");
         elapse(1).await;
         hub.end_streams_of(token);
         let seen = reading.await.unwrap();
-        let at = moments(&seen, &["event-0", "event-1", "event-2", "event-3", "revoked"]);
-        assert_eq!(at, [100, 130, 130, 300, 311]);
+        let at = moments(&seen, &["event-0", "event-1", "event-2", "event-3", "event-4", "revoked"]);
+        assert_eq!(at, [100, 130, 130, 150, 300, 311]);
     }
 
     #[tokio::test(start_paused = true)]
