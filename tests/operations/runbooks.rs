@@ -85,7 +85,7 @@ impl Desk {
             std::fs::set_permissions(folder.path().join(name), executable).unwrap();
         }
         let preamble = preamble(cluster, prometheus, folder.path());
-        let token_id = service(cluster).issue().await.unwrap().token_id;
+        let token_id = service(cluster).issue().await.unwrap().id;
         Self { folder, preamble, token_id }
     }
 
