@@ -70,6 +70,10 @@ impl Writer {
     fn run(mut self, lines: Receiver<Vec<u8>>) {
         while let Ok(mut text) = lines.recv() {
             let mut count = 1;
+            if self.failing {
+                // What failed may have been written in part.
+                text.insert(0, b'\n');
+            }
             // One write for all that wait. A line is never cut in two by another process that appends.
             while let Ok(more) = lines.try_recv() {
                 text.extend_from_slice(&more);

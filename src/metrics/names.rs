@@ -1,38 +1,28 @@
 //! Registering a metric under its name.
 
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::core::Collector;
+use prometheus::{
+    Error, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 /// Where metrics are registered.
 pub(super) struct Names<'a>(pub(super) &'a Registry);
 
 impl Names<'_> {
-    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        let counter = IntCounter::new(name, help)?;
-        self.0.register(Box::new(counter.clone()))?;
-        Ok(counter)
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        self.register(IntCounter::new(name, help)?)
     }
 
-    pub(super) fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(counters.clone()))?;
-        Ok(counters)
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        let gauge = IntGauge::new(name, help)?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        self.register(IntGauge::new(name, help)?)
     }
 
-    pub(super) fn gauge_of_seconds(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        let gauge = Gauge::new(name, help)?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
+    pub(super) fn gauge_of_seconds(&self, name: &str, help: &str) -> Result<Gauge, Error> {
+        self.register(Gauge::new(name, help)?)
     }
 
     pub(super) fn histograms(
@@ -41,9 +31,12 @@ impl Names<'_> {
         help: &str,
         labels: &[&str],
         buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
-        self.0.register(Box::new(histograms.clone()))?;
-        Ok(histograms)
+    ) -> Result<HistogramVec, Error> {
+        self.register(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, Error> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
     }
 }

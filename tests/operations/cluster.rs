@@ -69,6 +69,16 @@ impl Cluster {
         Self { redis, instances, nginx, secrets, life: Duration::from_secs(life) }
     }
 
+    /// How pages call what is there.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("SECRETS", self.secrets().display().to_string()),
+            ("URL", self.nginx.balancer()),
+            ("INSTANCES", self.instances.iter().map(|it| it.base()).collect::<Vec<_>>().join(" ")),
+            ("REDIS_PORT", self.redis.port().to_string()),
+        ]
+    }
+
     /// What clients ask.
     pub(crate) fn balancer(&self) -> Api {
         Api::new(&self.nginx.balancer(), &self.principal(), self.life)
@@ -81,6 +91,24 @@ impl Cluster {
         instance.ended().await;
         instance.restart().await;
         instance.await_well().await;
+    }
+
+    /// Ends all instances in order, together, and starts them again; returns when they use Redis.
+    pub(crate) async fn restart_at_once(&mut self) {
+        self.instances.iter_mut().for_each(Operator::terminate);
+        for instance in &mut self.instances {
+            instance.ended().await;
+            instance.restart().await;
+        }
+        for instance in &self.instances {
+            instance.await_well().await;
+        }
+    }
+
+    /// All clients present the first credential of the file from now on.
+    pub(crate) fn move_clients(&self) {
+        let first = self.principal();
+        self.instances.iter().for_each(|instance| instance.present(&first));
     }
 
     /// The folder with `principal-token` and `redis-password`.

@@ -5,6 +5,7 @@
 mod cluster;
 mod dashboards;
 mod expressions;
+mod incidents;
 mod observe;
 mod observing;
 mod page;

@@ -57,12 +57,7 @@ async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
     let members = cluster.instances.iter().map(Member::from).collect();
     let mut trial = Trial::over(Turn::wait().await, name, members, Some(balancer.clone()), MEASURE).await;
     trial.strike().await;
-    let environment = [
-        ("SECRETS", cluster.secrets().display().to_string()),
-        ("URL", cluster.nginx.balancer()),
-        ("INSTANCES", cluster.instances.iter().map(|it| it.base()).collect::<Vec<_>>().join(" ")),
-        ("REDIS_PORT", cluster.redis.port().to_string()),
-    ];
+    let environment = cluster.environment();
     let mut errands = Vec::new();
     let run = terminal::run(commands, &environment, async |errand| {
         errands.push(errand);
@@ -77,10 +72,10 @@ async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
                 }
             }
             Errand::MoveClients => {
-                let first = cluster.principal();
-                balancer.present(&first);
-                cluster.instances.iter().for_each(|instance| instance.present(&first));
+                balancer.present(&cluster.principal());
+                cluster.move_clients();
             }
+            Errand::RestartAtOnce => panic!("nothing has leaked"),
         }
     });
     run.await.unwrap_or_else(|words| panic!("{name}: {words}"));
@@ -137,6 +132,58 @@ async fn a_signing_key_replaced_in_one_step_is_noticed() {
     let violations = report.verdict.violations.join("\n");
     assert!(violations.contains("valid tokens refused"), "{violations}");
     cluster.secret("signing-keys");
+}
+
+/// With the names of a rotation's steps and nothing that restarts: what is left in the file, or the error.
+async fn step(secrets: &std::path::Path, commands: &str) -> Result<Vec<String>, String> {
+    let environment = [("SECRETS", secrets.display().to_string())];
+    let script = page::script(blocks().iter().filter(|block| block.section == PREPARATION)) + commands;
+    terminal::run(&script, &environment, async |_| unreachable!("nothing is restarted")).await?;
+    Ok(std::fs::read_to_string(secrets.join("secret")).unwrap().lines().map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn a_step_that_is_done_twice_is_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path();
+    std::fs::write(secrets.join("secret"), "old").unwrap();
+    let both = step(secrets, "add_new $SECRETS/secret; add_new $SECRETS/secret").await.unwrap();
+    assert_eq!((both.len(), both[0].as_str()), (2, "old"));
+    let turned = step(secrets, "new_first $SECRETS/secret; new_first $SECRETS/secret").await.unwrap();
+    assert_eq!(turned, [both[1].as_str(), "old"]);
+    let alone = step(secrets, "new_alone $SECRETS/secret; new_alone $SECRETS/secret").await.unwrap();
+    assert_eq!(alone, [both[1].as_str()]);
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_not_over_is_not_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path();
+    std::fs::write(secrets.join("secret"), "old\n").unwrap();
+    let turned = step(secrets, "add_new $SECRETS/secret; new_first $SECRETS/secret").await.unwrap();
+    let words = step(secrets, "add_new $SECRETS/secret").await.unwrap_err();
+    assert!(words.contains("a rotation is under way"), "{words}");
+    assert_eq!(step(secrets, ":").await.unwrap(), turned);
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_make_or_find_a_secret_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path();
+    std::fs::write(secrets.join("secret"), "old\n").unwrap();
+    for failing in [
+        "new_secret() { false; }; add_new $SECRETS/secret",
+        "new_secret() { false; }; new_secret | replace $SECRETS/secret",
+        "new_first $SECRETS/secret",
+        "new_alone $SECRETS/secret",
+        "URL=http://127.0.0.1:1; tokens_expire && : > $SECRETS/secret",
+        "hash=$(hash_of $SECRETS/none) && : > $SECRETS/secret",
+    ] {
+        // As it is pasted into a shell, which goes on after a command that failed.
+        step(secrets, &format!("set +eE +o pipefail; trap - ERR; {failing}; true")).await.unwrap();
+        assert_eq!(step(secrets, ":").await.unwrap(), ["old"], "{failing}");
+        assert!(!secrets.join("secret.before").exists(), "{failing}");
+    }
 }
 
 #[test]

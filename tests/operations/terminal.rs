@@ -14,6 +14,8 @@ use crate::shipped;
 pub(crate) enum Errand {
     /// All instances, one after the other.
     RollingRestart,
+    /// All instances, together.
+    RestartAtOnce,
     /// Clients present the first credential of the file from now on.
     MoveClients,
 }
@@ -31,6 +33,7 @@ errand() {
   [ "$answer" = done ]
 }
 rolling_restart() { errand rolling_restart; }
+restart_at_once() { errand restart_at_once; }
 move_clients() { errand move_clients; }
 "#;
 
@@ -63,6 +66,7 @@ pub(crate) async fn run(
                 visitor.read_line(&mut words).await.unwrap();
                 let errand = match words.trim() {
                     "rolling_restart" => Errand::RollingRestart,
+                    "restart_at_once" => Errand::RestartAtOnce,
                     "move_clients" => Errand::MoveClients,
                     other => panic!("no errand: {other}"),
                 };

@@ -10,7 +10,7 @@ secrets_used=$work/secrets.list
 # what runs on this machine already.
 export VX11_PUBLISH_ADDRESS=$address VX11_INSTANCE_ADDRESS=$address VX11_NETWORK=${VX11_TEST_NETWORK:-172.30.42}
 export VX11_SECRETS=$work/secrets VX11_OPERATOR_IMAGE=vx11-operator:compose-test VX11_OPERATOR_PROXY_ENABLED=1
-export VX11_OPERATOR_LOG_LEVEL=debug
+export VX11_OPERATOR_LOG_LEVEL=debug VX11_OPERATOR__AUDIT__FILE=/dev/stdout
 export COMPOSE_IGNORE_ORPHANS=True
 
 if docker compose version > /dev/null 2>&1; then compose_command=(docker compose); else compose_command=(docker-compose); fi

@@ -47,6 +47,8 @@ broken_image_stops_the_update() {
   grep -q 'deploy/compose/update --rollback' "$work/update.out"
   [ "$(containers 2 3)" = "$untouched" ]
   [ "$(run_by 1)" = "$(number_of "$broken")" ]
+  # Who brings it up in any other way gets what ran before.
+  [ "$(number_of "$VX11_OPERATOR_IMAGE")" = "$(< "$work/first.id")" ]
 }
 rollback_after_a_stop_repairs() {
   local untouched
@@ -54,6 +56,13 @@ rollback_after_a_stop_repairs() {
   update --rollback
   all_run "$(< "$work/first.id")"
   [ "$(containers 2 3)" = "$untouched" ]
+}
+second_rollback_replaces_nothing() {
+  local untouched
+  untouched=$(containers 1 2 3)
+  update --rollback | tee "$work/update.out"
+  grep -q '^All instances run .* already' "$work/update.out"
+  [ "$(containers 1 2 3)" = "$untouched" ]
 }
 update_with_nothing_new_replaces_nothing() {
   local untouched
@@ -83,6 +92,26 @@ redis_accepts_a_second_password() {
   lets_in "$VX11_SECRETS/redis-password.next"
   use_redis
 }
+# An instance's word, not the engine's: it looks once a second.
+are_degraded() {
+  local number
+  for number in 1 2 3; do
+    curl --silent --fail --max-time 5 "$(instance $number)/operator/api/health" | jq -e '.status == "degraded"' > /dev/null || return 1
+  done
+}
+update_waits_for_redis() {
+  local untouched code=0
+  untouched=$(containers 1 2 3)
+  compose stop --timeout 1 vx11-redis > "$work/stop.log" 2>&1
+  within 20 are_degraded
+  update --restart > "$work/update.out" 2>&1 || code=$?
+  compose start vx11-redis > "$work/start.log" 2>&1
+  cat "$work/update.out"
+  [ $code -eq 1 ]
+  grep -q '^Without Redis: vx11-operator-1 vx11-operator-2 vx11-operator-3\.' "$work/update.out"
+  [ "$(containers 1 2 3)" = "$untouched" ]
+  within 20 use_redis
+}
 restart_takes_a_new_password_along() {
   local old=$work/redis-password.old
   cp "$VX11_SECRETS/redis-password" "$old"
@@ -97,4 +126,33 @@ restart_takes_a_new_password_along() {
   # Its own health check asks with the secret.
   sleep 4
   healthy vx11-redis
+}
+
+# How a principal answers, by the file that it is in, on each instance.
+answers_of() {
+  local number
+  for number in 1 2 3; do
+    sed 's/^/X-VX11-Token: /' "$1" | curl --silent --output /dev/null --write-out '%{http_code} ' --max-time 5 --request POST --header @- \
+      "$(instance $number)/operator/api/events/sse-token"
+  done
+}
+leaked_principal_is_refused_at_once() {
+  cp "$VX11_SECRETS/principal-token" "$work/secrets.leaked"
+  [ "$(answers_of "$work/secrets.leaked")" = '200 200 200 ' ]
+  chmod u+w "$VX11_SECRETS/principal-token"
+  openssl rand -hex 32 > "$VX11_SECRETS/principal-token"
+  cat "$VX11_SECRETS/principal-token" >> "$secrets_used"
+  compose restart vx11-operator-1 vx11-operator-2 vx11-operator-3 > "$work/restart.log" 2>&1
+  within 30 use_redis
+  [ "$(answers_of "$VX11_SECRETS/principal-token")" = '200 200 200 ' ]
+  [ "$(answers_of "$work/secrets.leaked")" = '401 401 401 ' ]
+  sed 's/^/X-VX11-Token: /' "$VX11_SECRETS/principal-token" > "$work/principal.header"
+}
+
+audit_trail_is_in_the_log() {
+  local number lines
+  for number in 1 2 3; do
+    lines=$(docker logs "$(container vx11-operator-$number)" 2>&1 | jq --raw-input --compact-output 'fromjson? | select(.action == "issue")' | wc -l)
+    [ "$lines" -gt 0 ]
+  done
 }

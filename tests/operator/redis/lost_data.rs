@@ -3,7 +3,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_rig::{FaultProxy, RedisCluster, SentinelSet};
+use vx11_rig::{RedisCluster, SentinelSet};
 
 use super::Cluster;
 use crate::support::{EventStream, Instance, random_hex};
@@ -121,9 +121,8 @@ async fn a_key_is_known_after_redis_has_lost_it() {
 #[tokio::test]
 async fn each_instance_brings_what_only_it_has_seen_in_its_place() {
     let mut cluster = Cluster::start().await;
-    let way = FaultProxy::start(cluster.redis.address());
-    let (one, port) = (cluster.instance("1").await, way.port().to_string());
-    let two = cluster.instance_with("2", &[("REDIS_PORT", &port)]).await;
+    let one = cluster.instance("1").await;
+    let (two, way) = cluster.instance_with_way("2", &[]).await;
     let mut streams =
         [one.open_stream(&one.issue().await.token).await, two.open_stream(&two.issue().await.token).await];
     let mut ids = publish_some(&[&one, &two], 4).await;
@@ -159,10 +158,8 @@ async fn ids_go_on_behind_everything_that_was_seen_even_if_the_clock_of_redis_wa
 #[tokio::test]
 async fn what_comes_too_late_to_stand_in_its_place_is_announced_to_every_stream() {
     let mut cluster = Cluster::start().await;
-    let ways = [(); 2].map(|()| FaultProxy::start(cluster.redis.address()));
-    let ports = ways.each_ref().map(|way| way.port().to_string());
-    let one = cluster.instance_with("1", &[("REDIS_PORT", &ports[0])]).await;
-    let two = cluster.instance_with("2", &[("REDIS_PORT", &ports[1])]).await;
+    let (one, way_of_one) = cluster.instance_with_way("1", &[]).await;
+    let (two, way_of_two) = cluster.instance_with_way("2", &[]).await;
     let mut streams =
         [one.open_stream(&one.issue().await.token).await, two.open_stream(&two.issue().await.token).await];
     let both = publish(&two, 0).await;
@@ -170,15 +167,15 @@ async fn what_comes_too_late_to_stand_in_its_place_is_announced_to_every_stream(
         assert_eq!(next_ids(stream, 1).await, std::slice::from_ref(&both));
     }
     // Two is cut off while one publishes, and one is cut off when Redis comes back without that.
-    ways[1].refuse();
+    way_of_two.refuse();
     let only_one = publish(&one, 1).await;
     assert_eq!(next_ids(&mut streams[0], 1).await, [only_one]);
-    ways[0].refuse();
+    way_of_one.refuse();
     cluster.redis.restart().await;
-    ways[1].pass();
+    way_of_two.pass();
     let follows = publish(&two, 2).await;
     assert_eq!(next_ids(&mut streams[1], 1).await, [follows]);
-    ways[0].pass();
+    way_of_one.pass();
     for stream in &mut streams {
         assert_eq!(next(stream).await, ("reset".to_owned(), r#"{"reason":"epoch"}"#.to_owned()));
     }
@@ -191,9 +188,8 @@ async fn what_comes_too_late_to_stand_in_its_place_is_announced_to_every_stream(
 #[tokio::test]
 async fn an_instance_that_was_away_for_longer_than_the_log_reaches_back_tells_its_streams() {
     let cluster = Cluster::start().await;
-    let way = FaultProxy::start(cluster.redis.address());
-    let (small, port) = (("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "200"), way.port().to_string());
-    let one = cluster.instance_with("1", &[small, ("REDIS_PORT", &port)]).await;
+    let small = ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "200");
+    let (one, way) = cluster.instance_with_way("1", &[small]).await;
     let two = cluster.instance_with("2", &[small]).await;
     let mut stream = one.open_stream(&one.issue().await.token).await;
     let before = publish(&two, 0).await;

@@ -16,7 +16,7 @@ mod topologies;
 mod troubles;
 
 use serde_json::Value;
-use vx11_rig::RedisServer;
+use vx11_rig::{FaultProxy, RedisServer};
 
 use crate::support::{Instance, random_hex};
 
@@ -52,6 +52,14 @@ impl Cluster {
         ];
         environment.extend_from_slice(settings);
         Instance::with(&environment).await
+    }
+
+    /// One more instance, and the way on which alone it reaches Redis.
+    async fn instance_with_way(&self, id: &str, settings: &[(&str, &str)]) -> (Instance, FaultProxy) {
+        let way = FaultProxy::start(self.redis.address());
+        let port = way.port().to_string();
+        let settings = [settings, &[("REDIS_PORT", port.as_str())]].concat();
+        (self.instance_with(id, &settings).await, way)
     }
 }
 

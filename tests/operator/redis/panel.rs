@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
-use vx11_rig::{FaultProxy, Nginx};
+use vx11_rig::Nginx;
 
 use super::Cluster;
 use crate::support::{Browser, Instance, Panel};
@@ -165,10 +165,8 @@ async fn streams_are_shown_for_each_instance_as_a_number_and_as_a_length() {
 #[tokio::test]
 async fn an_instance_cut_off_from_redis_is_named_until_it_is_back() {
     let cluster = Cluster::start().await;
-    let way = FaultProxy::start(cluster.redis.address());
-    let port = way.port().to_string();
-    let instances =
-        [cluster.instance("1").await, cluster.instance_with("2", &[("REDIS_PORT", port.as_str())]).await];
+    let (two, way) = cluster.instance_with_way("2", &[]).await;
+    let instances = [cluster.instance("1").await, two];
     let nginx = nginx(&instances).await;
     let panel = connected(&nginx, &cluster, Browser::start().await).await;
     // However busy it is, and whichever serves this stream, each is heard.
@@ -231,22 +229,20 @@ async fn a_panel_opened_while_the_log_is_away_is_told_so_at_once() {
 #[tokio::test]
 async fn a_gap_in_the_middle_of_a_stream_is_a_line_of_its_own_and_no_reconnect() {
     let mut cluster = Cluster::start().await;
-    let ways = [(); 2].map(|()| FaultProxy::start(cluster.redis.address()));
-    let ports = ways.each_ref().map(|way| way.port().to_string());
-    let one = cluster.instance_with("1", &[("REDIS_PORT", &ports[0])]).await;
-    let two = cluster.instance_with("2", &[("REDIS_PORT", &ports[1])]).await;
+    let (one, way_of_one) = cluster.instance_with_way("1", &[]).await;
+    let (two, way_of_two) = cluster.instance_with_way("2", &[]).await;
     let panel = Panel::connected(&two).await;
     publish(&one, 0).await;
     newest_is(&panel, 0).await;
     // What only one knows comes too late: Redis has forgotten it, and goes on with two alone.
-    ways[1].refuse();
+    way_of_two.refuse();
     publish(&one, 1).await;
-    ways[0].refuse();
+    way_of_one.refuse();
     cluster.redis.restart().await;
-    ways[1].pass();
+    way_of_two.pass();
     publish(&two, 2).await;
     newest_is(&panel, 2).await;
-    ways[0].pass();
+    way_of_one.pass();
     panel.see_history("reset", "Gap: events may have been missed").await;
     let [(_, why)] = panel.history("reset").await.try_into().expect("one line");
     assert!(why.starts_with("the log of events started anew (epoch); last seen "), "{why}");

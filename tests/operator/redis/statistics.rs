@@ -1,7 +1,7 @@
 //! `vx11-operator stats` of instances that share a Redis, through nginx as people ask it.
 
 use serde_json::{Value, json};
-use vx11_rig::{FaultProxy, Nginx};
+use vx11_rig::Nginx;
 
 use super::{Cluster, backend_becomes};
 use crate::support::{Instance, Terminal};
@@ -125,10 +125,8 @@ async fn an_instance_that_is_killed_is_shown_as_not_heard_of_and_the_others_go_o
 #[tokio::test]
 async fn an_instance_cut_off_from_redis_is_named_with_the_time_until_it_is_back() {
     let cluster = Cluster::start().await;
-    let way = FaultProxy::start(cluster.redis.address());
-    let port = way.port().to_string();
-    let instances =
-        [cluster.instance("1").await, cluster.instance_with("2", &[("REDIS_PORT", port.as_str())]).await];
+    let (two, way) = cluster.instance_with_way("2", &[]).await;
+    let instances = [cluster.instance("1").await, two];
     let nginx = nginx(&instances).await;
     let terminal = terminal(&nginx, &cluster);
     way.refuse();
