@@ -60,10 +60,10 @@ fn of_compose() -> Users {
     let (folder, password) = (tempfile::tempdir().unwrap(), new_principal());
     let data = folder.path().display().to_string();
     let script = std::fs::read_to_string(shipped("deploy/compose/redis/users.sh")).unwrap();
-    let hash = format!("hash=$(printf %s {password} | sha256sum | cut -d ' ' -f 1); set -- $hash\n");
+    let hash = r#"set -- "$(printf %s "$PASSWORD" | sha256sum | cut -d ' ' -f 1)""#;
     let print = || {
-        let script = hash.clone() + &script.replace("/data/", &format!("{data}/"));
-        succeeded(&Command::new("sh").args(["-c", &script]).output().unwrap())
+        let script = format!("{hash}\n{}", script.replace("/data/", &format!("{data}/")));
+        succeeded(&Command::new("sh").args(["-c", &script]).env("PASSWORD", &password).output().unwrap())
     };
     let list = print();
     assert_eq!(print(), list, "people's password lasts as long as the container");
