@@ -22,13 +22,43 @@ async fn redis_hangs_and_clients_notice_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_instances_are_cut_off_from_redis_and_clients_notice_nothing() {
+    in_brief(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_instance_is_cut_off_from_redis_and_no_valid_token_is_refused_on_either_side() {
     in_brief(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_slow_and_no_breaker_opens() {
+    in_brief(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_comes_and_goes_and_no_token_or_event_is_lost() {
+    in_brief(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_emptied_and_no_event_is_lost() {
     in_brief(7).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_refuses_and_each_refusal_is_counted_under_its_reason() {
+    in_brief(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_master_is_killed_and_clients_notice_nothing() {
+    in_brief(9).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_master_is_demoted_and_writes_go_to_the_new_one() {
+    in_brief(10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,11 +72,56 @@ async fn all_instances_are_restarted_one_by_one_and_no_request_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_hangs_and_its_streams_resume_elsewhere() {
+    in_brief(13).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_down_and_an_instance_killed_and_its_tokens_are_still_valid() {
     in_brief(14).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_boots_while_redis_is_down_and_validates_the_others_tokens() {
+    in_brief(15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_reset_their_connection_fail_alone() {
+    in_brief(16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_tokens_cause_no_command_of_redis() {
+    in_brief(17).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_that_stop_reading_are_cut_and_nobody_else_waits() {
+    in_brief(18).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_streams_are_cut_at_once_and_resume_where_they_were() {
     in_brief(19).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_signing_key_is_rotated_with_one_instance_late_and_no_valid_token_is_refused() {
+    in_brief(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_of_an_instance_is_off_and_no_valid_token_is_refused() {
+    in_brief(21).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_even_out_after_a_rolling_restart() {
+    in_brief(22).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_loses_its_data_and_who_did_not_read_gets_all_the_same() {
+    in_brief(23).await;
 }

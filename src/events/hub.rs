@@ -18,6 +18,12 @@ use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 
+/// What events may be late for the sake of each other stream: several times what a write costs the machine, so that
+/// writing takes a part of its time and never all of it.
+const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
+/// And all in all, which nobody sees.
+const LONGEST_GATHERING: Duration = Duration::from_millis(100);
+
 /// How streams behave.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSettings {
@@ -220,6 +226,13 @@ impl Hub {
 
     pub(super) const fn settings(&self) -> &HubSettings {
         &self.settings
+    }
+
+    /// For how long a stream lets events gather after it was given one, so that those that follow closely share a write
+    /// (docs/adr/0022). None do where streams are few: what is saved grows with their number.
+    pub(super) fn gathering(&self) -> Duration {
+        let streams = u32::try_from(self.head.receiver_count()).unwrap_or(u32::MAX);
+        GATHERING_FOR_EACH.saturating_mul(streams).min(LONGEST_GATHERING)
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Cursor> {

@@ -57,6 +57,7 @@ impl StreamOpening {
             told_in_reach: true,
             news,
             last_sent: now,
+            gathers_until: now,
             ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
             owed_until: None,
             ended: None,
@@ -115,6 +116,8 @@ pub struct EventStream {
     /// What the client was last told about the log.
     told_in_reach: bool,
     last_sent: Instant,
+    /// Events that come before then wait for it.
+    gathers_until: Instant,
     ends_at: Instant,
     /// Set once the stream was told to end: what lies before it is still sent.
     owed_until: Option<Cursor>,
@@ -188,7 +191,7 @@ impl EventStream {
         tokio::select! {
             _ = self.place.ended(), if self.owed_until.is_none() => self.owed_until = Some(self.hub.end()),
             // The sender lives in the hub, which this stream holds: it cannot be gone.
-            _ = self.news.changed() => {}
+            _ = self.news.changed() => self.gather().await,
             () = sleep_until(wake_at) => {
                 if wake_at == silent_until {
                     return Some(self.sent(frame::HEARTBEAT));
@@ -198,8 +201,19 @@ impl EventStream {
         None
     }
 
+    /// Waits until what follows an event closely has come, too.
+    async fn gather(&mut self) {
+        if Instant::now() < self.gathers_until {
+            tokio::select! {
+                _ = self.place.ended(), if self.owed_until.is_none() => self.owed_until = Some(self.hub.end()),
+                () = sleep_until(self.gathers_until) => {}
+            }
+        }
+    }
+
     fn sent_event(&mut self, frame: Bytes) -> Bytes {
         self.hub.settings().metrics.events.delivered(1);
+        self.gathers_until = Instant::now() + self.hub.gathering();
         self.sent(frame)
     }
 
@@ -239,5 +253,107 @@ impl Drop for EventStream {
             self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
         self.hub.settings().metrics.stream_ended(reason.as_str());
         self.request_id.span().in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ambient::{Jitter, SystemClock};
+    use crate::events::frame::EventType;
+    use crate::events::hub::{HubSettings, Log, StreamSettings};
+    use crate::events::id::Epoch;
+    use crate::events::publication::Publication;
+    use crate::events::ring::RingLimits;
+    use crate::metrics::Metrics;
+    use crate::telemetry::RequestIds;
+
+    /// Streams for which 30 ms are let go by.
+    const MANY: usize = 200;
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(HubSettings {
+            instance_id: "1".to_owned(),
+            log: Log::Own(Epoch(1)),
+            ring: RingLimits { entries: 100, bytes: 10_000 },
+            streams: StreamSettings {
+                cap: 10_000,
+                heartbeat: Duration::from_secs(15),
+                max_age: Duration::from_mins(15),
+                retry: Duration::from_secs(3),
+            },
+            clock: Arc::new(SystemClock),
+            jitter: Arc::new(Jitter::seeded(1)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        }))
+    }
+
+    fn stream(hub: &Arc<Hub>, token: Option<TokenId>) -> EventStream {
+        StreamOpening::take(hub, token).unwrap().open(None, RequestIds::new(1).draw())
+    }
+
+    fn publish(hub: &Hub, data: &str) {
+        hub.append(&Publication::new(EventType::default(), data, None));
+    }
+
+    async fn elapse(millis: u64) {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// Reads a stream as a connection does; each frame with the milliseconds since now.
+    fn read(mut stream: EventStream) -> tokio::task::JoinHandle<Vec<(u128, String)>> {
+        let began = Instant::now();
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            // The greeting is of no interest.
+            stream.next().await;
+            while let Some(frame) = stream.next().await {
+                seen.push((began.elapsed().as_millis(), String::from_utf8(frame.to_vec()).unwrap()));
+            }
+            seen
+        })
+    }
+
+    fn moments(seen: &[(u128, String)], words: &[&str]) -> Vec<u128> {
+        let found = words.iter().map(|word| seen.iter().find(|(_, frame)| frame.contains(word)).unwrap().0);
+        found.collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_follow_closely_gather_where_streams_are_many() {
+        let hub = hub();
+        let token = TokenId::parse("0123456789abcdef").unwrap();
+        let _others: Vec<_> = (1..MANY).map(|_| stream(&hub, None)).collect();
+        let reading = read(stream(&hub, Some(token)));
+        elapse(100).await;
+        // The first at once; the next two 30 ms after it; one after a pause at once again.
+        for (n, wait) in [10, 10, 180, 10].into_iter().enumerate() {
+            publish(&hub, &format!("event-{n}"));
+            elapse(wait).await;
+        }
+        // Told to end while events gather.
+        publish(&hub, "event-4");
+        elapse(1).await;
+        hub.end_streams_of(token);
+        let seen = reading.await.unwrap();
+        let at = moments(&seen, &["event-0", "event-1", "event-2", "event-3", "revoked"]);
+        assert_eq!(at, [100, 130, 130, 300, 311]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_few_streams_never_wait() {
+        let hub = hub();
+        let token = TokenId::parse("0123456789abcdef").unwrap();
+        let reading = read(stream(&hub, Some(token)));
+        for n in 0..3 {
+            elapse(1).await;
+            publish(&hub, &format!("event-{n}"));
+        }
+        elapse(1).await;
+        hub.end_streams_of(token);
+        let at = moments(&reading.await.unwrap(), &["event-0", "event-1", "event-2"]);
+        assert!(at.iter().zip([1, 2, 3]).all(|(seen, sent)| seen - sent <= 1), "{at:?}");
     }
 }

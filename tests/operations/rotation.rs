@@ -1,6 +1,7 @@
 //! Each secret is replaced in a running deployment by the commands of `docs/operations/rotation.md`, under load, and
 //! nobody notices.
 
+use std::path::Path;
 use std::time::Duration;
 
 use vx11_rig::{Measure, Member, Place, RedisServer, Report, Resumption, Since, Site, Targets, Trial, Turn};
@@ -134,8 +135,14 @@ async fn a_signing_key_replaced_in_one_step_is_noticed() {
     cluster.secret("signing-keys");
 }
 
-/// With the names of a rotation's steps and nothing that restarts: what is left in the file, or the error.
-async fn step(secrets: &std::path::Path, commands: &str) -> Result<Vec<String>, String> {
+fn with_secret(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), text).unwrap();
+    folder
+}
+
+/// Runs commands that restart nothing, with the functions of the page: what is left in the file, or the error.
+async fn step(secrets: &Path, commands: &str) -> Result<Vec<String>, String> {
     let environment = [("SECRETS", secrets.display().to_string())];
     let script = page::script(blocks().iter().filter(|block| block.section == PREPARATION)) + commands;
     terminal::run(&script, &environment, async |_| unreachable!("nothing is restarted")).await?;
@@ -144,9 +151,8 @@ async fn step(secrets: &std::path::Path, commands: &str) -> Result<Vec<String>, 
 
 #[tokio::test]
 async fn a_step_that_is_done_twice_is_done_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = with_secret("old");
     let secrets = folder.path();
-    std::fs::write(secrets.join("secret"), "old").unwrap();
     let both = step(secrets, "add_new $SECRETS/secret; add_new $SECRETS/secret").await.unwrap();
     assert_eq!((both.len(), both[0].as_str()), (2, "old"));
     let turned = step(secrets, "new_first $SECRETS/secret; new_first $SECRETS/secret").await.unwrap();
@@ -157,9 +163,8 @@ async fn a_step_that_is_done_twice_is_done_once() {
 
 #[tokio::test]
 async fn a_rotation_that_is_not_over_is_not_begun_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = with_secret("old\n");
     let secrets = folder.path();
-    std::fs::write(secrets.join("secret"), "old\n").unwrap();
     let turned = step(secrets, "add_new $SECRETS/secret; new_first $SECRETS/secret").await.unwrap();
     let words = step(secrets, "add_new $SECRETS/secret").await.unwrap_err();
     assert!(words.contains("a rotation is under way"), "{words}");
@@ -168,9 +173,8 @@ async fn a_rotation_that_is_not_over_is_not_begun_again() {
 
 #[tokio::test]
 async fn a_step_that_cannot_make_or_find_a_secret_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = with_secret("old\n");
     let secrets = folder.path();
-    std::fs::write(secrets.join("secret"), "old\n").unwrap();
     for failing in [
         "new_secret() { false; }; add_new $SECRETS/secret",
         "new_secret() { false; }; new_secret | replace $SECRETS/secret",

@@ -115,6 +115,28 @@ async fn a_full_disk_is_told_and_counted_and_stops_nobody() {
     assert_eq!(instance.log_text().matches("the audit trail cannot be written").count(), 1);
 }
 
+/// A disk that is full takes a part of a line. Here that part is written by the test.
+#[tokio::test]
+async fn what_follows_a_line_that_was_cut_begins_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, disk) = (folder.path().join("audit.jsonl"), folder.path().join("disk"));
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    let instance = audited(&file, &[]).await;
+    instance.issue().await;
+    instance.metric_becomes("vx11_operator_audit_lines_lost_total", 1, vx11_rig::PATIENCE).await;
+    std::fs::write(&disk, "{\"time\":").unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&disk, &file).unwrap();
+    let issued = instance.issue().await.id;
+    let text = vx11_rig::eventually("a line", async || {
+        std::fs::read_to_string(&disk).ok().filter(|text| text.ends_with('\n'))
+    });
+    let text = text.await;
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, "{\"time\":"));
+    assert_eq!(serde_json::from_str::<Value>(lines[1]).unwrap()["token_id"], json!(issued));
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_stops_the_start_with_what_to_do() {
     let settings = [("VX11_OPERATOR__AUDIT__FILE", "/nonexistent/audit.jsonl")];
