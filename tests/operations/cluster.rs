@@ -46,6 +46,7 @@ impl Cluster {
                 ("INSTANCE_ID", id),
                 ("EPHEMERAL_TOKEN_TTL_SEC", &seconds),
                 ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1"),
+                ("VX11_OPERATOR_LOG_FORMAT", "json"),
                 ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1/32"),
                 ("REDIS_HOST", "127.0.0.1"),
                 ("REDIS_PORT", &port),

@@ -1,11 +1,34 @@
 //! The commands of a page: its blocks marked `sh`, by the sections they stand in. A block that no test can run has a line
-//! `<!-- only an operator: REASON -->` right before it.
+//! `<!-- only an operator: REASON -->` right before it. What stands in the text cannot be marked, and is no command.
 
 use std::path::Path;
 
 const BEGIN: &str = "```sh";
 const END: &str = "```";
 const MARK: &str = "<!-- only an operator:";
+/// What a command begins with, beside a script in `deploy/`.
+const PROGRAMS: [&str; 20] = [
+    "cat",
+    "chronyc",
+    "curl",
+    "docker",
+    "docker-compose",
+    "grep",
+    "jq",
+    "journalctl",
+    "kill",
+    "kubectl",
+    "nginx",
+    "promtool",
+    "redis-cli",
+    "redis-server",
+    "sed",
+    "ss",
+    "systemctl",
+    "tail",
+    "timedatectl",
+    "vx11-operator",
+];
 
 /// Commands that stand together.
 #[derive(Debug, Clone)]
@@ -45,6 +68,27 @@ pub(crate) fn script<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> String 
     ours.map(|block| block.commands.as_str()).collect()
 }
 
+/// The commands that stand in a page's text, between backticks.
+pub(crate) fn commands_in_text(page: &Path) -> Vec<String> {
+    commands_outside(&std::fs::read_to_string(page).unwrap())
+}
+
+fn commands_outside(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let prose = text.lines().filter(|line| {
+        let fence = line.starts_with(END);
+        fenced ^= fence;
+        !fenced && !fence
+    });
+    let prose = prose.collect::<Vec<_>>().join(" ");
+    let is_command = |code: &&str| {
+        // A program's name alone is not run.
+        code.split_once(' ')
+            .is_some_and(|(first, _)| PROGRAMS.contains(&first) || first.starts_with("deploy/"))
+    };
+    prose.split('`').skip(1).step_by(2).filter(is_command).map(str::to_owned).collect()
+}
+
 fn blocks_of(page: &str, text: &str) -> Vec<Block> {
     let (mut section, mut before) = ("", "");
     let mut blocks = Vec::new();
@@ -74,4 +118,10 @@ fn a_page_is_read_by_sections_and_marks() {
     assert_eq!(seen, [["", "page.md:2", "one\n"], ["Two", "page.md:7", "two\n\nmore\n"]]);
     assert_eq!(blocks[1].only_operator.as_deref(), Some("there is no cluster"));
     assert_eq!(script(&blocks), "one\n");
+}
+
+#[test]
+fn a_command_in_the_text_is_seen() {
+    let text = "`jq` and `make cluster`\n```sh\njq .\n```\n| `jq -r .a` | `deploy/compose/update\n--rollback` | `up` |\n";
+    assert_eq!(commands_outside(text), ["jq -r .a", "deploy/compose/update --rollback"]);
 }

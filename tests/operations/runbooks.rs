@@ -1,5 +1,5 @@
-//! `docs/runbooks`: every command that a page gives is run against a cluster, every figure it asks for is there, and every
-//! line it looks for in a log is one that we write.
+//! `docs/runbooks`: every command that a page gives is run against a cluster by who may only look into Redis, every figure
+//! it asks for is there, and every line it looks for in a log is one that we write.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -17,15 +17,27 @@ use crate::cluster::Cluster;
 use crate::expressions::selectors;
 use crate::observing::{await_data, observed, service};
 use crate::page::{Block, blocks};
+use crate::rights;
 use crate::shipped;
 
 /// How many pages are read at once: most commands wait for something.
 const READERS: usize = 4;
+/// Its first block is run before anything else.
+pub(crate) const INDEX: &str = "docs/runbooks/README.md";
 /// What one of our log lines says of how grave it is; the subscriber writes it, no line of ours does.
 const LEVELS: [&str; 2] = ["WARN", "ERROR"];
+/// In front of a program: other users of a machine can read command lines, so no argument has the shape of a token, a
+/// principal or a password.
+const GUARD: &str = r#"#!/bin/bash
+for argument; do
+  if [[ $argument =~ [0-9a-f]{8}(-[0-9a-f]{4}){3}-|[0-9a-f]{32} ]]; then
+    echo "$PLACE: ${0##*/} has a secret on its command line" >> "${0%/*}/shown"
+  fi
+done
+"#;
 
 /// The pages, without the index.
-fn pages() -> Vec<PathBuf> {
+pub(crate) fn pages() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(shipped("docs/runbooks")).unwrap().map(|entry| entry.unwrap().path());
     let pages: Vec<_> = entries.filter(|page| !page.ends_with("README.md")).collect();
     assert!(pages.len() > 40);
@@ -33,7 +45,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 /// What a test can run.
-fn commands() -> Vec<Block> {
+pub(crate) fn commands() -> Vec<Block> {
     pages().iter().flat_map(|page| blocks(page)).filter(|block| block.only_operator.is_none()).collect()
 }
 
@@ -48,28 +60,38 @@ struct Desk {
     folder: TempDir,
     /// What the index has them run before anything else.
     preamble: String,
+    /// One that nobody else uses.
+    token_id: String,
 }
 
 impl Desk {
-    fn at(cluster: &Cluster, prometheus: &Prometheus) -> Self {
+    async fn at(cluster: &Cluster, prometheus: &Prometheus) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("principal.header", &format!("X-VX11-Token: {}\n", cluster.principal()));
-        std::fs::copy(cluster.secrets().join("redis-password"), folder.path().join("redis-password"))
-            .unwrap();
+        write("redis-password", &rights::let_people_in(&cluster.redis).await);
         for (number, instance) in (1..).zip(&cluster.instances) {
             write(&format!("operator-{number}.log"), &instance.log());
         }
         write("nginx-access.log", &cluster.nginx.access_log());
         write("nginx.log", &cluster.nginx.log());
         write("redis.log", &cluster.redis.log());
-        // The only one whose port cannot be said by a variable.
-        let redis_cli = "#!/bin/sh\nexec /usr/bin/redis-cli -p PORT \"$@\"\n";
-        write("redis-cli", &redis_cli.replace("PORT", &cluster.redis.port().to_string()));
-        let executable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path().join("redis-cli"), executable).unwrap();
+        // The only one whose port cannot be said by a variable; a refusal by Redis is to be seen.
+        let redis_cli =
+            format!("/usr/bin/redis-cli -e -p {} --user {}", cluster.redis.port(), rights::PEOPLE);
+        for (name, program) in [("redis-cli", redis_cli.as_str()), ("curl", "/usr/bin/curl")] {
+            write(name, &format!("{GUARD}exec {program} \"$@\"\n"));
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(folder.path().join(name), executable).unwrap();
+        }
         let preamble = preamble(cluster, prometheus, folder.path());
-        Self { folder, preamble }
+        let token_id = service(cluster).issue().await.unwrap().id;
+        Self { folder, preamble, token_id }
+    }
+
+    /// Who put a secret on a command line so far.
+    fn shown(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("shown")).unwrap_or_default()
     }
 
     /// Runs a block as it stands.
@@ -79,6 +101,8 @@ impl Desk {
             .args(["-euo", "pipefail", "-c", &format!("{}\n{}", self.preamble, block.commands)])
             .current_dir(shipped(""))
             .env("PATH", format!("{}:{path}", self.folder.path().display()))
+            .env("PLACE", &block.place)
+            .env("TOKEN_ID", &self.token_id)
             .stdin(Stdio::null())
             .output()
             .await
@@ -96,7 +120,7 @@ fn preamble(cluster: &Cluster, prometheus: &Prometheus, folder: &Path) -> String
     for (port, instance) in (8011..).zip(&cluster.instances) {
         here.push((format!("http://127.0.0.1:{port}"), instance.base().to_owned()));
     }
-    let index = blocks(&shipped("docs/runbooks/README.md"));
+    let index = blocks(&shipped(INDEX));
     here.iter().fold(index[0].commands.clone(), |text, (there, here)| {
         assert!(text.contains(there), "the index does not say {there}");
         text.replace(there, here)
@@ -115,7 +139,7 @@ fn figures() -> Vec<String> {
 /// What pages look for in the lines of nginx's log: `.client`.
 fn fields() -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let of_nginx = |line: &&str| line.contains("nginx-access.log");
+    let of_nginx = |line: &&str| line.contains("access_log |");
     let mut fields = BTreeSet::new();
     for block in commands() {
         for filter in block.commands.lines().filter(of_nginx).flat_map(|line| quoted(line, "jq -r ")) {
@@ -167,7 +191,7 @@ async fn every_command_succeeds_and_shows_something() {
     let unknown: Vec<_> = fields.iter().filter(|field| noted.get(field).is_none()).collect();
     assert!(unknown.is_empty(), "nginx does not note {unknown:?}");
 
-    let desk = Desk::at(&cluster, &prometheus);
+    let desk = Desk::at(&cluster, &prometheus).await;
     let secrets = Secrets::new([cluster.principal().as_str()]);
     let complaint = async |block: Block| {
         let output = desk.run(&block).await;
@@ -180,6 +204,7 @@ async fn every_command_succeeds_and_shows_something() {
     let complaints = iter(commands()).map(complaint).buffer_unordered(READERS);
     let complaints: Vec<_> = complaints.filter_map(async |complaint| complaint).collect().await;
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert_eq!(desk.shown(), "");
 }
 
 #[test]

@@ -133,7 +133,8 @@ impl Operator {
         let process = &mut self.process;
         eventually("an instance to be ready", async || {
             assert!(process.is_running(), "the instance does not start:\n{}", process.log());
-            process.log().contains("ready address=").then_some(())
+            let log = process.log();
+            (log.contains("ready address=") || log.contains(r#""message":"ready""#)).then_some(())
         })
         .await;
     }

@@ -10,6 +10,5 @@ if [ -z "$password" ]; then
 fi
 hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
 unset password
-head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1 | tr -d '\n' > /data/reload
 sh /etc/vx11/users.sh "$hash" > /data/users.acl
 exec redis-server /etc/vx11/redis.conf

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Prints the users of Redis, given the SHA-256 of each password that the instances may use. Who has one may read and write
-# data, but not configure, empty, watch or stop the server. A second user may have this list read again, and nothing
-# else: its password is made when Redis starts, and lies beside the list, in memory.
+# data, but not configure, empty, watch or stop the server. Of two more users, one may have this list read again, and
+# nothing else; the other is for people, and may only look. Their passwords are made here when Redis starts, and lie
+# beside the list, in memory.
 #
 # Usage: users.sh HASH...
 set -eu
@@ -12,5 +13,13 @@ for hash in "$@"; do
   [ ${#hash} -eq 64 ] || { echo 'not a hash: 64 hexadecimal digits in small letters' >&2; exit 2; }
   passwords="$passwords #$hash"
 done
+# Made where there is none.
+hash_of() {
+  [ -s "/data/$1" ] || head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1 | tr -d '\n' > "/data/$1"
+  sha256sum < "/data/$1" | cut -d ' ' -f 1
+}
+reload=$(hash_of reload)
+oncall=$(hash_of oncall)
 echo "user default on$passwords ~* &* +@all -@admin -@dangerous +info +cluster|slots"
-echo "user reload on #$(sha256sum < /data/reload | cut -d ' ' -f 1) -@all +acl|load"
+echo "user reload on #$reload -@all +acl|load"
+echo "user oncall on #$oncall resetchannels %R~* -@all +@read -@dangerous +ping +select +info +time +slowlog|get +cluster|nodes"

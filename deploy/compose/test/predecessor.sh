@@ -73,6 +73,18 @@ redis_password_gives_no_power_over_the_server() {
     grep -q NOPERM "$work/refused"
   done
 }
+people_may_look_and_change_nothing() {
+  local command words
+  people() { compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /data/oncall) exec redis-cli --user oncall "$@"' redis-cli "$@"; }
+  people -n 1 info memory > "$work/looked"
+  grep -q '^maxmemory_policy:' "$work/looked"
+  for command in 'SET a b' FLUSHALL 'CONFIG SET maxmemory 0' SHUTDOWN 'ACL LIST'; do
+    read -ra words <<< "$command"
+    people "${words[@]}" > "$work/refused" 2>&1 || true
+    echo "$command: $(cat "$work/refused")"
+    grep -q NOPERM "$work/refused"
+  done
+}
 redis_is_not_published() {
   [ -z "$(docker port "$(container vx11-redis)")" ]
 }

@@ -84,7 +84,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         drain: DRAIN,
         principal,
         ports: Some(ports),
-        settings: Vec::new(),
+        // As in every other deployment, so that what is looked for in a log is found in all of them.
+        settings: vec![("VX11_OPERATOR_LOG_FORMAT", "json".to_owned())],
         site: Site {
             limits: None,
             proxy_enabled: options.proxy_enabled == 1,
