@@ -34,16 +34,30 @@ pub(crate) fn panels() -> Vec<Panel> {
     let panel = |panel: &Value| Panel {
         title: text(&panel["title"]).to_owned(),
         description: text(&panel["description"]).to_owned(),
-        expressions: targets(panel).map(|target| filled(text(&target["expr"]))).collect(),
+        expressions: targets(panel).map(|target| hurried(&filled(target))).collect(),
     };
     dashboards().iter().flat_map(|dashboard| shown(dashboard).map(panel).collect::<Vec<_>>()).collect()
 }
 
-fn filled(expression: &str) -> String {
+/// How the first panel of all asks whether it is all right.
+pub(crate) fn question() -> String {
+    filled(&first()["targets"][0])
+}
+
+/// What is asked, as Grafana would ask it.
+fn filled(target: &Value) -> String {
     let fill = |text: String, (name, value): &(&str, &str)| text.replace(name, value);
-    let filled = VARIABLES.iter().fold(expression.to_owned(), fill);
+    let filled = VARIABLES.iter().fold(text(&target["expr"]).to_owned(), fill);
     assert!(!filled.contains('$'), "an unknown variable: {filled}");
-    hurried(&filled)
+    filled
+}
+
+/// The first panel of the first dashboard.
+fn first() -> Value {
+    let dashboards = dashboards();
+    let cluster = dashboards.iter().find(|dashboard| dashboard["title"] == "vx11 cluster").unwrap();
+    let place = |panel: &&Value| ["y", "x"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+    shown(cluster).min_by_key(place).unwrap().clone()
 }
 
 fn dashboards() -> Vec<Value> {
@@ -100,14 +114,12 @@ fn panels_have_a_name_an_explanation_a_source_and_a_place_of_their_own() {
 
 #[test]
 fn the_cluster_begins_with_the_answer_to_whether_it_is_all_right() {
-    let dashboards = dashboards();
-    let cluster = dashboards.iter().find(|dashboard| dashboard["title"] == "vx11 cluster").unwrap();
-    let first =
-        shown(cluster).min_by_key(|panel| ["y", "x"].map(|side| panel["gridPos"][side].as_u64().unwrap()));
-    let first = first.unwrap();
+    let first = first();
     assert_eq!(first["title"], "Is it all right?");
     let answers = first["fieldConfig"]["defaults"]["mappings"][0]["options"].as_object().unwrap();
-    let answers: Vec<_> =
-        answers.values().map(|answer| (text(&answer["text"]), text(&answer["color"]))).collect();
-    assert_eq!(answers, [("All right", "green"), ("Degraded", "orange"), ("Failing", "red")]);
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|(value, answer)| (value.as_str(), text(&answer["text"]), text(&answer["color"])))
+        .collect();
+    assert_eq!(answers, [("0", "All right", "green"), ("1", "Degraded", "orange"), ("2", "Failing", "red")]);
 }

@@ -2,6 +2,7 @@
 //! of the runbooks; and what they are shown: a real Prometheus looks at a real cluster.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
+mod answer;
 mod cluster;
 mod dashboards;
 mod expressions;

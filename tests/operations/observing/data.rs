@@ -8,12 +8,14 @@ use crate::expressions::silent;
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(300);
+/// Until there is: a quarter of an hour of Prometheus's is half a minute here.
+const LONGEST: Duration = PATIENCE.saturating_mul(2);
 
 /// Waits until each of the expressions says something.
 pub(crate) async fn await_data(prometheus: &Prometheus, expressions: &[String]) {
     let (started, mut left) = (Instant::now(), silent(prometheus, expressions).await);
     while !left.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "nothing comes of:\n{}", left.join("\n"));
+        assert!(started.elapsed() < LONGEST, "nothing comes of:\n{}", left.join("\n"));
         tokio::time::sleep(POLL).await;
         left = silent(prometheus, expressions).await;
     }

@@ -5,10 +5,10 @@ mod alerts;
 mod data;
 mod traffic;
 
-use vx11_rig::{Prometheus, Rule, Site};
+use vx11_rig::{Operator, Prometheus, Rule, Site, hurried};
 
 use crate::cluster::Cluster;
-use crate::dashboards::{Panel, panels};
+use crate::dashboards::{Panel, panels, question};
 use crate::expressions::selectors;
 
 use alerts::{await_exactly, await_none};
@@ -37,8 +37,7 @@ fn expressions(panels: impl Iterator<Item = Panel>) -> Vec<String> {
 
 /// Waits until the first panel answers "is it all right?" like this: 0 yes, 1 degraded, 2 failing.
 async fn await_answer(prometheus: &Prometheus, answer: u8) {
-    let question = panels().into_iter().find(|panel| panel.title == "Is it all right?").unwrap();
-    await_data(prometheus, &[format!("{} == {answer}", question.expressions[0])]).await;
+    await_data(prometheus, &[format!("{} == {answer}", hurried(&question()))]).await;
 }
 
 #[tokio::test]
@@ -104,4 +103,38 @@ async fn a_killed_instance_makes_one_alert_fire_until_it_is_back() {
     await_answer(&prometheus, 1).await;
     cluster.instances[2].restart().await;
     await_none(&prometheus).await;
+}
+
+#[tokio::test]
+async fn without_an_instance_two_alerts_fire_and_the_answer_is_failing_until_they_are_back() {
+    let (mut cluster, prometheus, _traffic) = observed().await;
+    cluster.instances.iter_mut().for_each(Operator::kill);
+    await_exactly(&prometheus, &["VX11OperatorAllDown", "VX11OperatorDown"]).await;
+    await_answer(&prometheus, 2).await;
+    for instance in &mut cluster.instances {
+        instance.restart().await;
+    }
+    await_none(&prometheus).await;
+}
+
+#[tokio::test]
+async fn without_nginx_one_alert_fires_and_the_answer_is_failing_until_it_is_back() {
+    let (mut cluster, prometheus, _traffic) = observed().await;
+    await_data(&prometheus, &["job:vx11_client_requests:min15m * 300 > 20".to_owned()]).await;
+    cluster.nginx.kill().await;
+    await_exactly(&prometheus, &["RequestsNotArriving"]).await;
+    await_answer(&prometheus, 2).await;
+    cluster.nginx.restart().await;
+    await_none(&prometheus).await;
+    await_answer(&prometheus, 0).await;
+}
+
+#[tokio::test]
+async fn while_redis_answers_and_takes_no_tokens_the_alerts_say_that_it_is_stuck() {
+    let (cluster, prometheus, _traffic) = observed().await;
+    // All keys but those of tokens.
+    cluster.redis.command(&["ACL", "SETUSER", "default", "resetkeys", "~{vx11}:*", "~epoch:*"]).await;
+    await_exactly(&prometheus, &["RedisUnavailable", "RedisBreakerFlapping", "ReconciliationStuck"]).await;
+    cluster.redis.permit_data().await;
+    await_data(&prometheus, &["max(vx11_operator_breaker_state) == 0".to_owned()]).await;
 }
