@@ -109,6 +109,7 @@ impl Application {
             streams: StreamSettings {
                 cap: streams,
                 heartbeat: config.heartbeat,
+                gather: config.gather,
                 max_age: config.max_stream_age,
                 retry: config.retry,
             },

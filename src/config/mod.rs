@@ -63,6 +63,8 @@ pub struct Config {
     pub max_streams: usize,
     /// Longest silence on a stream.
     pub heartbeat: Duration,
+    /// Longest wait of an event for others, where streams are many.
+    pub gather: Duration,
     /// Longest life of a stream.
     pub max_stream_age: Duration,
     /// Longest wait before a reconnect.
@@ -139,6 +141,10 @@ impl Complaints {
 
     fn seconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
         Duration::from_secs(self.range(key, value, low, high, "seconds").into())
+    }
+
+    fn milliseconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
+        Duration::from_millis(self.range(key, value, low, high, "milliseconds").into())
     }
 
     fn at_least_one_entry(&mut self, key: &str, bytes: Whole) -> u64 {
@@ -219,11 +225,9 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
         },
         max_streams: c.range("streams.max", raw.streams.max, 1, 1_000_000, "streams") as usize,
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
+        gather: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
-        retry: Duration::from_millis(
-            c.range("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000, "milliseconds")
-                .into(),
-        ),
+        retry: c.milliseconds("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000),
         issue_per_second: limit(c.range(
             "limits.issue_per_second",
             raw.limits.issue_per_second,

@@ -124,6 +124,7 @@ pub(super) struct RawEvents {
 pub(super) struct RawStreams {
     pub(super) max: Whole,
     pub(super) heartbeat_seconds: Whole,
+    pub(super) gather_milliseconds: Whole,
     pub(super) max_age_seconds: Whole,
     pub(super) retry_milliseconds: Whole,
 }

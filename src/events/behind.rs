@@ -185,6 +185,7 @@ mod tests {
             streams: StreamSettings {
                 cap: 1,
                 heartbeat: Duration::from_secs(15),
+                gather: Duration::ZERO,
                 max_age: Duration::from_mins(15),
                 retry: Duration::from_secs(3),
             },

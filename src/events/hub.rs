@@ -19,11 +19,9 @@ use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 
-/// What events may be late for the sake of each other stream: several times what a write costs the machine, so that
-/// writing takes a part of its time and never all of it.
+/// What an event may be late for each stream: several times what a write costs the machine, so that writing takes a part of
+/// its time and never all of it.
 const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
-/// And all in all, which nobody sees.
-const LONGEST_GATHERING: Duration = Duration::from_millis(100);
 
 /// How streams behave.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +30,8 @@ pub struct StreamSettings {
     pub cap: usize,
     /// Longest silence on a stream.
     pub heartbeat: Duration,
+    /// Longest wait of an event for others.
+    pub gather: Duration,
     /// Longest life of a stream; each draws its own between 80 and 100 % of it.
     pub max_age: Duration,
     /// Longest wait a client is told to keep before it reconnects; each is told between 50 and 100 % of it.
@@ -244,7 +244,7 @@ impl Hub {
     /// (docs/adr/0022). The fewer the streams the shorter: what is saved grows with their number.
     pub(super) fn gathering(&self) -> Duration {
         let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
-        GATHERING_FOR_EACH.saturating_mul(streams).min(LONGEST_GATHERING)
+        GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.gather)
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<News> {

@@ -270,8 +270,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::telemetry::RequestIds;
 
-    /// Streams for which 30 ms are let go by.
-    const MANY: usize = 200;
+    /// So many that events wait as long as they may, 30 ms.
+    const MANY: usize = 1_000;
 
     fn hub() -> Arc<Hub> {
         Arc::new(Hub::new(HubSettings {
@@ -281,6 +281,7 @@ mod tests {
             streams: StreamSettings {
                 cap: 10_000,
                 heartbeat: Duration::from_secs(15),
+                gather: Duration::from_millis(30),
                 max_age: Duration::from_mins(15),
                 retry: Duration::from_secs(3),
             },

@@ -192,7 +192,7 @@ fn secrets_are_files(file: &Value) -> Result<(), String> {
                 .and_then(|path| path.strip_prefix("/run/secrets/"))
                 .is_some_and(|secret| given.contains(secret));
             require(
-                is_given || !variable.ends_with("_FILE"),
+                is_given || !variable.strip_suffix("_FILE").is_some_and(|secret| SECRET.contains(&secret)),
                 format!("secret: {name} is not given {variable}"),
             )?;
         }

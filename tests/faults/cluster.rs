@@ -3,7 +3,7 @@
 use vx11_rig::{RedisCluster, Turn};
 
 use crate::instances::together;
-use crate::{ROUNDS, targets};
+use crate::{rounds, targets};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_killed_and_no_node_answers() {
@@ -19,7 +19,7 @@ async fn a_node_is_killed(fault: &str, full_coverage: bool) {
     let (turn, mut cluster) = (Turn::wait().await, RedisCluster::start(full_coverage).await);
     let nodes = cluster.addresses().join(",");
     let mut trial = together(turn, fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let node = usize::try_from(round).unwrap_or(0) % cluster.nodes().len();
         trial.strike().await;
         cluster.kill(node);

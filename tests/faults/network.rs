@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use vx11_rig::{FaultProxy, RedisServer, Targets, Turn};
 
 use crate::instances::apart;
-use crate::{ROUNDS, targets};
+use crate::{rounds, targets};
 
 /// Ups and downs of a flapping network in one round.
 const FLAPS: u64 = 6;
@@ -37,7 +37,7 @@ async fn what_all_instances_send_vanishes() {
     let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
     let ways = ways(&redis);
     let mut trial = begin(turn, "black hole, all instances", &ways).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         ways.iter().for_each(FaultProxy::black_hole);
         trial.last().await;
@@ -52,7 +52,7 @@ async fn what_one_instance_sends_vanishes() {
     let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
     let ways = ways(&redis);
     let mut trial = begin(turn, "black hole, one instance", &ways).await;
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let way = &ways[usize::from(round % 2 == 1)];
         trial.strike().await;
         way.black_hole();

@@ -3,13 +3,13 @@
 use vx11_rig::{RedisServer, Turn};
 
 use crate::instances::on_port;
-use crate::{ROUNDS, targets};
+use crate::{rounds, targets};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_killed_and_comes_back_empty() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "kill -9, back empty", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.kill();
         trial.last().await;
@@ -23,7 +23,7 @@ async fn it_is_killed_and_comes_back_empty() {
 async fn it_is_killed_and_comes_back_empty_at_once() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "kill -9, back empty at once", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.restart().await;
         trial.recover().await;
@@ -35,7 +35,7 @@ async fn it_is_killed_and_comes_back_empty_at_once() {
 async fn it_is_killed_and_comes_back_with_an_old_snapshot() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "kill -9, back with old snapshot", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         redis.command(&["SAVE"]).await;
         trial.strike().await;
         trial.last().await;
@@ -50,7 +50,7 @@ async fn it_is_killed_and_comes_back_with_an_old_snapshot() {
 async fn it_is_stopped_and_goes_on() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "SIGSTOP, CONT", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.stop().await;
         trial.last().await;
@@ -64,7 +64,7 @@ async fn it_is_stopped_and_goes_on() {
 async fn it_becomes_a_replica_with_sockets_left_open() {
     let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "READONLY, sockets left open", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.become_replica().await;
         trial.last().await;
@@ -78,7 +78,7 @@ async fn it_becomes_a_replica_with_sockets_left_open() {
 async fn its_memory_is_full() {
     let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "OOM", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.refuse_memory().await;
         trial.last().await;
@@ -92,7 +92,7 @@ async fn its_memory_is_full() {
 async fn it_restarts_and_loads_for_long() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "LOADING", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.restart_loading().await;
         trial.last().await;
@@ -107,7 +107,7 @@ async fn it_asks_for_a_password_that_nobody_has() {
     let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "NOAUTH", redis.port()).await;
     let password = vx11_rig::new_principal();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.require_password(&password).await;
         trial.last().await;
@@ -121,7 +121,7 @@ async fn it_asks_for_a_password_that_nobody_has() {
 async fn it_is_told_to_forget_everything() {
     let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
     let mut trial = on_port(turn, "FLUSHALL", redis.port()).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         redis.flush().await;
         trial.recover().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vx11_rig::{FaultProxy, SentinelSet, Targets, Trial, Turn};
 
 use crate::instances::together;
-use crate::{ROUNDS, targets};
+use crate::{rounds, targets};
 
 /// Failovers that are ordered; each takes the sentinels seconds.
 const ORDERED: u64 = 5;
@@ -21,7 +21,7 @@ async fn begin(turn: Turn, fault: &str, set: &SentinelSet) -> Trial {
 async fn the_master_is_killed() {
     let (turn, mut set) = (Turn::wait().await, SentinelSet::start().await);
     let mut trial = begin(turn, "Sentinel: master killed", &set).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         let old = set.kill_master().await;
         set.await_master_other_than(old).await;
@@ -35,7 +35,7 @@ async fn the_master_is_killed() {
 async fn the_master_is_demoted_with_sockets_left_open() {
     let (turn, set) = (Turn::wait().await, SentinelSet::start().await);
     let mut trial = begin(turn, "Sentinel: master demoted", &set).await;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         trial.strike().await;
         let old = set.demote_leaving_sockets_open().await;
         set.await_master_other_than(old).await;

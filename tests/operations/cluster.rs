@@ -76,6 +76,7 @@ impl Cluster {
             ("URL", self.nginx.balancer()),
             ("INSTANCES", self.instances.iter().map(|it| it.base()).collect::<Vec<_>>().join(" ")),
             ("REDIS_PORT", self.redis.port().to_string()),
+            ("REDIS_ADMIN_PASSWORD", self.secrets().join("redis-password").display().to_string()),
         ]
     }
 

@@ -1,7 +1,5 @@
 //! The steps of `docs/operations/security.md` for a secret that has leaked: whoever has it is let in nowhere afterwards.
 
-use vx11_rig::Site;
-
 use crate::cluster::Cluster;
 use crate::page;
 use crate::shipped;

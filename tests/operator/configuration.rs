@@ -10,7 +10,7 @@ const RANGE: &str = "out of range";
 const NUMBER: &str = "expected is a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 33] = [
+const BAD: [(&str, &str, &str, &str); 34] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -49,6 +49,7 @@ const BAD: [(&str, &str, &str, &str); 33] = [
     ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
     ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "31", "streams.heartbeat_seconds", "1 to 30"),
+    ("VX11_OPERATOR__STREAMS__GATHER_MILLISECONDS", "1001", "streams.gather_milliseconds", "0 to 1000"),
     ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
     ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "0", "streams.retry_milliseconds", "1 to 60000"),
     ("VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND", "-1", "limits.issue_per_second", "0 to 1000000"),

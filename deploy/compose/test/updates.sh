@@ -29,9 +29,12 @@ all_run() {
 }
 containers() { local number; for number in "$@"; do container "vx11-operator-$number"; done; }
 
+# Also where an instance is not there: that is often why.
 update_brings_another_image_in() {
+  compose stop --timeout 15 vx11-operator-3 > "$work/stop.log" 2>&1
   update --to "$second"
   all_run "$(number_of "$second")"
+  [ "$(number_of "$VX11_OPERATOR_IMAGE-before-update")" = "$(< "$work/first.id")" ]
 }
 rollback_goes_back() {
   update --rollback
