@@ -16,7 +16,6 @@ const VARIABLES: [(&str, &str); 4] =
 
 /// A panel that shows something.
 pub(crate) struct Panel {
-    pub(crate) title: String,
     pub(crate) description: String,
     /// What it asks, in a hurry.
     pub(crate) expressions: Vec<String>,
@@ -32,7 +31,6 @@ impl Panel {
 /// Those of all dashboards.
 pub(crate) fn panels() -> Vec<Panel> {
     let panel = |panel: &Value| Panel {
-        title: text(&panel["title"]).to_owned(),
         description: text(&panel["description"]).to_owned(),
         expressions: targets(panel).map(|target| hurried(&filled(target))).collect(),
     };
