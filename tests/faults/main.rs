@@ -13,7 +13,7 @@ mod violations;
 use vx11_rig::Targets;
 
 /// Times each fault is tried, if nobody wants it otherwise.
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 10;
 
 fn rounds() -> u64 {
     std::env::var("ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("ROUNDS is a number"))
