@@ -19,7 +19,7 @@ pub(crate) use latencies::percentile;
 pub(crate) use publishing::Publishing;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
-pub(crate) use sequences::{Sequences, all_reached, last_acknowledged};
+pub(crate) use sequences::{Sequences, all_reached, any_degraded, last_acknowledged};
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 

@@ -11,7 +11,9 @@ use tokio::time::sleep;
 
 use crate::artefacts::report;
 use crate::chart::chart;
-use crate::checker::{Targets, Verdict, all_open, all_reached, check, is_settled, last_acknowledged};
+use crate::checker::{
+    Targets, Verdict, all_open, all_reached, any_degraded, check, is_settled, last_acknowledged,
+};
 use crate::journal::{Account, Journal};
 use crate::load::{Load, Measure, Member, Stage};
 use crate::operator::{Api, Operator};
@@ -143,7 +145,8 @@ impl Trial {
         journal.over();
     }
 
-    /// Waits until every subscriber has what is acknowledged by now, but not for ever.
+    /// Waits until every subscriber knows that the log can be reached and has what is acknowledged by now, but not for
+    /// ever.
     pub(crate) async fn catch_up(&self) {
         catch_up(&self.stage.journal).await;
     }
@@ -175,6 +178,11 @@ impl Trial {
 }
 
 async fn catch_up(journal: &Journal) {
+    // Instances are back with the log after they are back with the tokens.
+    let until = journal.now() + LOST;
+    while journal.look_at_events(|_, deliveries| any_degraded(deliveries)) && journal.now() < until {
+        sleep(POLL).await;
+    }
     let until = journal.now() + LAST_DELIVERY;
     let Some(last) = journal.look_at_events(last_acknowledged) else { return };
     while !journal.look_at_events(|_, deliveries| all_reached(deliveries, last)) && journal.now() < until {

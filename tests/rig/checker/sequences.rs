@@ -74,6 +74,20 @@ pub(crate) fn all_reached(deliveries: &Deliveries, event: EventId) -> bool {
     deliveries.positions.iter().all(|position| position.is_some_and(has_reached))
 }
 
+/// Whether any stream was last told that the log cannot be reached.
+pub(crate) fn any_degraded(deliveries: &Deliveries) -> bool {
+    deliveries.heard.iter().any(|heard| is_degraded(heard))
+}
+
+fn is_degraded(heard: &[Heard]) -> bool {
+    let last = heard.iter().rev().find_map(|heard| match heard {
+        Heard::Degraded => Some(true),
+        Heard::Recovered | Heard::Greeting(_) => Some(false),
+        Heard::Events(_) | Heard::Reset { .. } => None,
+    });
+    last == Some(true)
+}
+
 impl<'a> Log<'a> {
     fn of(publications: &'a [Publication], deliveries: &'a Deliveries) -> Self {
         let epochs = Epochs::of(deliveries);
@@ -111,11 +125,12 @@ impl<'a> Reading<'a> {
     }
 
     fn judge(mut self, heard: &[Heard], found: &mut Sequences) {
-        let mut is_degraded = false;
+        if is_degraded(heard) {
+            found.left_degraded.note(|| format!("subscriber {}", self.subscriber));
+        }
         for heard in heard {
             match heard {
                 Heard::Greeting(id) => {
-                    is_degraded = false;
                     // Later ones repeat where the client is, or would hide a gap.
                     if let Some(id) = id.filter(|_| self.position.is_none()) {
                         self.moves(self.log.place(id));
@@ -128,12 +143,8 @@ impl<'a> Reading<'a> {
                     self.announced.extend(self.position.map(|from| (from, to)));
                     self.moves(to);
                 }
-                Heard::Degraded => is_degraded = true,
-                Heard::Recovered => is_degraded = false,
+                Heard::Degraded | Heard::Recovered => {}
             }
-        }
-        if is_degraded {
-            found.left_degraded.note(|| format!("subscriber {}", self.subscriber));
         }
         self.miss(found);
     }
