@@ -5,6 +5,7 @@
 //! published (`orders`). When Redis has lost data, the instances bring the log back from their rings before anyone
 //! publishes again (docs/adr/0018). [`RedisLog`] is what publishers and streams see of it.
 
+mod deadline;
 mod item;
 mod joining;
 mod keys;
@@ -19,9 +20,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
-use redis::RedisResult;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
+use self::deadline::{ANSWER_DEADLINE, in_time, within};
 use self::orders::{Order, UNAVAILABLE, UNKNOWN};
 pub use self::session::{LogKeeper, LogKeeperParts, RevocationHeard};
 use super::bus::{EventBus, PublishError, Published};
@@ -31,12 +34,10 @@ use super::hub::SharedLog;
 use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
 use crate::metrics::Metrics;
-use crate::redis::{Connection, Fault};
+use crate::redis::Connection;
 
 /// No request waits longer for Redis.
 const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
-/// For whatever is not a request.
-const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
 /// Events that wait to be sent; more are refused.
 const MOST_WAITING: usize = 4096;
 /// Streams that read the log at the same time.
@@ -45,19 +46,14 @@ const READERS: usize = 8;
 /// The log, as publishers and streams see it.
 pub struct RedisLog {
     metrics: Arc<Metrics>,
-    /// While there is a session.
-    open: RwLock<Option<Open>>,
-    opened: Notify,
+    /// Way to the writer of the current session; none between two sessions.
+    orders: watch::Sender<Option<mpsc::Sender<Order>>>,
+    /// Connection that history is read with; none between two sessions.
+    history: RwLock<Option<Connection>>,
     /// Events that were acknowledged here and have yet to come back in the log's order. If the log is lost before they
     /// do, this instance is the only one that knows them.
     unseen: Mutex<BTreeMap<Position, (EventId, Publication)>>,
     readers: Semaphore,
-}
-
-/// The way to the log.
-struct Open {
-    orders: mpsc::Sender<Order>,
-    connection: Connection,
 }
 
 impl RedisLog {
@@ -66,8 +62,8 @@ impl RedisLog {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            open: RwLock::new(None),
-            opened: Notify::new(),
+            orders: watch::Sender::new(None),
+            history: RwLock::new(None),
             unseen: Mutex::default(),
             readers: Semaphore::new(READERS),
         }
@@ -79,21 +75,20 @@ impl RedisLog {
         SharedLog(Arc::clone(self) as Arc<dyn History>)
     }
 
-    /// Waits until it is in reach for the first time, or again.
+    /// Waits until a session with the log is open.
     pub async fn opened(&self) {
-        let opened = self.opened.notified();
-        if self.open.read().is_none() {
-            opened.await;
-        }
+        let mut orders = self.orders.subscribe();
+        let _ = orders.wait_for(Option::is_some).await;
     }
 
-    fn open(&self, open: Open) {
-        *self.open.write() = Some(open);
-        self.opened.notify_waiters();
+    fn open(&self, orders: mpsc::Sender<Order>, history: Connection) {
+        *self.history.write() = Some(history);
+        self.orders.send_replace(Some(orders));
     }
 
     fn close(&self) {
-        *self.open.write() = None;
+        self.orders.send_replace(None);
+        *self.history.write() = None;
     }
 
     /// An event is in the log. `read_to` is how far this instance has read.
@@ -135,18 +130,29 @@ impl RedisLog {
 
 #[async_trait]
 impl EventBus for RedisLog {
+    /// An event that no session has sent waits for the next session, up to the deadline.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        let (reply, answer) = oneshot::channel();
-        {
-            let open = self.open.read();
-            let orders = &open.as_ref().ok_or(UNAVAILABLE)?.orders;
-            orders.try_send(Order { publication, reply }).map_err(|_| UNAVAILABLE)?;
-        }
-        match tokio::time::timeout(PUBLISH_DEADLINE, answer).await {
-            Ok(Ok(answer)) => answer,
-            // The session ended before the order was sent.
-            Ok(Err(_)) => Err(UNAVAILABLE),
-            Err(_elapsed) => Err(UNKNOWN),
+        let due = Instant::now() + PUBLISH_DEADLINE;
+        let mut sessions = self.orders.subscribe();
+        loop {
+            let session = sessions.borrow_and_update().clone();
+            if let Some(orders) = session {
+                let (reply, answer) = oneshot::channel();
+                match orders.try_send(Order { publication: publication.clone(), reply }) {
+                    Ok(()) => match timeout_at(due, answer).await {
+                        Ok(Ok(answer)) => return answer,
+                        // The session ended before it sent the event.
+                        Ok(Err(_)) => {}
+                        Err(_elapsed) => return Err(UNKNOWN),
+                    },
+                    Err(TrySendError::Full(_)) => return Err(UNAVAILABLE),
+                    Err(TrySendError::Closed(_)) => {}
+                }
+            }
+            match timeout_at(due, sessions.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(UNAVAILABLE),
+            }
         }
     }
 }
@@ -155,15 +161,9 @@ impl EventBus for RedisLog {
 impl History for RedisLog {
     async fn after(&self, position: Position) -> Result<Page, Unreachable> {
         let _permit = self.readers.acquire().await.map_err(|_| Unreachable)?;
-        let connection = self.open.read().as_ref().map(|open| open.connection.clone());
-        let mut connection = connection.ok_or(Unreachable)?;
+        let mut connection = self.history.read().clone().ok_or(Unreachable)?;
         pages::after(&mut connection, position).await.map_err(|_| Unreachable)
     }
-}
-
-/// The answer, within the deadline.
-async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
-    tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(|_| Fault::Timeout)?.map_err(Into::into)
 }
 
 #[cfg(test)]
@@ -226,8 +226,57 @@ mod tests {
         assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![], vec![6]));
     }
 
-    #[tokio::test]
-    async fn nothing_is_published_while_the_log_is_out_of_reach() {
+    /// A session's writer that appends each event, and counts them.
+    async fn append(mut queue: mpsc::Receiver<Order>) -> usize {
+        let mut appended = 0;
+        while let Some(order) = queue.recv().await {
+            appended += 1;
+            let _ = order.reply.send(Ok(Published { id: at(EPOCH, 5), repeated: false }));
+        }
+        appended
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_waits_for_the_next_session_with_the_log() {
+        let log = log(&[]);
+        let (orders, queue) = mpsc::channel(1);
+        let (published, (), appended) = tokio::join!(
+            log.publish(event()),
+            async {
+                tokio::time::sleep(PUBLISH_DEADLINE / 2).await;
+                log.orders.send_replace(Some(orders));
+                tokio::time::sleep(PUBLISH_DEADLINE).await;
+                log.close();
+            },
+            append(queue),
+        );
+        assert_eq!((published.map(|it| it.id), appended), (Ok(at(EPOCH, 5)), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_a_session_had_not_sent_when_it_ended_is_sent_by_the_next_one() {
+        let log = log(&[]);
+        let (orders, queue) = mpsc::channel(1);
+        log.orders.send_replace(Some(orders));
+        let (next, next_queue) = mpsc::channel(1);
+        let (published, (), appended) = tokio::join!(
+            log.publish(event()),
+            async {
+                tokio::task::yield_now().await;
+                drop(queue);
+                log.orders.send_replace(Some(next));
+                tokio::time::sleep(PUBLISH_DEADLINE).await;
+                log.close();
+            },
+            append(next_queue),
+        );
+        assert_eq!((published.map(|it| it.id), appended), (Ok(at(EPOCH, 5)), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_is_refused_at_its_deadline_while_the_log_cannot_be_reached() {
+        let started = Instant::now();
         assert_eq!(log(&[]).publish(event()).await, Err(UNAVAILABLE));
+        assert_eq!(started.elapsed().as_millis(), PUBLISH_DEADLINE.as_millis());
     }
 }

@@ -14,7 +14,7 @@ use super::item::Item;
 use super::joining::{Joined, Joining};
 use super::orders::{Failed, Order, Sent};
 use super::replicas::Replicas;
-use super::{ANSWER_DEADLINE, MOST_WAITING, Open, RedisLog, in_time, keys, pages};
+use super::{ANSWER_DEADLINE, MOST_WAITING, RedisLog, in_time, keys, pages, within};
 use crate::ambient::{Jitter, UnixMillis};
 use crate::events::entry::Entry;
 use crate::events::frame;
@@ -103,6 +103,8 @@ impl LogKeeper {
     /// Keeps at it for ever.
     pub async fn run(mut self) {
         loop {
+            let pause = self.parts.jitter.between(BETWEEN_DIALS / 2, BETWEEN_DIALS);
+            let began = Instant::now();
             let Err(ended) = self.session().await;
             self.parts.log.close();
             self.parts.hub.reaches_log(false);
@@ -111,7 +113,8 @@ impl LogKeeper {
             if let Ended::Fault(fault) = ended {
                 self.tell(&fault);
             }
-            tokio::time::sleep(self.parts.jitter.between(BETWEEN_DIALS / 2, BETWEEN_DIALS)).await;
+            // A session that lasted is renewed at once: publishers wait for it.
+            tokio::time::sleep_until(began + pause).await;
         }
     }
 
@@ -136,7 +139,7 @@ impl LogKeeper {
         while self.read(&mut incoming, None).await? {}
 
         let (orders, queue) = mpsc::channel(MOST_WAITING);
-        self.parts.log.open(Open { orders, connection: outgoing.clone() });
+        self.parts.log.open(orders, outgoing.clone());
         self.parts.hub.reaches_log(true);
         self.told.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
@@ -235,8 +238,7 @@ impl LogKeeper {
         let commands = pipeline([pages::first(), self.question(head.position, block), founding()]);
         let asked = connection.ask_in_order(&commands);
         let patience = block.unwrap_or_default() + ANSWER_DEADLINE;
-        let answers = tokio::time::timeout(patience, asked).await.map_err(|_| Fault::Timeout)?;
-        let mut answers = answers.map_err(Fault::from)?.into_iter();
+        let mut answers = within(patience, asked).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let (first, news, founding) = (next(), next(), next());
         let founding: Option<String> = from_redis_value(founding).map_err(redis_fault)?;

@@ -12,6 +12,7 @@ mod panel;
 mod revocations;
 mod sharing;
 mod statistics;
+mod suspended;
 mod topologies;
 mod troubles;
 
