@@ -19,4 +19,5 @@ mod redaction;
 mod retries;
 mod routing;
 mod slow_clients;
+mod stock_proxy;
 mod tls;

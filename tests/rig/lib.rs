@@ -49,7 +49,7 @@ pub use journal::{
 };
 pub use leaks::Secrets;
 pub use load::{Chunks, Frame, Frames, Malformed, Measure, Member};
-pub use nginx::{ClientLimits, Nginx, Site, shipped as shipped_nginx, test_configuration};
+pub use nginx::{ClientLimits, Nginx, Site, StockNginx, shipped as shipped_nginx, test_configuration};
 pub use operator::{Api, Issued, Operator, Standing, new_principal};
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;
@@ -59,4 +59,4 @@ pub use redis_cluster::RedisCluster;
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};
 pub use summary::Summary;
-pub use trial::{Report, Trial, Turn};
+pub use trial::{Report, Trial};

@@ -5,6 +5,7 @@
 //! artefacts, where the check for secrets looks.
 
 mod site;
+mod stock;
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -19,6 +20,7 @@ use crate::port::{Port, is_free};
 use crate::process::Process;
 
 pub use site::{ClientLimits, Site, shipped};
+pub use stock::StockNginx;
 
 /// A running nginx; it and its workers are killed when it is dropped.
 pub struct Nginx {
