@@ -1,6 +1,6 @@
 //! A Redis Cluster of three masters without replicas, of which one dies. Redis is back when all nodes say so.
 
-use vx11_rig::{RedisCluster, Turn};
+use vx11_rig::RedisCluster;
 
 use crate::instances::together;
 use crate::{rounds, targets};
@@ -16,9 +16,9 @@ async fn a_node_is_killed_and_the_others_answer() {
 }
 
 async fn a_node_is_killed(fault: &str, full_coverage: bool) {
-    let (turn, mut cluster) = (Turn::wait().await, RedisCluster::start(full_coverage).await);
+    let mut cluster = RedisCluster::start(full_coverage).await;
     let nodes = cluster.addresses().join(",");
-    let mut trial = together(turn, fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
+    let mut trial = together(fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
     for round in 0..rounds() {
         let node = usize::try_from(round).unwrap_or(0) % cluster.nodes().len();
         trial.strike().await;

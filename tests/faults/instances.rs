@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vx11_rig::{Operator, Trial, Turn, new_principal};
+use vx11_rig::{Operator, Trial, new_principal};
 
 /// What tells an instance where Redis is.
 pub(crate) type Environment<'a> = [(&'a str, &'a str)];
@@ -12,7 +12,7 @@ pub(crate) type Environment<'a> = [(&'a str, &'a str)];
 const LIVES: [&str; 2] = ["10", "900"];
 
 /// Puts the load on two instances, each of which finds Redis in its own way.
-pub(crate) async fn apart(turn: Turn, fault: &str, environments: [&Environment<'_>; 2]) -> Trial {
+pub(crate) async fn apart(fault: &str, environments: [&Environment<'_>; 2]) -> Trial {
     let principal = new_principal();
     let mut operators = Vec::new();
     for (index, environment) in environments.into_iter().enumerate() {
@@ -22,15 +22,15 @@ pub(crate) async fn apart(turn: Turn, fault: &str, environments: [&Environment<'
         let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
         operators.push(Operator::start(binary, &principal, &environment).await);
     }
-    Trial::begin(turn, fault, operators).await
+    Trial::begin(fault, operators).await
 }
 
 /// Puts the load on two instances that find Redis in the same way.
-pub(crate) async fn together(turn: Turn, fault: &str, environment: &Environment<'_>) -> Trial {
-    apart(turn, fault, [environment, environment]).await
+pub(crate) async fn together(fault: &str, environment: &Environment<'_>) -> Trial {
+    apart(fault, [environment, environment]).await
 }
 
 /// Puts the load on two instances of one Redis on a port.
-pub(crate) async fn on_port(turn: Turn, fault: &str, port: u16) -> Trial {
-    together(turn, fault, &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port.to_string())]).await
+pub(crate) async fn on_port(fault: &str, port: u16) -> Trial {
+    together(fault, &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port.to_string())]).await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use vx11_rig::{FaultProxy, RedisServer, Targets, Turn};
+use vx11_rig::{FaultProxy, RedisServer, Targets};
 
 use crate::instances::apart;
 use crate::{rounds, targets};
@@ -26,17 +26,17 @@ fn ways(redis: &RedisServer) -> [FaultProxy; 2] {
     [(); 2].map(|()| FaultProxy::start(redis.address()))
 }
 
-async fn begin(turn: Turn, fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::Trial {
+async fn begin(fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::Trial {
     let ports = [0, 1].map(|way: usize| ways[way].port().to_string());
     let environments = [0, 1].map(|way: usize| [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &*ports[way])]);
-    apart(turn, fault, [&environments[0], &environments[1]]).await
+    apart(fault, [&environments[0], &environments[1]]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_all_instances_send_vanishes() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin(turn, "black hole, all instances", &ways).await;
+    let mut trial = begin("black hole, all instances", &ways).await;
     for _ in 0..rounds() {
         trial.strike().await;
         ways.iter().for_each(FaultProxy::black_hole);
@@ -49,9 +49,9 @@ async fn what_all_instances_send_vanishes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_instance_sends_vanishes() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin(turn, "black hole, one instance", &ways).await;
+    let mut trial = begin("black hole, one instance", &ways).await;
     for round in 0..rounds() {
         let way = &ways[usize::from(round % 2 == 1)];
         trial.strike().await;
@@ -65,9 +65,9 @@ async fn what_one_instance_sends_vanishes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_slow_and_nothing_opens() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin(turn, "80 ms there and back", &ways).await;
+    let mut trial = begin("80 ms there and back", &ways).await;
     for _ in 0..SLOW_ROUNDS {
         trial.strike().await;
         for way in &ways {
@@ -82,9 +82,9 @@ async fn it_is_slow_and_nothing_opens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_comes_and_goes() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
+    let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin(turn, "flapping, 6 x 1 s up, 1 s down", &ways).await;
+    let mut trial = begin("flapping, 6 x 1 s up, 1 s down", &ways).await;
     for round in 0..FLAPPING_ROUNDS {
         let fail = if round % 2 == 0 { FaultProxy::refuse } else { FaultProxy::black_hole };
         trial.strike().await;

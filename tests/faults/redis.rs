@@ -1,14 +1,14 @@
 //! One Redis, and what it does by itself or is done to it.
 
-use vx11_rig::{RedisServer, Turn};
+use vx11_rig::RedisServer;
 
 use crate::instances::on_port;
 use crate::{rounds, targets};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_killed_and_comes_back_empty() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "kill -9, back empty", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("kill -9, back empty", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.kill();
@@ -21,8 +21,8 @@ async fn it_is_killed_and_comes_back_empty() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_killed_and_comes_back_empty_at_once() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "kill -9, back empty at once", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("kill -9, back empty at once", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.restart().await;
@@ -33,8 +33,8 @@ async fn it_is_killed_and_comes_back_empty_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_killed_and_comes_back_with_an_old_snapshot() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "kill -9, back with old snapshot", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("kill -9, back with old snapshot", redis.port()).await;
     for _ in 0..rounds() {
         redis.command(&["SAVE"]).await;
         trial.strike().await;
@@ -48,8 +48,8 @@ async fn it_is_killed_and_comes_back_with_an_old_snapshot() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_stopped_and_goes_on() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "SIGSTOP, CONT", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("SIGSTOP, CONT", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.stop().await;
@@ -62,8 +62,8 @@ async fn it_is_stopped_and_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_becomes_a_replica_with_sockets_left_open() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "READONLY, sockets left open", redis.port()).await;
+    let redis = RedisServer::start().await;
+    let mut trial = on_port("READONLY, sockets left open", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.become_replica().await;
@@ -76,8 +76,8 @@ async fn it_becomes_a_replica_with_sockets_left_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_memory_is_full() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "OOM", redis.port()).await;
+    let redis = RedisServer::start().await;
+    let mut trial = on_port("OOM", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.refuse_memory().await;
@@ -90,8 +90,8 @@ async fn its_memory_is_full() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_restarts_and_loads_for_long() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "LOADING", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("LOADING", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.restart_loading().await;
@@ -104,8 +104,8 @@ async fn it_restarts_and_loads_for_long() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_asks_for_a_password_that_nobody_has() {
-    let (turn, mut redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "NOAUTH", redis.port()).await;
+    let mut redis = RedisServer::start().await;
+    let mut trial = on_port("NOAUTH", redis.port()).await;
     let password = vx11_rig::new_principal();
     for _ in 0..rounds() {
         trial.strike().await;
@@ -119,8 +119,8 @@ async fn it_asks_for_a_password_that_nobody_has() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_told_to_forget_everything() {
-    let (turn, redis) = (Turn::wait().await, RedisServer::start().await);
-    let mut trial = on_port(turn, "FLUSHALL", redis.port()).await;
+    let redis = RedisServer::start().await;
+    let mut trial = on_port("FLUSHALL", redis.port()).await;
     for _ in 0..rounds() {
         trial.strike().await;
         redis.flush().await;

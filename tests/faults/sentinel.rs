@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vx11_rig::{FaultProxy, SentinelSet, Targets, Trial, Turn};
+use vx11_rig::{FaultProxy, SentinelSet, Targets, Trial};
 
 use crate::instances::together;
 use crate::{rounds, targets};
@@ -12,15 +12,15 @@ const ORDERED: u64 = 5;
 /// Longer than anything that is remembered of a sentinel's word.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
-async fn begin(turn: Turn, fault: &str, set: &SentinelSet) -> Trial {
+async fn begin(fault: &str, set: &SentinelSet) -> Trial {
     let sentinels = set.sentinels().join(",");
-    together(turn, fault, &[("REDIS_SENTINELS", &sentinels), ("REDIS_SENTINEL_MASTER", set.name())]).await
+    together(fault, &[("REDIS_SENTINELS", &sentinels), ("REDIS_SENTINEL_MASTER", set.name())]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_is_killed() {
-    let (turn, mut set) = (Turn::wait().await, SentinelSet::start().await);
-    let mut trial = begin(turn, "Sentinel: master killed", &set).await;
+    let mut set = SentinelSet::start().await;
+    let mut trial = begin("Sentinel: master killed", &set).await;
     for _ in 0..rounds() {
         trial.strike().await;
         let old = set.kill_master().await;
@@ -33,8 +33,8 @@ async fn the_master_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_is_demoted_with_sockets_left_open() {
-    let (turn, set) = (Turn::wait().await, SentinelSet::start().await);
-    let mut trial = begin(turn, "Sentinel: master demoted", &set).await;
+    let set = SentinelSet::start().await;
+    let mut trial = begin("Sentinel: master demoted", &set).await;
     for _ in 0..rounds() {
         trial.strike().await;
         let old = set.demote_leaving_sockets_open().await;
@@ -47,8 +47,8 @@ async fn the_master_is_demoted_with_sockets_left_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_orders_a_failover() {
-    let (turn, set) = (Turn::wait().await, SentinelSet::start().await);
-    let mut trial = begin(turn, "Sentinel: failover ordered", &set).await;
+    let set = SentinelSet::start().await;
+    let mut trial = begin("Sentinel: failover ordered", &set).await;
     for _ in 0..ORDERED {
         trial.strike().await;
         set.failover().await;
@@ -60,13 +60,13 @@ async fn an_operator_orders_a_failover() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinel_does_not_answer_and_nobody_notices() {
-    let (turn, set) = (Turn::wait().await, SentinelSet::start().await);
+    let set = SentinelSet::start().await;
     let mut sentinels = set.sentinels();
     let way = FaultProxy::start(sentinels[0].clone());
     sentinels[0] = way.address();
     let sentinels = sentinels.join(",");
     let environment = [("REDIS_SENTINELS", &*sentinels), ("REDIS_SENTINEL_MASTER", set.name())];
-    let mut trial = together(turn, "Sentinel: one is silent", &environment).await;
+    let mut trial = together("Sentinel: one is silent", &environment).await;
     trial.strike().await;
     way.black_hole();
     tokio::time::sleep(SILENT_FOR).await;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use vx11_rig::{Measure, Member, Place, RedisServer, Report, Resumption, Since, Site, Targets, Trial, Turn};
+use vx11_rig::{Measure, Member, Place, RedisServer, Report, Resumption, Since, Site, Targets, Trial};
 
 use crate::cluster::Cluster;
 use crate::page::{self, Block};
@@ -56,7 +56,7 @@ fn commands(section: &str) -> String {
 async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
     let balancer = cluster.balancer();
     let members = cluster.instances.iter().map(Member::from).collect();
-    let mut trial = Trial::over(Turn::wait().await, name, members, Some(balancer.clone()), MEASURE).await;
+    let mut trial = Trial::over(name, members, Some(balancer.clone()), MEASURE).await;
     trial.strike().await;
     let environment = cluster.environment();
     let mut errands = Vec::new();

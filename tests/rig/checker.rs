@@ -200,6 +200,7 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     told.late("events of which nobody knew in time what became", &publishing.overdue);
     let revoked = revoked::judge(account, &tokens, targets.revocation);
     told.wrong("revoked tokens accepted", &revoked.late[..].into());
+    told.late("revoked tokens accepted for too long", &revoked.slow[..].into());
     let sequences = sequences::judge(account);
     told.wrong("events acknowledged and lost", &sequences.lost);
     told.wrong("events received twice", &sequences.twice);
@@ -215,6 +216,7 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     told.wrong("streams lost", &reconnects.violations[..].into());
     told.late("bounds on resuming exceeded", &reconnects.late.as_slice().into());
     let recoveries = rounds::judge(account, targets);
+    told.wrong("rounds without recovery", &recoveries.never[..].into());
     told.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
     let own = instances(account, targets);
     told.wrong("instances with figures out of bounds", &own[..].into());

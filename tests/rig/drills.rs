@@ -2,7 +2,7 @@
 //! nginx are real processes; what is imitated says so where it is.
 //!
 //! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
-//! all is well. That the checker finds what it looks for is shown in `tests/faults/violations.rs`.
+//! all is well. That the checker finds what it looks for is shown in `tests/rig_holds/violations.rs`.
 
 mod clock;
 mod drilling;
@@ -19,7 +19,8 @@ mod traffic;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::trial::{Report, Turn};
+use crate::checker::Times;
+use crate::trial::Report;
 use drilling::Drilling;
 
 pub use table::{DRILLS, Drill};
@@ -44,6 +45,8 @@ pub struct Length {
     pub subscribers: usize,
     /// Events published a second.
     pub events: u32,
+    /// Whether it counts how long things take.
+    pub times: Times,
 }
 
 impl Length {
@@ -51,14 +54,32 @@ impl Length {
     #[must_use]
     pub fn full() -> Self {
         let fault = Duration::from_secs(15);
-        Self { rounds: 5, fault, life: 60, drain: 10, rate: 200, subscribers: 2000, events: 50 }
+        Self {
+            rounds: 5,
+            fault,
+            life: 60,
+            drain: 10,
+            rate: 200,
+            subscribers: 2000,
+            events: 50,
+            times: Times::Count,
+        }
     }
 
-    /// So that the tests can afford it.
+    /// Short enough for `make verify`, which also runs on machines that are busy with something else.
     #[must_use]
     pub fn brief() -> Self {
         let fault = Duration::from_secs(3);
-        Self { rounds: 1, fault, life: 10, drain: 2, rate: 100, subscribers: 60, events: 50 }
+        Self {
+            rounds: 1,
+            fault,
+            life: 10,
+            drain: 2,
+            rate: 100,
+            subscribers: 60,
+            events: 50,
+            times: Times::AreTold,
+        }
     }
 
     /// What is as long as `part` of the fault.
@@ -68,14 +89,8 @@ impl Length {
 }
 
 /// Runs one drill with instances of this binary; says which round begins.
-pub async fn run(
-    turn: Turn,
-    drill: &Drill,
-    length: Length,
-    binary: &Path,
-    mut begins: impl FnMut(u64),
-) -> Report {
-    let mut drilling = Drilling::begin(turn, drill, length, binary).await;
+pub async fn run(drill: &Drill, length: Length, binary: &Path, mut begins: impl FnMut(u64)) -> Report {
+    let mut drilling = Drilling::begin(drill, length, binary).await;
     for round in 0..length.rounds {
         begins(round + 1);
         let round = usize::try_from(round).unwrap_or(0);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine; what takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(10);
 

@@ -134,7 +134,7 @@ impl Summary {
             revoked: revoked.count,
             valid_refused: judged.refused,
             unanswered: judged.unanswered,
-            revoked_accepted: revoked.late.len(),
+            revoked_accepted: revoked.late.len() + revoked.slow.len(),
             longest_in_fault: revoked.listed.iter().max().copied().unwrap_or_default(),
             leaks: None,
             acknowledged: publishing.acknowledged,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
 use crate::artefacts::report;
@@ -25,28 +24,14 @@ const RATE: u32 = 150;
 const STREAMS: usize = 10;
 /// Before the first fault.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Nobody waits longer than that for instances that should have been well for seconds.
-const LOST: Duration = Duration::from_secs(6);
+/// Instances that are not well after this long will not be.
+const LOST: Duration = Duration::from_secs(30);
 /// By then a client has given up, and nginx another instance's stream.
 const LONGEST_ANSWER: Duration = Duration::from_secs(6);
 /// By then every subscriber has what was published, or never will.
 const LAST_DELIVERY: Duration = Duration::from_secs(30);
 /// Between two looks at the journal.
 const POLL: Duration = Duration::from_millis(10);
-
-/// The right to load this machine: what is measured beside many other loads is not worth much. One takes a third of a
-/// core, unless it waits for something to recover, which it does most of the time.
-pub struct Turn {
-    _place: SemaphorePermit<'static>,
-}
-
-impl Turn {
-    /// Waits for it.
-    pub async fn wait() -> Self {
-        static PLACES: Semaphore = Semaphore::const_new(2);
-        Self { _place: PLACES.acquire().await.expect("the semaphore is never closed") }
-    }
-}
 
 /// A fault being tried.
 pub struct Trial {
@@ -59,30 +44,23 @@ pub struct Trial {
     notes: Vec<String>,
     /// Of a trial that has its instances to itself.
     operators: Vec<Operator>,
-    _turn: Turn,
 }
 
 impl Trial {
     /// Puts the load on instances that are well, each asked directly.
-    pub async fn begin(turn: Turn, name: &str, operators: Vec<Operator>) -> Self {
+    pub async fn begin(name: &str, operators: Vec<Operator>) -> Self {
         for operator in &operators {
             operator.await_well().await;
         }
         let members = operators.iter().map(Member::from).collect();
         let subscribers = STREAMS * operators.len();
         let measure = Measure { rate: RATE, subscribers, events: 0, event_bytes: 0, pausing: 0 };
-        Self { operators, ..Self::over(turn, name, members, None, measure).await }
+        Self { operators, ..Self::over(name, members, None, measure).await }
     }
 
     /// Puts a load on instances that somebody else keeps, behind a balancer if there is one. `SEED` in the environment
     /// repeats the moments and durations of an earlier run, which printed it.
-    pub async fn over(
-        turn: Turn,
-        name: &str,
-        members: Vec<Member>,
-        balancer: Option<Api>,
-        measure: Measure,
-    ) -> Self {
+    pub async fn over(name: &str, members: Vec<Member>, balancer: Option<Api>, measure: Measure) -> Self {
         let seed = std::env::var("SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
         let mut rng = Rng::with_seed(seed);
@@ -91,7 +69,7 @@ impl Trial {
         sleep(WARM_UP).await;
         stage.journal.calm();
         let (complaints, notes, operators) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name: name.to_owned(), seed, rng, stage, load, complaints, notes, operators, _turn: turn }
+        Self { name: name.to_owned(), seed, rng, stage, load, complaints, notes, operators }
     }
 
     /// The operation log.

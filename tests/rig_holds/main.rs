@@ -9,3 +9,4 @@ mod proxy;
 mod proxy_answers;
 mod sentinel;
 mod server;
+mod violations;

@@ -13,10 +13,14 @@ pub(crate) struct Revoked {
     pub(crate) count: usize,
     /// In words; where and when it must not happen.
     pub(crate) late: Vec<String>,
+    /// In words; accepted for longer than they may be, but not for long.
+    pub(crate) slow: Vec<String>,
     /// How long after the revocation; where instances cannot hear of one another, which is known and stated.
     pub(crate) listed: Vec<Moment>,
 }
 
+/// A revocation that takes this many times its time is not slow but missing.
+const MISSING: u32 = 5;
 /// What is accepted sooner after its revocation is not worth listing.
 const LISTED_FROM: Duration = Duration::from_secs(1);
 
@@ -40,8 +44,10 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>
         let is_late = after >= within.unwrap_or(LISTED_FROM);
         let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
         if is_own || (is_late && is_judged) {
+            let is_missing = is_own || within.is_some_and(|within| after >= within * MISSING);
             let (number, by, at) = (operation.token, revoked.place, operation.place);
-            found.late.push(format!(
+            let list = if is_missing { &mut found.late } else { &mut found.slow };
+            list.push(format!(
                 "token {number} revoked on {by} at {:?}, accepted on {at} {after:?} later",
                 revoked.answered
             ));

@@ -21,6 +21,8 @@ pub(crate) struct Recoveries {
     pub(crate) took: Vec<Duration>,
     /// In words; what took longer.
     pub(crate) late: Vec<String>,
+    /// In words; rounds after which not all instances were well again, however long that was waited for.
+    pub(crate) never: Vec<String>,
 }
 
 pub(super) fn judge(account: &Account, targets: Targets) -> Recoveries {
@@ -45,7 +47,7 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Recoveries {
         match took {
             Some(took) if took <= targets.recovery => {}
             Some(took) => found.late.push(format!("round {number} (from {:?}) took {took:?}", round.from)),
-            None => found.late.push(format!("round {number} (from {:?}) never recovered", round.from)),
+            None => found.never.push(format!("round {number} (from {:?}) never recovered", round.from)),
         }
     }
     for fall in falls(account).filter(|it| !is_within_a_round(account, it.at)) {

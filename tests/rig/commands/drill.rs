@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Binary, document, say};
 use crate::drills::{DRILLS, Drill, Length, run as run_drill};
 use crate::summary::Summary;
-use crate::trial::{Report, Turn};
+use crate::trial::Report;
 
 /// Which drills, and how.
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub struct Options {
     /// Only these, by number and separated by commas; all otherwise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<u8>,
-    /// One short round of each, as `make test` does with some.
+    /// One short round of each, as `make verify` does.
     #[arg(long)]
     brief: bool,
     /// Streams that are kept open, instead of what belongs.
@@ -105,7 +105,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
 
 /// Runs one; none, if it could not be carried through. The others are run all the same.
 async fn run_one(drill: &'static Drill, length: Length, binary: &Path) -> Option<Report> {
-    let run = run_drill(Turn::wait().await, drill, length, binary, |round| {
+    let run = run_drill(drill, length, binary, |round| {
         say(&format!("      round {round} of {}", length.rounds));
     });
     // The panic has said why; nothing of the drill is used after it.

@@ -11,7 +11,7 @@ use crate::journal::Place;
 use crate::load::{Measure, Member};
 use crate::operator::Api;
 use crate::summary::Summary;
-use crate::trial::{Trial, Turn};
+use crate::trial::Trial;
 
 /// What to load, and how much.
 #[derive(clap::Args)]
@@ -65,7 +65,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let mut stop = Stop::listen()?;
     let count = members.len();
     let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0 };
-    let mut trial = Trial::over(Turn::wait().await, "load", members, Some(balancer), measure).await;
+    let mut trial = Trial::over("load", members, Some(balancer), measure).await;
     for instance in 0..count {
         trial.journal().down(Place::Instance(instance));
     }

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, ClusterPlan};
 use crate::journal::Place;
 use crate::leaks::Secrets;
 use crate::operator::new_principal;
-use crate::trial::{Report, Trial, Turn};
+use crate::trial::{Report, Trial};
 
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -34,7 +34,7 @@ pub(super) struct Drilling {
 }
 
 impl Drilling {
-    pub(super) async fn begin(turn: Turn, drill: &Drill, length: Length, binary: &Path) -> Self {
+    pub(super) async fn begin(drill: &Drill, length: Length, binary: &Path) -> Self {
         let traces = Traces::begin();
         let plan = ClusterPlan {
             binary: binary.to_owned(),
@@ -51,7 +51,7 @@ impl Drilling {
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
         let (members, balancer) = (cluster.members(), Some(cluster.balancer()));
-        let mut trial = Trial::over(turn, &name, members, balancer, drill.measure(length)).await;
+        let mut trial = Trial::over(&name, members, balancer, drill.measure(length)).await;
         // Latencies are compared with those of a calm time.
         let before = Processors::of(&cluster);
         sleep(length.part(CALM_BEFORE)).await;
@@ -59,7 +59,7 @@ impl Drilling {
         let (times, so) = if now.are_full(&before) {
             (Times::AreTold, "; that is all there is, so times do not count")
         } else {
-            (Times::Count, "")
+            (length.times, "")
         };
         trial.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
         let targets = Targets { times, ..drill.targets(length) };

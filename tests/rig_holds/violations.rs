@@ -7,7 +7,9 @@ use vx11_rig::{
     Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, Times, check,
 };
 
-use crate::targets;
+fn targets() -> Targets {
+    Targets::of_rounds(10)
+}
 
 const MS: Duration = Duration::from_millis(1);
 const WELL: Standing = Standing { on_redis: true, fallback_entries: 0 };
@@ -347,4 +349,20 @@ fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts(
     account.operations.push(operation(Kind::Introspect, 1, 1, 5700, Outcome::No));
     assert_eq!(check(&account, full).violations.len(), 2);
     assert_eq!(check(&account, Targets { times: Times::Count, ..full }).violations.len(), 4);
+}
+
+#[test]
+fn where_times_are_told_a_revocation_that_is_missing_and_a_round_without_recovery_count() {
+    let told = Targets { times: Times::AreTold, ..targets() };
+    let mut account = faultless();
+    let revoked = |sent| operation(Kind::Introspect, 2, 0, sent, Outcome::Yes);
+    account.operations.push(revoked(3010));
+    let verdict = check(&account, told);
+    assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 1), "{verdict:?}");
+    account.operations.push(revoked(9900));
+    let violations = check(&account, told).violations;
+    assert!(violations.iter().any(|found| found.contains("revoked tokens accepted")), "{violations:?}");
+    account.observations.truncate(3);
+    let violations = check(&account, told).violations;
+    assert!(violations.iter().any(|found| found.contains("never recovered")), "{violations:?}");
 }
