@@ -1,7 +1,7 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test cluster observe drill compose-test fuzz bench check packages deny clean-artefacts
+.PHONY: help run test verify faults cluster observe drill compose-test fuzz bench check packages nextest deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
 # what checks the deployments and looks at them. kubectl is missing here: deploy/kubernetes/validate installs it only
@@ -29,9 +29,14 @@ run: ## Build and run one instance on the memory store, at http://127.0.0.1:8001
 	@cargo build --release --locked --quiet
 	@exec ./target/release/vx11-operator serve
 
-test: packages clean-artefacts ## Install what the tests need, then run all of them
-	cargo test --locked --no-fail-fast
-	$(MAKE) --no-print-directory fuzz
+test: packages nextest clean-artefacts ## What a change needs; ONLY=binary::test for one test, SEED=… to repeat
+	@.ci/test $(if $(ONLY),--only '$(ONLY)',default secrets)
+
+verify: packages nextest ## Everything, as CI runs it: checks, tests, brief drills, fault rounds, fuzzing, deny, containers
+	@.ci/verify
+
+faults: packages nextest clean-artefacts ## Brief drills, and faults of Redis again and again (ROUNDS=10) under load
+	@.ci/test faults secrets
 
 cluster: ## Start Redis, INSTANCES=3 instances and nginx on this machine; Ctrl-C ends them
 	@.ci/install-packages $(CLUSTER_PACKAGES)
@@ -66,11 +71,14 @@ check: ## Formatting, lints and documentation, as CI checks them
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
 
 deny: ## Licences, bans and sources of all dependencies (installs cargo-deny if it is missing)
-	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny; }
 	cargo deny --all-features check licenses bans sources
 
 packages:
 	@.ci/install-packages $(TEST_PACKAGES)
+
+nextest:
+	@command -v cargo-nextest > /dev/null || { echo "Installing cargo-nextest"; cargo install --locked --quiet cargo-nextest; }
 
 # The leak check looks at what this run leaves behind, and nothing older.
 clean-artefacts:
