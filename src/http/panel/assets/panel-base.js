@@ -70,8 +70,27 @@ export class CallError extends Error {
     Object.assign(this, { status, code, requestId, retryAfter });
   }
 }
+/** A problem's words as a sentence: the service writes them without a capital and a full stop. */
+function sentence(text) {
+  const end = /[.!?]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+}
 
-/** Ask the server; the principal travels in a header, never in the address. */
+/** Put text on the clipboard. A page that is not served over TLS or from this machine has no Clipboard API. */
+export async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const give = (event) => {
+    event.clipboardData.setData("text/plain", text);
+    event.preventDefault();
+  };
+  document.addEventListener("copy", give, { once: true });
+  const isCopied = document.execCommand("copy");
+  document.removeEventListener("copy", give);
+  if (!isCopied) throw new Error("the browser does not copy");
+}
+
+
+/** Ask the server; the principal travels in a header, never in the address. `body` is JSON text, sent as it is. */
 export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_000 } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (principal) sent["X-VX11-Token"] = principal;
@@ -81,7 +100,7 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
     answer = await fetch(path, {
       method: body === undefined ? "GET" : "POST",
       headers: sent,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body,
       cache: "no-store",
       redirect: "error",
       signal: AbortSignal.timeout(timeoutMs),
