@@ -24,6 +24,14 @@ export function clock(date, { ms = false } = {}) {
   return ms ? `${time}.${pad(date.getMilliseconds(), 3)}` : time;
 }
 
+const dayAndMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** 26 Nov. */
+export const day = (date) => dayAndMonth.format(date);
+
+/** 26 Nov 14:03:07: for what may be from another day. */
+export const stamp = (date) => `${day(date)} ${clock(date)}`;
+
 const grouped = new Intl.NumberFormat("en");
 export const number = (value) => (typeof value === "number" ? grouped.format(value) : "–");
 
@@ -62,14 +70,6 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A call that did not succeed; `status` is 0 if the server gave no answer. */
-export class CallError extends Error {
-  constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0 } = {}) {
-    super(message);
-    this.name = "CallError";
-    Object.assign(this, { status, code, requestId, retryAfter });
-  }
-}
 /** A problem's words as a sentence: the service writes them without a capital and a full stop. */
 function sentence(text) {
   const end = /[.!?]$/.test(text) ? "" : ".";
@@ -89,6 +89,14 @@ export async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
+/** A call that did not succeed; `status` is 0 if the server gave no answer. */
+export class CallError extends Error {
+  constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0 } = {}) {
+    super(message);
+    this.name = "CallError";
+    Object.assign(this, { status, code, requestId, retryAfter });
+  }
+}
 
 /** Ask the server; the principal travels in a header, never in the address. `body` is JSON text, sent as it is. */
 export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_000 } = {}) {
@@ -110,7 +118,7 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
   }
   const content = await answer.json().catch(() => null);
   if (answer.ok && content !== null) return { content, headers: answer.headers };
-  throw new CallError(content?.detail || content?.title || `The server answered ${answer.status}.`, {
+  throw new CallError(sentence(content?.detail || content?.title || `The server answered ${answer.status}`), {
     status: answer.status,
     code: content?.code,
     requestId: content?.request_id,
