@@ -33,7 +33,7 @@ macro_rules! asset {
 }
 
 const PAGE: Asset = asset!("index.html", HTML);
-const PANEL: [Asset; 11] = [
+const PANEL: [Asset; 12] = [
     asset!("panel.css", CSS),
     asset!("panel.js", SCRIPT),
     asset!("panel-base.js", SCRIPT),
@@ -43,6 +43,7 @@ const PANEL: [Asset; 11] = [
     asset!("panel-history.js", SCRIPT),
     asset!("panel-publish.js", SCRIPT),
     asset!("panel-stats.js", SCRIPT),
+    asset!("panel-text.js", SCRIPT),
     asset!("panel-theme.js", SCRIPT),
     asset!("icon.svg", SVG),
 ];

@@ -169,6 +169,18 @@ impl Browser {
         names
     }
 
+    /// Lets the page read the clipboard, as a person can who pastes.
+    pub async fn allow_clipboard(&self) {
+        let permissions = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+        self.devtools("Browser.grantPermissions", permissions).await;
+    }
+
+    /// The text on the clipboard.
+    pub async fn clipboard(&self) -> String {
+        let text = self.run("return navigator.clipboard.readText()", vec![]).await;
+        text.as_str().expect("a text").to_owned()
+    }
+
     /// Makes the page as large as a window of this size would.
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });

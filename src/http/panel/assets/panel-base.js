@@ -24,6 +24,14 @@ export function clock(date, { ms = false } = {}) {
   return ms ? `${time}.${pad(date.getMilliseconds(), 3)}` : time;
 }
 
+const dayAndMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** 26 Nov. */
+export const day = (date) => dayAndMonth.format(date);
+
+/** 26 Nov 14:03:07: for what may be from another day. */
+export const stamp = (date) => `${day(date)} ${clock(date)}`;
+
 const grouped = new Intl.NumberFormat("en");
 export const number = (value) => (typeof value === "number" ? grouped.format(value) : "–");
 
@@ -62,6 +70,25 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A problem's words as a sentence: the service writes them without a capital and a full stop. */
+function sentence(text) {
+  const end = /[.!?]$/.test(text) ? "" : ".";
+  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+}
+
+/** Put text on the clipboard. A page that is not served over TLS or from this machine has no Clipboard API. */
+export async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const give = (event) => {
+    event.clipboardData.setData("text/plain", text);
+    event.preventDefault();
+  };
+  document.addEventListener("copy", give, { once: true });
+  const isCopied = document.execCommand("copy");
+  document.removeEventListener("copy", give);
+  if (!isCopied) throw new Error("the browser does not copy");
+}
+
 /** A call that did not succeed; `status` is 0 if the server gave no answer. */
 export class CallError extends Error {
   constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0 } = {}) {
@@ -71,7 +98,7 @@ export class CallError extends Error {
   }
 }
 
-/** Ask the server; the principal travels in a header, never in the address. */
+/** Ask the server; the principal travels in a header, never in the address. `body` is JSON text, sent as it is. */
 export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_000 } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (principal) sent["X-VX11-Token"] = principal;
@@ -81,7 +108,7 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
     answer = await fetch(path, {
       method: body === undefined ? "GET" : "POST",
       headers: sent,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body,
       cache: "no-store",
       redirect: "error",
       signal: AbortSignal.timeout(timeoutMs),
@@ -91,7 +118,7 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
   }
   const content = await answer.json().catch(() => null);
   if (answer.ok && content !== null) return { content, headers: answer.headers };
-  throw new CallError(content?.detail || content?.title || `The server answered ${answer.status}.`, {
+  throw new CallError(sentence(content?.detail || content?.title || `The server answered ${answer.status}`), {
     status: answer.status,
     code: content?.code,
     requestId: content?.request_id,

@@ -3,15 +3,22 @@
 // its tokens and streams also from what it lets the others know. So for each
 // instance the newest of both is kept, with its age.
 
-import { $, clock, el, number, setText } from "./panel-base.js";
+import { $, clock, day, el, number, setText } from "./panel-base.js";
 
 /** An instance's own words that are older are shown with their age. */
 const FRESH_MS = 10_000;
 /** Beyond one for each instance, so many answers without a word of or about one, and it counts as gone. */
 const PATIENCE = 2;
+/** The backend of an instance that runs without its Redis. */
+const FALLBACK = "fallback-memory";
 /** A row of an instance that is gone stays for so long, and there are never more rows than this. */
 const KEPT_MS = 600_000;
 const MOST_ROWS = 100;
+
+/** With fewer streams it says nothing about the balance how they are spread. */
+const SPREAD_FROM = 10;
+/** More instances than these are counted and not named. */
+const NAMED = 3;
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -53,18 +60,27 @@ export class Cluster {
     this.#serving = "";
   }
 
-  /** Where the instances remember tokens, each way once. */
-  backends() {
-    return [...new Set(this.#present().map(({ own }) => own?.backend).filter(Boolean))].sort();
+  /** Where the instances remember tokens, such as "redis", or "redis on 2 of 3" while one of them is degraded. */
+  backend() {
+    const backends = this.#present().map(({ own }) => own?.backend).filter(Boolean);
+    const healthy = backends.filter((backend) => backend !== FALLBACK);
+    const named = [...new Set(healthy.length ? healthy : backends)].sort().join(", ");
+    return healthy.length && healthy.length < backends.length
+      ? `${named} on ${number(healthy.length)} of ${number(backends.length)}`
+      : named;
   }
 
-  /** Which instances run without their Redis, and since when; "" if none does. */
+  /** Which instances run without their Redis, or since when the only one does; "" if none does. */
   degraded() {
-    const degraded = this.#present().filter(({ own }) => own?.backend === "fallback-memory");
+    const present = this.#present();
+    const degraded = present.filter(({ own }) => own?.backend === FALLBACK);
     if (degraded.length === 0) return "";
-    const since = degraded.map(({ own }) => own.since).filter(Boolean).sort()[0];
-    const which = this.#instances.size > 1 ? `: instance ${degraded.map(({ id }) => id).sort(byName).join(", ")}` : "";
-    return `degraded${which}${since ? ` since ${clock(new Date(since))}` : ""}`;
+    if (this.#instances.size === 1) {
+      const { since } = degraded[0].own;
+      return since ? `degraded since ${timeOrDay(new Date(since))}` : "degraded";
+    }
+    if (degraded.length > NAMED) return `degraded: ${number(degraded.length)} of ${number(present.length)} instances`;
+    return `degraded: instance ${degraded.map(({ id }) => id).sort(byName).join(", ")}`;
   }
 
   #mention(id) {
@@ -102,8 +118,10 @@ export class Cluster {
     const fallback = present.reduce((all, { own }) => all + (own?.fallback ?? 0), 0);
     setText($("count-fallback"), number(fallback));
     $("count-fallback").classList.toggle("warn", fallback > 0);
-    const spread = least === most ? number(most) : `${number(least)} to ${number(most)}, ${number(Math.round(even))} if even`;
-    setText($("cluster-summary"), present.length > 1 ? `Streams each: ${spread}` : "");
+    const spread = least === most
+      ? `${number(most)} on each instance`
+      : `${number(least)} to ${number(most)} on an instance, ${number(Math.round(even * 10) / 10)} each if spread evenly`;
+    setText($("cluster-summary"), present.length > 1 && sum >= SPREAD_FROM ? `${number(sum)} streams: ${spread}` : "");
     const rows = [...this.#instances.values()].sort((a, b) => byName(a.id, b.id));
     // One alone has nothing to be even with.
     const scale = { most: Math.max(most, 1), even: present.length > 1 ? even : undefined };
@@ -135,15 +153,20 @@ const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 /** What an instance said of itself. */
 function words(own, now) {
   if (!own) return [el("span", { class: "words" }, "not asked yet")];
-  const degraded = own.backend === "fallback-memory";
-  const said = [];
-  if (own.breaker) said.push(`breaker ${own.breaker}`);
-  if (degraded && own.since) said.push(`since ${clock(new Date(own.since))}`);
-  if (now - own.at > FRESH_MS) said.push(`said ${seconds(now - own.at)} ago`);
+  const degraded = own.backend === FALLBACK;
+  // One line, so that the rows keep their height in an outage.
+  let said = own.breaker ? `breaker ${own.breaker}` : "";
+  if (now - own.at > FRESH_MS) said += `${said && ", "}${seconds(now - own.at)} ago`;
+  else if (degraded && own.since && own.breaker === "open") said += ` since ${timeOrDay(new Date(own.since))}`;
   return [
     el("span", { class: degraded ? "warn" : undefined }, own.backend),
-    ...said.map((text) => el("span", { class: "words" }, text)),
+    el("span", { class: "words" }, said),
   ];
+}
+
+/** 14:03 if it was today, otherwise 25 Nov. */
+function timeOrDay(date) {
+  return date.toDateString() === new Date().toDateString() ? clock(date).slice(0, 5) : day(date);
 }
 
 /** The number above it as a length, with a mark where all would be even. */

@@ -1,7 +1,8 @@
 // The event list: newest first, bounded, filterable, and calm under load. Rows
 // are added once per frame however many events arrive in it.
 
-import { $, el, clock, number, setText } from "./panel-base.js";
+import { $, copy, el, clock, number, setText } from "./panel-base.js";
+import { indented, isJson, nodesOf, visible, visibleData } from "./panel-text.js";
 
 const KEPT = 1_000;
 const RENDERED = 200;
@@ -10,15 +11,20 @@ const SHORT_CHARS = 100;
 /** Beyond this many lines or characters the data is folded. */
 const FOLD_LINES = 5;
 const FOLD_CHARS = 600;
-/** Colouring and showing huge data would make the page stall. */
+/** Of folded data so much is in the page, more than fits into its lines on a wide screen. */
+const FOLDED_CHARS = 4_000;
+/** Colouring huge data would make the page stall. */
 const COLOUR_CHARS = 4_000;
-const SHOWN_CHARS = 50_000;
+/** How long a button says that it has copied. */
+const OUTCOME_MS = 1_500;
 
 export class EventList {
   #list = $("events");
   #kept = []; // oldest first
   #fresh = []; // kept, not rendered yet
   #held = []; // arrived while paused
+  /** What the last clearing took away: `{ kept, held, heldCount }`. */ #cleared = null;
+  /** @type {HTMLElement | null} the row whose buttons are in the tab order */ #current = null;
   #heldCount = 0;
   #received = 0;
   #paused = false;
@@ -28,8 +34,11 @@ export class EventList {
   constructor() {
     $("pause").addEventListener("click", () => this.togglePause());
     $("clear").addEventListener("click", () => this.clear());
+    $("undo-clear").addEventListener("click", () => this.#undoClear());
+    this.#list.parentElement.addEventListener("keydown", (event) => this.#walk(event));
+    this.#list.addEventListener("focusin", ({ target }) => this.#enter(target.closest(".event")));
     $("filter").addEventListener("input", (event) => {
-      this.#needle = event.target.value.trim().toLowerCase();
+      this.#setNeedle(event.target.value);
       this.#renderAll();
     });
     this.#showCount();
@@ -64,18 +73,64 @@ export class EventList {
   }
 
   clear() {
+    // Clearing an empty list leaves nothing more to undo.
+    if (this.#kept.length || this.#held.length) {
+      this.#cleared = { kept: this.#kept, held: this.#held, heldCount: this.#heldCount };
+    }
     this.#kept = [];
     this.#held = [];
     this.#heldCount = 0;
     this.#renderAll();
   }
 
+  #undoClear() {
+    const { kept, held, heldCount } = this.#cleared;
+    this.#cleared = null;
+    if (this.#paused) {
+      this.#held = [...held, ...this.#held].slice(-KEPT);
+      this.#heldCount += heldCount;
+    } else {
+      kept.push(...held);
+    }
+    this.#kept = [...kept, ...this.#kept].slice(-KEPT);
+    this.#setNeedle($("filter").value); // it may have changed since
+    $("clear").focus(); // the pressed button goes
+    this.#renderAll();
+  }
+
   /** Clear, and forget pause, filter and counts too: the next sign-in starts fresh. */
   reset() {
     if (this.#paused) this.togglePause();
-    $("filter").value = this.#needle = "";
+    $("filter").value = "";
+    this.#setNeedle("");
     this.#received = 0;
     this.clear();
+    this.#cleared = null;
+    this.#showCount();
+  }
+
+  #setNeedle(text) {
+    this.#needle = text.trim().toLowerCase();
+    for (const entry of [...this.#kept, ...this.#held]) entry.matches = undefined;
+  }
+
+  /** The arrow keys go from event to event. */
+  #walk(event) {
+    const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    if (!next) return;
+    const row = event.target.closest(".event");
+    const to = row ? row[next] : event.key === "ArrowDown" && this.#list.firstElementChild;
+    if (!to) return;
+    event.preventDefault();
+    to.focus();
+  }
+
+  /** Only one row's buttons are in the tab order: those of all rows would be in the way. */
+  #enter(row) {
+    if (row === this.#current) return;
+    for (const button of this.#current?.querySelectorAll("button") ?? []) button.tabIndex = -1;
+    for (const button of row.querySelectorAll("button")) button.tabIndex = 0;
+    this.#current = row;
   }
 
   #schedule() {
@@ -83,7 +138,8 @@ export class EventList {
   }
 
   #matches(entry) {
-    return !this.#needle || `${entry.type}\n${entry.data}`.toLowerCase().includes(this.#needle);
+    entry.matches ??= !this.#needle || contains(entry, this.#needle);
+    return entry.matches;
   }
 
   #renderFresh() {
@@ -115,8 +171,10 @@ export class EventList {
     if (this.#kept.length) setText(empty, "No event matches the filter.");
     else if (this.#received) setText(empty, "Cleared. New events appear here.");
     else setText(empty, "No events yet. Publish one.");
+    const matching = this.#needle && `${number(this.#kept.filter((entry) => this.#matches(entry)).length)} match · `;
     setText($("events-count"),
-      `${number(shown)} shown · ${number(this.#kept.length)} kept · ${number(this.#received)} received`);
+      `${matching}${number(shown)} shown · ${number(this.#kept.length)} kept · ${number(this.#received)} received`);
+    $("undo-clear").hidden = !this.#cleared;
   }
 }
 
@@ -142,63 +200,72 @@ function publishedAt({ id, received }) {
 
 function row(entry) {
   const at = publishedAt(entry);
-  const { text, lines, json } = readable(entry.data);
-  const data = el("pre", { class: "event-data" }, ...(json ? coloured(text) : [text]));
-  const item = el("li", { class: "event", "data-id": entry.id, "data-type": entry.type },
+  const text = shown(entry);
+  const lines = text.split("\n").length;
+  const data = el("pre", { class: "event-data" });
+  const fill = (part) => data.replaceChildren(...nodesOf(part, { coloured: entry.isJson && part.length <= COLOUR_CHARS }));
+  const item = el("li", { class: "event", tabindex: "-1", "data-id": entry.id, "data-type": entry.type },
     el("time", {
       class: "event-time",
       datetime: at.toISOString(),
       title: `published ${at.toLocaleString()}, received ${clock(entry.received, { ms: true })}`,
     }, clock(at, { ms: true })),
-    el("span", { class: "event-type", title: entry.type }, entry.type),
-    el("span", { class: "event-id", title: entry.id }, entry.id),
-    data);
-  if (lines > FOLD_LINES || text.length > FOLD_CHARS) item.append(unfoldButton(data, lines));
+    el("span", { class: "event-type", title: visible(entry.type) }, visible(entry.type)),
+    idButton(entry.id),
+    data,
+    copyButton(entry.data, "Copy data", { class: "event-copy small" }));
+  if (lines > FOLD_LINES || text.length > FOLD_CHARS) {
+    item.append(unfoldButton(data, lines, { fold: () => fill(text.slice(0, FOLDED_CHARS)), unfold: () => fill(text) }));
+  } else {
+    fill(text);
+  }
   return item;
 }
 
-function unfoldButton(data, lines) {
+function unfoldButton(data, lines, { fold, unfold }) {
   const label = lines > FOLD_LINES ? `Show all ${number(lines)} lines` : "Show all";
-  const button = el("button", { class: "event-more small", type: "button", "aria-expanded": "false" }, label);
-  data.classList.add("folded");
-  button.addEventListener("click", () => {
-    const folded = data.classList.toggle("folded");
+  const button = el("button", { class: "event-more small", type: "button", tabindex: "-1" });
+  const set = (folded) => {
+    data.classList.toggle("folded", folded);
     button.setAttribute("aria-expanded", String(!folded));
     button.textContent = folded ? label : "Show less";
+    (folded ? fold : unfold)();
+  };
+  button.addEventListener("click", () => set(!data.classList.contains("folded")));
+  set(true);
+  return button;
+}
+
+function idButton(id) {
+  const text = visible(id);
+  return copyButton(id, text, { class: "event-id", "aria-label": `Copy id ${text}`, title: `Copy id ${text}` });
+}
+
+function copyButton(text, label, attributes) {
+  const button = el("button", { type: "button", tabindex: "-1", ...attributes }, label);
+  button.addEventListener("click", async () => {
+    const outcome = await copy(text).then(() => "Copied", () => "Not copied");
+    button.textContent = outcome;
+    $("announce").textContent = outcome; // again, if it says so already
+    setTimeout(() => {
+      button.textContent = label;
+      setText($("announce"), "");
+    }, OUTCOME_MS);
   });
   return button;
 }
 
-/** Short data as it came, longer JSON indented, anything else untouched. */
-function readable(data) {
-  let text = data;
-  let json = true;
-  try {
-    const value = JSON.parse(data);
-    if (data.length > SHORT_CHARS) text = JSON.stringify(value, null, 2);
-  } catch {
-    json = false;
+/** The data as text for the page: short data as it came, longer JSON indented, anything else untouched. */
+function shown(entry) {
+  if (entry.shown === undefined) {
+    entry.isJson = isJson(entry.data);
+    entry.shown = entry.isJson && entry.data.length > SHORT_CHARS ? indented(entry.data) : entry.data;
   }
-  if (text.length > SHOWN_CHARS) {
-    const rest = number(text.length - SHOWN_CHARS);
-    text = `${text.slice(0, SHOWN_CHARS)}\n… ${rest} more characters`;
-  }
-  return { text, lines: text.split("\n").length, json: json && text.length <= COLOUR_CHARS };
+  return entry.shown;
 }
 
-const TOKEN = /("(?:\\.|[^"\\])*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
-
-/** JSON as text nodes and spans; the data itself only ever becomes text. */
-function coloured(text) {
-  const nodes = [];
-  let end = 0;
-  for (const match of text.matchAll(TOKEN)) {
-    const [all, string, colon] = match;
-    const token = colon ? string : all;
-    const kind = colon ? "j-key" : string ? "j-text" : "j-value";
-    nodes.push(text.slice(end, match.index), el("span", { class: kind }, token));
-    end = match.index + token.length;
-  }
-  nodes.push(text.slice(end));
-  return nodes;
+/** As it came, and as it is shown. */
+function contains(entry, needle) {
+  const has = (text) => text.toLowerCase().includes(needle);
+  return has(entry.type) || has(entry.data) || has(visible(entry.type)) || has(visibleData(shown(entry)));
 }

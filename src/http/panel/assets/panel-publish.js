@@ -2,6 +2,7 @@
 // was lost can be sent again without being published twice.
 
 import { $, ask, seconds, setText } from "./panel-base.js";
+import { visible } from "./panel-text.js";
 
 const PATH = "/operator/api/events";
 /** No answer, and the answers of a service or a proxy that has nobody to ask just now. */
@@ -15,6 +16,7 @@ export class Publisher {
   #principal = "";
   #on;
   #run = 0;
+  #busy = false;
   /** An event of which it is not known whether it was published: `{ key, content }`. */ #unsettled = null;
 
   /** @param on `{ unauthorized() }` */
@@ -37,36 +39,44 @@ export class Publisher {
     this.#principal = "";
     this.#run += 1;
     this.#unsettled = null;
-    $("publish").disabled = false;
+    this.#setBusy(false);
     result("", "");
   }
 
+  /** The button is not disabled: that would take the focus away from it. */
+  #setBusy(busy) {
+    this.#busy = busy;
+    $("publish").setAttribute("aria-disabled", String(busy));
+  }
+
   async #submit() {
-    let data;
+    if (this.#busy) return;
+    const data = $("publish-data").value;
     try {
-      data = JSON.parse($("publish-data").value);
+      JSON.parse(data);
     } catch (error) {
       $("publish-data").setAttribute("aria-invalid", "true");
       $("publish-data").focus();
       return result("problem", `Not valid JSON: ${error.message}`);
     }
     $("publish-data").removeAttribute("aria-invalid");
-    const body = { event: $("publish-type").value.trim() || "message", data };
-    const content = JSON.stringify(body);
+    const type = $("publish-type").value.trim() || "message";
+    // The data as typed: parsing it and writing it again would change numbers.
+    const content = `{"event":${JSON.stringify(type)},"data":${data}}`;
     // The same once more, after nobody knew: the key tells the service that it is the same.
     if (this.#unsettled?.content !== content) this.#unsettled = { key: newKey(), content, unknown: false };
-    $("publish").disabled = true;
+    this.#setBusy(true);
     result("muted", "Publishing…");
     const run = ++this.#run;
-    await this.#publish(body, this.#unsettled, run);
-    if (run === this.#run) $("publish").disabled = false;
+    await this.#publish(this.#unsettled, run);
+    if (run === this.#run) this.#setBusy(false);
   }
 
-  async #publish(body, event, run) {
+  async #publish(event, run) {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const headers = { "Idempotency-Key": event.key };
-        const { content, headers: answered } = await ask(PATH, { principal: this.#principal, body, headers });
+        const { content, headers: answered } = await ask(PATH, { principal: this.#principal, body: event.content, headers });
         if (run !== this.#run) return;
         this.#unsettled = null;
         const replayed = answered.get("Idempotent-Replayed") === "true";
@@ -109,5 +119,5 @@ function newKey() {
 
 function result(kind, text) {
   $("publish-result").className = kind;
-  setText($("publish-result"), text);
+  setText($("publish-result"), visible(text));
 }

@@ -3,7 +3,7 @@
 // put in an address, in localStorage or in a log.
 
 import { connect } from "/client/vx11-events.js";
-import { $, browserStorage, call, clock, isHeaderSafe, setText, tabStorage } from "./panel-base.js";
+import { $, browserStorage, call, isHeaderSafe, setText, stamp, tabStorage } from "./panel-base.js";
 import { Cluster } from "./panel-cluster.js";
 import { EventList } from "./panel-events.js";
 import { History } from "./panel-history.js";
@@ -23,6 +23,9 @@ const stats = new Stats({ stats: showStats, unauthorized: refused });
 const publisher = new Publisher({ unauthorized: refused });
 let principal = "";
 let events = null; // the stream, while signed in
+let state = "idle"; // of the stream, as the client names it
+let stateText = "signed out";
+let logProblem = ""; // why the instance that serves the stream cannot reach the event log; "" while it can
 
 // --- signing in and out -------------------------------------------------------
 
@@ -121,13 +124,13 @@ function openStream() {
 const STATES = { issuing: "connecting", open: "connected", waiting: "reconnecting" };
 
 function stateChanged(change) {
-  const { state, instanceId, reconnects } = change;
-  if (state === "closed") return; // signing out, which shows itself
-  if (state === "unauthorized") return refused();
+  const { state: next, instanceId, reconnects } = change;
+  if (next === "closed") return; // signing out, which shows itself
+  if (next === "unauthorized") return refused();
   history.state(change);
-  showState(state, STATES[state] ?? state);
-  $("connect-now").hidden = state !== "waiting" || change.delayMs < BUTTON_WORTH_MS;
-  if (state === "open") {
+  showState(next, STATES[next] ?? next);
+  $("connect-now").hidden = next !== "waiting" || change.delayMs < BUTTON_WORTH_MS;
+  if (next === "open") {
     setText($("instance"), instanceId || "–");
     setText($("reconnects"), String(reconnects));
     cluster.serving(instanceId);
@@ -137,17 +140,27 @@ function stateChanged(change) {
   }
 }
 
-function showState(state, text) {
-  $("state").dataset.state = state;
-  setText($("state"), text);
+function showState(next, text) {
+  state = next;
+  stateText = text;
+  drawState();
   if (state !== "waiting") $("connect-now").hidden = true;
 }
 
-/** Whether the instance that serves the stream reaches the log of events. */
+/** An open stream is not all that matters: the pill is amber while the event log or a store is out of reach. */
+function drawState() {
+  $("state").dataset.state = state;
+  $("state").toggleAttribute("data-degraded", Boolean(logProblem) || !$("degraded").hidden);
+  setText($("state"), state === "open" && logProblem ? "log unavailable" : stateText);
+}
+
+/** Whether the instance that serves the stream reaches the event log. */
 function showLog(problem) {
+  logProblem = problem;
   $("log-problem").hidden = !problem;
+  drawState();
   if (!problem) return;
-  setText($("log-problem-since"), clock(new Date()));
+  setText($("log-problem-since"), stamp(new Date()));
   setText($("log-problem-instance"), events.instanceId);
 }
 
@@ -161,7 +174,7 @@ async function pollHealth() {
   try {
     const health = await call("/operator/api/health");
     setText($("version"), `v${health.version}`);
-    if (!principal) showBackends([health.backend], health.status === "degraded" ? "degraded" : "");
+    if (!principal) showBackend(health.backend, health.status === "degraded" ? "degraded" : "");
   } catch {
     // The state of the connection tells it already.
   }
@@ -169,14 +182,16 @@ async function pollHealth() {
 
 function showStats(answer) {
   cluster.heard(answer);
-  showBackends(cluster.backends(), cluster.degraded());
+  showBackend(cluster.backend(), cluster.degraded());
 }
 
-function showBackends(backends, degraded) {
-  setText($("backend"), backends.join(", "));
+function showBackend(backend, degraded) {
+  setText($("backend"), backend);
   const was = !$("degraded").hidden;
   $("degraded").hidden = !degraded;
   setText($("degraded"), degraded || "degraded");
+  $("degraded").title = degraded;
+  drawState();
   if (Boolean(degraded) !== was) {
     setText($("announce"), degraded ? "The service is degraded" : "The service is no longer degraded");
   }
