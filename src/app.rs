@@ -55,7 +55,8 @@ pub struct Application {
 pub enum StartError {
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}; is another process using it? Set VX11_OPERATOR_LISTEN to a free address:port"
+        "cannot listen on {address}: {source}; {}Set VX11_OPERATOR_LISTEN to a free address:port",
+        likely_cause(source)
     )]
     Listen {
         /// The address.
@@ -82,6 +83,15 @@ pub enum StartError {
     /// A defect.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+/// What most likely keeps an address from being listened on.
+fn likely_cause(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "is another process using it? ",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has it. ",
+        _ => "",
+    }
 }
 
 impl Application {

@@ -3,11 +3,13 @@
 //! Requests are named by their route, never by their URL: a query string may hold a token.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing::Span;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Span};
+use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
 /// How log lines are written.
@@ -35,7 +37,45 @@ where
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().with_current_span(true).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter))
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(WithoutClosedListener::new())))
+}
+
+/// Leaves out the error that actix logs when a drain shuts the listening socket down. Its accept loop waits on that
+/// socket and cannot be taken off it first: `pause` returns before the loop has noticed, and connections that arrive
+/// in between would be reset. `accept` fails with this error on a socket that was shut down, and on no other.
+struct WithoutClosedListener {
+    message: String,
+}
+
+impl WithoutClosedListener {
+    fn new() -> Self {
+        let error = io::Error::from(rustix::io::Errno::INVAL);
+        Self { message: format!("Error accepting connection: {error}") }
+    }
+}
+
+impl<S> Filter<S> for WithoutClosedListener {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        struct Comparison<'a> {
+            message: &'a str,
+            is_equal: bool,
+        }
+        impl Visit for Comparison<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.is_equal |= field.name() == "message" && format!("{value:?}") == self.message;
+            }
+        }
+        if event.metadata().target() != "actix_server::accept" {
+            return true;
+        }
+        let mut comparison = Comparison { message: &self.message, is_equal: false };
+        event.record(&mut comparison);
+        !comparison.is_equal
+    }
 }
 
 /// Names one request in its log lines and error body: 16 hex characters, or what a trusted proxy chose.

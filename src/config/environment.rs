@@ -1,6 +1,8 @@
 //! The environment's names: short ones, most of them the predecessor's, and what they stand for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use super::keys::{Keys, closest};
 
 /// A short name and the key it stands for.
 const ALIASES: [(&str, &str); 22] = [
@@ -33,45 +35,95 @@ const OTHERS: [&str; 3] = ["VX11_OPERATOR_PROXY_ENABLED", "VX11_OPERATOR_URL", "
 /// Whoever sets a variable that begins like this means us.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";
+/// The one key that a variable cannot set.
+const LIST_OF_TABLES: &str = "principals";
 
-/// The key with its short name, for messages.
-pub(super) fn describe(key: &str) -> String {
-    match ALIASES.iter().find(|(_, aliased)| *aliased == key) {
-        Some((name, _)) => format!("{key} ({name})"),
-        // The configuration library leaves out the dot after an item of a list.
-        None => key.replace(']', "].").trim_end_matches('.').to_owned(),
-    }
+/// The short name of a key, where it has one.
+pub(super) fn short_name(key: &str) -> Option<&'static str> {
+    ALIASES.iter().find(|(_, aliased)| *aliased == key).map(|(name, _)| *name)
 }
 
-/// Keys and values set through short names; empty values count as not set.
-pub(super) fn aliased(environment: &HashMap<String, String>) -> impl Iterator<Item = (&'static str, &str)> {
-    ALIASES
-        .iter()
-        .filter_map(|(name, key)| Some((*key, environment.get(*name)?.as_str())))
-        .filter(|(_, value)| !value.is_empty())
+/// A variable and what it is set to.
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
-/// Variables in the form `VX11_OPERATOR__SECTION__KEY`.
-pub(super) fn sectioned(environment: &HashMap<String, String>) -> HashMap<String, String> {
-    let ours = environment.iter().filter(|(name, value)| name.starts_with(SECTIONED) && !value.is_empty());
-    ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// Keys that are set by a variable. The short name of a key wins over the long one, and a variable set to nothing counts
+/// as not set.
+pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMap<String, Variable> {
+    let long = environment.iter().filter_map(|(name, value)| {
+        let key = long_key(name).filter(|key| keys.contains(key) && key != LIST_OF_TABLES)?;
+        Some((key, name.as_str(), value))
+    });
+    let short =
+        ALIASES.iter().filter_map(|(name, key)| Some(((*key).to_owned(), *name, environment.get(*name)?)));
+    long.chain(short)
+        .filter(|(_, _, value)| !value.is_empty())
+        .map(|(key, name, value)| (key, Variable { name: name.to_owned(), value: value.clone() }))
+        .collect()
 }
 
 /// Complaints about variables that would be ignored although someone set them for us.
-pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
-    let mut names: Vec<_> = environment.keys().map(String::as_str).collect();
+pub(super) fn complaints(environment: &HashMap<String, String>, keys: &Keys) -> Vec<String> {
+    let mut names: Vec<_> = environment.iter().collect();
     names.sort_unstable();
-    let known = |name: &str| ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
-    let unknown = names
-        .iter()
-        .filter(|name| FAMILIES.iter().any(|family| name.starts_with(family)))
-        .filter(|name| !name.starts_with(SECTIONED) && !known(name))
-        .map(|name| {
-            let allowed: Vec<_> = ALIASES.iter().map(|(alias, _)| *alias).collect();
-            format!(
-                "{name}: unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY",
-                allowed.join(", ")
-            )
-        });
-    unknown.collect()
+    names.into_iter().filter_map(|(name, value)| complaint(name, value, keys)).collect()
+}
+
+fn complaint(name: &str, value: &str, keys: &Keys) -> Option<String> {
+    let problem = if let Some(key) = long_key(name) {
+        if value.is_empty() || keys.contains(&key) && key != LIST_OF_TABLES {
+            return None;
+        }
+        unknown_long(&key, keys)
+    } else {
+        let is_ours = FAMILIES.iter().any(|family| name.starts_with(family));
+        let is_known = ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
+        if !is_ours || is_known {
+            return None;
+        }
+        unknown_short(name, keys)
+    };
+    Some(format!("{name}: {problem}"))
+}
+
+fn unknown_long(key: &str, keys: &Keys) -> String {
+    let section = key.split('.').next().unwrap_or_default();
+    let of_section = || keys.of_section(section).collect::<Vec<_>>().join(", ");
+    if key == LIST_OF_TABLES {
+        "only a file can list principals, as [[principals]]".to_owned()
+    } else if keys.is_section(key) {
+        format!("{key} is a section; its keys are {} ({SECTIONED}{}__KEY)", of_section(), key.to_uppercase())
+    } else if let Some(meant) = keys.meant_by(key) {
+        let key = if keys.is_section(meant) { format!("{meant}.KEY") } else { meant.to_owned() };
+        format!("unknown variable; did you mean {}?", long_name(&key))
+    } else if keys.is_section(section) {
+        format!("unknown variable; keys of {section} are {}", of_section())
+    } else {
+        let sections: Vec<_> = keys.sections().into_iter().collect();
+        format!("unknown variable; sections are {}", sections.join(", "))
+    }
+}
+
+fn unknown_short(name: &str, keys: &Keys) -> String {
+    let short = || ALIASES.iter().map(|(alias, _)| *alias);
+    // The long name of a key, with one `_` where two belong.
+    let flat = |key: &&str| long_name(key).replace("__", "_") == name;
+    let meant =
+        keys.all().find(flat).map(long_name).or_else(|| closest(name, short()).map(ToOwned::to_owned));
+    if let Some(meant) = meant {
+        return format!("unknown variable; did you mean {meant}?");
+    }
+    let allowed: Vec<_> = short().collect();
+    format!("unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY", allowed.join(", "))
+}
+
+/// The key that `VX11_OPERATOR__SECTION__KEY` stands for, whether there is such a key or not.
+fn long_key(name: &str) -> Option<String> {
+    Some(name.strip_prefix(SECTIONED)?.to_lowercase().replace("__", "."))
+}
+
+fn long_name(key: &str) -> String {
+    format!("{SECTIONED}{}", key.to_uppercase().replace('.', "__"))
 }

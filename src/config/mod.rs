@@ -1,13 +1,17 @@
 //! Configuration: commented defaults, then a file, then the environment; read at once, checked at once.
 //!
-//! `raw` is what can be written down, [`Config`] what the rest of the program may rely on. Each complaint names
-//! the key, what is wrong with its value and what is allowed; a secret's value is never repeated.
+//! `sources` reads file and variables and finds unknown keys; `raw` is what can be written down, [`Config`] what the rest
+//! of the program may rely on. Each complaint names the key and the file or variable that sets it, the problem with its
+//! value and what is allowed; a secret's value is never repeated.
 
 mod environment;
+mod keys;
 mod raw;
 mod redis;
 mod secrets;
 mod show;
+mod sources;
+mod syntax;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -18,7 +22,9 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use self::raw::{Raw, RawAudit, Whole};
+use self::keys::Keys;
+use self::raw::{Raw, RawAudit, RawPrincipals, Whole};
+use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::RingLimits;
 use crate::principal::PrincipalId;
@@ -98,8 +104,26 @@ impl Config {
     /// # Errors
     /// All complaints at once, as far as they can be found together.
     pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
-        let raw = raw::read(file, environment).map_err(ConfigErrors)?;
-        check(&raw)
+        let keys = Keys::of_defaults();
+        let mut lines = environment::complaints(environment, &keys);
+        let (sources, misplaced) = match Sources::read(file, environment, &keys) {
+            Ok(read) => read,
+            Err(problem) => {
+                lines.push(problem);
+                return Err(ConfigErrors(lines));
+            }
+        };
+        let mut complaints = Complaints { sources, lines, undecided: Vec::new() };
+        for misplaced in &misplaced {
+            complaints.add_misplaced(misplaced);
+        }
+        for Misplaced { key, .. } in misplaced.iter().filter(|misplaced| keys.is_section(&misplaced.key)) {
+            complaints.judge_no_further(key);
+        }
+        match raw::read(&mut complaints, &keys) {
+            Some(raw) => check(&raw, complaints),
+            None => Err(ConfigErrors(complaints.lines)),
+        }
     }
 
     /// The credential with which a client of the service acts, by the same rules: of the principals written down the
@@ -111,25 +135,56 @@ impl Config {
         file: Option<&Path>,
         environment: &HashMap<String, String>,
     ) -> Result<Option<SecretString>, ConfigErrors> {
-        let raw = raw::read_principals(file, environment).map_err(ConfigErrors)?;
-        let mut complaints = Complaints::default();
+        let keys = Keys::of_defaults();
+        let (sources, misplaced) =
+            Sources::read(file, environment, &keys).map_err(|problem| ConfigErrors(vec![problem]))?;
+        let mut complaints = Complaints { sources, ..Complaints::default() };
+        for misplaced in misplaced.iter().filter(|misplaced| misplaced.key.starts_with("principals[")) {
+            complaints.add_misplaced(misplaced);
+        }
+        let Some(raw) = raw::read::<RawPrincipals>(&mut complaints, &keys) else {
+            return Err(ConfigErrors(complaints.lines));
+        };
         // That it can be guessed is the service's to warn about.
         let principals = secrets::configured(&raw, &mut complaints, &mut Vec::new());
-        if complaints.0.is_empty() {
+        if complaints.is_empty() {
             Ok(principals.into_iter().next().map(|(_, credential)| credential))
         } else {
-            Err(ConfigErrors(complaints.0))
+            Err(ConfigErrors(complaints.lines))
         }
     }
 }
 
-/// Collects complaints so that all are told at once.
+/// Keys that only make sense together, by the beginning of their names.
+const GROUPS: [&str; 2] = ["principal", "redis"];
+
+/// Collects complaints so that all are reported at once.
 #[derive(Default)]
-struct Complaints(Vec<String>);
+struct Complaints {
+    sources: Sources,
+    lines: Vec<String>,
+    /// Groups in which something could not be read: what their other keys mean together is not known.
+    undecided: Vec<&'static str>,
+}
 
 impl Complaints {
     fn add(&mut self, key: &str, problem: impl std::fmt::Display) {
-        self.0.push(format!("{}: {problem}", environment::describe(key)));
+        if !self.undecided.iter().any(|group| key.starts_with(group)) {
+            self.lines.push(format!("{}: {problem}", self.sources.describe(key)));
+        }
+    }
+
+    fn add_misplaced(&mut self, Misplaced { key, problem }: &Misplaced) {
+        self.lines.push(format!("{key} ({}): {problem}", self.sources.file_name()));
+    }
+
+    /// Leaves out further complaints about the group that this key belongs to.
+    fn judge_no_further(&mut self, key: &str) {
+        self.undecided.extend(GROUPS.iter().filter(|group| key.starts_with(**group)));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
     }
 
     fn range(&mut self, key: &str, Whole(value): Whole, low: u32, high: u32, unit: &str) -> u32 {
@@ -168,8 +223,7 @@ impl Complaints {
     }
 }
 
-fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
-    let mut complaints = Complaints::default();
+fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> {
     let mut warnings = Vec::new();
 
     let instance_id = raw.instance.id.clone();
@@ -186,7 +240,7 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
     let signing_keys = secrets::signing_keys(raw, &principals, &mut complaints);
     let log_filter = log_filter(&raw.log.level).unwrap_or_else(|| {
         let allowed = "allowed are error, warn, info, debug, trace, or a list such as \"info,vx11_operator::http=debug\"";
-        complaints.add("log.level", format_args!("{:?} is no level; {allowed}", raw.log.level));
+        complaints.add("log.level", format_args!("{} is no level; {allowed}", Shown(&raw.log.level)));
         Targets::new()
     });
     let audit = audit(&raw.audit, &mut complaints);
@@ -194,7 +248,8 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
         other => {
-            complaints.add("log.format", format_args!("{other:?} is no format; allowed are text and json"));
+            complaints
+                .add("log.format", format_args!("{} is no format; allowed are text and json", Shown(other)));
             LogFormat::Text
         }
     };
@@ -249,8 +304,8 @@ fn check(raw: &Raw) -> Result<Config, ConfigErrors> {
         warnings,
         // Last, so that every complaint has been made.
         signing_keys: match signing_keys {
-            Some(keys) if c.0.is_empty() => keys,
-            _ => return Err(ConfigErrors(complaints.0)),
+            Some(keys) if c.is_empty() => keys,
+            _ => return Err(ConfigErrors(complaints.lines)),
         },
         redacted: show::redacted(raw),
     };
@@ -265,7 +320,7 @@ fn audit(raw: &RawAudit, complaints: &mut Complaints) -> Option<AuditSettings> {
         other => {
             complaints.add(
                 "audit.client_address",
-                format_args!("{other:?} is unknown; allowed are full, network and none"),
+                format_args!("{} is unknown; allowed are full, network and none", Shown(other)),
             );
             ClientAddress::Omitted
         }
@@ -293,7 +348,10 @@ fn listen_address(text: &str, complaints: &mut Complaints) -> SocketAddr {
     text.to_socket_addrs().ok().and_then(|mut found| found.next()).unwrap_or_else(|| {
         complaints.add(
             "http.listen",
-            format_args!("{text:?} is no address to listen on; expected is address:port, such as 0.0.0.0:8001 or [::]:8001"),
+            format_args!(
+                "{} is no address to listen on; expected is address:port, such as 0.0.0.0:8001 or [::]:8001",
+                Shown(text)
+            ),
         );
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
@@ -310,13 +368,17 @@ fn networks(texts: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
             Ok(network) if is_mapped(&network) => complaints.add(
                 "http.trusted_proxies",
                 format_args!(
-                    "{text:?} is an IPv4 network in IPv6 form; write it in IPv4 form, such as 10.0.0.0/8"
+                    "{} is an IPv4 network in IPv6 form; write it in IPv4 form, such as 10.0.0.0/8",
+                    Shown(text)
                 ),
             ),
             Ok(network) => networks.push(network),
             Err(_) => complaints.add(
                 "http.trusted_proxies",
-                format_args!("{text:?} is no network; expected is an address or prefix, such as 10.0.0.0/8"),
+                format_args!(
+                    "{} is no network; expected is an address or prefix, such as 10.0.0.0/8",
+                    Shown(text)
+                ),
             ),
         }
     }

@@ -1,14 +1,15 @@
 //! What can be written down, in the shape of `defaults.toml`. Numbers are wide so that range checks can name them.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 
-use config::{ConfigError, File, FileFormat};
+use config::ConfigError;
 use serde::de::{DeserializeOwned, Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{DEFAULTS, environment};
+use super::Complaints;
+use super::keys::Keys;
+use super::sources::root;
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -216,7 +217,7 @@ impl<'de> Deserialize<'de> for Switch {
 /// A list, or in the environment one text with commas between its items.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "this value is not allowed; expected is a list of texts")]
+    #[serde(untagged, expecting = "invalid value, expected a list of texts")]
     enum Written {
         List(Vec<String>),
         Text(String),
@@ -228,82 +229,75 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     })
 }
 
-/// Everything.
-pub(super) fn read(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Raw, Vec<String>> {
-    let complaints = environment::complaints(environment);
-    if complaints.is_empty() { layered(file, environment) } else { Err(complaints) }
-}
-
-/// What is said of principals; the rest may be wrong.
-pub(super) fn read_principals(
-    file: Option<&Path>,
-    environment: &HashMap<String, String>,
-) -> Result<RawPrincipals, Vec<String>> {
-    layered(file, environment)
-}
-
-/// Lays file and environment over the defaults.
-fn layered<T: DeserializeOwned>(
-    file: Option<&Path>,
-    environment: &HashMap<String, String>,
-) -> Result<T, Vec<String>> {
-    let sectioned = config::Environment::with_prefix("VX11_OPERATOR")
-        .prefix_separator("__")
-        .separator("__")
-        .source(Some(environment::sectioned(environment)));
-    let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-    if let Some(file) = file {
-        sources = sources.add_source(File::from(file).format(FileFormat::Toml));
-    }
-    sources = sources.add_source(sectioned);
-    for (key, value) in environment::aliased(environment) {
-        sources = sources.set_override(key, value).map_err(|error| vec![explain(&error)])?;
-    }
-    sources.build().and_then(config::Config::try_deserialize).map_err(|error| vec![explain(&error)])
-}
-
-/// Puts a complaint of the configuration library into our words. Values are repeated only for keys that cannot
-/// hold a secret.
-fn explain(error: &ConfigError) -> String {
-    match error {
-        ConfigError::Type { key: Some(key), unexpected, expected, .. } if !is_secret(key) => {
-            format!("{}: {unexpected} is not allowed; expected is {expected}", environment::describe(key))
+/// Reads the keys that `T` has. Adds a complaint for each value of the wrong type, which is then left at its default so
+/// that all of them are found. `None` when nothing can be read.
+pub(super) fn read<T: DeserializeOwned>(complaints: &mut Complaints, keys: &Keys) -> Option<T> {
+    let mut without = BTreeSet::<String>::new();
+    loop {
+        let read = complaints.sources.merged(&without).and_then(config::Config::try_deserialize);
+        let misfit = match read {
+            Ok(raw) => {
+                for key in &without {
+                    complaints.judge_no_further(key);
+                }
+                return Some(raw);
+            }
+            Err(error) => Misfit::of(&error),
+        };
+        let key = misfit.key.unwrap_or_else(|| "a key".to_owned());
+        let problem = match misfit.problem {
+            Problem::Expected(expected) => {
+                let value = complaints.sources.shown(&key);
+                let value = value.as_deref().unwrap_or("this value");
+                format!("{value} is not allowed; expected is {expected}")
+            }
+            Problem::Other(problem) => problem,
+        };
+        complaints.add(&key, problem);
+        let root = root(&key).to_owned();
+        if !keys.contains(&root) || !without.insert(root) {
+            return None;
         }
-        ConfigError::Type { key, expected, .. } => {
-            let key = key.as_deref().unwrap_or("a key");
-            format!("{}: this value is not allowed; expected is {expected}", environment::describe(key))
-        }
-        ConfigError::At { error, key, .. } => match key {
-            Some(key) => format!("{}: {}", environment::describe(key), explain(error)),
-            None => explain(error),
-        },
-        ConfigError::FileParse { uri, cause } => {
-            let file = uri.as_deref().unwrap_or("the file");
-            // The parser quotes the line it stumbles over, which may hold a secret; its first line only says where.
-            let place = cause.to_string();
-            format!("{file}: not valid TOML: {}", place.lines().next().unwrap_or_default())
-        }
-        ConfigError::Message(message) => without_value(message),
-        ConfigError::NotFound(key) => format!("{}: is missing", environment::describe(key)),
-        other => other.to_string(),
     }
 }
 
-/// A message of the deserialiser, "invalid type: string "x", expected y", without the value it quotes: a secret
-/// may have been written where something else belongs.
-fn without_value(message: &str) -> String {
-    match message.rsplit_once(", expected ") {
-        Some((problem, expected)) if problem.starts_with("invalid ") => {
-            format!("this value is not allowed; expected is {expected}")
-        }
-        _ => message.to_owned(),
-    }
+/// What the configuration library stumbles over.
+struct Misfit {
+    key: Option<String>,
+    problem: Problem,
 }
 
-fn is_secret(key: &str) -> bool {
-    key.starts_with("principal")
-        || key.contains("signing_keys")
-        || key.contains("password")
-        // A URL may contain a password, and may be given where a host belongs.
-        || ["redis.url", "redis.url_file", "redis.host", "redis.sentinels", "redis.cluster_nodes"].contains(&key)
+enum Problem {
+    /// A value of the wrong type. The library quotes it, and a secret may have been written there: it is left out.
+    Expected(String),
+    Other(String),
+}
+
+impl Misfit {
+    fn of(error: &ConfigError) -> Self {
+        // The library leaves out the dot after an item of a list.
+        let full = |key: &str| key.replace(']', "].").replace("..", ".").trim_end_matches('.').to_owned();
+        match error {
+            ConfigError::Type { key, expected, .. } => {
+                Self { key: key.as_deref().map(full), problem: Problem::Expected((*expected).to_owned()) }
+            }
+            ConfigError::At { error, key, .. } => {
+                let inner = Self::of(error);
+                Self { key: key.as_deref().map(full).or(inner.key), problem: inner.problem }
+            }
+            ConfigError::NotFound(key) => {
+                Self { key: Some(full(key)), problem: Problem::Other("is missing".to_owned()) }
+            }
+            other => {
+                let message = other.to_string();
+                let problem = match message.rsplit_once(", expected ") {
+                    Some((_, expected)) if message.starts_with("invalid ") => {
+                        Problem::Expected(expected.to_owned())
+                    }
+                    _ => Problem::Other(message),
+                };
+                Self { key: None, problem }
+            }
+        }
+    }
 }

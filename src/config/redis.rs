@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::Complaints;
 use super::raw::RawRedis;
-use super::secrets::{secret, shown};
+use super::secrets::{Given, secret, shown};
 use crate::redis::{HostPort, RedisSettings, Topology};
 
 const SENTINEL_PORT: u16 = 26379;
@@ -37,14 +37,14 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
         topology: Topology::Single(HostPort { host: raw.host.clone(), port }),
         username: Some(raw.username.clone()).filter(|name| !name.is_empty()),
         password: secret("redis.password", &raw.password, &raw.password_file, complaints)
-            .map(SecretString::from),
+            .map(|given| SecretString::from(given.text)),
         sentinel_password: secret(
             "redis.sentinel_password",
             &raw.sentinel_password,
             &raw.sentinel_password_file,
             complaints,
         )
-        .map(SecretString::from),
+        .map(|given| SecretString::from(given.text)),
         db: complaints.range("redis.db", raw.db, 0, HIGHEST_DB, "").into(),
         tls: raw.tls.0,
         ca: certificates(&raw.ca_file, complaints),
@@ -103,12 +103,12 @@ fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) ->
     hosts
 }
 
-fn from_url(url: &str, settings: &mut RedisSettings, complaints: &mut Complaints) {
+fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaints: &mut Complaints) {
     // The library's complaints may repeat parts of the URL.
-    let Some(parsed) = redis::parse_redis_url(url).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
+    let Some(parsed) = redis::parse_redis_url(text).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
     else {
         complaints.add(
-            "redis.url",
+            key,
             "cannot be read; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS, with special characters in %XX form",
         );
         return;
@@ -133,7 +133,7 @@ fn from_url(url: &str, settings: &mut RedisSettings, complaints: &mut Complaints
             }
         }
         Err(_) => complaints.add(
-            "redis.url",
+            key,
             "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
         ),
     }

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Complaints;
 use super::raw::{Raw, RawPrincipals};
+use super::sources::Shown;
 use crate::principal::PrincipalId;
 use crate::token::SigningKeys;
 
@@ -22,7 +23,7 @@ pub(super) fn principals(
     warnings: &mut Vec<String>,
 ) -> (Vec<(PrincipalId, SecretString)>, bool) {
     let mut principals = configured(&RawPrincipals::from(raw), complaints, warnings);
-    let generate = principals.is_empty() && complaints.0.is_empty();
+    let generate = principals.is_empty() && complaints.is_empty();
     if generate {
         match generated_secret() {
             Ok(secret) => principals.extend(PrincipalId::parse(DEFAULT_PRINCIPAL).map(|id| (id, secret))),
@@ -40,19 +41,15 @@ pub(super) fn configured(
     warnings: &mut Vec<String>,
 ) -> Vec<(PrincipalId, SecretString)> {
     let mut principals = Vec::new();
-    let mut add = |key: &str, id: &str, inline: &str, file: &str, complaints: &mut Complaints| {
-        let Some(secret) = secret(key, inline, file, complaints) else {
-            return;
-        };
-        let Some(id) = PrincipalId::parse(id) else {
-            complaints.add(key, "an id is 1 to 64 characters of A-Z a-z 0-9 . _ -");
+    let mut add = |key: &str, id: &PrincipalId, inline: &str, file: &str, complaints: &mut Complaints| {
+        let Some(Given { text, key }) = secret(key, inline, file, complaints) else {
             return;
         };
         // A file may hold several, one a line: all are accepted, as while one is being rotated.
-        let credentials: Vec<_> = if file.is_empty() { vec![&*secret] } else { lines(&secret).collect() };
+        let credentials: Vec<_> = if file.is_empty() { vec![&*text] } else { lines(&text).collect() };
         for secret in credentials {
             if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
-                complaints.add(key, "a credential travels in a header: printable ASCII without spaces only");
+                complaints.add(&key, "a credential travels in a header: printable ASCII without spaces only");
             }
             if secret.len() < SAFE_SECRET_CHARS {
                 warnings.push(format!(
@@ -60,22 +57,34 @@ pub(super) fn configured(
                      whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
                 ));
             }
-            let taken = |(other, known): &(PrincipalId, SecretString)| {
-                *other != id && known.expose_secret() == secret
-            };
+            let taken =
+                |(other, known): &(PrincipalId, SecretString)| other != id && known.expose_secret() == secret;
             if principals.iter().any(taken) {
                 complaints
-                    .add(key, format_args!("principal {id} has the same credential as another principal"));
+                    .add(&key, format_args!("principal {id} has the same credential as another principal"));
             }
             principals.push((id.clone(), SecretString::from(secret)));
         }
     };
-    add("principal_token", DEFAULT_PRINCIPAL, &raw.principal_token, &raw.principal_token_file, complaints);
-    for listed in &raw.principals {
+    if let Some(id) = PrincipalId::parse(DEFAULT_PRINCIPAL) {
+        add("principal_token", &id, &raw.principal_token, &raw.principal_token_file, complaints);
+    }
+    for (number, listed) in raw.principals.iter().enumerate() {
+        let key = format!("principals[{number}]");
+        let Some(id) = PrincipalId::parse(&listed.id) else {
+            complaints.add(
+                &format!("{key}.id"),
+                format_args!(
+                    "{} is no id; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
+                    Shown(&listed.id)
+                ),
+            );
+            continue;
+        };
         if listed.token.is_empty() && listed.token_file.is_empty() {
-            complaints.add("principals", "each needs a token or a token_file");
+            complaints.add(&key, format_args!("{} needs a token or a token_file", Shown(&listed.id)));
         }
-        add("principals", &listed.id, &listed.token, &listed.token_file, complaints);
+        add(&format!("{key}.token"), &id, &listed.token, &listed.token_file, complaints);
     }
     principals
 }
@@ -95,12 +104,16 @@ pub(super) fn signing_keys(
     let inline = raw.token.signing_keys.join("\n");
     let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
     let keys = match keys {
-        Some(list) => SigningKeys::from_hex(lines(&list)),
+        Some(Given { text, key }) => (SigningKeys::from_hex(lines(&text)), key),
         // What is wrong with the principals has been said.
         None if principals.is_empty() => return None,
-        None => SigningKeys::derived(principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes())),
+        None => {
+            let credentials = principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes());
+            (SigningKeys::derived(credentials), "token.signing_keys".to_owned())
+        }
     };
-    keys.map_err(|error| complaints.add("token.signing_keys", error)).ok()
+    let (keys, key) = keys;
+    keys.map_err(|error| complaints.add(&key, error)).ok()
 }
 
 /// Secrets that stand on a line each.
@@ -108,14 +121,24 @@ fn lines(list: &str) -> impl Iterator<Item = &str> {
     list.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
-/// A secret given directly or by file; `None` when neither is.
-pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<String> {
+/// A secret and the key that gave it.
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) key: String,
+}
+
+/// A secret given directly, as `key`, or by file, as `key_file`; `None` when neither is.
+pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<Given> {
+    let by_file = format!("{key}_file");
     match (inline, file) {
         ("", "") => None,
-        (inline, "") => Some(inline.to_owned()),
-        ("", file) => read_secret(key, &PathBuf::from(file), complaints),
+        (inline, "") => Some(Given { text: inline.to_owned(), key: key.to_owned() }),
+        ("", file) => {
+            read_secret(&by_file, &PathBuf::from(file), complaints).map(|text| Given { text, key: by_file })
+        }
         _ => {
-            complaints.add(key, "is given both directly and by file; keep one");
+            let by_file = complaints.sources.set_by(&by_file).unwrap_or(&by_file).to_owned();
+            complaints.add(key, format_args!("is given both directly and by file ({by_file}); keep one"));
             None
         }
     }

@@ -5,11 +5,11 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No answer within the deadline.
-    #[error("it does not answer in time; is it overloaded, stopped, or cut off by a firewall?")]
+    #[error("it does not answer in time; check whether it is overloaded, stopped, or cut off by a firewall")]
     Timeout,
     /// Nothing listens there.
     #[error(
-        "nothing accepts connections there ({0}); is it running, and is the address right (REDIS_HOST, REDIS_PORT, REDIS_URL)?"
+        "nothing accepts connections there ({0}); check that it is running, and that the address is right (REDIS_HOST, REDIS_PORT, REDIS_URL)"
     )]
     Refused(String),
     /// The name of the host leads nowhere.

@@ -31,6 +31,8 @@ struct Inner {
     opened_at: Instant,
     /// The reasons told in this outage, each once.
     told: Vec<&'static str>,
+    /// The primary has been in use since the start.
+    was_reached: bool,
 }
 
 impl Gate {
@@ -39,8 +41,13 @@ impl Gate {
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let breaker = Breaker::default();
         metrics.breaker_begins(breaker.state().gauge(), true);
-        let inner =
-            Inner { breaker, degraded_since: Some(clock.now()), opened_at: Instant::now(), told: Vec::new() };
+        let inner = Inner {
+            breaker,
+            degraded_since: Some(clock.now()),
+            opened_at: Instant::now(),
+            told: Vec::new(),
+            was_reached: false,
+        };
         Self {
             clock,
             metrics,
@@ -117,10 +124,19 @@ impl Gate {
         }
         if !inner.told.contains(&fault.label()) {
             inner.told.push(fault.label());
-            tracing::warn!(
-                reason = fault.label(),
-                "Redis cannot be used: {fault}. Tokens are kept in memory and stay valid until it is back"
-            );
+            let reason = fault.label();
+            // An outage passes by itself; what has never worked is more likely a mistake in the configuration.
+            if inner.was_reached {
+                tracing::warn!(
+                    reason,
+                    "Redis cannot be used: {fault}. Tokens are kept in memory and stay valid until it is back"
+                );
+            } else {
+                tracing::error!(
+                    reason,
+                    "Redis cannot be used and has never been reached since the start: {fault}. Tokens are kept in memory and stay valid until it can be used"
+                );
+            }
         }
     }
 
@@ -148,6 +164,7 @@ impl Gate {
         inner.breaker.close(now);
         inner.degraded_since = None;
         inner.told.clear();
+        inner.was_reached = true;
         self.tell(BreakerState::Closed);
         self.closed.store(true, Ordering::Relaxed);
         let after = now - inner.opened_at;

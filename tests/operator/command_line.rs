@@ -61,10 +61,31 @@ async fn a_port_in_use_ends_with_1_and_says_which_and_what_to_do() {
         Instance::try_with(&[("VX11_OPERATOR_LISTEN", holder.address())]).await.err().unwrap();
     assert_eq!(status.code(), Some(1));
     let line = printed.lines().last().unwrap();
-    for word in ["cannot listen on", holder.address(), "in use", "VX11_OPERATOR_LISTEN"] {
+    for word in [
+        "cannot listen on",
+        holder.address(),
+        "in use",
+        "is another process using it?",
+        "VX11_OPERATOR_LISTEN",
+    ] {
         assert!(line.contains(word), "{printed}");
     }
     holder.issue().await;
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_ends_with_1_and_is_not_taken_for_one_in_use() {
+    // An address for documentation, which no machine has.
+    let foreign = [("VX11_OPERATOR_LISTEN", "192.0.2.1:8001")];
+    let (status, printed) = Instance::try_with(&foreign).await.err().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let line = printed.lines().last().unwrap();
+    for text in
+        ["cannot listen on 192.0.2.1:8001", "no interface of this machine has it", "VX11_OPERATOR_LISTEN"]
+    {
+        assert!(line.contains(text), "{printed}");
+    }
+    assert!(!line.contains("another process"), "{line}");
 }
 
 #[tokio::test]

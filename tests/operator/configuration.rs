@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Instance, complaint, complaint_about_file, file, planted, run};
+use crate::support::{Instance, complaint, file, planted, run};
 
 const RANGE: &str = "out of range";
 const NUMBER: &str = "expected is a whole number";
@@ -77,35 +77,162 @@ async fn the_ends_of_a_range_belong_to_it_and_an_empty_variable_is_not_set() {
 }
 
 #[tokio::test]
-async fn unknown_keys_are_named_wherever_they_stand() {
+async fn unknown_variables_are_named_with_what_was_probably_meant() {
     for (variable, named) in [
-        ("VX11_OPERATOR_FOO", "VX11_OPERATOR_FOO: unknown variable"),
-        ("VX11_OPERATOR_TTL", "VX11_OPERATOR_TTL: unknown variable"),
-        ("VX11_PRINCIPAL_TOKN", "VX11_PRINCIPAL_TOKN: unknown variable"),
-        ("EPHEMERAL_TOKEN_TTL", "EPHEMERAL_TOKEN_TTL: unknown variable"),
-        ("VX11_OPERATOR__HTTP__FOO", "http: unknown field `foo`, expected one of `listen`"),
-        ("VX11_OPERATOR__FOO", "unknown field `foo`"),
-        ("VX11_OPERATOR__FOO__BAR", "unknown field `foo`"),
+        ("VX11_OPERATOR_FOO", "VX11_OPERATOR_FOO: unknown variable; allowed are VX11_PRINCIPAL_TOKEN, "),
+        ("VX11_OPERATOR_TTL", "VX11_OPERATOR_TTL: unknown variable; allowed are "),
+        ("VX11_PRINCIPAL_TOKN", "VX11_PRINCIPAL_TOKN: unknown variable; did you mean VX11_PRINCIPAL_TOKEN?"),
+        (
+            "EPHEMERAL_TOKEN_TTL",
+            "EPHEMERAL_TOKEN_TTL: unknown variable; did you mean EPHEMERAL_TOKEN_TTL_SEC?",
+        ),
+        (
+            "VX11_OPERATOR_HTTP_WORKERS",
+            "VX11_OPERATOR_HTTP_WORKERS: unknown variable; did you mean VX11_OPERATOR__HTTP__WORKERS?",
+        ),
+        (
+            "VX11_OPERATOR__TOKEN__TTL",
+            "VX11_OPERATOR__TOKEN__TTL: unknown variable; did you mean VX11_OPERATOR__TOKEN__TTL_SECONDS?",
+        ),
+        (
+            "VX11_OPERATOR__WORKERS",
+            "VX11_OPERATOR__WORKERS: unknown variable; did you mean VX11_OPERATOR__HTTP__WORKERS?",
+        ),
+        (
+            "VX11_OPERATOR__HTTP__FOO",
+            "VX11_OPERATOR__HTTP__FOO: unknown variable; keys of http are body_timeout_seconds, listen, ",
+        ),
+        ("VX11_OPERATOR__FOO", "VX11_OPERATOR__FOO: unknown variable; sections are audit, drain, "),
+        ("VX11_OPERATOR__FOO__BAR", "VX11_OPERATOR__FOO__BAR: unknown variable; sections are audit, drain, "),
+        ("VX11_OPERATOR__DRAIN", "VX11_OPERATOR__DRAIN: drain is a section; its keys are window_seconds"),
+        ("VX11_OPERATOR__PRINCIPALS", "VX11_OPERATOR__PRINCIPALS: only a file can list principals"),
     ] {
         let complaint = complaint(&[(variable, "1")]).await;
-        assert!(complaint.contains(named), "{complaint}");
+        assert!(complaint.contains(&format!("\n  {named}")), "{complaint}");
+        assert_eq!(complaint.lines().count(), 2, "one problem, one complaint: {complaint}");
     }
-    for (content, named) in [
-        ("foo = 1", "unknown field `foo`"),
-        ("[http]\nfoo = 1", "http: unknown field `foo`, expected one of `listen`"),
-        ("[[principals]]\nid = 'a'\ntokn = 'b'", "principals[0]: unknown field `tokn`"),
-        ("[http]\nworkers = 1.5", "http.workers: this value is not allowed; expected is a whole number"),
-        ("[http]\nworkers = true", "http.workers: this value is not allowed; expected is a whole number"),
+}
+
+#[tokio::test]
+async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
+    for (content, key, problem) in [
+        ("foo = 1", "foo", "unknown key; allowed here are principal_token, "),
+        ("[htpp]\nlisten = '[::]:1'", "htpp", "unknown key; did you mean http?"),
+        ("listen = '[::]:1'", "listen", "unknown key; did you mean http.listen?"),
+        ("log_level = 'info'", "log_level", "unknown key; did you mean log.level?"),
+        ("\"\\u001b[31m\" = 1", r#""\u{1b}[31m""#, "unknown key; allowed here are principal_token, "),
+        ("[http]\nfoo = 1", "http.foo", "unknown key; keys of http are body_timeout_seconds, listen, "),
+        ("[redis]\nhots = 'a'", "redis.hots", "unknown key; did you mean redis.host?"),
         (
-            "[http]\ntrusted_proxies = 5",
-            "http.trusted_proxies: this value is not allowed; expected is a list",
+            "[[principals]]\nid = 'a'\ntoken = 'c'\ntokn = 'b'",
+            "principals[0].tokn",
+            "unknown key; did you mean token?",
         ),
-        ("drain = 5", "drain: this value is not allowed; expected is a section"),
-        ("[[principals]]\ntoken = 'b'", "principals[0].id: is missing"),
-        ("[[principals]]\nid = 'b'", "principals: each needs a token or a token_file"),
+        ("[http]\nworkers = 1.5", "http.workers", "1.5 is not allowed; expected is a whole number"),
+        ("[http]\nworkers = true", "http.workers", "true is not allowed; expected is a whole number"),
+        ("[http]\nworkers = [1]", "http.workers", "this value is not allowed; expected is a whole number"),
+        ("[http]\ntrusted_proxies = 5", "http.trusted_proxies", "5 is not allowed; expected is a list"),
+        ("drain = 5", "drain", "this value is not allowed; expected is a section"),
+        ("[[principals]]\ntoken = 'b'", "principals[0].id", "is missing"),
+        ("[[principals]]\nid = 'b'", "principals[0]", "\"b\" needs a token or a token_file"),
+        (
+            "[[principals]]\nid = 'b'\ntoken = 'c'\n[[principals]]\nid = 'my app'\ntoken = 'd'",
+            "principals[1].id",
+            "\"my app\" is no id; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        ),
     ] {
-        let complaint = complaint_about_file(content).await;
-        assert!(complaint.contains(named), "{content}: {complaint}");
+        let (_folder, file) = file(content);
+        let (code, printed) = run(&["check-config", "--config", &file], &[]).await;
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(&format!("\n  {key} ({file}): {problem}")), "{content}: {printed}");
+        assert_eq!(printed.lines().count(), 2, "one problem, one complaint: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn all_mistakes_of_a_file_are_reported_at_once() {
+    let content = "colour = 'red'\n[http]\nlisten = '8001'\n[token]\nttl_seconds = '1h'\n[redis]\n\
+                   url = 'redis://redis'\nhost = 'redis'\n";
+    let (_folder, file) = file(content);
+    let (code, printed) =
+        run(&["check-config", "--config", &file], &[("VX11_OPERATOR_LISTEN", ""), ("REDIS_DB", "-1")]).await;
+    assert_eq!(code, 2);
+    for line in [
+        format!("\n  colour ({file}): unknown key"),
+        format!("\n  token.ttl_seconds ({file}): \"1h\" is not allowed; expected is a whole number"),
+        format!("\n  http.listen ({file}): \"8001\" is no address to listen on"),
+        format!("\n  redis.host ({file}): redis.url is given too"),
+        "\n  redis.db (REDIS_DB): -1 is out of range".to_owned(),
+    ] {
+        assert!(printed.contains(&line), "{line}: {printed}");
+    }
+    assert_eq!(printed.lines().count(), 6, "{printed}");
+}
+
+#[tokio::test]
+async fn a_value_that_is_no_secret_is_repeated_escaped_and_cut_short() {
+    let long = "no number ".repeat(100);
+    for (variable, value, repeated) in [
+        ("EPHEMERAL_TOKEN_TTL_SEC", "1h", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC): \"1h\" is"),
+        (
+            "REDIS_PORT",
+            "tcp://10.96.0.1:6379",
+            "redis.port (REDIS_PORT): \"tcp://10.96.0.1:6379\" is not allowed; expected is a whole number",
+        ),
+        ("REDIS_PORT", "redis://:pass@redis", "redis.port (REDIS_PORT): this value is not allowed"),
+        ("EPHEMERAL_TOKEN_TTL_SEC", "\u{1b}[31m6\u{7}", r#": "\u{1b}[31m6\u{7}" is not allowed"#),
+        ("EPHEMERAL_TOKEN_TTL_SEC", &long, ": \"no number no number "),
+        ("VX11_OPERATOR_LISTEN", &long, ": \"no number no number "),
+        ("VX11_OPERATOR_LOG_LEVEL", &long, ": \"no number no number "),
+        ("VX11_OPERATOR_LOG_FORMAT", &long, ": \"no number no number "),
+        ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", &long, ": \"no number no number "),
+        ("VX11_OPERATOR__AUDIT__CLIENT_ADDRESS", &long, ": \"no number no number "),
+    ] {
+        let complaint = complaint(&[(variable, value)]).await;
+        assert!(complaint.contains(repeated), "{variable}: {complaint}");
+        assert!(complaint.lines().all(|line| line.chars().count() < 300), "{variable}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn a_syntax_error_is_shown_with_its_file_its_place_and_what_was_expected() {
+    for (content, shown) in [
+        (
+            "[http]\nlisten = 0.0.0.0:8001\n",
+            &[", line 2, column 13: ", "\n    2 | listen = 0.0.0.0:8001\n      |             ^"][..],
+        ),
+        ("[http\nworkers = 1\n", &[", line 1, column ", "unclosed table, expected `]`", "\n    1 | [http\n"]),
+        ("[http]\nworkers 1\n", &[", line 2, column ", "expected `=`"]),
+        ("[log]\nlevel = \"info\n", &[", line 2, column ", "\n    2 | level = \"info\n"]),
+        ("[http]\nworkers = 1\nworkers = 2\n", &[", line 3, column 1: duplicate key"]),
+    ] {
+        let (_folder, file) = file(content);
+        let (code, printed) = run(&["check-config", "--config", &file], &[]).await;
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(&format!("\n  {file}{}", shown[0])), "{content}: {printed}");
+        for text in shown {
+            assert!(printed.contains(text), "{content}: {text}: {printed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_file_that_cannot_be_read_is_named_with_the_reason() {
+    let (folder, missing) = file("");
+    let folder = folder.path().to_str().unwrap();
+    std::fs::remove_file(&missing).unwrap();
+    let (_other, bytes) = file("");
+    std::fs::write(&bytes, b"[http]\nlisten = \"\xff\"").unwrap();
+    for (name, reason) in [
+        (folder, "is a folder; --config expects a TOML file"),
+        (&missing, "not found"),
+        (&bytes, "is no text in UTF-8"),
+    ] {
+        let environment = [("EPHEMERAL_TOKEN_TTL", "1")];
+        let (code, printed) = run(&["check-config", "--config", name], &environment).await;
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(&format!("\n  {name}: {reason}")), "{printed}");
+        assert!(printed.contains("\n  EPHEMERAL_TOKEN_TTL: unknown variable"), "{printed}");
     }
 }
 
@@ -127,7 +254,7 @@ async fn several_problems_are_told_at_once() {
         ("VX11_PRINCIPAL_TOKEN_FILE", "/nonexistent/principal"),
     ];
     let complaint = complaint(&environment).await;
-    for key in ["token.ttl_seconds", "log.format", "instance.id", "principal_token"] {
+    for key in ["token.ttl_seconds", "log.format", "instance.id", "principal_token_file"] {
         assert_eq!(complaint.matches(&format!("\n  {key}")).count(), 1, "{complaint}");
     }
 }
@@ -137,7 +264,8 @@ async fn serving_refuses_what_check_config_refuses() {
     let (status, printed) = Instance::try_with(&[("EPHEMERAL_TOKEN_TTL_SEC", "901")]).await.err().unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(printed.contains("allowed are 1 to 900 seconds"), "{printed}");
-    let (_, missing) = file("");
+    let (folder, missing) = file("");
+    drop(folder);
     for arguments in [["serve", "--config", &missing], ["--config", &missing, "healthcheck"]] {
         let (code, printed) = run(&arguments, &[]).await;
         assert!(code == 2 && printed.contains("not found"), "{printed}");
@@ -172,7 +300,7 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
         (&[("REDIS_HOST", "redis"), ("REDIS_USERNAME", "sse")], "a user needs a password (REDIS_PASSWORD)"),
         (
             &[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__CA_FILE", "./none.pem")],
-            "redis.ca_file: cannot read the file ./none.pem",
+            "redis.ca_file (VX11_OPERATOR__REDIS__CA_FILE): cannot read the file ./none.pem",
         ),
         (&[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__TLS", "yes")], "expected is true or false"),
     ] {

@@ -119,6 +119,26 @@ async fn without_streams_a_stop_is_prompt_and_clean() {
 }
 
 #[tokio::test]
+async fn a_clean_stop_logs_no_warning_and_no_error() {
+    for format in ["text", "json"] {
+        let mut instance = Instance::with(&[
+            ("VX11_OPERATOR_LOG_FORMAT", format),
+            ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "0"),
+        ])
+        .await;
+        let token = instance.issue().await.token;
+        let _stream = instance.open_stream(&token).await;
+        instance.terminate();
+        assert_eq!(instance.ended().await.code(), Some(0));
+        let log = instance.log_text();
+        let (_, stop) = log.split_once("draining; a second signal").expect("the stop is logged");
+        assert!(stop.contains("stopped"), "{stop}");
+        let grave = |line: &&str| line.contains("ERROR") || line.contains("WARN");
+        assert_eq!(stop.lines().filter(grave).collect::<Vec<_>>(), Vec::<&str>::new(), "{format}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "300")]).await;
     let token = instance.issue().await.token;

@@ -60,35 +60,48 @@ async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_
     let missing = folder.path().join("missing");
     let (missing, directory) = (missing.to_str().unwrap(), folder.path().to_str().unwrap());
     for (name, key, good) in [
-        ("VX11_PRINCIPAL_TOKEN", "principal_token (VX11_PRINCIPAL_TOKEN)", &secret),
-        (
-            "VX11_OPERATOR_SIGNING_KEYS",
-            "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
-            &(secret.clone() + &secret),
-        ),
+        ("VX11_PRINCIPAL_TOKEN", "principal_token", &secret),
+        ("VX11_OPERATOR_SIGNING_KEYS", "token.signing_keys", &(secret.clone() + &secret)),
+        ("REDIS_PASSWORD", "redis.password", &secret),
+        ("REDIS_URL", "redis.url", &format!("redis://:{secret}@redis")),
+        ("VX11_OPERATOR__REDIS__SENTINEL_PASSWORD", "redis.sentinel_password", &secret),
     ] {
         let by_file = format!("{name}_FILE");
+        // Passwords are read where a Redis is set.
+        let redis = if key.ends_with("password") { ("REDIS_HOST", "redis") } else { ("REDIS_HOST", "") };
+        let principal = ("VX11_PRINCIPAL_TOKEN", if key.starts_with("redis") { &*secret } else { "" });
+        let alone = |file| [redis, principal, (by_file.as_str(), file)];
         for (file, problem) in
-            [(missing, "cannot read the file"), (directory, "cannot read the file"), (&*empty, "is empty")]
+            [(missing, "cannot read the file"), (directory, "cannot read the file"), (&*empty, "the file")]
         {
-            let complaint = complaint(&[(&by_file, file)]).await;
-            assert!(
-                complaint.contains(&format!("{key}: {problem}"))
-                    || complaint.contains(&format!("{key}: the file {file} {problem}")),
-                "{complaint}"
-            );
+            let complaint = complaint(&alone(file)).await;
+            let blamed = format!("\n  {key}_file ({by_file}): {problem} {file}");
+            assert!(complaint.contains(&blamed), "{blamed}: {complaint}");
+            assert_eq!(complaint.lines().count(), 2, "one problem, one complaint: {complaint}");
         }
-        let mistaken = complaint(&[(&by_file, &secret)]).await;
+        let mistaken = complaint(&alone(&secret)).await;
         assert!(
             mistaken.contains("it may be the secret itself") && !mistaken.contains(&secret),
             "{mistaken}"
         );
-        let complaint = complaint(&[(&by_file, &empty), (name, good)]).await;
-        assert!(
-            complaint.contains(&format!("{key}: is given both directly and by file; keep one")),
-            "{complaint}"
-        );
+        let complaint = complaint(&[redis, principal, (by_file.as_str(), &empty), (name, good)]).await;
+        let both = format!("\n  {key} ({name}): is given both directly and by file ({by_file}); keep one");
+        assert!(complaint.contains(&both), "{complaint}");
         assert!(!complaint.contains(good.as_str()), "{complaint}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_secret_file_holds_is_blamed_on_the_variable_that_names_the_file() {
+    let (_folder, poor) = file("a b\n");
+    for (variable, key, problem) in [
+        ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file", "a credential travels in a header"),
+        ("VX11_OPERATOR_SIGNING_KEYS_FILE", "token.signing_keys_file", "64 hexadecimal"),
+        ("REDIS_URL_FILE", "redis.url_file", "cannot be read; expected is redis://"),
+    ] {
+        let complaint = complaint(&[(variable, &poor)]).await;
+        let line = complaint.lines().find(|line| line.starts_with(&format!("  {key} ({variable}): ")));
+        assert!(line.is_some_and(|line| line.contains(problem)), "{complaint}");
     }
 }
 
@@ -121,6 +134,29 @@ async fn no_complaint_repeats_a_secret_wherever_it_was_written() {
         "[token]\nsigning_keys = ['@',,]",
         "token = '@'",
         "http = '@'",
+        // The line that is shown of a file that is no TOML.
+        "principal_token = '@'x",
+        "[http]\nlisten = '[::]:1' principal_token = '@'",
+        "[http]\nlisten = \"[::]:1 @\nworkers = 1",
+        "[http]\nlisten = '[::]:1' x # @",
+        "[http]\nlisten = x # @",
+        "[http]\nworkers = 1 @",
+        "[http]\n@ = = 1",
+        "@==",
+        "[@",
+        "@ = 1",
+        "[@]",
+        "[http]\n@ = 1",
+        "[[principals]]\nid = 'a'\n@ = 1",
+        "principal_token = \"\"\"\nworkers = @",
+        "[token]\nsigning_keys = [\n'@'\n'@'\n]",
+        "[token]\nsigning_keys = ['@' '@']",
+        "[redis]\nurl = redis://:@@redis",
+        "[redis]\nhost = redis://:@@redis",
+        "redis = { password = '@', ",
+        "[http]\nlisten = { password = @ }",
+        "[redis]\npasword = @",
+        "[[principals]]\nid = 'a' token = '@'",
     ];
     for content in files {
         let complaint = complaint_about_file(&content.replace('@', &secret)).await;

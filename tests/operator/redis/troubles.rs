@@ -26,9 +26,25 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
         for words in words {
             assert!(complaints[0].contains(words), "{words}: {}", complaints[0]);
         }
+        assert!(!complaints[0].contains("?."), "two ends of a sentence: {}", complaints[0]);
     }
+    let unusable = log.lines().find(|line| line.contains("Redis cannot be used")).unwrap();
+    assert!(unusable.contains("ERROR") && unusable.contains("never been reached"), "{unusable}");
     assert_eq!(figures(&instance).await["backend"], "fallback-memory");
     instance
+}
+
+#[tokio::test]
+async fn a_redis_that_is_lost_later_is_a_warning() {
+    let mut redis = RedisServer::start().await;
+    let port = redis.port().to_string();
+    let instance = Instance::with(&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]).await;
+    assert_eq!(figures(&instance).await["backend"], "redis");
+    redis.kill();
+    instance.logs("Redis cannot be used").await;
+    let log = instance.log_text();
+    let unusable: Vec<_> = log.lines().filter(|line| line.contains("Redis cannot be used")).collect();
+    assert!(unusable.iter().all(|line| line.contains("WARN")), "{unusable:#?}");
 }
 
 #[tokio::test]
@@ -76,7 +92,7 @@ async fn a_host_that_cannot_be_reached_or_resolved() {
     redis.kill();
     let port = redis.port().to_string();
     let gone = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
-    complains(&gone, &["nothing accepts connections there", "is it running"]).await;
+    complains(&gone, &["nothing accepts connections there", "check that it is running"]).await;
     complains(&[("REDIS_HOST", "no-such-host.invalid")], &["the host's name cannot be resolved"]).await;
     let sentinel = format!("127.0.0.1:{port}");
     let none = [("REDIS_SENTINELS", sentinel.as_str()), ("REDIS_SENTINEL_MASTER", "vx11")];

@@ -1,0 +1,229 @@
+//! What the configuration is read from: the file and the variables, without the keys that nobody knows.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use config::{ConfigError, File, FileFormat};
+
+use super::environment::{self, Variable};
+use super::keys::{Keys, PRINCIPAL_FIELDS, closest, is_secret};
+use super::{DEFAULTS, syntax};
+
+/// A longer value is cut short in a complaint.
+const LONGEST_VALUE: usize = 80;
+/// A run of so many letters and digits may be a credential, whatever key it was written to.
+const LIKE_A_CREDENTIAL: usize = 16;
+
+/// File and variables; both may be missing.
+#[derive(Default)]
+pub(super) struct Sources {
+    file: Option<Written>,
+    variables: BTreeMap<String, Variable>,
+}
+
+/// A file as far as its keys are known.
+struct Written {
+    name: String,
+    table: toml::Table,
+}
+
+/// A key of the file and why it was left out.
+pub(super) struct Misplaced {
+    pub(super) key: String,
+    pub(super) problem: String,
+}
+
+impl Sources {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no TOML.
+    pub(super) fn read(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+        keys: &Keys,
+    ) -> Result<(Self, Vec<Misplaced>), String> {
+        let variables = environment::set(environment, keys);
+        let Some(file) = file else {
+            return Ok((Self { file: None, variables }, Vec::new()));
+        };
+        let name = file.display().to_string();
+        let text = read(file).map_err(|problem| format!("{name}: {problem}"))?;
+        let mut table = text.parse().map_err(|error| syntax::explain(&name, &text, &error, keys))?;
+        let misplaced = take_out_unknown(&mut table, keys);
+        Ok((Self { file: Some(Written { name, table }), variables }, misplaced))
+    }
+
+    /// The defaults with file and variables laid over them, but for some keys that keep their default.
+    pub(super) fn merged(&self, without: &BTreeSet<String>) -> Result<config::Config, ConfigError> {
+        let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = &self.file {
+            let mut table = file.table.clone();
+            for key in without {
+                remove(&mut table, key);
+            }
+            sources = sources.add_source(File::from_str(&table.to_string(), FileFormat::Toml));
+        }
+        for (key, variable) in self.variables.iter().filter(|(key, _)| !without.contains(*key)) {
+            sources = sources.set_override(key, variable.value.as_str())?;
+        }
+        sources.build()
+    }
+
+    /// The key with what has set it, or else with its short name.
+    pub(super) fn describe(&self, key: &str) -> String {
+        match self.set_by(key).or_else(|| environment::short_name(key)) {
+            Some(source) => format!("{key} ({source})"),
+            None => key.to_owned(),
+        }
+    }
+
+    /// The variable or the file that sets this key.
+    pub(super) fn set_by(&self, key: &str) -> Option<&str> {
+        if let Some(variable) = self.variables.get(key) {
+            return Some(&variable.name);
+        }
+        self.file.as_ref().filter(|file| value(&file.table, root(key)).is_some()).map(|file| &*file.name)
+    }
+
+    /// The name of the file, if there is one.
+    pub(super) fn file_name(&self) -> &str {
+        self.file.as_ref().map_or("", |file| &file.name)
+    }
+
+    /// The value of this key for a complaint, where it may be shown.
+    pub(super) fn shown(&self, key: &str) -> Option<String> {
+        if is_secret(key) {
+            return None;
+        }
+        if let Some(variable) = self.variables.get(key) {
+            return quoted(&variable.value);
+        }
+        match value(&self.file.as_ref()?.table, key)? {
+            toml::Value::String(text) => quoted(text),
+            toml::Value::Array(_) | toml::Value::Table(_) => None,
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// A value in quotes, or that it is not shown, as the beginning of a complaint.
+pub(super) struct Shown<'a>(pub(super) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(quoted(self.0).as_deref().unwrap_or("this value"))
+    }
+}
+
+/// The value in quotes, escaped and cut short; nothing of one that may be a credential.
+fn quoted(value: &str) -> Option<String> {
+    let mut words = value.split(|c: char| !c.is_ascii_alphanumeric());
+    let may_be_secret = value.contains('@') || words.any(|word| word.len() >= LIKE_A_CREDENTIAL);
+    let cut: String = value.chars().take(LONGEST_VALUE).collect();
+    let more = if cut.len() < value.len() { "…" } else { "" };
+    (!may_be_secret).then(|| format!("{cut:?}{more}"))
+}
+
+/// The name of an unknown key for a complaint. Someone may have written a secret there.
+fn label(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match quoted(name) {
+        None => "a key that is not shown".into(),
+        Some(_) if name.len() <= LONGEST_VALUE && name.chars().all(is_plain) => name.into(),
+        Some(quoted) => quoted.into(),
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    if file.is_dir() {
+        return Err("is a folder; --config expects a TOML file".to_owned());
+    }
+    std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "not found".to_owned(),
+        io::ErrorKind::InvalidData => "is no text in UTF-8".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })
+}
+
+/// The key of the defaults that this one belongs to: `principals[0].id` is a part of `principals`.
+pub(super) fn root(key: &str) -> &str {
+    key.split('[').next().unwrap_or(key)
+}
+
+fn value<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+    match key.split_once('.') {
+        Some((section, key)) => table.get(section)?.as_table()?.get(key),
+        None => table.get(key),
+    }
+}
+
+fn remove(table: &mut toml::Table, key: &str) {
+    match key.split_once('.') {
+        Some((section, key)) => {
+            let section = table.get_mut(section).and_then(toml::Value::as_table_mut);
+            section.and_then(|section| section.remove(key));
+        }
+        None => drop(table.remove(key)),
+    }
+}
+
+/// Takes out what nobody would read.
+fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
+    let mut misplaced = Vec::new();
+    let mut found = |key: String, problem: String| misplaced.push(Misplaced { key, problem });
+    table.retain(|name, value| {
+        if keys.is_section(name) {
+            let Some(section) = value.as_table_mut() else {
+                found(name.to_owned(), format!("this value is not allowed; expected is a section, [{name}]"));
+                return false;
+            };
+            section.retain(|key, _| {
+                let full = format!("{name}.{key}");
+                let is_known = keys.contains(&full);
+                if !is_known {
+                    let allowed = || format!("keys of {name} are {}", join(keys.of_section(name)));
+                    found(format!("{name}.{}", label(key)), unknown(keys.meant_by(&full), allowed));
+                }
+                is_known
+            });
+            return true;
+        }
+        if !keys.contains(name) || name.contains('.') {
+            let allowed = || {
+                let (keys, sections) = (join(keys.outside_sections()), join(keys.sections().into_iter()));
+                format!("allowed here are {keys} and the sections {sections}")
+            };
+            found(label(name).into_owned(), unknown(keys.meant_by(name), allowed));
+            return false;
+        }
+        let entries = value.as_array_mut().into_iter().flatten().enumerate();
+        for (number, entry) in entries.filter_map(|(number, entry)| Some((number, entry.as_table_mut()?))) {
+            entry.retain(|field, _| {
+                let is_known = PRINCIPAL_FIELDS.contains(&field);
+                if !is_known {
+                    let allowed = || format!("fields of an entry are {}", join(PRINCIPAL_FIELDS.into_iter()));
+                    let meant = closest(field, PRINCIPAL_FIELDS.into_iter());
+                    found(format!("{name}[{number}].{}", label(field)), unknown(meant, allowed));
+                }
+                is_known
+            });
+        }
+        true
+    });
+    misplaced
+}
+
+fn unknown(meant: Option<&str>, allowed: impl FnOnce() -> String) -> String {
+    match meant {
+        Some(meant) => format!("unknown key; did you mean {meant}?"),
+        None => format!("unknown key; {}", allowed()),
+    }
+}
+
+fn join<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}

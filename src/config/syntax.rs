@@ -1,0 +1,53 @@
+//! Complaints about a file that is no TOML: the place, what was expected, and the line where no secret can stand in it.
+
+use super::keys::Keys;
+
+/// A longer line is not shown.
+const LONGEST_LINE: usize = 100;
+
+/// The complaint about `text`, which could not be parsed.
+pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Keys) -> String {
+    let problem = error.message();
+    let Some(at) =
+        error.span().map(|span| span.start.min(text.len())).filter(|at| text.is_char_boundary(*at))
+    else {
+        return format!("{file}: {problem}");
+    };
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let (number, column) = (text[..start].matches('\n').count() + 1, text[start..at].chars().count());
+    let line = text[start..].lines().next().unwrap_or_default();
+    let place = format!("{file}, line {number}, column {}: {problem}", column + 1);
+    match shown(&text[..start], line, keys) {
+        Some(shown) => {
+            let gutter = " ".repeat(number.to_string().len());
+            let caret = " ".repeat(column);
+            format!("{place}\n    {number} | {shown}\n    {gutter} | {caret}^")
+        }
+        None => place,
+    }
+}
+
+/// The line, or as much of it as cannot hold a secret: of a key that may hold one the name alone. Nothing of a line
+/// whose key is unknown, and nothing inside a text or list of several lines, where anything may stand.
+fn shown(before: &str, line: &str, keys: &Keys) -> Option<String> {
+    if before.parse::<toml::Table>().is_err() || line.chars().any(char::is_control) {
+        return None;
+    }
+    let header = line.trim().trim_matches(['[', ']']);
+    if line.starts_with('[') && (keys.is_section(header) || header == "principals") {
+        return Some(line.to_owned());
+    }
+    let (key, value) = line.split_once('=').unwrap_or((line, ""));
+    let name = key.trim();
+    if !keys.has_name(name) {
+        return None;
+    }
+    let is_plain = |value: &str| {
+        let quotes = value.matches(['"', '\'']).count();
+        quotes <= 1 && !value.contains(['=', '#', '{', '@']) && !value.contains(char::is_whitespace)
+    };
+    if keys.may_be_secret(name) || !is_plain(value.trim()) || line.len() > LONGEST_LINE {
+        return Some(format!("{key}= …"));
+    }
+    Some(line.to_owned())
+}
