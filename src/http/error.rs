@@ -20,6 +20,11 @@ pub enum Problem {
     /// 401: no credential.
     #[error("this needs a principal credential, as X-VX11-Token: … or Authorization: Bearer …")]
     CredentialMissing,
+    /// 401: no credential, where clients show stream tokens.
+    #[error(
+        "this needs a stream token, as ?token=… or Authorization: Bearer …; your backend issues one with POST /operator/api/events/sse-token"
+    )]
+    StreamTokenMissing,
     /// 401: a credential that is no principal's.
     #[error("the credential is not that of a known principal")]
     CredentialWrong,
@@ -123,7 +128,7 @@ impl Problem {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::CredentialMissing => "credential_missing",
+            Self::CredentialMissing | Self::StreamTokenMissing => "credential_missing",
             Self::CredentialWrong => "credential_wrong",
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
@@ -194,7 +199,9 @@ impl Problem {
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::CredentialMissing | Self::CredentialWrong => StatusCode::UNAUTHORIZED,
+            Self::CredentialMissing | Self::StreamTokenMissing | Self::CredentialWrong => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::CredentialsConflict | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TokenRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,

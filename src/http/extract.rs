@@ -101,7 +101,7 @@ pub(super) fn bearer_of<'a>(
     request: &HttpRequest,
     state: &'a AppState,
 ) -> Result<(Bearer<'a>, &'static str), Problem> {
-    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
+    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::StreamTokenMissing)?;
     let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
         return Ok((Bearer::Principal(principal), shown));

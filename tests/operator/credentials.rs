@@ -82,6 +82,23 @@ async fn no_empty_and_foreign_kinds_of_credentials_are_answered_with_401_and_how
 }
 
 #[tokio::test]
+async fn a_stream_without_a_credential_asks_for_a_stream_token_that_the_backend_issues() {
+    let instance = Instance::start().await;
+    for path in [STREAM, AUTHORISE] {
+        let answer = instance.get(path).send().await.unwrap();
+        let refusal = problem(answer, StatusCode::UNAUTHORIZED, "credential_missing").await;
+        let detail = refusal["detail"].as_str().unwrap();
+        assert!(detail.contains("stream token") && detail.contains("backend"), "{detail}");
+        assert!(!detail.contains("principal"), "{detail}");
+    }
+    for known in &CALLS {
+        let answer = call(&instance, known).send().await.unwrap();
+        let refusal = problem(answer, StatusCode::UNAUTHORIZED, "credential_missing").await;
+        assert!(refusal["detail"].as_str().unwrap().contains("principal credential"), "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_principal_is_answered_with_401_whatever_it_looks_like() {
     let instance = Instance::start().await;
     let right = instance.principal.clone();
