@@ -34,6 +34,11 @@ pub enum Problem {
     /// 403: the token does not open a stream, for whatever reason.
     #[error("the token is not valid; issue a new one")]
     TokenRefused,
+    /// 403: a principal's credential in a URL, where that is forbidden. Only its holder ever sees this.
+    #[error(
+        "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
+    )]
+    PrincipalInQuery,
     /// 400: the body or a parameter is not what is expected.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
@@ -132,6 +137,7 @@ impl Problem {
             Self::CredentialWrong => "credential_wrong",
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
+            Self::PrincipalInQuery => "principal_in_query",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -203,7 +209,7 @@ impl ResponseError for Problem {
                 StatusCode::UNAUTHORIZED
             }
             Self::CredentialsConflict | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::TokenRefused => StatusCode::FORBIDDEN,
+            Self::TokenRefused | Self::PrincipalInQuery => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

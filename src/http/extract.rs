@@ -27,7 +27,9 @@ const MAX_BODY: usize = 64 * 1024;
 pub(super) struct Presented {
     /// The bytes of the credential; a header may hold anything but control characters.
     pub(super) value: Vec<u8>,
-    /// It came as `?token=`.
+    /// It stands in a header.
+    pub(super) in_header: bool,
+    /// It stands in `?token=`, alone or beside a header.
     pub(super) in_query: bool,
 }
 
@@ -45,20 +47,22 @@ pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<
     let headers = request.headers();
     let own = headers.get_all(X_VX11_TOKEN).map(HeaderValue::as_bytes);
     let bearers = headers.get_all(AUTHORIZATION).filter_map(|value| bearer(value.as_bytes()));
-    let in_headers = own.chain(bearers).map(|value| Presented { value: value.to_vec(), in_query: false });
+    let in_headers =
+        own.chain(bearers).map(|value| Presented { value: value.to_vec(), in_header: true, in_query: false });
     let parameter = (places == Places::HeadersAndQuery).then(|| query_values(request, "token"));
     let in_query = parameter.into_iter().flatten();
-    let in_query = in_query.map(|value| Presented { value: value.into_bytes(), in_query: true });
+    let in_query =
+        in_query.map(|value| Presented { value: value.into_bytes(), in_header: false, in_query: true });
 
-    let mut candidates = in_headers.chain(in_query).filter(|candidate| !candidate.value.is_empty());
-    let Some(first) = candidates.next() else {
-        return Ok(None);
-    };
-    if candidates.all(|other| other.value == first.value) {
-        Ok(Some(first))
-    } else {
-        Err(Problem::CredentialsConflict)
+    let mut found: Option<Presented> = None;
+    for candidate in in_headers.chain(in_query).filter(|candidate| !candidate.value.is_empty()) {
+        match &mut found {
+            None => found = Some(candidate),
+            Some(first) if first.value == candidate.value => first.in_query |= candidate.in_query,
+            Some(_) => return Err(Problem::CredentialsConflict),
+        }
     }
+    Ok(found)
 }
 
 /// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name is
@@ -104,10 +108,15 @@ pub(super) fn bearer_of<'a>(
     let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::StreamTokenMissing)?;
     let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
+        if credential.in_query && !state.principal_in_query {
+            tracing::info!(%principal, "principal refused in the URL");
+            state.metrics.token_refused(Problem::PrincipalInQuery.code());
+            return Err(failed(request, state, Problem::PrincipalInQuery));
+        }
         return Ok((Bearer::Principal(principal), shown));
     }
     let text = std::str::from_utf8(&credential.value).unwrap_or_default();
-    if !credential.in_query && Token::parse(text).is_err() {
+    if credential.in_header && Token::parse(text).is_err() {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
     let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
@@ -116,7 +125,7 @@ pub(super) fn bearer_of<'a>(
 
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
-    if matches!(problem, Problem::CredentialWrong) {
+    if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
         note(request, state, Act::RefusePrincipal { code: problem.code() });
     }
     let client = client_address(request, &state.trusted_proxies);

@@ -64,4 +64,6 @@ pub struct AppState {
     pub trusted_proxies: Vec<IpNet>,
     /// Longest time for a request's body to arrive.
     pub body_timeout: Duration,
+    /// Whether `?token=` may hold a principal's credential.
+    pub principal_in_query: bool,
 }
