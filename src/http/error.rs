@@ -39,6 +39,9 @@ pub enum Problem {
         "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
     )]
     PrincipalInQuery,
+    /// 400: a field or parameter that the call does not know; ignoring it would read as granting it.
+    #[error("{0}")]
+    UnknownParameter(String),
     /// 400: the body or a parameter is not what is expected.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
@@ -138,6 +141,7 @@ impl Problem {
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
             Self::PrincipalInQuery => "principal_in_query",
+            Self::UnknownParameter(_) => "unknown_parameter",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -208,7 +212,9 @@ impl ResponseError for Problem {
             Self::CredentialMissing | Self::StreamTokenMissing | Self::CredentialWrong => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::CredentialsConflict | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::CredentialsConflict | Self::UnknownParameter(_) | Self::BadRequest(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::TokenRefused | Self::PrincipalInQuery => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{is_object, json_body, note, principal};
+use super::extract::{is_object, json_body, note, only_parameters, principal};
 use crate::audit::Act;
 use crate::events::{EventType, KeyDigest, NotAKey, Publication, PublishError, Published};
 use crate::metrics::RefusedEvent;
@@ -70,6 +70,7 @@ pub(super) async fn publish(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
+    only_parameters(&request, &[])?;
     let key = idempotency_key(&request, principal)?;
     let body = json_body(&request, payload, state.body_timeout).await?;
     let (event_type, data) = parse(&body)?;

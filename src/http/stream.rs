@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, bearer_of, failed, query_values};
+use super::extract::{Bearer, bearer_of, failed, only_parameters, query_values};
 use crate::events::StreamOpening;
 use crate::telemetry::RequestId;
 
@@ -45,6 +45,7 @@ pub(super) async fn open(
     if request.version() < Version::HTTP_11 {
         return Err(Problem::HttpVersion);
     }
+    only_parameters(&request, &["token", "last_event_id"])?;
     let opening = admit(&request, &state).await?;
     let resume_after = last_event_id(&request);
     let stream = opening.open(resume_after.as_deref(), request_id.into_inner());

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{form_or_json, note, principal};
+use super::extract::{form_or_json, no_fields, note, only_parameters, principal};
 use crate::audit::Act;
 use crate::store::{Backend, Reach};
 use crate::token::TokenId;
@@ -82,8 +82,14 @@ pub(super) struct IntrospectionBody {
         (status = 503, description = "The bound on live tokens is reached", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
+pub(super) async fn issue(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
+    only_parameters(&request, &[])?;
+    no_fields(&request, payload, state.body_timeout).await?;
     state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
     let issued = state.tokens.issue(principal).await?;
     let token_id = issued.id.to_string();
@@ -105,9 +111,10 @@ pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result
 )]
 pub(super) async fn issue_by_get(
     request: HttpRequest,
+    payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    issue(request, state).await
+    issue(request, payload, state).await
 }
 
 /// Take a token back (RFC 7009); its open streams end.

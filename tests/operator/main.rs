@@ -35,4 +35,5 @@ mod slow_readers;
 mod streams;
 mod tokens;
 mod transfer;
+mod unknown_parameters;
 mod vanishing_clients;
