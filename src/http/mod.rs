@@ -14,6 +14,7 @@ mod limit;
 mod observe;
 mod openapi;
 pub(crate) mod panel;
+mod problem_docs;
 mod routes;
 mod server;
 mod stream;

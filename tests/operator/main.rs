@@ -23,6 +23,7 @@ mod credentials;
 mod drain;
 mod last_event_ids;
 mod metrics;
+mod openapi;
 mod predecessor;
 mod rate_limits;
 mod redis;
