@@ -168,6 +168,7 @@ impl Application {
             instance_id: config.instance_id.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             body_timeout: config.body_timeout,
+            principal_in_query: config.principal_in_query,
         };
         let settings = ServerSettings {
             listen: config.listen,

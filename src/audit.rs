@@ -75,7 +75,7 @@ pub enum Act<'a> {
         /// `published`, `repeated` (it was there before, under the same key), or `unknown`.
         outcome: &'a str,
     },
-    /// A credential was presented that is no principal's.
+    /// A credential was presented that is no principal's, or stood in a URL where that is forbidden.
     RefusePrincipal {
         /// The code that the client was answered with.
         code: &'a str,

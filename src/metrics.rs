@@ -26,7 +26,7 @@ const STORE_BUCKETS: &[f64] = &[
 ];
 /// Reasons that are shown before they first occur: a rate over a series that begins with its first event misses
 /// that event.
-const REFUSALS: [&str; 5] = ["malformed", "forged", "expired", "revoked", "unknown"];
+const REFUSALS: [&str; 6] = ["malformed", "forged", "expired", "revoked", "unknown", "principal_in_query"];
 /// The same for faults of Redis, as `redis::Fault` names them.
 const STORE_FAULTS: [&str; 15] = [
     "authentication",

@@ -75,6 +75,8 @@ pub struct Config {
     pub max_stream_age: Duration,
     /// Longest wait before a reconnect.
     pub retry: Duration,
+    /// Whether a stream's `?token=` may hold a principal's credential.
+    pub principal_in_query: bool,
     /// Tokens a principal may be issued a second.
     pub issue_per_second: Option<u32>,
     /// Failed authentications a client address may cause a minute.
@@ -283,6 +285,7 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
         gather: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
         retry: c.milliseconds("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000),
+        principal_in_query: raw.streams.principal_in_query.0,
         issue_per_second: limit(c.range(
             "limits.issue_per_second",
             raw.limits.issue_per_second,

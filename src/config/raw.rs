@@ -128,6 +128,7 @@ pub(super) struct RawStreams {
     pub(super) gather_milliseconds: Whole,
     pub(super) max_age_seconds: Whole,
     pub(super) retry_milliseconds: Whole,
+    pub(super) principal_in_query: Switch,
 }
 
 #[derive(Clone, Deserialize, Serialize)]

@@ -35,6 +35,9 @@ pub enum EventTypeError {
 }
 
 impl EventType {
+    /// Sent by the service itself; no event can have one of these types.
+    pub const RESERVED: [&'static str; 6] = RESERVED;
+
     /// Checks the form of an event type.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::error::{Problem, ProblemBody};
+use super::error::Problem;
 use super::extract::principal;
+use super::problem_docs::{NeedsPrincipal, Proxied};
 use super::tokens::json;
 use crate::ambient::UnixMillis;
 use crate::store::{Backend, BreakerState};
@@ -25,6 +26,7 @@ pub(super) struct CacheStatsBody {
     /// Commands Redis handles a second; null without Redis.
     redis_ops_per_sec: Option<u64>,
     /// Ids of a few live tokens.
+    #[schema(example = json!(["3f9a1c0b5d7e2f48"]))]
     sample_tokens: Vec<String>,
     /// This instance.
     instance: InstanceBody,
@@ -45,6 +47,7 @@ pub(super) struct InstanceBody {
     /// State of the breaker in front of Redis; null without Redis.
     breaker: Option<BreakerState>,
     /// Since when it runs without Redis, RFC 3339; null when it does not.
+    #[schema(format = DateTime)]
     degraded_since: Option<String>,
 }
 
@@ -72,7 +75,7 @@ pub(super) struct InstanceIdBody<'a> {
     security(("principal" = []), ("bearer" = [])),
     responses(
         (status = 200, description = "Figures", body = CacheStatsBody),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        NeedsPrincipal, Proxied,
     )
 )]
 pub(super) async fn cache_stats(
@@ -118,7 +121,7 @@ pub(super) async fn cache_stats(
     security(("principal" = []), ("bearer" = [])),
     responses(
         (status = 200, description = "Its name", body = InstanceIdBody),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        NeedsPrincipal, Proxied,
     )
 )]
 pub(super) async fn instance_id(

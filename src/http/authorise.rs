@@ -22,7 +22,7 @@ use super::extract::{Bearer, bearer_of, failed};
             ("X-VX11-Token-Id" = String, description = "The token's public name; absent where the credential is a principal's"),
         )),
         (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid, or credentials disagree", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid, or credentials disagree, or a principal's credential is in the URL where that is forbidden", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

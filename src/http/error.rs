@@ -20,6 +20,11 @@ pub enum Problem {
     /// 401: no credential.
     #[error("this needs a principal credential, as X-VX11-Token: … or Authorization: Bearer …")]
     CredentialMissing,
+    /// 401: no credential, where clients show stream tokens.
+    #[error(
+        "this needs a stream token, as ?token=… or Authorization: Bearer …; your backend issues one with POST /operator/api/events/sse-token"
+    )]
+    StreamTokenMissing,
     /// 401: a credential that is no principal's.
     #[error("the credential is not that of a known principal")]
     CredentialWrong,
@@ -29,6 +34,14 @@ pub enum Problem {
     /// 403: the token does not open a stream, for whatever reason.
     #[error("the token is not valid; issue a new one")]
     TokenRefused,
+    /// 403: a principal's credential in a URL, where that is forbidden. Only its holder ever sees this.
+    #[error(
+        "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
+    )]
+    PrincipalInQuery,
+    /// 400: a field or parameter that the call does not know; ignoring it would read as granting it.
+    #[error("{0}")]
+    UnknownParameter(String),
     /// 400: the body or a parameter is not what is expected.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
@@ -123,10 +136,12 @@ impl Problem {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::CredentialMissing => "credential_missing",
+            Self::CredentialMissing | Self::StreamTokenMissing => "credential_missing",
             Self::CredentialWrong => "credential_wrong",
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
+            Self::PrincipalInQuery => "principal_in_query",
+            Self::UnknownParameter(_) => "unknown_parameter",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -194,9 +209,13 @@ impl Problem {
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::CredentialMissing | Self::CredentialWrong => StatusCode::UNAUTHORIZED,
-            Self::CredentialsConflict | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::TokenRefused => StatusCode::FORBIDDEN,
+            Self::CredentialMissing | Self::StreamTokenMissing | Self::CredentialWrong => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::CredentialsConflict | Self::UnknownParameter(_) | Self::BadRequest(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::TokenRefused | Self::PrincipalInQuery => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{is_object, json_body, note, principal};
+use super::extract::{is_object, json_body, note, only_parameters, principal};
+use super::problem_docs::{NeedsPrincipal, Proxied, ReadsBody};
 use crate::audit::Act;
 use crate::events::{EventType, KeyDigest, NotAKey, Publication, PublishError, Published};
 use crate::metrics::RefusedEvent;
@@ -26,14 +27,15 @@ const EXPECTED: &str =
 /// An event to publish.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "event": "order.paid", "data": { "order": 42 } }))]
 pub(super) struct PublishBody<'a> {
     /// Its type; `message` when absent. `reset`, `reconnect`, `degraded`, `recovered`, `open` and `error` are reserved.
     #[serde(default)]
-    #[schema(example = "message")]
+    #[schema(pattern = "^[A-Za-z0-9._:/-]{1,64}$")]
     event: Option<String>,
-    /// Any JSON; reaches subscribers as it was written.
+    /// Any JSON, nested at most 127 deep; reaches subscribers as it was written.
     #[serde(borrow)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     data: &'a RawValue,
 }
 
@@ -41,6 +43,7 @@ pub(super) struct PublishBody<'a> {
 #[derive(Serialize, ToSchema)]
 pub(super) struct PublishedBody {
     /// Its id, `<epoch>-<ms>-<seq>`.
+    #[schema(example = "9c1f03ad-1735689600000-0")]
     id: String,
 }
 
@@ -51,17 +54,21 @@ pub(super) struct PublishedBody {
 /// published a second time.
 #[utoipa::path(
     post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters; the principal's own")),
+    params((
+        "Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters; the principal's own",
+        pattern = "^[!-~]{1,128}$", min_length = 1, max_length = 128,
+    )),
     request_body = PublishBody,
     responses(
-        (status = 202, description = "Durable, as far as the deployment is", body = PublishedBody),
-        (status = 400, description = "Not an event", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "Larger than 64 KiB", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Durable, as far as the deployment is", body = PublishedBody, headers(
+            ("Idempotent-Replayed" = String, description = "`true` where the answer is that of an earlier request with the same key"),
+        )),
+        NeedsPrincipal, ReadsBody, Proxied,
+        (status = 400, description = "Not an event (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another event", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "Cannot be made durable at present (log_unavailable), or not known (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "The proxy lost the instance: not known whether it was published (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 504, description = "The proxy had no answer in time: not known whether it was published (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn publish(
@@ -70,6 +77,7 @@ pub(super) async fn publish(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
+    only_parameters(&request, &[])?;
     let key = idempotency_key(&request, principal)?;
     let body = json_body(&request, payload, state.body_timeout).await?;
     let (event_type, data) = parse(&body)?;

@@ -1,6 +1,8 @@
-//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in an error.
+//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in an error, but for the
+//! plain name of an unknown parameter.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderV
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use ipnet::IpNet;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::AppState;
 use super::error::Problem;
@@ -21,13 +23,19 @@ const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Largest body taken, in bytes.
 const MAX_BODY: usize = 64 * 1024;
+/// Longest name of an unknown parameter that an answer repeats: shorter than a token, with hyphens or without, and than
+/// a credential that cannot be guessed.
+const LONGEST_SHOWN_NAME: usize = 24;
+const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/json";
 
 /// A credential as presented, not judged.
 #[derive(Debug)]
 pub(super) struct Presented {
     /// The bytes of the credential; a header may hold anything but control characters.
     pub(super) value: Vec<u8>,
-    /// It came as `?token=`.
+    /// It stands in a header.
+    pub(super) in_header: bool,
+    /// It stands in `?token=`, alone or beside a header.
     pub(super) in_query: bool,
 }
 
@@ -45,20 +53,22 @@ pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<
     let headers = request.headers();
     let own = headers.get_all(X_VX11_TOKEN).map(HeaderValue::as_bytes);
     let bearers = headers.get_all(AUTHORIZATION).filter_map(|value| bearer(value.as_bytes()));
-    let in_headers = own.chain(bearers).map(|value| Presented { value: value.to_vec(), in_query: false });
+    let in_headers =
+        own.chain(bearers).map(|value| Presented { value: value.to_vec(), in_header: true, in_query: false });
     let parameter = (places == Places::HeadersAndQuery).then(|| query_values(request, "token"));
     let in_query = parameter.into_iter().flatten();
-    let in_query = in_query.map(|value| Presented { value: value.into_bytes(), in_query: true });
+    let in_query =
+        in_query.map(|value| Presented { value: value.into_bytes(), in_header: false, in_query: true });
 
-    let mut candidates = in_headers.chain(in_query).filter(|candidate| !candidate.value.is_empty());
-    let Some(first) = candidates.next() else {
-        return Ok(None);
-    };
-    if candidates.all(|other| other.value == first.value) {
-        Ok(Some(first))
-    } else {
-        Err(Problem::CredentialsConflict)
+    let mut found: Option<Presented> = None;
+    for candidate in in_headers.chain(in_query).filter(|candidate| !candidate.value.is_empty()) {
+        match &mut found {
+            None => found = Some(candidate),
+            Some(first) if first.value == candidate.value => first.in_query |= candidate.in_query,
+            Some(_) => return Err(Problem::CredentialsConflict),
+        }
     }
+    Ok(found)
 }
 
 /// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name is
@@ -71,8 +81,34 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 
 /// All values of a query parameter, percent-decoded.
 pub(super) fn query_values(request: &HttpRequest, name: &'static str) -> impl Iterator<Item = String> {
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
-    pairs.into_iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+    query_pairs(request).into_iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+}
+
+fn query_pairs(request: &HttpRequest) -> Vec<(String, String)> {
+    serde_urlencoded::from_str(request.query_string()).unwrap_or_default()
+}
+
+/// Refuses a request with a query parameter that is not `known`: ignored, it would read as granted.
+pub(super) fn only_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
+    let pairs = query_pairs(request);
+    let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let taken = if known.is_empty() {
+        "this call takes no query parameters".to_owned()
+    } else {
+        format!("this call takes the query parameters {}", known.join(", "))
+    };
+    Err(unknown(name, &taken))
+}
+
+/// Names the unknown parameter if its name can be neither a token nor a credential nor anything but a plain name.
+fn unknown(name: &str, taken: &str) -> Problem {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
+    let is_shown = (1..=LONGEST_SHOWN_NAME).contains(&name.len()) && name.bytes().all(is_plain);
+    let what =
+        if is_shown { format!("`{name}`") } else { "a parameter that is not repeated here".to_owned() };
+    Problem::UnknownParameter(format!("{what} is unknown; {taken}"))
 }
 
 /// The principal whose credential stands in a header. Failures count against the client's address where that
@@ -101,13 +137,18 @@ pub(super) fn bearer_of<'a>(
     request: &HttpRequest,
     state: &'a AppState,
 ) -> Result<(Bearer<'a>, &'static str), Problem> {
-    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::CredentialMissing)?;
+    let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::StreamTokenMissing)?;
     let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
+        if credential.in_query && !state.principal_in_query {
+            tracing::info!(%principal, "principal refused in the URL");
+            state.metrics.token_refused(Problem::PrincipalInQuery.code());
+            return Err(failed(request, state, Problem::PrincipalInQuery));
+        }
         return Ok((Bearer::Principal(principal), shown));
     }
     let text = std::str::from_utf8(&credential.value).unwrap_or_default();
-    if !credential.in_query && Token::parse(text).is_err() {
+    if credential.in_header && Token::parse(text).is_err() {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
     let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
@@ -116,7 +157,7 @@ pub(super) fn bearer_of<'a>(
 
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
-    if matches!(problem, Problem::CredentialWrong) {
+    if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
         note(request, state, Act::RefusePrincipal { code: problem.code() });
     }
     let client = client_address(request, &state.trusted_proxies);
@@ -182,11 +223,36 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     let json = is_json(request);
     if !json && !is_form(request) {
-        return Err(Problem::UnsupportedMediaType("application/x-www-form-urlencoded or application/json"));
+        return Err(Problem::UnsupportedMediaType(FORM_OR_JSON));
     }
     let body = read_body(request, payload, timeout).await?;
     let parsed = if json { from_json(&body) } else { from_form(&body) };
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
+}
+
+/// Refuses a body with any field: ignored, it would read as granted. Bodies without one are what clients send that
+/// always send a body, under whatever type.
+pub(super) async fn no_fields(
+    request: &HttpRequest,
+    payload: Payload,
+    timeout: Duration,
+) -> Result<(), Problem> {
+    let body = read_body(request, payload, timeout).await?;
+    let body = body.trim_ascii();
+    if body.is_empty() || body == b"null" {
+        return Ok(());
+    }
+    let first = if is_json(request) || is_object(body) {
+        let members: Option<BTreeMap<String, IgnoredAny>> = from_json(body);
+        let expected = "the body is not a JSON object; this call takes no fields";
+        members.ok_or(Problem::bad_request(expected))?.into_keys().next()
+    } else if is_form(request) {
+        let fields: Vec<(String, IgnoredAny)> = from_form(body).unwrap_or_default();
+        fields.into_iter().next().map(|(name, _)| name)
+    } else {
+        return Err(Problem::UnsupportedMediaType(FORM_OR_JSON));
+    };
+    first.map_or(Ok(()), |name| Err(unknown(&name, "this call takes no fields")))
 }
 
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {

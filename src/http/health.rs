@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
+use super::problem_docs::Proxied;
 use super::tokens::json;
 use crate::store::Backend;
 
@@ -20,7 +21,9 @@ pub(super) struct HealthBody<'a> {
     service: &'static str,
     version: &'static str,
     /// RFC 3339.
+    #[schema(format = DateTime)]
     timestamp: String,
+    #[schema(example = "1")]
     instance_id: &'a str,
     backend: Backend,
     /// Live tokens known here.
@@ -46,7 +49,7 @@ pub(super) struct ProbeBody {
 /// How the instance is.
 #[utoipa::path(
     get, path = "/operator/api/health", tag = "health",
-    responses((status = 200, description = "How it is", body = HealthBody))
+    responses((status = 200, description = "How it is", body = HealthBody), Proxied)
 )]
 pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let live = state.tokens.statistics().await?.live;
@@ -65,7 +68,7 @@ pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Proble
 /// How the instance is, as some of the predecessor's probes ask.
 #[utoipa::path(
     post, path = "/operator/api/health", tag = "health",
-    responses((status = 200, description = "How it is", body = HealthBody))
+    responses((status = 200, description = "How it is", body = HealthBody), Proxied)
 )]
 pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     report(state).await

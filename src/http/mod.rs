@@ -14,6 +14,7 @@ mod limit;
 mod observe;
 mod openapi;
 pub(crate) mod panel;
+mod problem_docs;
 mod routes;
 mod server;
 mod stream;
@@ -64,4 +65,6 @@ pub struct AppState {
     pub trusted_proxies: Vec<IpNet>,
     /// Longest time for a request's body to arrive.
     pub body_timeout: Duration,
+    /// Whether `?token=` may hold a principal's credential.
+    pub principal_in_query: bool,
 }

@@ -2,11 +2,15 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
+use serde_json::json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
-use super::error::Problem;
+use super::error::{Problem, ProblemBody};
+use super::problem_docs::Proxied;
 use super::{admin, authorise, events, health, panel, stream, tokens};
+use crate::events::EventType;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -14,6 +18,8 @@ use super::{admin, authorise, events, health, panel, stream, tokens};
         title = "vx11-operator",
         description = "Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events stream and nothing else.",
     ),
+    servers((url = "/", description = "Where this document was read: an instance, or the load balancer in front of all")),
+    components(schemas(ProblemBody)),
     paths(
         tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,
         stream::open, events::publish,
@@ -21,9 +27,34 @@ use super::{admin, authorise, events, health, panel, stream, tokens};
         health::report, health::report_by_post, health::module, health::live, health::ready,
         panel::page, panel::asset, panel::client, document,
     ),
-    modifiers(&Security),
+    modifiers(&Security, &Rules),
 )]
 struct Document;
+
+/// Rules that the handlers hold and no attribute can express, as JSON Schema has them.
+struct Rules;
+
+impl Modify for Rules {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let schemas = &mut document.components.get_or_insert_default().schemas;
+        let by = |given: &str, other: &str| {
+            let types = json!({ given: { "type": "string" }, other: { "type": "null" } });
+            json!({ "required": [given], "properties": types })
+        };
+        let in_json = json!([by("token", "token_id"), by("token_id", "token")]);
+        let in_form = json!([{ "required": ["token"] }, { "required": ["token_id"] }]);
+        for (name, exactly_one) in [("TokenParameter", in_json), ("TokenForm", in_form)] {
+            if let Some(RefOr::T(Schema::Object(parameter))) = schemas.get_mut(name) {
+                parameter.extensions.get_or_insert_default().insert("oneOf".to_owned(), exactly_one);
+            }
+        }
+        let Some(RefOr::T(Schema::Object(event))) = schemas.get_mut("PublishBody") else { return };
+        if let Some(RefOr::T(Schema::Object(event_type))) = event.properties.get_mut("event") {
+            let reserved = json!({ "enum": EventType::RESERVED });
+            event_type.extensions.get_or_insert_default().insert("not".to_owned(), reserved);
+        }
+    }
+}
 
 struct Security;
 
@@ -41,7 +72,7 @@ impl Modify for Security {
 /// This document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "documentation",
-    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"))
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"), Proxied)
 )]
 pub(super) async fn document() -> Result<HttpResponse, Problem> {
     let document = Document::openapi().to_json().map_err(|error| {

@@ -7,7 +7,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, bearer_of, failed, query_values};
+use super::extract::{Bearer, bearer_of, failed, only_parameters, query_values};
+use super::problem_docs::Proxied;
 use crate::events::StreamOpening;
 use crate::telemetry::RequestId;
 
@@ -28,13 +29,14 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this event"),
     ),
     responses(
-        (status = 200, description = "Events until either side ends the stream", body = String, content_type = "text/event-stream"),
-        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Events until either side ends the stream", body = String, content_type = "text/event-stream",
+            example = "retry: 1500\nid: 00000007-12-3\nevent: message\ndata: {\"instance_id\":\"1\",\"type\":\"connected\"}\n\n"),
+        Proxied,
+        (status = 400, description = "Credentials that disagree (credentials_conflict), or an unknown query parameter (unknown_parameter)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid (token_refused), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 505, description = "HTTP/1.0", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No room for another stream", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "No room for another stream, or the instance stops; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn open(
@@ -45,6 +47,7 @@ pub(super) async fn open(
     if request.version() < Version::HTTP_11 {
         return Err(Problem::HttpVersion);
     }
+    only_parameters(&request, &["token", "last_event_id"])?;
     let opening = admit(&request, &state).await?;
     let resume_after = last_event_id(&request);
     let stream = opening.open(resume_after.as_deref(), request_id.into_inner());

@@ -4,11 +4,14 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{form_or_json, note, principal};
+use super::extract::{form_or_json, no_fields, note, only_parameters, principal};
+use super::problem_docs::{Issuing, NeedsPrincipal, Proxied, ReadsBody};
 use crate::audit::Act;
 use crate::store::{Backend, Reach};
 use crate::token::TokenId;
@@ -17,30 +20,69 @@ use crate::token::TokenId;
 #[derive(Serialize, ToSchema)]
 pub(super) struct IssuedBody<'a> {
     /// The token; opens streams until it expires. Secret.
-    #[schema(min_length = 36, max_length = 36)]
+    #[schema(min_length = 36, max_length = 36, example = "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908")]
     sse_token: String,
     /// Names the token; not secret.
-    #[schema(min_length = 16, max_length = 16)]
+    #[schema(pattern = "^[0-9a-f]{16}$", example = "3f9a1c0b5d7e2f48")]
     token_id: String,
     /// Life of the token, in seconds.
     #[schema(example = 60)]
     expires_in: u64,
     /// End of its life, RFC 3339.
+    #[schema(format = DateTime, example = "2026-01-01T00:01:00.000Z")]
     expires_at: String,
     /// The instance that issued it.
+    #[schema(example = "1")]
     instance_id: &'a str,
     /// Where it is remembered.
     backend: Backend,
 }
 
-/// Which token is meant.
+/// Which token is meant: by exactly one of the two.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({ "token_id": "3f9a1c0b5d7e2f48" }))]
 pub(super) struct TokenParameter {
     /// The token in clear.
     token: Option<String>,
     /// Its public name; for revoking only.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
     token_id: Option<String>,
 }
+
+/// A [`TokenParameter`] as a form, which has no `null`.
+pub(super) struct TokenForm;
+
+impl PartialSchema for TokenForm {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let id = text().description(Some("Its public name; for revoking only"));
+        ObjectBuilder::new()
+            .description(Some("Which token is meant: by exactly one of the two."))
+            .property("token", text().description(Some("The token in clear")))
+            .property("token_id", id.pattern(Some("^[0-9a-f]{16}$")))
+            .examples([json!({ "token_id": "3f9a1c0b5d7e2f48" })])
+            .into()
+    }
+}
+
+impl ToSchema for TokenForm {}
+
+/// Which token is asked about.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct IntrospectParameter(TokenParameter);
+
+/// `token` has to be there; what else there is, is ignored (RFC 7662 §2.1).
+impl PartialSchema for IntrospectParameter {
+    fn schema() -> RefOr<Schema> {
+        let token = ObjectBuilder::new().schema_type(Type::String).description(Some("The token in clear"));
+        let example = json!({ "token": "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908" });
+        let object = ObjectBuilder::new().property("token", token).required("token");
+        object.description(Some("Which token is asked about")).examples([example]).into()
+    }
+}
+
+impl ToSchema for IntrospectParameter {}
 
 /// How far a revocation reached.
 #[derive(Serialize, ToSchema)]
@@ -56,18 +98,23 @@ pub(super) struct IntrospectionBody {
     active: bool,
     /// The principal it was issued to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "operator")]
     sub: Option<String>,
     /// End of its life, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1767225660)]
     exp: Option<u64>,
     /// When it was issued, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1767225600)]
     iat: Option<u64>,
     /// Its public name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "3f9a1c0b5d7e2f48")]
     jti: Option<String>,
     /// Always `sse`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "sse")]
     token_type: Option<&'static str>,
 }
 
@@ -76,14 +123,17 @@ pub(super) struct IntrospectionBody {
     post, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     responses(
         (status = 200, description = "Issued", body = IssuedBody),
-        (status = 400, description = "Credentials that disagree", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too many", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The bound on live tokens is reached", body = ProblemBody, content_type = "application/problem+json"),
+        Issuing,
     )
 )]
-pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
+pub(super) async fn issue(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
+    only_parameters(&request, &[])?;
+    no_fields(&request, payload, state.body_timeout).await?;
     state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
     let issued = state.tokens.issue(principal).await?;
     let token_id = issued.id.to_string();
@@ -101,27 +151,27 @@ pub(super) async fn issue(request: HttpRequest, state: Data<AppState>) -> Result
 /// Issue a token, as the predecessor's clients do. Prefer POST.
 #[utoipa::path(
     get, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
-    responses((status = 200, description = "Issued", body = IssuedBody))
+    responses((status = 200, description = "Issued", body = IssuedBody), Issuing)
 )]
 pub(super) async fn issue_by_get(
     request: HttpRequest,
+    payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    issue(request, state).await
+    issue(request, payload, state).await
 }
 
 /// Take a token back (RFC 7009); its open streams end.
 #[utoipa::path(
     post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
-        (TokenParameter = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
+        (TokenForm = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
     )),
     responses(
         (status = 200, description = "Not valid any more, whatever it was before", body = RevokedBody),
-        (status = 400, description = "Neither or both parameters", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Neither form nor JSON", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Cannot be remembered", body = ProblemBody, content_type = "application/problem+json"),
+        NeedsPrincipal, ReadsBody, Proxied,
+        (status = 400, description = "Neither or both parameters (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Cannot be remembered at present; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
@@ -159,13 +209,12 @@ pub(super) async fn revoke(
 #[utoipa::path(
     post, path = "/operator/api/tokens/introspect", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
-        (TokenParameter = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
+        (IntrospectParameter = "application/x-www-form-urlencoded"), (IntrospectParameter = "application/json")
     )),
     responses(
         (status = 200, description = "What the token is", body = IntrospectionBody),
-        (status = 400, description = "No token parameter", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "Neither form nor JSON", body = ProblemBody, content_type = "application/problem+json"),
+        NeedsPrincipal, ReadsBody, Proxied,
+        (status = 400, description = "No token parameter (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn introspect(
@@ -175,7 +224,8 @@ pub(super) async fn introspect(
 ) -> Result<HttpResponse, Problem> {
     const EXPECTED: &str = "expected is token=<token>";
     principal(&request, &state)?;
-    let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
+    let IntrospectParameter(parameter) =
+        form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let token = parameter.token.ok_or(Problem::bad_request(EXPECTED))?;
     let found = state.tokens.introspect(&token).await;
     let active = found.is_some();

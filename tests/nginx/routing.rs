@@ -106,6 +106,7 @@ async fn what_is_not_public_does_not_exist_outside() {
 #[tokio::test]
 async fn the_problems_of_instances_pass_unchanged() {
     let cluster = Cluster::of(1).await;
+    let token = cluster.issue().await;
     let refused = cluster.get("/operator/api/events/stream?token=nonsense").send().await.unwrap();
     problem(refused, 403, "token_refused").await;
     for accept in ["*/*", "text/event-stream"] {
@@ -113,6 +114,14 @@ async fn the_problems_of_instances_pass_unchanged() {
             cluster.get("/operator/api/events/stream").header("Accept", accept).send().await.unwrap();
         assert!(missing.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
         problem(missing, 401, "credential_missing").await;
+        let asking = async |query: &[(&str, &str)]| {
+            let request = cluster.get("/operator/api/events/stream").query(query);
+            request.header("Accept", accept).send().await.unwrap()
+        };
+        // nginx adds no parameter of its own, on neither of the two ways that a stream takes.
+        assert_eq!(asking(&[("token", &token)]).await.status(), StatusCode::OK, "{accept}");
+        let unknown = asking(&[("token", &token), ("topic", "one")]).await;
+        problem(unknown, 400, "unknown_parameter").await;
     }
     let wrong_method = cluster.post_as_principal("/operator/api/health").send().await.unwrap();
     assert_eq!(wrong_method.status(), StatusCode::OK);

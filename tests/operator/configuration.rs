@@ -10,7 +10,7 @@ const RANGE: &str = "out of range";
 const NUMBER: &str = "expected is a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 34] = [
+const BAD: [(&str, &str, &str, &str); 36] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -51,6 +51,8 @@ const BAD: [(&str, &str, &str, &str); 34] = [
     ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "31", "streams.heartbeat_seconds", "1 to 30"),
     ("VX11_OPERATOR__STREAMS__GATHER_MILLISECONDS", "1001", "streams.gather_milliseconds", "0 to 1000"),
     ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
+    ("VX11_OPERATOR__STREAMS__PRINCIPAL_IN_QUERY", "no", "streams.principal_in_query", "true or false"),
+    ("VX11_OPERATOR__STREAMS__PRINCIPAL_IN_QUERY", "0", "streams.principal_in_query", "true or false"),
     ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "0", "streams.retry_milliseconds", "1 to 60000"),
     ("VX11_OPERATOR__LIMITS__ISSUE_PER_SECOND", "-1", "limits.issue_per_second", "0 to 1000000"),
     ("VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE", "1000001", "limits.failed_auth_per_minute", RANGE),

@@ -108,6 +108,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             "redis.sentinels" | "redis.cluster_nodes" => ("a, b:1", vec!["a", "b:1"].into()),
             "redis.host" | "redis.username" | "redis.sentinel_master" => ("some", "some".into()),
             "redis.tls" => ("true", true.into()),
+            "streams.principal_in_query" => ("false", false.into()),
             _ => ("1", 1.into()),
         };
         let (mut command, _) = Instance::command(&[]);

@@ -82,6 +82,23 @@ async fn no_empty_and_foreign_kinds_of_credentials_are_answered_with_401_and_how
 }
 
 #[tokio::test]
+async fn a_stream_without_a_credential_asks_for_a_stream_token_that_the_backend_issues() {
+    let instance = Instance::start().await;
+    for path in [STREAM, AUTHORISE] {
+        let answer = instance.get(path).send().await.unwrap();
+        let refusal = problem(answer, StatusCode::UNAUTHORIZED, "credential_missing").await;
+        let detail = refusal["detail"].as_str().unwrap();
+        assert!(detail.contains("stream token") && detail.contains("backend"), "{detail}");
+        assert!(!detail.contains("principal"), "{detail}");
+    }
+    for known in &CALLS {
+        let answer = call(&instance, known).send().await.unwrap();
+        let refusal = problem(answer, StatusCode::UNAUTHORIZED, "credential_missing").await;
+        assert!(refusal["detail"].as_str().unwrap().contains("principal credential"), "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_principal_is_answered_with_401_whatever_it_looks_like() {
     let instance = Instance::start().await;
     let right = instance.principal.clone();
@@ -195,6 +212,39 @@ async fn on_the_stream_the_query_counts_as_one_more_credential() {
 }
 
 #[tokio::test]
+async fn where_it_is_forbidden_a_principal_in_the_url_is_refused_and_asked_to_issue_a_token() {
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__PRINCIPAL_IN_QUERY", "false")]).await;
+    let (token, principal) = (instance.issue().await.token, instance.principal.clone());
+    for path in [STREAM, AUTHORISE] {
+        let in_query = || instance.get(path).query(&[("token", &principal)]);
+        // In a header as well it is in the URL all the same.
+        for request in [in_query(), in_query().header("X-VX11-Token", &principal)] {
+            let answer = request.send().await.unwrap();
+            let refusal = problem(answer, StatusCode::FORBIDDEN, "principal_in_query").await;
+            assert!(
+                refusal["detail"].as_str().unwrap().contains("/operator/api/events/sse-token"),
+                "{refusal}"
+            );
+            assert!(!refusal.to_string().contains(&principal), "{refusal}");
+        }
+        let opened = [
+            instance.get(path).query(&[("token", &token)]),
+            instance.get(path).header("X-VX11-Token", &principal),
+            instance.get(path).bearer_auth(&principal),
+        ];
+        for request in opened {
+            assert!(request.send().await.unwrap().status().is_success(), "{path}");
+        }
+        let almost = instance.get(path).query(&[("token", &principal[1..])]).send().await.unwrap();
+        problem(almost, StatusCode::FORBIDDEN, "token_refused").await;
+    }
+    let refused = r#"vx11_operator_ephemeral_tokens_invalid_total{reason="principal_in_query""#;
+    assert_eq!(instance.metric(refused).await, 4);
+    // By its id the client can be found; by its credential nobody should find it.
+    instance.logs("principal refused in the URL principal=operator").await;
+}
+
+#[tokio::test]
 async fn the_query_is_no_place_for_a_credential_except_on_the_stream() {
     let instance = Instance::start().await;
     let token = instance.issue().await.token;
@@ -206,7 +256,10 @@ async fn the_query_is_no_place_for_a_credential_except_on_the_stream() {
         let both = call(&instance, known)
             .query(&[("token", "something else")])
             .header("X-VX11-Token", &instance.principal);
-        assert_eq!(both.send().await.unwrap().status(), known.4, "{}", known.1);
+        // Where access is granted or an event published, an unknown parameter is not passed over either.
+        let is_strict = known.1.starts_with("/operator/api/events");
+        let expected = if is_strict { StatusCode::BAD_REQUEST } else { known.4 };
+        assert_eq!(both.send().await.unwrap().status(), expected, "{}", known.1);
     }
 }
 

@@ -146,7 +146,7 @@ async fn no_alias_of_a_valid_token_is_a_token() {
 #[tokio::test]
 async fn bytes_that_are_no_text_are_no_token() {
     let instance = Instance::start().await;
-    for query in ["token=%ff%fe", "token=%00", "token=%", "token=%zz&x", "token=%F0%9F%94%91", "token=+"] {
+    for query in ["token=%ff%fe", "token=%00", "token=%", "token=%zz", "token=%F0%9F%94%91", "token=+"] {
         let answer = instance.get(&format!("{STREAM}?{query}")).send().await.unwrap();
         problem(answer, StatusCode::FORBIDDEN, "token_refused").await;
     }

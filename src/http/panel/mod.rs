@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 
 use super::error::{Problem, ProblemBody};
+use super::problem_docs::Proxied;
 
 /// Nothing from elsewhere, nothing inline, no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -52,7 +53,11 @@ const CLIENT: [Asset; 2] = [asset!("vx11-events.js", SCRIPT), asset!("vx11-event
 /// The events panel.
 #[utoipa::path(
     get, path = "/", tag = "panel",
-    responses((status = 200, description = "A page", body = String, content_type = "text/html"))
+    responses(
+        (status = 200, description = "A page", body = String, content_type = "text/html"),
+        (status = 304, description = "The version that If-None-Match names"),
+        Proxied,
+    )
 )]
 pub(super) async fn page(request: HttpRequest) -> HttpResponse {
     answer(&request, &PAGE)
@@ -60,9 +65,14 @@ pub(super) async fn page(request: HttpRequest) -> HttpResponse {
 
 /// A part of the events panel.
 #[utoipa::path(
-    get, path = "/panel/{file}", tag = "panel", params(("file" = String, Path, description = "Its name")),
+    get, path = "/panel/{file}", tag = "panel",
+    params(("file" = String, Path, description = "Its name", example = "panel.js")),
     responses(
-        (status = 200, description = "The file", body = String),
+        (status = 200, description = "The file", content(
+            (String = "text/javascript"), (String = "text/css"), (String = "image/svg+xml")
+        )),
+        (status = 304, description = "The version that If-None-Match names"),
+        Proxied,
         (status = 404, description = "No such part", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -73,9 +83,11 @@ pub(super) async fn asset(request: HttpRequest, file: Path<String>) -> Result<Ht
 /// The browser client, an ES module, and its types.
 #[utoipa::path(
     get, path = "/client/{file}", tag = "panel",
-    params(("file" = String, Path, description = "vx11-events.js or vx11-events.d.ts")),
+    params(("file" = String, Path, description = "vx11-events.js or vx11-events.d.ts", example = "vx11-events.js")),
     responses(
-        (status = 200, description = "The file", body = String),
+        (status = 200, description = "The file", content((String = "text/javascript"), (String = "text/plain"))),
+        (status = 304, description = "The version that If-None-Match names"),
+        Proxied,
         (status = 404, description = "No such file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

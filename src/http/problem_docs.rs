@@ -1,0 +1,76 @@
+//! Problems as `/openapi.json` describes them: those that calls have in common, in groups.
+//!
+//! A call names its groups in `responses(…)` and after them what only itself can answer, or says better. A test compares the
+//! document with the answers of a real instance.
+
+use std::collections::BTreeMap;
+
+use utoipa::IntoResponses;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+
+/// Of every call that the shipped nginx passes on: nginx answers these itself, too.
+pub(super) struct Proxied;
+
+impl IntoResponses for Proxied {
+    fn responses() -> Described {
+        described(&[
+            (429, "Too many requests, or too many failures, of this client; wait for Retry-After"),
+            (503, "Not possible at present; wait for Retry-After"),
+        ])
+    }
+}
+
+/// Of every call that needs a principal.
+pub(super) struct NeedsPrincipal;
+
+impl IntoResponses for NeedsPrincipal {
+    fn responses() -> Described {
+        described(&[
+            (400, "Credentials that disagree (credentials_conflict)"),
+            (401, "No credential, or not that of a known principal"),
+        ])
+    }
+}
+
+/// Of every call that reads a body.
+pub(super) struct ReadsBody;
+
+impl IntoResponses for ReadsBody {
+    fn responses() -> Described {
+        described(&[
+            (408, "The body did not arrive in time"),
+            (413, "The body is larger than 64 KiB"),
+            (415, "The body is of another type; the detail names those that are taken"),
+        ])
+    }
+}
+
+/// Of issuing, by either method.
+pub(super) struct Issuing;
+
+impl IntoResponses for Issuing {
+    fn responses() -> Described {
+        let mut all = NeedsPrincipal::responses();
+        all.extend(ReadsBody::responses());
+        all.extend(Proxied::responses());
+        all.extend(described(&[
+            (
+                400,
+                "A field or query parameter, for there are none (unknown_parameter), a body that is no JSON object \
+                 (bad_request), or credentials that disagree (credentials_conflict)",
+            ),
+            (503, "No further token can be remembered at present; wait for Retry-After"),
+        ]));
+        all
+    }
+}
+
+type Described = BTreeMap<String, RefOr<Response>>;
+
+fn described(problems: &[(u16, &str)]) -> Described {
+    let problem = |description: &str| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemBody"))).build();
+        ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+    };
+    problems.iter().map(|(status, description)| (status.to_string(), problem(description).into())).collect()
+}

@@ -1,0 +1,202 @@
+//! `/openapi.json` describes the service as it is: what each operation takes, and everything it answers. Two programs that
+//! are not ours judge that, one the document itself, one the answers of a real instance to requests made from it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::Instance;
+
+const REQUIREMENTS: &str = include_str!("openapi/requirements.txt");
+const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operator/openapi/schemathesis.toml");
+const STREAM: &str = "/operator/api/events/stream";
+const AUTHORISE: &str = "/operator/internal/authorise";
+const ISSUE: &str = "/operator/api/events/sse-token";
+const PUBLISH: &str = "/operator/api/events";
+const REVOKE: &str = "/operator/api/tokens/revoke";
+const INTROSPECT: &str = "/operator/api/tokens/introspect";
+/// Of the requests that are generated: each run makes the same.
+const SEED: &str = "20260101";
+/// Requests for each operation in the phase that invents them.
+const EXAMPLES: &str = "20";
+/// What has to be tested: all operations but the stream, with so many requests at the least.
+const OPERATIONS: &str = "Tested: 17";
+const REQUESTS: u32 = 200;
+/// To install from the network on a busy machine, and for one run.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+async fn document(instance: &Instance) -> Value {
+    instance.get("/openapi.json").send().await.unwrap().json().await.unwrap()
+}
+
+/// Each operation with its path and method.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().iter();
+            methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn each_operation_documents_every_problem_it_can_answer() {
+    let instance = Instance::start().await;
+    let document = document(&instance).await;
+    for (path, method, operation) in operations(&document) {
+        let mut expected = match path {
+            // Not passed on by nginx, which answers 429 and 503 itself.
+            AUTHORISE => vec![401, 403, 429],
+            "/metrics" | "/health" | "/health/live" => vec![],
+            "/health/ready" => vec![503],
+            STREAM => vec![400, 401, 403, 429, 503, 505],
+            _ if operation.get("security").is_some() => vec![400, 401, 429, 503],
+            _ => vec![429, 503],
+        };
+        if [ISSUE, PUBLISH, REVOKE, INTROSPECT].contains(&path) {
+            expected.extend([408, 413, 415]);
+        }
+        if path == PUBLISH {
+            expected.extend([422, 502, 504]);
+        }
+        if path.ends_with("{file}") {
+            expected.push(404);
+        }
+        expected.sort_unstable();
+        let answers = operation["responses"].as_object().unwrap();
+        let problems: Vec<u16> =
+            answers.keys().map(|status| status.parse().unwrap()).filter(|status| *status >= 400).collect();
+        assert_eq!(problems, expected, "{method} {path}");
+        for status in problems {
+            let content = &answers[&status.to_string()]["content"];
+            let schema = &content["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/ProblemBody", "{method} {path} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_schemas_take_what_the_service_takes() {
+    let instance = Instance::start().await;
+    let document = document(&instance).await;
+    let schemas = &document["components"]["schemas"];
+    let publish = &schemas["PublishBody"];
+    assert_eq!(publish["properties"]["data"].get("type"), None, "any JSON");
+    assert_eq!(publish["required"], json!(["data"]));
+    assert_eq!(publish["additionalProperties"], json!(false));
+    let event = &publish["properties"]["event"];
+    assert_eq!(event["pattern"], "^[A-Za-z0-9._:/-]{1,64}$");
+    assert!(event["not"]["enum"].as_array().unwrap().contains(&json!("recovered")), "{event}");
+    let one = json!([{ "required": ["token"] }, { "required": ["token_id"] }]);
+    assert_eq!(schemas["TokenForm"]["oneOf"], one);
+    let in_json = &schemas["TokenParameter"]["oneOf"];
+    assert_eq!((&in_json[0]["required"], &in_json[1]["required"]), (&json!(["token"]), &json!(["token_id"])));
+    assert_eq!(schemas["IntrospectParameter"]["required"], json!(["token"]));
+    for (schema, field) in
+        [("IssuedBody", "expires_at"), ("HealthBody", "timestamp"), ("InstanceBody", "degraded_since")]
+    {
+        assert_eq!(schemas[schema]["properties"][field]["format"], "date-time", "{schema}.{field}");
+    }
+    let header = &document["paths"][PUBLISH]["post"]["parameters"][0];
+    assert_eq!(header["name"], "Idempotency-Key");
+    assert_eq!((&header["schema"]["minLength"], &header["schema"]["maxLength"]), (&json!(1), &json!(128)));
+    assert_eq!(header["schema"]["pattern"], "^[!-~]{1,128}$");
+    assert_eq!(document["servers"][0]["url"], "/");
+}
+
+#[tokio::test]
+async fn the_main_operations_have_examples_and_the_service_takes_them() {
+    let instance = Instance::start().await;
+    let document = document(&instance).await;
+    let resolved = |schema: &Value| -> Value {
+        let reference = schema["$ref"].as_str().unwrap().trim_start_matches('#');
+        document.pointer(reference).unwrap().clone()
+    };
+    let of = |path: &str| {
+        let content = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
+        resolved(&content["schema"])
+    };
+    for path in [PUBLISH, REVOKE, INTROSPECT] {
+        let schema = of(path);
+        let body = schema.get("example").or(schema["examples"].get(0)).expect("an example");
+        let answer = instance.post_as_principal(path).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path} {body}: {}", answer.status());
+    }
+    for (schema, field) in [
+        ("IssuedBody", "sse_token"),
+        ("IssuedBody", "token_id"),
+        ("PublishedBody", "id"),
+        ("IntrospectionBody", "sub"),
+    ] {
+        let property = &document["components"]["schemas"][schema]["properties"][field];
+        assert!(property["example"].is_string(), "{schema}.{field}");
+    }
+    let stream = &document["paths"][STREAM]["get"]["responses"]["200"]["content"]["text/event-stream"];
+    assert!(stream["example"].as_str().unwrap().contains("connected"));
+}
+
+#[tokio::test]
+async fn requests_made_from_the_document_find_no_difference_to_the_service() {
+    let tools = tools().await;
+    let instance = Instance::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("openapi.json");
+    fs::write(&file, document(&instance).await.to_string()).unwrap();
+    run(Command::new(tools.join("openapi-spec-validator")).arg(&file)).await;
+
+    let address = format!("{}/openapi.json", instance.base);
+    let credential = format!("X-VX11-Token: {}", instance.principal);
+    for credentials in [["--header", &credential].as_slice(), &[]] {
+        let mut command = Command::new(tools.join("schemathesis"));
+        command.current_dir(folder.path()).arg("--config-file").arg(CONFIGURATION);
+        command.args(["run", &address]).args(credentials);
+        // No credentials are invented: two that disagree are refused with 400, whatever else is right.
+        command.args(["--generation-with-security-parameters", "false"]);
+        command.args(["--exclude-path", STREAM, "--phases", "examples,coverage,fuzzing"]);
+        command.args(["--seed", SEED, "--max-examples", EXAMPLES, "--generation-database", "none"]);
+        let report = run(command.arg("--continue-on-failure")).await;
+        let requests = report.lines().find_map(|line| line.trim().split_once(" generated")?.0.parse().ok());
+        assert!(
+            report.contains(OPERATIONS) && requests.is_some_and(|count: u32| count >= REQUESTS),
+            "{report}"
+        );
+    }
+}
+
+/// The folder of the two programs, installed below `target/openapi` unless they are there already.
+async fn tools() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+    let environment = target.join("openapi");
+    let stamp = environment.join("installed-requirements.txt");
+    let lock = File::create(target.join("openapi.lock")).expect("the target folder can be written");
+    // One at a time, whoever tests.
+    lock.lock().expect("a file can be locked");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+        return environment.join("bin");
+    }
+    let requirements = target.join("openapi-requirements.txt");
+    fs::write(&requirements, REQUIREMENTS).expect("the target folder can be written");
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment)).await;
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(Command::new(environment.join("bin/pip")).args(pip).arg(&requirements)).await;
+    fs::write(&stamp, REQUIREMENTS).expect("the environment can be written");
+    environment.join("bin")
+}
+
+/// Runs a program to its end; returns what it printed, or fails with it.
+async fn run(command: &mut Command) -> String {
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let output = output.expect("the program ends in time").expect("the program can be started");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(
+        output.status.success(),
+        "{text}\nseed {SEED}; to repeat: cargo nextest run --test operator -E 'test(/^openapi::requests/)'"
+    );
+    text
+}

@@ -1,0 +1,186 @@
+//! A field or parameter that the service does not know is refused where access is granted or an event is published:
+//! whoever sends `sub`, `ttl` or `topic` and is answered with 200 takes it for granted.
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{Instance, problem, remember_secret};
+
+const ISSUE: &str = "/operator/api/events/sse-token";
+const STREAM: &str = "/operator/api/events/stream";
+const PUBLISH: &str = "/operator/api/events";
+const AUTHORISE: &str = "/operator/internal/authorise";
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
+/// Stands for a value in requests, and in no answer.
+const VALUE: &str = "xylophone";
+
+fn issue(instance: &Instance, method: Method, content_type: &str, body: &str) -> RequestBuilder {
+    let request = instance.client.request(method, format!("{}{ISSUE}", instance.base));
+    let request = request.header("X-VX11-Token", &instance.principal).body(body.to_owned());
+    if content_type.is_empty() { request } else { request.header("Content-Type", content_type) }
+}
+
+/// Asserts that the request is refused because of something unknown; returns the explanation.
+async fn unknown(request: RequestBuilder) -> String {
+    let answer = request.send().await.expect("an answer");
+    let body = problem(answer, StatusCode::BAD_REQUEST, "unknown_parameter").await;
+    assert!(!body.to_string().contains(VALUE), "{body}");
+    body["detail"].as_str().expect("a text").to_owned()
+}
+
+#[tokio::test]
+async fn issuing_refuses_a_body_with_any_field_by_its_name_and_issues_nothing() {
+    let instance = Instance::start().await;
+    for (content_type, body, name) in [
+        (JSON, r#"{"sub": "xylophone"}"#, "sub"),
+        (JSON, r#"{"ttl": 5, "sub": "xylophone", "channels": ["xylophone"]}"#, "channels"),
+        ("application/vnd.shop+json; charset=utf-8", r#"{"topics": null}"#, "topics"),
+        (FORM, "sub=xylophone", "sub"),
+        (FORM, "grant_type=client_credentials", "grant_type"),
+        (FORM, "%73ub=xylophone&ttl=5", "sub"),
+        // `fetch` and curl, where their user named no type.
+        ("text/plain;charset=UTF-8", r#"{"ttl": 5}"#, "ttl"),
+        (FORM, r#"{"ttl": 5}"#, "ttl"),
+        ("", r#" {"ttl": 5}"#, "ttl"),
+    ] {
+        for method in [Method::POST, Method::GET] {
+            let detail = unknown(issue(&instance, method, content_type, body)).await;
+            assert!(detail.contains(&format!("`{name}`")), "{body}: {detail}");
+        }
+    }
+    assert_eq!(instance.metric(ISSUED).await, 0);
+}
+
+#[tokio::test]
+async fn issuing_takes_a_body_without_a_field_whatever_its_type() {
+    let instance = Instance::start().await;
+    for content_type in ["", JSON, FORM, "text/plain", "application/octet-stream"] {
+        for body in ["", " \n", "{}", " { }\r\n", "null"] {
+            for method in [Method::POST, Method::GET] {
+                let answer = issue(&instance, method, content_type, body).send().await.unwrap();
+                assert_eq!(answer.status(), StatusCode::OK, "{content_type} {body:?}");
+                let issued: Value = answer.json().await.unwrap();
+                remember_secret(issued["sse_token"].as_str().unwrap());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn issuing_refuses_a_body_whose_fields_it_cannot_read() {
+    let instance = Instance::start().await;
+    for body in ["xylophone", r#"["xylophone"]"#, r#"{"xylophone""#, "5", r#"{} xylophone"#] {
+        let answer = issue(&instance, Method::POST, JSON, body).send().await.unwrap();
+        let refusal = problem(answer, StatusCode::BAD_REQUEST, "bad_request").await;
+        assert!(!refusal.to_string().contains(VALUE), "{refusal}");
+    }
+    for other in ["multipart/form-data; boundary=x", "application/xml", "text/plain"] {
+        let answer = issue(&instance, Method::POST, other, "xylophone").send().await.unwrap();
+        problem(answer, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type").await;
+    }
+    let large = format!(r#"{{"sub": "{}"}}"#, "x".repeat(64 * 1024));
+    let answer = issue(&instance, Method::POST, JSON, &large).send().await.unwrap();
+    problem(answer, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").await;
+    assert_eq!(instance.metric(ISSUED).await, 0);
+}
+
+#[tokio::test]
+async fn issuing_refuses_every_query_parameter_by_its_name() {
+    let instance = Instance::start().await;
+    for (query, name) in [("ttl=5", "ttl"), ("_=1735689600000", "_"), ("token=xylophone", "token")] {
+        for request in [
+            instance.get_as_principal(&format!("{ISSUE}?{query}")),
+            instance.post_as_principal(&format!("{ISSUE}?{query}")),
+        ] {
+            let detail = unknown(request).await;
+            assert!(detail.contains(&format!("`{name}`")), "{query}: {detail}");
+        }
+    }
+    assert_eq!(instance.metric(ISSUED).await, 0);
+    // Who asks comes first.
+    let stranger = instance.post(&format!("{ISSUE}?ttl=5")).json(&json!({"ttl": 5})).send().await.unwrap();
+    problem(stranger, StatusCode::UNAUTHORIZED, "credential_missing").await;
+}
+
+#[tokio::test]
+async fn a_stream_refuses_unknown_parameters_and_names_those_it_takes() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    for (query, name) in [
+        (format!("token={token}&topic=xylophone"), "topic"),
+        (format!("topic=xylophone&token={token}&last_event_id=xylophone"), "topic"),
+        // The parameter's name in RFC 6750. No credential is found, and the reason is its name.
+        (format!("access_token={token}"), "access_token"),
+        (format!("token={token}&lastEventId=xylophone"), "lastEventId"),
+        (format!("token={token}&_=1735689600000"), "_"),
+        ("Token=xylophone".to_owned(), "Token"),
+    ] {
+        let detail = unknown(instance.get(&format!("{STREAM}?{query}"))).await;
+        assert!(detail.contains(&format!("`{name}`")), "{query}: {detail}");
+        assert!(detail.contains("token, last_event_id"), "{detail}");
+    }
+    assert_eq!(instance.metric("vx11_operator_sse_connections_ephemeral_total").await, 0);
+    for query in
+        [format!("%74oken={token}"), format!("token={token}&&last_event_id="), format!("token={token}&")]
+    {
+        let stream = instance.get(&format!("{STREAM}?{query}")).send().await.unwrap();
+        assert_eq!(stream.status(), StatusCode::OK, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_with_a_query_parameter_is_refused_and_reaches_no_subscriber() {
+    let instance = Instance::start().await;
+    let mut stream = instance.open_stream(&instance.issue().await.token).await;
+    let request = instance.post_as_principal(&format!("{PUBLISH}?channel=xylophone"));
+    let detail = unknown(request.json(&json!({"data": "for one user"}))).await;
+    assert!(detail.contains("`channel`"), "{detail}");
+    instance.publish(json!("the first")).await;
+    assert_eq!(stream.next().await.unwrap().json(), "the first");
+}
+
+/// The query there is that of the request that a proxy holds back, and belongs to another backend.
+#[tokio::test]
+async fn where_a_proxy_asks_the_parameters_of_its_own_backend_are_left_alone() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let asked =
+        instance.get(AUTHORISE).query(&[("token", token.as_str()), ("page", "2")]).send().await.unwrap();
+    assert_eq!(asked.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_name_that_may_be_a_secret_or_harm_a_reader_is_not_repeated() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let long = "x".repeat(25);
+    for name in [
+        token.as_str(),
+        &token.replace('-', ""),
+        &instance.principal,
+        &long,
+        "",
+        "<script>",
+        "a\"b",
+        "x y",
+        "a\r\nb",
+        "\u{202e}cipot",
+        "\u{0}",
+        "t\u{f6}pic",
+    ] {
+        let mut queries = vec![instance.get(STREAM), instance.get_as_principal(ISSUE)];
+        queries = queries.into_iter().map(|request| request.query(&[(name, VALUE)])).collect();
+        queries.push(instance.post_as_principal(ISSUE).form(&[(name, VALUE)]));
+        queries.push(instance.post_as_principal(ISSUE).json(&json!({ name: VALUE })));
+        for request in queries {
+            let detail = unknown(request).await;
+            assert!(name.is_empty() || !detail.contains(name), "{name:?}: {detail}");
+            assert!(!detail.contains('`') && detail.is_ascii() && detail.len() < 200, "{detail}");
+        }
+    }
+    let longest = "x".repeat(24);
+    let detail = unknown(instance.get(STREAM).query(&[(&longest, VALUE)])).await;
+    assert!(detail.contains(&longest), "{detail}");
+}
