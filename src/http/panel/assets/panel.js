@@ -123,7 +123,7 @@ const STATES = { issuing: "connecting", open: "connected", waiting: "reconnectin
 function stateChanged(change) {
   const { state, instanceId, reconnects } = change;
   if (state === "closed") return; // signing out, which shows itself
-  if (state === "unauthorized") return refused();
+  if (state === "unauthorized" || state === "forbidden") return refused();
   history.state(change);
   showState(state, STATES[state] ?? state);
   $("connect-now").hidden = state !== "waiting" || change.delayMs < BUTTON_WORTH_MS;
