@@ -3,7 +3,7 @@
  * Browser client for the vx11-operator event stream. One ES module, no
  * dependencies, no build step.
  *
- *     import { connect } from "/client/vx11-events.js";
+ *     import { connect, IssueError } from "/client/vx11-events.js";
  *
  *     const events = connect({
  *       // Ask YOUR backend for a token: it holds the principal, pages must not.
@@ -13,10 +13,12 @@
  *         return (await answer.json()).sse_token;
  *       },
  *       onEvent: (event) => console.log(event.type, event.id, event.json()),
- *       onReset: () => reloadEverything(), // events were missed
+ *       onReset: () => location.reload(), // events were missed
+ *       onUnauthorized: () => location.assign("/login"), // 401: the user's session has ended
  *     });
- *     // later
- *     events.close();
+ *
+ * `events.close()` ends the stream. What no callback reports is printed on the
+ * console, once for each cause.
  *
  * A stream token lives for about a minute and opens one stream. When the stream
  * ends, for whatever reason, this client waits, obtains a new token and resumes
