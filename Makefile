@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
 # what checks the deployments and looks at them. kubectl is missing here: deploy/kubernetes/validate installs it only
 # where there is none.
-TEST_PACKAGES := chromium chromium-driver curl docker-compose iproute2 jq libfaketime nginx openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
+TEST_PACKAGES := chromium chromium-driver curl docker-compose iproute2 jq libfaketime nginx node-typescript openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
 # What the benchmarks need: the load, Redis with its own benchmark, what fan-out is compared with, and what the reference
 # of the predecessor runs in.
 BENCH_PACKAGES := iproute2 libnginx-mod-nchan nginx wrk redis-server redis-tools python3 python3-venv

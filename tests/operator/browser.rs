@@ -354,6 +354,21 @@ async fn a_wrong_principal_is_refused_in_place() {
 }
 
 #[tokio::test]
+async fn a_principal_that_may_no_longer_issue_is_signed_out() {
+    // Answers to issuing as a proxy does that refuses a user: no instance answers 403 there.
+    const FORBID_ISSUING: &str = "
+        const real = window.fetch;
+        window.fetch = async (address, request) =>
+            String(address).endsWith('/sse-token') ? new Response('', { status: 403 }) : real(address, request);";
+    let instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1")]).await;
+    let panel = Panel::connected(&instance).await;
+    panel.run(FORBID_ISSUING, vec![]).await;
+    instance.terminate();
+    panel.see_text("#signin-error", "no longer accepts this principal").await;
+    panel.close().await;
+}
+
+#[tokio::test]
 async fn a_panel_outlives_the_crash_of_its_instance() {
     let instance = Instance::start().await;
     let mut panel = Panel::connected(&instance).await;

@@ -54,25 +54,336 @@ async fn no_token_stands_in_an_address() {
 }
 
 #[tokio::test]
-async fn the_client_takes_a_401_as_final_and_nothing_else() {
+async fn a_401_or_403_from_issuing_is_final_and_nothing_else_is() {
     on_the_bench(
         r#"
-        answer = () => { throw new IssueError("busy", { status: 503, code: "draining", retryAfterMs: 7000 }); };
-        const events = start({ minBackoffMs: 100 });
-        await turn();
-        equal([events.state, seen.causes], ["waiting", ["issue 503 draining"]]);
-        assert(delays()[0] >= 7000 && delays()[0] <= 7100, `waits ${delays()}`);
-        // Coming back online is no reason to ask sooner than the server allowed.
-        dispatchEvent(new Event("online"));
-        assert(delays()[0] >= 6000, `waits ${delays()}`);
+        for (const [status, final] of [[401, "unauthorized"], [403, "forbidden"]]) {
+            for (const list of [issued, streams, seen.causes, seen.changes]) list.length = 0;
+            answer = () => { throw new IssueError("busy", { status: 503, code: "draining", retryAfterMs: 7000 }); };
+            const events = start({ minBackoffMs: 100 });
+            await turn();
+            equal([events.state, seen.causes], ["waiting", ["issue 503 draining"]]);
+            assert(delays()[0] >= 7000 && delays()[0] <= 7100, `waits ${delays()}`);
+            // Coming back online is no reason to ask sooner than the server allowed.
+            dispatchEvent(new Event("online"));
+            assert(delays()[0] >= 6000, `waits ${delays()}`);
 
-        answer = () => { throw new IssueError("who?", { status: 401 }); };
-        await elapse();
-        equal([events.state, issued.length], ["unauthorized", 2]);
-        events.reconnect();
-        dispatchEvent(new Event("online"));
+            const refusal = new IssueError("who?", { status, code: "no_session" });
+            answer = () => { throw refusal; };
+            await elapse();
+            equal([events.state, issued.length], [final, 2]);
+            const last = seen.changes.at(-1);
+            equal([last.state, last.cause, last.status, last.code], [final, "issue", status, "no_session"]);
+            assert(last.error === refusal, `the error is ${last.error}`);
+            events.reconnect();
+            dispatchEvent(new Event("online"));
+            await turn();
+            equal([events.state, issued.length, timers.size, streams.length], [final, 2, 0, 0]);
+        }
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_403_of_the_stream_leads_to_a_new_token() {
+    on_the_bench(
+        r#"
+        const events = start();
         await turn();
-        equal([events.state, issued.length, timers.size, streams.length], ["unauthorized", 2, 0, 0]);
+        const headers = { "Content-Type": "application/problem+json" };
+        for (const status of [403, 401]) {
+            await streams.at(-1).refuse(status, JSON.stringify({ code: "token_refused" }), headers);
+            equal([events.state, seen.causes.splice(0)], ["waiting", [`refused ${status} token_refused`]]);
+            await elapse();
+        }
+        equal(streams.map(({ asked }) => asked.token), ["t1", "t2", "t3"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_session_is_reported_once_to_onunauthorized() {
+    on_the_bench(
+        r#"
+        const lost = [];
+        const onUnauthorized = ({ state, status, error }) => lost.push([state, status, error.message]);
+        const events = startSilently({ onUnauthorized });
+        await turn();
+        await streams[0].greet("e-0");
+        await streams[0].send("reconnect", { reason: "revoked", retry_ms: 1 });
+        equal(lost, []);
+        answer = () => { throw new IssueError("logged out", { status: 401 }); };
+        await elapse();
+        events.close();
+        equal(lost, [["unauthorized", 401, "logged out"]]);
+
+        answer = () => { throw new IssueError("not you", { status: 403 }); };
+        startSilently({ onUnauthorized });
+        await turn();
+        equal(lost.length, 1); // to log in again would not help
+
+        // A page that closes the stream as soon as it sees the state still learns of it.
+        answer = () => { throw new IssueError("logged out", { status: 401 }); };
+        const closing = start({ onUnauthorized, onState: ({ state }) => state === "unauthorized" && closing.close() });
+        await turn();
+        equal([closing.state, lost.length], ["closed", 2]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_callback_each_cause_is_printed_once_until_a_stream_opens() {
+    on_the_bench(
+        r#"
+        const events = startSilently({ baseUrl: "http://elsewhere.test:8001/sse" });
+        await turn();
+        await streams.at(-1).cut();
+        const unreachable = ["http://elsewhere.test:8001/sse/operator/api/events/stream", "TypeError: network error",
+            `pages of ${location.origin}`];
+        oneLine(...unreachable);
+        const again = async (what) => {
+            await elapse();
+            await what();
+        };
+        await again(() => streams.at(-1).cut());
+        equal(newLines(), []);
+
+        const problem = { "Content-Type": "application/problem+json" };
+        const full = JSON.stringify({ code: "streams_full", detail: "no room for a stream" });
+        await again(() => streams.at(-1).refuse(503, full, problem));
+        oneLine("503", "streams_full", "no room for a stream");
+        await again(() => streams.at(-1).refuse(404, "Not Found"));
+        oneLine("404");
+        await again(() => streams.at(-1).refuse(200, "<p>Sign in", { "Content-Type": "text/html" }));
+        oneLine("200", "text/html");
+        await again(() => streams.at(-1).refuse(404, "Not Found"));
+        await again(() => streams.at(-1).refuse(503, full, problem));
+        await again(() => streams.at(-1).refuse(200, "<p>Sign in", { "Content-Type": "text/html" }));
+        await again(() => streams.at(-1).cut());
+        equal(newLines(), []);
+
+        await again(elapse); // no answer
+        oneLine("no answer", "15000 ms");
+        answer = () => { throw new ReferenceError("IssueError is not defined"); };
+        await again(turn);
+        oneLine("issueToken", "ReferenceError: IssueError is not defined");
+        answer = () => { throw Object.assign(new Error("the database is away"), { status: 500 }); };
+        await again(turn);
+        oneLine("issueToken", "500", "the database is away");
+        answer = () => ({ token: "x" });
+        await again(turn);
+        oneLine("sse_token", "token");
+        answer = () => new Promise(() => {});
+        await again(elapse);
+        oneLine("issueToken", "no token within the time allowed");
+        await elapse();
+        await elapse();
+        equal(newLines(), []);
+
+        // Once a stream has opened, the same cause is news.
+        answer = () => `t${issued.length}`;
+        await elapse();
+        await streams.at(-1).greet("e-0");
+        await streams.at(-1).cut();
+        oneLine("cut");
+        await again(() => streams.at(-1).cut());
+        oneLine(...unreachable);
+        events.close();
+        equal(newLines(), []);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_callback_a_final_refusal_is_printed() {
+    on_the_bench(
+        r#"
+        answer = () => { throw new IssueError("log in first", { status: 401 }); };
+        startSilently();
+        await turn();
+        oneLine("401", "log in first", "onUnauthorized");
+        startSilently({ onUnauthorized: () => {} });
+        await turn();
+        equal(newLines(), []);
+        answer = () => { throw new IssueError("only for members", { status: 403 }); };
+        startSilently({ onUnauthorized: () => {} });
+        await turn();
+        oneLine("403", "only for members");
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_callback_reports_is_not_printed() {
+    on_the_bench(
+        r#"
+        const everything = async (options) => {
+            answer = () => `t${issued.length}`;
+            startSilently(options);
+            await turn();
+            await streams.at(-1).cut();
+            await elapse();
+            await streams.at(-1).refuse(404, "Not Found");
+            await elapse();
+            await streams.at(-1).greet("e-0");
+            await streams.at(-1).cut();
+            answer = () => ({});
+            await elapse();
+            answer = () => { throw new IssueError("who?", { status: 401 }); };
+            await elapse();
+            answer = () => { throw new IssueError("not you", { status: 403 }); };
+            startSilently(options);
+            await turn();
+            return newLines().length;
+        };
+        equal(await everything({}), 6);
+        equal(await everything({ onState: () => {} }), 0);
+        equal(await everything({ onReconnect: () => {} }), 2); // it reports no final state
+        equal(await everything({ onReconnect: () => {}, onUnauthorized: () => {} }), 1);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_printed_where_nothing_is_wrong() {
+    on_the_bench(
+        r#"
+        const events = startSilently();
+        await turn();
+        await streams[0].greet("e-0");
+        for (const reason of ["drain", "max_age", "slow", "revoked"]) {
+            await streams.at(-1).send("reconnect", { reason, retry_ms: 1 });
+            await elapse();
+            await streams.at(-1).greet("e-0");
+        }
+        events.reconnect();
+        await turn();
+        await streams.at(-1).greet("e-0");
+        events.close();
+        equal(newLines(), []);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_cuts_again_and_again_does_not_flood_the_console() {
+    on_the_bench(
+        r#"
+        startSilently();
+        await turn();
+        for (let n = 0; n < 10; n += 1) {
+            await streams.at(-1).greet("e-0");
+            await streams.at(-1).cut();
+            await elapse();
+        }
+        assert(newLines().length <= 2, "a line for each of ten cuts");
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_network_error_says_what_it_was() {
+    on_the_bench(
+        r#"
+        const plans = [];
+        start({ onReconnect: (plan) => plans.push(plan) });
+        await turn();
+        const failure = new TypeError("Failed to fetch");
+        await streams[0].fail(failure);
+        const waiting = seen.changes.at(-1);
+        equal([plans[0].cause, waiting.state, waiting.cause], ["unreachable", "waiting", "unreachable"]);
+        assert(plans[0].error === failure && waiting.error === failure, `the error is ${plans[0].error}`);
+
+        const issuing = [];
+        connect({ principal: "p", onReconnect: (plan) => issuing.push(plan) });
+        const before = streams.length;
+        await turn();
+        await streams[before].fail(failure);
+        const { cause, code, error } = issuing[0];
+        equal([cause, code], ["issue", "network"]);
+        assert(error instanceof IssueError && error.cause === failure, `the cause is ${error.cause}`);
+        assert(error.message.includes("Failed to fetch"), error.message);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_token_says_what_it_holds_instead() {
+    on_the_bench(
+        r#"
+        const plans = [];
+        start({ onReconnect: (plan) => plans.push(plan) });
+        await turn();
+        const shapes = [
+            [{ token: "x", expires_in: 60 }, "token, expires_in"], [{ sse_token: 7 }, "number"], [{}, "an empty object"],
+            [null, "null"], [undefined, "undefined"], ["", "an empty string"], ["a\nb", "a header cannot carry"],
+        ];
+        await streams[0].cut();
+        for (const [shape, words] of shapes) {
+            answer = () => shape;
+            await elapse();
+            const { cause, code, error } = plans.at(-1);
+            equal([cause, code], ["issue", "no_token"]);
+            assert(error.message.includes("sse_token"), error.message);
+            assert(error.message.includes(words), `${words} is not in: ${error.message}`);
+            equal(seen.changes.at(-1).error.message, error.message);
+        }
+        equal(streams.length, 1);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn no_token_and_no_principal_is_in_a_line_on_the_console() {
+    on_the_bench(
+        r#"
+        const uuid = "018f3a5c-77aa-7b21-8c44-5d2f00aa91ce";
+        const hex = "0123456789abcdef0123456789abcdef";
+        const errors = [
+            new Error(`the answer was {"sse_token":"${uuid}"}`),
+            Object.assign(new Error("refused"), { status: 500, code: uuid }),
+            new TypeError(`${uuid}\u00e9 is an invalid header value.`),
+            new Error(`no answer to X-VX11-Token: ${hex}`),
+            // As a browser quotes what is no JSON.
+            (() => { try { JSON.parse("018f3a5c-short"); } catch (error) { return error; } })(),
+            uuid,
+        ];
+        startSilently();
+        await turn();
+        await streams[0].cut();
+        for (const error of errors) {
+            answer = () => { throw error; };
+            await elapse();
+        }
+        for (const shape of [`${uuid}\n`, { [uuid]: 1 }]) {
+            answer = () => shape;
+            await elapse();
+        }
+        answer = () => uuid;
+        await elapse();
+        await streams.at(-1).refuse(403, JSON.stringify({ detail: `${uuid} has expired` }));
+
+        const principal = "correct-horse-battery-staple";
+        connect({ principal });
+        const before = streams.length;
+        await turn();
+        await streams[before].refuse(401, JSON.stringify({ detail: `${principal} is unknown` }));
+        const lines = newLines();
+        assert(lines.length >= 8, `${lines.length} lines`);
+        for (const secret of [uuid, "018f3a5c", hex, principal]) {
+            const quoted = lines.filter((line) => line.includes(secret));
+            equal(quoted, []);
+        }
         "#,
     )
     .await;

@@ -53,10 +53,10 @@ class Stream {
     signal.addEventListener("abort", () => this.cut());
   }
 
-  /** Answers with something else than a stream. */
+  /** Answers with something else than a stream; its body is read in a turn of its own. */
   refuse(status, body, headers) {
     this.#resolve(new Response(body, { status, headers }));
-    return turn();
+    return turn().then(turn);
   }
 
   /** Sends bytes. The first make it a stream. */
@@ -84,7 +84,11 @@ class Stream {
 
   /** Breaks the connection, before an answer or after. */
   cut() {
-    const error = new TypeError("network error");
+    return this.fail(new TypeError("network error"));
+  }
+
+  /** Fails with this error, before an answer or after. */
+  fail(error) {
     if (this.#body) this.#body.error(error);
     else this.#reject(error);
     return turn();
@@ -92,6 +96,10 @@ class Stream {
 }
 globalThis.fetch = (url, request) =>
   new Promise((resolve, reject) => streams.push(new Stream(url, request, resolve, reject)));
+
+/** What the client prints on the console. */
+const printed = [];
+console.warn = (...words) => printed.push(words.join(" "));
 
 /** Tokens t1, t2, … unless the test says otherwise. */
 const issued = [];
@@ -112,3 +120,13 @@ const start = (options = {}) => connect({
   onState: (change) => seen.changes.push(change),
   ...options,
 });
+/** As most pages do: without a callback that reports why there is no stream. */
+const startSilently = (options = {}) => start({ onState: undefined, onReconnect: undefined, ...options });
+/** What has been printed since the last call. */
+const newLines = () => printed.splice(0);
+/** Asserts that one line was printed, and that it contains each of these texts. */
+const oneLine = (...texts) => {
+  const lines = newLines();
+  equal(lines.length, 1);
+  for (const text of texts) assert(lines[0].includes(text), `${text} is not in: ${lines[0]}`);
+};

@@ -1,5 +1,6 @@
 //! What tests stand on: instances, clients, and a ledger of every secret they use.
 
+mod application;
 mod browser;
 mod client;
 mod configure;
@@ -12,6 +13,7 @@ mod problem;
 mod raw;
 mod stream;
 
+pub use application::{Application, Backend};
 pub use browser::Browser;
 pub use client::Terminal;
 pub use configure::{complaint, complaint_about_file, file, planted, run};

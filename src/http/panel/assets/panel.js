@@ -126,7 +126,7 @@ const STATES = { issuing: "connecting", open: "connected", waiting: "reconnectin
 function stateChanged(change) {
   const { state: next, instanceId, reconnects } = change;
   if (next === "closed") return; // signing out, which shows itself
-  if (next === "unauthorized") return refused();
+  if (next === "unauthorized" || next === "forbidden") return refused();
   history.state(change);
   showState(next, STATES[next] ?? next);
   $("connect-now").hidden = next !== "waiting" || change.delayMs < BUTTON_WORTH_MS;

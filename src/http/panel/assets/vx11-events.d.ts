@@ -6,7 +6,8 @@
  * - `connecting`: token in hand, stream requested
  * - `open`: the server's greeting has arrived
  * - `waiting`: a further attempt is scheduled
- * - `unauthorized`: the principal was refused (401); final
+ * - `unauthorized`: no token, status 401: nobody is logged in, or the principal is wrong; final
+ * - `forbidden`: no token, status 403: this user may not have one; final
  * - `closed`: `close()` was called or the signal aborted; final
  */
 export type StreamState =
@@ -16,6 +17,7 @@ export type StreamState =
   | "open"
   | "waiting"
   | "unauthorized"
+  | "forbidden"
   | "closed";
 
 /**
@@ -25,7 +27,8 @@ export type StreamState =
  * - `cut`: an open stream ended without a word
  * - `silent`: nothing arrived in time: no answer, or not even a heartbeat
  * - `refused`: the answer was no stream; see `status` and `code`
- * - `unreachable`: there was no answer
+ * - `unreachable`: there was no answer; `error` is what `fetch` threw. A browser does not
+ *   tell a page more: no server listens, or it does not allow pages of this origin (CORS)
  * - `offline`: the browser had been offline, and what it held open may be dead
  * - `issue`: no token was to be had; see `status`, `code` and `error`
  * - `requested`: `reconnect()` was called
@@ -68,7 +71,10 @@ export interface ReconnectPlan {
   readonly delayMs: number;
   /** Failures in a row so far. */
   readonly attempt: number;
-  /** With cause `issue`: what `issueToken` threw; with `refused`: an error with the answer's words. */
+  /**
+   * With cause `issue`: what `issueToken` threw; with `refused`: an error with the
+   * answer's words; with `unreachable`: what `fetch` threw.
+   */
   readonly error?: unknown;
 }
 
@@ -145,7 +151,18 @@ interface CommonOptions {
   signal?: AbortSignal;
   /** Every published event, of whatever type, in order. */
   onEvent?(event: StreamEvent): void;
+  /**
+   * The state has changed. Without this callback, whatever keeps the stream from
+   * opening or cuts it is printed with `console.warn`: once for each cause, and
+   * again after a stream has opened. A printed line contains no token. What
+   * `onReconnect` or `onUnauthorized` reports is not printed either.
+   */
   onState?(change: StateChange): void;
+  /**
+   * Status 401 from `issueToken`: the user's session has ended, or never began.
+   * The stream is closed for good; call `connect` again after the login.
+   */
+  onUnauthorized?(change: StateChange): void;
   /**
    * A stream that was opened again, or with `lastEventId`, has been resumed. Each
    * such stream calls this or `onReset`: mostly at once, but where older events
@@ -167,7 +184,7 @@ export interface IssueTokenOptions extends CommonOptions {
    * Obtain a stream token, normally from your own backend, which holds the
    * principal. Called before every connection. Throw an `IssueError` (or any
    * object with `status` / `retryAfterMs`) to say more than "failed": status
-   * 401 is final, `retryAfterMs` is the least time to wait.
+   * 401 and 403 are final, `retryAfterMs` is the least time to wait.
    */
   issueToken(context: { signal: AbortSignal }): Promise<string | IssuedToken>;
   principal?: undefined;
@@ -217,7 +234,7 @@ export class EventStream {
 export class IssueError extends Error {
   constructor(
     message: string,
-    facts?: { status?: number; code?: string; requestId?: string; retryAfterMs?: number },
+    facts?: { status?: number; code?: string; requestId?: string; retryAfterMs?: number; cause?: unknown },
   );
   /** HTTP status, 0 if there was no answer. */
   readonly status: number;
@@ -225,4 +242,6 @@ export class IssueError extends Error {
   readonly code: string;
   readonly requestId: string;
   readonly retryAfterMs: number;
+  /** The error that led to this one, if there was one: with `network`, what `fetch` threw. */
+  readonly cause?: unknown;
 }

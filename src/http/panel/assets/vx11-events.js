@@ -3,7 +3,7 @@
  * Browser client for the vx11-operator event stream. One ES module, no
  * dependencies, no build step.
  *
- *     import { connect } from "/client/vx11-events.js";
+ *     import { connect, IssueError } from "/client/vx11-events.js";
  *
  *     const events = connect({
  *       // Ask YOUR backend for a token: it holds the principal, pages must not.
@@ -13,10 +13,12 @@
  *         return (await answer.json()).sse_token;
  *       },
  *       onEvent: (event) => console.log(event.type, event.id, event.json()),
- *       onReset: () => reloadEverything(), // events were missed
+ *       onReset: () => location.reload(), // events were missed
+ *       onUnauthorized: () => location.assign("/login"), // 401: the user's session has ended
  *     });
- *     // later
- *     events.close();
+ *
+ * `events.close()` ends the stream. What no callback reports is printed on the
+ * console, once for each cause.
  *
  * A stream token lives for about a minute and opens one stream. When the stream
  * ends, for whatever reason, this client waits, obtains a new token and resumes
@@ -42,21 +44,25 @@ const LONGEST_WAIT_MS = 300_000;
 /** Spread of the quick attempt after coming online or becoming visible. */
 const WAKE_SPREAD_MS = 250;
 
+/** End of each printed line about a problem that may pass. */
+const AGAIN = "Trying again; onState and onReconnect report each attempt.";
+
 /**
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
  * @typedef {import("./vx11-events.js").StreamState} StreamState
  * @typedef {import("./vx11-events.js").Cause} Cause
  * @typedef {{type: string, data: string, id: string | null}} Frame `id` is null if the frame has none
+ * @typedef {{cause: Cause, status: number, code: string, error?: unknown}} Problem why there is no stream
  */
 
 /** Why no token could be issued. Never carries the principal or a token. */
 export class IssueError extends Error {
   /**
    * @param {string} message
-   * @param {{status?: number, code?: string, requestId?: string, retryAfterMs?: number}} [facts]
+   * @param {{status?: number, code?: string, requestId?: string, retryAfterMs?: number, cause?: unknown}} [facts]
    */
   constructor(message, facts = {}) {
-    super(message);
+    super(message, facts);
     this.name = "IssueError";
     this.status = facts.status ?? 0;
     this.code = facts.code ?? "";
@@ -95,6 +101,7 @@ export class EventStream {
   #degraded = "";
   #lastEventId;
   #asked = ""; // where an open stream was to resume, until it shows whether it did
+  /** @type {Set<string>} causes printed since the last recovery */ #printed = new Set();
 
   /** @param {ConnectOptions} options */
   constructor(options) {
@@ -192,18 +199,14 @@ export class EventStream {
       abort.signal.addEventListener("abort", () => reject(new IssueError("no token wanted any more")));
     });
     const issued = await Promise.race([this.#issueToken({ signal: abort.signal }), timeout]);
-    const token = typeof issued === "string" ? issued : issued?.sse_token;
-    if (typeof token !== "string" || !token) {
-      throw new IssueError("the answer holds no token", { code: "no_token" });
-    }
-    return token;
+    return tokenIn(issued);
   }
 
   /** @param {any} error */
   #issueFailed(error) {
     const { status, code } = facts(error);
-    // A wrong principal stays wrong: asking again would only look like guessing.
-    if (status === 401) return this.#finish("unauthorized", { cause: "issue", status, code, error });
+    // Neither changes by asking again, which would only look like guessing.
+    if (status === 401 || status === 403) return this.#denied({ cause: "issue", status, code, error });
     this.#failed("issue", error);
   }
 
@@ -225,8 +228,8 @@ export class EventStream {
         redirect: "error", // a redirect would hand the token to another address
         signal,
       });
-    } catch {
-      if (run === this.#run) this.#lost("unreachable");
+    } catch (error) {
+      if (run === this.#run) this.#lost("unreachable", error);
       return;
     }
     const isStream = answer.status === 200 && /^text\/event-stream\b/i.test(answer.headers.get("Content-Type") ?? "");
@@ -284,6 +287,8 @@ export class EventStream {
     this.#asked = before;
     this.#openedAt = Date.now();
     this.#opens += 1;
+    // Not while connections end at once: each would print its end.
+    if (this.#flaps < MOST_FLAPS) this.#printed.clear();
     this.#watchSilence();
     this.#setState("open");
     if (isGreeting && id !== null && run === this.#run) this.#resumed();
@@ -333,11 +338,11 @@ export class EventStream {
     this.#wait({ cause: typeof reason === "string" ? reason : "server", delayMs, floorMs: delayMs, byServer: true });
   }
 
-  /** @param {Cause} cause */
-  #lost(cause) {
+  /** @param {Cause} cause @param {unknown} [error] */
+  #lost(cause, error) {
     this.#settle();
     this.#drop();
-    this.#wait({ cause, delayMs: this.#backoff() });
+    this.#wait({ cause, error, delayMs: this.#backoff() });
   }
 
   /** @param {Cause} cause @param {any} error */
@@ -380,6 +385,7 @@ export class EventStream {
     this.#notBefore = now + floorMs;
     this.#timer = setTimeout(() => this.#attempt(), delayMs);
     const plan = { cause, byServer, status, code, delayMs: Math.round(delayMs), attempt: this.#failures, error };
+    if (!byServer) this.#print(plan, this.#options.onReconnect);
     this.#setState("waiting", plan);
     if (run === this.#run) this.#call(this.#options.onReconnect, plan);
   }
@@ -419,15 +425,23 @@ export class EventStream {
   }
 
   #isFinal() {
-    return this.#state === "closed" || this.#state === "unauthorized";
+    return this.#state === "closed" || this.#state === "unauthorized" || this.#state === "forbidden";
   }
 
-  /** @param {"closed" | "unauthorized"} state @param {object} [facts] */
+  /** @param {Problem} problem why no token will be issued to this user */
+  #denied(problem) {
+    const onUnauthorized = problem.status === 401 ? this.#options.onUnauthorized : undefined;
+    this.#print(problem, onUnauthorized);
+    const change = this.#finish(problem.status === 401 ? "unauthorized" : "forbidden", problem);
+    this.#call(onUnauthorized, change);
+  }
+
+  /** @param {"closed" | "unauthorized" | "forbidden"} state @param {object} [facts] */
   #finish(state, facts) {
     if (this.#state === "closed") return;
     this.#drop();
     this.#teardown.abort();
-    this.#setState(state, facts);
+    return this.#setState(state, facts);
   }
 
   /** @param {StreamState} state @param {object} [facts] */
@@ -435,7 +449,72 @@ export class EventStream {
     const previous = this.#state;
     this.#state = state;
     const { attempt, instanceId, lastEventId, reconnects } = this;
-    this.#call(this.#options.onState, { ...facts, state, previous, attempt, instanceId, lastEventId, reconnects });
+    const change = { ...facts, state, previous, attempt, instanceId, lastEventId, reconnects };
+    this.#call(this.#options.onState, change);
+    return change;
+  }
+
+  /**
+   * Prints a problem that no callback reports: once for each cause, until a stream opens.
+   * @param {Problem} problem @param {Function | undefined} callback that would report it
+   */
+  #print(problem, callback) {
+    const { cause, status, code, error } = problem;
+    const key = [cause, status, code, error instanceof Error && error.name].join(" ");
+    if (this.#options.onState || callback || this.#printed.has(key)) return;
+    this.#printed.add(key);
+    console.warn(`vx11-events: ${this.#describe(problem)}`);
+  }
+
+  /** @param {Problem} problem */
+  #describe({ cause, status, code, error }) {
+    const address = this.#base + STREAM_PATH;
+    const why = this.#words(error);
+    const answer = [status && `status ${status}`, this.#hide(code)].filter(Boolean).join(", ");
+    switch (cause) {
+      case "issue": {
+        const issuing = this.#options.principal ? "issuing a token" : "issueToken";
+        const failed = `${issuing} failed${answer && ` with ${answer}`}: ${why}.`;
+        if (status === 401) return `${failed} The stream is closed for good. onUnauthorized reports this to the page.`;
+        if (status === 403) return `${failed} The stream is closed for good. onState reports this to the page.`;
+        return `${failed} ${AGAIN}`;
+      }
+      case "refused":
+        return `${address} answered with ${answer} instead of a stream: ${why}. ${AGAIN}`;
+      case "unreachable":
+        return `${address} cannot be reached: ${why}.${this.#reasons()} ${AGAIN}`;
+      case "silent":
+        if (this.#state === "open") return `${address} sent no heartbeat for ${this.#options.silenceMs} ms. ${AGAIN}`;
+        return `${address} gave no answer within ${this.#options.timeoutMs} ms. Does a proxy buffer the stream? ${AGAIN}`;
+      case "offline":
+        return `the browser was offline. ${AGAIN}`;
+      default:
+        return `the connection to ${address} was cut. ${AGAIN}`;
+    }
+  }
+
+  /** A browser does not tell a page of another origin why it got no answer. */
+  #reasons() {
+    const page = globalThis.location?.origin;
+    if (!page || new URL(this.#base).origin === page) return "";
+    return ` Either no server listens there, or it does not allow pages of ${page} (CORS).`;
+  }
+
+  /**
+   * The message of an error, without any secret.
+   * @param {any} error
+   */
+  #words(error) {
+    // The message of a SyntaxError quotes what is not JSON, which may be a token.
+    if (error instanceof SyntaxError) return "SyntaxError: the answer is not JSON";
+    const text = this.#hide(String(error?.message ?? error));
+    return error instanceof Error && !(error instanceof IssueError) ? `${error.name}: ${text}` : text;
+  }
+
+  /** @param {string} text */
+  #hide(text) {
+    const { principal } = this.#options;
+    return masked(principal ? text.replaceAll(principal, "…") : text);
   }
 
   /** A mistake in a callback is the page's to see, and must not end the stream. */
@@ -501,12 +580,29 @@ function issueWithPrincipal(base, principal) {
         redirect: "error", // a redirect would hand the principal to another address
         signal,
       });
-    } catch {
-      throw new IssueError("the server could not be reached", { code: "network" });
+    } catch (cause) {
+      const words = cause instanceof Error ? cause.message : cause;
+      throw new IssueError(`the server could not be reached: ${words}`, { code: "network", cause });
     }
     if (!answer.ok) throw await problem(answer);
     return answer.json().catch(() => null);
   };
+}
+
+/**
+ * The token in what issueToken returned.
+ * @param {any} issued @returns {string}
+ */
+function tokenIn(issued) {
+  const token = typeof issued === "string" ? issued : issued?.sse_token;
+  // Checked here because a browser's own complaint could quote the header.
+  if (typeof token === "string" && /^[\x21-\x7e]+$/.test(token)) return token;
+  let found = `sse_token is of type ${typeof token}`;
+  if (token === "") found = "found an empty string";
+  else if (typeof token === "string") found = "found characters that a header cannot carry";
+  else if (issued === null || typeof issued !== "object") found = `found ${issued === null ? null : typeof issued}`;
+  else if (!("sse_token" in issued)) found = `found ${masked(Object.keys(issued).join(", ")) || "an empty object"}`;
+  throw new IssueError(`expected a token, or an object that holds it as sse_token; ${found}`, { code: "no_token" });
 }
 
 /**
@@ -515,7 +611,8 @@ function issueWithPrincipal(base, principal) {
  */
 async function problem(answer) {
   const body = answer.ok ? null : await answer.json().catch(() => null);
-  return new IssueError(body?.detail ?? body?.title ?? `the server answered ${answer.status}`, {
+  const type = answer.headers.get("Content-Type") ?? "no content type";
+  return new IssueError(body?.detail ?? body?.title ?? `the server answered ${answer.status} with ${type}`, {
     status: answer.status,
     code: body?.code,
     requestId: body?.request_id,
@@ -533,6 +630,14 @@ function facts(error) {
     code: String(error?.code ?? ""),
     retryAfterMs: Math.max(0, Number(error?.retryAfterMs) || 0),
   };
+}
+
+/**
+ * Masks what may be a token or a principal: any long run of letters and digits.
+ * @param {string} text
+ */
+function masked(text) {
+  return text.replace(/[\w-]{20,}/g, (run) => (/\d/.test(run) ? "…" : run));
 }
 
 /**
