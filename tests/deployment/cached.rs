@@ -13,7 +13,9 @@ pub(crate) fn cached(name: &str, sources: &[PathBuf], make: impl FnOnce() -> Str
     let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     let mut hasher = DefaultHasher::new();
-    sources.iter().for_each(|source| digest(source, &mut hasher));
+    for source in sources {
+        digest(source, &mut hasher);
+    }
     let first_line = format!("{:016x}\n", hasher.finish());
     let file = folder.join(format!("{name}.cached"));
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
@@ -31,7 +33,9 @@ fn digest(path: &Path, hasher: &mut DefaultHasher) {
         let mut entries: Vec<_> =
             std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.sort();
-        entries.iter().for_each(|entry| digest(entry, hasher));
+        for entry in &entries {
+            digest(entry, hasher);
+        }
     } else {
         std::fs::read(path).unwrap().hash(hasher);
     }
