@@ -12,7 +12,6 @@
 mod support;
 
 use std::fmt::{Debug, Write as _};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -22,6 +21,7 @@ use serde_json::Value;
 use support::{EventStream, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use vx11_rig::PATIENCE;
 
 const STREAM: &str = "/operator/api/events/stream";
 
@@ -51,7 +51,7 @@ async fn say(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let read = connection.read_to_end(&mut answer);
     // A reset after the answer leaves what was read.
-    let _ = tokio::time::timeout(Duration::from_secs(30), read).await.expect("the server hangs up");
+    let _ = tokio::time::timeout(PATIENCE, read).await.expect("the server hangs up");
     answer
 }
 

@@ -2,6 +2,7 @@
 //! tools, keep the rules that no schema knows, and configure a real instance that works.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
+mod cached;
 mod compose;
 mod compose_rules;
 mod instance;

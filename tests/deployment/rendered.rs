@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::cached::cached;
 use crate::instance::Environment;
 use crate::shipped;
 
@@ -13,11 +14,23 @@ use crate::shipped;
 #[derive(Clone)]
 pub(crate) struct Objects(pub(crate) Vec<Value>);
 
-/// The operator, the example Redis, the example ingress; validated once for all tests.
+/// The operator, the example Redis, the example ingress.
+const FOLDERS: [&str; 3] = ["deploy/kubernetes", "deploy/kubernetes/redis", "deploy/kubernetes/ingress"];
+
+/// All three, rendered once for all tests.
 pub(crate) static SHIPPED: LazyLock<[Objects; 3]> = LazyLock::new(|| {
-    let folders = ["deploy/kubernetes", "deploy/kubernetes/redis", "deploy/kubernetes/ingress"];
-    folders.map(|folder| validate(&shipped(folder)).unwrap_or_else(|complaint| panic!("{complaint}")))
+    let rendered = cached("kubernetes", &[shipped(FOLDERS[0])], || {
+        let all = validated().map(|objects| Value::from(objects.0));
+        Value::from(all.to_vec()).to_string()
+    });
+    let rendered: [Vec<Value>; 3] = serde_json::from_str(&rendered).unwrap();
+    rendered.map(Objects)
 });
+
+/// All three, rendered and validated now.
+pub(crate) fn validated() -> [Objects; 3] {
+    FOLDERS.map(|folder| validate(&shipped(folder)).unwrap_or_else(|complaint| panic!("{complaint}")))
+}
 
 /// Renders and validates one kustomization; what the validator printed if it refuses.
 pub(crate) fn validate(kustomization: &Path) -> Result<Objects, String> {

@@ -71,6 +71,27 @@ fn what_differs_between_deployments_stands_in_site_alone() {
     }
 }
 
+/// What is promised of clients that are slow and of instances that hang. The sums are in the comments of these files.
+#[test]
+fn nginx_waits_as_long_as_is_promised() {
+    for (file, setting) in [
+        ("http/clients.conf", "client_header_timeout 10s;"),
+        ("http/clients.conf", "client_body_timeout 10s;"),
+        ("http/proxying.conf", "proxy_connect_timeout 300ms;"),
+        ("http/proxying.conf", "proxy_read_timeout 2s;"),
+        ("http/proxying.conf", "proxy_next_upstream_tries 2;"),
+        ("http/proxying.conf", "proxy_next_upstream_timeout 5s;"),
+        ("locations/publish.conf", "proxy_read_timeout 1s;"),
+        // Longer than an instance's 15 s between two heartbeats; twice this is below 45 s.
+        ("locations/streaming.conf", "proxy_read_timeout 20s;"),
+        ("locations/streaming.conf", "proxy_next_upstream_timeout 25s;"),
+    ] {
+        let text = read(file);
+        let is_set = text.lines().any(|line| line.split_whitespace().eq(setting.split(' ')));
+        assert!(is_set, "{file}: {setting}");
+    }
+}
+
 fn read(file: &str) -> String {
     std::fs::read_to_string(shipped_nginx().join(file)).unwrap()
 }

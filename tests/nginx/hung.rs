@@ -1,60 +1,51 @@
 //! An instance that hangs: its sockets are open, and nobody reads from them.
 
-use std::time::{Duration, Instant};
+//! How soon it is given up is the value of a timeout in nginx (held in `configuration`); what comes of that for streams
+//! is measured by drill 13.
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
+use vx11_rig::{Site, until};
 
-use crate::support::Cluster;
-
-/// Until nginx gives a silent stream up (`locations/streaming.conf`), and room for a busy machine.
-const STREAM_IS_GIVEN_UP: Duration = Duration::from_secs(24);
-/// The promise about streams of an instance that hangs.
-const RESUMED: Duration = Duration::from_secs(45);
+use crate::support::{Cluster, sooner};
 
 #[tokio::test]
 async fn requests_are_answered_by_another_instance_and_events_published_once() {
     let mut cluster = Cluster::of(2).await;
     cluster.issue().await;
     cluster.instances[1].stop().await;
-    let mut slowest = Duration::ZERO;
     for number in 0..40 {
-        let started = Instant::now();
         cluster.issue().await;
-        slowest = slowest.max(started.elapsed());
-        let started = Instant::now();
         assert_eq!(cluster.publish(number).send().await.unwrap().status(), StatusCode::ACCEPTED);
-        slowest = slowest.max(started.elapsed());
     }
-    assert!(slowest >= Duration::from_secs(1), "no request met the instance that hangs");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // Written when the answer has been sent, which a client may notice first.
+    until("a request to have met the instance that hangs", async || {
+        cluster.nginx.access_log().contains(r#""upstream_status":"504, 200""#)
+    })
+    .await;
     cluster.instances[1].cont();
 }
 
 #[tokio::test]
 async fn its_streams_are_given_up_and_can_be_resumed_elsewhere() {
-    let mut cluster = Cluster::of(2).await;
+    let site = Site { files: vec![sooner("locations/streaming.conf", "20s", "4s")], ..Site::default() };
+    let heartbeats = [("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1")];
+    let mut cluster = Cluster::with(2, site, &heartbeats).await;
     let token = cluster.issue().await;
     let mut streams = Vec::new();
     for _ in 0..8 {
         streams.push(cluster.open_stream(&token).await);
     }
-    let hung = cluster.instances.len() - 1;
-    cluster.instances[hung].stop().await;
-    let stopped = Instant::now();
-    let cluster = &cluster;
-    let resumed = streams.into_iter().filter(|(by, _)| by == "2").map(async |(_, mut stream)| {
-        while let Ok(Some(_)) = stream.chunk().await {}
-        let given_up = stopped.elapsed();
-        let token = cluster.issue().await;
-        let (by, _stream) = cluster.open_stream(&token).await;
-        (given_up, stopped.elapsed(), by)
-    });
-    let resumed = join_all(resumed).await;
-    assert_eq!(resumed.len(), 4);
-    for (given_up, resumed, by) in resumed {
-        assert!(given_up < STREAM_IS_GIVEN_UP, "{given_up:?}");
-        assert!(resumed < RESUMED, "{resumed:?}");
-        assert_eq!(by, "1");
+    cluster.instances[1].stop().await;
+    {
+        let cluster = &cluster;
+        let resumed = streams.into_iter().filter(|(by, _)| by == "2").map(async |(_, mut stream)| {
+            while let Ok(Some(_)) = stream.chunk().await {}
+            let token = cluster.issue().await;
+            cluster.open_stream(&token).await.0
+        });
+        assert_eq!(join_all(resumed).await, ["1"; 4]);
     }
+    // Until then it hung.
+    cluster.instances[1].cont();
 }

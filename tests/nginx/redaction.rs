@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
 use vx11_rig::{ClientLimits, Nginx, Site, remember_secret, until};
 
-use crate::support::{Act, Backend, Cluster, exchange};
+use crate::support::{Act, Backend, Cluster, exchange, sooner};
 
 /// Requests with `token` in every place where one may stand, by right or by mistake.
 fn planted(token: &str) -> Vec<String> {
@@ -138,21 +139,27 @@ async fn without_instances() {
 async fn with_instances_that_hang_up_or_hang() {
     for act in [|| Act::Close, || Act::Hang, || Act::Answer("NONSENSE\r\n\r\n".to_owned())] {
         let backend = Backend::start(move |_| act()).await;
-        let nginx = Nginx::start(std::slice::from_ref(&backend.address)).await;
+        let nginx = Nginx::with(Site {
+            instances: vec![backend.address.clone()],
+            files: vec![sooner("locations/streaming.conf", "20s", "4s")],
+            ..Site::default()
+        })
+        .await;
         let token = token();
         let request = |path: &str| {
             format!(
                 "GET {path}?token={token} HTTP/1.1\r\nHost: x\r\nReferer: {token}\r\nConnection: close\r\n\r\n"
             )
         };
-        for path in [
+        let base = nginx.balancer();
+        let paths = [
             "/operator/api/events/stream",
             "/operator/api/events/sse-token",
             "/operator/api/events",
             "/health",
-        ] {
-            exchange(&nginx.balancer(), request(path).as_bytes()).await;
-        }
+        ];
+        // At once: nginx waits for those that hang.
+        join_all(paths.map(async |path| exchange(&base, request(path).as_bytes()).await)).await;
         assert_clean(&nginx, &token, &["stream?token=***", r#""status":"503""#]).await;
     }
 }
@@ -191,9 +198,10 @@ async fn this_check_finds_a_token_in_an_access_log_with_the_request_line() {
 
 #[tokio::test]
 async fn the_error_log_of_requests_would_have_the_token_at_any_useful_level() {
-    for level in ["info", "error"] {
+    join_all(["info", "error"].map(async |level| {
         let folder = tempfile::tempdir().unwrap();
         let log = careless(folder.path(), &format!("error_log FILE {level}; access_log off;")).await;
         assert!(log.contains("connect() failed") && log.contains("token="), "{level}");
-    }
+    }))
+    .await;
 }

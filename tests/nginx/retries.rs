@@ -137,14 +137,14 @@ async fn an_event_whose_instance_goes_away_after_it_said_it_lives_reaches_anothe
 
 #[tokio::test]
 async fn an_instance_that_is_back_is_asked_although_nginx_leaves_it_alone() {
-    let mut cluster = Cluster::of(2).await;
+    let mut cluster = Cluster::left_alone_for(2, "10m").await;
     let token = cluster.issue().await;
     cluster.instances[0].kill();
     for _ in 0..12 {
         cluster.issue().await;
     }
     cluster.restart(0).await;
-    // For two seconds nginx believes that the first is not there; the second is not.
+    // While the test runs nginx believes that the first is not there; the second is not.
     cluster.instances[1].kill();
     cluster.issue().await;
     assert_eq!(cluster.publish(1).send().await.unwrap().status(), StatusCode::ACCEPTED);

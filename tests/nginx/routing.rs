@@ -176,7 +176,7 @@ async fn both_logs_know_a_request_by_the_same_name() {
     let id = problem(refused, 403, "token_refused").await["request_id"].as_str().unwrap().to_owned();
     // Written when the answer has been sent, which a client may notice first.
     until("nginx to note the request", async || cluster.nginx.access_log().contains(&id)).await;
-    assert!(cluster.instances[0].log().contains(&id));
+    until("the instance to note it", async || cluster.instances[0].log().contains(&id)).await;
 }
 
 #[tokio::test]

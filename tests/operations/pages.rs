@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use vx11_rig::Site;
 
 use crate::cluster::Cluster;
@@ -26,11 +27,13 @@ async fn the_commands_of_every_page_succeed_or_are_left_to_an_operator() {
     let folder = shipped("docs/operations");
     let preparation = page::script(&page::blocks(&folder.join(INDEX)));
     assert!(!preparation.is_empty());
-    for name in RUN {
+    // Side by side: most of them wait for something.
+    join_all(RUN.map(async |name| {
         let commands = preparation.clone() + &page::script(&page::blocks(&folder.join(name)));
         let run = terminal::run(&commands, &environment, async |errand| panic!("{name}: {errand:?}"));
         run.await.unwrap_or_else(|words| panic!("{name}: {words}"));
-    }
+    }))
+    .await;
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! The events panel in a real browser.
 
-use std::time::Duration;
-
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use vx11_rig::Port;
 
-use crate::support::{EventStream, Instance, Panel, remember_secret};
+use crate::support::{EventStream, Instance, Panel, random_hex, remember_secret};
 
 const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A script that finds what WCAG 2.2 calls too faint.
 const CONTRAST: &str = include_str!("support/contrast.js");
@@ -19,6 +17,13 @@ const SHIFT_TAB: &str = "\u{e008}\u{e004}\u{e008}";
 const ENTER: &str = "\u{e007}";
 const CONTROL: &str = "\u{e009}";
 const ESCAPE: &str = "\u{e00c}";
+
+/// An address and a principal for an instance that is to come back. The port stays ours while nothing listens on it.
+fn place() -> (Port, String, String) {
+    let port = Port::reserve();
+    let address = format!("127.0.0.1:{}", port.number());
+    (port, address, random_hex())
+}
 
 #[tokio::test]
 async fn the_panel_shows_events_published_through_it_and_elsewhere() {
@@ -346,7 +351,7 @@ async fn a_wrong_principal_is_refused_in_place() {
     panel.see_text("#signin-error", "not accepted").await;
     panel.see("#principal[aria-invalid=true]:focus").await;
     panel.see("#workspace[hidden]").await;
-    instance.metric_becomes(ISSUED, 0, PATIENCE).await;
+    instance.metric_becomes(ISSUED, 0).await;
 
     panel.sign_in(&instance.principal).await;
     panel.see_open().await;
@@ -370,11 +375,11 @@ async fn a_principal_that_may_no_longer_issue_is_signed_out() {
 
 #[tokio::test]
 async fn a_panel_outlives_the_crash_of_its_instance() {
-    let instance = Instance::start().await;
+    let (_port, address, principal) = place();
+    let instance = Instance::in_place_of(&address, &principal).await;
     let mut panel = Panel::connected(&instance).await;
     instance.publish(json!("before")).await;
     panel.see_event("before").await;
-    let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
     instance.kill().await;
     panel.see_history("reconnect", "Reconnecting: the connection was cut").await;
     panel.see_text("#state[data-state=waiting]", "reconnecting").await;
@@ -409,13 +414,19 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
 
 #[tokio::test]
 async fn a_panel_leaves_a_draining_instance_in_order_and_comes_back() {
-    let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1")]).await;
+    let (_port, address, principal) = place();
+    let mut instance = Instance::with(&[
+        ("VX11_OPERATOR_LISTEN", &address),
+        ("VX11_PRINCIPAL_TOKEN", &principal),
+        ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1"),
+    ])
+    .await;
     let panel = Panel::connected(&instance).await;
     instance.terminate();
     panel.see_history("reconnect", "Reconnecting: the instance is shutting down").await;
     assert_eq!(instance.ended().await.code(), Some(0));
 
-    let instance = Instance::in_place_of(instance.address(), &instance.principal).await;
+    let instance = Instance::in_place_of(&address, &principal).await;
     panel.see_open().await;
     panel.see_text("#reconnects", "1").await;
     instance.publish(json!("after the drain")).await;
@@ -447,7 +458,7 @@ async fn a_panel_whose_token_is_revoked_takes_a_new_one() {
     panel.see_event("meanwhile").await;
     panel.see_text("#reconnects", "1").await;
     panel.see_open().await;
-    instance.metric_becomes(ISSUED, 2, PATIENCE).await;
+    instance.metric_becomes(ISSUED, 2).await;
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
     let [(_, why)] = panel.history("reconnect").await.try_into().unwrap();
@@ -465,9 +476,9 @@ async fn keys(panel: &mut Panel) -> Vec<String> {
 
 #[tokio::test]
 async fn an_event_nobody_takes_is_tried_again_under_its_key_a_few_times() {
-    let instance = Instance::start().await;
+    let (_port, address, principal) = place();
+    let instance = Instance::in_place_of(&address, &principal).await;
     let mut panel = Panel::connected(&instance).await;
-    let (address, principal) = (instance.address().to_owned(), instance.principal.clone());
     instance.kill().await;
     panel.publish("message", &json!("one")).await;
     panel.see_text("#publish-result", "Try 5 of 5 in ").await;

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -16,7 +15,6 @@ const TYPES: &str = include_str!("../../src/http/panel/assets/vx11-events.d.ts")
 const WHOLE_API: &str = include_str!("support/client_types.ts");
 
 const STREAMS: &str = "vx11_operator_sse_streams_open";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The only JavaScript of the README.
 fn from_readme() -> String {
@@ -63,7 +61,7 @@ impl Page {
     }
 
     async fn streams(&self) {
-        self.instance.metric_becomes(STREAMS, 1, PATIENCE).await;
+        self.instance.metric_becomes(STREAMS, 1).await;
     }
 
     /// Waits until the page has printed a line that contains `text`.

@@ -1,11 +1,10 @@
 //! The program as a command: what it prints, and how it ends.
 
-use std::time::Duration;
-
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use vx11_rig::{PATIENCE, eventually};
 
 use crate::support::{Instance, random_hex, remember_secret};
 
@@ -14,7 +13,7 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, 
     let (mut command, _) = Instance::command(environment);
     let command =
         command.args(arguments).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await;
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.expect("it ends in time").expect("it can be started");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("it ends by itself"), text(output.stdout), text(output.stderr))
@@ -164,7 +163,7 @@ async fn each_line_of_a_json_log_is_an_object_and_those_of_a_request_carry_its_i
     let instance = Instance::with(&[("VX11_OPERATOR_LOG_FORMAT", "json")]).await;
     let stream = instance.open_stream(&instance.issue().await.token).await;
     drop(stream);
-    instance.metric_becomes("vx11_operator_sse_streams_open", 0, Duration::from_secs(10)).await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0).await;
     let refused: Value = instance.ask_for_stream("x").await.json().await.unwrap();
     let log = instance.log_text();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -184,17 +183,12 @@ async fn a_generated_principal_is_printed_once_and_not_as_a_log_line() {
     for format in ["text", "json"] {
         let environment = [("VX11_PRINCIPAL_TOKEN", ""), ("VX11_OPERATOR_LOG_FORMAT", format)];
         let instance = Instance::with(&environment).await;
-        let shown = async {
-            loop {
-                let log = instance.log_text();
-                let found = log.lines().find_map(|line| line.trim().strip_prefix("Principal \"operator\": "));
-                match found.map(str::to_owned) {
-                    Some(principal) if log.contains("Set VX11_PRINCIPAL_TOKEN") => break principal,
-                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
-                }
-            }
-        };
-        let principal = tokio::time::timeout(Duration::from_secs(10), shown).await.expect("it is shown");
+        let principal = eventually("the principal to be shown", async || {
+            let log = instance.log_text();
+            let found = log.lines().find_map(|line| line.trim().strip_prefix("Principal \"operator\": "));
+            found.filter(|_| log.contains("Set VX11_PRINCIPAL_TOKEN")).map(str::to_owned)
+        })
+        .await;
         assert_eq!(principal.len(), 32);
         let issued =
             instance.get("/operator/api/events/sse-token").bearer_auth(&principal).send().await.unwrap();

@@ -1,15 +1,12 @@
 //! `/metrics`: the predecessor's names with its label, and ours; each counts what it says, and no label says who.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
 use vx11_operator::http::endpoints;
 
 use crate::support::{Instance, remember_secret};
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn page(instance: &Instance) -> String {
     let response = instance.get("/metrics").send().await.expect("an answer");
@@ -104,7 +101,7 @@ async fn tokens_are_counted_as_issued_active_and_expired() {
     };
     let sum = value("ephemeral_tokens_active") + value("ephemeral_tokens_expired_total");
     assert_eq!(sum, 3);
-    instance.metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3, PATIENCE).await;
+    instance.metric_becomes("vx11_operator_ephemeral_tokens_expired_total", 3).await;
     counts(&instance, &[("ephemeral_tokens_active", 0), ("ephemeral_tokens_issued_total", 3)]).await;
 }
 
@@ -131,9 +128,9 @@ async fn streams_are_counted_by_credential_and_by_how_they_ended() {
     revocation.send().await.unwrap();
     assert_eq!(to_revoke.next().await.unwrap().event, "reconnect");
     assert_eq!(to_revoke.next().await, None);
-    instance.metric_becomes("vx11_operator_sse_streams_open", 2, PATIENCE).await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 2).await;
     drop((by_token, by_principal));
-    instance.metric_becomes("vx11_operator_sse_streams_open", 0, PATIENCE).await;
+    instance.metric_becomes("vx11_operator_sse_streams_open", 0).await;
     counts(
         &instance,
         &[

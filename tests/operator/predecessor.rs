@@ -1,11 +1,10 @@
 //! The calls of the predecessor's documents, word for word but for host, port and credential, in the shell its
 //! operators use. Whoever has them in scripts can keep them.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use vx11_rig::PATIENCE;
 
 use crate::support::{Instance, remember_secret};
 
@@ -42,7 +41,7 @@ impl Shell {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(Duration::from_mins(1), output).await;
+        let output = tokio::time::timeout(PATIENCE, output).await;
         let output = output.expect("the script ends in time").expect("bash can be run");
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
@@ -133,12 +132,7 @@ async fn a_stream_opened_with_a_token_in_its_url_begins_with_a_message() {
 async fn an_expired_token_is_answered_with_403() {
     let shell = Shell::with(&[("EPHEMERAL_TOKEN_TTL_SEC", "1")]).await;
     let token = shell.token().await;
-    let over = async {
-        while shell.instance.introspect(&token).await != json!({ "active": false }) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), over).await.expect("it expires");
+    shell.instance.expires(&token).await;
     // 000 §2.3 step 3.
     let answer = shell
         .run(&format!(

@@ -1,7 +1,7 @@
 //! How a request's body may travel: how large, how slow, and never mistaken for something else.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant as Moment};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -60,16 +60,18 @@ async fn a_body_of_64_kib_is_taken_and_one_byte_more_is_refused_however_it_is_se
 #[tokio::test]
 async fn a_body_that_does_not_arrive_in_time_is_refused_with_408_even_if_it_trickles() {
     let instance = Instance::with(&[("VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS", "1")]).await;
-    let announced = head(&instance, PUBLISH, "Content-Length: 100") + "{";
+    // More than trickles in while a test waits.
+    let announced = head(&instance, PUBLISH, "Content-Length: 60000") + "{";
     let silent = raw_request(&instance, announced.as_bytes());
     let trickling = async {
-        let started = Moment::now();
         let connection = TcpStream::connect(instance.address()).await.unwrap();
         let (mut reader, mut writer) = connection.into_split();
         writer.write_all(announced.as_bytes()).await.unwrap();
         let trickle = async {
+            // Shorter pauses than a timeout between two reads would allow.
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
             loop {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                ticks.tick().await;
                 let _ = writer.write_all(b" ").await;
             }
         };
@@ -79,7 +81,6 @@ async fn a_body_that_does_not_arrive_in_time_is_refused_with_408_even_if_it_tric
             read = reader.read_exact(&mut answer) => drop(read.unwrap()),
         }
         assert_eq!(&answer, b"HTTP/1.1 408");
-        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     };
     let (silent, ()) = tokio::join!(silent, trickling);
     raw_problem(&silent, 408, "body_timeout");

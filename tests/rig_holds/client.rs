@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_rig::PATIENCE;
 
-/// Longer than an answer takes, and short enough to wait for one that does not come.
+/// How long an answer is waited for that does not come, or does not have to. Nothing is asserted about what comes in this
+/// time: a slow machine makes a test weaker and never red.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
 /// A connection that waits for answers as long as a test does.
@@ -16,10 +17,10 @@ pub(crate) async fn connect(address: &str) -> MultiplexedConnection {
     connect_for(address, PATIENCE).await.expect("the server can be connected to")
 }
 
-/// A connection that waits for answers so long.
+/// A connection that waits for answers so long, once it is there.
 pub(crate) async fn connect_for(address: &str, patience: Duration) -> RedisResult<MultiplexedConnection> {
     let settings = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(patience))
+        .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(patience));
     let client = Client::open(format!("redis://{address}/1")).expect("an address");
     client.get_multiplexed_async_connection_with_config(&settings).await
@@ -64,7 +65,7 @@ impl Raw {
         assert_eq!(String::from_utf8_lossy(&heard), text);
     }
 
-    /// Asserts that for a while nothing comes, not even the end.
+    /// Asserts that for a while nothing comes, not even the end. Only time shows that.
     pub(crate) async fn hear_nothing(&mut self) {
         let heard = tokio::time::timeout(SHORT, self.0.read(&mut [0])).await;
         assert!(heard.is_err(), "{heard:?}");

@@ -1,14 +1,19 @@
 //! Keys that are shared by three nodes.
 
+use std::time::Duration;
+
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use vx11_rig::{RedisCluster, until};
 
-use crate::client::{SHORT, command};
+use crate::client::command;
+
+/// Long enough for an answer on a busy machine, and short enough to wait for one that does not come.
+const ANSWERED: Duration = Duration::from_secs(5);
 
 async fn client(cluster: &RedisCluster) -> ClusterConnection {
     let nodes = cluster.addresses().into_iter().map(|address| format!("redis://{address}"));
-    let builder = ClusterClientBuilder::new(nodes).connection_timeout(SHORT).response_timeout(SHORT);
+    let builder = ClusterClientBuilder::new(nodes).connection_timeout(ANSWERED).response_timeout(ANSWERED);
     let client = builder.retries(1).build().expect("addresses");
     client.get_async_connection().await.expect("the cluster can be connected to")
 }

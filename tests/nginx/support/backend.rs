@@ -1,7 +1,6 @@
 //! A backend that does on purpose what real ones do by accident.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,6 +122,6 @@ async fn act(act: Act, mut connection: TcpStream, leave: &mpsc::Sender<oneshot::
             }
         }
         Act::Close => {}
-        Act::Hang => tokio::time::sleep(Duration::from_hours(1)).await,
+        Act::Hang => std::future::pending().await,
     }
 }

@@ -25,6 +25,22 @@ impl Cluster {
 
     /// Instances with further environment variables, and nginx as `site` says.
     pub async fn with(count: usize, site: Site, environment: &[(&str, &str)]) -> Self {
+        let ports = (0..count).map(|_| Port::reserve()).collect();
+        Self::on(ports, site, environment).await
+    }
+
+    /// As many instances, each of which nginx leaves alone for a time such as `10m` after it has failed, instead of two
+    /// seconds.
+    pub async fn left_alone_for(count: usize, time: &str) -> Self {
+        let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect();
+        let servers = ports
+            .iter()
+            .map(|port| format!("server 127.0.0.1:{} max_fails=3 fail_timeout={time};\n", port.number()));
+        let files = vec![("instances.conf".to_owned(), servers.collect())];
+        Self::on(ports, Site { files, ..Site::default() }, &[]).await
+    }
+
+    async fn on(ports: Vec<Port>, site: Site, environment: &[(&str, &str)]) -> Self {
         let redis = RedisServer::start().await;
         let principal = new_principal();
         let mut variables = vec![
@@ -33,7 +49,6 @@ impl Cluster {
             ("VX11_OPERATOR_LOG_LEVEL".to_owned(), "debug".to_owned()),
         ];
         variables.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect();
         let mut instances = Vec::new();
         for (at, port) in ports.iter().enumerate() {
             instances.push(start(at, port, &principal, &variables).await);

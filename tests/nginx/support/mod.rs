@@ -4,8 +4,10 @@ mod backend;
 mod cluster;
 mod problem;
 mod raw;
+mod sooner;
 
 pub use backend::{Act, Backend};
 pub use cluster::Cluster;
 pub use problem::{problem, problem_in};
 pub use raw::{exchange, status_of};
+pub use sooner::sooner;

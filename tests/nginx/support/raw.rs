@@ -1,9 +1,8 @@
 //! Requests as bytes, for what no HTTP client would send.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use vx11_rig::PATIENCE;
 
 /// Sends `bytes` to `http://127.0.0.1:port` and returns what comes back before the server closes or resets the
 /// connection, be it nothing.
@@ -20,7 +19,7 @@ pub async fn exchange(base: &str, bytes: &[u8]) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     let both = async { tokio::join!(send, receive).1 };
-    tokio::time::timeout(Duration::from_mins(1), both).await.expect("the connection ends in time")
+    tokio::time::timeout(PATIENCE, both).await.expect("the connection ends in time")
 }
 
 /// The status of an answer.

@@ -1,10 +1,10 @@
 //! What `tail` prints, and how it ends.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use vx11_rig::PATIENCE;
 
 use crate::support::{Instance, Terminal};
 
@@ -145,7 +145,7 @@ async fn output_that_cannot_be_written_ends_it_with_1_and_the_reason() {
     ]);
     let command = command.args(["tail", "--from", &first]).stdout(full).stderr(Stdio::piped());
     let ended = command.spawn().unwrap().wait_with_output();
-    let output = tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("standard output cannot be written: No space left"), "{errors}");

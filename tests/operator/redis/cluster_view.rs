@@ -71,11 +71,14 @@ async fn figures_walk_no_keyspace_and_ask_redis_nothing_of_their_own() {
         figures(&instance).await;
     }
     let told = monitor.stop().await;
-    // The pulse goes on meanwhile, a few commands four times a second.
-    assert!(told.len() < 50, "{told:?}");
+    let count = |command: &str| told.iter().filter(|line| line.contains(&format!("\"{command}\""))).count();
     for command in ["KEYS", "SCAN", "DBSIZE", "RANDOMKEY"] {
-        assert!(!told.iter().any(|line| line.contains(&format!("\"{command}\""))), "{told:?}");
+        assert_eq!(count(command), 0, "{told:?}");
     }
+    // Health checks go on meanwhile, however long that takes: each asks once for the time and once for the figures. One
+    // may have begun before, and another end afterwards.
+    assert!(count("INFO").abs_diff(count("TIME")) <= 1, "{told:?}");
+    assert!(count("HGETALL").abs_diff(count("HSET")) <= 1, "{told:?}");
 }
 
 #[tokio::test]
@@ -106,8 +109,9 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
             page.lines().find(|line| line.starts_with("vx11_operator_redis_clock_skew_seconds{")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    assert!((4.5..5.5).contains(&skew(&wrong).await));
-    assert!(skew(&right).await.abs() < 0.5);
+    // Measured to half the time that an answer of Redis takes; a busy machine may make one measurement worthless.
+    vx11_rig::until("the difference to be shown", async || (skew(&wrong).await - 5.0).abs() < 0.5).await;
+    vx11_rig::until("no difference to be shown", async || skew(&right).await.abs() < 0.5).await;
     assert_eq!(wrong.log_text().matches("this clock and that of Redis differ").count(), 1);
     assert!(!right.log_text().contains("this clock and that of Redis differ"));
 }

@@ -1,6 +1,5 @@
-//! A revocation reaches every instance within a second, also one that was away.
-
-use std::time::{Duration, Instant};
+//! A revocation reaches every instance, also one that was away. How soon is measured by every drill (column SR of
+//! `docs/drills.md`).
 
 use serde_json::{Value, json};
 
@@ -21,7 +20,6 @@ async fn a_token_revoked_on_one_instance_is_refused_on_the_other_and_its_streams
     let other = one.issue().await;
     let mut streams = [two.open_stream(&by_token.token).await, two.open_stream(&by_id.token).await];
     let _untouched = two.open_stream(&other.token).await;
-    let revoked = Instant::now();
     assert_eq!(revoke(&one, ("token", &by_token.token)).await, json!({"effective": "cluster"}));
     assert_eq!(revoke(&one, ("token_id", &by_id.id)).await, json!({"effective": "cluster"}));
     for token in [&by_token.token, &by_id.token] {
@@ -30,8 +28,6 @@ async fn a_token_revoked_on_one_instance_is_refused_on_the_other_and_its_streams
     for stream in &mut streams {
         assert_eq!(stream.rest().await.last().unwrap().event, "reconnect");
     }
-    // Not a measurement: the pulse beats four times a second.
-    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
     two.stream_ends_are("revoked", 2).await;
     assert_eq!(two.metric("vx11_operator_sse_streams_open").await, 1);
 }

@@ -65,13 +65,15 @@ async fn each_instance_is_asked_and_has_a_row() {
     assert_eq!(standings(&stats), [closed("1"), closed("2"), closed("3")]);
     assert!(stats["redis_memory_bytes"].as_u64().unwrap() > 100_000 && stats["redis_ops_per_sec"].is_u64());
 
-    // The tokens of all are counted by the one that answered last, which may have heard of the others a second ago.
+    // The tokens of all are counted by the one that answered last, which may have heard of the others a second ago; on a
+    // busy machine an answer may be older.
     let mut output = String::new();
-    vx11_rig::until("the last to know of both tokens", async || {
+    vx11_rig::until("the last to know of both tokens, and three new answers", async || {
         let ended = terminal.run(&["stats"]).await;
         assert_eq!((ended.code, ended.errors.as_str()), (0, ""));
         output = ended.output;
         output.starts_with("backend redis   tokens 2   streams 1   Redis ")
+            && output.lines().skip(2).all(|line| line.ends_with("  now"))
     })
     .await;
     let lines: Vec<_> = output.lines().collect();
@@ -161,12 +163,14 @@ async fn while_redis_is_away_each_instance_is_shown_although_none_hears_of_anoth
     let cut_off = |stats: &Value, id: &str| {
         standings(stats).iter().any(|row| *row == json!([id, "fallback-memory", "open"]))
     };
-    // Heartbeats are believed for three seconds.
-    let stats = until("all to be cut off", &terminal, |stats| {
+    // Heartbeats are believed for three seconds. An instance that has not noticed yet may answer before the others, with
+    // figures of Redis for all.
+    let stats = until("all to be cut off, and none to have figures of Redis", &terminal, |stats| {
         ["1", "2", "3"].iter().all(|id| cut_off(stats, id))
             && stats["instances"].as_array().is_some_and(|rows| rows.len() == 3)
+            && stats["redis_memory_bytes"] == Value::Null
     })
     .await;
     assert_eq!(stats["backends"], json!(["fallback-memory"]));
-    assert_eq!((&stats["cache_size"], &stats["redis_memory_bytes"]), (&json!(1), &Value::Null));
+    assert_eq!(stats["cache_size"], json!(1), "what each has issued is what there is");
 }

@@ -13,16 +13,16 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use vx11_rig::PATIENCE;
 
 use super::driver::{Driver, PACKAGES};
 use super::ledger::{artefacts, remember_secret};
 
-/// Longer than the client's longest backoff, so that a wait never ends just before a reconnect.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at the page.
 const POLL: Duration = Duration::from_millis(25);
 
-/// Browsers at once; each takes half a gigabyte, and a core while it starts.
+/// Browsers at once in this process; each takes half a gigabyte, and a core while it starts. `cargo nextest` runs each
+/// test in a process of its own; there the test group `browsers` is the limit.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// A browser with one tab.
@@ -100,12 +100,13 @@ impl Browser {
 
     /// Waits until a JavaScript expression is true.
     pub async fn until(&self, expression: &str) {
-        let started = tokio::time::Instant::now();
-        while self.value(expression).await != json!(true) {
-            if started.elapsed() > PATIENCE {
-                self.fail(expression).await;
+        let holds = async {
+            while self.value(expression).await != json!(true) {
+                tokio::time::sleep(POLL).await;
             }
-            tokio::time::sleep(POLL).await;
+        };
+        if tokio::time::timeout(PATIENCE, holds).await.is_err() {
+            self.fail(expression).await;
         }
     }
 

@@ -6,18 +6,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use vx11_rig::PATIENCE;
 
 use super::instance::Instance;
 use super::ledger::artefacts;
-
-/// Long enough for a busy machine, and for the client's waits; what takes longer has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Someone at a terminal, with these variables set.
 pub struct Terminal(Vec<(String, String)>);
@@ -151,6 +148,11 @@ impl Running {
                 return line;
             }
         }
+    }
+
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("the process can be asked for").is_none()
     }
 
     /// Presses Ctrl-C.

@@ -1,8 +1,7 @@
 //! Starting with a configuration that may not do.
 
-use std::time::Duration;
-
 use tempfile::TempDir;
+use vx11_rig::PATIENCE;
 
 use super::instance::{Instance, random_hex};
 use super::ledger::remember_secret;
@@ -11,7 +10,7 @@ use super::ledger::remember_secret;
 pub async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let (mut command, log) = Instance::command(environment);
     let status = command.args(arguments).status();
-    let status = tokio::time::timeout(Duration::from_secs(30), status).await;
+    let status = tokio::time::timeout(PATIENCE, status).await;
     let status = status.expect("it ends in time").expect("it can be started");
     let printed = std::fs::read_to_string(log).expect("the log can be read");
     (status.code().expect("it ends by itself"), printed)

@@ -4,13 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use vx11_rig::PATIENCE;
 
-/// Long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// What browser tests stand on.
 pub const PACKAGES: &str = "browser tests need the Debian packages chromium and chromium-driver";
 

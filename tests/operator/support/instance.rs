@@ -9,12 +9,10 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use vx11_rig::{PATIENCE, eventually, until};
 
 use super::ledger::{artefacts, remember_secret};
 use super::stream::EventStream;
-
-/// Long enough for a busy machine; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running instance; killed when dropped.
 pub struct Instance {
@@ -149,17 +147,21 @@ impl Instance {
         Issued { token, id }
     }
 
-    /// Publishes and returns the event's id.
+    /// Publishes as publishers should, and returns the event's id: again under the same key while the log cannot be reached,
+    /// as may happen on a busy machine.
     pub async fn publish(&self, data: Value) -> String {
-        let response = self
-            .post_as_principal("/operator/api/events")
-            .json(&json!({ "data": data }))
-            .send()
-            .await
-            .expect("publishing answers");
-        assert_eq!(response.status(), StatusCode::ACCEPTED);
-        let body: Value = response.json().await.expect("publishing answers JSON");
-        body["id"].as_str().expect("an id").to_owned()
+        let (key, body) = (random_hex(), json!({ "data": data }));
+        eventually("an event to be published", async || {
+            let request = self.post_as_principal("/operator/api/events").header("Idempotency-Key", &key);
+            let response = request.json(&body).send().await.expect("publishing answers");
+            if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                return None;
+            }
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            let body: Value = response.json().await.expect("publishing answers JSON");
+            Some(body["id"].as_str().expect("an id").to_owned())
+        })
+        .await
     }
 
     /// Asks for a stream with `?token=`.
@@ -179,6 +181,12 @@ impl Instance {
         EventStream::connected(response).await
     }
 
+    /// Waits until a token has expired. Real time has to pass; introspection says when enough has.
+    pub async fn expires(&self, token: &str) {
+        until("the token to expire", async || self.introspect(token).await == json!({ "active": false }))
+            .await;
+    }
+
     pub async fn introspect(&self, token: &str) -> Value {
         let request = self.post_as_principal("/operator/api/tokens/introspect").form(&[("token", token)]);
         request.send().await.expect("introspection answers").json().await.expect("in JSON")
@@ -196,27 +204,19 @@ impl Instance {
     }
 
     /// Waits until a metric has a value, for effects of something that gives no other sign.
-    pub async fn metric_becomes(&self, name: &str, value: u64, patience: Duration) {
-        let started = tokio::time::Instant::now();
-        while self.metric(name).await != value {
-            assert!(started.elapsed() < patience, "{name} did not become {value} within {patience:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    pub async fn metric_becomes(&self, name: &str, value: u64) {
+        until(&format!("{name} to become {value}"), async || self.metric(name).await == value).await;
     }
 
     /// Waits until as many streams have ended for a reason.
     pub async fn stream_ends_are(&self, reason: &str, count: u64) {
         let name = format!("vx11_operator_sse_streams_ended_total{{reason=\"{reason}\"}}");
-        self.metric_becomes(&name, count, PATIENCE).await;
+        self.metric_becomes(&name, count).await;
     }
 
     /// Waits until the log contains `text`.
     pub async fn logs(&self, text: &str) {
-        let started = tokio::time::Instant::now();
-        while !self.log_text().contains(text) {
-            assert!(started.elapsed() < PATIENCE, "the log does not say {text:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(&format!("the log to say {text:?}"), async || self.log_text().contains(text)).await;
     }
 
     pub fn pid(&self) -> u32 {

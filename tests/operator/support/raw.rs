@@ -1,9 +1,8 @@
 //! Requests as bytes, for what no HTTP client would send and for what lies beneath one.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use vx11_rig::PATIENCE;
 
 use super::instance::Instance;
 
@@ -39,5 +38,5 @@ pub async fn exchange(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
         answer
     };
     let both = async { tokio::join!(send, receive).1 };
-    tokio::time::timeout(Duration::from_secs(30), both).await.expect("the connection ends in time")
+    tokio::time::timeout(PATIENCE, both).await.expect("the connection ends in time")
 }

@@ -7,6 +7,7 @@ use eventsource_stream::{Event, Eventsource};
 use futures_util::{Stream, StreamExt};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use vx11_rig::PATIENCE;
 
 /// An event as a browser would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,5 +62,5 @@ impl EventStream {
 }
 
 async fn next(events: &mut Pin<Box<dyn Stream<Item = Frame> + Send>>) -> Option<Frame> {
-    tokio::time::timeout(Duration::from_secs(30), events.next()).await.expect("an event or the end in time")
+    tokio::time::timeout(PATIENCE, events.next()).await.expect("an event or the end in time")
 }
