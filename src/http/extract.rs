@@ -2,7 +2,6 @@
 //! plain name of an unknown parameter.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -243,9 +242,9 @@ pub(super) async fn no_fields(
         return Ok(());
     }
     let first = if is_json(request) || is_object(body) {
-        let members: Option<BTreeMap<String, IgnoredAny>> = from_json(body);
+        let members: Option<serde_json::Map<String, serde_json::Value>> = from_json(body);
         let expected = "the body is not a JSON object; this call takes no fields";
-        members.ok_or(Problem::bad_request(expected))?.into_keys().next()
+        members.ok_or(Problem::bad_request(expected))?.keys().min().cloned()
     } else if is_form(request) {
         let fields: Vec<(String, IgnoredAny)> = from_form(body).unwrap_or_default();
         fields.into_iter().next().map(|(name, _)| name)

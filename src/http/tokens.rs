@@ -102,11 +102,11 @@ pub(super) struct IntrospectionBody {
     sub: Option<String>,
     /// End of its life, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 1767225660)]
+    #[schema(example = 1_767_225_660)]
     exp: Option<u64>,
     /// When it was issued, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 1767225600)]
+    #[schema(example = 1_767_225_600)]
     iat: Option<u64>,
     /// Its public name.
     #[serde(skip_serializing_if = "Option::is_none")]

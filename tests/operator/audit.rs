@@ -61,6 +61,18 @@ async fn every_token_event_revocation_and_refused_principal_is_a_line() {
 }
 
 #[tokio::test]
+async fn a_principal_that_is_refused_in_the_url_is_a_line_without_its_credential() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let instance = audited(&file, &[("VX11_OPERATOR__STREAMS__PRINCIPAL_IN_QUERY", "false")]).await;
+    let refused = instance.ask_for_stream(&instance.principal).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    let line = lines(&file, 1).await.remove(0);
+    assert_eq!((&line["action"], &line["code"]), (&json!("refuse_principal"), &json!("principal_in_query")));
+    assert!(!line.to_string().contains(&instance.principal), "{line}");
+}
+
+#[tokio::test]
 async fn a_clients_address_is_cut_or_left_out_as_configured() {
     for (how, shown) in [("network", json!("127.0.0.0")), ("none", Value::Null)] {
         let folder = tempfile::tempdir().unwrap();
