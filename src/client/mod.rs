@@ -1,8 +1,8 @@
 //! The service's commands for people and scripts without a browser: `tail` prints events, `publish` makes them, `stats`
 //! prints how the instances are.
 //!
-//! `arguments`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session` asks the
-//! service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
+//! `arguments`, `variables`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session`
+//! asks the service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
 //!
 //! Standard output holds what was asked for and nothing else; whatever happens on the way goes to standard error. A
 //! client needs to know a principal's credential, and nothing else of the service's configuration.
@@ -18,6 +18,7 @@ mod stats;
 mod stdout;
 mod subscription;
 mod tail;
+mod variables;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -140,6 +141,7 @@ pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> Exit
 
 /// Someone to act as and someone to ask.
 fn session(arguments: &ServerArguments, settings: &Settings<'_>) -> Result<Session, String> {
+    variables::check(settings.environment)?;
     let credential = Config::principal_credential(settings.file, settings.environment);
     let credential = credential.map_err(|errors| errors.to_string())?.ok_or(NO_PRINCIPAL)?;
     Session::new(Server::find(arguments)?, &credential)

@@ -57,21 +57,23 @@ pub(super) fn sectioned(environment: &HashMap<String, String>) -> HashMap<String
     ours.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Complaints about variables that would be ignored although someone set them for us.
-pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
-    let mut names: Vec<_> = environment.keys().map(String::as_str).collect();
-    names.sort_unstable();
+/// Variables that would be ignored although someone set them for us, in alphabetical order.
+pub(super) fn unknown(environment: &HashMap<String, String>) -> Vec<&str> {
     let known = |name: &str| ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
-    let unknown = names
-        .iter()
+    let names = environment.keys().map(String::as_str);
+    let mut unknown: Vec<_> = names
         .filter(|name| FAMILIES.iter().any(|family| name.starts_with(family)))
         .filter(|name| !name.starts_with(SECTIONED) && !known(name))
-        .map(|name| {
-            let allowed: Vec<_> = ALIASES.iter().map(|(alias, _)| *alias).collect();
-            format!(
-                "{name}: unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY",
-                allowed.join(", ")
-            )
-        });
-    unknown.collect()
+        .collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+/// A complaint about each unknown variable.
+pub(super) fn complaints(environment: &HashMap<String, String>) -> Vec<String> {
+    let complaints = unknown(environment).into_iter().map(|name| {
+        let allowed: Vec<_> = ALIASES.iter().map(|(alias, _)| *alias).collect();
+        format!("{name}: unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY", allowed.join(", "))
+    });
+    complaints.collect()
 }

@@ -121,6 +121,12 @@ impl Config {
             Err(ConfigErrors(complaints.0))
         }
     }
+
+    /// Variables whose names begin like ours and that neither the service nor its clients read, in alphabetical order.
+    #[must_use]
+    pub fn unknown_variables(environment: &HashMap<String, String>) -> Vec<&str> {
+        environment::unknown(environment)
+    }
 }
 
 /// Collects complaints so that all are told at once.
