@@ -45,6 +45,8 @@ use self::stdout::Stdout;
 use self::tail::{End, Tail, Tally};
 use crate::BAD_CONFIGURATION;
 
+/// Exit code of `publish` where nobody knows whether the event was published.
+const OUTCOME_UNKNOWN: u8 = 3;
 const NO_PRINCIPAL: &str = "no principal to act as: set VX11_PRINCIPAL_TOKEN to its credential, or \
     VX11_PRINCIPAL_TOKEN_FILE to a file that holds it, or give the service's own --config FILE. No argument takes it: \
     others could read it there";
@@ -83,6 +85,7 @@ pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCod
         Ok(match end {
             End::Enough => ExitCode::SUCCESS,
             End::Unauthorized(failure) => unauthorized(&session, &failure),
+            End::WrongUrl(what, failure) => unanswered(what, &session, &failure),
             End::Unwritable(error) => unwritable(&error),
         })
     })
@@ -115,20 +118,25 @@ pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> 
                 let _ = Stdout::open().write(&format!("{}\n", visible(&published.id))).await;
                 ExitCode::SUCCESS
             }
-            Err(Unpublished { failure, .. }) if failure.is_unauthorized() => unauthorized(&session, &failure),
-            Err(Unpublished { failure, in_doubt: false }) => {
-                notice(format_args!("not published: {failure}"));
-                ExitCode::FAILURE
-            }
-            Err(Unpublished { failure, in_doubt: true }) => {
-                notice(format_args!(
-                    "not known to be published, though it may be: {failure}; the same command with --key {key} \
-                     publishes it now, or tells its id"
-                ));
-                ExitCode::FAILURE
-            }
+            Err(unpublished) => unpublished_at(&session, &key, &unpublished),
         })
     })
+}
+
+fn unpublished_at(session: &Session, key: &str, unpublished: &Unpublished) -> ExitCode {
+    let (url, failure) = (session.url(), &unpublished.failure);
+    if let Some(doubt) = unpublished.doubt() {
+        notice(format_args!(
+            "not known whether it was published at {url}: {doubt}; the same command with --key {key} publishes it \
+             now, or tells its id"
+        ));
+        return ExitCode::from(OUTCOME_UNKNOWN);
+    }
+    if failure.is_unauthorized() {
+        return unauthorized(session, failure);
+    }
+    notice(format_args!("not published at {url}: {failure}{}", failure.advice()));
+    ExitCode::FAILURE
 }
 
 /// Prints what is known of the cluster, once or until it is told to end.
@@ -162,6 +170,12 @@ fn unauthorized(session: &Session, failure: &Failure) -> ExitCode {
         session.url()
     ));
     ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// The service did not give what was asked of it.
+fn unanswered(what: &str, session: &Session, failure: &Failure) -> ExitCode {
+    notice(format_args!("{what} from {}: {failure}{}", session.url(), failure.advice()));
+    ExitCode::FAILURE
 }
 
 /// Standard output takes no more: a reader that has gone wants no more.

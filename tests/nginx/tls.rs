@@ -141,7 +141,11 @@ async fn the_command_line_client_trusts_the_authority_it_is_given_else_the_syste
     for (code, id, errors) in [unknown, misnamed] {
         assert_eq!((code, id.as_str()), (Some(1), ""));
         let told = errors.lines().last().unwrap();
-        assert!(told.contains("not published: cannot connect: ") && told.contains("certificate"), "{errors}");
+        assert!(
+            told.contains("not published at https://") && told.contains(": cannot connect: "),
+            "{errors}"
+        );
+        assert!(told.contains("certificate"), "{errors}");
     }
     std::fs::copy(folder.path().join("authority.pem"), &system.1).unwrap();
     let trusted = publish("localhost", None);

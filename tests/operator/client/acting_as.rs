@@ -125,7 +125,9 @@ async fn a_redirect_is_not_followed_for_it_would_hand_the_principal_to_another()
     assert_eq!(ended.code, 1);
     assert!(ended.errors.contains("307 is a redirect, and none is followed"), "{}", ended.errors);
     let mut tail = terminal.start(&["tail"]);
-    tail.says("no token: 307 is a redirect").await;
+    let told = tail.says(&format!("no token from {}: 307 is a redirect", front.base)).await;
+    assert!(!told.contains("reconnecting"), "{told}");
+    assert_eq!(tail.ended().await.code, 1);
     assert_eq!(elsewhere.heard(), Vec::<String>::new());
 }
 

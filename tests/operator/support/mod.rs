@@ -13,7 +13,7 @@ mod raw;
 mod stream;
 
 pub use browser::Browser;
-pub use client::Terminal;
+pub use client::{Ended, Terminal};
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use front::Front;
 pub use instance::{Instance, random_hex};
