@@ -28,7 +28,8 @@ const BAD_CONFIGURATION: u8 = 2;
     after_help = "Configuration: built-in defaults, then --config, then the environment. `check-config` shows the\n\
                         result; docs/configuration.md lists every key. `tail`, `publish` and `stats` need a\n\
                         principal's credential and no more of it; docs/command-line.md is about them.\n\n\
-                        Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise."
+                        Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise; 3 of `publish`, not known whether\n\
+                        the event was published."
 )]
 struct Arguments {
     /// Configuration file (TOML)

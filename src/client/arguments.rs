@@ -11,21 +11,21 @@ use super::server::DEFAULT_URL;
 pub(crate) const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 told to end, or nobody reads any more; 2 wrong argument, or no or a wrong\n\
-principal; 1 otherwise.";
+Exit codes: 0 told to end, or nobody reads any more; 2 wrong argument or variable, or no\n\
+or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
 /// The same for publishing.
 pub(crate) const PUBLISH_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 published; 2 wrong argument or data, or no or a wrong principal; 1 not\n\
-published, or not known to be.";
+Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument, variable\n\
+or data, or no or a wrong principal; 3 not known whether it was published.";
 
 /// The same for what is known of the cluster.
 pub(crate) const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 printed, told to end, or nobody reads any more; 2 wrong argument, or no or\n\
-a wrong principal; 1 no answer.";
+Exit codes: 0 printed, told to end, or nobody reads any more; 2 wrong argument or\n\
+variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
 
 /// Where the service is, for every command that talks to one.
 #[derive(Args)]
@@ -64,7 +64,7 @@ pub(crate) struct PublishArguments {
     #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
     pub(super) key: Option<String>,
     // The service knows a key again for 15 minutes; repeating for longer could publish twice.
-    /// For so many seconds a failed attempt is repeated, 1 to 600
+    /// For so many seconds a failed attempt is repeated, 1 to 600; the last begins when they are over
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) patience: u64,
     /// The event's data, JSON; "-" or nothing reads it from standard input

@@ -5,11 +5,14 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use hyper::header::RETRY_AFTER;
+use hyper::header::{HeaderName, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
 use vx11_operator::ambient::{Clock, SystemClock};
+
+/// Set by our nginx on the answer of an instance when it had sent the request to another one before.
+const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");
 
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -19,8 +22,18 @@ pub(super) enum Failure {
     Cut(String),
     /// No answer within this time.
     Silent(Duration),
+    /// TLS was offered, and the answer was none of TLS.
+    WithoutTls,
+    /// The answer is not one of HTTP.
+    WithoutHttp,
     /// An answer, but a refusal.
-    Refused { status: StatusCode, problem: Problem, retry_after: Option<Duration> },
+    Refused {
+        status: StatusCode,
+        problem: Problem,
+        retry_after: Option<Duration>,
+        /// The balancer had sent the request to another instance before.
+        asked_before: bool,
+    },
     /// An answer that says yes as this service never does.
     Foreign,
 }
@@ -36,13 +49,31 @@ pub(super) struct Problem {
 impl Failure {
     /// No answer came, for this reason.
     pub(super) fn unanswered(error: &hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() { Self::Unreachable(reason(error)) } else { Self::Cut(reason(error)) }
+        let without_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let is_version = |error: &hyper::Error| error.is_parse() && error.to_string().contains("version");
+        if find::<rustls::Error>(error).is_some_and(|error| *error == without_tls) {
+            Self::WithoutTls
+        } else if find::<hyper::Error>(error).is_some_and(is_version) {
+            Self::WithoutHttp
+        } else if error.is_connect() {
+            Self::Unreachable(reason(error))
+        } else {
+            Self::Cut(reason(error))
+        }
     }
 
     /// The answer is a refusal with this head and body.
     pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let problem = serde_json::from_slice(body).unwrap_or_default();
-        Self::Refused { status, problem, retry_after: retry_after(headers) }
+        let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        // Servers that speak TLS answer plain HTTP with a page for people.
+        let is_about_tls =
+            |words: &str| ["HTTPS port", "HTTPS server", "SSL-enabled"].iter().any(|it| words.contains(it));
+        if status == StatusCode::BAD_REQUEST && is_about_tls(&String::from_utf8_lossy(body)) {
+            problem =
+                Problem { code: String::new(), detail: "this port speaks TLS; use https://".to_owned() };
+        }
+        let asked_before = headers.contains_key(X_VX11_ASKED_BEFORE);
+        Self::Refused { status, problem, retry_after: retry_after(headers), asked_before }
     }
 
     /// The credential is no principal's, and stays so.
@@ -58,13 +89,16 @@ impl Failure {
         }
     }
 
-    /// What was asked for may have been done all the same. A refusal by the server says nothing: a balancer may have asked
-    /// another instance before, and only the last one's answer is seen.
+    /// The request may have taken effect all the same. Only the last answer is seen: where a balancer had sent the
+    /// request to another instance before, a refusal says nothing about that one. Of other server errors only
+    /// `log_unavailable` is the service's word that nothing was published; a balancer may have made up the rest.
     pub(super) fn may_have_been_done(&self) -> bool {
         match self {
-            Self::Unreachable(_) => false,
+            Self::Unreachable(_) | Self::WithoutTls | Self::WithoutHttp => false,
             Self::Cut(_) | Self::Silent(_) | Self::Foreign => true,
-            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Refused { status, problem, asked_before, .. } => {
+                *asked_before || (status.is_server_error() && problem.code != "log_unavailable")
+            }
         }
     }
 
@@ -72,7 +106,7 @@ impl Failure {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => true,
-            Self::Foreign => false,
+            Self::WithoutTls | Self::WithoutHttp | Self::Foreign => false,
             Self::Refused { status, .. } => matches!(
                 *status,
                 StatusCode::REQUEST_TIMEOUT
@@ -83,6 +117,41 @@ impl Failure {
             ),
         }
     }
+
+    /// The URL is wrong, as far as one answer can tell: a balancer without instances answers otherwise (5xx), and so
+    /// does the service when it refuses a token.
+    pub(super) fn is_wrong_url(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => false,
+            Self::WithoutTls | Self::WithoutHttp | Self::Foreign => true,
+            Self::Refused { status, problem, .. } => {
+                let is_final = status.is_redirection()
+                    || status.is_client_error()
+                    || *status == StatusCode::NOT_IMPLEMENTED;
+                is_final && !self.is_passing() && problem.code != "token_refused"
+            }
+        }
+    }
+
+    /// What to look at, as the end of a sentence that names the URL and this failure.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "; --url or VX11_OPERATOR_URL says where the service is",
+            Self::Refused { status: StatusCode::NOT_FOUND, problem, .. } if !problem.code.is_empty() => {
+                "; --url or VX11_OPERATOR_URL says where the service is"
+            }
+            Self::Foreign => "; this is no vx11-operator: --url or VX11_OPERATOR_URL says where it is",
+            Self::Refused { status, problem: Problem { code, detail }, .. }
+                if self.is_wrong_url()
+                    && !status.is_redirection()
+                    && code.is_empty()
+                    && detail.is_empty() =>
+            {
+                "; this is no vx11-operator: --url or VX11_OPERATOR_URL says where it is"
+            }
+            _ => "",
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -91,19 +160,45 @@ impl fmt::Display for Failure {
             Self::Unreachable(reason) => write!(f, "cannot connect: {reason}"),
             Self::Cut(reason) => write!(f, "the connection was lost: {reason}"),
             Self::Silent(waited) => write!(f, "no answer within {:.0} s", waited.as_secs_f32()),
-            Self::Foreign => f.write_str("the answer is not that of this service; is the URL right?"),
+            Self::WithoutTls => f.write_str("this port does not speak TLS; use http://"),
+            Self::WithoutHttp => f.write_str("this is no HTTP; if the port speaks TLS, use https://"),
+            Self::Foreign => f.write_str("the answer is not that of this service"),
             Self::Refused { status, .. } if status.is_redirection() => {
                 // A redirect would hand the credential to another address.
                 write!(f, "{} is a redirect, and none is followed; give the URL it leads to", status.as_u16())
             }
-            Self::Refused { status, problem: Problem { code, detail }, .. } if code.is_empty() => {
-                write!(f, "{status}{}{detail}", if detail.is_empty() { "" } else { ": " })
-            }
-            Self::Refused { status, problem: Problem { code, detail }, .. } => {
-                write!(f, "{} {code}: {detail}", status.as_u16())
+            Self::Refused { status, problem: Problem { code, detail }, asked_before, .. } => {
+                if code.is_empty() {
+                    write!(f, "{status}{}{detail}", if detail.is_empty() { "" } else { ": " })?;
+                } else {
+                    write!(f, "{} {code}: {detail}", status.as_u16())?;
+                }
+                if *asked_before {
+                    f.write_str(
+                        " (from the second instance that was asked; what the first did is not known)",
+                    )?;
+                }
+                Ok(())
             }
         }
     }
+}
+
+/// The first error of this type among an error and its causes.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // The source of an I/O error is that of the error it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// The root of the matter: what wraps it says no more than that there was an error.
@@ -169,14 +264,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_never_sent_or_is_the_clients_fault_was_certainly_not_done() {
+    fn what_was_never_sent_or_is_refused_by_the_only_instance_that_was_asked_was_certainly_not_done() {
         let code = |code: &str| format!(r#"{{"code": "{code}", "detail": ""}}"#);
         for (failure, done, passing) in [
             (Failure::Unreachable(String::new()), false, true),
             (Failure::Cut(String::new()), true, true),
             (Failure::Silent(Duration::ZERO), true, true),
             (Failure::Foreign, true, false),
-            (refused(503, None, &code("log_unavailable")), true, true),
+            (Failure::WithoutTls, false, false),
+            (Failure::WithoutHttp, false, false),
+            (refused(503, None, &code("log_unavailable")), false, true),
+            (refused(503, None, &code("no_instance")), true, true),
+            (refused(503, None, ""), true, true),
             (refused(503, None, &code("outcome_unknown")), true, true),
             (refused(502, None, ""), true, true),
             (refused(504, None, &code("outcome_unknown")), true, true),
@@ -186,6 +285,38 @@ mod tests {
             (refused(400, None, &code("bad_request")), false, false),
         ] {
             assert_eq!((failure.may_have_been_done(), failure.is_passing()), (done, passing), "{failure:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(X_VX11_ASKED_BEFORE, "true".parse().unwrap());
+        for (status, code_) in [(503, "log_unavailable"), (400, "bad_request")] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert!(Failure::refused(status, &headers, code(code_).as_bytes()).may_have_been_done());
+        }
+    }
+
+    #[test]
+    fn a_url_is_wrong_where_an_answer_comes_that_no_balancer_gives_for_this_service() {
+        let code = |code: &str| format!(r#"{{"code": "{code}", "detail": ""}}"#);
+        for (failure, wrong) in [
+            (Failure::Unreachable(String::new()), false),
+            (Failure::Cut(String::new()), false),
+            (Failure::Silent(Duration::ZERO), false),
+            (Failure::Foreign, true),
+            (Failure::WithoutTls, true),
+            (Failure::WithoutHttp, true),
+            (refused(404, None, ""), true),
+            (refused(404, None, &code("not_found")), true),
+            (refused(308, None, ""), true),
+            (refused(501, None, ""), true),
+            (refused(403, None, &code("token_refused")), false),
+            (refused(408, None, ""), false),
+            (refused(429, None, ""), false),
+            (refused(500, None, ""), false),
+            (refused(502, None, ""), false),
+            (refused(503, None, ""), false),
+            (refused(504, None, ""), false),
+        ] {
+            assert_eq!(failure.is_wrong_url(), wrong, "{failure:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The service's commands for people and scripts without a browser: `tail` prints events, `publish` makes them, `stats`
 //! prints how the instances are.
 //!
-//! `arguments`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session` asks the
-//! service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
+//! `arguments`, `variables`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session`
+//! asks the service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
 //!
 //! Standard output holds what was asked for and nothing else; whatever happens on the way goes to standard error. A
 //! client needs to know a principal's credential, and nothing else of the service's configuration.
@@ -18,6 +18,7 @@ mod stats;
 mod stdout;
 mod subscription;
 mod tail;
+mod variables;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -44,6 +45,8 @@ use self::stdout::Stdout;
 use self::tail::{End, Tail, Tally};
 use crate::BAD_CONFIGURATION;
 
+/// Exit code of `publish` where nobody knows whether the event was published.
+const OUTCOME_UNKNOWN: u8 = 3;
 const NO_PRINCIPAL: &str = "no principal to act as: set VX11_PRINCIPAL_TOKEN to its credential, or \
     VX11_PRINCIPAL_TOKEN_FILE to a file that holds it, or give the service's own --config FILE. No argument takes it: \
     others could read it there";
@@ -82,6 +85,7 @@ pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCod
         Ok(match end {
             End::Enough => ExitCode::SUCCESS,
             End::Unauthorized(failure) => unauthorized(&session, &failure),
+            End::WrongUrl(what, failure) => unanswered(what, &session, &failure),
             End::Unwritable(error) => unwritable(&error),
         })
     })
@@ -114,20 +118,25 @@ pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> 
                 let _ = Stdout::open().write(&format!("{}\n", visible(&published.id))).await;
                 ExitCode::SUCCESS
             }
-            Err(Unpublished { failure, .. }) if failure.is_unauthorized() => unauthorized(&session, &failure),
-            Err(Unpublished { failure, in_doubt: false }) => {
-                notice(format_args!("not published: {failure}"));
-                ExitCode::FAILURE
-            }
-            Err(Unpublished { failure, in_doubt: true }) => {
-                notice(format_args!(
-                    "not known to be published, though it may be: {failure}; the same command with --key {key} \
-                     publishes it now, or tells its id"
-                ));
-                ExitCode::FAILURE
-            }
+            Err(unpublished) => unpublished_at(&session, &key, &unpublished),
         })
     })
+}
+
+fn unpublished_at(session: &Session, key: &str, unpublished: &Unpublished) -> ExitCode {
+    let (url, failure) = (session.url(), &unpublished.failure);
+    if let Some(doubt) = unpublished.doubt() {
+        notice(format_args!(
+            "not known whether it was published at {url}: {doubt}; the same command with --key {key} publishes it \
+             now, or tells its id"
+        ));
+        return ExitCode::from(OUTCOME_UNKNOWN);
+    }
+    if failure.is_unauthorized() {
+        return unauthorized(session, failure);
+    }
+    notice(format_args!("not published at {url}: {failure}{}", failure.advice()));
+    ExitCode::FAILURE
 }
 
 /// Prints what is known of the cluster, once or until it is told to end.
@@ -140,6 +149,7 @@ pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> Exit
 
 /// Someone to act as and someone to ask.
 fn session(arguments: &ServerArguments, settings: &Settings<'_>) -> Result<Session, String> {
+    variables::check(settings.environment)?;
     let credential = Config::principal_credential(settings.file, settings.environment);
     let credential = credential.map_err(|errors| errors.to_string())?.ok_or(NO_PRINCIPAL)?;
     Session::new(Server::find(arguments)?, &credential)
@@ -160,6 +170,12 @@ fn unauthorized(session: &Session, failure: &Failure) -> ExitCode {
         session.url()
     ));
     ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// The service did not give what was asked of it.
+fn unanswered(what: &str, session: &Session, failure: &Failure) -> ExitCode {
+    notice(format_args!("{what} from {}: {failure}{}", session.url(), failure.advice()));
+    ExitCode::FAILURE
 }
 
 /// Standard output takes no more: a reader that has gone wants no more.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use vx11_operator::events::EventType;
 
 use super::arguments::PublishArguments;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, LONGEST_WAIT};
 use super::failure::Failure;
 use super::notice;
 use super::session::{Published, Session};
@@ -26,9 +26,24 @@ const LARGEST: u64 = 64 * 1024;
 /// Why an event is not known to be published.
 #[derive(Debug)]
 pub(super) struct Unpublished {
+    /// Of the last attempt.
     pub(super) failure: Failure,
-    /// Some attempt may have published it.
-    pub(super) in_doubt: bool,
+    /// Of an earlier attempt that may have published the event.
+    pub(super) earlier: Option<Failure>,
+}
+
+impl Unpublished {
+    /// Why it may be published all the same; `None` where every attempt is known not to have published it.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let Self { failure, earlier } = self;
+        match earlier {
+            _ if failure.may_have_been_done() => Some(failure.to_string()),
+            Some(earlier) => Some(format!(
+                "an earlier attempt ({earlier}) may have published it, the last one ({failure}) did not"
+            )),
+            None => None,
+        }
+    }
 }
 
 /// The body of the request; the complaint is for people and does not repeat the data.
@@ -51,7 +66,10 @@ fn body(event: Option<&EventType>, data: &str) -> Result<Bytes, String> {
         data: &'a RawValue,
     }
     let data = serde_json::from_str(data).map_err(|error| {
-        format!("the data is not JSON ({error}); a text is JSON in quotes of its own: '\"like this\"'")
+        format!(
+            "the data is not JSON ({error}); a text needs quotes inside those of the shell: \
+             vx11-operator publish '\"like this\"'"
+        )
     })?;
     let body = Body { event: event.map(ToString::to_string), data };
     serde_json::to_vec(&body).map(Bytes::from).map_err(|error| error.to_string())
@@ -81,32 +99,135 @@ pub(super) async fn publish(
     event: Bytes,
     key: &str,
     patience: Duration,
+    backoff: Backoff,
+) -> Result<Published, Unpublished> {
+    let attempt = |time| session.publish(event.clone(), key, time);
+    repeat(session.url(), patience, backoff, attempt).await
+}
+
+/// Attempts until one succeeds, or fails for good, or patience ends. The last attempt begins when patience ends, unless
+/// one is under way then or the service asks for a longer wait.
+async fn repeat<F: Future<Output = Result<Published, Failure>>>(
+    url: &str,
+    patience: Duration,
     mut backoff: Backoff,
+    attempt: impl Fn(Duration) -> F,
 ) -> Result<Published, Unpublished> {
     let deadline = Instant::now() + patience;
-    let mut in_doubt = false;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let mut earlier = None;
+    let mut is_last = false;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let failure = match session.publish(event.clone(), key, left.min(ATTEMPT)).await {
+        let time = if is_last { ATTEMPT } else { left().min(ATTEMPT) };
+        let failure = match attempt(time).await {
             Ok(published) => return Ok(published),
             Err(failure) => failure,
         };
-        in_doubt |= failure.may_have_been_done();
-        let wait = backoff.next_after(failure.retry_after());
-        if !failure.is_passing() || Instant::now() + wait >= deadline {
-            return Err(Unpublished { failure, in_doubt });
+        let told = failure.retry_after().unwrap_or_default().min(LONGEST_WAIT);
+        if is_last || !failure.is_passing() || left().is_zero() || told > left() {
+            return Err(Unpublished { failure, earlier });
         }
+        let wait = backoff.next_after(Some(told));
+        is_last = wait >= left();
+        let wait = wait.min(left());
         notice(format_args!(
-            "not published yet: {failure}; again in {:.1} s, under the same key",
+            "not published yet at {url}: {failure}; again in {:.1} s, under the same key",
             wait.as_secs_f32()
         ));
+        earlier = Some(failure).filter(Failure::may_have_been_done).or(earlier);
         sleep(wait).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use hyper::{HeaderMap, StatusCode};
+    use vx11_operator::ambient::Jitter;
+
     use super::*;
+
+    /// A refusal with this code that asks for a wait.
+    fn refused(status: u16, code: &str, retry_after: &str) -> Failure {
+        let headers =
+            [(hyper::header::RETRY_AFTER, retry_after.parse().unwrap())].into_iter().collect::<HeaderMap>();
+        let body = format!(r#"{{"code": "{code}", "detail": "x"}}"#);
+        Failure::refused(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+    }
+
+    /// Attempts that all fail so after so long: when each began, when the last ended, and why.
+    async fn failing(
+        patience: Duration,
+        seed: u64,
+        lasting: Duration,
+        failure: impl Fn(usize) -> Failure,
+    ) -> (Vec<Duration>, Duration, Unpublished) {
+        let (start, begun) = (Instant::now(), RefCell::new(Vec::new()));
+        let backoff = Backoff::new(Jitter::seeded(seed), BACKOFF.0, BACKOFF.1);
+        let unpublished = repeat("http://service", patience, backoff, async |time| {
+            begun.borrow_mut().push(start.elapsed());
+            if lasting > time {
+                sleep(time).await;
+                return Err(Failure::Silent(time));
+            }
+            sleep(lasting).await;
+            Err(failure(begun.borrow().len()))
+        });
+        let unpublished = unpublished.await.unwrap_err();
+        (begun.into_inner(), start.elapsed(), unpublished)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_attempt_begins_when_patience_ends() {
+        for seed in 0..50 {
+            for patience in [1, 3, 30].map(Duration::from_secs) {
+                let (begun, ended, _) =
+                    failing(patience, seed, Duration::ZERO, |_| Failure::Unreachable(String::new())).await;
+                assert!(begun.len() > 2 && begun[0].is_zero(), "{begun:?}");
+                // Timers are rounded up to the millisecond.
+                let late = begun[begun.len() - 1].checked_sub(patience).expect("not before patience ends");
+                assert!(late <= Duration::from_millis(1), "{begun:?}");
+                assert!(begun[begun.len() - 2] < patience && ended == begun[begun.len() - 1], "{begun:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_lasts_until_patience_ends_is_the_last() {
+        let patience = Duration::from_secs(3);
+        let (begun, ended, unpublished) =
+            failing(patience, 1, Duration::from_mins(1), |_| Failure::Foreign).await;
+        assert_eq!((begun.as_slice(), ended), ([Duration::ZERO].as_slice(), patience));
+        assert!(unpublished.doubt().is_some_and(|doubt| doubt == "no answer within 3 s"), "{unpublished:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_asks_for_a_longer_wait_than_patience_is_not_asked_again() {
+        let (begun, ended, unpublished) =
+            failing(Duration::from_secs(3), 1, Duration::ZERO, |_| refused(503, "log_unavailable", "4"))
+                .await;
+        assert_eq!((begun.len(), ended), (1, Duration::ZERO));
+        assert_eq!(unpublished.doubt(), None);
+        // At its own time, which comes before patience ends.
+        let (begun, ..) =
+            failing(Duration::from_secs(3), 1, Duration::ZERO, |_| refused(503, "log_unavailable", "2"))
+                .await;
+        assert!(begun.len() == 2 && begun[1] >= Duration::from_secs(2), "{begun:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_may_have_published_is_remembered_whatever_comes_after() {
+        let (_, _, unpublished) =
+            failing(Duration::from_secs(5), 1, Duration::ZERO, |attempt| match attempt {
+                2 => refused(504, "outcome_unknown", "1"),
+                _ => refused(503, "log_unavailable", "1"),
+            })
+            .await;
+        let expected = "an earlier attempt (504 outcome_unknown: x) may have published it, the last one (503 \
+                        log_unavailable: x) did not";
+        assert_eq!(unpublished.doubt().as_deref(), Some(expected));
+    }
 
     #[test]
     fn data_is_sent_as_it_was_written_and_what_is_no_json_is_not_repeated() {

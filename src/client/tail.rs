@@ -39,6 +39,8 @@ pub(super) enum End {
     Enough,
     /// The credential is no principal's: asking again would only look like guessing.
     Unauthorized(Failure),
+    /// What was missing, and why the URL is not that of the service.
+    WrongUrl(&'static str, Failure),
     /// A line could not be written.
     Unwritable(io::Error),
 }
@@ -89,16 +91,21 @@ impl Tail<'_> {
         let token = match self.session.issue(ISSUING).await {
             Ok(token) => token,
             Err(failure) if failure.is_unauthorized() => return Err(End::Unauthorized(failure)),
-            Err(failure) => return Ok(self.failed("no token", &failure)),
+            Err(failure) => return self.failed("no token", failure),
         };
         match Subscription::open(self.session, token, self.last_event_id.as_deref()).await {
             Ok(stream) => self.read(stream).await,
-            Err(failure) => Ok(self.failed("no stream", &failure)),
+            Err(failure) => self.failed("no stream", failure),
         }
     }
 
-    fn failed(&mut self, what: &str, failure: &Failure) -> Pause {
-        Pause { wait: self.backoff.next_after(failure.retry_after()), why: format!("{what}: {failure}") }
+    /// A URL that has led to the service once is right: whatever answers there instead will pass.
+    fn failed(&mut self, what: &'static str, failure: Failure) -> Result<Pause, End> {
+        if self.tally.opens == 0 && failure.is_wrong_url() {
+            return Err(End::WrongUrl(what, failure));
+        }
+        let wait = self.backoff.next_after(failure.retry_after());
+        Ok(Pause { wait, why: format!("{what} from {}: {failure}", self.session.url()) })
     }
 
     async fn read(&mut self, mut stream: Subscription) -> Result<Pause, End> {

@@ -64,6 +64,20 @@ pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMa
         .collect()
 }
 
+/// Variables that begin like ours and that neither the service nor its clients read, in alphabetical order. Those in the
+/// form `VX11_OPERATOR__SECTION__KEY` are not looked at.
+pub(super) fn unknown(environment: &HashMap<String, String>) -> Vec<&str> {
+    let mut unknown: Vec<_> =
+        environment.keys().map(String::as_str).filter(|name| is_unknown(name)).collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+fn is_unknown(name: &str) -> bool {
+    let is_ours = FAMILIES.iter().any(|family| name.starts_with(family)) && !name.starts_with(SECTIONED);
+    is_ours && !OTHERS.contains(&name) && !ALIASES.iter().any(|(alias, _)| *alias == name)
+}
+
 /// Complaints about variables that would be ignored although someone set them for us.
 pub(super) fn complaints(environment: &HashMap<String, String>, keys: &Keys) -> Vec<String> {
     let mut names: Vec<_> = environment.iter().collect();
@@ -78,9 +92,7 @@ fn complaint(name: &str, value: &str, keys: &Keys) -> Option<String> {
         }
         unknown_long(&key, keys)
     } else {
-        let is_ours = FAMILIES.iter().any(|family| name.starts_with(family));
-        let is_known = ALIASES.iter().any(|(alias, _)| *alias == name) || OTHERS.contains(&name);
-        if !is_ours || is_known {
+        if !is_unknown(name) {
             return None;
         }
         unknown_short(name, keys)

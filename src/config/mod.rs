@@ -155,6 +155,12 @@ impl Config {
             Err(ConfigErrors(complaints.lines))
         }
     }
+
+    /// Variables whose names begin like ours and that neither the service nor its clients read, in alphabetical order.
+    #[must_use]
+    pub fn unknown_variables(environment: &HashMap<String, String>) -> Vec<&str> {
+        environment::unknown(environment)
+    }
 }
 
 /// Keys that only make sense together, by the beginning of their names.

@@ -39,6 +39,17 @@ async fn help_names_every_command_and_exit_code() {
 }
 
 #[tokio::test]
+async fn the_help_of_publish_tells_the_exit_code_of_not_published_from_that_of_not_known() {
+    let (code, help, _) = run(&["publish", "--help"], &[]).await;
+    assert_eq!(code, 0);
+    let (_, codes) = help.split_once("Exit codes: ").unwrap();
+    for words in ["0 published", "1 not published", "2 not published", "3 not known whether it was published"]
+    {
+        assert!(codes.contains(words), "{help}");
+    }
+}
+
+#[tokio::test]
 async fn version_is_that_of_the_package() {
     let (code, version, _) = run(&["--version"], &[]).await;
     assert_eq!((code, version.as_str()), (0, concat!("vx11-operator ", env!("CARGO_PKG_VERSION"), "\n")));

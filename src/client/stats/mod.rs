@@ -28,8 +28,9 @@ use super::arguments::StatsArguments;
 use super::failure::Failure;
 use super::session::Session;
 use super::stdout::{self, Stdout};
-use super::{notice, unauthorized, unwritable};
+use super::{notice, unanswered, unauthorized, unwritable};
 
+const NO_ANSWER: &str = "no answer";
 /// For all answers of a look. nginx gives an instance that hangs two seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,11 +55,7 @@ async fn once(session: &Session, as_json: bool, mut screen: Screen) -> ExitCode 
         Ok(()) => {}
         Err(failure) if failure.is_unauthorized() => return unauthorized(session, &failure),
         Err(failure) if cluster.heard_at().is_none() => {
-            notice(format_args!(
-                "no answer from {}: {failure}; --url or VX11_OPERATOR_URL says where the service is",
-                session.url()
-            ));
-            return ExitCode::FAILURE;
+            return unanswered(NO_ANSWER, session, &failure);
         }
         Err(failure) => notice(format_args!("not every instance has answered: {failure}")),
     }
@@ -85,6 +82,7 @@ async fn watch(session: &Session, every: Duration, mut screen: Screen) -> io::Re
     Ok(match end {
         End::Told => ExitCode::SUCCESS,
         End::Unauthorized(failure) => unauthorized(session, &failure),
+        End::WrongUrl(failure) => unanswered(NO_ANSWER, session, &failure),
         End::Unwritable(error) => unwritable(&error),
     })
 }

@@ -28,6 +28,7 @@ pub(super) enum Tone {
     Plain,
     Heading,
     Warning,
+    Alarm,
     Faint,
 }
 
@@ -43,6 +44,7 @@ impl Line {
             Tone::Plain => return self.text.clone(),
             Tone::Heading => "1",
             Tone::Warning => "33",
+            Tone::Alarm => "1;31",
             Tone::Faint => "2",
         };
         format!("\u{1b}[{style}m{}\u{1b}[0m", self.text)
@@ -52,7 +54,7 @@ impl Line {
 /// The lines of a picture; with what has changed since an earlier one, if that is given.
 pub(super) fn lines(picture: &Picture, before: Option<&Picture>) -> Vec<Line> {
     let mut lines = vec![Line::new(Tone::Plain, &whole(picture, before))];
-    lines.extend(degraded(picture).map(|text| Line::new(Tone::Warning, &text)));
+    lines.extend(degraded(picture).iter().map(|text| Line::new(Tone::Warning, text)));
     let mut table = vec![(Tone::Heading, HEADINGS.map(str::to_owned))];
     table.extend(picture.instances.iter().map(|row| (tone(row), cells(row, before))));
     let width =
@@ -86,21 +88,22 @@ fn whole(picture: &Picture, before: Option<&Picture>) -> String {
     parts.join("   ")
 }
 
-/// Which instances run without their Redis, since when, and what waits for it.
-fn degraded(picture: &Picture) -> Option<String> {
+/// Which instances run without their Redis and since when; then what waits for it.
+fn degraded(picture: &Picture) -> Vec<String> {
     let cut_off = || picture.instances.iter().filter_map(|row| Some((row, row.cut_off()?)));
     let names: Vec<_> = cut_off().map(|(row, _)| row.instance_id.as_str()).collect();
     let waiting: u64 = cut_off().map(|(_, own)| own.standing.fallback_entries).sum();
-    let since = picture.degraded_since.as_deref()?;
-    Some(format!(
-        "degraded since {since}: instance {}, records that wait for Redis {waiting}",
-        names.join(", ")
-    ))
+    let Some(since) = &picture.degraded_since else { return Vec::new() };
+    let instances = if names.len() == 1 { "instance" } else { "instances" };
+    vec![
+        format!("degraded since {since}: {instances} {}", names.join(", ")),
+        format!("records that wait for Redis: {waiting}"),
+    ]
 }
 
 fn tone(row: &Row) -> Tone {
     match row {
-        row if row.is_gone => Tone::Faint,
+        row if row.is_gone => Tone::Alarm,
         row if row.cut_off().is_some() => Tone::Warning,
         _ => Tone::Plain,
     }
@@ -111,6 +114,8 @@ fn cells(row: &Row, before: Option<&Picture>) -> [String; HEADINGS.len()] {
     let changed =
         |count: fn(&Row) -> u64| before.map_or_else(String::new, |before| change(count(row), count(before)));
     let (backend, breaker) = match &row.own {
+        // What it said last is no longer so.
+        _ if row.is_gone => ("-".to_owned(), "-".to_owned()),
         // Only it could say.
         None => ("?".to_owned(), "?".to_owned()),
         Some(own) => (own.backend.clone(), own.standing.breaker.clone().unwrap_or_else(|| "-".to_owned())),
@@ -130,7 +135,7 @@ fn cells(row: &Row, before: Option<&Picture>) -> [String; HEADINGS.len()] {
 fn seen(row: &Row) -> String {
     let seconds = |age: Duration| age.as_secs_f64().round();
     if row.is_gone {
-        return format!("not heard of for {} s", seconds(row.seen));
+        return format!("gone, not heard of for {} s", seconds(row.seen));
     }
     let seen = if row.seen < NOW { "now".to_owned() } else { format!("{} s ago", seconds(row.seen)) };
     match &row.own {
@@ -195,20 +200,33 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_off_from_redis_and_since_when_is_a_line_of_its_own_to_be_looked_at() {
-        let picture = Picture::new(vec![row("1", "redis", 1), row("2", "fallback-memory", 2)], None);
-        let lines = lines(&picture, None);
+    fn who_is_cut_off_from_redis_and_what_waits_for_it_are_lines_of_their_own_to_be_looked_at() {
+        let two = vec![row("1", "redis", 1), row("2", "fallback-memory", 2)];
+        let shown = lines(&Picture::new(two.clone(), None), None);
         assert_eq!(
-            texts(&lines)[1],
-            "degraded since 2026-01-03T20:00:00.000Z: instance 2, records that wait for Redis 5"
+            texts(&shown)[1..3],
+            ["degraded since 2026-01-03T20:00:00.000Z: instance 2", "records that wait for Redis: 5"]
         );
-        let tones: Vec<_> = lines.iter().map(|line| line.tone).collect();
-        assert_eq!(tones, [Tone::Plain, Tone::Warning, Tone::Heading, Tone::Plain, Tone::Warning]);
-        assert!(
-            lines[1].coloured().starts_with("\u{1b}[33mdegraded")
-                && lines[1].coloured().ends_with("5\u{1b}[0m")
+        let tones: Vec<_> = shown.iter().map(|line| line.tone).collect();
+        let expected = [Tone::Plain, Tone::Warning, Tone::Warning, Tone::Heading, Tone::Plain, Tone::Warning];
+        assert_eq!(tones, expected);
+        assert_eq!(
+            shown[1].coloured(),
+            "\u{1b}[33mdegraded since 2026-01-03T20:00:00.000Z: instance 2\u{1b}[0m"
         );
-        assert_eq!(lines[3].coloured(), lines[3].text);
+        assert_eq!(shown[4].coloured(), shown[4].text);
+        let three = Picture::new([two, vec![row("3", "fallback-memory", 0)]].concat(), None);
+        assert!(texts(&lines(&three, None))[1].ends_with("Z: instances 2, 3"), "{three:?}");
+    }
+
+    #[test]
+    fn an_instance_that_is_gone_says_so_and_nothing_that_was_so_before_and_is_to_be_looked_at_first() {
+        let gone = Row { is_gone: true, seen: Duration::from_secs(12), ..row("2", "redis", 7) };
+        let picture = Picture::new(vec![row("1", "redis", 1), gone], None);
+        let row = lines(&picture, None).pop().unwrap();
+        let words: Vec<_> = row.text.split_whitespace().collect();
+        assert_eq!(words, ["2", "-", "-", "-", "-", "gone,", "not", "heard", "of", "for", "12", "s"]);
+        assert_eq!(row.coloured(), format!("\u{1b}[1;31m{}\u{1b}[0m", row.text));
     }
 
     #[test]
@@ -224,7 +242,7 @@ mod tests {
                 "backend redis   tokens 20 (+0)   streams 209 (+191)",
                 "INSTANCE  BACKEND  BREAKER  TOKENS      STREAMS      SEEN",
                 "1         redis    closed       10  +0        9  -8  now, itself 14 s ago",
-                "2         redis    closed        -            -      not heard of for 12 s",
+                "2         -        -             -            -      gone, not heard of for 12 s",
                 "3         redis    closed       10          200      now",
             ]
         );

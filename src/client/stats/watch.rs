@@ -22,6 +22,8 @@ pub(super) enum End {
     Told,
     /// The credential is no principal's: asking again would only look like guessing.
     Unauthorized(Failure),
+    /// No answer has come yet, and the URL is not that of the service.
+    WrongUrl(Failure),
     /// A picture could not be written.
     Unwritable(io::Error),
 }
@@ -45,6 +47,9 @@ pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Scree
         let failure = look(session, &mut cluster).await.err();
         let failure = match failure {
             Some(failure) if failure.is_unauthorized() => return End::Unauthorized(failure),
+            Some(failure) if failure.is_wrong_url() && cluster.heard_at().is_none() => {
+                return End::WrongUrl(failure);
+            }
             failure => failure,
         };
         if let Some(at) = cluster.heard_at().filter(|at| *at >= begun) {

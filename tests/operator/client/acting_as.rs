@@ -67,7 +67,9 @@ async fn what_is_wrong_with_the_rest_of_the_configuration_is_no_concern_of_a_cli
         .with("VX11_OPERATOR_URL", &instance.base)
         .with("REDIS_PORT", "no number")
         .with("VX11_OPERATOR_LOG_LEVEL", "deafening")
-        .with("VX11_OPERATOR_UNKNOWN", "1");
+        .with("VX11_OPERATOR__UNKNOWN__KEY", "1")
+        .with("VX11_OPERATOR_PROXY_ENABLED", "1")
+        .with("EPHEMERAL_TOKEN_UNKNOWN", "1");
     let ended = terminal.run(&["publish", "1", "--config", &config]).await;
     assert_eq!(ended.code, 0, "{}", ended.errors);
     // What is wrong with the principal is.
@@ -123,7 +125,9 @@ async fn a_redirect_is_not_followed_for_it_would_hand_the_principal_to_another()
     assert_eq!(ended.code, 1);
     assert!(ended.errors.contains("307 is a redirect, and none is followed"), "{}", ended.errors);
     let mut tail = terminal.start(&["tail"]);
-    tail.says("no token: 307 is a redirect").await;
+    let told = tail.says(&format!("no token from {}: 307 is a redirect", front.base)).await;
+    assert!(!told.contains("reconnecting"), "{told}");
+    assert_eq!(tail.ended().await.code, 1);
     assert_eq!(elsewhere.heard(), Vec::<String>::new());
 }
 
@@ -143,6 +147,28 @@ async fn a_url_that_is_none_or_holds_a_password_is_refused_with_2() {
             assert!(ended.errors.contains(complaint) && !ended.errors.contains(&secret), "{}", ended.errors);
         }
     }
+}
+
+#[tokio::test]
+async fn a_variable_of_ours_that_nothing_knows_is_refused_and_the_nearest_named() {
+    let instance = Instance::start().await;
+    for (name, advice) in [
+        ("VX11_OPERATOR_URI", "did you mean VX11_OPERATOR_URL?"),
+        ("VX11_PRINCIPAL_TOKENS", "did you mean VX11_PRINCIPAL_TOKEN?"),
+        (
+            "VX11_OPERATOR_HOST",
+            "a client reads VX11_OPERATOR_URL, VX11_OPERATOR_CA, VX11_PRINCIPAL_TOKEN, VX11_PRINCIPAL_TOKEN_FILE",
+        ),
+    ] {
+        let secret = planted();
+        for command in COMMANDS {
+            let ended = Terminal::of(&instance).with(name, &secret).run(command).await;
+            assert_eq!((ended.code, ended.output.as_str()), (2, ""), "{command:?}: {}", ended.errors);
+            let expected = format!("vx11-operator: {name}: unknown variable; {advice}\n");
+            assert_eq!(ended.errors, expected);
+        }
+    }
+    assert_eq!(instance.metric("vx11_operator_events_published_total").await, 0);
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod resuming;
 mod statistics;
 mod tailing;
 mod watching;
+mod wrong_servers;

@@ -2,6 +2,11 @@
 
 use crate::support::{Front, Instance, Terminal, planted};
 
+/// Someone with a credential at a front that does not look at it.
+fn at(front: &Front) -> Terminal {
+    Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &front.base)
+}
+
 /// The values of a header in a request.
 fn keys(requests: &[String]) -> Vec<String> {
     let all = requests.concat();
@@ -13,9 +18,13 @@ fn is_random_uuid(key: &str) -> bool {
 }
 
 fn problem(status: &str, code: &str) -> String {
+    problem_with("", status, code)
+}
+
+fn problem_with(headers: &str, status: &str, code: &str) -> String {
     let body = format!(r#"{{"code": "{code}", "detail": "try later"}}"#);
     format!(
-        "HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\n{headers}Retry-After: 1\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -32,7 +41,9 @@ async fn an_event_whose_answer_was_lost_is_sent_again_under_the_same_key_and_pub
     let told: Vec<_> = ended
         .errors
         .lines()
-        .filter(|line| line.contains("not published yet: the connection was lost"))
+        .filter(|line| {
+            line.contains(&format!("not published yet at {}: the connection was lost", front.base))
+        })
         .collect();
     assert_eq!(told.len(), 2, "{}", ended.errors);
     assert!(ended.errors.contains("an earlier attempt under this key had published it"), "{}", ended.errors);
@@ -57,7 +68,8 @@ async fn a_command_that_is_repeated_with_its_key_tells_the_id_and_with_another_e
     assert_eq!((again.code, &again.output), (0, &first.output));
     assert!(again.errors.contains("an earlier attempt"), "{}", again.errors);
     assert_eq!((other.code, other.output.as_str()), (1, ""));
-    assert!(other.errors.contains("not published: 422 idempotency_key_reused: "), "{}", other.errors);
+    let words = format!("not published at {}: 422 idempotency_key_reused: ", instance.base);
+    assert!(other.errors.contains(&words), "{}", other.errors);
     assert_eq!(instance.metric("vx11_operator_events_published_total").await, 1);
 }
 
@@ -68,24 +80,80 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
     let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &front.base);
     let mut patient = terminal.start(&["publish", "--patience", "600", "--key", "other", "2"]);
     patient.says("not published yet").await;
-    let ended = terminal.run(&["publish", "--patience", "2", "--key", "mine", "1"]).await;
-    assert_eq!((ended.code, ended.output.as_str()), (1, ""));
+    let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (3, ""));
     let last = ended.errors.lines().last().unwrap();
-    assert!(last.contains("not known to be published, though it may be"), "{last}");
-    assert!(last.contains("--key mine"), "{last}");
+    let key = &keys(&front.heard())[0];
+    let words =
+        format!("vx11-operator: not known whether it was published at {}: the connection", front.base);
+    assert!(last.starts_with(&words), "{last}");
+    assert!(last.contains(&format!("--key {key}")), "{last}");
     assert!(patient.runs(), "whoever has more patience, and began before, still tries");
+}
+
+#[tokio::test]
+async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_published() {
+    let unavailable = problem("503 Service Unavailable", "log_unavailable");
+    let limited = problem("429 Too Many Requests", "rate_limited");
+    for answers in [[&unavailable, &unavailable], [&unavailable, &limited]] {
+        let front = Front::answering(&answers.map(String::as_str)).await;
+        let ended = at(&front).run(&["publish", "--patience", "2", "1"]).await;
+        assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
+        let last = ended.errors.lines().last().unwrap();
+        assert!(last.starts_with(&format!("vx11-operator: not published at {}: ", front.base)), "{last}");
+        assert!(!ended.errors.contains("not known"), "{}", ended.errors);
+        assert!(front.heard().len() > 1, "{}", ended.errors);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_whose_outcome_nobody_knows_is_named_when_the_last_one_was_refused() {
+    let unknown = problem("503 Service Unavailable", "outcome_unknown");
+    for (then, refused) in [
+        (problem("503 Service Unavailable", "log_unavailable"), "503 log_unavailable: try later"),
+        (problem("400 Bad Request", "bad_request"), "400 bad_request: try later"),
+        (problem("401 Unauthorized", "credential_wrong"), "401 credential_wrong: try later"),
+    ] {
+        let front = Front::answering(&[&unknown, &then]).await;
+        let ended = at(&front).run(&["publish", "--patience", "2", "--key", "order-17", "1"]).await;
+        assert_eq!((ended.code, ended.output.as_str()), (3, ""), "{}", ended.errors);
+        let expected = format!(
+            "vx11-operator: not known whether it was published at {}: an earlier attempt (503 outcome_unknown: try \
+             later) may have published it, the last one ({refused}) did not; the same command with --key order-17 \
+             publishes it now, or tells its id",
+            front.base
+        );
+        assert_eq!(ended.errors.lines().last(), Some(expected.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_behind_an_instance_that_was_asked_before_does_not_say_that_nothing_was_published() {
+    let second =
+        problem_with("X-VX11-Asked-Before: true\r\n", "422 Unprocessable Entity", "idempotency_key_reused");
+    let front = Front::answering(&[&second]).await;
+    let ended = at(&front).run(&["publish", "1"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (3, ""), "{}", ended.errors);
+    assert!(
+        ended.errors.contains(
+            "422 idempotency_key_reused: try later (from the second instance that was asked; what the first did is \
+             not known)"
+        ),
+        "{}",
+        ended.errors
+    );
 }
 
 #[tokio::test]
 async fn what_nobody_could_be_told_was_not_published() {
     let port = vx11_rig::Port::reserve();
-    let terminal = Terminal::bare()
-        .with("VX11_PRINCIPAL_TOKEN", &planted())
-        .with("VX11_OPERATOR_URL", &format!("http://127.0.0.1:{}", port.number()));
-    let ended = terminal.run(&["publish", "--patience", "5", "1"]).await;
+    let url = format!("http://127.0.0.1:{}", port.number());
+    let terminal = Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &url);
+    let ended = terminal.run(&["publish", "--patience", "1", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (1, ""));
     let last = ended.errors.lines().last().unwrap();
-    assert!(last.starts_with("vx11-operator: not published: cannot connect: Connection refused"), "{last}");
+    let words = format!("vx11-operator: not published at {url}: cannot connect: Connection refused");
+    assert!(last.starts_with(&words), "{last}");
 }
 
 #[tokio::test]
@@ -97,7 +165,7 @@ async fn a_server_that_starts_in_time_is_waited_for() {
         .with("VX11_PRINCIPAL_TOKEN", &principal)
         .with("VX11_OPERATOR_URL", &format!("http://{address}"));
     let mut publish = terminal.start(&["publish", "1"]);
-    publish.says("not published yet: cannot connect").await;
+    publish.says(&format!("not published yet at http://{address}: cannot connect")).await;
     let _instance = Instance::in_place_of(&address, &principal).await;
     let ended = publish.ended().await;
     assert_eq!(ended.code, 0, "{}", ended.errors);
@@ -111,9 +179,7 @@ async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says()
         problem("504 Gateway Timeout", "outcome_unknown"),
     );
     let front = Front::answering(&[&unavailable, &unknown, accepted]).await;
-    let terminal =
-        Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &front.base);
-    let ended = terminal.run(&["publish", "1"]).await;
+    let ended = at(&front).run(&["publish", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (0, "e-1\n"), "{}", ended.errors);
     // It says for how long it waits; that this is no less than it was told is held by `client::backoff`.
     for words in ["503 log_unavailable: try later; again in 1", "504 outcome_unknown: try later; again in 1"]

@@ -16,13 +16,14 @@ async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_o
     let address = format!("127.0.0.1:{}", port.number());
     let principal = random_hex();
     let before = Instance::in_place_of(&address, &principal).await;
+    let url = before.base.clone();
     let mut tail = Terminal::of(&before).start(&["tail"]);
     tail.says("connected to instance 1").await;
     let last = before.publish(json!(1)).await;
     assert_eq!(tail.line().await, format!("{last} message 1"));
     before.kill().await;
     tail.says("lost the stream: it was cut off; reconnecting in ").await;
-    tail.says("no token: cannot connect: Connection refused").await;
+    tail.says(&format!("no token from {url}: cannot connect: Connection refused")).await;
     let after = Instance::in_place_of(&address, &principal).await;
     let connected = tail.says("connected to instance 1").await;
     assert!(connected.ends_with("instance 1"), "{connected}: it does not claim to go on where it was");
@@ -83,7 +84,7 @@ async fn a_refusal_is_told_in_the_words_of_the_service_and_tried_again_no_sooner
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "1")]).await;
     let first = instance.open_stream(&instance.issue().await.token).await;
     let mut tail = Terminal::of(&instance).start(&["tail"]);
-    let told = tail.says("no stream: 503 streams_full: ").await;
+    let told = tail.says(&format!("no stream from {}: 503 streams_full: ", instance.base)).await;
     let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
     assert!((1.0..=1.5).contains(&wait), "Retry-After is a second: {told}");
     drop(first);

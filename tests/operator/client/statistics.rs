@@ -88,7 +88,7 @@ async fn an_answer_that_is_not_the_services_is_none() {
             Terminal::bare().with("VX11_OPERATOR_URL", &front.base).with("VX11_PRINCIPAL_TOKEN", "x");
         let ended = terminal.run(&["stats"]).await;
         assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{body}");
-        assert!(ended.errors.contains("is the URL right?"), "{}", ended.errors);
+        assert!(ended.errors.contains("this is no vx11-operator"), "{}", ended.errors);
     }
 }
 

@@ -15,7 +15,7 @@ mod stream;
 
 pub use application::{Application, Backend};
 pub use browser::Browser;
-pub use client::Terminal;
+pub use client::{Ended, Terminal};
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use front::Front;
 pub use instance::{Instance, random_hex};
