@@ -75,7 +75,12 @@ async fn an_event_with_a_key_is_sent_to_a_second_instance_and_no_third_time() {
     };
     let backends = [Backend::start(decide.clone()).await, Backend::start(decide).await];
     let nginx = Nginx::start(&[backends[0].address.clone(), backends[1].address.clone()]).await;
-    assert_eq!(publish(&nginx).await.status(), StatusCode::ACCEPTED);
+    let (second, only) = (publish(&nginx).await, publish(&nginx).await);
+    for (answer, asked_before) in [(second, Some("true")), (only, None)] {
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let header = answer.headers().get("x-vx11-asked-before").map(|value| value.to_str().unwrap());
+        assert_eq!(header, asked_before, "only where another may have published it");
+    }
     assert_eq!(times(&backends, "GET /health/live "), 0, "nobody has to be asked first");
 }
 
