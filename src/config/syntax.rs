@@ -19,9 +19,13 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     let place = format!("{file}, line {number}, column {}: {problem}", column + 1);
     match shown(&text[..start], line, keys) {
         Some(shown) => {
-            let gutter = " ".repeat(number.to_string().len());
-            let caret = " ".repeat(column);
-            format!("{place}\n    {number} | {shown}\n    {gutter} | {caret}^")
+            let shown_line = format!("{place}\n    {number} | {shown}");
+            // Of a line that is not shown as a whole the place may be missing.
+            if shown != line {
+                return shown_line;
+            }
+            let (gutter, caret) = (" ".repeat(number.to_string().len()), " ".repeat(column));
+            format!("{shown_line}\n    {gutter} | {caret}^")
         }
         None => place,
     }

@@ -204,6 +204,10 @@ async fn a_syntax_error_is_shown_with_its_file_its_place_and_what_was_expected()
             &[", line 2, column 13: ", "\n    2 | listen = 0.0.0.0:8001\n      |             ^"][..],
         ),
         ("[http\nworkers = 1\n", &[", line 1, column ", "unclosed table, expected `]`", "\n    1 | [http\n"]),
+        (
+            "[token]\nsigning_keys = ['a' 'b']\n",
+            &[", line 2, column 21: missing comma", "\n    2 | signing_keys = …\n"],
+        ),
         ("[http]\nworkers 1\n", &[", line 2, column ", "expected `=`"]),
         ("[log]\nlevel = \"info\n", &[", line 2, column ", "\n    2 | level = \"info\n"]),
         ("[http]\nworkers = 1\nworkers = 2\n", &[", line 3, column 1: duplicate key"]),
