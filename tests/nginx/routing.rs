@@ -62,13 +62,14 @@ async fn every_public_path_is_passed_to_an_instance() {
     let introspection =
         cluster.post_as_principal("/operator/api/tokens/introspect").form(&[("token", &token)]);
     assert_eq!(introspection.send().await.unwrap().json::<Value>().await.unwrap()["active"], json!(true));
-    let published = cluster.publish(1).send().await.unwrap();
-    assert_eq!(published.status(), StatusCode::ACCEPTED);
+    // On a busy machine Redis may be out of reach for a moment: for the log, and for revocations.
+    until("an event to be published", async || {
+        cluster.publish(1).send().await.unwrap().status() == StatusCode::ACCEPTED
+    })
+    .await;
     let revocation = cluster.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &token)]);
-    assert_eq!(
-        revocation.send().await.unwrap().json::<Value>().await.unwrap(),
-        json!({"effective": "cluster"})
-    );
+    let revoked = revocation.send().await.unwrap().json::<Value>().await.unwrap();
+    assert!([json!("cluster"), json!("instance")].contains(&revoked["effective"]), "{revoked}");
 }
 
 #[tokio::test]
@@ -165,7 +166,13 @@ async fn a_body_of_just_the_size_the_service_takes_passes() {
             .body(body)
             .send()
     };
-    assert_eq!(send(body.clone()).await.unwrap().status(), StatusCode::ACCEPTED);
+    // On a busy machine the log may be out of reach for a moment.
+    until("the body to pass", async || {
+        let status = send(body.clone()).await.unwrap().status();
+        assert!([StatusCode::ACCEPTED, StatusCode::SERVICE_UNAVAILABLE].contains(&status), "{status}");
+        status == StatusCode::ACCEPTED
+    })
+    .await;
     problem(send(format!("{body} ")).await.unwrap(), 413, "body_too_large").await;
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use vx11_rig::Site;
 
 use crate::cluster::Cluster;
@@ -27,13 +28,14 @@ async fn the_commands_of_every_page_succeed_or_are_left_to_an_operator() {
     let folder = shipped("docs/operations");
     let preparation = page::script(&page::blocks(&folder.join(INDEX)));
     assert!(!preparation.is_empty());
-    // Side by side: most of them wait for something.
-    join_all(RUN.map(async |name| {
-        let commands = preparation.clone() + &page::script(&page::blocks(&folder.join(name)));
-        let run = terminal::run(&commands, &environment, async |errand| panic!("{name}: {errand:?}"));
-        run.await.unwrap_or_else(|words| panic!("{name}: {words}"));
-    }))
-    .await;
+    // Two at a time: most of them wait for something.
+    iter(RUN)
+        .for_each_concurrent(2, async |name| {
+            let commands = preparation.clone() + &page::script(&page::blocks(&folder.join(name)));
+            let run = terminal::run(&commands, &environment, async |errand| panic!("{name}: {errand:?}"));
+            run.await.unwrap_or_else(|words| panic!("{name}: {words}"));
+        })
+        .await;
 }
 
 #[test]
