@@ -79,9 +79,12 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
     let front = Front::losing(instance.address(), usize::MAX).await;
     let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &front.base);
     let others = Front::losing(instance.address(), usize::MAX).await;
-    let mut patient = Terminal::of(&instance)
-        .with("VX11_OPERATOR_URL", &others.base)
-        .start(&["publish", "--patience", "600", "2"]);
+    let mut patient = Terminal::of(&instance).with("VX11_OPERATOR_URL", &others.base).start(&[
+        "publish",
+        "--patience",
+        "600",
+        "2",
+    ]);
     patient.says("not published yet").await;
     let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (3, ""));
