@@ -29,7 +29,7 @@ run: ## Build and run one instance on the memory store, at http://127.0.0.1:8001
 	@cargo build --release --locked --quiet
 	@exec ./target/release/vx11-operator serve
 
-test: packages nextest clean-artefacts ## What a change needs; ONLY=binary::test for one test, SEED=… to repeat
+test: packages nextest $(if $(ONLY),,clean-artefacts) ## What a change needs; ONLY=binary::test for one test, SEED=… to repeat
 	@.ci/test $(if $(ONLY),--only '$(ONLY)',default secrets)
 
 verify: packages nextest ## Everything, as CI runs it: checks, tests, brief drills, fault rounds, fuzzing, deny, containers
@@ -71,14 +71,14 @@ check: ## Formatting, lints and documentation, as CI checks them
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
 
 deny: ## Licences, bans and sources of all dependencies (installs cargo-deny if it is missing)
-	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny; }
+	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny@0.20.2; }
 	cargo deny --all-features check licenses bans sources
 
 packages:
 	@.ci/install-packages $(TEST_PACKAGES)
 
 nextest:
-	@command -v cargo-nextest > /dev/null || { echo "Installing cargo-nextest"; cargo install --locked --quiet cargo-nextest; }
+	@command -v cargo-nextest > /dev/null || { echo "Installing cargo-nextest"; cargo install --locked --quiet --debug cargo-nextest@0.9.143; }
 
 # The leak check looks at what this run leaves behind, and nothing older.
 clean-artefacts:

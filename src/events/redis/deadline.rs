@@ -1,13 +1,13 @@
 //! Deadlines for Redis that survive a suspended process.
 //!
 //! A process that was suspended (SIGSTOP, a frozen VM) finds every deadline expired when it resumes, although the answer
-//! has been in its socket all the time. Such a deadline is granted once more instead of ending a sound session.
+//! has been in its socket all the time. Such a deadline is granted a second time instead of ending a sound session.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use redis::RedisResult;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::redis::Fault;
 
@@ -27,14 +27,14 @@ pub(super) async fn within<T>(
     answer: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, Fault> {
     let mut answer = pin!(answer);
-    loop {
-        let due = Instant::now() + patience;
-        match timeout_at(due, &mut answer).await {
-            Ok(answer) => return answer.map_err(Into::into),
-            Err(_elapsed) if due.elapsed() > SUSPENDED => {}
-            Err(_elapsed) => return Err(Fault::Timeout),
-        }
+    let due = Instant::now() + patience;
+    if let Ok(answer) = timeout_at(due, &mut answer).await {
+        return answer.map_err(Into::into);
     }
+    if due.elapsed() <= SUSPENDED {
+        return Err(Fault::Timeout);
+    }
+    timeout(patience, answer).await.map_err(|_elapsed| Fault::Timeout)?.map_err(Into::into)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_that_expired_while_the_process_was_suspended_is_granted_again() {
+    async fn a_deadline_that_expired_while_the_process_was_suspended_is_granted_a_second_time() {
         let (sender, receiver) = oneshot::channel();
         let mut answer = pin!(in_time(answer_from(receiver)));
         assert!(futures_util::poll!(&mut answer).is_pending());
@@ -70,5 +70,16 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(in_time(answer_from(receiver)).await, Err(Fault::Timeout)));
         assert_eq!(started.elapsed().as_millis(), ANSWER_DEADLINE.as_millis());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_suspended_again_and_again_gives_up_all_the_same() {
+        let (_sender, receiver) = oneshot::channel();
+        let mut answer = pin!(in_time(answer_from(receiver)));
+        for _ in 0..2 {
+            assert!(futures_util::poll!(&mut answer).is_pending());
+            advance(Duration::from_secs(20)).await;
+        }
+        assert!(matches!(futures_util::poll!(&mut answer), Poll::Ready(Err(Fault::Timeout))));
     }
 }

@@ -95,9 +95,10 @@ impl Sent {
                 }
                 Ok(Answer::Found(id)) => Ok(Published { id, repeated: true }),
                 Ok(Answer::Not(error)) => Err(error),
+                // The script appended nothing. The publisher waits for the next session, as for an event not yet sent.
                 Ok(Answer::NotJoined) => {
                     failed = Err(Failed::NotJoined);
-                    Err(UNAVAILABLE)
+                    continue;
                 }
                 Err(error) => {
                     let fault = Fault::from(error);
@@ -179,10 +180,10 @@ mod tests {
         let said = vec![words(&["0000000a", "5-0"]), words(&[]), words(&["0000000a", "6-1"])];
         let failed = Sent::of(orders).answer(said, true, |id, event| appended.push((id, event.data.clone())));
         assert!(matches!(failed, Err(Failed::NotJoined)));
-        let heard: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect();
-        assert_eq!(heard[0].unwrap().id.to_string(), "0000000a-5-0");
-        assert_eq!(heard[1], Err(UNAVAILABLE));
-        assert_eq!(heard[2].unwrap().id.to_string(), "0000000a-6-1");
+        let heard: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().ok()).collect();
+        assert_eq!(heard[0].unwrap().unwrap().id.to_string(), "0000000a-5-0");
+        assert_eq!(heard[1], None, "the log was not joined: its publisher waits for the next session");
+        assert_eq!(heard[2].unwrap().unwrap().id.to_string(), "0000000a-6-1");
         assert_eq!(appended.len(), 2);
     }
 

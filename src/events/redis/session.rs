@@ -40,6 +40,8 @@ const SENTINEL_WINDOW: Duration = Duration::from_secs(2);
 /// Between two looks at who Redis is, and two attempts to reach it.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
+/// Longest delay before a session that lasted is renewed: instances do not all dial at the same moment.
+const APART: Duration = Duration::from_millis(20);
 
 /// What a keeper is made of.
 pub struct LogKeeperParts {
@@ -113,8 +115,9 @@ impl LogKeeper {
             if let Ended::Fault(fault) = ended {
                 self.tell(&fault);
             }
-            // A session that lasted is renewed at once: publishers wait for it.
-            tokio::time::sleep_until(began + pause).await;
+            // A session that lasted is renewed at once, but for what keeps instances apart: publishers wait for it.
+            let apart = self.parts.jitter.between(Duration::ZERO, APART);
+            tokio::time::sleep_until((began + pause).max(Instant::now() + apart)).await;
         }
     }
 
