@@ -51,7 +51,7 @@ impl Failure {
     pub(super) fn unanswered(error: &hyper_util::client::legacy::Error) -> Self {
         let without_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         let is_version = |error: &hyper::Error| error.is_parse() && error.to_string().contains("version");
-        if find::<rustls::Error>(error).is_some_and(|error| *error == without_tls) {
+        if error.is_connect() && find::<rustls::Error>(error).is_some_and(|error| *error == without_tls) {
             Self::WithoutTls
         } else if find::<hyper::Error>(error).is_some_and(is_version) {
             Self::WithoutHttp
@@ -91,7 +91,7 @@ impl Failure {
 
     /// The request may have taken effect all the same. Only the last answer is seen: where a balancer had sent the
     /// request to another instance before, a refusal says nothing about that one. Of other server errors only
-    /// `log_unavailable` is the service's word that nothing was published; a balancer may have made up the rest.
+    /// `log_unavailable` is the service's statement that nothing was published; a balancer may have made up the rest.
     pub(super) fn may_have_been_done(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::WithoutTls | Self::WithoutHttp => false,

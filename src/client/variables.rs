@@ -12,11 +12,26 @@ const PREFIX: &str = "VX11_";
 /// Most characters that a slip gets wrong.
 const SLIP: usize = 3;
 
-/// Refuses unknown variables. Those of the service are known: environment files are often shared.
+/// Refuses unknown variables. Those of the service are known: environment files are often shared. Those of a Kubernetes
+/// Service called `vx11-operator` are passed over: nobody set them.
 pub(super) fn check(environment: &HashMap<String, String>) -> Result<(), String> {
     let unknown = Config::unknown_variables(environment).into_iter().filter(|name| name.starts_with(PREFIX));
-    let complaints: Vec<_> = unknown.map(complaint).collect();
+    let doubled = environment.keys().map(String::as_str).filter(|name| is_doubled(name));
+    let mut complaints: Vec<_> =
+        unknown.filter(|name| !is_service_link(name)).chain(doubled).map(complaint).collect();
+    complaints.sort_unstable();
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n  ")) }
+}
+
+/// A variable of a client with `__`, which the service's long names have.
+fn is_doubled(name: &str) -> bool {
+    name.contains("__") && VARIABLES.contains(&name.replace("__", "_").as_str())
+}
+
+/// A variable that Kubernetes sets for a Service in every pod of its namespace, as `VX11_OPERATOR_PORT_8001_TCP`.
+fn is_service_link(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("VX11_OPERATOR_") else { return false };
+    rest == "SERVICE_HOST" || rest == "PORT" || rest.starts_with("SERVICE_PORT") || rest.starts_with("PORT_")
 }
 
 fn complaint(name: &str) -> String {
@@ -24,5 +39,36 @@ fn complaint(name: &str) -> String {
     match by_distance.into_iter().min() {
         Some((wrong, known)) if wrong <= SLIP => format!("{name}: unknown variable; did you mean {known}?"),
         _ => format!("{name}: unknown variable; a client reads {}", VARIABLES.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(name: &str) -> Result<(), String> {
+        check(&HashMap::from([(name.to_owned(), "x".to_owned())]))
+    }
+
+    #[test]
+    fn a_slip_is_refused_with_the_name_that_was_meant() {
+        for name in ["VX11_OPERATOR_URI", "VX11_OPERATOR__URL"] {
+            let complaint = complaints(name).unwrap_err();
+            assert_eq!(complaint, format!("{name}: unknown variable; did you mean VX11_OPERATOR_URL?"));
+        }
+    }
+
+    #[test]
+    fn variables_of_the_service_and_of_a_kubernetes_service_are_passed_over() {
+        for name in [
+            "VX11_OPERATOR_LISTEN",
+            "VX11_OPERATOR__STREAMS__MAX",
+            "VX11_OPERATOR_SERVICE_HOST",
+            "VX11_OPERATOR_SERVICE_PORT_HTTP",
+            "VX11_OPERATOR_PORT",
+            "VX11_OPERATOR_PORT_8001_TCP_ADDR",
+        ] {
+            assert_eq!(complaints(name), Ok(()), "{name}");
+        }
     }
 }

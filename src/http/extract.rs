@@ -246,8 +246,9 @@ pub(super) async fn no_fields(
         let expected = "the body is not a JSON object; this call takes no fields";
         members.ok_or(Problem::bad_request(expected))?.keys().min().cloned()
     } else if is_form(request) {
-        let fields: Vec<(String, IgnoredAny)> = from_form(body).unwrap_or_default();
-        fields.into_iter().next().map(|(name, _)| name)
+        let fields: Option<Vec<(String, IgnoredAny)>> = from_form(body);
+        let expected = "the body is not a form; this call takes no fields";
+        fields.ok_or(Problem::bad_request(expected))?.into_iter().next().map(|(name, _)| name)
     } else {
         return Err(Problem::UnsupportedMediaType(FORM_OR_JSON));
     };

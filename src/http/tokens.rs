@@ -72,7 +72,7 @@ impl ToSchema for TokenForm {}
 #[serde(transparent)]
 pub(super) struct IntrospectParameter(TokenParameter);
 
-/// `token` has to be there; what else there is, is ignored (RFC 7662 §2.1).
+/// `token` is required; other parameters are ignored (RFC 7662 §2.1).
 impl PartialSchema for IntrospectParameter {
     fn schema() -> RefOr<Schema> {
         let token = ObjectBuilder::new().schema_type(Type::String).description(Some("The token in clear"));

@@ -134,7 +134,7 @@ impl Gate {
             } else {
                 tracing::error!(
                     reason,
-                    "Redis cannot be used and has never been reached since the start: {fault}. Tokens are kept in memory and stay valid until it can be used"
+                    "Redis cannot be used and has not been usable since this instance started: {fault}. Tokens are kept in memory and stay valid until it can be used"
                 );
             }
         }

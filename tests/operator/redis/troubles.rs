@@ -39,7 +39,10 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
         assert!(!complaints[0].contains("?."), "two ends of a sentence: {}", complaints[0]);
     }
     let unusable = &complaints(both[0])[0];
-    assert!(unusable.contains("ERROR") && unusable.contains("never been reached"), "{unusable}");
+    assert!(
+        unusable.contains("ERROR") && unusable.contains("not been usable since this instance started"),
+        "{unusable}"
+    );
     assert_eq!(figures(&instance).await["backend"], "fallback-memory");
     instance
 }

@@ -89,12 +89,12 @@ export async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
-/** A call that did not succeed; `status` is 0 if the server gave no answer. */
+/** A call that did not succeed; `status` is 0 if the server gave no answer, `askedBefore` says that a balancer had sent it to another instance before. */
 export class CallError extends Error {
-  constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0 } = {}) {
+  constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0, askedBefore = false } = {}) {
     super(message);
     this.name = "CallError";
-    Object.assign(this, { status, code, requestId, retryAfter });
+    Object.assign(this, { status, code, requestId, retryAfter, askedBefore });
   }
 }
 
@@ -123,6 +123,7 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
     code: content?.code,
     requestId: content?.request_id,
     retryAfter: Number(answer.headers.get("Retry-After")) || 0,
+    askedBefore: answer.headers.has("X-VX11-Asked-Before"),
   });
 }
 

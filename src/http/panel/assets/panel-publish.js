@@ -7,8 +7,9 @@ import { visible } from "./panel-text.js";
 const PATH = "/operator/api/events";
 /** No answer, and the answers of a service or a proxy that has nobody to ask just now. */
 const REPEATED = new Set([0, 502, 503, 504]);
-/** After these nobody knows whether it was published: the answer may be of the second instance that was asked. */
-const isUnknown = ({ status }) => status === 0 || status >= 500;
+/** Nobody knows whether it was published. `log_unavailable` is the service's statement that it was not. */
+const isUnknown = ({ status, code, askedBefore }) =>
+  status === 0 || askedBefore || (status >= 500 && code !== "log_unavailable");
 const TRIES = 5;
 const LONGEST_WAIT_MS = 5_000;
 

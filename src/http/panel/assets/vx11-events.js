@@ -251,8 +251,9 @@ export class EventStream {
           if (run !== this.#run) return;
         }
       }
-    } catch {
-      // Cut, whichever way it shows.
+    } catch (error) {
+      if (run === this.#run) this.#lost("cut", error);
+      return;
     }
     if (run === this.#run) this.#lost("cut");
   }
@@ -585,7 +586,7 @@ function issueWithPrincipal(base, principal) {
       throw new IssueError(`the server could not be reached: ${words}`, { code: "network", cause });
     }
     if (!answer.ok) throw await problem(answer);
-    return answer.json().catch(() => null);
+    return answer.json();
   };
 }
 
