@@ -85,7 +85,7 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What most likely keeps an address from being listened on.
+/// The most likely reason why an address cannot be listened on.
 fn likely_cause(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "is another process using it? ",

@@ -124,7 +124,7 @@ impl Subject {
         self.store.lookup(digest(number), START).await.unwrap()
     }
 
-    /// How long before its end something is looked up. What Redis keeps grows old while the test runs, too, and a busy
+    /// Time between a lookup and the end of what is looked up. What Redis keeps grows old while the test runs, too, and a busy
     /// machine may take its time.
     fn last_moment(&self) -> Duration {
         match self.servers {

@@ -11,7 +11,7 @@ use super::server::DEFAULT_URL;
 pub(crate) const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 told to end, or nobody reads any more; 2 wrong argument or variable, or no\n\
+Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, or no\n\
 or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
 /// The same for publishing.
 pub(crate) const PUBLISH_HELP: &str = "\
@@ -24,7 +24,7 @@ or data, or no or a wrong principal; 3 not known whether it was published.";
 pub(crate) const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 printed, told to end, or nobody reads any more; 2 wrong argument or\n\
+Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argument or\n\
 variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
 
 /// Where the service is, for every command that talks to one.

@@ -133,7 +133,7 @@ impl Failure {
         }
     }
 
-    /// What to look at, as the end of a sentence that names the URL and this failure.
+    /// Advice on where to look, as the end of a sentence that names the URL and this failure.
     pub(super) fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "; --url or VX11_OPERATOR_URL says where the service is",

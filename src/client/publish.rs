@@ -26,9 +26,9 @@ const LARGEST: u64 = 64 * 1024;
 /// Why an event is not known to be published.
 #[derive(Debug)]
 pub(super) struct Unpublished {
-    /// Of the last attempt.
+    /// Failure of the last attempt.
     pub(super) failure: Failure,
-    /// Of an earlier attempt that may have published the event.
+    /// Failure of an earlier attempt that may have published the event.
     pub(super) earlier: Option<Failure>,
 }
 

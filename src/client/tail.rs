@@ -39,7 +39,7 @@ pub(super) enum End {
     Enough,
     /// The credential is no principal's: asking again would only look like guessing.
     Unauthorized(Failure),
-    /// What was missing, and why the URL is not that of the service.
+    /// The missing answer, and why the URL is not that of the service.
     WrongUrl(&'static str, Failure),
     /// A line could not be written.
     Unwritable(io::Error),

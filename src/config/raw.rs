@@ -262,7 +262,7 @@ pub(super) fn read<T: DeserializeOwned>(complaints: &mut Complaints, keys: &Keys
     }
 }
 
-/// What the configuration library stumbles over.
+/// The key that the configuration library could not read, and why.
 struct Misfit {
     key: Option<String>,
     problem: Problem,

@@ -1,4 +1,4 @@
-//! What the configuration is read from: the file and the variables, without the keys that nobody knows.
+//! Sources of the configuration: the file and the variables, without the keys that nobody knows.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -40,7 +40,7 @@ impl Sources {
     /// Reads both.
     ///
     /// # Errors
-    /// When the file cannot be read or is no TOML.
+    /// Fails if the file cannot be read or is no TOML.
     pub(super) fn read(
         file: Option<&Path>,
         environment: &HashMap<String, String>,

@@ -1,4 +1,4 @@
-//! Complaints about a file that is no TOML: the place, what was expected, and the line where no secret can stand in it.
+//! Complaints about a file that is no TOML: the place, what was expected, and the line if it cannot contain a secret.
 
 use super::keys::Keys;
 
@@ -20,7 +20,7 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     match shown(&text[..start], line, keys) {
         Some(shown) => {
             let shown_line = format!("{place}\n    {number} | {shown}");
-            // Of a line that is not shown as a whole the place may be missing.
+            // The place may be missing in a line that is shown in part.
             if shown != line {
                 return shown_line;
             }
@@ -32,7 +32,7 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
 }
 
 /// The line, or as much of it as cannot hold a secret: of a key that may hold one the name alone. Nothing of a line
-/// whose key is unknown, and nothing inside a text or list of several lines, where anything may stand.
+/// whose key is unknown, and nothing inside a text or list of several lines, which may contain anything.
 fn shown(before: &str, line: &str, keys: &Keys) -> Option<String> {
     if before.parse::<toml::Table>().is_err() || line.chars().any(char::is_control) {
         return None;

@@ -32,9 +32,9 @@ const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/jso
 pub(super) struct Presented {
     /// The bytes of the credential; a header may hold anything but control characters.
     pub(super) value: Vec<u8>,
-    /// It stands in a header.
+    /// In a header.
     pub(super) in_header: bool,
-    /// It stands in `?token=`, alone or beside a header.
+    /// In `?token=`, alone or beside a header.
     pub(super) in_query: bool,
 }
 

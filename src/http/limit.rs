@@ -89,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    fn each_principal_is_issued_as_many_tokens_a_second_as_is_allowed_and_no_more() {
+        // One in 30 days: the budget does not fill again while the test runs.
+        let quota = Quota::with_period(Duration::from_hours(24 * 30))
+            .unwrap()
+            .allow_burst(NonZeroU32::new(3).unwrap());
+        let limits = Limits { issue: Some(RateLimiter::keyed(quota)), failed_auth: None };
+        let issued = |id| (0..10).filter(|_| limits.issue(&PrincipalId::parse(id).unwrap()).is_ok()).count();
+        assert_eq!((issued("one"), issued("other"), issued("one")), (3, 3, 0));
+    }
+
+    #[test]
     fn addresses_of_one_ipv6_network_share_a_budget() {
         let limits = Limits::new(None, Some(1));
         let address = |text: &str| text.parse::<IpAddr>().unwrap();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-/// Of every call that the shipped nginx passes on: nginx answers these itself, too.
+/// Problems of every call that the shipped nginx passes on: nginx answers these itself, too.
 pub(super) struct Proxied;
 
 impl IntoResponses for Proxied {
@@ -20,7 +20,7 @@ impl IntoResponses for Proxied {
     }
 }
 
-/// Of every call that needs a principal.
+/// Problems of every call that needs a principal.
 pub(super) struct NeedsPrincipal;
 
 impl IntoResponses for NeedsPrincipal {
@@ -32,7 +32,7 @@ impl IntoResponses for NeedsPrincipal {
     }
 }
 
-/// Of every call that reads a body.
+/// Problems of every call that reads a body.
 pub(super) struct ReadsBody;
 
 impl IntoResponses for ReadsBody {
@@ -45,7 +45,7 @@ impl IntoResponses for ReadsBody {
     }
 }
 
-/// Of issuing, by either method.
+/// Problems of issuing, by either method.
 pub(super) struct Issuing;
 
 impl IntoResponses for Issuing {

@@ -1,4 +1,4 @@
-//! Texts that take long to make. `cargo nextest` runs each test in a process of its own, so a static is not shared: what
+//! Texts that take long to make. `cargo nextest` runs each test in another process, so a static is not shared: what
 //! one process has made is kept in a file, as long as what it was made of stays the same.
 
 use std::fs::File;

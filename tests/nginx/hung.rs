@@ -1,7 +1,6 @@
 //! An instance that hangs: its sockets are open, and nobody reads from them.
-
-//! How soon it is given up is the value of a timeout in nginx (held in `configuration`); what comes of that for streams
-//! is measured by drill 13.
+//!
+//! `configuration` holds the timeouts after which nginx gives it up; drill 13 measures what that means for streams.
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;

@@ -1,9 +1,9 @@
-//! An nginx that nobody configured for streams stands in front of the shipped one.
+//! An nginx that nobody configured for streams, in front of the shipped one.
 
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, StockNginx};
+use vx11_rig::{PATIENCE, StockNginx, until};
 
 use crate::support::Cluster;
 
@@ -19,8 +19,13 @@ async fn a_stream_passes_a_stock_nginx_in_front_at_once_event_by_event() {
         assert_eq!(stream.status(), StatusCode::OK);
         let mut seen = String::new();
         for data in ["first", "second"] {
-            let answer = cluster.post_as_principal("/operator/api/events").json(&json!({ "data": data }));
-            assert_eq!(answer.send().await.unwrap().status(), StatusCode::ACCEPTED);
+            // On a busy machine the log may be out of reach for a moment.
+            until("an event to be published", async || {
+                let request =
+                    cluster.post_as_principal("/operator/api/events").json(&json!({ "data": data }));
+                request.send().await.unwrap().status() == StatusCode::ACCEPTED
+            })
+            .await;
             while !seen.contains(&format!("data: \"{data}\"")) {
                 let chunk = timeout(PATIENCE, stream.chunk()).await.expect("the front passes events on");
                 let chunk = chunk.unwrap().expect("the stream goes on");

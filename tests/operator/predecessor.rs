@@ -32,6 +32,8 @@ impl Shell {
         let script = ["localhost:8000", "localhost:8001", "staging-api:8000", "staging-api:8001"]
             .iter()
             .fold(script.to_owned(), |script, host| script.replace(host, self.instance.address()))
+            .replace("--max-time 2", "--max-time 10")
+            .replace("--max-time 3", "--max-time 10")
             .replace("principal-token-here", &self.instance.principal)
             .replace("<principal>", &self.instance.principal);
         let output = Command::new("bash")

@@ -16,6 +16,7 @@ use crate::checker::{
 use crate::journal::{Account, Journal};
 use crate::load::{Load, Measure, Member, Stage};
 use crate::operator::{Api, Operator};
+use crate::patience::eventually;
 use crate::summary::Summary;
 
 /// Tokens issued a second.
@@ -139,7 +140,7 @@ impl Trial {
         load.stop().await;
         let mut figures = Vec::new();
         for instance in stage.instances() {
-            figures.push(instance.figures().await.expect("metrics answer"));
+            figures.push(eventually("metrics to answer", async || instance.figures().await.ok()).await);
         }
         // They have said all they know.
         drop(operators);

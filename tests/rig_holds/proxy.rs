@@ -127,17 +127,19 @@ async fn is_over_first(one: impl Future, other: impl Future) -> bool {
 #[tokio::test]
 async fn a_delay_makes_each_round_trip_longer_and_the_way_no_narrower() {
     let server = RedisServer::start().await;
-    let (near, far) = (FaultProxy::start(server.address()), FaultProxy::start(server.address()));
+    let [near, far, farther] = [(); 3].map(|()| FaultProxy::start(server.address()));
     let (to_near, to_far) = (connect(&near.address()).await, connect(&far.address()).await);
-    far.delay(Duration::from_secs(1));
-    let (ten, one) = (ask_in_turn(to_near.clone(), 10), ask_in_turn(to_far.clone(), 1));
+    let to_farther = connect(&farther.address()).await;
+    // Longer than the test: nobody waits for its end.
+    farther.delay(Duration::from_hours(1));
+    let (ten, one) = (ask_in_turn(to_near, 10), ask_in_turn(to_farther.clone(), 1));
     assert!(is_over_first(ten, one).await, "ten round trips on the way that is not delayed");
+    far.delay(Duration::from_secs(1));
     let (hundred, ten) = (ask_side_by_side(to_far.clone(), 100), ask_in_turn(to_far.clone(), 10));
     assert!(is_over_first(hundred, ten).await, "the way is long, not narrow");
     far.pass();
-    near.delay(Duration::from_secs(1));
     // Not on the connection on which answers are still under way.
-    let (ten, one) = (ask_in_turn(connect(&far.address()).await, 10), ask_in_turn(to_near, 1));
+    let (ten, one) = (ask_in_turn(connect(&far.address()).await, 10), ask_in_turn(to_farther, 1));
     assert!(is_over_first(ten, one).await, "and no longer than it was");
 }
 

@@ -114,7 +114,7 @@ fn cells(row: &Row, before: Option<&Picture>) -> [String; HEADINGS.len()] {
     let changed =
         |count: fn(&Row) -> u64| before.map_or_else(String::new, |before| change(count(row), count(before)));
     let (backend, breaker) = match &row.own {
-        // What it said last is no longer so.
+        // Its last figures are no longer true.
         _ if row.is_gone => ("-".to_owned(), "-".to_owned()),
         // Only it could say.
         None => ("?".to_owned(), "?".to_owned()),

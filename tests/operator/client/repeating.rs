@@ -86,7 +86,7 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
         "2",
     ]);
     patient.says("not published yet").await;
-    let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
+    let ended = terminal.run(&["publish", "--patience", "10", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (3, ""));
     let last = ended.errors.lines().last().unwrap();
     let key = &keys(&front.heard())[0];
@@ -103,7 +103,7 @@ async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_pub
     let limited = problem("429 Too Many Requests", "rate_limited");
     for answers in [[&unavailable, &unavailable], [&unavailable, &limited]] {
         let front = Front::answering(&answers.map(String::as_str)).await;
-        let ended = at(&front).run(&["publish", "--patience", "2", "1"]).await;
+        let ended = at(&front).run(&["publish", "--patience", "10", "1"]).await;
         assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
         let last = ended.errors.lines().last().unwrap();
         assert!(last.starts_with(&format!("vx11-operator: not published at {}: ", front.base)), "{last}");
@@ -121,7 +121,7 @@ async fn an_attempt_whose_outcome_nobody_knows_is_named_when_the_last_one_was_re
         (problem("401 Unauthorized", "credential_wrong"), "401 credential_wrong: try later"),
     ] {
         let front = Front::answering(&[&unknown, &then]).await;
-        let ended = at(&front).run(&["publish", "--patience", "2", "--key", "order-17", "1"]).await;
+        let ended = at(&front).run(&["publish", "--patience", "10", "--key", "order-17", "1"]).await;
         assert_eq!((ended.code, ended.output.as_str()), (3, ""), "{}", ended.errors);
         let expected = format!(
             "vx11-operator: not known whether it was published at {}: an earlier attempt (503 outcome_unknown: try \

@@ -56,8 +56,12 @@ async fn a_stream_resumes_on_another_instance_with_exactly_what_it_missed() {
 #[tokio::test]
 async fn what_has_left_the_ring_is_resumed_from_the_log_and_what_has_left_the_log_is_announced() {
     let cluster = Cluster::start().await;
-    let small =
-        [("VX11_OPERATOR__EVENTS__RING_ENTRIES", "10"), ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "200")];
+    // The token outlives a thousand events on a busy machine.
+    let small = [
+        ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "10"),
+        ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "200"),
+        ("EPHEMERAL_TOKEN_TTL_SEC", "900"),
+    ];
     let (one, two) = (cluster.instance_with("1", &small).await, cluster.instance_with("2", &small).await);
     let token = one.issue().await.token;
     let mut ids = vec![one.open_stream(&token).await.greeting.id];

@@ -1,21 +1,14 @@
 //! An instance is suspended for longer than any of its deadlines, as a frozen virtual machine is (SIGSTOP, SIGCONT).
 
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::Cluster;
-use crate::support::Instance;
 
 /// Longer than the deadlines of the session with the log, all of which have expired when the instance resumes.
 const SUSPENDED: Duration = Duration::from_millis(1500);
-
-fn signal(instance: &Instance, name: &str) {
-    let sent = Command::new("kill").args([name, &instance.pid().to_string()]).status();
-    assert!(sent.expect("kill can be run").success());
-}
 
 #[tokio::test]
 async fn an_instance_that_was_suspended_takes_events_as_soon_as_it_resumes() {
@@ -23,10 +16,10 @@ async fn an_instance_that_was_suspended_takes_events_as_soon_as_it_resumes() {
     let one = cluster.instance("1").await;
     let mut acknowledged = 0;
     for round in 0..4 {
-        signal(&one, "-STOP");
+        one.signal("STOP");
         // Nothing shows from outside that its deadlines have expired.
         tokio::time::sleep(SUSPENDED).await;
-        signal(&one, "-CONT");
+        one.signal("CONT");
         for _ in 0..20 {
             let request = one.post_as_principal("/operator/api/events").json(&json!({ "data": round }));
             let answer = request.send().await.unwrap();

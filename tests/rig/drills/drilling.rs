@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, ClusterPlan};
 use crate::journal::Place;
 use crate::leaks::Secrets;
 use crate::operator::new_principal;
+use crate::patience::eventually;
 use crate::trial::{Report, Trial};
 
 /// Longer than anything may take that is judged.
@@ -120,7 +121,8 @@ impl Drilling {
     pub(super) async fn end(mut self) -> Report {
         let mut pages = vec![self.cluster.dump().await];
         for instance in &self.cluster.instances {
-            pages.push(instance.metrics().await.expect("metrics answer").into_bytes());
+            let page = eventually("metrics to answer", async || instance.metrics().await.ok()).await;
+            pages.push(page.into_bytes());
         }
         let mut report = self.trial.close(self.targets).await;
         // What processes log in their end counts, too.

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::drilling::Drilling;
 use super::{Length, redis};
 use crate::journal::StreamTurn;
+use crate::patience::eventually;
 
 /// Of so many subscribers, one stops reading.
 pub(super) const ONE_PAUSES_OF: usize = 20;
@@ -96,7 +97,7 @@ pub(super) async fn spread_by_age(drilling: &mut Drilling) {
 async fn spread(drilling: &Drilling) -> (String, f64) {
     let mut streams = Vec::new();
     for instance in &drilling.cluster.instances {
-        streams.push(instance.streams().await.expect("an instance answers"));
+        streams.push(eventually("an instance to answer", async || instance.streams().await.ok()).await);
     }
     let (least, most) =
         (streams.iter().min().copied().unwrap_or(0), streams.iter().max().copied().unwrap_or(0));
