@@ -71,7 +71,7 @@ async fn two_browsers_on_one_cluster_see_every_number_once_and_the_kill_of_an_in
     const NUMBERS: usize = 150;
     let cluster = Cluster::start().await;
     let (mut instances, nginx) = balanced(&cluster, 3).await;
-    let (one, two) = Browser::start_two().await;
+    let (one, two) = (Browser::start().await, Browser::start().await);
     let panels = [connected(&nginx, &cluster, one).await, connected(&nginx, &cluster, two).await];
     let mut served_by = Vec::new();
     for panel in &panels {
@@ -211,7 +211,7 @@ async fn while_the_log_is_away_the_panel_says_so_keeps_its_stream_and_publishes_
     panel.close().await;
 }
 
-/// Where the parts of the page are that must not move, and whether something in the right column has to be scrolled.
+/// Positions of the parts of the page that must not move, and whether the right column has to be scrolled.
 const PLACES: &str = "[
     ...['main', '.stats', '.cluster', '.events', '.side', '.history'].map((part) => {
         const { top, bottom } = document.querySelector(part).getBoundingClientRect();

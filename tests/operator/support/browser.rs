@@ -12,7 +12,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use vx11_rig::PATIENCE;
 
 use super::driver::{Driver, PACKAGES};
@@ -21,10 +20,6 @@ use super::ledger::{artefacts, remember_secret};
 /// Between two looks at the page.
 const POLL: Duration = Duration::from_millis(25);
 
-/// Browsers at once in this process; each takes half a gigabyte, and a core while it starts. `cargo nextest` runs each
-/// test in a process of its own; there the test group `browsers` is the limit.
-static PLACES: Semaphore = Semaphore::const_new(2);
-
 /// A browser with one tab.
 pub struct Browser {
     client: Client,
@@ -32,7 +27,6 @@ pub struct Browser {
     requests: Vec<Request>,
     _driver: Driver,
     _profile: TempDir,
-    _place: SemaphorePermit<'static>,
 }
 
 /// What a page asked for.
@@ -53,18 +47,6 @@ impl Request {
 impl Browser {
     /// A browser with an empty profile and an empty tab.
     pub async fn start() -> Self {
-        Self::start_in(PLACES.acquire().await.expect("the semaphore is never closed")).await
-    }
-
-    /// Two browsers that know nothing of each other.
-    pub async fn start_two() -> (Self, Self) {
-        // Both places at once: two tests that each held one would wait for each other.
-        let mut places = PLACES.acquire_many(2).await.expect("the semaphore is never closed");
-        let second = places.split(1).expect("there are two places");
-        (Self::start_in(places).await, Self::start_in(second).await)
-    }
-
-    async fn start_in(place: SemaphorePermit<'static>) -> Self {
         let profile = tempfile::tempdir().expect("a folder for the profile");
         let driver = Driver::start(profile.path()).await;
         let capabilities = capabilities(&profile);
@@ -73,7 +55,7 @@ impl Browser {
             .connect(&format!("http://{}", driver.address))
             .await;
         let client = client.unwrap_or_else(|error| panic!("chromium does not start ({error}); {PACKAGES}"));
-        Self { client, requests: Vec::new(), _driver: driver, _profile: profile, _place: place }
+        Self { client, requests: Vec::new(), _driver: driver, _profile: profile }
     }
 
     /// Opens an address and waits until it is loaded.
