@@ -71,7 +71,7 @@ fn what_differs_between_deployments_stands_in_site_alone() {
     }
 }
 
-/// What is promised of clients that are slow and of instances that hang. The sums are in the comments of these files.
+/// Timeouts promised for slow clients and for instances that hang. The comments of these files have the sums.
 #[test]
 fn nginx_waits_as_long_as_is_promised() {
     for (file, setting) in [
