@@ -21,7 +21,7 @@ const RECORDER: &str = "
         };
     }";
 
-/// What the backend answers to a page that asks for a token.
+/// Answer of the backend to a page that asks for a token.
 #[derive(Clone, Copy)]
 pub enum Backend {
     /// The answer of the service, to the principal that the backend holds.
@@ -30,7 +30,7 @@ pub enum Backend {
     Answers(&'static str, &'static str),
 }
 
-/// The application on a port of its own; gone when dropped.
+/// The application on a free port; gone when dropped.
 pub struct Application {
     /// `http://127.0.0.1:port`.
     pub base: String,
@@ -78,7 +78,7 @@ impl Application {
         *self.parts.backend.lock().expect("no other has failed") = backend;
     }
 
-    /// How often pages have asked the backend for a token.
+    /// Number of tokens that pages have asked the backend for.
     pub fn asked(&self) -> usize {
         self.parts.asked.load(Ordering::Relaxed)
     }
