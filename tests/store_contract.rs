@@ -124,8 +124,8 @@ impl Subject {
         self.store.lookup(digest(number), START).await.unwrap()
     }
 
-    /// Time between a lookup and the end of what is looked up. What Redis keeps grows old while the test runs, too, and a busy
-    /// machine may take its time.
+    /// Time before its end at which a record is looked up. Records in Redis also age while the test runs, which may be
+    /// slow on a busy machine.
     fn last_moment(&self) -> Duration {
         match self.servers {
             Servers::None => Duration::from_millis(1),

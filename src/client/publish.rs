@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_event_that_every_attempt_was_told_is_not_published_is_not_in_doubt() {
+        for second in [(503, "log_unavailable"), (429, "rate_limited")] {
+            let (begun, _, unpublished) =
+                failing(Duration::from_secs(5), 1, Duration::ZERO, |attempt| match attempt {
+                    1 => refused(503, "log_unavailable", "1"),
+                    _ => refused(second.0, second.1, "1"),
+                })
+                .await;
+            assert!(begun.len() > 1, "{begun:?}");
+            assert_eq!(unpublished.doubt(), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_attempt_that_may_have_published_is_remembered_whatever_comes_after() {
         let (_, _, unpublished) =
             failing(Duration::from_secs(5), 1, Duration::ZERO, |attempt| match attempt {

@@ -6,7 +6,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 
 use crate::principal::PrincipalId;
 
@@ -15,22 +17,32 @@ const MAX_ADDRESSES: usize = 65_536;
 /// Whose budget strangers share once the table is full.
 const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
-/// The limiters of one instance.
+/// A limiter with one budget for each key.
+type Keyed<K, C> = RateLimiter<K, DefaultKeyedStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// The limiters of one instance. Tests replace the clock.
 #[derive(Default)]
-pub struct Limits {
-    issue: Option<DefaultKeyedRateLimiter<PrincipalId>>,
-    failed_auth: Option<DefaultKeyedRateLimiter<IpAddr>>,
+pub struct Limits<C: Clock = DefaultClock> {
+    issue: Option<Keyed<PrincipalId, C>>,
+    failed_auth: Option<Keyed<IpAddr, C>>,
 }
 
 impl Limits {
     /// Limits as configured; `None` is no limit.
     #[must_use]
     pub fn new(issue_per_second: Option<u32>, failed_auth_per_minute: Option<u32>) -> Self {
+        Self::with_clock(issue_per_second, failed_auth_per_minute, &DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limits<C> {
+    fn with_clock(issue_per_second: Option<u32>, failed_auth_per_minute: Option<u32>, clock: &C) -> Self {
         let quota = |value: Option<u32>| value.and_then(NonZeroU32::new);
         Self {
-            issue: quota(issue_per_second).map(|most| RateLimiter::keyed(Quota::per_second(most))),
+            issue: quota(issue_per_second)
+                .map(|most| RateLimiter::dashmap_with_clock(Quota::per_second(most), clock.clone())),
             failed_auth: quota(failed_auth_per_minute)
-                .map(|most| RateLimiter::keyed(Quota::per_minute(most))),
+                .map(|most| RateLimiter::dashmap_with_clock(Quota::per_minute(most), clock.clone())),
         }
     }
 
@@ -66,26 +78,61 @@ fn site(client: IpAddr) -> IpAddr {
     }
 }
 
-fn check<K: Clone + Eq + std::hash::Hash>(
-    limiter: &DefaultKeyedRateLimiter<K>,
-    key: &K,
-) -> Result<(), Duration> {
-    limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+fn check<K: Clone + Eq + std::hash::Hash, C: Clock>(limiter: &Keyed<K, C>, key: &K) -> Result<(), Duration> {
+    limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
 }
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
+
+    /// Limits whose clock is moved by hand.
+    fn limits(
+        issue_per_second: Option<u32>,
+        failed_auth_per_minute: Option<u32>,
+    ) -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Limits::with_clock(issue_per_second, failed_auth_per_minute, &clock), clock)
+    }
+
+    #[test]
+    fn a_principal_issues_exactly_as_many_tokens_a_second_as_configured() {
+        let (limits, clock) = limits(Some(4), None);
+        let [one, other] = ["one", "other"].map(|name| PrincipalId::parse(name).unwrap());
+        let issued = || (0..100).filter(|_| limits.issue(&one).is_ok()).count();
+        assert_eq!(issued(), 4);
+        assert_eq!(limits.issue(&one), Err(Duration::from_millis(250)));
+        clock.advance(Duration::from_millis(249));
+        assert_eq!(issued(), 0);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(issued(), 1);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(issued(), 4);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(issued(), 4, "a budget that is not used does not grow");
+        assert_eq!(limits.issue(&other), Ok(()), "each principal has its own budget");
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_refused() {
+        let (limits, _) = limits(None, None);
+        let principal = PrincipalId::parse("one").unwrap();
+        assert!((0..10_000).all(|_| limits.issue(&principal).is_ok()));
+    }
 
     #[test]
     fn each_address_has_its_own_budget_and_is_told_when_to_return() {
-        let limits = Limits::new(None, Some(2));
+        let (limits, clock) = limits(None, Some(2));
         let address = |last| IpAddr::from([192, 0, 2, last]);
         assert!(limits.failed_auth(address(1)).is_ok());
         assert!(limits.failed_auth(address(1)).is_ok());
-        let wait = limits.failed_auth(address(1)).unwrap_err();
-        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(30), "{wait:?}");
+        assert_eq!(limits.failed_auth(address(1)), Err(Duration::from_secs(30)));
         assert!(limits.failed_auth(address(2)).is_ok());
+        clock.advance(Duration::from_secs(30));
+        assert!(limits.failed_auth(address(1)).is_ok());
+        assert!(limits.failed_auth(address(1)).is_err());
     }
 
     #[test]
@@ -101,7 +148,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_share_a_budget() {
-        let limits = Limits::new(None, Some(1));
+        let (limits, _) = limits(None, Some(1));
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert!(limits.failed_auth(address("2001:db8:0:1::1")).is_ok());
         assert!(limits.failed_auth(address("2001:db8:0:1:ffff::2")).is_err());
@@ -110,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_table_of_addresses_is_bounded() {
-        let limits = Limits::new(None, Some(1));
+        let (limits, _) = limits(None, Some(1));
         for n in 0..66_536_u32 {
             let _ = limits.failed_auth(IpAddr::from(n.to_be_bytes()));
         }

@@ -1,5 +1,5 @@
-//! Texts that take long to make. `cargo nextest` runs each test in another process, so a static is not shared: what
-//! one process has made is kept in a file, as long as what it was made of stays the same.
+//! Texts that take long to make. `cargo nextest` runs each test in a separate process, so tests cannot share a static.
+//! A file keeps the text until one of its sources changes.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn cached(name: &str, sources: &[PathBuf], make: impl FnOnce() -> String) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir_all(folder).unwrap();
-    // Whoever comes second waits for the text of the first. Unlocked when it is closed.
+    // A second process waits here for the text of the first. Closing the file unlocks it.
     let lock = File::create(folder.join(format!("{name}.lock"))).unwrap();
     lock.lock().unwrap();
     let mut hasher = DefaultHasher::new();

@@ -71,7 +71,7 @@ fn what_differs_between_deployments_stands_in_site_alone() {
     }
 }
 
-/// Timeouts for slow clients and hung instances, as promised. The sums are in the comments of these files.
+/// Timeouts promised for slow clients and for instances that hang. The comments of these files have the sums.
 #[test]
 fn nginx_waits_as_long_as_is_promised() {
     for (file, setting) in [

@@ -4,7 +4,7 @@ use vx11_rig::{Nginx, Site};
 
 use crate::support::{Act, Backend, exchange, sooner};
 
-/// `configuration` holds the timeouts of nginx.
+/// The lengths of the timeouts that ship are held in `configuration`.
 #[tokio::test]
 async fn half_a_head_and_half_a_body_are_not_waited_for_for_ever_and_no_instance_is_asked() {
     let backend = Backend::start(|request| {

@@ -54,7 +54,7 @@ fn curl(configuration: &str) -> Output {
     start_curl(configuration).wait_with_output().unwrap()
 }
 
-/// The text of a stream up to its greeting, or to its end.
+/// Reads a stream up to the end of its greeting, or to its end.
 fn until_connected(stream: impl Read) -> String {
     let mut text = String::new();
     for line in BufReader::new(stream).lines() {

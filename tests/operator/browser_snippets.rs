@@ -1,5 +1,5 @@
-//! The code that users copy, from the README and from the head of the client: run unchanged, in a real browser, on a
-//! page with its own backend, and checked against the client's types.
+//! The code that users copy, from the README and from the head of the client. It runs unchanged in a real browser, on a
+//! page that has a backend, and is checked against the client's types.
 
 use std::path::Path;
 use std::process::Command;

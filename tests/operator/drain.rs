@@ -1,5 +1,7 @@
 //! What happens between SIGTERM and the end of the process.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -67,16 +69,15 @@ async fn streams_end_one_after_the_other_over_the_window() {
     for _ in 0..2 {
         streams.join_next().await.expect("a stream ends").unwrap();
     }
-    // Others that have ended as well are read to their end meanwhile.
-    for _ in 0..1000 {
-        yield_now().await;
-    }
+    // Time for others that must not end yet. A slow machine makes this weaker and never red: half of the window is longer
+    // than any wait.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     while streams.try_join_next().is_some() {}
-    assert!(streams.len() > 50, "{} of 100 are open when the second has ended", streams.len());
+    assert!(streams.len() > 50, "{} of 100 are open after the second has ended", streams.len());
 }
 
-/// Connections that the kernel has for whoever listens on a port of 127.0.0.1 and that were not accepted yet
-/// (`rx_queue` in proc(5), `/proc/net/tcp`).
+/// Number of connections to a port of 127.0.0.1 that the kernel has made and that nobody has accepted yet (`rx_queue` in
+/// proc(5), `/proc/net/tcp`).
 fn not_accepted(address: &str) -> u32 {
     let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
     let (local, listens) = (format!("0100007F:{port:04X}"), "0A");
@@ -87,18 +88,29 @@ fn not_accepted(address: &str) -> u32 {
     u32::from_str_radix(listener[3].split(':').nth(1).unwrap(), 16).unwrap()
 }
 
-/// How many of 100 requests are lost that an instance finds on accepted connections at the moment it is told to stop.
-async fn lost_by_a_stop() -> usize {
-    let instance = Instance::start().await;
-    let connecting = (0..100).map(|_| TcpStream::connect(instance.address()));
-    let mut connections: Vec<_> = join_all(connecting).await.into_iter().map(Result::unwrap).collect();
-    // Those that it has not accepted are the kernel's, which resets them when the instance no longer listens.
-    until("all to be accepted", async || not_accepted(instance.address()) == 0).await;
-    // Suspended, it finds the signal and the requests at the same moment.
-    instance.signal("STOP");
-    for connection in &mut connections {
-        let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        connection.write_all(request).await.unwrap();
+#[tokio::test]
+async fn requests_on_connections_accepted_before_the_stop_are_answered() {
+    const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for _ in 0..5 {
+        let instance = Instance::start().await;
+        let connecting = (0..100).map(|_| TcpStream::connect(instance.address()));
+        let mut connections: Vec<_> = join_all(connecting).await.into_iter().map(Result::unwrap).collect();
+        // The kernel resets connections that are not accepted when the instance stops listening.
+        until("all to be accepted", async || not_accepted(instance.address()) == 0).await;
+        // Suspended, so that all requests are sent and none is read when the signal arrives.
+        instance.suspend().await;
+        for connection in &mut connections {
+            connection.write_all(REQUEST).await.unwrap();
+        }
+        instance.terminate();
+        instance.resume();
+        let mut lost = 0;
+        for connection in &mut connections {
+            let mut answer = String::new();
+            let _ = connection.read_to_string(&mut answer).await;
+            lost += usize::from(!answer.starts_with("HTTP/1.1 200 "));
+        }
+        assert_eq!(lost, 0, "requests on accepted connections that were closed without an answer");
     }
     instance.terminate();
     instance.signal("CONT");

@@ -1,8 +1,9 @@
-//! The calls of the predecessor's documents, word for word but for host, port and credential, in the shell its
-//! operators use. Whoever has them in scripts can keep them.
+//! The calls of the predecessor's documents, in the shell its operators use, so that scripts with these calls keep
+//! working. Only host, port, credential and the limit of curl differ.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use vx11_rig::PATIENCE;
 
@@ -23,12 +24,14 @@ impl Shell {
         Self { instance, folder }
     }
 
+    /// Streams have a heartbeat each second: curl notices by the next write that `head` has ended.
     async fn start() -> Self {
-        Self::with(&[]).await
+        Self::with(&[("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1")]).await
     }
 
-    /// Runs `script` with this instance in the place of gateway and backend; returns what it prints.
-    async fn run(&self, script: &str) -> String {
+    /// The command for `script`, with this instance in the place of gateway and backend. `curl` prints without a buffer,
+    /// and its limit is one that a busy machine does not reach: the last `--max-time` counts.
+    fn command(&self, script: &str) -> Command {
         let script = ["localhost:8000", "localhost:8001", "staging-api:8000", "staging-api:8001"]
             .iter()
             .fold(script.to_owned(), |script, host| script.replace(host, self.instance.address()))
@@ -36,16 +39,49 @@ impl Shell {
             .replace("--max-time 3", "--max-time 10")
             .replace("principal-token-here", &self.instance.principal)
             .replace("<principal>", &self.instance.principal);
-        let output = Command::new("bash")
+        let seconds = PATIENCE.as_secs();
+        let script = format!("curl() {{ command curl --no-buffer \"$@\" --max-time {seconds}; }}\n{script}");
+        let mut command = Command::new("bash");
+        command
             .args(["-c", &script])
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(PATIENCE, output).await;
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs `script` to its end; returns what it prints.
+    async fn run(&self, script: &str) -> String {
+        let output = tokio::time::timeout(PATIENCE, self.command(script).output()).await;
         let output = output.expect("the script ends in time").expect("bash can be run");
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    /// Runs `script` until it has printed the end of a frame, or has ended; returns what it has printed.
+    async fn first_frame(&self, script: &str) -> String {
+        let mut child = self
+            .command(script)
+            .process_group(0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("bash can be run");
+        let mut output = child.stdout.take().expect("the output is piped");
+        let mut printed = Vec::new();
+        let is_frame = |printed: &[u8]| {
+            let text = String::from_utf8_lossy(printed);
+            text.contains("data: ") && text.ends_with("\n\n")
+        };
+        let reading = async {
+            while !is_frame(&printed) && output.read_buf(&mut printed).await.expect("a pipe") > 0 {}
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("a frame or the end in time");
+        // The group: bash may have started curl as another process.
+        if let Some(pid) = child.id() {
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).status();
+        }
+        child.wait().await.expect("the shell can be waited for");
+        String::from_utf8(printed).expect("UTF-8")
     }
 
     /// 000 §2.3 step 2: asks for a token as the documents do.
@@ -163,15 +199,15 @@ async fn the_principal_opens_streams_as_bearer_as_header_and_in_the_url() {
     let shell = Shell::start().await;
     let (bearer, header, query) = tokio::join!(
         // 000 §6.1: "fallback to header-only SSE".
-        shell.run(
+        shell.first_frame(
             r#"curl -s http://localhost:8000/operator/api/events/stream \
      -H "Authorization: Bearer <principal>" --max-time 3"#
         ),
         // 000 §1.3: "principal token fallback works (header + query)".
-        shell.run(
+        shell.first_frame(
             r#"curl -s http://localhost:8000/operator/api/events/stream -H "X-VX11-Token: <principal>" --max-time 3"#
         ),
-        shell.run(r#"curl -s "http://localhost:8000/operator/api/events/stream?token=<principal>" --max-time 3"#),
+        shell.first_frame(r#"curl -s "http://localhost:8000/operator/api/events/stream?token=<principal>" --max-time 3"#),
     );
     for stream in [bearer, header, query] {
         assert!(stream.contains("event: message\ndata: {"), "{stream}");
@@ -208,7 +244,7 @@ async fn the_log_shows_tokens_as_stars_only() {
     let opened = [&token, &shell.instance.principal, &wrong].map(async |value| {
         let call =
             format!("curl -s --max-time 3 http://localhost:8001/operator/api/events/stream?token={value}");
-        assert!(!shell.run(&call).await.is_empty());
+        assert!(!shell.first_frame(&call).await.is_empty());
     });
     futures_util::future::join_all(opened).await;
     std::fs::copy(&shell.instance.log, shell.folder.path().join("operator.log")).unwrap();

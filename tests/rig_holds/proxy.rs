@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use vx11_rig::{FaultProxy, RedisServer, until};
+use vx11_rig::{FaultProxy, PATIENCE, RedisServer, until};
 
 use crate::client::{Raw, SHORT, ask, connect, connect_for};
 
@@ -116,7 +116,8 @@ async fn ask_side_by_side(client: MultiplexedConnection, times: usize) {
     join_all((0..times).map(|_| ask_in_turn(client.clone(), 1))).await;
 }
 
-/// Which of two is over first, compared with each other because both run on the same busy machine.
+/// Whether `one` completes before `other`, which is then dropped. `other` takes longer than any wait of a test, however
+/// busy the machine is.
 async fn is_over_first(one: impl Future, other: impl Future) -> bool {
     tokio::select! {
         _ = one => true,
@@ -127,19 +128,25 @@ async fn is_over_first(one: impl Future, other: impl Future) -> bool {
 #[tokio::test]
 async fn a_delay_makes_each_round_trip_longer_and_the_way_no_narrower() {
     let server = RedisServer::start().await;
-    let [near, far, farther] = [(); 3].map(|()| FaultProxy::start(server.address()));
+    let way = || FaultProxy::start(server.address());
+    let (near, far, long) = (way(), way(), way());
+    // Connected before the delay: a client asks Redis for something when it connects.
     let (to_near, to_far) = (connect(&near.address()).await, connect(&far.address()).await);
-    let to_farther = connect(&farther.address()).await;
-    // Longer than the test: nobody waits for its end.
-    farther.delay(Duration::from_hours(1));
-    let (ten, one) = (ask_in_turn(to_near, 10), ask_in_turn(to_farther.clone(), 1));
-    assert!(is_over_first(ten, one).await, "ten round trips on the way that is not delayed");
-    far.delay(Duration::from_secs(1));
-    let (hundred, ten) = (ask_side_by_side(to_far.clone(), 100), ask_in_turn(to_far.clone(), 10));
-    assert!(is_over_first(hundred, ten).await, "the way is long, not narrow");
+    let (one_of_long, other_of_long) = (connect(&long.address()).await, connect(&long.address()).await);
+    far.delay(Duration::from_mins(30));
+    let (ten, one) = (ask_in_turn(to_near.clone(), 10), ask_in_turn(to_far, 1));
+    assert!(is_over_first(ten, one).await, "a delay on another way does not matter");
+
+    long.delay(Duration::from_secs(1));
+    // Takes a second side by side, and three times as long as any wait in turn.
+    let many = usize::try_from(PATIENCE.as_secs() * 3).expect("a small number");
+    let (side_by_side, in_turn) = (ask_side_by_side(one_of_long, many), ask_in_turn(other_of_long, many));
+    assert!(is_over_first(side_by_side, in_turn).await, "the way is long, not narrow");
+
     far.pass();
-    // Not on the connection on which answers are still under way.
-    let (ten, one) = (ask_in_turn(connect(&far.address()).await, 10), ask_in_turn(to_farther, 1));
+    near.delay(Duration::from_mins(30));
+    // On another connection than the one on which an answer is still under way.
+    let (ten, one) = (ask_in_turn(connect(&far.address()).await, 10), ask_in_turn(to_near, 1));
     assert!(is_over_first(ten, one).await, "and no longer than it was");
 }
 

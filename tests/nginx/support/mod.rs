@@ -7,7 +7,7 @@ mod raw;
 mod sooner;
 
 pub use backend::{Act, Backend};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, is_deadline};
 pub use problem::{problem, problem_in};
 pub use raw::{exchange, status_of};
 pub use sooner::sooner;

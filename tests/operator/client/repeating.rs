@@ -86,29 +86,34 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
         "2",
     ]);
     patient.says("not published yet").await;
-    let ended = terminal.run(&["publish", "--patience", "10", "1"]).await;
+    // An attempt that patience cuts short ends as unknown, too, whether or not its connection was lost.
+    let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (3, ""));
     let last = ended.errors.lines().last().unwrap();
-    let key = &keys(&front.heard())[0];
-    let words =
-        format!("vx11-operator: not known whether it was published at {}: the connection", front.base);
+    let words = format!("vx11-operator: not known whether it was published at {}: ", front.base);
     assert!(last.starts_with(&words), "{last}");
-    assert!(last.contains(&format!("--key {key}")), "{last}");
+    let key = last.split("--key ").nth(1).and_then(|rest| rest.split(' ').next()).expect("its key");
+    assert!(is_random_uuid(key), "{last}");
+    assert!(keys(&front.heard()).iter().all(|sent| sent == key), "{last}");
     assert!(patient.runs(), "whoever has more patience, and began before, still tries");
 }
 
+/// The end of a patience on 503 and 429 is held in `client::publish`, where time can be stopped. Here the second answer is
+/// final.
 #[tokio::test]
 async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_published() {
-    let unavailable = problem("503 Service Unavailable", "log_unavailable");
-    let limited = problem("429 Too Many Requests", "rate_limited");
-    for answers in [[&unavailable, &unavailable], [&unavailable, &limited]] {
-        let front = Front::answering(&answers.map(String::as_str)).await;
-        let ended = at(&front).run(&["publish", "--patience", "10", "1"]).await;
+    let refused = problem("400 Bad Request", "bad_request");
+    for first in [
+        problem("503 Service Unavailable", "log_unavailable"),
+        problem("429 Too Many Requests", "rate_limited"),
+    ] {
+        let front = Front::answering(&[&first, &refused]).await;
+        let ended = at(&front).run(&["publish", "--patience", "60", "1"]).await;
         assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
         let last = ended.errors.lines().last().unwrap();
         assert!(last.starts_with(&format!("vx11-operator: not published at {}: ", front.base)), "{last}");
         assert!(!ended.errors.contains("not known"), "{}", ended.errors);
-        assert!(front.heard().len() > 1, "{}", ended.errors);
+        assert_eq!(front.heard().len(), 2, "{}", ended.errors);
     }
 }
 
@@ -116,12 +121,11 @@ async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_pub
 async fn an_attempt_whose_outcome_nobody_knows_is_named_when_the_last_one_was_refused() {
     let unknown = problem("503 Service Unavailable", "outcome_unknown");
     for (then, refused) in [
-        (problem("503 Service Unavailable", "log_unavailable"), "503 log_unavailable: try later"),
         (problem("400 Bad Request", "bad_request"), "400 bad_request: try later"),
         (problem("401 Unauthorized", "credential_wrong"), "401 credential_wrong: try later"),
     ] {
         let front = Front::answering(&[&unknown, &then]).await;
-        let ended = at(&front).run(&["publish", "--patience", "10", "--key", "order-17", "1"]).await;
+        let ended = at(&front).run(&["publish", "--patience", "60", "--key", "order-17", "1"]).await;
         assert_eq!((ended.code, ended.output.as_str()), (3, ""), "{}", ended.errors);
         let expected = format!(
             "vx11-operator: not known whether it was published at {}: an earlier attempt (503 outcome_unknown: try \
@@ -155,7 +159,7 @@ async fn what_nobody_could_be_told_was_not_published() {
     let port = vx11_rig::Port::reserve();
     let url = format!("http://127.0.0.1:{}", port.number());
     let terminal = Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &url);
-    let ended = terminal.run(&["publish", "--patience", "1", "1"]).await;
+    let ended = terminal.run_without_silence(&["publish", "--patience", "1", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (1, ""));
     let last = ended.errors.lines().last().unwrap();
     let words = format!("vx11-operator: not published at {url}: cannot connect: Connection refused");

@@ -75,7 +75,7 @@ async fn while_the_log_is_away_publish_that_gives_up_says_that_nothing_was_publi
     tail.says("connected").await;
     cluster.redis.kill();
     tail.says("degraded (log_unavailable): ").await;
-    let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
+    let ended = terminal.run_without_silence(&["publish", "--patience", "2", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
     let last = ended.errors.lines().last().unwrap();
     let words = format!("vx11-operator: not published at {}: 503 log_unavailable: ", instance.base);

@@ -47,7 +47,7 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
     instance
 }
 
-/// How often Redis could not be used, for whatever reason.
+/// Number of times that Redis could not be used, over all reasons.
 async fn faults(instance: &Instance) -> u64 {
     let page = instance.get("/metrics").send().await.unwrap().text().await.unwrap();
     let counts = page.lines().filter(|line| line.starts_with("vx11_operator_store_faults_total{"));

@@ -30,7 +30,7 @@ pub enum Backend {
     Answers(&'static str, &'static str),
 }
 
-/// The application on a port of its own; gone when dropped.
+/// The application on a free port; gone when dropped.
 pub struct Application {
     /// `http://127.0.0.1:port`.
     pub base: String,
@@ -78,7 +78,7 @@ impl Application {
         *self.parts.backend.lock().expect("no other has failed") = backend;
     }
 
-    /// Number of times that pages have asked the backend for a token.
+    /// Number of tokens that pages have asked the backend for.
     pub fn asked(&self) -> usize {
         self.parts.asked.load(Ordering::Relaxed)
     }

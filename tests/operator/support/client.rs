@@ -77,6 +77,16 @@ impl Terminal {
         self.start(arguments).ended().await
     }
 
+    /// Runs a command to its end, again while one of its attempts had no answer in time: an attempt at the end of a short
+    /// patience has little time, which a busy machine may not give it.
+    pub async fn run_without_silence(&self, arguments: &[&str]) -> Ended {
+        vx11_rig::eventually("a run whose attempts are all answered", async || {
+            let ended = self.run(arguments).await;
+            (!ended.errors.contains("no answer within")).then_some(ended)
+        })
+        .await
+    }
+
     /// Runs a command that reads `input` to its end.
     pub async fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ended {
         let mut child = Running::spawn(self.command(arguments).stdin(Stdio::piped()));

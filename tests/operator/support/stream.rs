@@ -51,6 +51,17 @@ impl EventStream {
         next(&mut self.events).await
     }
 
+    /// The next event that somebody has published, or a reset. Passes over the notices that the log is unavailable and
+    /// available again, which may come at any time on a busy machine.
+    pub async fn next_published(&mut self) -> Frame {
+        loop {
+            let frame = self.next().await.expect("the stream goes on");
+            if !["degraded", "recovered"].contains(&frame.event.as_str()) {
+                return frame;
+            }
+        }
+    }
+
     /// All events until the stream ends.
     pub async fn rest(&mut self) -> Vec<Frame> {
         let mut all = Vec::new();
