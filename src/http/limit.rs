@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(issued(), 1);
         clock.advance(Duration::from_secs(1));
         assert_eq!(issued(), 4);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(issued(), 4, "a budget that is not used does not grow");
         assert_eq!(limits.issue(&other), Ok(()), "each principal has its own budget");
     }
@@ -133,17 +133,6 @@ mod tests {
         clock.advance(Duration::from_secs(30));
         assert!(limits.failed_auth(address(1)).is_ok());
         assert!(limits.failed_auth(address(1)).is_err());
-    }
-
-    #[test]
-    fn each_principal_is_issued_as_many_tokens_a_second_as_is_allowed_and_no_more() {
-        // One in 30 days: the budget does not fill again while the test runs.
-        let quota = Quota::with_period(Duration::from_hours(24 * 30))
-            .unwrap()
-            .allow_burst(NonZeroU32::new(3).unwrap());
-        let limits = Limits { issue: Some(RateLimiter::keyed(quota)), failed_auth: None };
-        let issued = |id| (0..10).filter(|_| limits.issue(&PrincipalId::parse(id).unwrap()).is_ok()).count();
-        assert_eq!((issued("one"), issued("other"), issued("one")), (3, 3, 0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, StockNginx, until};
+use vx11_rig::{PATIENCE, StockNginx};
 
 use crate::support::Cluster;
 

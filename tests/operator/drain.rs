@@ -1,5 +1,7 @@
 //! What happens between SIGTERM and the end of the process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -7,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use vx11_rig::until;
 
 use crate::support::Instance;
@@ -59,9 +61,15 @@ async fn streams_end_one_after_the_other_over_the_window() {
     let instance = Instance::with(&[LONG]).await;
     let token = instance.issue().await.token;
     let (opened, mut all_opened) = tokio::sync::mpsc::channel(1);
+    let ended = Arc::new(AtomicUsize::new(0));
     let mut streams = JoinSet::new();
     for _ in 0..100 {
-        streams.spawn(read_to_the_end(instance.address().to_owned(), token.clone(), opened.clone()));
+        let reading = read_to_the_end(instance.address().to_owned(), token.clone(), opened.clone());
+        let ended = Arc::clone(&ended);
+        streams.spawn(async move {
+            reading.await;
+            ended.fetch_add(1, Ordering::Relaxed);
+        });
     }
     drop(opened);
     assert_eq!(all_opened.recv().await, None, "closes when every stream is open");
@@ -71,9 +79,9 @@ async fn streams_end_one_after_the_other_over_the_window() {
     }
     // Time for others that must not end yet. A slow machine makes this weaker and never red: half of the window is longer
     // than any wait.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    while streams.try_join_next().is_some() {}
-    assert!(streams.len() > 50, "{} of 100 are open after the second has ended", streams.len());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let ended = ended.load(Ordering::Relaxed);
+    assert!(ended < 50, "{ended} of 100 have ended");
 }
 
 /// Number of connections to a port of 127.0.0.1 that the kernel has made and that nobody has accepted yet (`rx_queue` in
@@ -91,7 +99,10 @@ fn not_accepted(address: &str) -> u32 {
 #[tokio::test]
 async fn requests_on_connections_accepted_before_the_stop_are_answered() {
     const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    for _ in 0..5 {
+    let mut lost = Vec::new();
+    // A machine that is so busy that nothing is read in the grace period loses requests. Without a grace period each round
+    // loses some.
+    while lost.len() < 5 && !lost.contains(&0) {
         let instance = Instance::start().await;
         let connecting = (0..100).map(|_| TcpStream::connect(instance.address()));
         let mut connections: Vec<_> = join_all(connecting).await.into_iter().map(Result::unwrap).collect();
@@ -104,30 +115,15 @@ async fn requests_on_connections_accepted_before_the_stop_are_answered() {
         }
         instance.terminate();
         instance.resume();
-        let mut lost = 0;
+        let mut unanswered = 0;
         for connection in &mut connections {
             let mut answer = String::new();
             let _ = connection.read_to_string(&mut answer).await;
-            lost += usize::from(!answer.starts_with("HTTP/1.1 200 "));
+            unanswered += usize::from(!answer.starts_with("HTTP/1.1 200 "));
         }
-        assert_eq!(lost, 0, "requests on accepted connections that were closed without an answer");
+        lost.push(unanswered);
     }
-    instance.terminate();
-    instance.signal("CONT");
-    let mut lost = 0;
-    for connection in &mut connections {
-        let mut answer = String::new();
-        let _ = connection.read_to_string(&mut answer).await;
-        lost += usize::from(!answer.starts_with("HTTP/1.1 200 "));
-    }
-    lost
-}
-
-#[tokio::test]
-async fn a_request_on_a_connection_that_was_accepted_before_the_stop_is_answered() {
-    // An instance reads them within a grace period. On a busy machine it may not be given a processor for that long; one
-    // without the grace period loses some at every stop.
-    until("a stop that loses nothing", async || lost_by_a_stop().await == 0).await;
+    assert!(lost.contains(&0), "requests without an answer in each round: {lost:?}");
 }
 
 #[tokio::test]

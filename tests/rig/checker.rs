@@ -27,8 +27,8 @@ pub use streams::{Resumption, Since};
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
-/// In the words of a client that has given up waiting.
-const TIMED_OUT: &str = "timed out";
+/// In the words of a client that has given up waiting, and of a server that has given up on the client.
+const TIMED_OUT: [&str; 2] = ["timed out", "408 Request Timeout"];
 
 /// What has to hold.
 #[derive(Debug, Clone, Copy)]
@@ -193,8 +193,9 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
         .iter()
         .filter(|it| !is_excused(account, it.place, it.sent, it.answered))
         .filter_map(words_of_unanswered);
-    let (overdue, unanswered): (Vec<_>, Vec<_>) =
-        unanswered.chain(publishing.unanswered.iter().cloned()).partition(|words| words.contains(TIMED_OUT));
+    let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
+        .chain(publishing.unanswered.iter().cloned())
+        .partition(|words| TIMED_OUT.iter().any(|it| words.contains(it)));
     told.wrong("requests not answered", &unanswered[..].into());
     told.late("requests not answered in time", &overdue[..].into());
     told.late("events of which nobody knew in time what became", &publishing.overdue);

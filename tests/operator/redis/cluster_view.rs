@@ -7,17 +7,6 @@ use serde_json::{Value, json};
 use super::{Cluster, backend_becomes, figures};
 use crate::support::Instance;
 
-/// Commands of health checks, of the member records and of the session with the log.
-const MEANWHILE: [&str; 12] = [
-    "EXPIRE", "HGET", "HGETALL", "HSET", "INFO", "PING", "SELECT", "SET", "TIME", "UNWATCH", "XRANGE",
-    "XREAD",
-];
-
-/// The command in a line of MONITOR: `1700000000.000000 [0 127.0.0.1:1234] "GET" "key"`.
-fn name_of(line: &str) -> String {
-    line.split('"').nth(1).unwrap_or_default().to_uppercase()
-}
-
 /// Names of the instances that this one lists.
 async fn listed(instance: &Instance) -> Vec<String> {
     let figures = figures(instance).await;

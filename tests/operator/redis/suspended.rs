@@ -16,10 +16,10 @@ async fn an_instance_that_was_suspended_takes_events_as_soon_as_it_resumes() {
     let one = cluster.instance("1").await;
     let mut acknowledged = 0;
     for round in 0..4 {
-        one.signal("STOP");
+        one.suspend().await;
         // Nothing shows from outside that its deadlines have expired.
         tokio::time::sleep(SUSPENDED).await;
-        one.signal("CONT");
+        one.resume();
         for _ in 0..20 {
             let request = one.post_as_principal("/operator/api/events").json(&json!({ "data": round }));
             let answer = request.send().await.unwrap();
