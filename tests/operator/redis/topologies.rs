@@ -25,7 +25,7 @@ async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
         assert_eq!(two.introspect(&issued.token).await, json!({"active": false}));
         stream.rest().await;
     }
-    assert_eq!(figures(&one).await["backend"], "redis");
+    backend_becomes(&one, "redis").await;
     assert_eq!(two.metric("vx11_operator_degraded_accepts_total").await, 0);
     [one, two]
 }

@@ -59,7 +59,7 @@ async fn a_redis_that_is_lost_later_is_a_warning() {
     let mut redis = RedisServer::start().await;
     let port = redis.port().to_string();
     let instance = Instance::with(&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]).await;
-    assert_eq!(figures(&instance).await["backend"], "redis");
+    backend_becomes(&instance, "redis").await;
     redis.kill();
     instance.logs("Redis cannot be used").await;
     let log = instance.log_text();
@@ -77,7 +77,7 @@ async fn a_wrong_or_missing_password() {
     complains(&[at[0], at[1], ("REDIS_PASSWORD", &wrong)], words).await;
     complains(&at, words).await;
     let well = Instance::with(&[at[0], at[1], ("REDIS_PASSWORD", &right)]).await;
-    assert_eq!(figures(&well).await["backend"], "redis");
+    backend_becomes(&well, "redis").await;
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_certificate_that_is_not_trusted() {
     complains(&[("REDIS_URL", &url)], &["TLS cannot be established", "redis.ca_file"]).await;
     let authority = redis.ca_file().to_str().unwrap();
     let well = Instance::with(&[("REDIS_URL", &url), ("VX11_OPERATOR__REDIS__CA_FILE", authority)]).await;
-    assert_eq!(figures(&well).await["backend"], "redis");
+    backend_becomes(&well, "redis").await;
     well.issue().await;
 }
 
@@ -164,7 +164,7 @@ async fn the_documented_rights_are_enough() {
     .await;
     redis.flush().await;
     instance.logs("Redis has lost data").await;
-    assert_eq!(figures(&instance).await["backend"], "redis");
+    backend_becomes(&instance, "redis").await;
     vx11_rig::until("the log to be brought back", async || {
         let publish =
             instance.post_as_principal("/operator/api/events").json(&serde_json::json!({"data": 1}));
