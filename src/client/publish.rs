@@ -123,11 +123,11 @@ async fn repeat<F: Future<Output = Result<Published, Failure>>>(
             Ok(published) => return Ok(published),
             Err(failure) => failure,
         };
-        let told = failure.retry_after().unwrap_or_default().min(LONGEST_WAIT);
-        if is_last || !failure.is_passing() || left().is_zero() || told > left() {
+        let asked = failure.retry_after().unwrap_or_default().min(LONGEST_WAIT);
+        if is_last || !failure.is_passing() || left().is_zero() || asked > left() {
             return Err(Unpublished { failure, earlier });
         }
-        let wait = backoff.next_after(Some(told));
+        let wait = backoff.next_after(Some(asked));
         is_last = wait >= left();
         let wait = wait.min(left());
         notice(format_args!(

@@ -131,7 +131,7 @@ fn unknown_short(name: &str, keys: &Keys) -> String {
     format!("unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY", allowed.join(", "))
 }
 
-/// The key that `VX11_OPERATOR__SECTION__KEY` stands for, whether there is such a key or not.
+/// The key of a variable `VX11_OPERATOR__SECTION__KEY`. It need not exist.
 fn long_key(name: &str) -> Option<String> {
     Some(name.strip_prefix(SECTIONED)?.to_lowercase().replace("__", "."))
 }

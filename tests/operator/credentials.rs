@@ -256,7 +256,7 @@ async fn the_query_is_no_place_for_a_credential_except_on_the_stream() {
         let both = call(&instance, known)
             .query(&[("token", "something else")])
             .header("X-VX11-Token", &instance.principal);
-        // Where access is granted or an event published, an unknown parameter is not passed over either.
+        // An unknown parameter is refused wherever access is granted or an event published.
         let is_strict = known.1.starts_with("/operator/api/events");
         let expected = if is_strict { StatusCode::BAD_REQUEST } else { known.4 };
         assert_eq!(both.send().await.unwrap().status(), expected, "{}", known.1);

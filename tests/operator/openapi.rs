@@ -18,11 +18,11 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 const PUBLISH: &str = "/operator/api/events";
 const REVOKE: &str = "/operator/api/tokens/revoke";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
-/// Of the requests that are generated: each run makes the same.
+/// Seed of the generated requests: each run makes the same ones.
 const SEED: &str = "20260101";
 /// Requests for each operation in the phase that invents them.
 const EXAMPLES: &str = "20";
-/// What has to be tested: all operations but the stream, with so many requests at the least.
+/// The line of a run that tested every operation but the stream, and the fewest requests that it makes.
 const OPERATIONS: &str = "Tested: 17";
 const REQUESTS: u32 = 200;
 /// To install from the network on a busy machine, and for one run.

@@ -172,7 +172,7 @@ async fn a_stall_strikes_with_its_probability() {
             answered.iter().filter(|answered| **answered).count()
         };
         until("the answers that are not stalled", async || look().await >= CLIENTS - expected.end()).await;
-        // So that those that come although they should not are seen.
+        // Time for answers that must not come.
         tokio::time::sleep(SHORT).await;
         let stalled = CLIENTS - look().await;
         assert!(expected.contains(&stalled), "{stalled} of {CLIENTS} at {probability}");

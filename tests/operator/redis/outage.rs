@@ -57,7 +57,7 @@ async fn tokens_issued_during_an_outage_are_in_redis_after_it_and_expire_there()
     let keys = cluster.redis.keys().await;
     for id in ids {
         let key = keys.iter().find(|key| key.starts_with(&format!("token:{id}"))).expect("each is there");
-        // How much is left is held where time can be moved: `tests/store_contract.rs`.
+        // `tests/store_contract.rs` holds the remaining life: there the clock is moved by hand.
         let left: u64 = cluster.redis.command_text(&["PTTL", key]).await.parse().unwrap();
         assert!((1..=900_000).contains(&left), "{left}");
     }
