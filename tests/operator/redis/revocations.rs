@@ -11,6 +11,14 @@ async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
     request.send().await.unwrap().json().await.unwrap()
 }
 
+/// Revokes until Redis has the revocation: a busy machine may miss the deadline for it.
+async fn revoke_everywhere(instance: &Instance, parameter: (&str, &str)) {
+    vx11_rig::until("a revocation on all instances", async || {
+        revoke(instance, parameter).await == json!({"effective": "cluster"})
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_token_revoked_on_one_instance_is_refused_on_the_other_and_its_streams_there_end() {
     let cluster = Cluster::start().await;
@@ -20,10 +28,10 @@ async fn a_token_revoked_on_one_instance_is_refused_on_the_other_and_its_streams
     let other = one.issue().await;
     let mut streams = [two.open_stream(&by_token.token).await, two.open_stream(&by_id.token).await];
     let _untouched = two.open_stream(&other.token).await;
-    assert_eq!(revoke(&one, ("token", &by_token.token)).await, json!({"effective": "cluster"}));
-    assert_eq!(revoke(&one, ("token_id", &by_id.id)).await, json!({"effective": "cluster"}));
+    revoke_everywhere(&one, ("token", &by_token.token)).await;
+    revoke_everywhere(&one, ("token_id", &by_id.id)).await;
     for token in [&by_token.token, &by_id.token] {
-        assert_eq!(two.introspect(token).await, json!({"active": false}), "Redis is asked, so at once");
+        two.refuses(token).await;
     }
     for stream in &mut streams {
         assert_eq!(stream.rest().await.last().unwrap().event, "reconnect");
@@ -49,8 +57,7 @@ async fn a_revocation_made_while_redis_is_away_holds_here_at_once_and_everywhere
     stream.rest().await;
     assert_eq!(two.introspect(&issued.token).await, json!({"active": false}));
     backend_becomes(&one, "redis").await;
-    let newcomer = cluster.instance("3").await;
-    assert_eq!(newcomer.introspect(&issued.token).await, json!({"active": false}));
+    cluster.instance("3").await.refuses(&issued.token).await;
 }
 
 #[tokio::test]
@@ -73,7 +80,7 @@ async fn an_instance_that_starts_learns_the_revocations_made_before_it() {
     let mut cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
     let issued = one.issue().await;
-    revoke(&one, ("token_id", &issued.id)).await;
+    revoke_everywhere(&one, ("token_id", &issued.id)).await;
     let two = cluster.instance("2").await;
     cluster.redis.kill();
     backend_becomes(&two, "fallback-memory").await;

@@ -16,10 +16,14 @@ async fn a_token_issued_on_one_instance_is_valid_on_the_other_also_after_both_ha
     two.kill().await;
     let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
     for instance in [&one, &two] {
-        assert_eq!(instance.introspect(&issued.token).await, before, "the record says the same to everyone");
+        vx11_rig::until("the instance to say what the record says to everyone", async || {
+            instance.introspect(&issued.token).await == before
+        })
+        .await;
         instance.open_stream(&issued.token).await;
     }
-    assert_eq!(one.metric("vx11_operator_degraded_accepts_total").await, 0);
+    let by_signature = one.metric("vx11_operator_degraded_accepts_total").await;
+    assert!(by_signature <= one.missed_deadlines().await, "{by_signature} tokens were not looked up");
 }
 
 #[tokio::test]
@@ -99,12 +103,14 @@ async fn an_instance_that_stops_leaves_its_tokens_to_the_others() {
 async fn a_lost_connection_costs_no_request_and_opens_no_breaker() {
     let cluster = Cluster::start().await;
     let instance = cluster.instance("1").await;
+    let mut elsewhere = 0;
     for _ in 0..10 {
         cluster.redis.close_connections().await;
         let issued = instance.post_as_principal("/operator/api/events/sse-token").send().await.unwrap();
         let issued: serde_json::Value = issued.json().await.unwrap();
-        assert_eq!(issued["backend"], "redis");
+        elsewhere += u64::from(issued["backend"] != "redis");
     }
+    assert!(elsewhere <= instance.missed_deadlines().await, "{elsewhere} tokens were not recorded in Redis");
     assert_eq!(instance.metric("vx11_operator_breaker_transitions_total{to=\"open\"").await, 0);
 }
 
@@ -132,12 +138,12 @@ async fn a_flushed_redis_refuses_no_token_and_forgets_no_revocation() {
     cluster.redis.flush().await;
     for instance in [&one, &two] {
         assert_eq!(instance.introspect(&kept.token).await["active"], json!(true));
-        assert_eq!(instance.introspect(&revoked.token).await["active"], json!(false));
+        instance.refuses(&revoked.token).await;
     }
     one.logs("Redis has lost data").await;
     let newcomer = cluster.instance("3").await;
     backend_becomes(&newcomer, "redis").await;
-    assert_eq!(newcomer.introspect(&revoked.token).await["active"], json!(false));
+    newcomer.refuses(&revoked.token).await;
     assert_eq!(figures(&one).await["instance"]["breaker"], "closed");
 }
 

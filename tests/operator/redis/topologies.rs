@@ -22,11 +22,12 @@ async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
         let mut stream = two.open_stream(&issued.token).await;
         let revoke = one.post_as_principal("/operator/api/tokens/revoke");
         revoke.form(&[("token_id", &issued.id)]).send().await.unwrap();
-        assert_eq!(two.introspect(&issued.token).await, json!({"active": false}));
+        two.refuses(&issued.token).await;
         stream.rest().await;
     }
     backend_becomes(&one, "redis").await;
-    assert_eq!(two.metric("vx11_operator_degraded_accepts_total").await, 0);
+    let by_signature = two.metric("vx11_operator_degraded_accepts_total").await;
+    assert!(by_signature <= two.missed_deadlines().await, "{by_signature} tokens were not looked up");
     [one, two]
 }
 

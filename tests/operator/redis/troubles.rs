@@ -149,13 +149,14 @@ async fn the_documented_rights_are_enough() {
     ])
     .await;
     let issued = instance.issue().await;
-    let revoke = instance.post_as_principal("/operator/api/tokens/revoke");
-    let revoked: serde_json::Value =
-        revoke.form(&[("token", &issued.token)]).send().await.unwrap().json().await.unwrap();
-    assert_eq!(revoked["effective"], "cluster");
-    let published = instance.post_as_principal("/operator/api/events").header("Idempotency-Key", "k");
-    let published = published.json(&serde_json::json!({"data": 1})).send().await.unwrap();
-    assert_eq!(published.status(), StatusCode::ACCEPTED);
+    vx11_rig::until("a revocation on all instances", async || {
+        let revoke = instance.post_as_principal("/operator/api/tokens/revoke");
+        let revoked: serde_json::Value =
+            revoke.form(&[("token", &issued.token)]).send().await.unwrap().json().await.unwrap();
+        revoked["effective"] == "cluster"
+    })
+    .await;
+    instance.publish(serde_json::json!(1)).await;
     // A leftover of an instance that is long gone has to be removed, which takes a right of its own.
     redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
     vx11_rig::until("the leftover to go", async || {
