@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use vx11_rig::until;
 
@@ -18,15 +19,20 @@ const STREAMS: usize = 1000;
 /// Longer than any wait of a test, so that nothing that a test has seen can be due to the end of the window.
 const LONG: (&str, &str) = ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "300");
 
+/// Connections that wait for an answer at the same time. With a thousand, a busy client sends some requests later than the
+/// service waits for them.
+static OPENING: Semaphore = Semaphore::const_new(50);
+
 /// Opens a stream and reads it to the end of the connection; gives back everything.
 async fn read_to_the_end(address: String, token: String, opened: tokio::sync::mpsc::Sender<()>) -> Vec<u8> {
+    let opening = OPENING.acquire().await.unwrap();
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut all = vec![0; 1024];
     let first = connection.read(&mut all).await.unwrap();
     all.truncate(first);
-    drop(opened);
+    drop((opening, opened));
     connection.read_to_end(&mut all).await.unwrap();
     all
 }
