@@ -112,7 +112,7 @@ async fn figures_walk_no_keyspace_and_ask_redis_nothing() {
     assert_eq!(names(&told), BTreeSet::from(BY_ITSELF));
     let count = |command: &str| told.iter().filter(|line| line.contains(&format!("\"{command}\""))).count();
     // Health checks go on meanwhile, however long that takes: each asks once for the time and once for the figures. The
-    // event log asks twice a second which Redis it is. Who asks for figures asks for none of them.
+    // event log asks twice a second which Redis it is. Requests for figures ask Redis nothing.
     assert!(count("INFO") < count("TIME") + ASKED / 2, "{told:?}");
     // One exchange may have begun before, and another end afterwards.
     assert!(count("HGETALL").abs_diff(count("HSET")) <= 1, "{told:?}");

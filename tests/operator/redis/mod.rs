@@ -16,7 +16,7 @@ mod suspended;
 mod topologies;
 mod troubles;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vx11_rig::{FaultProxy, RedisServer};
 
 use crate::support::{Instance, random_hex};
@@ -68,4 +68,18 @@ impl Cluster {
 async fn backend_becomes(instance: &Instance, backend: &str) {
     vx11_rig::until(&format!("backend {backend}"), async || figures(instance).await["backend"] == backend)
         .await;
+}
+
+/// What revoking a token, or a token id, is answered with.
+async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
+    let request = instance.post_as_principal("/operator/api/tokens/revoke").form(&[parameter]);
+    request.send().await.unwrap().json().await.unwrap()
+}
+
+/// Revokes until Redis has the revocation: a busy machine may miss the deadline for it.
+async fn revoke_everywhere(instance: &Instance, parameter: (&str, &str)) {
+    vx11_rig::until("a revocation on all instances", async || {
+        revoke(instance, parameter).await == json!({"effective": "cluster"})
+    })
+    .await;
 }

@@ -1,23 +1,9 @@
 //! A revocation reaches every instance, also one that was away. How soon is measured by every drill (column SR of
 //! `docs/drills.md`).
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Cluster, backend_becomes};
-use crate::support::Instance;
-
-async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
-    let request = instance.post_as_principal("/operator/api/tokens/revoke").form(&[parameter]);
-    request.send().await.unwrap().json().await.unwrap()
-}
-
-/// Revokes until Redis has the revocation: a busy machine may miss the deadline for it.
-async fn revoke_everywhere(instance: &Instance, parameter: (&str, &str)) {
-    vx11_rig::until("a revocation on all instances", async || {
-        revoke(instance, parameter).await == json!({"effective": "cluster"})
-    })
-    .await;
-}
+use super::{Cluster, backend_becomes, revoke, revoke_everywhere};
 
 #[tokio::test]
 async fn a_token_revoked_on_one_instance_is_refused_on_the_other_and_its_streams_there_end() {

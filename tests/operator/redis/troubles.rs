@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use vx11_rig::RedisServer;
 
-use super::{backend_becomes, figures};
+use super::{backend_becomes, figures, revoke_everywhere};
 use crate::support::{Instance, planted};
 
 /// An instance with these settings says this, once, while it serves requests.
@@ -149,13 +149,7 @@ async fn the_documented_rights_are_enough() {
     ])
     .await;
     let issued = instance.issue().await;
-    vx11_rig::until("a revocation on all instances", async || {
-        let revoke = instance.post_as_principal("/operator/api/tokens/revoke");
-        let revoked: serde_json::Value =
-            revoke.form(&[("token", &issued.token)]).send().await.unwrap().json().await.unwrap();
-        revoked["effective"] == "cluster"
-    })
-    .await;
+    revoke_everywhere(&instance, ("token", &issued.token)).await;
     instance.publish(serde_json::json!(1)).await;
     // A leftover of an instance that is long gone has to be removed, which takes a right of its own.
     redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
