@@ -34,6 +34,8 @@ const RESERVED_FILES: u64 = 1024;
 /// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
 /// be asked again for what they carry, such as an event.
 const FIRST_WORDS: Duration = Duration::from_millis(250);
+/// Time for connections that began before the drain to be accepted.
+const ACCEPT_GRACE: Duration = Duration::from_millis(250);
 /// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes before that should be
 /// told that it is not.
 const LOG_OPENS: Duration = Duration::from_millis(2500);
@@ -216,6 +218,8 @@ impl Application {
 /// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract every reconnect
 /// if it still listened; a refused connection nginx takes to the next instance.
 async fn drain(door: &Door, handle: &ServerHandle, hub: &Hub, window: Duration) {
+    door.begin_closing();
+    tokio::time::sleep(ACCEPT_GRACE).await;
     door.close();
     tokio::time::sleep(FIRST_WORDS).await;
     // Takes effect at the call; what it returns completes with the last connection, as the server itself does.

@@ -11,6 +11,8 @@ use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
 use actix_web_lab::middleware::CatchPanic;
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::AppState;
@@ -30,6 +32,16 @@ const WRITE_BUFFER: usize = 4 * 1024;
 /// Longer than nginx keeps an idle upstream connection, so that nginx closes first and never sends a request
 /// into a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A kernel filter that drops packets which begin a TCP connection (SYN without ACK). It loads the flags, the 14th byte of
+/// the TCP header, and compares these two.
+#[cfg(target_os = "linux")]
+const WITHOUT_SYN: [SockFilter; 5] = [
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x54, 0, 0, 0x12),
+    SockFilter::new(0x15, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
 /// Connections waiting to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -62,6 +74,14 @@ impl Door {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets no further connection begin. Connections that wait to be accepted would be reset by [`Self::close`], together
+    /// with the requests that their clients have sent already.
+    pub fn begin_closing(&self) {
+        // Without the filter, which only Linux has, they are reset: clients notice as if the instance had crashed.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.listener).attach_filter(&WITHOUT_SYN);
     }
 
     /// Refuses connections from now on; those that were accepted go on.
