@@ -1,9 +1,12 @@
 //! The composition root: turns a configuration into a running instance. The only file that names concrete
 //! backends.
 
+mod files;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +14,29 @@ use actix_web::dev::{Server, ServerHandle};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
+use self::files::Room;
 use crate::ambient::{Clock, Jitter, SystemClock};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::events::{
-    Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamSettings,
+    Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamLimits,
+    StreamSettings,
 };
-use crate::http::{AppState, Door, ExtraRoutes, Limits, ServerSettings, serve};
+use crate::http::{AppState, Door, Effects, ExtraRoutes, Limits, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
-use crate::redis::{Fault, RedisSettings};
+use crate::redis::{Claim, Fault, RedisSettings};
 use crate::service::{Parts, TokenService};
 use crate::store::{
-    FailoverStore, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts, TokenStore,
+    FailoverStore, FailoverStoreParts, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts,
+    RevocationReader, RevocationReaderParts, TokenStore,
 };
 use crate::telemetry::RequestIds;
-use crate::token::{Codec, NonceSource};
+use crate::token::{Codec, NonceSource, SigningKey};
 
-/// Open files that are not streams: connections of other requests, sockets, libraries.
-const RESERVED_FILES: u64 = 1024;
+/// actix starts no more threads.
+const MOST_WORKERS: usize = 512;
 /// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
 /// be asked again for what they carry, such as an event.
 const FIRST_WORDS: Duration = Duration::from_millis(250);
@@ -48,6 +54,8 @@ pub struct Application {
     door: Door,
     hub: Arc<Hub>,
     lifecycle: Arc<Lifecycle>,
+    effects: Effects,
+    audit: Arc<Audit>,
     housekeeping: Housekeeping,
     drain_window: Duration,
 }
@@ -107,9 +115,9 @@ impl Application {
         let jitter = Arc::new(Jitter::seeded(getrandom::u64()?));
         let lifecycle = Arc::new(Lifecycle::default());
         let metrics = Arc::new(Metrics::new()?);
-        let open_files = raise_open_files();
-        let streams = allowed_streams(config.max_streams, open_files);
-        metrics.streams_limit(streams);
+        let workers = config.workers.unwrap_or_else(cores).min(MOST_WORKERS);
+        let room = Room::within(files::raise_limit(), workers, config.stream_limits.all);
+        metrics.streams_limit(room.streams);
         let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));
         let hub = Arc::new(Hub::new(HubSettings {
             instance_id: config.instance_id.clone(),
@@ -119,7 +127,7 @@ impl Application {
             },
             ring: config.ring,
             streams: StreamSettings {
-                cap: streams,
+                limits: StreamLimits { all: room.streams, ..config.stream_limits },
                 heartbeat: config.heartbeat,
                 gather: config.gather,
                 max_age: config.max_stream_age,
@@ -156,13 +164,15 @@ impl Application {
                 source,
             },
         )?;
+        let (audit, effects) = (Arc::new(audit), Effects::default());
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
         let state = AppState {
             tokens,
             bus,
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
-            audit,
+            audit: Arc::clone(&audit),
+            effects: effects.clone(),
             lifecycle: Arc::clone(&lifecycle),
             clock: Arc::clone(&clock),
             limits: Arc::clone(&limits),
@@ -174,15 +184,16 @@ impl Application {
         };
         let settings = ServerSettings {
             listen: config.listen,
-            workers: config.workers,
-            max_connections: usize::try_from(open_files).unwrap_or(usize::MAX),
+            workers,
+            max_connections: room.connections,
             shutdown_timeout: config.drain_window + LAST_WORDS,
             extra,
         };
         let (server, door) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let housekeeping = Housekeeping { limits, store, metrics, clock, background };
-        Ok(Self { server, door, hub, lifecycle, housekeeping, drain_window: config.drain_window })
+        let drain_window = config.drain_window;
+        Ok(Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window })
     }
 
     /// Where the instance listens.
@@ -197,7 +208,8 @@ impl Application {
     /// # Errors
     /// When the server fails by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { server, door, hub, lifecycle, housekeeping, drain_window } = self;
+        let Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window } = self;
+        let _written = WrittenAtTheEnd(audit);
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         lifecycle.set_ready();
@@ -207,11 +219,22 @@ impl Application {
             drain(&door, &handle, &hub, drain_window).await;
         };
         let stopped = std::pin::pin!(stopped);
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = &mut server => outcome,
             () = stopped => server.await,
             error = housekeeping.run() => Err(error),
-        }
+        };
+        effects.finish().await;
+        outcome
+    }
+}
+
+/// Writes the rest of the audit trail when the instance stops, also where a second signal cuts the stop short.
+struct WrittenAtTheEnd(Arc<Audit>);
+
+impl Drop for WrittenAtTheEnd {
+    fn drop(&mut self) {
+        self.0.flush();
     }
 }
 
@@ -301,8 +324,8 @@ struct WithRedis<'a> {
 }
 
 impl WithRedis<'_> {
-    /// Redis with memory beside it, the pulse between them, and the log. Returns when all is in use, or does not get so
-    /// in time.
+    /// Redis with memory beside it, the pulse between them, the reader of revocations, and the log. Returns when all is in
+    /// use, or does not get so in time.
     async fn start(
         &self,
         config: &Config,
@@ -311,64 +334,77 @@ impl WithRedis<'_> {
         let Self { settings, log, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let gate = Arc::new(Gate::new(Arc::clone(clock), Arc::clone(metrics)));
+        let fingerprints = config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect();
+        let claim = Arc::new(Claim::new(&settings.namespace, fingerprints));
         let parts = RedisStoreParts {
             instance_id: config.instance_id.clone(),
             start: getrandom::u64()?,
+            token_ttl: config.token_ttl,
+            claim: Arc::clone(&claim),
             clock: Arc::clone(clock),
             jitter: Arc::clone(jitter),
             gate: Arc::clone(&gate),
         };
         let redis = RedisStore::new((*settings).clone(), parts)?;
-        let store = Arc::new(FailoverStore::new(Arc::new(redis), Arc::clone(&gate), memory(), memory()));
+        let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+            primary: Arc::new(redis),
+            gate: Arc::clone(&gate),
+            standby: memory(),
+            revoked: memory(),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+        }));
         let mut pulse = Pulse::new(PulseSettings {
             store: Arc::clone(&store),
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
         });
-        let keeper = LogKeeper::new((*settings).clone(), self.keeper_parts(config, &store))?;
+        let reader = self.revocation_reader(&claim, &store)?;
+        let heard = reader.caught_up();
+        background.spawn(reader.run());
+        let keeper = LogKeeper::new((*settings).clone(), self.keeper_parts(config, claim))?;
         background.spawn(keeper.run());
         pulse.begin().await;
         background.spawn(pulse.run());
         if gate.is_closed() {
-            let _ = tokio::time::timeout(LOG_OPENS, log.opened()).await;
+            let all = async { tokio::join!(log.opened(), heard) };
+            let _ = tokio::time::timeout(LOG_OPENS, all).await;
         }
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
 
-    fn keeper_parts(&self, config: &Config, store: &Arc<FailoverStore>) -> LogKeeperParts {
-        let (store, hub) = (Arc::clone(store), Arc::clone(self.hub));
+    fn keeper_parts(&self, config: &Config, claim: Arc<Claim>) -> LogKeeperParts {
         LogKeeperParts {
             log: Arc::clone(self.log),
             hub: Arc::clone(self.hub),
             log_entries: config.log_entries,
+            log_bytes: config.log_bytes,
+            claim,
             jitter: Arc::clone(self.jitter),
-            on_revoked: Box::new(move |id, until| {
-                let (store, hub) = (Arc::clone(&store), Arc::clone(&hub));
-                Box::pin(async move {
-                    store.hear(id, until).await;
-                    hub.end_streams_of(id);
-                })
-            }),
         }
     }
-}
 
-/// Raises the limit on open files as far as the system lets it; says how far that is.
-fn raise_open_files() -> u64 {
-    let raised = rlimit::increase_nofile_limit(u64::MAX);
-    raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()).unwrap_or(1024)
-}
-
-/// The cap on streams, lowered where the system's limit on open files leaves room for fewer.
-fn allowed_streams(configured: usize, open_files: u64) -> usize {
-    let room = usize::try_from(open_files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
-    if room < configured {
-        tracing::warn!(
-            configured,
-            open_files,
-            allowed = room,
-            "fewer streams than configured: the limit on open files (ulimit -n, LimitNOFILE=) is too low"
-        );
+    fn revocation_reader(
+        &self,
+        claim: &Arc<Claim>,
+        store: &Arc<FailoverStore>,
+    ) -> Result<RevocationReader, Fault> {
+        let hub = Arc::clone(self.hub);
+        let parts = RevocationReaderParts {
+            store: Arc::clone(store),
+            claim: Arc::clone(claim),
+            clock: Arc::clone(self.clock),
+            jitter: Arc::clone(self.jitter),
+            metrics: Arc::clone(self.metrics),
+            on_revoked: Box::new(move |id| {
+                hub.end_streams_of(id);
+            }),
+        };
+        RevocationReader::new(self.settings.clone(), parts)
     }
-    configured.min(room)
+}
+
+/// Processor cores that the process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZero::get)
 }

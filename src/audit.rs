@@ -1,6 +1,7 @@
 //! Who was let do what: one JSON line for each token issued and revoked, each event published, and each principal refused.
 //! Apart from the log, for whoever has to answer for it later. No line holds a token or a principal's credential.
 
+mod effect;
 mod file;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use self::effect::{Begun, Effect};
 use self::file::AuditFile;
 use crate::ambient::Clock;
 use crate::metrics::Metrics;
@@ -51,10 +53,14 @@ pub struct AuditSettings {
 pub enum Act<'a> {
     /// A token was issued.
     Issue {
-        /// Its public name.
-        token_id: &'a str,
+        /// Its public name, where that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token_id: Option<&'a str>,
         /// To whom.
         principal: &'a str,
+        /// `unknown`, or absent where the token was issued.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        outcome: Option<&'a str>,
     },
     /// A token was revoked.
     Revoke {
@@ -62,7 +68,7 @@ pub enum Act<'a> {
         token_id: &'a str,
         /// By whom.
         principal: &'a str,
-        /// `cluster`, `instance`, or `failed`.
+        /// `cluster`, `instance`, `failed`, or `unknown`.
         effective: &'a str,
     },
     /// An event was published.
@@ -146,7 +152,17 @@ impl Audit {
         };
         if let Ok(mut line) = serde_json::to_vec(&line) {
             line.push(b'\n');
-            file.append(line);
+            match act {
+                Act::RefusePrincipal { .. } => file.append_refusal(line),
+                Act::Issue { .. } | Act::Revoke { .. } | Act::Publish { .. } => file.append(line),
+            }
+        }
+    }
+
+    /// Waits until everything noted so far is written, a second at most.
+    pub fn flush(&self) {
+        if let Some((file, _)) = &self.trail {
+            file.flush();
         }
     }
 }

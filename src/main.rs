@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use vx11_operator::app::Application;
 use vx11_operator::config::Config;
 use vx11_operator::lifecycle::StopSignals;
-use vx11_operator::telemetry;
+use vx11_operator::telemetry::{self, Log};
 
 mod client;
 mod healthcheck;
@@ -109,8 +109,15 @@ fn environment() -> HashMap<String, String> {
 
 fn serve(config: &Config) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber =
-        telemetry::subscriber(config.log_format, config.log_filter.clone(), colour, std::io::stderr);
+    // Lives to the end of this function: dropping it writes the lines that still wait.
+    let log = match Log::start(std::io::stderr()) {
+        Ok(log) => log,
+        Err(error) => {
+            say(format_args!("vx11-operator: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let subscriber = telemetry::subscriber(config.log_format, config.log_filter.clone(), colour, log.lines());
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         say(format_args!("vx11-operator: {error}"));
         return ExitCode::FAILURE;

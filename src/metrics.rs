@@ -5,6 +5,7 @@
 
 mod events;
 mod names;
+mod revocations;
 
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use prometheus::{
 
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
 use self::names::Names;
+pub use self::revocations::RevocationMetrics;
 use crate::ambient::{ExpiringCounts, UnixMillis};
+use crate::telemetry::take_lost_lines;
 
 /// Seconds; from a memory look-up to the longest deadline a request has.
 const REQUEST_BUCKETS: &[f64] =
@@ -28,14 +31,16 @@ const STORE_BUCKETS: &[f64] = &[
 /// that event.
 const REFUSALS: [&str; 6] = ["malformed", "forged", "expired", "revoked", "unknown", "principal_in_query"];
 /// The same for faults of Redis, as `redis::Fault` names them.
-const STORE_FAULTS: [&str; 15] = [
+const STORE_FAULTS: [&str; 17] = [
     "authentication",
     "cluster_down",
     "database",
     "disconnected",
     "loading",
+    "newer_schema",
     "no_master",
     "not_writing",
+    "other_deployment",
     "out_of_memory",
     "permission",
     "readonly",
@@ -47,6 +52,10 @@ const STORE_FAULTS: [&str; 15] = [
 ];
 /// The same for the ends of streams.
 const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
+/// The same for streams that were refused, as `events::OpenError` names the reasons.
+const STREAM_REFUSALS: [&str; 4] = ["draining", "full", "principal_limit", "token_limit"];
+/// Why the server closed a connection that its client had not finished with, as labels; in the order of [`Closed`].
+const CLOSED_CONNECTIONS: [&str; 3] = ["no_room", "for_room", "slow_head"];
 /// Backends of a store, as labels; as `store::Backend` names them.
 const BACKENDS: [&str; 3] = ["memory", "redis", "fallback-memory"];
 /// Operations on a store, as labels; in the order of [`StoreOperation`].
@@ -65,6 +74,17 @@ pub enum StoreOperation {
     Revoke,
 }
 
+/// Why the server closed a connection, as a label.
+#[derive(Debug, Clone, Copy)]
+pub enum Closed {
+    /// There are as many as there may be, all with a request that is being answered.
+    NoRoom,
+    /// It had been without a request for longest when there was room for no other.
+    ForRoom,
+    /// The head of a request did not become complete in time.
+    SlowHead,
+}
+
 /// How a stream came to its end, as a label.
 pub type EndLabel = &'static str;
 
@@ -81,8 +101,12 @@ pub struct Metrics {
     streams_open: IntGauge,
     streams_limit: IntGauge,
     streams_ended: IntCounterVec,
+    streams_refused: IntCounterVec,
+    connections_closed: [IntCounter; CLOSED_CONNECTIONS.len()],
     /// Of the log of events.
     pub events: EventMetrics,
+    /// Of revocations.
+    pub revocations: RevocationMetrics,
     requests: HistogramVec,
     /// By operation, then by backend.
     store_operations: [[Histogram; BACKENDS.len()]; OPERATIONS.len()],
@@ -93,6 +117,7 @@ pub struct Metrics {
     reconciled: IntCounter,
     clock_skew: Gauge,
     audit_lines_lost: IntCounter,
+    log_lines_lost: IntCounter,
     expiring: ExpiringCounts,
 }
 
@@ -101,6 +126,10 @@ impl Metrics {
     ///
     /// # Errors
     /// Only when a name is registered twice, which a test rules out.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a list: one entry for each metric, with its name and its help"
+    )]
     pub fn new() -> Result<Self, prometheus::Error> {
         let service = [("service".to_owned(), "operator-backend".to_owned())].into();
         let registry = Registry::new_custom(None, Some(service))?;
@@ -113,8 +142,14 @@ impl Metrics {
             &["operation", "backend"],
             STORE_BUCKETS,
         )?;
+        let connections_closed = names.counters(
+            "vx11_operator_connections_closed_total",
+            "Connections that the server closed although their clients had not finished with them, by reason.",
+            &["reason"],
+        )?;
         let metrics = Self {
             events: EventMetrics::register(&names)?,
+            revocations: RevocationMetrics::register(&names)?,
             issued: names
                 .counter("vx11_operator_ephemeral_tokens_issued_total", "Tokens issued by this instance.")?,
             active: names.gauge(
@@ -152,6 +187,13 @@ impl Metrics {
                 "Streams ended, by reason.",
                 &["reason"],
             )?,
+            streams_refused: names.counters(
+                "vx11_operator_sse_streams_refused_total",
+                "Streams not opened for want of a place, by whose places are taken.",
+                &["reason"],
+            )?,
+            connections_closed: CLOSED_CONNECTIONS
+                .map(|reason| connections_closed.with_label_values(&[reason])),
             requests: names.histograms(
                 "vx11_operator_http_request_duration_seconds",
                 "Time until a request's response began.",
@@ -191,6 +233,10 @@ impl Metrics {
                 "vx11_operator_audit_lines_lost_total",
                 "Lines of the audit trail that could not be written.",
             )?,
+            log_lines_lost: names.counter(
+                "vx11_operator_log_lines_lost_total",
+                "Log lines that were dropped because their reader did not take them in time.",
+            )?,
             expiring: ExpiringCounts::default(),
             registry,
         };
@@ -211,6 +257,9 @@ impl Metrics {
         }
         for reason in STREAM_ENDS {
             self.streams_ended.with_label_values(&[reason]);
+        }
+        for reason in STREAM_REFUSALS {
+            self.streams_refused.with_label_values(&[reason]);
         }
     }
 
@@ -282,9 +331,9 @@ impl Metrics {
         self.clock_skew.set(seconds);
     }
 
-    /// Counts a line of the audit trail that could not be written.
-    pub fn audit_line_lost(&self) {
-        self.audit_lines_lost.inc();
+    /// Counts lines of the audit trail that could not be written.
+    pub fn audit_lines_lost(&self, count: u64) {
+        self.audit_lines_lost.inc_by(count);
     }
 
     /// Counts a stream that was opened.
@@ -301,6 +350,16 @@ impl Metrics {
     pub fn stream_ended(&self, reason: EndLabel) {
         self.streams_open.dec();
         self.streams_ended.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a stream for which there was no place.
+    pub fn stream_refused(&self, reason: &str) {
+        self.streams_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection that the server closed.
+    pub fn connection_closed(&self, reason: Closed) {
+        self.connections_closed[reason as usize].inc();
     }
 
     /// Notes how many streams may be open at once.
@@ -326,6 +385,7 @@ impl Metrics {
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         // Computed when asked for: every issue would otherwise write one more line that all workers share.
         self.active.set(i64::try_from(self.active_tokens()).unwrap_or(i64::MAX));
+        self.log_lines_lost.inc_by(take_lost_lines());
         let mut page = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)

@@ -11,7 +11,8 @@ use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
-    Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, NonceSource, Record, Token, TokenId, Verified,
+    Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, LONGEST_TOMBSTONE, NonceSource, Record,
+    TOMBSTONE_MARGIN, Token, TokenId, Verified,
 };
 
 /// What a service is made of.
@@ -79,7 +80,7 @@ pub enum Refusal {
     /// Not in the form of a token.
     #[error("malformed")]
     Malformed,
-    /// Not signed by any of our keys.
+    /// Not issued by an instance.
     #[error("forged")]
     Forged,
     /// Its time is over.
@@ -119,8 +120,6 @@ impl From<CodecError> for Refusal {
 
 /// Expiry is rounded up by a second at most, and clocks differ by two.
 const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
-/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
-const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
 
 impl TokenService {
     /// Puts the service together.
@@ -196,10 +195,10 @@ impl TokenService {
         Some(Revocation { id: verified.token.digest().id(), until })
     }
 
-    /// What revoking the token of this name takes, whoever issued it.
+    /// What revoking the token of this name takes, whoever signed it.
     #[must_use]
     pub fn revocation_of_id(&self, id: TokenId) -> Revocation {
-        Revocation { id, until: self.parts.clock.now().plus(longest_life() + TOMBSTONE_MARGIN) }
+        Revocation { id, until: self.parts.clock.now().plus(LONGEST_TOMBSTONE) }
     }
 
     /// Takes a token back.

@@ -11,8 +11,8 @@ use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{
-    Backend, Beat, BreakerState, Entries, FailoverStore, Figures, Gate, Lookup, MemoryLimits, MemoryStore,
-    Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
+    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup,
+    MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
 
@@ -25,6 +25,10 @@ struct Script {
     fault: Option<Fault>,
     /// How many more restorations fail although it is well.
     failing_restores: u32,
+    /// How many restorations succeed before one fails.
+    fail_at: Option<u32>,
+    /// A tombstone that it refuses whenever it is brought.
+    refuses: Option<TokenId>,
     news: Beat,
     records: BTreeMap<TokenDigest, Record>,
     /// In the order in which they came: ids of tombstones, and of records.
@@ -86,16 +90,25 @@ impl Primary for Scripted {
         script.fault.clone().map_or_else(|| Ok(std::mem::take(&mut script.news)), Err)
     }
 
-    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
+    async fn restore(&self, entries: &Entries) -> Result<u64, Fault> {
         let mut script = self.0.lock().unwrap();
         if script.failing_restores > 0 {
             script.failing_restores -= 1;
             return Err(Fault::Timeout);
         }
-        script.told.extend(entries.tombstones.iter().map(|(id, _)| ("tombstone", *id)));
+        script.fail_at = match script.fail_at {
+            Some(0) => {
+                script.fail_at = None;
+                return Err(Fault::Timeout);
+            }
+            at => at.map(|at| at - 1),
+        };
+        let (refused, taken): (Vec<_>, Vec<_>) =
+            entries.tombstones.iter().map(|(id, _)| *id).partition(|id| script.refuses == Some(*id));
+        script.told.extend(taken.into_iter().map(|id| ("tombstone", id)));
         script.told.extend(entries.records.iter().map(|(digest, _)| ("record", digest.id())));
         script.records.extend(entries.records.iter().copied());
-        Ok(())
+        Ok(refused.len() as u64)
     }
 }
 
@@ -103,6 +116,7 @@ struct Stand {
     primary: Arc<Scripted>,
     store: Arc<FailoverStore>,
     gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
 }
 
 impl Stand {
@@ -111,19 +125,24 @@ impl Stand {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new().unwrap());
         let gate = Arc::new(Gate::new(Arc::clone(&clock), Arc::clone(&metrics)));
-        let memory = || MemoryStore::new(MemoryLimits { entries: 5000, bytes: u64::MAX }, Arc::clone(&clock));
+        let memory = || MemoryStore::new(MemoryLimits { entries: ROOM, bytes: u64::MAX }, Arc::clone(&clock));
         let primary = Arc::new(Scripted::default());
-        let store =
-            FailoverStore::new(Arc::<Scripted>::clone(&primary), Arc::clone(&gate), memory(), memory());
-        let store = Arc::new(store);
+        let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+            primary: Arc::<Scripted>::clone(&primary),
+            gate: Arc::clone(&gate),
+            standby: memory(),
+            revoked: memory(),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        }));
         let mut pulse = Pulse::new(PulseSettings {
             store: Arc::clone(&store),
-            metrics,
+            metrics: Arc::clone(&metrics),
             jitter: Arc::new(Jitter::seeded(7)),
         });
         pulse.begin().await;
         tokio::spawn(pulse.run());
-        let stand = Self { primary, store, gate };
+        let stand = Self { primary, store, gate, metrics };
         assert_eq!(stand.store.backend(), Backend::Redis);
         stand
     }
@@ -139,6 +158,21 @@ impl Stand {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
+    async fn lose_data(&self) {
+        self.primary.set(|script| {
+            script.told.clear();
+            script.news = Beat { lost_data: true, ..Beat::default() };
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
+    /// The value of a counter.
+    fn counted(&self, name: &str) -> u64 {
+        let page = String::from_utf8(self.metrics.render().unwrap()).unwrap();
+        let line = page.lines().find(|line| line.starts_with(name)).expect("it is counted");
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     async fn waiting(&self) -> u64 {
         self.store.statistics().await.unwrap().standby.unwrap().entries
     }
@@ -150,6 +184,9 @@ impl Stand {
         digest
     }
 }
+
+/// For tokens or revocations, in each memory.
+const ROOM: u64 = 5000;
 
 const RECORD: Record = Record { issued_at: START, expires_at: UnixMillis(START.0 + 60_000) };
 
@@ -224,6 +261,79 @@ async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_t
     let mut expected = [("tombstone", own), ("tombstone", others)];
     expected.sort_unstable();
     assert_eq!(told, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_that_the_primary_refuses_is_counted_and_stops_no_other() {
+    let stand = Stand::start().await;
+    let (refused, others) = (digest(1).id(), [digest(2).id(), digest(3).id()]);
+    stand.primary.set(|script| script.refuses = Some(refused));
+    for id in [refused, others[0], others[1]] {
+        stand.store.hear(id, RECORD.expires_at).await;
+    }
+    stand.lose_data().await;
+    let mut told = stand.primary.told();
+    told.sort_unstable();
+    let mut expected = others.map(|id| ("tombstone", id));
+    expected.sort_unstable();
+    assert_eq!(told, expected, "each once: it is not tried again");
+    assert_eq!(stand.counted("vx11_operator_revocations_invalid_total"), 1);
+    assert_eq!(stand.store.backend(), Backend::Redis);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_primary_takes_after_a_loss_is_brought_once_although_a_later_part_fails() {
+    let stand = Stand::start().await;
+    for number in 0..2500 {
+        stand.store.hear(digest(number).id(), RECORD.expires_at).await;
+    }
+    stand.primary.set(|script| script.fail_at = Some(2));
+    stand.lose_data().await;
+    let mut told: Vec<_> = stand.primary.told().into_iter().map(|(_, id)| id).collect();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!((told.len(), stand.primary.told().len()), (2500, 2500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_the_primary_did_not_take_waits_to_be_announced_until_it_is_heard_of() {
+    let stand = Stand::start().await;
+    let (taken, missed) = (digest(1).id(), digest(2).id());
+    stand.store.revoke(taken, RECORD.expires_at).await.unwrap();
+    assert_eq!(stand.store.unannounced(9), []);
+    stand.break_with(Fault::Loading).await;
+    stand.store.revoke(missed, RECORD.expires_at).await.unwrap();
+    stand.heal().await;
+    assert_eq!(stand.store.unannounced(9), [(missed, RECORD.expires_at)], "a tombstone tells nobody");
+    stand.store.hear(missed, RECORD.expires_at).await;
+    assert_eq!(stand.store.unannounced(9), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_of_data_what_others_have_announced_again_waits_no_longer() {
+    let stand = Stand::start().await;
+    let ids = [digest(1).id(), digest(2).id(), digest(3).id()];
+    for id in ids {
+        stand.store.hear(id, RECORD.expires_at).await;
+    }
+    assert_eq!((stand.store.losses(), stand.store.unannounced(9)), (0, vec![]));
+    stand.lose_data().await;
+    assert_eq!(stand.store.losses(), 1);
+    stand.store.announce_all();
+    assert_eq!(stand.store.unannounced(9).len(), ids.len());
+    stand.store.hear(ids[0], RECORD.expires_at).await;
+    stand.store.announced(&[(ids[1], RECORD.expires_at)]);
+    assert_eq!(stand.store.unannounced(9), [(ids[2], RECORD.expires_at)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_for_which_there_is_no_room_is_counted() {
+    let stand = Stand::start().await;
+    let room = ROOM + ROOM / 8;
+    for number in 0..u32::try_from(room).unwrap() + 3 {
+        stand.store.hear(digest(number).id(), RECORD.expires_at).await;
+    }
+    assert_eq!(stand.counted("vx11_operator_revocations_forgotten_total"), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
-use vx11_operator::redis::{HostPort, RedisSettings, Topology};
+use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
-    FailoverStore, Figures, Gate, Lookup, MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings,
-    RedisStore, RedisStoreParts, StoreError, TokenStore,
+    Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup, MemoryLimits, MemoryStore, Primary,
+    Pulse, PulseSettings, RedisStore, RedisStoreParts, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer};
@@ -69,7 +69,14 @@ async fn failover(server: RedisServer) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
     let servers = Servers::One(server);
     let (primary, gate, metrics) = connect(&servers, &clock);
-    let store = Arc::new(FailoverStore::new(primary, gate, memory(1000, &clock), memory(1000, &clock)));
+    let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+        primary,
+        gate,
+        standby: memory(1000, &clock),
+        revoked: memory(1000, &clock),
+        clock: Arc::<ManualClock>::clone(&clock),
+        metrics: Arc::clone(&metrics),
+    }));
     let jitter = Arc::new(Jitter::seeded(7));
     let settings = PulseSettings { store: Arc::clone(&store), metrics, jitter };
     let mut pulse = Pulse::new(settings);
@@ -95,12 +102,22 @@ fn connect(servers: &Servers, clock: &Arc<ManualClock>) -> (Arc<RedisStore>, Arc
         password: None,
         sentinel_password: None,
         db: 1,
+        namespace: Namespace::default(),
         tls: false,
         ca: None,
+        client: None,
     };
     let jitter = Arc::new(Jitter::seeded(7));
-    let parts =
-        RedisStoreParts { instance_id: "1".to_owned(), start: 1, clock, jitter, gate: Arc::clone(&gate) };
+    let claim = Arc::new(Claim::new(&settings.namespace, vec!["0123456789abcdef".to_owned()]));
+    let parts = RedisStoreParts {
+        instance_id: "1".to_owned(),
+        start: 1,
+        token_ttl: MINUTE,
+        claim,
+        clock,
+        jitter,
+        gate: Arc::clone(&gate),
+    };
     (Arc::new(RedisStore::new(settings, parts).unwrap()), gate, metrics)
 }
 
@@ -322,6 +339,27 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
         found += 1;
     }
     assert_eq!(found, 2);
+}
+
+#[tokio::test]
+async fn a_tombstone_that_redis_refuses_stops_no_other() {
+    for servers in
+        [Servers::One(RedisServer::start().await), Servers::Cluster(RedisCluster::start(true).await)]
+    {
+        let clock = Arc::new(ManualClock::at(START));
+        let (store, gate, _) = connect(&servers, &clock);
+        store.beat(Figures::default()).await.unwrap();
+        gate.close(0);
+        let end = START.plus(MINUTE);
+        let tombstones = (0..250)
+            .map(|number| (digest(number).id(), if number == 7 { UnixMillis(u64::MAX) } else { end }));
+        let entries = Entries { tombstones: tombstones.collect(), records: Vec::new() };
+        assert_eq!(store.restore(&entries).await, Ok(1));
+        for number in [0, 6, 8, 249] {
+            assert_eq!(store.lookup(digest(number), START).await, Ok(Lookup::Revoked), "{number}");
+        }
+        assert_eq!(store.lookup(digest(7), START).await, Ok(ABSENT));
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! `docs/token-format.md` says what the code does: its test vectors are minted and verified here, and its Python is run.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use vx11_operator::ambient::UnixMillis;
 use vx11_operator::principal::PrincipalId;
@@ -69,9 +70,15 @@ fn the_codec_verifies_the_documents_vectors() {
     }
 }
 
+/// The Python in the section with this heading.
+fn python(heading: &str) -> &'static str {
+    let section = DOCUMENT.split(heading).nth(1).unwrap();
+    section.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap()
+}
+
 #[test]
 fn the_documents_python_mints_its_vectors() {
-    let code = DOCUMENT.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let code = python("## Test vectors");
     for vector in vectors() {
         let output =
             Command::new("python3").args(["-c", code]).args(&vector.inputs).output().expect("python3 runs");
@@ -79,4 +86,24 @@ fn the_documents_python_mints_its_vectors() {
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(printed.trim(), format!("{} {}", vector.token, vector.id));
     }
+}
+
+#[test]
+fn the_documents_python_derives_the_key_of_its_example_and_so_does_an_instance() {
+    let example = DOCUMENT.split("The credential `").nth(1).unwrap();
+    let quoted: Vec<_> = example.split('`').step_by(2).take(2).collect();
+    let [credential, key] = quoted[..] else { panic!("{quoted:?}") };
+    let mut command = Command::new("python3");
+    command.args(["-c", python("## Signing keys")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("python3 runs");
+    writeln!(process.stdin.take().unwrap(), "{credential}").unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), key);
+
+    let owner = PrincipalId::parse("operator").unwrap();
+    let derived = SigningKeys::derived([(owner.clone(), credential.as_bytes())]).unwrap();
+    let claims = Claims { expires_at: 1_767_470_460, offline: false, nonce: Nonce::from_bits(1) };
+    let by_hand = Codec::new(SigningKeys::from_hex([key]).unwrap()).mint(&owner, claims);
+    assert_eq!(Codec::new(derived).mint(&owner, claims), by_hand);
 }

@@ -10,8 +10,12 @@ use vx11_operator::ambient::{Clock, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::principal::{PrincipalId, Principals};
 use vx11_operator::service::{Parts, Refusal, TokenService};
-use vx11_operator::store::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
-use vx11_operator::token::{Claims, Codec, Nonce, NonceSource, Record, SigningKeys, TokenDigest, TokenId};
+use vx11_operator::store::{
+    Backend, Lookup, MemoryLimits, MemoryStore, Reach, StoreError, StoreStatistics, TokenStore,
+};
+use vx11_operator::token::{
+    Claims, Codec, Nonce, NonceSource, Record, SigningKeys, Token, TokenDigest, TokenId,
+};
 
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 const TTL: Duration = Duration::from_mins(1);
@@ -46,24 +50,33 @@ fn keys() -> SigningKeys {
     SigningKeys::from_hex(["5a".repeat(32).as_str()]).unwrap()
 }
 
-/// What a service says about a token that ends `life` seconds from now, and whether it accepted it on its signature alone.
-async fn judge(answer: Result<Lookup, StoreError>, offline: bool, life: i64) -> (Result<(), Refusal>, bool) {
-    let principal = PrincipalId::parse("operator").unwrap();
+fn principal() -> PrincipalId {
+    PrincipalId::parse("operator").unwrap()
+}
+
+/// A token that ends `life` seconds from `NOW`.
+fn token(life: i64, offline: bool) -> Token {
     let expires_at = NOW.seconds().checked_add_signed(life).unwrap();
-    let claims = Claims { expires_at, offline, nonce: Nonce::from_bits(1) };
-    let token = Codec::new(keys()).mint(&principal, claims).reveal();
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let service = TokenService::new(Parts {
+    Codec::new(keys()).mint(&principal(), Claims { expires_at, offline, nonce: Nonce::from_bits(1) })
+}
+
+fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> TokenService {
+    TokenService::new(Parts {
         codec: Codec::new(keys()),
-        principals: Principals::new([(principal, "secret")]),
-        store: Arc::new(Answers(answer)),
+        principals: Principals::new([(principal(), "secret")]),
+        store,
         nonces: NonceSource::new("1", 1),
         ttl: TTL,
         clock,
-        metrics: Arc::clone(&metrics),
-    });
-    let verified = service.verify(&token).unwrap();
+        metrics: Arc::clone(metrics),
+    })
+}
+
+/// What a service says about a token that ends `life` seconds from now, and whether it accepted it on its signature alone.
+async fn judge(answer: Result<Lookup, StoreError>, offline: bool, life: i64) -> (Result<(), Refusal>, bool) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)), &metrics);
+    let verified = service.verify(&token(life, offline).reveal()).unwrap();
     let judged = service.authorise(&verified).await.map(|_| ());
     let page = String::from_utf8(metrics.render().unwrap()).unwrap();
     let by_signature = page.contains("degraded_accepts_total{service=\"operator-backend\"} 1\n");
@@ -107,4 +120,48 @@ async fn a_token_whose_time_is_over_is_refused_wherever_a_store_answers() {
             assert_eq!(judge(answer, offline, -1).await.0, expected, "{answer:?}, offline {offline}");
         }
     }
+}
+
+/// The holder of a credential can sign a token that is refused at first because its end is too far ahead. Its revocation must
+/// still be known when the end has come near enough.
+#[tokio::test]
+async fn a_post_dated_token_revoked_by_its_id_stays_revoked() {
+    const STEP: Duration = Duration::from_secs(10);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    for life in [60, 900, 1000, 1500, 2047] {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let limits = MemoryLimits { entries: 100, bytes: u64::MAX };
+        let store = Arc::new(MemoryStore::new(limits, Arc::clone(&clock) as Arc<dyn Clock>));
+        let service = service(store, Arc::clone(&clock) as Arc<dyn Clock>, &metrics);
+        let token = token(life, true);
+        service.revoke(service.revocation_of_id(token.digest().id())).await.unwrap();
+        let mut verified_times = 0;
+        for second in (0..life).step_by(10) {
+            if let Ok(verified) = service.verify(&token.reveal()) {
+                let judged = service.authorise(&verified).await.map(|_| ());
+                assert_eq!(judged, Err(Refusal::Revoked), "a life of {life} s, after {second} s");
+                verified_times += 1;
+            }
+            clock.advance(STEP);
+        }
+        assert_eq!(verified_times, life.min(900) / 10, "a life of {life} s");
+    }
+}
+
+#[tokio::test]
+async fn a_token_revoked_by_itself_stays_revoked_until_its_end() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let limits = MemoryLimits { entries: 100, bytes: u64::MAX };
+    let store = Arc::new(MemoryStore::new(limits, Arc::clone(&clock) as Arc<dyn Clock>));
+    let service = service(store, Arc::clone(&clock) as Arc<dyn Clock>, &metrics);
+    let token = token(60, true);
+    service.revoke(service.revocation_of_token(&token.reveal()).unwrap()).await.unwrap();
+    // Its tag is accepted for two seconds more.
+    for _ in 0..62 {
+        let verified = service.verify(&token.reveal()).unwrap();
+        assert_eq!(service.authorise(&verified).await.map(|_| ()), Err(Refusal::Revoked));
+        clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(service.verify(&token.reveal()).map(|_| ()), Err(Refusal::Expired));
 }

@@ -46,6 +46,7 @@ impl Stand {
                     ("REDIS_HOST", "127.0.0.1"),
                     ("REDIS_PORT", &port),
                     ("EPHEMERAL_TOKEN_TTL_SEC", LIFE),
+                    ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0"),
                 ];
                 let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
                 let instance = Operator::start(binary, &principal, &environment).await;

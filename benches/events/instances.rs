@@ -18,6 +18,8 @@ const INSTANCES: u32 = 3;
 /// On each.
 const STREAMS: u32 = 1_000;
 const EVENTS: u32 = 200;
+/// Of all instances, which have principals of their own.
+const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 pub(crate) fn measure() -> Vec<Row> {
     say(&format!("{INSTANCES} instances with {STREAMS} streams each"));
@@ -27,8 +29,12 @@ pub(crate) fn measure() -> Vec<Row> {
     let instances: Vec<_> = (1..=INSTANCES)
         .map(|id| {
             let id = id.to_string();
-            let instance =
-                Instance::start(&[("INSTANCE_ID", &id), ("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)]);
+            let instance = Instance::start(&[
+                ("INSTANCE_ID", &id),
+                ("REDIS_HOST", "127.0.0.1"),
+                ("REDIS_PORT", &port),
+                ("VX11_OPERATOR_SIGNING_KEYS", SIGNING_KEY),
+            ]);
             instance.await_well();
             instance
         })

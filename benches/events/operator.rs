@@ -19,12 +19,13 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts one with `settings` beside the defaults.
+    /// Starts one with `settings` beside the defaults. A token may open all of its streams.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        let settings = [settings, &[("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")]].concat();
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let principal = new_principal();
         let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
-        let process = runtime.block_on(Operator::start(binary, &principal, settings));
+        let process = runtime.block_on(Operator::start(binary, &principal, &settings));
         let address = process.address().parse().expect("an address");
         Self { process, principal, address, runtime }
     }

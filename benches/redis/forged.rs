@@ -13,8 +13,8 @@ const CONNECTIONS: u32 = 4;
 const AT_ONCE: u32 = 100;
 const FORGED: u32 = 1_000_000;
 /// What an idle instance asks, too, and the benchmark itself for its figures.
-const OF_THE_PULSE: [&str; 12] = [
-    "info", "time", "xread", "xrange", "hget", "set", "hset", "hgetall", "expire", "ping", "unwatch",
+const OF_THE_PULSE: [&str; 13] = [
+    "info", "time", "xread", "eval", "xrange", "hget", "set", "hset", "hgetall", "expire", "ping", "unwatch",
     "select",
 ];
 

@@ -8,6 +8,9 @@ use vx11_rig::RedisServer;
 use crate::instance::Instance;
 use crate::report::target_directory;
 
+/// Of all instances, which have principals of their own.
+const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
 /// A Redis of its own, empty at first.
 pub(crate) struct Redis {
     server: RedisServer,
@@ -29,11 +32,11 @@ impl Redis {
         ]
     }
 
-    /// An instance on this Redis. Its log is named after both `name` and the benchmark.
+    /// An instance on this Redis, of one deployment with the others. Its log is named after both `name` and the benchmark.
     pub(crate) fn instance(&self, name: &str, id: &str, life: &str) -> Instance {
         let settings = self.settings(life);
         let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        settings.push(("INSTANCE_ID", id));
+        settings.extend([("INSTANCE_ID", id), ("VX11_OPERATOR_SIGNING_KEYS", SIGNING_KEY)]);
         Instance::start(&format!("redis-{name}"), &settings)
     }
 

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 fn measure() -> Vec<Row> {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised to its maximum");
-    let instance = Instance::start("streams", &[]);
+    let instance = Instance::start("streams", &[("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")]);
     let mut client = Client::connect(instance.server());
     let mut crowd = Crowd::new(STREAMS);
 

@@ -50,8 +50,8 @@ impl Instance {
 pub(crate) fn serve(extra: Option<ExtraRoutes>) {
     let environment: HashMap<_, _> = std::env::vars().collect();
     let config = Config::load(None, &environment).expect("the benchmark's configuration is valid");
-    let subscriber =
-        telemetry::subscriber(config.log_format, config.log_filter.clone(), false, std::io::stderr);
+    let log = telemetry::Log::start(std::io::stderr()).expect("a thread can be started");
+    let subscriber = telemetry::subscriber(config.log_format, config.log_filter.clone(), false, log.lines());
     tracing::subscriber::set_global_default(subscriber).expect("it is set once");
     actix_web::rt::System::new().block_on(async {
         let application = Application::build(&config, extra).await.expect("the instance starts");

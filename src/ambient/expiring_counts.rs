@@ -31,9 +31,14 @@ impl ExpiringCounts {
     }
 
     /// Empties the slots of all seconds up to and including `now` that were not yet emptied; says how many things
-    /// they held.
+    /// they held. The clock may have been set back since: seconds that come a second time are emptied a second time.
     pub fn take_until(&self, now: u64) -> u64 {
-        let settled = self.settled_until.fetch_max(now, Ordering::Relaxed);
+        let settled = self.settled_until.swap(now, Ordering::Relaxed);
+        if settled >= now + SLOTS as u64 {
+            // When the clock was that far ahead all slots were emptied. What they hold was counted by that clock, and its
+            // seconds will not come.
+            return self.slots.iter().map(|slot| slot.swap(0, Ordering::Relaxed)).sum();
+        }
         // The first time there is nothing settled to go on from, and further back the slots are those of the future.
         let back = if settled == 0 { SPARE } else { SLOTS as u64 };
         let first = (settled + 1).max((now + 1).saturating_sub(back));
@@ -43,5 +48,56 @@ impl ExpiringCounts {
     /// How many things are over in each of the seconds after `now`. Slots up to `now` must have been emptied.
     pub fn after(&self, now: u64) -> impl Iterator<Item = u64> {
         (now + 1..now + SLOTS as u64).map(|second| self.slot(second).load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_767_470_400;
+    const LIFE: u64 = 2;
+    const STAY: u64 = 3;
+
+    /// Counts ten things a second, each over after two, while a clock of its own tells the seconds of `clock`; how many are
+    /// there at the end of each second.
+    fn counted(clock: impl Iterator<Item = u64>) -> Vec<u64> {
+        let counts = ExpiringCounts::default();
+        let mut there = 0;
+        clock
+            .map(|now| {
+                there -= counts.take_until(now);
+                (0..10).for_each(|_| counts.add(now + LIFE));
+                there += 10;
+                there
+            })
+            .collect()
+    }
+
+    #[test]
+    fn after_a_clock_was_ahead_for_some_seconds_what_is_over_leaves_again() {
+        for ahead in [1, 5, 60, 600, 1000, 3600, 86_400] {
+            let before = NOW..NOW + 10;
+            let jump = (before.end..before.end + STAY).map(|now| now + ahead);
+            let after = before.end + STAY..before.end + STAY + 100;
+            let there = counted(before.clone().chain(jump).chain(after));
+            assert_eq!(there[9], 10 * LIFE, "before");
+            let last = there.last().copied().unwrap();
+            // What was issued by the wrong clock may say that it lives for so much longer.
+            let by_that_clock = if (100..=1000).contains(&ahead) { 10 * STAY } else { 0 };
+            assert!((10 * LIFE..=10 * LIFE + by_that_clock).contains(&last), "{ahead}: {there:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_that_is_told_late_takes_nothing_that_is_not_over() {
+        let counts = ExpiringCounts::default();
+        counts.take_until(NOW);
+        counts.add(NOW + 2);
+        assert_eq!(
+            (counts.take_until(NOW + 1), counts.take_until(NOW), counts.take_until(NOW + 1)),
+            (0, 0, 0)
+        );
+        assert_eq!(counts.take_until(NOW + 2), 1);
     }
 }

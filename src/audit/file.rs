@@ -6,49 +6,57 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Metrics;
+use crate::telemetry::{LineQueue, Lines, Room};
 
-/// Lines that wait for the disk; more are lost, and counted.
-const MOST_WAITING: usize = 65_536;
+/// Most lines that wait for the disk. Further ones are lost and counted.
+const MOST_LINES: usize = 65_536;
+/// Most bytes of them.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Part of both that lines of refused principals may take: anybody can cause those.
+const REFUSALS: usize = 8;
 /// Between two looks whether the file is still the one of that name.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
-/// An open file. What was given to it is written when it is dropped.
+/// An open file.
 pub(super) struct AuditFile {
-    lines: Option<SyncSender<Vec<u8>>>,
-    writer: Option<JoinHandle<()>>,
+    lines: LineQueue,
+    refusals: Arc<Room>,
     metrics: Arc<Metrics>,
 }
 
 impl AuditFile {
     pub(super) fn open(path: PathBuf, metrics: Arc<Metrics>) -> io::Result<Self> {
         let file = append_to(&path)?;
-        let (lines, waiting) = sync_channel(MOST_WAITING);
         let writer =
             Writer { path, file, looked: Instant::now(), metrics: Arc::clone(&metrics), failing: false };
-        let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(|| writer.run(waiting))?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), metrics })
+        Self::written_by(metrics, |lines| writer.run(lines))
     }
 
+    fn written_by(metrics: Arc<Metrics>, write: impl FnOnce(Lines) + Send + 'static) -> io::Result<Self> {
+        let lines = LineQueue::start("audit", Room::new(MOST_LINES, MOST_BYTES), write)?;
+        Ok(Self { lines, refusals: Room::new(MOST_LINES / REFUSALS, MOST_BYTES / REFUSALS), metrics })
+    }
+
+    /// Appends the line of an act.
     pub(super) fn append(&self, line: Vec<u8>) {
-        let taken = self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
-        if !taken {
-            self.metrics.audit_line_lost();
+        if !self.lines.push(line) {
+            self.metrics.audit_lines_lost(1);
         }
     }
-}
 
-impl Drop for AuditFile {
-    fn drop(&mut self) {
-        // The thread ends with the last line.
-        self.lines = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+    /// Appends the line of a refusal, which takes no room that acts need.
+    pub(super) fn append_refusal(&self, line: Vec<u8>) {
+        if !self.lines.push_within(&self.refusals, line) {
+            self.metrics.audit_lines_lost(1);
         }
+    }
+
+    /// Waits until what was appended is written, a second at most.
+    pub(super) fn flush(&self) {
+        self.lines.flush();
     }
 }
 
@@ -66,20 +74,14 @@ struct Writer {
 }
 
 impl Writer {
-    #[expect(clippy::needless_pass_by_value, reason = "the thread owns its end of the channel")]
-    fn run(mut self, lines: Receiver<Vec<u8>>) {
-        while let Ok(mut text) = lines.recv() {
-            let mut count = 1;
+    fn run(mut self, lines: Lines) {
+        for mut batch in lines.filter(|batch| batch.lines > 0) {
             if self.failing {
                 // What failed may have been written in part.
-                text.insert(0, b'\n');
+                batch.text.insert(0, b'\n');
             }
-            // One write for all that wait. A line is never cut in two by another process that appends.
-            while let Ok(more) = lines.try_recv() {
-                text.extend_from_slice(&more);
-                count += 1;
-            }
-            let written = self.file_of_that_name().and_then(|()| self.file.write_all(&text));
+            // One write for the whole batch. A line is never cut in two by another process that appends.
+            let written = self.file_of_that_name().and_then(|()| self.file.write_all(&batch.text));
             match written {
                 Ok(()) if self.failing => {
                     self.failing = false;
@@ -87,7 +89,7 @@ impl Writer {
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    (0..count).for_each(|_| self.metrics.audit_line_lost());
+                    self.metrics.audit_lines_lost(batch.lines);
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::error!(
                             file = %self.path.display(),
@@ -111,5 +113,41 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn refusals_push_no_act_out_of_the_audit_trail() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (release, released) = channel::<()>();
+        let (written, was_written) = channel();
+        let file = AuditFile::written_by(Arc::clone(&metrics), move |lines| {
+            // As a disk, or a reader, that hangs.
+            let _ = released.recv();
+            written.send(lines.flat_map(|batch| batch.text).collect::<Vec<u8>>()).unwrap();
+        })
+        .unwrap();
+        for _ in 0..2 * MOST_LINES {
+            file.append_refusal(b"refusal\n".to_vec());
+        }
+        let acts = MOST_LINES / 2;
+        for _ in 0..acts {
+            file.append(b"act\n".to_vec());
+        }
+        drop((release, file));
+        let text = String::from_utf8(was_written.recv().unwrap()).unwrap();
+        let count = |kind: &str| text.lines().filter(|line| *line == kind).count();
+        let refusals = MOST_LINES / REFUSALS;
+        assert_eq!((count("act"), count("refusal")), (acts, refusals));
+        let lost = format!(" {}\n", 2 * MOST_LINES - refusals);
+        let page = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let line = page.split_inclusive('\n').find(|line| line.starts_with("vx11_operator_audit_lines_lost"));
+        assert!(line.unwrap().ends_with(&lost), "what has no room is counted: {line:?}");
     }
 }

@@ -114,4 +114,5 @@ pub(super) fn is_secret(key: &str) -> bool {
         || key.contains("password")
         // A URL may contain a password, and may be given where a host belongs.
         || ["redis.url", "redis.url_file", "redis.host", "redis.sentinels", "redis.cluster_nodes"].contains(&key)
+        || key == "redis.key_file"
 }

@@ -23,10 +23,10 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::keys::Keys;
-use self::raw::{Raw, RawAudit, RawPrincipals, Whole};
+use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, Whole};
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
-use crate::events::RingLimits;
+use crate::events::{RingLimits, StreamLimits};
 use crate::principal::PrincipalId;
 use crate::redis::RedisSettings;
 use crate::store::{ENTRY_BYTES, MemoryLimits};
@@ -63,10 +63,12 @@ pub struct Config {
     pub redis: Option<RedisSettings>,
     /// Events that a shared log keeps.
     pub log_entries: usize,
+    /// Most bytes of a shared log.
+    pub log_bytes: u64,
     /// Bounds of the ring of events.
     pub ring: RingLimits,
-    /// Most streams open at once.
-    pub max_streams: usize,
+    /// Most streams open at once, in all, of one token, and of one principal.
+    pub stream_limits: StreamLimits,
     /// Longest silence on a stream.
     pub heartbeat: Duration,
     /// Longest wait of an event for others, where streams are many.
@@ -147,7 +149,7 @@ impl Config {
         let Some(raw) = raw::read::<RawPrincipals>(&mut complaints, &keys) else {
             return Err(ConfigErrors(complaints.lines));
         };
-        // That it can be guessed is the service's to warn about.
+        // That it can be guessed is for the service to judge.
         let principals = secrets::configured(&raw, &mut complaints, &mut Vec::new());
         if complaints.is_empty() {
             Ok(principals.into_iter().next().map(|(_, credential)| credential))
@@ -163,6 +165,8 @@ impl Config {
     }
 }
 
+/// Highest value of a limit on streams.
+const MOST_STREAMS: u32 = 1_000_000;
 /// Keys that only make sense together, by the beginning of their names.
 const GROUPS: [&str; 2] = ["principal", "redis"];
 
@@ -252,15 +256,7 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
         Targets::new()
     });
     let audit = audit(&raw.audit, &mut complaints);
-    let log_format = match raw.log.format.as_str() {
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        other => {
-            complaints
-                .add("log.format", format_args!("{} is no format; allowed are text and json", Shown(other)));
-            LogFormat::Text
-        }
-    };
+    let log_format = log_format(&raw.log.format, &mut complaints);
     let limit = |value: u32| (value > 0).then_some(value);
 
     let c = &mut complaints;
@@ -282,11 +278,12 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
         },
         redis,
         log_entries: c.size("events.log_entries", raw.events.log_entries, "events"),
+        log_bytes: c.range("events.log_bytes", raw.events.log_bytes, 1 << 20, u32::MAX, "bytes").into(),
         ring: RingLimits {
             entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
             bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),
         },
-        max_streams: c.range("streams.max", raw.streams.max, 1, 1_000_000, "streams") as usize,
+        stream_limits: stream_limits(&raw.streams, c),
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
         gather: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
@@ -319,6 +316,31 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
         redacted: show::redacted(raw),
     };
     Ok(config)
+}
+
+fn log_format(text: &str, complaints: &mut Complaints) -> LogFormat {
+    match text {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => {
+            complaints
+                .add("log.format", format_args!("{} is no format; allowed are text and json", Shown(other)));
+            LogFormat::Text
+        }
+    }
+}
+
+fn stream_limits(raw: &RawStreams, complaints: &mut Complaints) -> StreamLimits {
+    let mut limit = |key: &str, value: Whole, least: u32| {
+        complaints.range(key, value, least, MOST_STREAMS, "streams") as usize
+    };
+    let all = limit("streams.max", raw.max, 1);
+    let mut optional = |key, value| Some(limit(key, value, 0)).filter(|streams| *streams > 0);
+    StreamLimits {
+        all,
+        per_token: optional("streams.max_per_token", raw.max_per_token),
+        per_principal: optional("streams.max_per_principal", raw.max_per_principal),
+    }
 }
 
 fn audit(raw: &RawAudit, complaints: &mut Complaints) -> Option<AuditSettings> {
@@ -428,12 +450,13 @@ mod tests {
 
     #[test]
     fn what_could_never_work_is_refused() {
-        let twins =
-            "[[principals]]\nid = \"a\"\ntoken = \"same\"\n[[principals]]\nid = \"b\"\ntoken = \"same\"\n";
+        let twins = format!(
+            "[[principals]]\nid = 'a'\ntoken = '{SECRET}'\n[[principals]]\nid = 'b'\ntoken = '{SECRET}'\n"
+        );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("operator.toml");
         for (text, complaint) in [
-            (twins, "the same credential"),
+            (&*twins, "the same credential"),
             ("[memory]\nmax_bytes = 1", "one record's"),
             ("[http]\ntrusted_proxies = [\"::ffff:10.0.0.0/104\"]", "IPv4 form"),
         ] {

@@ -81,6 +81,7 @@ pub(super) struct RawToken {
     #[serde(deserialize_with = "list")]
     pub(super) signing_keys: Vec<String>,
     pub(super) signing_keys_file: String,
+    pub(super) allow_weak_principals: Switch,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -108,14 +109,18 @@ pub(super) struct RawRedis {
     pub(super) password: String,
     pub(super) password_file: String,
     pub(super) db: Whole,
+    pub(super) namespace: String,
     pub(super) tls: Switch,
     pub(super) ca_file: String,
+    pub(super) cert_file: String,
+    pub(super) key_file: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawEvents {
     pub(super) log_entries: Whole,
+    pub(super) log_bytes: Whole,
     pub(super) ring_entries: Whole,
     pub(super) ring_bytes: Whole,
 }
@@ -124,6 +129,8 @@ pub(super) struct RawEvents {
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawStreams {
     pub(super) max: Whole,
+    pub(super) max_per_token: Whole,
+    pub(super) max_per_principal: Whole,
     pub(super) heartbeat_seconds: Whole,
     pub(super) gather_milliseconds: Whole,
     pub(super) max_age_seconds: Whole,

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::Complaints;
 use super::raw::RawRedis;
 use super::secrets::{Given, secret, shown};
-use crate::redis::{HostPort, RedisSettings, Topology};
+use crate::redis::{ClientCertificate, HostPort, Namespace, NotACertificate, RedisSettings, Topology};
 
 const SENTINEL_PORT: u16 = 26379;
 const HIGHEST_DB: u32 = 1_000_000;
@@ -46,8 +46,10 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
         )
         .map(|given| SecretString::from(given.text)),
         db: complaints.range("redis.db", raw.db, 0, HIGHEST_DB, "").into(),
+        namespace: namespace(&raw.namespace, complaints),
         tls: raw.tls.0,
-        ca: certificates(&raw.ca_file, complaints),
+        ca: pem("redis.ca_file", &raw.ca_file, complaints),
+        client: client_certificate(raw, complaints),
     };
     if let Some(url) = url {
         from_url(&url, &mut settings, complaints);
@@ -77,6 +79,8 @@ fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
         ("redis.password", &raw.password),
         ("redis.password_file", &raw.password_file),
         ("redis.ca_file", &raw.ca_file),
+        ("redis.cert_file", &raw.cert_file),
+        ("redis.key_file", &raw.key_file),
     ];
     for (key, _) in leftovers.iter().filter(|(_, value)| !value.is_empty()) {
         complaints.add(
@@ -84,6 +88,13 @@ fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
             "is set, but no Redis is: set REDIS_HOST, REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTER_NODES",
         );
     }
+}
+
+fn namespace(name: &str, complaints: &mut Complaints) -> Namespace {
+    Namespace::parse(name).unwrap_or_else(|| {
+        complaints.add("redis.namespace", "allowed are 1 to 32 characters of a-z 0-9 -");
+        Namespace::default()
+    })
 }
 
 /// An IPv6 address needs brackets before a port can follow.
@@ -139,7 +150,32 @@ fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaint
     }
 }
 
-fn certificates(file: &str, complaints: &mut Complaints) -> Option<Vec<u8>> {
+fn client_certificate(raw: &RawRedis, complaints: &mut Complaints) -> Option<ClientCertificate> {
+    match (raw.cert_file.is_empty(), raw.key_file.is_empty()) {
+        (true, false) => complaints.add("redis.cert_file", "is needed: the certificate of redis.key_file"),
+        (false, true) => complaints.add("redis.key_file", "is needed: the private key of redis.cert_file"),
+        _ => {}
+    }
+    let chain = pem("redis.cert_file", &raw.cert_file, complaints);
+    let key = pem("redis.key_file", &raw.key_file, complaints);
+    let (chain, key) = chain.zip(key)?;
+    let key = String::from_utf8(key).map(SecretString::from).map_err(|_| NotACertificate::Key);
+    let certificate = key.and_then(|key| ClientCertificate::new(chain, key));
+    match certificate {
+        Ok(certificate) => Some(certificate),
+        Err(problem) => {
+            let (key, file) = match problem {
+                NotACertificate::Chain => ("redis.cert_file", &raw.cert_file),
+                NotACertificate::Key | NotACertificate::Pair(_) => ("redis.key_file", &raw.key_file),
+            };
+            complaints.add(key, format_args!("{} {problem}", shown(Path::new(file))));
+            None
+        }
+    }
+}
+
+/// What a file holds, if that may be in PEM form.
+fn pem(key: &str, file: &str, complaints: &mut Complaints) -> Option<Vec<u8>> {
     if file.is_empty() {
         return None;
     }
@@ -147,11 +183,11 @@ fn certificates(file: &str, complaints: &mut Complaints) -> Option<Vec<u8>> {
     match std::fs::read(file) {
         Ok(pem) if pem.windows(11).any(|window| window == b"-----BEGIN ") => Some(pem),
         Ok(_) => {
-            complaints.add("redis.ca_file", format_args!("{} holds no certificate in PEM form", shown(file)));
+            complaints.add(key, format_args!("{} holds nothing in PEM form", shown(file)));
             None
         }
         Err(error) => {
-            complaints.add("redis.ca_file", format_args!("cannot read {}: {error}", shown(file)));
+            complaints.add(key, format_args!("cannot read {}: {error}", shown(file)));
             None
         }
     }

@@ -1,6 +1,7 @@
 //! Secrets: credentials of principals and signing keys, given directly or by file, generated or derived. No complaint
 //! repeats one.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -13,8 +14,13 @@ use crate::token::SigningKeys;
 
 /// The principal that `VX11_PRINCIPAL_TOKEN` belongs to.
 const DEFAULT_PRINCIPAL: &str = "operator";
-/// A credential shorter than this can be guessed by someone who holds one token, when keys are derived from it.
-const SAFE_SECRET_CHARS: usize = 32;
+
+/// A credential that is easy to guess.
+pub(super) struct Weak {
+    principal: PrincipalId,
+    /// The key that gave it.
+    key: String,
+}
 
 /// Principals with their credentials, and whether the only one was made up because none is configured.
 pub(super) fn principals(
@@ -22,7 +28,27 @@ pub(super) fn principals(
     complaints: &mut Complaints,
     warnings: &mut Vec<String>,
 ) -> (Vec<(PrincipalId, SecretString)>, bool) {
-    let mut principals = configured(&RawPrincipals::from(raw), complaints, warnings);
+    let mut weak = Vec::new();
+    let mut principals = configured(&RawPrincipals::from(raw), complaints, &mut weak);
+    let derives_keys = raw.token.signing_keys.is_empty() && raw.token.signing_keys_file.is_empty();
+    for Weak { principal, key } in weak {
+        let problem = format!(
+            "the credential of principal {principal} is easy to guess: its length times log2 of its different characters is \
+             below 128 bits; openssl rand -hex 32 makes a good one"
+        );
+        if derives_keys && !raw.token.allow_weak_principals.0 {
+            complaints.add(
+                &key,
+                format_args!(
+                    "{problem}. Or set token.signing_keys: without them tokens are signed with a key that is derived from the \
+                     credential, and whoever sees a token can find it. For development token.allow_weak_principals = true \
+                     permits it"
+                ),
+            );
+        } else {
+            warnings.push(problem);
+        }
+    }
     let generate = principals.is_empty() && complaints.is_empty();
     if generate {
         match generated_secret() {
@@ -34,11 +60,12 @@ pub(super) fn principals(
     (principals, generate)
 }
 
-/// Principals with their credentials, in the order in which they are written down.
+/// Principals with their credentials, in the order in which they are written down. Which of them are weak is left to the
+/// caller to judge.
 pub(super) fn configured(
     raw: &RawPrincipals,
     complaints: &mut Complaints,
-    warnings: &mut Vec<String>,
+    weak: &mut Vec<Weak>,
 ) -> Vec<(PrincipalId, SecretString)> {
     let mut principals = Vec::new();
     let mut add = |key: &str, id: &PrincipalId, inline: &str, file: &str, complaints: &mut Complaints| {
@@ -50,12 +77,8 @@ pub(super) fn configured(
         for secret in credentials {
             if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
                 complaints.add(&key, "a credential travels in a header: printable ASCII without spaces only");
-            }
-            if secret.len() < SAFE_SECRET_CHARS {
-                warnings.push(format!(
-                    "the credential of principal {id} has fewer than {SAFE_SECRET_CHARS} characters; unless token.signing_keys is set, \
-                     whoever holds one token can try to guess it (openssl rand -hex 32 makes a good one)"
-                ));
+            } else if is_weak(secret) {
+                weak.push(Weak { principal: id.clone(), key: key.clone() });
             }
             let taken =
                 |(other, known): &(PrincipalId, SecretString)| other != id && known.expose_secret() == secret;
@@ -89,8 +112,15 @@ pub(super) fn configured(
     principals
 }
 
+/// Whether fewer than 2^128 credentials are as long and have as many different characters: an estimate, and a generous one,
+/// because it takes every credential for random.
+fn is_weak(secret: &str) -> bool {
+    let different = secret.bytes().collect::<HashSet<_>>().len() as u128;
+    u32::try_from(secret.len()).is_ok_and(|length| different.checked_pow(length).is_some())
+}
+
 fn generated_secret() -> Result<SecretString, getrandom::Error> {
-    let mut bytes = [0_u8; 16];
+    let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)?;
     Ok(hex::encode(bytes).into())
 }
@@ -108,7 +138,8 @@ pub(super) fn signing_keys(
         // What is wrong with the principals has been said.
         None if principals.is_empty() => return None,
         None => {
-            let credentials = principals.iter().map(|(_, secret)| secret.expose_secret().as_bytes());
+            let credentials =
+                principals.iter().map(|(owner, secret)| (owner.clone(), secret.expose_secret().as_bytes()));
             (SigningKeys::derived(credentials), "token.signing_keys".to_owned())
         }
     };
@@ -165,5 +196,23 @@ pub(super) fn shown(file: &Path) -> String {
     } else {
         "the file of this name (not shown: it may be the secret itself; give a path such as ./name)"
             .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_weak_below_128_bits() {
+        let hex = "0123456789abcdef";
+        let four = "acgt".repeat(16);
+        for strong in ["2Vv1pQzWk0mXr8LbTn5YfHs7Jd3Gc9Ae", &hex.repeat(2), &hex.repeat(4), &four] {
+            assert!(!is_weak(strong), "{strong}");
+        }
+        let almost = hex.repeat(2);
+        for weak in ["", "a", "vx11-local-token", &almost[1..], &four[1..], &"a".repeat(200)] {
+            assert!(is_weak(weak), "{weak}");
+        }
     }
 }

@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::entry::Entry;
 use super::frame;
-use super::history::Page;
+use super::history::{Events, Page, Unreachable};
 use super::hub::{Gap, Hub, Resume};
 use super::id::{EventId, Position};
 use super::registry::Place;
@@ -29,10 +32,22 @@ pub(super) struct Behind {
     page: VecDeque<Entry>,
     /// What the client has seen when it has got the page.
     page_ends: Option<Position>,
+    /// Room that the page takes.
+    held: Option<OwnedSemaphorePermit>,
+    question: Question,
     /// When a client that is ahead is taken to be wrong.
     patience: Option<Instant>,
     /// When to ask the log again.
     not_before: Option<Instant>,
+}
+
+/// The question for the next page. It is kept while the stream does something else, such as sending a heartbeat: asked again, it
+/// would stand at the end of the line.
+enum Question {
+    /// Nothing was asked.
+    No,
+    Asked(BoxFuture<'static, Result<Page, Unreachable>>),
+    Answered(Result<Page, Unreachable>),
 }
 
 /// What comes next.
@@ -43,17 +58,37 @@ pub(super) enum Next {
     Reset(Bytes, Cursor),
     /// The ring goes on from here.
     InRing(Cursor),
-    /// Nothing, before there is news, or this moment.
+    /// Nothing, before there is news, or a page that was asked for, or this moment.
     Wait(Option<Instant>),
 }
 
 impl Behind {
     pub(super) const fn after(seen: Option<EventId>) -> Self {
-        Self { seen, page: VecDeque::new(), page_ends: None, patience: None, not_before: None }
+        Self {
+            seen,
+            page: VecDeque::new(),
+            page_ends: None,
+            held: None,
+            question: Question::No,
+            patience: None,
+            not_before: None,
+        }
     }
 
-    /// Dropping the future loses nothing.
-    pub(super) async fn next(&mut self, hub: &Hub, place: &Place) -> Next {
+    /// Whether a page was asked for and has not come.
+    pub(super) const fn awaits_page(&self) -> bool {
+        matches!(self.question, Question::Asked(_))
+    }
+
+    /// Waits for the page that was asked for; for ever, where none was. Dropping the future loses nothing.
+    pub(super) async fn page_comes(&mut self) {
+        let Question::Asked(answer) = &mut self.question else { return std::future::pending().await };
+        let answer = answer.await;
+        self.question = Question::Answered(answer);
+    }
+
+    /// Does not wait.
+    pub(super) fn next(&mut self, hub: &Hub, place: &Place) -> Next {
         loop {
             let Some(seen) = &mut self.seen else {
                 return reset(hub, Gap::Unknown);
@@ -62,6 +97,7 @@ impl Behind {
                 seen.position = entry.position;
                 return Next::Event(entry.frame(seen.epoch));
             }
+            self.held = None;
             seen.position = self.page_ends.take().unwrap_or(seen.position);
             let seen = *seen;
             match hub.resume(seen) {
@@ -73,7 +109,7 @@ impl Behind {
                 Resume::NotYet => return Next::Wait(None),
                 Resume::Ahead => return self.wait_for_reader(hub),
                 Resume::Earlier => {
-                    if let Some(next) = self.turn_page(hub, place, seen).await {
+                    if let Some(next) = self.turn_page(hub, place, seen) {
                         return next;
                     }
                 }
@@ -91,27 +127,34 @@ impl Behind {
         if now >= patience { reset(hub, Gap::Future) } else { Next::Wait(Some(patience)) }
     }
 
-    /// Reads the next page; otherwise says what to do instead.
-    async fn turn_page(&mut self, hub: &Hub, place: &Place, seen: EventId) -> Option<Next> {
+    /// Takes the next page, or asks for it; says what to do unless there is one.
+    fn turn_page(&mut self, hub: &Hub, place: &Place, seen: EventId) -> Option<Next> {
         let now = Instant::now();
-        if let Some(not_before) = self.not_before.filter(|moment| *moment > now) {
-            return Some(Next::Wait(Some(not_before)));
-        }
-        let Some(history) = hub.history().filter(|_| hub.is_log_in_reach()) else {
-            return Some(Next::Wait(None));
-        };
-        let page = tokio::select! {
-            page = history.after(seen.position) => page,
-            _ = place.ended() => return Some(Next::Wait(None)),
-        };
-        match page {
-            Ok(Page::Expired) => Some(reset(hub, Gap::Expired)),
-            Ok(Page::Events(entries, Some(read_to))) => {
+        match std::mem::replace(&mut self.question, Question::No) {
+            Question::No => {
+                if let Some(not_before) = self.not_before.filter(|moment| *moment > now) {
+                    return Some(Next::Wait(Some(not_before)));
+                }
+                let Some(history) = hub.history().filter(|_| hub.is_log_in_reach()) else {
+                    return Some(Next::Wait(None));
+                };
+                let (position, token) = (seen.position, place.token());
+                let answer = async move { history.after(position, token).await };
+                self.question = Question::Asked(answer.boxed());
+                Some(Next::Wait(None))
+            }
+            asked @ Question::Asked(_) => {
+                self.question = asked;
+                Some(Next::Wait(None))
+            }
+            Question::Answered(Ok(Page::Expired)) => Some(reset(hub, Gap::Expired)),
+            Question::Answered(Ok(Page::Events(Events { entries, read_to: Some(read_to), held }))) => {
                 self.page = entries.into();
                 self.page_ends = Some(read_to);
+                self.held = held;
                 None
             }
-            Ok(Page::Events(_, None)) | Err(_) => {
+            Question::Answered(Ok(Page::Events(Events { read_to: None, .. })) | Err(Unreachable)) => {
                 self.not_before = Some(now + RETRY);
                 Some(Next::Wait(self.not_before))
             }
@@ -133,15 +176,19 @@ mod tests {
 
     use async_trait::async_trait;
     use parking_lot::Mutex;
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::ambient::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::history::{History, Unreachable};
+    use crate::events::history::History;
     use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};
     use crate::events::id::Epoch;
+    use crate::events::registry::{Opener, StreamLimits};
     use crate::events::ring::RingLimits;
     use crate::metrics::Metrics;
+    use crate::principal::PrincipalId;
+    use crate::token::TokenId;
 
     const EPOCH: Epoch = Epoch(1);
 
@@ -162,7 +209,7 @@ mod tests {
 
     #[async_trait]
     impl History for Script {
-        async fn after(&self, position: Position) -> Result<Page, Unreachable> {
+        async fn after(&self, position: Position, _token: Option<TokenId>) -> Result<Page, Unreachable> {
             self.asked.lock().push(position);
             self.answers.lock().pop_front().unwrap_or(Err(Unreachable))
         }
@@ -183,7 +230,7 @@ mod tests {
             log: Log::Shared(SharedLog(Arc::clone(&script) as Arc<dyn History>)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
-                cap: 1,
+                limits: StreamLimits { all: 1, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
                 gather: Duration::ZERO,
                 max_age: Duration::from_mins(15),
@@ -195,13 +242,28 @@ mod tests {
         });
         hub.begin_anew(EPOCH, Gap::Epoch, at(10), &[entry(11), entry(12)], at(12));
         hub.reaches_log(true);
-        Stage { place: hub.enter(None).unwrap(), hub, script }
+        let opener = Opener { principal: PrincipalId::parse("operator").unwrap(), token: None };
+        Stage { place: hub.enter(opener).unwrap(), hub, script }
     }
 
     impl Stage {
         async fn next(&self, behind: &mut Behind) -> Next {
-            behind.next(&self.hub, &self.place).await
+            loop {
+                match behind.next(&self.hub, &self.place) {
+                    Next::Wait(_) if behind.awaits_page() => behind.page_comes().await,
+                    next => return next,
+                }
+            }
         }
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "it is one of the answers of a log that may be out of reach"
+    )]
+    fn page(millis: &[u64], read_to: u64) -> Result<Page, Unreachable> {
+        let entries = millis.iter().copied().map(entry).collect();
+        Ok(Page::Events(Events { entries, read_to: Some(at(read_to)), held: None }))
     }
 
     fn behind(millis: u64) -> Behind {
@@ -219,10 +281,7 @@ mod tests {
     #[tokio::test]
     async fn pages_of_the_log_come_before_the_ring_which_goes_on_where_the_last_one_ends() {
         // The second page ends behind its last event: what stands there is none.
-        let stage = stage([
-            Ok(Page::Events(vec![entry(6), entry(7)], Some(at(7)))),
-            Ok(Page::Events(vec![entry(9)], Some(at(10)))),
-        ]);
+        let stage = stage([page(&[6, 7], 7), page(&[9], 10)]);
         let mut behind = behind(5);
         for millis in [6, 7, 9] {
             assert!(is_event(&stage.next(&mut behind).await, millis), "{millis}");
@@ -239,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_does_not_answer_is_asked_again_a_little_later_and_nothing_is_skipped() {
-        let stage = stage([Err(Unreachable), Ok(Page::Events(vec![entry(6)], Some(at(10))))]);
+        let stage = stage([Err(Unreachable), page(&[6], 10)]);
         let mut behind = behind(5);
         for _ in 0..2 {
             assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
@@ -248,6 +307,21 @@ mod tests {
         tokio::time::advance(RETRY).await;
         assert!(is_event(&stage.next(&mut behind).await, 6));
         assert_eq!(*stage.script.asked.lock(), [at(5), at(5)]);
+    }
+
+    #[tokio::test]
+    async fn the_room_that_a_page_takes_is_given_back_with_its_last_event() {
+        let room = Arc::new(Semaphore::new(1));
+        let held = Arc::clone(&room).try_acquire_owned().ok();
+        let events = Events { entries: vec![entry(6), entry(7)], read_to: Some(at(10)), held };
+        let stage = stage([Ok(Page::Events(events))]);
+        let mut behind = behind(5);
+        for millis in [6, 7] {
+            assert!(is_event(&stage.next(&mut behind).await, millis));
+            assert_eq!(room.available_permits(), 0);
+        }
+        assert!(matches!(stage.next(&mut behind).await, Next::InRing(0)));
+        assert_eq!(room.available_permits(), 1);
     }
 
     #[tokio::test]

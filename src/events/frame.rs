@@ -8,6 +8,11 @@ use bytes::Bytes;
 
 use super::id::EventId;
 
+/// Most bytes that the data of a new event may take in a frame: twice those of the largest body, so that data is refused only
+/// where its lines are shorter than what begins each of them.
+pub const LONGEST_DATA: usize = 128 * 1024;
+/// The beginning of a line of data.
+const DATA: &str = "data: ";
 /// A comment that keeps proxies and clients from giving up on a silent stream.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 /// Event types the service itself sends, and those by which a browser's `EventSource` tells of its connection: a
@@ -121,12 +126,21 @@ pub(super) fn reconnect(reason: &str, retry: Duration) -> Bytes {
     frame.into()
 }
 
+/// Bytes that `data` takes in a frame. As `push_data` writes it, whose line ends are of one byte each.
+#[must_use]
+pub fn data_bytes(data: &str) -> usize {
+    let ends = data.bytes().filter(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let doubled = data.matches("\r\n").count();
+    let lines = ends - doubled + 1;
+    data.len() - doubled + lines * DATA.len() + 1
+}
+
 /// One `data:` line for each line of `data`, whichever of the three line ends separates them.
 fn push_data(frame: &mut String, data: &str) {
     let mut rest = data;
     loop {
         let end = rest.find(['\r', '\n']);
-        frame.push_str("data: ");
+        frame.push_str(DATA);
         frame.push_str(&rest[..end.unwrap_or(rest.len())]);
         frame.push('\n');
         match end {
@@ -142,7 +156,7 @@ fn push_data(frame: &mut String, data: &str) {
 pub(super) fn parts(frame: &[u8]) -> Option<(EventType, String)> {
     let mut lines = std::str::from_utf8(frame).ok()?.split('\n').skip(1);
     let event_type = EventType(lines.next()?.strip_prefix("event: ")?.to_owned());
-    let data: Vec<_> = lines.map_while(|line| line.strip_prefix("data: ")).collect();
+    let data: Vec<_> = lines.map_while(|line| line.strip_prefix(DATA)).collect();
     Some((event_type, data.join("\n")))
 }
 
@@ -177,6 +191,14 @@ mod tests {
         fn a_frame_gives_back_what_it_was_made_of(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
             let frame = event(ID, &EventType::default(), &data);
             prop_assert_eq!(parts(&frame), Some((EventType::default(), data)));
+        }
+
+        #[test]
+        fn the_size_of_data_is_known_before_it_is_written(data in "[a-z\\r\\n\x00: {}\u{1F600}]{0,60}") {
+            let mut written = String::new();
+            push_data(&mut written, &data);
+            // A frame ends with an empty line.
+            prop_assert_eq!(data_bytes(&data), written.len() - 1);
         }
 
         #[test]

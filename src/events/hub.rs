@@ -13,7 +13,7 @@ use super::frame;
 use super::history::History;
 use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
-use super::registry::{OpenError, Place, Registry};
+use super::registry::{OpenError, Opener, Place, Registry, StreamLimits};
 use super::ring::{Cursor, Kept, Read, Ring, RingLimits};
 use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
@@ -26,8 +26,8 @@ const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
 /// How streams behave.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSettings {
-    /// Most streams open at once.
-    pub cap: usize,
+    /// How many may be open at once.
+    pub limits: StreamLimits,
     /// Longest silence on a stream.
     pub heartbeat: Duration,
     /// Longest wait of an event for others.
@@ -139,7 +139,7 @@ impl Hub {
             ring: RwLock::new(Ring::new(settings.ring, epoch)),
             news: watch::Sender::new(News { end: 0, at: Instant::now() }),
             in_reach: AtomicBool::new(epoch.is_some()),
-            registry: Arc::new(Registry::new(settings.streams.cap)),
+            registry: Arc::new(Registry::new(settings.streams.limits)),
             settings,
         }
     }
@@ -218,8 +218,8 @@ impl Hub {
     }
 
     /// Takes a place among the open streams.
-    pub(super) fn enter(&self, token: Option<TokenId>) -> Result<Place, OpenError> {
-        self.registry.enter(token)
+    pub(super) fn enter(&self, opener: Opener) -> Result<Place, OpenError> {
+        self.registry.enter(opener)
     }
 
     /// Ends every stream that `token` opened on this instance; says how many.

@@ -22,12 +22,12 @@ mod ring;
 mod stream;
 
 pub use bus::{EventBus, KEYS_KEPT, PublishError, Published};
-pub use frame::{EventType, EventTypeError};
+pub use frame::{EventType, EventTypeError, LONGEST_DATA, data_bytes};
 pub use hub::{Hub, HubSettings, Log, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
 pub use memory::MemoryBus;
 pub use publication::{KeyDigest, LONGEST_KEY, NotAKey, Publication};
-pub use redis::{LogKeeper, LogKeeperParts, RedisLog, RevocationHeard};
-pub use registry::{EndReason, OpenError};
+pub use redis::{LogKeeper, LogKeeperParts, RedisLog};
+pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;
 pub use stream::{EventStream, StreamOpening};

@@ -1,4 +1,5 @@
-//! The open streams of this instance: how many there may be, and the means to end them one by one.
+//! The open streams of this instance: how many there may be, of all and of one token or principal, and the means to end them
+//! one by one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::principal::PrincipalId;
 use crate::token::TokenId;
 
 /// Why a stream ended.
@@ -40,15 +42,56 @@ impl EndReason {
     }
 }
 
-/// Why no further stream can be opened here; another instance may have room.
+/// Who opens a stream.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    /// The principal: itself, or the one that the token was issued to.
+    pub principal: PrincipalId,
+    /// The token; none for the principal's own credential.
+    pub token: Option<TokenId>,
+}
+
+/// How many streams may be open on this instance at once.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// All together.
+    pub all: usize,
+    /// Of one token; `None` is no limit.
+    pub per_token: Option<usize>,
+    /// Of one principal: by its tokens and by its own credential; `None` is no limit.
+    pub per_principal: Option<usize>,
+}
+
+/// Why no further stream can be opened here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The cap on streams is reached.
+    /// The cap on all streams is reached; another instance may have room.
     #[error("this instance has as many streams open as it may")]
     Full,
+    /// The token has as many streams as it may.
+    #[error(
+        "this token has as many streams open on this instance as it may; each page needs a token of its own"
+    )]
+    TokenLimit,
+    /// The principal has as many streams as it may.
+    #[error("the principal of this credential has as many streams open on this instance as it may")]
+    PrincipalLimit,
     /// The instance is stopping.
     #[error("this instance is stopping")]
     Draining,
+}
+
+impl OpenError {
+    /// The reason as metrics see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::TokenLimit => "token_limit",
+            Self::PrincipalLimit => "principal_limit",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// How a stream is told to end.
@@ -71,8 +114,27 @@ impl EndSignal {
 }
 
 struct Open {
-    token: Option<TokenId>,
+    opener: Opener,
     end: Arc<EndSignal>,
+}
+
+impl StreamLimits {
+    /// Looks whether there is room for a stream of `opener`. Who has too many itself hears that first: no other instance has to
+    /// be asked then.
+    fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
+        let of_token = opener.token.and_then(|token| state.by_token.get(&token)).map_or(0, Vec::len);
+        let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);
+        let is_reached = |limit: Option<usize>, open| limit.is_some_and(|limit| open >= limit);
+        if is_reached(self.per_token, of_token) {
+            Err(OpenError::TokenLimit)
+        } else if is_reached(self.per_principal, of_principal) {
+            Err(OpenError::PrincipalLimit)
+        } else if state.open.len() >= self.all {
+            Err(OpenError::Full)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 #[derive(Default)]
@@ -80,39 +142,40 @@ struct State {
     open: HashMap<u64, Open>,
     /// Keys of the streams that a token opened.
     by_token: HashMap<TokenId, Vec<u64>>,
+    /// How many streams a principal and its tokens opened.
+    by_principal: HashMap<PrincipalId, usize>,
     next: u64,
     draining: bool,
 }
 
 /// All open streams.
 pub(super) struct Registry {
-    cap: usize,
+    limits: StreamLimits,
     state: Mutex<State>,
     /// Notified when the last stream has left.
     empty: Notify,
 }
 
 impl Registry {
-    pub(super) fn new(cap: usize) -> Self {
-        Self { cap, state: Mutex::default(), empty: Notify::new() }
+    pub(super) fn new(limits: StreamLimits) -> Self {
+        Self { limits, state: Mutex::default(), empty: Notify::new() }
     }
 
-    /// Takes a place for a stream opened with `token`, or with a principal credential.
-    pub(super) fn enter(self: &Arc<Self>, token: Option<TokenId>) -> Result<Place, OpenError> {
+    /// Takes a place for a stream of `opener`. Counted and taken under one lock, so that no two take the last one.
+    pub(super) fn enter(self: &Arc<Self>, opener: Opener) -> Result<Place, OpenError> {
         let mut state = self.state.lock();
         if state.draining {
             return Err(OpenError::Draining);
         }
-        if state.open.len() >= self.cap {
-            return Err(OpenError::Full);
-        }
+        self.limits.check(&state, &opener)?;
         let key = state.next;
         state.next += 1;
         let end = Arc::new(EndSignal::default());
-        state.open.insert(key, Open { token, end: Arc::clone(&end) });
-        if let Some(token) = token {
+        if let Some(token) = opener.token {
             state.by_token.entry(token).or_default().push(key);
         }
+        *state.by_principal.entry(opener.principal.clone()).or_default() += 1;
+        state.open.insert(key, Open { opener, end: Arc::clone(&end) });
         Ok(Place { registry: Arc::clone(self), key, end })
     }
 
@@ -158,6 +221,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The token that opened the stream; none for a principal's credential.
+    pub(super) fn token(&self) -> Option<TokenId> {
+        self.registry.state.lock().open.get(&self.key).and_then(|open| open.opener.token)
+    }
+
     /// Why the stream should end, if it was told to.
     pub(super) fn told_to_end(&self) -> Option<EndReason> {
         *self.end.reason.lock()
@@ -177,13 +245,19 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.registry.state.lock();
-        let token = state.open.remove(&self.key).and_then(|open| open.token);
-        if let Some(token) = token
+        let Some(Open { opener, .. }) = state.open.remove(&self.key) else { return };
+        if let Some(token) = opener.token
             && let Entry::Occupied(mut keys) = state.by_token.entry(token)
         {
             keys.get_mut().retain(|key| *key != self.key);
             if keys.get().is_empty() {
                 keys.remove();
+            }
+        }
+        if let Entry::Occupied(mut count) = state.by_principal.entry(opener.principal) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
         if state.open.is_empty() && state.draining {
@@ -200,22 +274,67 @@ mod tests {
         TokenId::parse(text).unwrap()
     }
 
+    /// A registry with a limit on all streams only.
+    fn registry(all: usize) -> Arc<Registry> {
+        Arc::new(Registry::new(StreamLimits { all, per_token: None, per_principal: None }))
+    }
+
+    fn of(principal: &str, token: Option<TokenId>) -> Opener {
+        Opener { principal: PrincipalId::parse(principal).unwrap(), token }
+    }
+
     #[test]
     fn the_cap_holds_and_a_stream_that_leaves_makes_room() {
-        let registry = Arc::new(Registry::new(2));
-        let (first, _second) = (registry.enter(None).unwrap(), registry.enter(None).unwrap());
-        assert_eq!(registry.enter(None).err(), Some(OpenError::Full));
+        let registry = registry(2);
+        let (first, _second) =
+            (registry.enter(of("p", None)).unwrap(), registry.enter(of("p", None)).unwrap());
+        assert_eq!(registry.enter(of("p", None)).err(), Some(OpenError::Full));
         drop(first);
-        assert!(registry.enter(None).is_ok());
+        assert!(registry.enter(of("p", None)).is_ok());
+    }
+
+    #[test]
+    fn one_token_takes_as_many_places_as_it_may_and_leaves_the_rest_to_others() {
+        let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None };
+        let registry = Arc::new(Registry::new(limits));
+        let (greedy, other) = (id("00000000000000aa"), id("00000000000000bb"));
+        let enter = |token| registry.enter(of("p", token));
+        let mut places = vec![enter(Some(greedy)).unwrap(), enter(Some(greedy)).unwrap()];
+        assert_eq!(enter(Some(greedy)).err(), Some(OpenError::TokenLimit));
+        // Neither another token nor the principal itself has that limit.
+        places.extend([enter(Some(other)).unwrap(), enter(None).unwrap(), enter(None).unwrap()]);
+        assert_eq!(enter(None).err(), Some(OpenError::Full));
+        assert_eq!(enter(Some(greedy)).err(), Some(OpenError::TokenLimit), "on a full instance too");
+        places.remove(0);
+        assert!(enter(Some(greedy)).is_ok());
+    }
+
+    #[test]
+    fn a_principal_is_counted_with_all_its_tokens_and_its_own_credential() {
+        let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3) };
+        let registry = Arc::new(Registry::new(limits));
+        let tokens = ["00000000000000aa", "00000000000000bb"].map(|text| Some(id(text)));
+        let mut places = Vec::new();
+        for token in [tokens[0], tokens[1], None] {
+            places.push(registry.enter(of("p", token)).unwrap());
+        }
+        for token in [tokens[0], None] {
+            assert_eq!(registry.enter(of("p", token)).err(), Some(OpenError::PrincipalLimit));
+        }
+        assert!(registry.enter(of("another", tokens[0])).is_ok());
+        places.clear();
+        assert!(registry.state.lock().by_principal.is_empty(), "nothing is kept of one without streams");
+        assert!(registry.enter(of("p", None)).is_ok());
     }
 
     #[tokio::test]
     async fn revoking_ends_the_tokens_own_streams_only() {
-        let registry = Arc::new(Registry::new(10));
+        let registry = registry(10);
         let (mine, other) = (id("00000000000000aa"), id("00000000000000bb"));
-        let (a, b) = (registry.enter(Some(mine)).unwrap(), registry.enter(Some(mine)).unwrap());
-        let c = registry.enter(Some(other)).unwrap();
-        let d = registry.enter(None).unwrap();
+        let (a, b) =
+            (registry.enter(of("p", Some(mine))).unwrap(), registry.enter(of("p", Some(mine))).unwrap());
+        let c = registry.enter(of("p", Some(other))).unwrap();
+        let d = registry.enter(of("p", None)).unwrap();
         assert_eq!(registry.end_token(mine), 2);
         assert_eq!((a.ended().await, b.ended().await), (EndReason::Revoked, EndReason::Revoked));
         for untouched in [&c, &d] {
@@ -228,9 +347,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_revocation_outranks_a_drain_and_nothing_outranks_a_revocation() {
-        let registry = Arc::new(Registry::new(1));
+        let registry = registry(1);
         let token = id("00000000000000aa");
-        let place = registry.enter(Some(token)).unwrap();
+        let place = registry.enter(of("p", Some(token))).unwrap();
         place.end.send(EndReason::Drain);
         assert_eq!(place.told_to_end(), Some(EndReason::Drain));
         registry.end_token(token);
@@ -240,8 +359,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_spreads_the_ends_evenly_and_lets_nobody_in() {
-        let registry = Arc::new(Registry::new(10));
-        let places: Vec<_> = (0..5).map(|_| registry.enter(None).unwrap()).collect();
+        let registry = registry(10);
+        let places: Vec<_> = (0..5).map(|_| registry.enter(of("p", None)).unwrap()).collect();
         let start = Instant::now();
         let streams = places.into_iter().map(|place| {
             tokio::spawn(async move {
@@ -251,7 +370,7 @@ mod tests {
         });
         let streams: Vec<_> = streams.collect();
         registry.drain(Duration::from_secs(10)).await;
-        assert_eq!(registry.enter(None).err(), Some(OpenError::Draining));
+        assert_eq!(registry.enter(of("p", None)).err(), Some(OpenError::Draining));
         let mut ended = Vec::new();
         for stream in streams {
             ended.push(stream.await.unwrap());

@@ -12,11 +12,10 @@ use super::behind::{Behind, Next};
 use super::frame;
 use super::hub::{Gap, Hub, News, Resume};
 use super::id::EventId;
-use super::registry::{EndReason, OpenError, Place};
+use super::registry::{EndReason, OpenError, Opener, Place};
 use super::ring::{Cursor, Read};
 use crate::metrics::ResumedFrom;
 use crate::telemetry::RequestId;
-use crate::token::TokenId;
 
 /// Most bytes of a frame in one chunk of a response body.
 const CHUNK: usize = 4000;
@@ -29,14 +28,16 @@ pub struct StreamOpening {
 }
 
 impl StreamOpening {
-    /// Takes a place for a stream opened with `token`, or with a principal's credential. Done before the token is
-    /// judged, so that a revocation that arrives in between finds the stream.
+    /// Takes a place for a stream of `opener`. Done before the token is judged, so that a revocation that arrives in between
+    /// finds the stream; and after its tag was checked, so that who forges one takes no place.
     ///
     /// # Errors
-    /// [`OpenError`] when the cap is reached or the instance is stopping.
-    pub fn take(hub: &Arc<Hub>, token: Option<TokenId>) -> Result<Self, OpenError> {
-        let place = hub.enter(token)?;
-        Ok(Self { hub: Arc::clone(hub), place, by_token: token.is_some() })
+    /// [`OpenError`] when a limit is reached or the instance is stopping.
+    pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
+        let by_token = opener.token.is_some();
+        let place =
+            hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(error.as_str()))?;
+        Ok(Self { hub: Arc::clone(hub), place, by_token })
     }
 
     /// Opens the stream: after `last_event_id` where that is possible, else at the newest event, with the gap
@@ -106,6 +107,20 @@ enum Reading {
     Behind(Box<Behind>),
 }
 
+impl Reading {
+    fn awaits_page(&self) -> bool {
+        matches!(self, Self::Behind(behind) if behind.awaits_page())
+    }
+
+    /// Waits for a page of the log that was asked for; for ever, where none was.
+    async fn page_comes(&mut self) {
+        match self {
+            Self::Ring(_) => std::future::pending().await,
+            Self::Behind(behind) => behind.page_comes().await,
+        }
+    }
+}
+
 /// An open stream. Dropping it gives its place back and counts its end.
 pub struct EventStream {
     hub: Arc<Hub>,
@@ -153,7 +168,7 @@ impl EventStream {
                     Read::FellOut => return Some(self.end(EndReason::Slow)),
                     Read::CaughtUp => None,
                 },
-                Reading::Behind(behind) => match behind.next(&self.hub, &self.place).await {
+                Reading::Behind(behind) => match behind.next(&self.hub, &self.place) {
                     Next::Event(frame) => return Some(self.sent_event(frame)),
                     Next::Reset(frame, cursor) => {
                         self.reading = Reading::Ring(cursor);
@@ -184,14 +199,16 @@ impl EventStream {
         }
     }
 
-    /// Waits for news, for an order to end, or for `until`; the frame is a heartbeat.
+    /// Waits for a page that was asked for, otherwise for news; for an order to end; or for `until`. The frame is a heartbeat.
     async fn wait(&mut self, until: Option<Instant>) -> Option<Bytes> {
         let silent_until = self.last_sent + self.hub.settings().streams.heartbeat;
         let wake_at = until.map_or(silent_until, |until| until.min(silent_until)).min(self.ends_at);
+        let awaits_page = self.reading.awaits_page();
         tokio::select! {
             _ = self.place.ended(), if self.owed_until.is_none() => self.owed_until = Some(self.hub.end()),
+            () = self.reading.page_comes(), if awaits_page => {}
             // The sender lives in the hub, which this stream holds: it cannot be gone.
-            _ = self.news.changed() => self.gather().await,
+            _ = self.news.changed(), if !awaits_page => self.gather().await,
             () = sleep_until(wake_at) => {
                 if wake_at == silent_until {
                     return Some(self.sent(frame::HEARTBEAT));
@@ -258,28 +275,39 @@ impl Drop for EventStream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
+
+    use async_trait::async_trait;
 
     use super::*;
     use crate::ambient::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{HubSettings, Log, StreamSettings};
-    use crate::events::id::Epoch;
+    use crate::events::history::{History, Page, Unreachable};
+    use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};
+    use crate::events::id::{Epoch, Position};
     use crate::events::publication::Publication;
+    use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
     use crate::metrics::Metrics;
+    use crate::principal::PrincipalId;
     use crate::telemetry::RequestIds;
+    use crate::token::TokenId;
 
     /// So many that events wait as long as they may, 30 ms.
     const MANY: usize = 1_000;
 
     fn hub() -> Arc<Hub> {
+        hub_of(Log::Own(Epoch(1)))
+    }
+
+    fn hub_of(log: Log) -> Arc<Hub> {
         Arc::new(Hub::new(HubSettings {
             instance_id: "1".to_owned(),
-            log: Log::Own(Epoch(1)),
+            log,
             ring: RingLimits { entries: 100, bytes: 10_000 },
             streams: StreamSettings {
-                cap: 10_000,
+                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
                 gather: Duration::from_millis(30),
                 max_age: Duration::from_mins(15),
@@ -291,8 +319,25 @@ mod tests {
         }))
     }
 
+    /// A log that is asked, counts that, and does not answer.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl History for Silent {
+        async fn after(&self, _position: Position, _token: Option<TokenId>) -> Result<Page, Unreachable> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+    }
+
+    fn opening(hub: &Arc<Hub>, token: Option<TokenId>) -> StreamOpening {
+        let principal = PrincipalId::parse("operator").unwrap();
+        StreamOpening::take(hub, Opener { principal, token }).unwrap()
+    }
+
     fn stream(hub: &Arc<Hub>, token: Option<TokenId>) -> EventStream {
-        StreamOpening::take(hub, token).unwrap().open(None, RequestIds::new(1).draw())
+        opening(hub, token).open(None, RequestIds::new(1).draw())
     }
 
     fn publish(hub: &Hub, data: &str) {
@@ -356,5 +401,23 @@ mod tests {
         hub.end_streams_of(token);
         let at = moments(&reading.await.unwrap(), &["event-0", "event-1", "event-2"]);
         assert!(at.iter().zip([1, 2, 3]).all(|(seen, sent)| seen - sent <= 1), "{at:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_waits_for_a_page_asks_for_it_once_gets_heartbeats_and_can_be_ended() {
+        let log = Arc::new(Silent::default());
+        let hub = hub_of(Log::Shared(SharedLog(Arc::clone(&log) as Arc<dyn History>)));
+        let [horizon, head] = [10, 12].map(|millis| Position { millis, seq: 0 });
+        hub.begin_anew(Epoch(1), Gap::Epoch, horizon, &[], head);
+        hub.reaches_log(true);
+        let token = TokenId::parse("0123456789abcdef").unwrap();
+        let reading = read(opening(&hub, Some(token)).open(Some("00000001-5-0"), RequestIds::new(1).draw()));
+        elapse(40_000).await;
+        hub.end_streams_of(token);
+        let seen = reading.await.unwrap();
+        let beats: Vec<_> = seen.iter().filter(|(_, frame)| frame.starts_with(": heartbeat")).collect();
+        assert_eq!(beats.iter().map(|(at, _)| at / 1000).collect::<Vec<_>>(), [15, 30]);
+        assert_eq!(moments(&seen, &["revoked"]), [40_000]);
+        assert_eq!(log.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::extract::principal;
 use super::problem_docs::{NeedsPrincipal, Proxied};
 use super::tokens::json;
 use crate::ambient::UnixMillis;
-use crate::store::{Backend, BreakerState};
+use crate::store::{Backend, BreakerState, MismatchKind};
 
 /// Figures of the token cache.
 #[derive(Serialize, ToSchema)]
@@ -32,6 +32,8 @@ pub(super) struct CacheStatsBody {
     instance: InstanceBody,
     /// Every instance that is heard of.
     cluster: Vec<MemberBody>,
+    /// Instances that contradict this one, although all of a deployment should agree.
+    warnings: Vec<WarningBody>,
 }
 
 /// One instance's own figures.
@@ -49,6 +51,8 @@ pub(super) struct InstanceBody {
     /// Since when it runs without Redis, RFC 3339; null when it does not.
     #[schema(format = DateTime)]
     degraded_since: Option<String>,
+    /// Whether events can be published and read; without Redis, always.
+    event_log_in_reach: bool,
 }
 
 /// An instance as the cluster sees it.
@@ -61,6 +65,17 @@ pub(super) struct MemberBody {
     active: u64,
     /// Streams open on it.
     streams: u64,
+    /// Its release; null for releases that do not tell.
+    version: Option<String>,
+}
+
+/// An instance that contradicts the one that answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WarningBody {
+    /// In what.
+    warning: MismatchKind,
+    /// Its name.
+    instance_id: String,
 }
 
 /// An instance's name.
@@ -87,12 +102,15 @@ pub(super) async fn cache_stats(
     state.metrics.settle_expired(state.clock.now());
     let (active, streams) = (state.metrics.active_tokens(), state.metrics.open_streams());
     let instance_id = state.instance_id.clone();
-    let own = MemberBody { instance_id: instance_id.clone(), seen_seconds_ago: 0.0, active, streams };
+    let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+    let own =
+        MemberBody { instance_id: instance_id.clone(), seen_seconds_ago: 0.0, active, streams, version };
     let others = figures.members.into_iter().map(|member| MemberBody {
         instance_id: member.instance_id,
         seen_seconds_ago: member.seen.as_secs_f64(),
         active: member.figures.active,
         streams: member.figures.streams,
+        version: member.version,
     });
     let mut cluster: Vec<_> = std::iter::once(own).chain(others).collect();
     cluster.sort_by(|one, other| one.instance_id.cmp(&other.instance_id));
@@ -110,8 +128,14 @@ pub(super) async fn cache_stats(
             fallback_entries: standby.map_or(0, |standby| standby.entries),
             breaker: standby.map(|standby| standby.breaker),
             degraded_since: standby.and_then(|standby| standby.degraded_since).map(UnixMillis::rfc3339),
+            event_log_in_reach: state.hub.is_log_in_reach(),
         },
         cluster,
+        warnings: figures
+            .mismatches
+            .into_iter()
+            .map(|mismatch| WarningBody { warning: mismatch.kind, instance_id: mismatch.instance_id })
+            .collect(),
     }))
 }
 

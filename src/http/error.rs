@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::events::{OpenError, PublishError};
+use crate::events::{LONGEST_DATA, OpenError, PublishError};
 use crate::service::Refusal;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -57,6 +57,12 @@ pub enum Problem {
     /// 413.
     #[error("the request's body is larger than 65536 bytes")]
     BodyTooLarge,
+    /// 413: an event that is far longer as it is sent than as it was written.
+    #[error(
+        "each line of the data takes 6 bytes more as it is sent, and that would be more than {} bytes; write it in fewer lines",
+        LONGEST_DATA
+    )]
+    EventTooLarge,
     /// 415, with the types that are taken.
     #[error("the request's body must be {0}")]
     UnsupportedMediaType(&'static str),
@@ -75,7 +81,7 @@ pub enum Problem {
     /// 503: the store cannot be asked, and nothing stands in for it.
     #[error("the store of tokens cannot be asked at present; nothing was recorded")]
     StoreUnavailable,
-    /// 503: no further stream can be opened here.
+    /// 429 where one token or principal has too many streams, 503 where nobody can open a further one here.
     #[error("{0}")]
     NoStream(OpenError),
     /// 503: not, or no longer, meant to be sent requests.
@@ -122,7 +128,7 @@ pub(super) struct ProblemBody {
     /// For programs: stable.
     #[schema(example = "token_refused")]
     code: &'static str,
-    /// Names the request in the log: always for a 5xx, at level debug for any other.
+    /// Names the request in the log: always for a 5xx but 505, at level debug for any other.
     request_id: String,
 }
 
@@ -146,12 +152,13 @@ impl Problem {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
-            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooLarge | Self::EventTooLarge => "body_too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::RateLimited { .. } => "rate_limited",
             Self::StoreFull { .. } => "store_full",
             Self::StoreUnavailable => "store_unavailable",
             Self::NoStream(OpenError::Full) => "streams_full",
+            Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit) => "too_many_streams",
             Self::NoStream(OpenError::Draining) => "draining",
             Self::LogUnavailable { .. } => "log_unavailable",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -219,12 +226,14 @@ impl ResponseError for Problem {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::StoreFull { .. }
             | Self::StoreUnavailable
-            | Self::NoStream(_)
+            | Self::NoStream(OpenError::Full | OpenError::Draining)
             | Self::NotReady
             | Self::LogUnavailable { .. }
             | Self::OutcomeUnknown { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,5 +1,7 @@
 //! Publishing.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CACHE_CONTROL, HeaderName};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -8,12 +10,15 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
+use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
-use super::extract::{is_object, json_body, note, only_parameters, principal};
+use super::extract::{is_object, json_body, only_parameters, principal};
 use super::problem_docs::{NeedsPrincipal, Proxied, ReadsBody};
-use crate::audit::Act;
-use crate::events::{EventType, KeyDigest, NotAKey, Publication, PublishError, Published};
-use crate::metrics::RefusedEvent;
+use crate::audit::{Act, Begun, Effect};
+use crate::events::{
+    EventBus, EventType, KeyDigest, LONGEST_DATA, NotAKey, Publication, PublishError, Published, data_bytes,
+};
+use crate::metrics::{Metrics, RefusedEvent};
 use crate::principal::PrincipalId;
 
 /// draft-ietf-httpapi-idempotency-key-header.
@@ -65,6 +70,7 @@ pub(super) struct PublishedBody {
         )),
         NeedsPrincipal, ReadsBody, Proxied,
         (status = 400, description = "Not an event (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 64 KiB, or its data with 6 bytes for each line larger than 128 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another event", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "Cannot be made durable at present (log_unavailable), or not known (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 502, description = "The proxy lost the instance: not known whether it was published (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
@@ -81,33 +87,54 @@ pub(super) async fn publish(
     let key = idempotency_key(&request, principal)?;
     let body = json_body(&request, payload, state.body_timeout).await?;
     let (event_type, data) = parse(&body)?;
-    let published = state.bus.publish(Publication::new(event_type, data, key)).await;
-    let outcome = match published {
-        Ok(Published { repeated: false, .. }) => "published",
-        Ok(Published { repeated: true, .. }) => {
-            state.metrics.events.repeated();
-            "repeated"
-        }
-        Err(PublishError::Unknown { .. }) => {
-            state.metrics.events.refused(RefusedEvent::Unknown);
-            "unknown"
-        }
-        Err(error @ PublishError::Unavailable { .. }) => {
-            state.metrics.events.refused(RefusedEvent::NotPublished);
-            return Err(error.into());
-        }
-        Err(error @ PublishError::KeyReused) => return Err(error.into()),
-    };
-    let id = published.ok().map(|published| published.id.to_string());
-    let principal = principal.as_str();
-    note(&request, &state, Act::Publish { event_id: id.as_deref(), principal, outcome });
-    let published = published?;
+    let publication = Publication::new(event_type, data, key);
+    let effect = begin(&request, &state, principal, Begun::Publish);
+    let (bus, metrics) = (Arc::clone(&state.bus), Arc::clone(&state.metrics));
+    let published = publish_and_note(bus, metrics, publication, principal.clone(), effect);
+    let published = run_noted(&state, published).await??;
     let mut response = HttpResponse::Accepted();
     response.insert_header((CACHE_CONTROL, "no-store"));
     if published.repeated {
         response.insert_header((REPLAYED, "true"));
     }
     Ok(response.json(PublishedBody { id: published.id.to_string() }))
+}
+
+/// Publishes an event, counts the outcome and notes it.
+async fn publish_and_note(
+    bus: Arc<dyn EventBus>,
+    metrics: Arc<Metrics>,
+    publication: Publication,
+    principal: PrincipalId,
+    effect: Option<Effect>,
+) -> Result<Published, PublishError> {
+    let published = bus.publish(publication).await;
+    let outcome = match published {
+        Ok(Published { repeated: false, .. }) => Some("published"),
+        Ok(Published { repeated: true, .. }) => {
+            metrics.events.repeated();
+            Some("repeated")
+        }
+        Err(PublishError::Unknown { .. }) => {
+            metrics.events.refused(RefusedEvent::Unknown);
+            Some("unknown")
+        }
+        Err(PublishError::Unavailable { .. }) => {
+            metrics.events.refused(RefusedEvent::NotPublished);
+            None
+        }
+        Err(PublishError::KeyReused) => None,
+    };
+    match (effect, outcome) {
+        (Some(effect), Some(outcome)) => {
+            let id = published.ok().map(|published| published.id.to_string());
+            let principal = principal.as_str();
+            effect.ended(Act::Publish { event_id: id.as_deref(), principal, outcome });
+        }
+        (Some(effect), None) => effect.came_to_nothing(),
+        (None, _) => {}
+    }
+    published
 }
 
 fn idempotency_key(request: &HttpRequest, principal: &PrincipalId) -> Result<Option<KeyDigest>, Problem> {
@@ -129,6 +156,9 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
     // What reaches subscribers must be readable there: numbers, strings and depth within what JSON parsers
     // agree on (RFC 7493).
     serde_json::from_str::<serde_json::Value>(data.get()).map_err(|error| not_an_event(&error))?;
+    if data_bytes(data.get()) > LONGEST_DATA {
+        return Err(Problem::EventTooLarge);
+    }
     let event_type = match event {
         Some(event) => EventType::parse(&event).map_err(|error| Problem::bad_request(error.to_string()))?,
         None => EventType::default(),
@@ -144,9 +174,73 @@ fn not_an_event(error: &serde_json::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use futures_util::FutureExt;
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::ambient::SystemClock;
+    use crate::audit::{Asker, Audit, AuditSettings, ClientAddress};
+
+    /// A bus with one answer to every publication; None never answers.
+    struct Bus(Option<Result<Published, PublishError>>);
+
+    #[async_trait]
+    impl EventBus for Bus {
+        async fn publish(&self, _: Publication) -> Result<Published, PublishError> {
+            match self.0 {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Publishes on `bus` until that has to wait, drops what then still waits, and returns the audit trail.
+    fn audited(file: &Path, bus: Bus) -> Vec<Value> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let settings = AuditSettings { file: file.to_owned(), client_address: ClientAddress::Full };
+        let clock = Arc::new(SystemClock);
+        let audit = Audit::open(Some(&settings), "1".to_owned(), clock, &metrics).unwrap();
+        let audit = Arc::new(audit);
+        let principal = PrincipalId::parse("backend").unwrap();
+        let asker = Asker { client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: None };
+        let effect = Effect::begin(&audit, Begun::Publish, &principal, asker);
+        let publication = Publication::new(EventType::default(), "1", None);
+        let publishing = publish_and_note(Arc::new(bus), metrics, publication, principal, Some(effect));
+        let _ = publishing.now_or_never();
+        audit.flush();
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_event_is_noted_exactly_once_and_as_unknown_where_its_publishing_was_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = "00000001-2-3".parse().unwrap();
+        let retry_after = std::time::Duration::from_secs(1);
+        let cases = [
+            (None, Some(json!("unknown"))),
+            (Some(Ok(Published { id, repeated: false })), Some(json!("published"))),
+            (Some(Ok(Published { id, repeated: true })), Some(json!("repeated"))),
+            (Some(Err(PublishError::Unknown { retry_after })), Some(json!("unknown"))),
+            (Some(Err(PublishError::Unavailable { retry_after })), None),
+            (Some(Err(PublishError::KeyReused)), None),
+        ];
+        for (n, (answer, outcome)) in cases.into_iter().enumerate() {
+            let lines = audited(&folder.path().join(n.to_string()), Bus(answer));
+            let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].clone()).collect();
+            assert_eq!(outcomes, outcome.into_iter().collect::<Vec<_>>(), "{answer:?}");
+            let names = |line: &Value| (line["action"].clone(), line["principal"].clone());
+            assert!(
+                lines.iter().all(|line| names(line) == (json!("publish"), json!("backend"))),
+                "{lines:?}"
+            );
+        }
+    }
 
     #[test]
     fn data_reaches_subscribers_as_it_was_written() {
@@ -154,6 +248,20 @@ mod tests {
         assert_eq!((event_type.to_string().as_str(), data), ("x.y", r#"{"b": 1.10, "a": [1e2]}"#));
         let (event_type, data) = parse(br#"{"data": null}"#).unwrap();
         assert_eq!((event_type.to_string().as_str(), data), ("message", "null"));
+    }
+
+    #[test]
+    fn data_grows_to_twice_a_body_at_most_where_it_is_sent() {
+        let of = |data: String| format!(r#"{{"data": {data}}}"#);
+        let most = 65_000;
+        let ends = of(format!("[{}1]", "\n".repeat(most)));
+        assert_eq!(parse(ends.as_bytes()).unwrap_err().code(), "body_too_large");
+        // As programs write JSON for people.
+        let lines = of(format!("[\n{}\n  1]", "  123,\n".repeat(most / 7)));
+        assert!(parse(lines.as_bytes()).is_ok());
+        // What is no end of a line costs nothing.
+        let text = of(format!("\"{}\"", "\\n".repeat(most / 2)));
+        assert!(parse(text.as_bytes()).is_ok());
     }
 
     #[test]

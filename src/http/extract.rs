@@ -186,13 +186,21 @@ pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr
     let headers: Vec<_> =
         request.headers().get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok()).collect();
     for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
-        match hop.trim().parse().map(|address: IpAddr| address.to_canonical()) {
-            Ok(address) if is_trusted(&address) => client = address,
-            Ok(address) => return address,
-            Err(_) => break,
+        match hop_address(hop.trim()) {
+            Some(address) if is_trusted(&address) => client = address,
+            Some(address) => return address,
+            None => break,
         }
     }
     client
+}
+
+/// An address in `X-Forwarded-For`. Some proxies write the port behind it, `192.0.2.1:5678` or `[2001:db8::1]:5678`, or
+/// brackets alone.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().or_else(|_| hop.parse().map(|address: SocketAddr| address.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// The address at the other end of the connection. A socket that listens on `[::]` shows those of IPv4 as
@@ -354,6 +362,15 @@ mod tests {
         assert_eq!(address("10.0.0.1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
+        // With ports, as some proxies write them.
+        assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1:5678, 10.0.0.2:80"), "198.51.100.1");
+        assert_eq!(address("10.0.0.1", "[2001:db8::1]:5678, 10.0.0.2"), "2001:db8::1");
+        assert_eq!(address("10.0.0.1", "[2001:db8::1],10.0.0.2"), "2001:db8::1");
+        assert_eq!(address("10.0.0.1", "[::ffff:198.51.100.1]:1, 10.0.0.2"), "198.51.100.1");
+        for nonsense in ["198.51.100.1:", "198.51.100.1:65536", "2001:db8::1]:1", "[2001:db8::1", "[]", ":1"]
+        {
+            assert_eq!(address("10.0.0.1", &format!("{nonsense}, 10.0.0.2")), "10.0.0.2", "{nonsense}");
+        }
         // As a socket on [::] shows them.
         assert_eq!(address("::ffff:10.0.0.1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("::ffff:192.0.2.1", "198.51.100.1"), "192.0.2.1");
@@ -446,13 +463,17 @@ mod tests {
             client in stranger(),
             hops in prop::collection::vec(trusted_hop(), 0..4),
             split in any::<bool>(),
+            ports in any::<bool>(),
         ) {
-            let proxies: Vec<_> = hops.iter().map(|hop| format!(" ,{hop} ")).collect();
+            let written = |address: &IpAddr| {
+                if ports { SocketAddr::from((*address, 5678)).to_string() } else { address.to_string() }
+            };
+            let proxies: Vec<_> = hops.iter().map(|hop| format!(" ,{} ", written(hop))).collect();
             let proxies = proxies.concat();
             let headers = if split {
-                vec![format!("{lies},{client}").into_bytes(), proxies.trim_start_matches(" ,").into()]
+                vec![format!("{lies},{}", written(&client)).into_bytes(), proxies.trim_start_matches(" ,").into()]
             } else {
-                vec![format!("{lies},{client}{proxies}").into_bytes()]
+                vec![format!("{lies},{}{proxies}", written(&client)).into_bytes()]
             };
             let headers: Vec<_> = headers.into_iter().filter(|header: &Vec<u8>| !header.is_empty()).collect();
             prop_assert_eq!(forwarded(peer, &headers), client);

@@ -14,7 +14,7 @@ use crate::store::Backend;
 /// How the instance is.
 #[derive(Serialize, ToSchema)]
 pub(super) struct HealthBody<'a> {
-    /// `ok`, or `degraded` while Redis is unreachable.
+    /// `ok`, or `degraded` while the instance cannot use Redis, or its event log.
     #[schema(example = "ok")]
     status: &'static str,
     #[schema(example = "operator_backend")]
@@ -26,6 +26,8 @@ pub(super) struct HealthBody<'a> {
     #[schema(example = "1")]
     instance_id: &'a str,
     backend: Backend,
+    /// Whether events can be published and read; without Redis, always.
+    event_log_in_reach: bool,
     /// Live tokens known here.
     ephemeral_token_cache_size: u64,
 }
@@ -54,13 +56,16 @@ pub(super) struct ProbeBody {
 pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let live = state.tokens.statistics().await?.live;
     let backend = state.tokens.backend();
+    let event_log_in_reach = state.hub.is_log_in_reach();
+    let is_degraded = backend == Backend::FallbackMemory || !event_log_in_reach;
     Ok(json(&HealthBody {
-        status: if backend == Backend::FallbackMemory { "degraded" } else { "ok" },
+        status: if is_degraded { "degraded" } else { "ok" },
         service: "operator_backend",
         version: env!("CARGO_PKG_VERSION"),
         timestamp: state.clock.now().rfc3339(),
         instance_id: &state.instance_id,
         backend,
+        event_log_in_reach,
         ephemeral_token_cache_size: live,
     }))
 }

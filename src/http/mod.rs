@@ -6,10 +6,13 @@
 
 mod admin;
 mod authorise;
+mod connections;
+mod effects;
 mod error;
 mod events;
 mod extract;
 mod health;
+mod held;
 mod limit;
 mod observe;
 mod openapi;
@@ -26,6 +29,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use effects::Effects;
 pub use error::Problem;
 pub use limit::Limits;
 pub use routes::{Endpoint, endpoints};
@@ -50,7 +54,9 @@ pub struct AppState {
     /// Every metric.
     pub metrics: Arc<Metrics>,
     /// Who was let do what.
-    pub audit: Audit,
+    pub audit: Arc<Audit>,
+    /// Effects that are finished although their client has gone.
+    pub effects: Effects,
     /// Starting, ready or draining.
     pub lifecycle: Arc<Lifecycle>,
     /// The time of day.

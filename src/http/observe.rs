@@ -1,19 +1,22 @@
 //! The one middleware around everything: names the request, measures it, logs it, and writes the body of its
 //! problem if it came to one.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 use tracing::Instrument;
 
 use super::AppState;
+use super::connections::{Answering, Connection};
 use super::error::Problem;
 use super::extract::peer_address;
+use super::held::until_sent;
 use super::unread::Unread;
 use crate::telemetry::RequestId;
 
@@ -30,6 +33,10 @@ pub(super) async fn observe(
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
     let id = request_id(&request, &state);
+    let Some(answering) = Answering::begin(request.conn_data::<Arc<Connection>>()) else {
+        // Nobody will read an answer, so nothing is done.
+        return Ok(request.into_response(Problem::NotReady.response(&id)));
+    };
     let span = id.span();
     let method = method_label(request.method());
     request.extensions_mut().insert(id.clone());
@@ -51,14 +58,20 @@ pub(super) async fn observe(
         let route = route.as_deref().unwrap_or(UNMATCHED);
         let (status, took) = (response.status(), started.elapsed());
         state.metrics.request(route, method, status.as_str(), took);
-        if status.is_server_error() {
+        // Anybody can ask for a stream over HTTP/1.0, without a credential.
+        if status.is_server_error() && status != StatusCode::HTTP_VERSION_NOT_SUPPORTED {
             tracing::warn!(method, route, status = status.as_u16(), ?took, "request not served");
         } else {
             tracing::debug!(method, route, status = status.as_u16(), ?took, "request answered");
         }
-        Ok(match unread {
+        let response = match unread {
             Some(unread) => unread.until_sent(response),
             None => response,
+        };
+        // A response that is complete has its own time to be sent in; a stream is answered until it ends.
+        Ok(match response.response().body().size() {
+            BodySize::Stream => until_sent(response, answering),
+            _ => response,
         })
     };
     answered.instrument(span).await

@@ -1,7 +1,10 @@
 //! The `OpenAPI` 3.1 document, generated from the handlers.
 
+use std::sync::LazyLock;
+
 use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
 use serde_json::json;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{RefOr, Schema};
@@ -69,15 +72,37 @@ impl Modify for Security {
     }
 }
 
+/// The document as text. Written once: anybody may ask for it, as often as they like.
+static TEXT: LazyLock<Result<Bytes, serde_json::Error>> =
+    LazyLock::new(|| Document::openapi().to_json().map(Bytes::from));
+
 /// This document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "documentation",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"), Proxied)
 )]
 pub(super) async fn document() -> Result<HttpResponse, Problem> {
-    let document = Document::openapi().to_json().map_err(|error| {
+    let document = TEXT.as_ref().map_err(|error| {
         tracing::error!(%error, "the OpenAPI document cannot be written");
         Problem::Internal
     })?;
-    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document))
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::MessageBody;
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn the_document_is_written_once_for_all_who_ask() {
+        let [one, other] = [(); 2].map(|()| {
+            let answer = document().now_or_never().unwrap().unwrap();
+            answer.into_body().try_into_bytes().unwrap()
+        });
+        assert!(one.starts_with(b"{"));
+        assert_eq!(one.as_ptr(), other.as_ptr());
+    }
 }

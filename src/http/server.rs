@@ -1,21 +1,28 @@
 //! The actix server: sockets, limits, the ordered list of middleware.
 
+use std::future::ready;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{HttpServiceBuilder, Protocol, Request};
+use actix_server::Server;
+use actix_service::{ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::App;
+use actix_web::dev::AppConfig;
 use actix_web::http::KeepAlive;
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpServer};
 use actix_web_lab::middleware::CatchPanic;
 #[cfg(target_os = "linux")]
 use socket2::SockFilter;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::TcpStream;
 
 use super::AppState;
+use super::connections::{Connections, Deadlines, Watched};
 use super::error::Problem;
 use super::observe::observe;
 use super::routes::endpoints;
@@ -29,9 +36,15 @@ const SEND_BUFFER: usize = 16 * 1024;
 /// Bytes after which a connection is written to before more is asked of its response. What a stream is given at a time
 /// fits beside it into the 8 KiB that actix reserves for a connection and never takes back once it has grown.
 const WRITE_BUFFER: usize = 4 * 1024;
-/// Longer than nginx keeps an idle upstream connection, so that nginx closes first and never sends a request
-/// into a closing connection.
+/// How long a connection may be without a request: longer than nginx keeps an idle upstream connection, so that nginx closes
+/// first and never sends a request into a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long the head of a request may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to be closed in order.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Connections of a worker that were accepted and are not counted yet, or make room and are not closed yet.
+const UNDER_WAY: usize = 16;
 /// A kernel filter that drops packets which begin a TCP connection (SYN without ACK). It loads the flags, the 14th byte of
 /// the TCP header, and compares these two.
 #[cfg(target_os = "linux")]
@@ -52,9 +65,9 @@ pub type ExtraRoutes = fn(&mut ServiceConfig);
 pub struct ServerSettings {
     /// Where to listen; port 0 picks one.
     pub listen: SocketAddr,
-    /// Worker threads; `None` is one for each core.
-    pub workers: Option<usize>,
-    /// Most connections of one worker. Above the cap on streams, so that other requests always have room.
+    /// Worker threads.
+    pub workers: usize,
+    /// Most connections of all workers together. Above the cap on streams, so that other requests always have room.
     pub max_connections: usize,
     /// Longest time from a graceful stop to the cut of what is still open.
     pub shutdown_timeout: Duration,
@@ -98,10 +111,19 @@ impl Door {
 pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, Door)> {
     let listener = listener(settings.listen)?;
     let door = Door { address: listener.local_addr()?, listener: listener.try_clone()? };
+    let connections = Arc::new(Connections::new(
+        settings.max_connections,
+        Deadlines { head: HEAD_TIMEOUT, idle: KEEP_ALIVE },
+        Arc::clone(&state.metrics),
+    ));
     let state = web::Data::from(Arc::new(state));
-    let extra = settings.extra;
-    let mut server = HttpServer::new(move || {
-        App::new()
+    let (address, extra) = (door.address, settings.extra);
+    let server = Server::build();
+    let stopping = server.graceful_shutdown_signal();
+    // As `HttpServer` does it, which takes connections only as they are, without anything around them.
+    let service = move || {
+        let stopping = stopping.clone();
+        let app = App::new()
             .app_data(state.clone())
             .configure(|routes| {
                 for endpoint in endpoints() {
@@ -119,24 +141,59 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
                 DefaultHeaders::new()
                     .add(("X-Content-Type-Options", "nosniff"))
                     .add(("Referrer-Policy", "no-referrer")),
-            )
+            );
+        let http = HttpServiceBuilder::default()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+            // Of a connection's first request; `Watched` has the deadline of all others.
+            .client_request_timeout(HEAD_TIMEOUT)
+            .client_disconnect_timeout(GOODBYE)
+            .h1_write_buffer_size(WRITE_BUFFER)
+            // A client that is gone is noticed when it closes, not when the next heartbeat fails.
+            .h1_allow_half_closed(false)
+            .local_addr(address)
+            .on_connect_ext(|socket: &Watched, data| {
+                data.insert(Arc::clone(socket.connection()));
+            })
+            .finish(map_config::<_, _, Request, _, ()>(app, |()| AppConfig::default()));
+        entering(Arc::clone(&connections)).and_then(http)
+    };
+    let accepted = settings.max_connections.div_ceil(settings.workers).saturating_add(UNDER_WAY);
+    let server = server
+        .disable_signals()
+        .workers(settings.workers)
+        .max_concurrent_connections(accepted)
+        .shutdown_timeout(settings.shutdown_timeout.as_secs())
+        .listen("http", listener, service)?
+        .run();
+    Ok((server, door))
+}
+
+/// Counts connections that were accepted, and closes those for which there is no room.
+fn entering(
+    connections: Arc<Connections>,
+) -> impl ServiceFactory<
+    TcpStream,
+    Config = (),
+    Response = (Watched, Protocol, Option<SocketAddr>),
+    Error = DispatchError,
+    InitError = (),
+> {
+    fn_service(move |socket: TcpStream| {
+        let entered = connections.enter().map(|connection| {
+            let peer = socket.peer_addr().ok();
+            (Watched::new(socket, connection), Protocol::Http1, peer)
+        });
+        ready(entered.map_err(DispatchError::from))
     })
-    .disable_signals()
-    .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-    .h1_write_buffer_size(WRITE_BUFFER)
-    // A client that is gone is noticed when it closes, not when the next heartbeat fails.
-    .h1_allow_half_closed(false)
-    .max_connections(settings.max_connections)
-    .shutdown_timeout(settings.shutdown_timeout.as_secs());
-    if let Some(workers) = settings.workers {
-        server = server.workers(workers);
-    }
-    Ok((server.listen(listener)?.run(), door))
 }
 
 /// A listening socket whose connections inherit its options.
 fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;

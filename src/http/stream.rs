@@ -9,7 +9,7 @@ use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, bearer_of, failed, only_parameters, query_values};
 use super::problem_docs::Proxied;
-use crate::events::StreamOpening;
+use crate::events::{Opener, StreamOpening};
 use crate::telemetry::RequestId;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -35,6 +35,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         (status = 400, description = "Credentials that disagree (credentials_conflict), or an unknown query parameter (unknown_parameter)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The token is not valid (token_refused), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "As many streams as may be open of one token, or of one principal, on this instance (too_many_streams), or too many failures of this client (rate_limited); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
         (status = 505, description = "HTTP/1.0", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "No room for another stream, or the instance stops; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -65,7 +66,8 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
     let (bearer, shown) = bearer_of(request, state)?;
     let verified = match bearer {
         Bearer::Principal(principal) => {
-            let opening = StreamOpening::take(&state.hub, None)?;
+            let opening =
+                StreamOpening::take(&state.hub, Opener { principal: principal.clone(), token: None })?;
             tracing::info!(credential = shown, %principal, "stream opened by principal");
             return Ok(opening);
         }
@@ -73,7 +75,8 @@ async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening,
     };
     // First the place, then the judgement: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
-    let opening = StreamOpening::take(&state.hub, Some(id))?;
+    let opener = Opener { principal: verified.principal.clone(), token: Some(id) };
+    let opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
     tracing::info!(credential = shown, token_id = %id, principal = %granted.principal, "stream opened by token");

@@ -9,11 +9,14 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::AppState;
+use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
-use super::extract::{form_or_json, no_fields, note, only_parameters, principal};
+use super::extract::{form_or_json, no_fields, only_parameters, principal};
 use super::problem_docs::{Issuing, NeedsPrincipal, Proxied, ReadsBody};
-use crate::audit::Act;
-use crate::store::{Backend, Reach};
+use crate::audit::{Act, Begun, Effect};
+use crate::principal::PrincipalId;
+use crate::service::{Issued, Revocation};
+use crate::store::{Backend, Reach, StoreError};
 use crate::token::TokenId;
 
 /// A token that was issued.
@@ -135,17 +138,35 @@ pub(super) async fn issue(
     only_parameters(&request, &[])?;
     no_fields(&request, payload, state.body_timeout).await?;
     state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
-    let issued = state.tokens.issue(principal).await?;
-    let token_id = issued.id.to_string();
-    note(&request, &state, Act::Issue { token_id: &token_id, principal: principal.as_str() });
+    let effect = begin(&request, &state, principal, Begun::Issue);
+    let issued = issue_and_note(state.clone(), principal.clone(), effect);
+    let issued = run_noted(&state, issued).await??;
     Ok(json(&IssuedBody {
         sse_token: issued.token.reveal(),
-        token_id,
+        token_id: issued.id.to_string(),
         expires_in: issued.ttl.as_secs(),
         expires_at: issued.expires_at.rfc3339(),
         instance_id: &state.instance_id,
         backend: issued.backend,
     }))
+}
+
+/// Issues a token and notes it.
+async fn issue_and_note(
+    state: Data<AppState>,
+    principal: PrincipalId,
+    effect: Option<Effect>,
+) -> Result<Issued, StoreError> {
+    let issued = state.tokens.issue(&principal).await;
+    match (effect, &issued) {
+        (Some(effect), Ok(issued)) => {
+            let (token_id, principal) = (issued.id.to_string(), principal.as_str());
+            effect.ended(Act::Issue { token_id: Some(&token_id), principal, outcome: None });
+        }
+        (Some(effect), Err(_)) => effect.came_to_nothing(),
+        (None, _) => {}
+    }
+    issued
 }
 
 /// Issue a token, as the predecessor's clients do. Prefer POST.
@@ -180,7 +201,7 @@ pub(super) async fn revoke(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     const EXPECTED: &str = "expected is one of token=<token> or token_id=<16 hex characters>";
-    let principal = principal(&request, &state)?.as_str();
+    let principal = principal(&request, &state)?;
     let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let revocation = match (&parameter.token, &parameter.token_id) {
         (Some(token), None) => state.tokens.revocation_of_token(token),
@@ -193,16 +214,32 @@ pub(super) async fn revoke(
     // What is no token of ours is not valid anywhere.
     let mut effective = Reach::Cluster;
     if let Some(revocation) = revocation {
-        // Remembered first, so that no stream opens in between; its streams end even where that failed.
-        let remembered = state.tokens.revoke(revocation).await;
-        let streams = state.hub.end_streams_of(revocation.id);
-        tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
-        let token_id = revocation.id.to_string();
-        let reach = remembered.as_ref().map_or("failed", |reach| reach.as_str());
-        note(&request, &state, Act::Revoke { token_id: &token_id, principal, effective: reach });
-        effective = remembered?;
+        let begun = Begun::Revoke { token_id: revocation.id.to_string() };
+        let effect = begin(&request, &state, principal, begun);
+        let revoked = revoke_and_note(state.clone(), revocation, principal.clone(), effect);
+        // Also without an audit trail: the token's streams have to end.
+        effective = state.effects.run(revoked).await??;
     }
     Ok(json(&RevokedBody { effective }))
+}
+
+/// Revokes a token, ends its streams and notes it.
+async fn revoke_and_note(
+    state: Data<AppState>,
+    revocation: Revocation,
+    principal: PrincipalId,
+    effect: Option<Effect>,
+) -> Result<Reach, StoreError> {
+    // Remembered first, so that no stream opens in between; its streams end even where that failed.
+    let remembered = state.tokens.revoke(revocation).await;
+    let streams = state.hub.end_streams_of(revocation.id);
+    tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
+    if let Some(effect) = effect {
+        let effective = remembered.as_ref().map_or("failed", |reach| reach.as_str());
+        let (token_id, principal) = (revocation.id.to_string(), principal.as_str());
+        effect.ended(Act::Revoke { token_id: &token_id, principal, effective });
+    }
+    remembered
 }
 
 /// What a token is (RFC 7662).

@@ -5,15 +5,15 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use actix_web::HttpMessage;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::TRANSFER_ENCODING;
-use actix_web::web::Bytes;
 use futures_util::Stream;
 use futures_util::stream::poll_fn;
+
+use super::held::until_sent;
 
 /// A second hold on a request's body.
 pub(super) struct Unread(Rc<RefCell<Payload>>);
@@ -33,26 +33,6 @@ impl Unread {
 
     /// Lets go when the response has been written.
     pub(super) fn until_sent(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-        response.map_body(|_, body| BoxBody::new(Holding { body, _held: self.0 }))
-    }
-}
-
-struct Holding {
-    body: BoxBody,
-    _held: Rc<RefCell<Payload>>,
-}
-
-impl MessageBody for Holding {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(context)
+        until_sent(response, self.0)
     }
 }

@@ -50,6 +50,10 @@ pub struct EventMetrics {
     refused: IntCounterVec,
     delivered: IntCounter,
     resumed: IntCounterVec,
+    catch_up_pages: IntCounter,
+    catch_up_bytes: IntCounter,
+    unreadable: IntCounter,
+    log_relieved: IntCounter,
     log_in_reach: IntGauge,
 }
 
@@ -60,6 +64,20 @@ impl EventMetrics {
                 "vx11_operator_sse_streams_resumed_total",
                 "Streams that continue after an earlier one, by where what follows was found; nowhere means a reset.",
                 &["from"],
+            )?,
+            catch_up_pages: names.counter(
+                "vx11_operator_catch_up_pages_total",
+                "Pages of the log read for streams that continue before the ring of this instance.",
+            )?,
+            catch_up_bytes: names
+                .counter("vx11_operator_catch_up_bytes_total", "Bytes of the events in those pages.")?,
+            unreadable: names.counter(
+                "vx11_operator_events_unreadable_total",
+                "Events of the log that this version cannot read; streams get a reset there.",
+            )?,
+            log_relieved: names.counter(
+                "vx11_operator_event_log_relieved_total",
+                "Times this instance took the older half off the event log because Redis was full.",
             )?,
             log_in_reach: names.gauge(
                 "vx11_operator_event_log_in_reach",
@@ -93,6 +111,22 @@ impl EventMetrics {
     /// Counts a stream that continues after an earlier one.
     pub fn resumed(&self, from: ResumedFrom) {
         self.resumed.with_label_values(&[from.as_str()]).inc();
+    }
+
+    /// Counts a page that was read for a stream, and its bytes.
+    pub fn caught_up(&self, bytes: usize) {
+        self.catch_up_pages.inc();
+        self.catch_up_bytes.inc_by(bytes as u64);
+    }
+
+    /// Counts events of the log that cannot be read here.
+    pub fn unreadable(&self, count: u64) {
+        self.unreadable.inc_by(count);
+    }
+
+    /// Counts a log that was shortened to make room in Redis.
+    pub fn log_relieved(&self) {
+        self.log_relieved.inc();
     }
 
     /// Notes whether events can be published and read.

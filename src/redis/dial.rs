@@ -13,8 +13,8 @@ use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisResult, TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    RedisConnectionInfo, RedisResult, TlsCertificates,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
@@ -224,7 +224,6 @@ impl Dialler {
         (username, password): (Option<&String>, Option<&SecretString>),
         db: i64,
     ) -> RedisResult<ConnectionInfo> {
-        let RedisSettings { tls, ca, .. } = &self.settings;
         let mut redis = RedisConnectionInfo::default().set_db(db).set_skip_set_lib_name();
         if let Some(password) = password {
             redis = redis.set_password(password.expose_secret());
@@ -233,17 +232,18 @@ impl Dialler {
             }
         }
         let HostPort { host, port } = server.clone();
-        let address = if *tls {
+        let address = if self.settings.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
             ConnectionAddr::Tcp(host, port)
         };
         let info = address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp_settings());
-        match ca.as_ref().filter(|_| *tls) {
+        match self.certificates() {
             None => Ok(info),
             // The only way the library has to put certificates into an address.
-            Some(ca) => Client::build_with_tls(info, certificates(ca))
-                .map(|client| client.get_connection_info().clone()),
+            Some(certificates) => {
+                Client::build_with_tls(info, certificates).map(|client| client.get_connection_info().clone())
+            }
         }
     }
 
@@ -256,10 +256,21 @@ impl Dialler {
             .tcp_settings(tcp_settings())
             // One redirection is normal where a slot has moved; whatever takes longer is for the breaker.
             .retries(1);
-        if let Some(ca) = self.settings.ca.as_ref().filter(|_| self.settings.tls) {
-            builder = builder.certs(certificates(ca));
+        if let Some(certificates) = self.certificates() {
+            builder = builder.certs(certificates);
         }
         builder.build()
+    }
+
+    /// Those to trust and those to show, where the settings name any.
+    fn certificates(&self) -> Option<TlsCertificates> {
+        let RedisSettings { tls, ca, client, .. } = &self.settings;
+        let client_tls = client.as_ref().map(|client| ClientTlsConfig {
+            client_cert: client.chain.clone(),
+            client_key: client.key.expose_secret().as_bytes().to_vec(),
+        });
+        let is_needed = *tls && (ca.is_some() || client_tls.is_some());
+        is_needed.then(|| TlsCertificates { client_tls, root_cert: ca.clone() })
     }
 }
 
@@ -281,8 +292,4 @@ fn tcp_settings() -> TcpSettings {
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(UNACKNOWLEDGED);
     settings
-}
-
-fn certificates(ca: &[u8]) -> TlsCertificates {
-    TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) }
 }

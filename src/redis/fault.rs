@@ -17,7 +17,7 @@ pub enum Fault {
     Unresolved(String),
     /// TLS failed.
     #[error(
-        "TLS cannot be established ({0}); if its certificate comes from an authority of your own, give that authority's certificate as redis.ca_file"
+        "TLS cannot be established ({0}); if its certificate comes from an authority of your own, give that authority's certificate as redis.ca_file, and if it asks for a certificate, redis.cert_file and redis.key_file"
     )]
     Untrusted(String),
     /// The connection broke.
@@ -56,6 +56,16 @@ pub enum Fault {
     /// Part of the cluster is missing.
     #[error("part of the cluster cannot be reached ({0}); CLUSTER INFO and CLUSTER NODES show which")]
     ClusterDown(String),
+    /// The data belongs to another deployment.
+    #[error(
+        "its data belongs to another deployment, which accepts none of the signing keys of this instance, so this instance neither reads nor writes it; if that is meant to be another deployment, give this one a redis.namespace or a database (REDIS_DB) of its own, otherwise the same signing keys or principals (VX11_OPERATOR_SIGNING_KEYS, VX11_PRINCIPAL_TOKEN)"
+    )]
+    OtherDeployment,
+    /// The data has the schema of a later release.
+    #[error(
+        "its data was written by a later release (schema {0}), so this instance neither reads nor writes it; update this instance to that release"
+    )]
+    NewerSchema(u64),
     /// Something it should not have answered.
     #[error("it answered what was not expected ({0})")]
     Unexpected(String),
@@ -80,6 +90,8 @@ impl Fault {
             Self::NotWriting(_) => "not_writing",
             Self::NoMaster(_) => "no_master",
             Self::ClusterDown(_) => "cluster_down",
+            Self::OtherDeployment => "other_deployment",
+            Self::NewerSchema(_) => "newer_schema",
             Self::Unexpected(_) => "unexpected",
         }
     }

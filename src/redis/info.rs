@@ -23,6 +23,10 @@ pub(crate) struct Deployment {
     pub(crate) epoch: String,
     /// Why records may leave before their time, if they may.
     pub(crate) evicts: Option<String>,
+    /// The lowest limit of memory of a master; 0 where none has a limit.
+    pub(crate) memory_limit: u64,
+    /// Whether one of the masters has reached its limit of memory.
+    pub(crate) is_full: bool,
     /// Replicas of the masters that have heard from them within the last seconds.
     pub(crate) replicas_in_step: usize,
     pub(crate) figures: RedisFigures,
@@ -32,17 +36,25 @@ impl Deployment {
     /// Reads the answers of all masters.
     ///
     /// # Errors
-    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so.
+    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so; [`Fault::Unexpected`], when one does not name
+    /// its data, as some that are like Redis.
     pub(crate) fn read(answers: &[String]) -> Result<Self, Fault> {
         let mut epochs = Vec::with_capacity(answers.len());
         let mut evicts = None;
         let mut figures = RedisFigures::default();
         let mut replicas_in_step = 0;
+        let (mut memory_limit, mut is_full) = (0, false);
         for answer in answers {
             let field = |name: &str| {
                 answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
             };
             let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
+            let named = |name: &str| match field(name) {
+                "" => {
+                    Err(Fault::Unexpected(format!("INFO without {name}, by which a loss of data is noticed")))
+                }
+                value => Ok(value),
+            };
             if field("loading") == "1" {
                 return Err(Fault::Loading);
             }
@@ -51,23 +63,28 @@ impl Deployment {
             }
             // The run id alone would not tell a master that was replaced and is back without having been restarted;
             // its replication id changes with each promotion.
-            epochs.push(format!("{}:{}", field("run_id"), field("master_replid")));
+            epochs.push(format!("{}:{}", named("run_id")?, named("master_replid")?));
             figures.memory_bytes += number("used_memory");
             figures.ops_per_second += number("instantaneous_ops_per_sec");
             replicas_in_step += answer.lines().filter(|line| is_replica_in_step(line)).count();
-            let policy = field("maxmemory_policy");
-            if number("maxmemory") > 0 && policy != "noeviction" {
-                evicts = Some(policy.to_owned());
+            let (policy, limit) = (field("maxmemory_policy"), number("maxmemory"));
+            if limit > 0 {
+                memory_limit = if memory_limit == 0 { limit } else { memory_limit.min(limit) };
+                is_full |= number("used_memory") >= limit;
+                if policy != "noeviction" {
+                    evicts = Some(policy.to_owned());
+                }
             }
         }
         let epoch = match epochs.as_mut_slice() {
+            [] => return Err(Fault::ClusterDown("no master answers".to_owned())),
             [one] => std::mem::take(one),
             many => {
                 many.sort_unstable();
                 hex::encode(&Sha256::digest(many.join(","))[..16])
             }
         };
-        Ok(Self { epoch, evicts, replicas_in_step, figures })
+        Ok(Self { epoch, evicts, memory_limit, is_full, replicas_in_step, figures })
     }
 }
 
@@ -124,11 +141,39 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_does_not_name_its_data_is_not_taken_for_one_that_never_loses_any() {
+        let named = answer("a", "x");
+        for (missing, empty) in [("run_id", answer("", "x")), ("master_replid", answer("a", ""))] {
+            let absent = named.replace(&format!("{missing}:"), "other:");
+            for without in [absent, empty] {
+                let Err(Fault::Unexpected(words)) = Deployment::read(&[named.clone(), without]) else {
+                    panic!("{missing} is not missed");
+                };
+                assert!(words.contains(missing), "{words}");
+            }
+        }
+        assert!(matches!(Deployment::read(&[]), Err(Fault::ClusterDown(_))));
+    }
+
+    #[test]
     fn a_memory_limit_with_a_policy_that_evicts_is_noticed_and_a_limit_alone_is_not() {
         let limited = answer("a", "x").replace("maxmemory:0", "maxmemory:9");
         assert_eq!(Deployment::read(std::slice::from_ref(&limited)).unwrap().evicts, None);
         let evicting = limited.replace("noeviction", "allkeys-lru");
         assert_eq!(Deployment::read(&[evicting]).unwrap().evicts.as_deref(), Some("allkeys-lru"));
+    }
+
+    #[test]
+    fn a_full_master_is_noticed_and_the_lowest_limit_of_memory_counts() {
+        let read = |limits: &[u64]| {
+            let limit = |limit: &u64| answer("a", "x").replace("maxmemory:0", &format!("maxmemory:{limit}"));
+            let answers: Vec<_> = limits.iter().map(limit).collect();
+            let found = Deployment::read(&answers).unwrap();
+            (found.memory_limit, found.is_full)
+        };
+        assert_eq!(read(&[0]), (0, false));
+        assert_eq!(read(&[0, 5000, 2000]), (2000, false));
+        assert_eq!(read(&[5000, 1000]), (1000, true));
     }
 
     #[test]

@@ -1,27 +1,220 @@
-//! What one instance tells all others about revocations: a stream in Redis that every instance reads on from where it left
+//! What instances tell one another about revocations: a stream in Redis that every instance reads on from where it left
 //! off. Nobody is subscribed, so nobody misses anything while away.
 
-use redis::Cmd;
-use redis::streams::StreamId;
+use std::time::Duration;
 
+use redis::{Cmd, Value};
+
+use super::namespace::Namespace;
 use crate::ambient::UnixMillis;
-use crate::token::TokenId;
+use crate::token::{LONGEST_TOMBSTONE, TokenId};
 
-/// A stream: every revocation of the last quarter of an hour.
-pub(crate) const STREAM: &str = "{vx11}:revocations";
+/// No revocation ends later than in so long: the longest life of a tombstone, and a minute for clocks that differ.
+/// Announcements are kept as long.
+const LONGEST_KEPT: Duration = Duration::from_secs(LONGEST_TOMBSTONE.as_secs() + 60);
+/// Announcements that are kept at most: as many revocations as an instance remembers by default.
+const MOST_KEPT: usize = 1_000_000;
+/// One of so many announcements removes those beyond [`MOST_KEPT`].
+const BOUNDED_IN_NUMBER: u64 = 16;
+/// Announces several at once.
+const ANNOUNCE: &str = include_str!("announce.lua");
+/// Position before the first entry.
+pub(crate) const BEGINNING: &str = "0";
 
-/// Announces a revocation, and drops announcements from before `oldest`.
-pub(crate) fn announcement(id: TokenId, until: UnixMillis, oldest: UnixMillis) -> Cmd {
+/// The key of the stream.
+pub(crate) fn stream(namespace: &Namespace) -> String {
+    namespace.together("revocations")
+}
+
+/// Announces a revocation, and removes old announcements. XADD takes one bound: that of age, or, where it is sent in every
+/// sixteenth millisecond, that of number.
+pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
     let mut command = redis::cmd("XADD");
-    command.arg(STREAM).arg("MINID").arg("~").arg(oldest.0).arg("*");
-    command.arg("id").arg(id.to_string()).arg("until").arg(until.0);
+    command.arg(stream);
+    if now.0.is_multiple_of(BOUNDED_IN_NUMBER) {
+        command.arg("MAXLEN").arg("~").arg(MOST_KEPT);
+    } else {
+        command.arg("MINID").arg("~").arg(now.minus(LONGEST_KEPT).0);
+    }
+    command.arg("*").arg("id").arg(id.to_string()).arg("until").arg(until.0);
     command
 }
 
-/// Revoked tokens with the ends of their tombstones.
-pub(crate) fn read(entries: &[StreamId]) -> impl Iterator<Item = (TokenId, UnixMillis)> {
-    entries.iter().filter_map(|entry| {
-        let id = TokenId::parse(&entry.get::<String>("id")?).ok()?;
-        Some((id, UnixMillis(entry.get("until")?)))
-    })
+/// Announces revocations, unless there are announcements behind `read_to`. The answer is the position of the last one now, or
+/// nothing.
+pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(ANNOUNCE).arg(1).arg(stream).arg(read_to).arg(MOST_KEPT);
+    for (id, until) in revocations {
+        command.arg(id.to_string()).arg(until.0);
+    }
+    command
+}
+
+/// Asks for up to `count` announcements behind `read_to`, and waits for the next one for as long as `block`.
+pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Duration>) -> Cmd {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(count);
+    if let Some(block) = block {
+        command.arg("BLOCK").arg(block.as_millis().to_string());
+    }
+    command.arg("STREAMS").arg(stream).arg(read_to);
+    command
+}
+
+/// An announcement as Redis answers it. Whoever may write to Redis may have written it.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) position: &'a str,
+    fields: &'a [Value],
+}
+
+/// A revocation that was heard of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) id: TokenId,
+    pub(crate) until: UnixMillis,
+    /// As it is announced, it ends later than any.
+    pub(crate) is_cut_short: bool,
+}
+
+impl Entry<'_> {
+    /// The revocation; nothing, where it cannot be read.
+    pub(crate) fn read(&self, now: UnixMillis) -> Option<Heard> {
+        let id = TokenId::parse(self.field("id")?).ok()?;
+        let announced = UnixMillis(self.field("until")?.parse().ok()?);
+        let is_cut_short = announced > now.plus(LONGEST_KEPT);
+        let until = if is_cut_short { now.plus(LONGEST_TOMBSTONE) } else { announced };
+        Some(Heard { id, until, is_cut_short })
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.chunks_exact(2).find_map(|pair| match pair {
+            [key, value] if text(key) == Some(name) => text(value),
+            _ => None,
+        })
+    }
+}
+
+/// The announcements in the answer to [`after`]; nothing, where it is no such answer. The library's own type is not used: it
+/// reads all entries or none, and one that is no text would hide all others.
+pub(crate) fn entries(answer: &Value) -> Option<Vec<Entry<'_>>> {
+    if *answer == Value::Nil {
+        return Some(Vec::new());
+    }
+    // One stream was asked for: its name, and what is new in it.
+    let [stream] = list(answer)? else { return None };
+    let [_name, entries] = list(stream)? else { return None };
+    let entry = |entry| match list(entry)? {
+        [position, fields] => {
+            Some(Entry { position: text(position)?, fields: list(fields).unwrap_or_default() })
+        }
+        _ => None,
+    };
+    list(entries)?.iter().map(entry).collect()
+}
+
+fn list(value: &Value) -> Option<&[Value]> {
+    if let Value::Array(items) = value { Some(items) } else { None }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
+    const ID: &str = "3f9a1c0b5d7e2f48";
+
+    fn words(words: &[&[u8]]) -> Value {
+        Value::Array(words.iter().map(|word| Value::BulkString(word.to_vec())).collect())
+    }
+
+    /// An answer with these entries, each by its fields.
+    fn answer(entries: &[&[&[u8]]]) -> Value {
+        let entry = |(number, fields): (usize, &&[&[u8]])| {
+            let position = format!("{number}-0");
+            Value::Array(vec![Value::BulkString(position.into_bytes()), words(fields)])
+        };
+        let entries = Value::Array(entries.iter().enumerate().map(entry).collect());
+        Value::Array(vec![Value::Array(vec![Value::BulkString(b"{vx11}:revocations".to_vec()), entries])])
+    }
+
+    fn read(fields: &[&[u8]]) -> Option<Heard> {
+        entries(&answer(&[fields])).unwrap()[0].read(NOW)
+    }
+
+    #[test]
+    fn an_end_that_no_revocation_has_is_cut_short_and_any_other_is_kept() {
+        let id = TokenId::parse(ID).unwrap();
+        let heard =
+            |until: u64| read(&[b"id", ID.as_bytes(), b"until", until.to_string().as_bytes()]).unwrap();
+        let latest = NOW.plus(LONGEST_KEPT);
+        for until in [0, NOW.0, NOW.plus(LONGEST_TOMBSTONE).0, latest.0] {
+            assert_eq!(heard(until), Heard { id, until: UnixMillis(until), is_cut_short: false });
+        }
+        for until in [latest.0 + 1, u64::MAX] {
+            let longest = NOW.plus(LONGEST_TOMBSTONE);
+            assert_eq!(heard(until), Heard { id, until: longest, is_cut_short: true });
+        }
+    }
+
+    #[test]
+    fn what_is_no_revocation_reads_as_none_and_hides_no_other() {
+        let good: &[&[u8]] = &[b"other", b"field", b"until", b"1", b"id", ID.as_bytes()];
+        let bad: [&[&[u8]]; 7] = [
+            &[b"neither", b"nor"],
+            &[b"id", ID.as_bytes()],
+            &[b"id", b"3F9A", b"until", b"1"],
+            &[b"id", ID.as_bytes(), b"until", b"-1"],
+            &[b"id", ID.as_bytes(), b"until", b"18446744073709551616"],
+            &[b"\xff", b"\xfe", b"until", b"1"],
+            &[],
+        ];
+        for fields in bad {
+            assert_eq!(read(fields), None, "{fields:?}");
+            let answer = answer(&[fields, good]);
+            let entries = entries(&answer).unwrap();
+            assert!(entries[1].read(NOW).is_some(), "{fields:?}");
+            assert_eq!(entries[1].position, "1-0");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_to_the_question_is_noticed() {
+        assert!(entries(&Value::Nil).unwrap().is_empty());
+        for other in [Value::Int(1), Value::Array(vec![]), words(&[b"a"]), Value::Array(vec![words(&[b"a"])])]
+        {
+            assert!(entries(&other).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn announcements_are_bounded_in_age_and_in_number() {
+        let id = TokenId::parse(ID).unwrap();
+        let bound = |now: u64| {
+            let command = announcement("stream", id, NOW, UnixMillis(now));
+            let words: Vec<_> = command
+                .args_iter()
+                .filter_map(|word| match word {
+                    redis::Arg::Simple(word) => Some(String::from_utf8_lossy(word).into_owned()),
+                    _ => None,
+                })
+                .collect();
+            (words[2].clone(), words[4].clone())
+        };
+        let bounds: Vec<_> = (NOW.0..NOW.0 + 2 * BOUNDED_IN_NUMBER).map(bound).collect();
+        let number = ("MAXLEN".to_owned(), MOST_KEPT.to_string());
+        assert_eq!(bounds.iter().filter(|bound| **bound == number).count(), 2);
+        let age = ("MINID".to_owned(), NOW.minus(LONGEST_KEPT).plus(Duration::from_millis(1)).0.to_string());
+        assert_eq!(bounds[1], age);
+        assert_eq!(bounds.iter().filter(|(name, _)| name == "MINID").count(), 30);
+    }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 
 use secrecy::SecretString;
 
+use super::client_certificate::ClientCertificate;
+use super::namespace::Namespace;
+
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -79,10 +82,14 @@ pub struct RedisSettings {
     pub sentinel_password: Option<SecretString>,
     /// The number of the database; 0 in a cluster.
     pub db: i64,
+    /// What distinguishes our keys from those of other deployments.
+    pub namespace: Namespace,
     /// Whether to speak TLS, to sentinels too.
     pub tls: bool,
     /// Certificates (PEM) of the authorities to trust instead of the system's.
     pub ca: Option<Vec<u8>>,
+    /// What to show servers, sentinels among them, that ask for a certificate.
+    pub client: Option<ClientCertificate>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! - `redis`: one Redis, a Sentinel set or a Redis Cluster, shared by all instances.
 //! - `failover`: Redis while it can be asked, memory while it cannot; `gate` and `breaker` say which it is.
 //!
+//! `revocation_reader` hears of the revocations that other instances make.
+//!
 //! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen in
 //! `app.rs`. Absent is an answer; not being able to ask is a [`StoreError`]. They never look alike.
 
@@ -12,6 +14,7 @@ mod failover;
 mod gate;
 mod memory;
 mod redis;
+mod revocation_reader;
 
 use std::time::Duration;
 
@@ -20,10 +23,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
-pub use failover::{Beat, FailoverStore, Figures, Primary, Pulse, PulseSettings};
+pub use failover::{Beat, FailoverStore, FailoverStoreParts, Figures, Primary, Pulse, PulseSettings};
 pub use gate::Gate;
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
 pub use redis::{RedisStore, RedisStoreParts};
+pub use revocation_reader::{RevocationReader, RevocationReaderParts};
 
 use crate::ambient::UnixMillis;
 use crate::redis::RedisFigures;
@@ -119,6 +123,8 @@ pub struct StoreStatistics {
     pub sample: Vec<TokenId>,
     /// The instances that share the store and were heard of lately.
     pub members: Vec<Member>,
+    /// Those of them that contradict this instance.
+    pub mismatches: Vec<Mismatch>,
     /// Of Redis, where one is configured and was reached.
     pub redis: Option<RedisFigures>,
     /// Of the standby, where there is one.
@@ -145,6 +151,29 @@ pub struct Member {
     pub seen: Duration,
     /// What it says of itself.
     pub figures: Figures,
+    /// Its release; `None` for releases that do not tell.
+    pub version: Option<String>,
+}
+
+/// An instance that contradicts the one that tells of it, although all of a deployment should agree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mismatch {
+    /// Its name.
+    pub instance_id: String,
+    /// In what.
+    pub kind: MismatchKind,
+}
+
+/// In what an instance contradicts another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MismatchKind {
+    /// It accepts other signing keys: each may refuse tokens that the other issues. Expected during a rotation.
+    OtherSigningKeys,
+    /// It gives tokens another life.
+    OtherTokenLife,
+    /// Two instances that run have this name.
+    InstanceIdUsedTwice,
 }
 
 /// The backend that answers, as clients see it.

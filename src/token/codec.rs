@@ -3,10 +3,12 @@
 //! The 122 free bits of the UUID hold, from the left: key hint (2), offline (1), expiry (12), nonce (27) and
 //! the leftmost 80 bits of an HMAC-SHA-256 (RFC 2104) over all of them, the full expiry and the principal.
 
+use std::time::Duration;
+
 use hmac::Mac;
 
 use super::keys::{SigningKey, SigningKeys};
-use super::{Nonce, Token};
+use super::{LONGEST_LIFE_SECONDS, Nonce, Token};
 use crate::ambient::UnixMillis;
 use crate::principal::PrincipalId;
 
@@ -16,6 +18,8 @@ const TAG_BITS: u32 = 80;
 const TAG_MASK: u128 = (1 << TAG_BITS) - 1;
 /// The expiry is stored modulo this many seconds.
 const EXPIRY_MODULUS: u64 = 1 << 12;
+/// The expiry that is read from a token is at most this many seconds ahead, whoever signed it.
+pub(super) const EXPIRY_HORIZON_SECONDS: u64 = EXPIRY_MODULUS / 2;
 /// Clocks of instances may differ by this much without a valid token being refused.
 const SKEW_SECONDS: u64 = 2;
 
@@ -47,8 +51,9 @@ pub enum CodecError {
     /// Not the canonical form of a version-8 UUID.
     #[error("not in the form of a token")]
     Malformed,
-    /// No signing key and principal produce this tag.
-    #[error("the tag does not fit")]
+    /// Not minted by an instance: no principal and key of its own produce this tag, or no instance gives a token so long a
+    /// life.
+    #[error("no instance has signed this token")]
     Forged,
     /// Issued here, but its time is over.
     #[error("the token has expired")]
@@ -62,7 +67,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A codec that signs with the first key and verifies with all.
+    /// A codec that signs with the first key that the principal may use, and verifies with all of those.
     #[must_use]
     pub const fn new(keys: SigningKeys) -> Self {
         Self { keys }
@@ -71,12 +76,14 @@ impl Codec {
     /// Mints the token that says `claims` about `principal`.
     #[must_use]
     pub fn mint(&self, principal: &PrincipalId, claims: Claims) -> Token {
-        let key = self.keys.first();
+        let key = self.keys.signing_for(principal);
         let fields = pack_fields(key.hint(), claims);
         Token(layout(fields, tag(key, fields, claims.expires_at, principal)))
     }
 
-    /// Checks form, tag and expiry of `text`, for each of `principals`, at the time `now`.
+    /// Checks form, tag and expiry of `text`, for each of `principals`, at the time `now`. A token that lives longer than any
+    /// that an instance issues is refused: a holder of a credential can sign it, and its revocation would be forgotten
+    /// before its end.
     ///
     /// # Errors
     /// The reason for refusing it.
@@ -92,13 +99,14 @@ impl Codec {
         let hint = fields_hint(fields);
 
         for principal in principals {
-            for key in self.keys.with_hint(hint) {
+            for key in self.keys.verifying_for(principal, hint) {
                 if tags_match(tag(key, fields, claims.expires_at, principal), presented) {
-                    let alive = now.seconds() < claims.expires_at + SKEW_SECONDS;
-                    return if alive {
-                        Ok(Verified { token, principal: principal.clone(), claims })
-                    } else {
+                    return if now.seconds() >= claims.expires_at + SKEW_SECONDS {
                         Err(CodecError::Expired)
+                    } else if claims.expires_at > last_expiry(now) {
+                        Err(CodecError::Forged)
+                    } else {
+                        Ok(Verified { token, principal: principal.clone(), claims })
                     };
                 }
             }
@@ -127,11 +135,15 @@ fn unpack_fields(fields: u64, now_seconds: u64) -> Claims {
     }
 }
 
+/// The latest expiry of a token that any instance has issued by `now`: issuing rounds up to the whole second, too.
+fn last_expiry(now: UnixMillis) -> u64 {
+    now.plus(Duration::from_secs(u64::from(LONGEST_LIFE_SECONDS) + SKEW_SECONDS)).seconds_rounded_up()
+}
+
 /// The second nearest to `now` whose low bits are `low`.
 fn nearest(low: u64, now: u64) -> u64 {
-    const HALF: u64 = EXPIRY_MODULUS / 2;
     // Shifted up by one modulus so that the sum cannot go below zero near 1970.
-    let earliest = now + EXPIRY_MODULUS - HALF;
+    let earliest = now + EXPIRY_MODULUS - EXPIRY_HORIZON_SECONDS;
     let candidate = earliest + (low.wrapping_sub(earliest) % EXPIRY_MODULUS);
     candidate.saturating_sub(EXPIRY_MODULUS)
 }
@@ -178,16 +190,30 @@ mod tests {
         PrincipalId::parse(name).unwrap()
     }
 
+    /// Keys that sign for everybody, each made of a word.
     fn codec(seeds: &[&str]) -> Codec {
-        Codec::new(SigningKeys::derived(seeds.iter().map(|seed| seed.as_bytes())).unwrap())
+        let keys: Vec<_> = seeds.iter().map(|seed| hex::encode(seed.repeat(32))).collect();
+        Codec::new(SigningKeys::from_hex(keys.iter().map(String::as_str)).unwrap())
+    }
+
+    /// Keys that were derived from the credentials of principals.
+    fn derived(credentials: &[(&PrincipalId, &str)]) -> Codec {
+        let credentials = credentials.iter().map(|(owner, secret)| ((*owner).clone(), secret.as_bytes()));
+        Codec::new(SigningKeys::derived(credentials).unwrap())
+    }
+
+    fn lasting(seconds: u64) -> Claims {
+        Claims { expires_at: NOW.seconds() + seconds, offline: false, nonce: Nonce::from_bits(1) }
     }
 
     fn claims() -> impl Strategy<Value = Claims> {
-        (0_u64..2000, any::<bool>(), 0_u32..1 << 27).prop_map(|(life, offline, nonce)| Claims {
-            expires_at: NOW.seconds() + 1 + life,
-            offline,
-            nonce: Nonce::from_bits(nonce),
-        })
+        (0..u64::from(LONGEST_LIFE_SECONDS), any::<bool>(), 0_u32..1 << 27).prop_map(
+            |(life, offline, nonce)| Claims {
+                expires_at: NOW.seconds() + 1 + life,
+                offline,
+                nonce: Nonce::from_bits(nonce),
+            },
+        )
     }
 
     proptest! {
@@ -228,13 +254,84 @@ mod tests {
     #[test]
     fn a_token_lives_until_its_expiry_plus_the_skew_and_no_longer() {
         let (codec, alice) = (codec(&["k"]), principal("alice"));
-        let claims = Claims { expires_at: NOW.seconds() + 60, offline: false, nonce: Nonce::from_bits(1) };
+        let claims = lasting(60);
         let text = codec.mint(&alice, claims).reveal();
         let at = |second| codec.verify(&text, UnixMillis(second * 1000), [&alice].into_iter()).map(|_| ());
         assert_eq!(at(claims.expires_at + SKEW_SECONDS - 1), Ok(()));
         assert_eq!(at(claims.expires_at + SKEW_SECONDS), Err(CodecError::Expired));
         // So late that the 12 bits mean another second, which the tag does not cover.
         assert_eq!(at(claims.expires_at + 3000), Err(CodecError::Forged));
+    }
+
+    #[test]
+    fn a_token_that_lives_longer_than_any_instance_issues_is_refused() {
+        let (codec, alice) = (codec(&["k"]), principal("alice"));
+        let verify = |life, now: UnixMillis| {
+            let text = codec.mint(&alice, lasting(life)).reveal();
+            codec
+                .verify(&text, now, [&alice].into_iter())
+                .map(|verified| verified.claims.expires_at - NOW.seconds())
+        };
+        // NOW is half a second past, so a token of 900 s ends after 901 s, and for a clock that is 2 s behind after 903 s.
+        assert_eq!(verify(903, NOW), Ok(903));
+        for too_long in [904, 950, 1500, 2047] {
+            assert_eq!(verify(too_long, NOW), Err(CodecError::Forged), "{too_long}");
+        }
+        // At a whole second nothing was rounded up.
+        let whole = UnixMillis(NOW.seconds() * 1000);
+        assert_eq!(verify(902, whole), Ok(902));
+        assert_eq!(verify(903, whole), Err(CodecError::Forged));
+    }
+
+    #[test]
+    fn a_derived_key_signs_and_verifies_for_its_owner_only() {
+        let (alice, bob) = (principal("alice"), principal("bob"));
+        let (of_alice, of_bob) = (derived(&[(&alice, "a")]), derived(&[(&bob, "b")]));
+        let both = derived(&[(&alice, "a"), (&bob, "b")]);
+        let verify = |codec: &Codec, token: Token| {
+            let verified = codec.verify(&token.reveal(), NOW, [&alice, &bob].into_iter());
+            verified.map(|verified| verified.principal)
+        };
+        for (who, own, other) in [(&alice, &of_alice, &of_bob), (&bob, &of_bob, &of_alice)] {
+            let issued = both.mint(who, lasting(60));
+            assert_eq!(verify(&both, issued).as_ref(), Ok(who));
+            assert_eq!(verify(own, issued).as_ref(), Ok(who), "signed with the key of its principal");
+            assert_eq!(verify(other, issued), Err(CodecError::Forged));
+            // Signed by who holds the other's credential.
+            assert_eq!(verify(&both, other.mint(who, lasting(60))), Err(CodecError::Forged));
+        }
+    }
+
+    #[test]
+    fn of_several_credentials_of_a_principal_the_first_signs_and_all_verify() {
+        let (alice, bob) = (principal("alice"), principal("bob"));
+        let both = derived(&[(&bob, "b"), (&alice, "new"), (&alice, "old")]);
+        let (old, new) = (derived(&[(&alice, "old")]), derived(&[(&alice, "new")]));
+        let accepts = |codec: &Codec, token: Token| {
+            codec.verify(&token.reveal(), NOW, [&bob, &alice].into_iter()).is_ok()
+        };
+        let issued = both.mint(&alice, lasting(60));
+        assert!(accepts(&new, issued) && !accepts(&old, issued));
+        assert!(accepts(&both, old.mint(&alice, lasting(60))));
+        assert!(accepts(&both, new.mint(&alice, lasting(60))));
+    }
+
+    #[test]
+    fn a_configured_key_signs_for_every_principal() {
+        let codec = codec(&["k"]);
+        for name in ["alice", "bob"] {
+            let text = codec.mint(&principal(name), lasting(60)).reveal();
+            assert!(codec.verify(&text, NOW, [&principal(name)].into_iter()).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_a_principal_without_a_key_is_accepted_nowhere() {
+        let (alice, stranger) = (principal("alice"), principal("stranger"));
+        let codec = derived(&[(&alice, "a")]);
+        let text = codec.mint(&stranger, lasting(60)).reveal();
+        let outcome = codec.verify(&text, NOW, [&alice, &stranger].into_iter()).map(|_| ());
+        assert_eq!(outcome, Err(CodecError::Forged));
     }
 
     #[test]
@@ -252,10 +349,9 @@ mod tests {
     #[test]
     fn during_a_rotation_old_and_new_keys_both_verify() {
         let alice = principal("alice");
-        let claims = Claims { expires_at: NOW.seconds() + 60, offline: false, nonce: Nonce::from_bits(3) };
         let (old, both) = (codec(&["old"]), codec(&["new", "old"]));
         for issuer in [&old, &both] {
-            let text = issuer.mint(&alice, claims).reveal();
+            let text = issuer.mint(&alice, lasting(60)).reveal();
             assert!(both.verify(&text, NOW, [&alice].into_iter()).is_ok());
         }
     }

@@ -1,17 +1,25 @@
 //! Signing keys: a list of which the first signs and all verify, so that a key can be rotated.
 //!
+//! A configured key signs and verifies for every principal. A key that was derived from a principal's credential does so
+//! for its owner only: whoever holds that credential can derive the key, and must not be able to sign for others.
+//!
 //! A token names its key by a two-bit hint taken from the key itself, not by its place in the list: instances
 //! whose lists are in different order, as during a rotation, still agree. Keys may share a hint; each that
 //! fits is tried.
 
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+
+use crate::principal::PrincipalId;
 
 /// Shortest signing key, in bytes: the length of the MAC's hash (RFC 2104 §3).
 const MIN_KEY_BYTES: usize = 32;
 const HINT_LABEL: &[u8] = b"vx11-operator key-hint v1\0";
 const DERIVE_LABEL: &[u8] = b"vx11-operator signing-key v1";
+const DEPLOYMENT_LABEL: &[u8] = b"vx11-operator deployment v1";
+/// Length of a [deployment fingerprint](SigningKey::deployment_fingerprint), in bytes before they are written as hexadecimal.
+const FINGERPRINT_BYTES: usize = 8;
 
 /// Why a configured signing key cannot be used. Never repeats the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,16 +36,30 @@ pub enum KeyError {
 
 /// One key with its MAC state precomputed.
 #[derive(Clone)]
-pub(super) struct SigningKey {
+pub struct SigningKey {
     hint: u8,
     mac: Hmac<Sha256>,
+    /// The only principal that it signs and verifies for; `None` is all of them.
+    owner: Option<PrincipalId>,
 }
 
 impl SigningKey {
-    fn new(bytes: &[u8]) -> Self {
+    fn new(bytes: &[u8], owner: Option<PrincipalId>) -> Self {
         let hint = Sha256::new().chain_update(HINT_LABEL).chain_update(bytes).finalize()[0] >> 6;
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(bytes).expect("HMAC takes a key of any length");
-        Self { hint, mac }
+        Self { hint, mac, owner }
+    }
+
+    /// Tells keys apart where others can read it, as in Redis, without giving the key away: 16 hexadecimal characters of
+    /// a MAC, the same on all instances that have the key.
+    #[must_use]
+    pub fn deployment_fingerprint(&self) -> String {
+        let mac = self.mac().chain_update(DEPLOYMENT_LABEL).finalize().into_bytes();
+        hex::encode(&mac[..FINGERPRINT_BYTES])
+    }
+
+    fn is_for(&self, principal: &PrincipalId) -> bool {
+        self.owner.as_ref().is_none_or(|owner| owner == principal)
     }
 
     pub(super) const fn hint(&self) -> u8 {
@@ -57,34 +79,37 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Keys written as hexadecimal, the signing one first.
+    /// Keys for all principals, written as hexadecimal, the signing one first.
     ///
     /// # Errors
     /// [`KeyError`] when there is none or one is not at least 32 bytes of hexadecimal.
     pub fn from_hex<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Self, KeyError> {
         let keys = keys
             .into_iter()
-            .map(|text| decode_hex(text).map(|bytes| SigningKey::new(&bytes)))
+            .map(|text| decode_hex(text).map(|bytes| SigningKey::new(&bytes, None)))
             .collect::<Result<Vec<_>, _>>()?;
         Self::from_list(keys)
     }
 
-    /// Keys derived with HKDF-SHA-256 (RFC 5869) from the principals' secrets, which all instances share.
+    /// Keys derived with HKDF-SHA-256 (RFC 5869) from the credentials of principals, which all instances share. Each
+    /// belongs to the credential's principal; of several for one principal the first signs.
     ///
     /// # Errors
-    /// [`KeyError::None`] when there is no secret.
+    /// [`KeyError::None`] when there is no credential.
     ///
     /// # Panics
     /// Never: 32 bytes are within what HKDF can give.
-    pub fn derived<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, KeyError> {
-        let derive = |secret| {
+    pub fn derived<'a>(
+        credentials: impl IntoIterator<Item = (PrincipalId, &'a [u8])>,
+    ) -> Result<Self, KeyError> {
+        let derive = |(owner, secret)| {
             let mut key = [0; MIN_KEY_BYTES];
             Hkdf::<Sha256>::new(None, secret)
                 .expand(DERIVE_LABEL, &mut key)
                 .expect("32 bytes are within what HKDF can give");
-            SigningKey::new(&key)
+            SigningKey::new(&key, Some(owner))
         };
-        Self::from_list(secrets.into_iter().map(derive).collect())
+        Self::from_list(credentials.into_iter().map(derive).collect())
     }
 
     fn from_list(keys: Vec<SigningKey>) -> Result<Self, KeyError> {
@@ -93,12 +118,24 @@ impl SigningKeys {
         Ok(Self { first, others: keys.collect() })
     }
 
-    pub(super) const fn first(&self) -> &SigningKey {
-        &self.first
+    /// All keys, in the order in which they are configured.
+    pub fn iter(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
-    pub(super) fn with_hint(&self, hint: u8) -> impl Iterator<Item = &SigningKey> {
-        std::iter::once(&self.first).chain(&self.others).filter(move |key| key.hint == hint)
+    /// The key that signs for `principal`. Every configured principal has one. A token for any other is signed all the
+    /// same, with a key that does not verify for it: nobody accepts that token.
+    pub(super) fn signing_for(&self, principal: &PrincipalId) -> &SigningKey {
+        self.iter().find(|key| key.is_for(principal)).unwrap_or(&self.first)
+    }
+
+    /// The keys that may have signed a token of `principal` that carries `hint`.
+    pub(super) fn verifying_for(
+        &self,
+        principal: &PrincipalId,
+        hint: u8,
+    ) -> impl Iterator<Item = &SigningKey> {
+        self.iter().filter(move |key| key.hint == hint && key.is_for(principal))
     }
 }
 
@@ -128,7 +165,18 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_key_material() {
-        let keys = SigningKeys::derived([b"secret".as_slice()]).unwrap();
+        let owner = PrincipalId::parse("operator").unwrap();
+        let keys = SigningKeys::derived([(owner, b"secret".as_slice())]).unwrap();
         assert_eq!(format!("{keys:?}"), "SigningKeys(1 keys)");
+    }
+
+    /// Instances of two versions compare fingerprints, so they must never change. The expected values come from another
+    /// implementation.
+    #[test]
+    fn the_fingerprint_of_a_key_is_the_same_in_every_version() {
+        let [zeros, counting] = ["00".repeat(32), hex::encode((0..32).collect::<Vec<u8>>())];
+        let keys = SigningKeys::from_hex([zeros.as_str(), &counting]).unwrap();
+        let fingerprints: Vec<_> = keys.iter().map(SigningKey::deployment_fingerprint).collect();
+        assert_eq!(fingerprints, ["6d195a5f2c77f3ba", "8a7dd39303a1d799"]);
     }
 }

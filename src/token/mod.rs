@@ -10,16 +10,26 @@ mod record;
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 pub use codec::{Claims, Codec, CodecError, Verified};
-pub use keys::{KeyError, SigningKeys};
+pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
 pub use record::Record;
 
 /// Longest life that an instance may be configured to give a token, in seconds.
 pub const LONGEST_LIFE_SECONDS: u32 = 900;
+
+/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
+pub const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
+
+/// Longest life of a tombstone. A revocation by id does not know when the token ends, so it is kept until the latest end that
+/// a token can say at that moment. That is beyond what any instance issues: who holds a principal's credential can sign a
+/// token that is refused now and would be accepted later.
+pub const LONGEST_TOMBSTONE: Duration =
+    Duration::from_secs(codec::EXPIRY_HORIZON_SECONDS + TOMBSTONE_MARGIN.as_secs());
 
 /// A bearer token: the sixteen bytes of its UUID. Secret, so `Debug` shows only its [`TokenId`].
 #[derive(Clone, Copy, PartialEq, Eq)]

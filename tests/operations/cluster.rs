@@ -85,13 +85,12 @@ impl Cluster {
         Api::new(&self.nginx.balancer(), &self.principal(), self.life)
     }
 
-    /// Ends an instance in order and starts it again; returns when it uses Redis.
+    /// Ends an instance in order and starts it again; returns when it is ready.
     pub(crate) async fn restart(&mut self, instance: usize) {
         let instance = &mut self.instances[instance];
         instance.terminate();
         instance.ended().await;
         instance.restart().await;
-        instance.await_well().await;
     }
 
     /// Ends all instances in order, together, and starts them again; returns when they use Redis.

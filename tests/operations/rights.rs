@@ -1,7 +1,6 @@
-//! Who may look into Redis: the same rights wherever a Redis ships, enough for every command of the runbooks, and none that
-//! changes anything.
+//! What the users of Redis may do: the same rights wherever a Redis ships. Those of people are enough for every command of
+//! the runbooks, and change nothing; those of the instances are enough for an instance, and reach nothing else.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -25,6 +24,26 @@ const FORBIDDEN: [&str; 10] = [
     "SHUTDOWN",
 ];
 
+/// The user of the instances, in `docs/redis.md` and where a Redis ships.
+const INSTANCES: [&str; 2] = ["sse", "default"];
+/// What an instance has no business with.
+const BEYOND_INSTANCES: [&str; 14] = [
+    "FUNCTION LIST",
+    "FUNCTION FLUSH",
+    "SCRIPT FLUSH",
+    "PUBLISH a b",
+    "DEL token:a",
+    "SCAN 0",
+    "KEYS *",
+    "SET elsewhere b",
+    "GET elsewhere",
+    "FLUSHALL",
+    "CONFIG GET maxmemory",
+    "CLIENT LIST",
+    "ACL LIST",
+    "SHUTDOWN",
+];
+
 /// What a Redis that ships is given.
 struct Users {
     folder: TempDir,
@@ -32,18 +51,37 @@ struct Users {
     list: String,
     /// Of the instances.
     password: String,
+    /// Of people.
+    people: String,
 }
 
-/// The rights of people in `docs/redis.md`, with everything that stands behind `ACL SETUSER oncall`.
-fn documented() -> String {
+impl Users {
+    /// The line of a user in the ACL file.
+    fn line(&self, user: &str) -> &str {
+        self.list.lines().find(|line| line.starts_with(&format!("user {user} "))).unwrap()
+    }
+
+    /// A server with these users.
+    async fn start(&self) -> RedisServer {
+        remember_secret(&self.password);
+        remember_secret(&self.people);
+        let file = self.folder.path().join("users.acl");
+        std::fs::write(&file, &self.list).unwrap();
+        // For the rig's own questions; the rights come from the file all the same.
+        RedisServer::with(&["--aclfile", file.to_str().unwrap(), "--requirepass", &self.password]).await
+    }
+}
+
+/// The rights of a user in `docs/redis.md`: everything that stands behind `ACL SETUSER` and the name.
+fn documented(user: &str) -> String {
     let page = std::fs::read_to_string(shipped("docs/redis.md")).unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {PEOPLE} ")));
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {user} ")));
     line.unwrap().to_owned()
 }
 
 /// Makes the user that is documented; its password.
 pub(crate) async fn let_people_in(redis: &RedisServer) -> String {
-    let (password, rights) = (new_principal(), documented());
+    let (password, rights) = (new_principal(), documented(PEOPLE));
     let rights = rights.replace("PASSWORD", &password);
     let words: Vec<_> = ["ACL", "SETUSER", PEOPLE].into_iter().chain(rights.split(' ')).collect();
     redis.command(&words).await;
@@ -67,19 +105,17 @@ fn of_compose() -> Users {
     };
     let list = print();
     assert_eq!(print(), list, "people's password lasts as long as the container");
-    Users { folder, list, password }
+    let people = std::fs::read_to_string(folder.path().join(PEOPLE)).unwrap();
+    Users { folder, list, password, people }
 }
 
 fn of_kubernetes() -> Users {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("secrets");
     succeeded(&Command::new(shipped("deploy/kubernetes/make-secrets")).arg(&made).output().unwrap());
-    let read = |name: &str| std::fs::read_to_string(made.join(name)).unwrap();
-    let password = read("redis-password").trim().to_owned();
-    let list = read("users.acl");
-    let line = list.lines().find_map(|line| line.strip_prefix("user oncall on >")).unwrap();
-    std::fs::write(folder.path().join(PEOPLE), line.split(' ').next().unwrap()).unwrap();
-    Users { folder, list, password }
+    let read = |name: &str| std::fs::read_to_string(made.join(name)).unwrap().trim().to_owned();
+    let [list, password, people] = ["users.acl", "redis-password", "oncall-password"].map(read);
+    Users { folder, list, password, people }
 }
 
 /// What stands behind a user's password.
@@ -87,11 +123,11 @@ fn behind_password(line: &str) -> &str {
     line.split_once(['>', '#']).unwrap().1.split_once(' ').unwrap().1
 }
 
-fn ask(redis: &RedisServer, password: &Path, command: &str) -> String {
+fn ask(redis: &RedisServer, (user, password): (&str, &str), command: &str) -> String {
     let output = Command::new("redis-cli")
-        .args(["-p", &redis.port().to_string(), "--user", PEOPLE])
+        .args(["-p", &redis.port().to_string(), "--user", user])
         .args(command.split(' '))
-        .env("REDISCLI_AUTH", std::fs::read_to_string(password).unwrap())
+        .env("REDISCLI_AUTH", password)
         .output();
     succeeded(&output.unwrap())
 }
@@ -99,18 +135,26 @@ fn ask(redis: &RedisServer, password: &Path, command: &str) -> String {
 #[tokio::test]
 async fn people_may_look_into_every_redis_that_ships_and_change_nothing() {
     for users in [of_compose(), of_kubernetes()] {
-        let line = users.list.lines().find(|line| line.starts_with(&format!("user {PEOPLE} "))).unwrap();
-        assert_eq!(behind_password(line), behind_password(&documented()));
-        let (file, password) = (users.folder.path().join("users.acl"), users.folder.path().join(PEOPLE));
-        remember_secret(&users.password);
-        remember_secret(&std::fs::read_to_string(&password).unwrap());
-        std::fs::write(&file, &users.list).unwrap();
-        // For the rig's own questions; the rights come from the file all the same.
-        let arguments = ["--aclfile", file.to_str().unwrap(), "--requirepass", &users.password];
-        let redis = RedisServer::with(&arguments).await;
-        assert!(ask(&redis, &password, "INFO memory").contains("maxmemory_policy:"));
+        assert_eq!(behind_password(users.line(PEOPLE)), behind_password(&documented(PEOPLE)));
+        let (redis, people) = (users.start().await, (PEOPLE, users.people.as_str()));
+        assert!(ask(&redis, people, "INFO memory").contains("maxmemory_policy:"));
         for command in FORBIDDEN {
-            let answer = ask(&redis, &password, command);
+            let answer = ask(&redis, people, command);
+            assert!(answer.contains("NOPERM"), "{command}: {answer}");
+        }
+    }
+}
+
+/// That they are enough is shown by an instance that has them, in `tests/operator`.
+#[tokio::test]
+async fn instances_have_the_documented_rights_in_every_redis_that_ships_and_no_others() {
+    let [name, shipped_name] = INSTANCES;
+    for users in [of_compose(), of_kubernetes()] {
+        assert_eq!(behind_password(users.line(shipped_name)), behind_password(&documented(name)));
+        let (redis, instance) = (users.start().await, (shipped_name, users.password.as_str()));
+        assert_eq!(ask(&redis, instance, "SETEX token:a 60 1").trim(), "OK");
+        for command in BEYOND_INSTANCES {
+            let answer = ask(&redis, instance, command);
             assert!(answer.contains("NOPERM"), "{command}: {answer}");
         }
     }

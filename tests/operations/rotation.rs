@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use vx11_rig::{Measure, Member, PATIENCE, Place, RedisServer, Report, Site, Targets, Times, Trial};
+use vx11_rig::{
+    Measure, Member, Operator, PATIENCE, Place, RedisServer, Report, Site, Targets, Times, Trial, until,
+};
 
 use crate::cluster::Cluster;
 use crate::page::{self, Block};
@@ -52,8 +54,18 @@ fn commands(section: &str) -> String {
     page::script(blocks.iter().filter(|block| block.section == PREPARATION)) + &own
 }
 
-/// Runs commands on a deployment under load, and judges.
+/// Runs commands on a deployment under load, in which every instance uses Redis again after its restart, and judges.
 async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
+    rotate_until(cluster, name, commands, Operator::await_well).await
+}
+
+/// Runs commands on a deployment under load, waits for `returned` after each restart of an instance, and judges.
+async fn rotate_until(
+    cluster: &mut Cluster,
+    name: &str,
+    commands: &str,
+    returned: impl AsyncFn(&Operator),
+) -> Report {
     let balancer = cluster.balancer();
     let members = cluster.instances.iter().map(Member::from).collect();
     let mut trial = Trial::over(name, members, Some(balancer.clone()), MEASURE).await;
@@ -69,6 +81,7 @@ async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
                     cluster.redis.command(&["PING"]).await;
                     trial.journal().down(Place::Instance(instance));
                     cluster.restart(instance).await;
+                    returned(&cluster.instances[instance]).await;
                     trial.journal().up(Place::Instance(instance));
                 }
             }
@@ -124,12 +137,21 @@ async fn the_password_of_redis_is_replaced_and_nobody_notices() {
     assert!(refused.to_string().contains("AuthenticationFailed"), "{refused}");
 }
 
+/// Waits until the instance has found that Redis belongs to the others.
+async fn is_kept_out(instance: &Operator) {
+    until("an instance to be kept out of Redis", async || {
+        let figures = instance.figures().await;
+        figures.is_ok_and(|figures| figures.faults.get("other_deployment").is_some_and(|count| *count > 0))
+    })
+    .await;
+}
+
 /// That the test can fail, and why the page has as many steps as it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signing_key_replaced_in_one_step_is_noticed() {
     let mut cluster = Cluster::with_signing_keys(LIFE).await;
     let hasty = "openssl rand -hex 32 > \"$SECRETS/signing-keys\"; rolling_restart";
-    let report = rotate(&mut cluster, "rotation in one step", hasty).await;
+    let report = rotate_until(&mut cluster, "rotation in one step", hasty, is_kept_out).await;
     let violations = report.verdict.violations.join("\n");
     assert!(violations.contains("valid tokens refused"), "{violations}");
     cluster.secret("signing-keys");

@@ -39,6 +39,7 @@ async fn each_asset_has_its_type_and_a_policy_that_allows_nothing_from_elsewhere
             "frame-ancestors 'none'",
             "base-uri 'none'",
             "form-action 'none'",
+            "require-trusted-types-for 'script'",
         ] {
             assert!(policy.contains(rule), "{path}: {policy}");
         }
@@ -46,6 +47,8 @@ async fn each_asset_has_its_type_and_a_policy_that_allows_nothing_from_elsewhere
             !policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"),
             "{path}: {policy}"
         );
+        assert_eq!(header("cross-origin-opener-policy"), "same-origin", "{path}");
+        assert_eq!(header("cross-origin-resource-policy"), "same-origin", "{path}");
         assert!(response.text().await.unwrap().len() > 100, "{path}");
     }
 }

@@ -124,7 +124,24 @@ async fn a_full_disk_is_told_and_counted_and_stops_nobody() {
         instance.issue().await;
     }
     instance.metric_becomes("vx11_operator_audit_lines_lost_total", 3).await;
+    instance.logs("the audit trail cannot be written").await;
     assert_eq!(instance.log_text().matches("the audit trail cannot be written").count(), 1);
+}
+
+#[tokio::test]
+async fn with_the_audit_trail_on_a_pipe_that_nobody_reads_the_instance_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("audit");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // For reading and writing, so that opening does not wait for a writer (fifo(7)).
+    let _reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let mut instance = audited(&pipe, &[]).await;
+    // More lines than a pipe holds.
+    for _ in 0..1000 {
+        instance.issue().await;
+    }
+    instance.terminate();
+    assert_eq!(instance.ended().await.code(), Some(0));
 }
 
 /// A disk that is full takes a part of a line. Here that part is written by the test.

@@ -84,6 +84,25 @@ async fn data_nests_as_deep_as_json_parsers_agree_on_and_no_deeper() {
 }
 
 #[tokio::test]
+async fn data_with_so_many_line_ends_that_it_grows_beyond_twice_a_body_is_refused() {
+    let instance = Instance::start().await;
+    let mut stream = instance.open_stream(&instance.issue().await.token).await;
+    let of = |line: &str| {
+        let lines = (MOST - 100) / line.len();
+        format!(r#"{{"data": [{}1]}}"#, line.repeat(lines))
+    };
+    for line in ["\n", "\r", "1,\n"] {
+        let refused = post(&instance, PUBLISH, JSON, of(line)).await;
+        let told = problem(refused, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").await;
+        assert!(told["detail"].as_str().unwrap().contains("131072"), "{told}");
+    }
+    let taken = of("  1,\n  22,\r\n");
+    assert_eq!(post(&instance, PUBLISH, JSON, taken.clone()).await.status(), StatusCode::ACCEPTED);
+    let sent = taken.trim_start_matches(r#"{"data": "#).trim_end_matches('}').replace("\r\n", "\n");
+    assert_eq!(stream.next().await.unwrap().data, sent);
+}
+
+#[tokio::test]
 async fn reserved_and_malformed_event_types_are_refused() {
     let instance = Instance::start().await;
     let long = "x".repeat(65);

@@ -155,6 +155,9 @@ async fn without_a_callback_each_cause_is_printed_once_until_a_stream_opens() {
         const full = JSON.stringify({ code: "streams_full", detail: "no room for a stream" });
         await again(() => streams.at(-1).refuse(503, full, problem));
         oneLine("503", "streams_full", "no room for a stream");
+        const many = JSON.stringify({ code: "too_many_streams", detail: "this token has too many" });
+        await again(() => streams.at(-1).refuse(429, many, problem));
+        oneLine("429", "too_many_streams", "this token has too many");
         await again(() => streams.at(-1).refuse(404, "Not Found"));
         oneLine("404");
         await again(() => streams.at(-1).refuse(200, "<p>Sign in", { "Content-Type": "text/html" }));
@@ -497,6 +500,9 @@ async fn whatever_ends_a_connection_has_a_cause() {
         const headers = { "Content-Type": "application/problem+json", "Retry-After": "60" };
         await happens((stream) => stream.refuse(503, JSON.stringify({ code: "streams_full" }), headers),
             "refused 503 streams_full");
+        assert(delays()[0] >= 60_000, `waits ${delays()}`);
+        await happens((stream) => stream.refuse(429, JSON.stringify({ code: "too_many_streams" }), headers),
+            "refused 429 too_many_streams");
         assert(delays()[0] >= 60_000, `waits ${delays()}`);
         await happens((stream) => stream.refuse(502, "<p>Bad Gateway"), "refused 502");
         await happens((stream) => stream.refuse(200, "<p>Sign in to this network"), "refused 200");

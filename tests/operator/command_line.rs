@@ -129,10 +129,13 @@ async fn check_config_prints_what_is_in_effect_as_toml_and_secrets_as_stars() {
 }
 
 #[tokio::test]
-async fn a_credential_that_can_be_guessed_is_warned_about_without_being_shown() {
-    let (code, output, errors) = run(&["check-config"], &[("VX11_PRINCIPAL_TOKEN", "shrt!")]).await;
+async fn with_signing_keys_a_credential_that_can_be_guessed_is_warned_about_without_being_shown() {
+    let key = random_hex();
+    remember_secret(&key);
+    let environment = [("VX11_PRINCIPAL_TOKEN", "shrt!"), ("VX11_OPERATOR_SIGNING_KEYS", key.as_str())];
+    let (code, output, errors) = run(&["check-config"], &environment).await;
     assert_eq!(code, 0);
-    assert!(errors.contains("warning: the credential of principal operator has fewer than 32 characters"));
+    assert!(errors.contains("warning: the credential of principal operator is easy to guess"), "{errors}");
     assert!(!errors.contains("shrt!") && !output.contains("shrt!"));
 }
 
@@ -176,6 +179,7 @@ async fn each_line_of_a_json_log_is_an_object_and_those_of_a_request_carry_its_i
     drop(stream);
     instance.metric_becomes("vx11_operator_sse_streams_open", 0).await;
     let refused: Value = instance.ask_for_stream("x").await.json().await.unwrap();
+    instance.logs(r#""status":403"#).await;
     let log = instance.log_text();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let with = |message: &str| lines.iter().find(|line| line["fields"]["message"] == message).expect(message);
@@ -200,7 +204,7 @@ async fn a_generated_principal_is_printed_once_and_not_as_a_log_line() {
             found.filter(|_| log.contains("Set VX11_PRINCIPAL_TOKEN")).map(str::to_owned)
         })
         .await;
-        assert_eq!(principal.len(), 32);
+        assert_eq!(principal.len(), 64);
         let issued =
             instance.get("/operator/api/events/sse-token").bearer_auth(&principal).send().await.unwrap();
         assert_eq!(issued.status(), StatusCode::OK);

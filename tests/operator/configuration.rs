@@ -10,7 +10,7 @@ const RANGE: &str = "out of range";
 const NUMBER: &str = "expected is a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 36] = [
+const BAD: [(&str, &str, &str, &str); 39] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -45,9 +45,12 @@ const BAD: [(&str, &str, &str, &str); 36] = [
     ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
     ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "160 bytes"),
     ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "0", "events.log_entries", "any positive number"),
+    ("VX11_OPERATOR__EVENTS__LOG_BYTES", "1048575", "events.log_bytes", "1048576 to 4294967295 bytes"),
     ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "0", "events.ring_entries", "any positive number"),
     ("VX11_OPERATOR__EVENTS__RING_BYTES", "0", "events.ring_bytes", RANGE),
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
+    ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "-1", "streams.max_per_token", "0 to 1000000 streams"),
+    ("VX11_OPERATOR__STREAMS__MAX_PER_PRINCIPAL", "1000001", "streams.max_per_principal", RANGE),
     ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "31", "streams.heartbeat_seconds", "1 to 30"),
     ("VX11_OPERATOR__STREAMS__GATHER_MILLISECONDS", "1001", "streams.gather_milliseconds", "0 to 1000"),
     ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
@@ -126,7 +129,7 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
         ("[http]\nfoo = 1", "http.foo", "unknown key; keys of http are body_timeout_seconds, listen, "),
         ("[redis]\nhots = 'a'", "redis.hots", "unknown key; did you mean redis.host?"),
         (
-            "[[principals]]\nid = 'a'\ntoken = 'c'\ntokn = 'b'",
+            "[[principals]]\nid = 'a'\ntoken = 'a-credential-that-is-hard-to-guess'\ntokn = 'b'",
             "principals[0].tokn",
             "unknown key; did you mean token?",
         ),
@@ -138,7 +141,8 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
         ("[[principals]]\ntoken = 'b'", "principals[0].id", "is missing"),
         ("[[principals]]\nid = 'b'", "principals[0]", "\"b\" needs a token or a token_file"),
         (
-            "[[principals]]\nid = 'b'\ntoken = 'c'\n[[principals]]\nid = 'my app'\ntoken = 'd'",
+            "[[principals]]\nid = 'b'\ntoken = 'a-credential-that-is-hard-to-guess'\n\
+             [[principals]]\nid = 'my app'\ntoken = 'd'",
             "principals[1].id",
             "\"my app\" is no id; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
         ),
@@ -303,6 +307,10 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
             "redis.port (REDIS_PORT): 70000 is out of range",
         ),
         (&[("REDIS_HOST", "redis"), ("REDIS_DB", "-1")], "redis.db (REDIS_DB): -1 is out of range"),
+        (
+            &[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__NAMESPACE", "{vx11}")],
+            "redis.namespace (VX11_OPERATOR__REDIS__NAMESPACE): allowed are 1 to 32 characters of a-z 0-9 -",
+        ),
         (&[("REDIS_HOST", "redis"), ("REDIS_USERNAME", "sse")], "a user needs a password (REDIS_PASSWORD)"),
         (
             &[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__CA_FILE", "./none.pem")],

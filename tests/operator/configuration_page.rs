@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use vx11_rig::RedisServer;
+
 use crate::support::{Instance, file, random_hex, remember_secret};
 
 const PAGE: &str = include_str!("../../docs/configuration.md");
@@ -84,6 +86,8 @@ async fn each_variable_on_the_page_sets_its_key() {
     let secret = secret.to_str().unwrap();
     let [url, ca] = ["redis://redis", "-----BEGIN CERTIFICATE-----"].map(file);
     let (url, ca) = (url.1.as_str(), ca.1.as_str());
+    let redis = RedisServer::with_tls().await;
+    let [certificate, private] = &redis.client_certificate().map(|file| file.to_str().unwrap().to_owned());
     for row in rows() {
         let Some(variable) = row.variable else { continue };
         let (value, shown) = match row.key {
@@ -101,19 +105,31 @@ async fn each_variable_on_the_page_sets_its_key() {
             "audit.file" => ("/tmp/a", "/tmp/a".into()),
             "log.format" => ("json", "json".into()),
             "memory.max_bytes" => ("160", 160.into()),
+            "events.log_bytes" => ("2097152", 2_097_152.into()),
             "redis.url" => ("redis://redis", "***".into()),
             "redis.password" | "redis.sentinel_password" => (key.as_str(), "***".into()),
             "redis.url_file" => (url, url.into()),
             "redis.ca_file" => (ca, ca.into()),
+            "redis.cert_file" => (certificate.as_str(), certificate.as_str().into()),
+            "redis.key_file" => (private.as_str(), private.as_str().into()),
             "redis.sentinels" | "redis.cluster_nodes" => ("a, b:1", vec!["a", "b:1"].into()),
-            "redis.host" | "redis.username" | "redis.sentinel_master" => ("some", "some".into()),
-            "redis.tls" => ("true", true.into()),
+            "redis.host" | "redis.username" | "redis.sentinel_master" | "redis.namespace" => {
+                ("some", "some".into())
+            }
+            "redis.tls" | "token.allow_weak_principals" => ("true", true.into()),
             "streams.principal_in_query" => ("false", false.into()),
             _ => ("1", 1.into()),
         };
         let (mut command, _) = Instance::command(&[]);
         let command = command.env_clear().env(variable, value).arg("check-config");
-        let beside = beside(row.key, &key);
+        let mut beside = beside(row.key, &key);
+        beside.extend(match row.key {
+            "redis.cert_file" => Some(("redis.key_file", "VX11_OPERATOR__REDIS__KEY_FILE", private.as_str())),
+            "redis.key_file" => {
+                Some(("redis.cert_file", "VX11_OPERATOR__REDIS__CERT_FILE", certificate.as_str()))
+            }
+            _ => None,
+        });
         command.envs(beside.iter().map(|(_, variable, value)| (variable, value)));
         command.stdout(std::process::Stdio::piped());
         let output = command.output().await.unwrap();

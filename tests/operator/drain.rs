@@ -18,6 +18,8 @@ use crate::support::Instance;
 const STREAMS: usize = 1000;
 /// Longer than any wait of a test, so that nothing that a test has seen can be due to the end of the window.
 const LONG: (&str, &str) = ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "300");
+/// One token may open as many streams as it likes.
+const NO_LIMIT: (&str, &str) = ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0");
 
 /// Connections that wait for an answer at the same time. With a thousand, a busy client sends some requests later than the
 /// service waits for them.
@@ -39,7 +41,7 @@ async fn read_to_the_end(address: String, token: String, opened: tokio::sync::mp
 
 #[tokio::test]
 async fn every_stream_is_told_to_reconnect_and_none_is_cut_inside_a_frame() {
-    let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "4")]).await;
+    let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "4"), NO_LIMIT]).await;
     let token = instance.issue().await.token;
     let (opened, mut all_opened) = tokio::sync::mpsc::channel(1);
     let mut streams = JoinSet::new();
@@ -64,7 +66,7 @@ async fn every_stream_is_told_to_reconnect_and_none_is_cut_inside_a_frame() {
 /// That they end evenly is held where time can be stopped: `events::registry`.
 #[tokio::test]
 async fn streams_end_one_after_the_other_over_the_window() {
-    let instance = Instance::with(&[LONG]).await;
+    let instance = Instance::with(&[LONG, NO_LIMIT]).await;
     let token = instance.issue().await.token;
     let (opened, mut all_opened) = tokio::sync::mpsc::channel(1);
     let ended = Arc::new(AtomicUsize::new(0));

@@ -44,9 +44,15 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
         ("sse_connections_ephemeral_total", "counter"),
         ("sse_connections_principal_total", "counter"),
         ("degraded_accepts_total", "counter"),
+        ("audit_lines_lost_total", "counter"),
+        ("log_lines_lost_total", "counter"),
         ("sse_streams_open", "gauge"),
         ("events_published_total", "counter"),
         ("events_delivered_total", "counter"),
+        ("catch_up_pages_total", "counter"),
+        ("catch_up_bytes_total", "counter"),
+        ("revocations_invalid_total", "counter"),
+        ("revocations_forgotten_total", "counter"),
     ] {
         let name = format!("vx11_operator_{name}");
         assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
@@ -59,6 +65,8 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
             ["expired", "forged", "malformed", "principal_in_query", "revoked", "unknown"].as_slice(),
         ),
         ("sse_streams_ended_total", &["client", "drain", "max_age", "revoked", "slow"]),
+        ("sse_streams_refused_total", &["draining", "full", "principal_limit", "token_limit"]),
+        ("connections_closed_total", &["for_room", "no_room", "slow_head"]),
     ] {
         for reason in reasons {
             let line =

@@ -32,7 +32,7 @@ async fn health_reports_to_anyone_by_get_post_and_head() {
         assert!(timestamp.len() == 24 && timestamp.ends_with('Z'), "RFC 3339: {timestamp}");
         let expected = json!({
             "status": "ok", "service": "operator_backend", "version": env!("CARGO_PKG_VERSION"), "timestamp": null,
-            "instance_id": "42", "backend": "memory", "ephemeral_token_cache_size": 1,
+            "instance_id": "42", "backend": "memory", "event_log_in_reach": true, "ephemeral_token_cache_size": 1,
         });
         assert_eq!(body, expected);
     }
@@ -75,7 +75,8 @@ async fn cache_statistics_have_the_shape_of_the_contract_and_show_ids_never_toke
             "redis_ops_per_sec",
             "sample_tokens",
             "instance",
-            "cluster"
+            "cluster",
+            "warnings"
         ])
     );
     assert_eq!((&statistics["backend"], &statistics["cache_size"]), (&json!("memory"), &json!(3)));
@@ -83,12 +84,16 @@ async fn cache_statistics_have_the_shape_of_the_contract_and_show_ids_never_toke
         statistics["instance"],
         json!({
             "instance_id": "2", "active": 3, "streams": 1, "fallback_entries": 0, "breaker": null, "degraded_since": null,
+            "event_log_in_reach": true,
         })
     );
     assert_eq!(
         statistics["cluster"],
-        json!([{ "instance_id": "2", "seen_seconds_ago": 0.0, "active": 3, "streams": 1 }])
+        json!([{
+            "instance_id": "2", "seen_seconds_ago": 0.0, "active": 3, "streams": 1, "version": env!("CARGO_PKG_VERSION"),
+        }])
     );
+    assert_eq!(statistics["warnings"], json!([]));
     let ids: BTreeSet<_> = issued.iter().map(|token| token.id.as_str()).collect();
     let sample: BTreeSet<_> =
         statistics["sample_tokens"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();

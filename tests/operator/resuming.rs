@@ -7,13 +7,12 @@ use crate::support::Instance;
 #[tokio::test]
 async fn a_stream_resumes_with_exactly_the_events_it_missed() {
     let instance = Instance::start().await;
-    let token = instance.issue().await.token;
     let mut ids = Vec::new();
     for n in 0..10 {
         ids.push(instance.publish(json!(n)).await);
     }
     for seen in 0..10 {
-        let mut stream = instance.resume_stream(&token, &ids[seen]).await;
+        let mut stream = instance.resume_stream(&instance.issue().await.token, &ids[seen]).await;
         assert_eq!(stream.greeting.id, ids[seen], "the greeting names the position resumed from");
         for missed in &ids[seen + 1..] {
             assert_eq!(stream.next().await.unwrap().id, *missed);

@@ -54,7 +54,7 @@ async fn one_who_never_reads_again_is_cut_off() {
 #[tokio::test]
 async fn a_large_event_leaves_nothing_behind_with_its_streams() {
     const STREAMS: usize = 200;
-    let instance = Instance::start().await;
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")]).await;
     let token = instance.issue().await.token;
     let mut streams = join_all((0..STREAMS).map(|_| instance.open_stream(&token))).await;
     let before = instance.metric("process_resident_memory_bytes").await;

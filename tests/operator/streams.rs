@@ -1,11 +1,12 @@
 //! What an open stream carries, how long it lives, and how many there may be.
 
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::Instance;
+use crate::support::{Instance, problem};
 
 #[tokio::test]
 async fn a_stream_greets_at_once_and_carries_events_in_order() {
@@ -115,6 +116,57 @@ async fn beyond_the_cap_streams_are_sent_elsewhere_and_everything_else_has_room(
 }
 
 #[tokio::test]
+async fn one_token_takes_eight_places_however_many_it_asks_for_at_once_and_others_find_theirs() {
+    let instance = Instance::start().await;
+    let token = instance.issue().await.token;
+    let mut answers = join_all((0..40).map(|_| instance.ask_for_stream(&token))).await;
+    let refused: Vec<_> = answers.extract_if(.., |answer| answer.status() != StatusCode::OK).collect();
+    assert_eq!((answers.len(), refused.len()), (8, 32));
+    for answer in refused {
+        assert_eq!(answer.headers()["retry-after"], "1");
+        problem(answer, StatusCode::TOO_MANY_REQUESTS, "too_many_streams").await;
+    }
+    let reason = "vx11_operator_sse_streams_refused_total{reason=\"token_limit\"";
+    assert_eq!(instance.metric(reason).await, 32);
+    let _other = instance.open_stream(&instance.issue().await.token).await;
+    let _principal = instance.open_stream(&instance.principal).await;
+    drop(answers.pop());
+    instance.stream_ends_are("client", 1).await;
+    answers.push(instance.ask_for_stream(&token).await);
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
+}
+
+#[tokio::test]
+async fn a_principal_has_as_many_streams_as_it_may_its_tokens_and_its_own_credential_together() {
+    let limits =
+        [("VX11_OPERATOR__STREAMS__MAX_PER_PRINCIPAL", "3"), ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")];
+    let instance = Instance::with(&limits).await;
+    let tokens = [instance.issue().await.token, instance.issue().await.token];
+    let _streams = [
+        instance.open_stream(&tokens[0]).await,
+        instance.open_stream(&tokens[1]).await,
+        instance.open_stream(&instance.principal).await,
+    ];
+    for credential in [&tokens[0], &instance.issue().await.token, &instance.principal] {
+        let refused = instance.ask_for_stream(credential).await;
+        problem(refused, StatusCode::TOO_MANY_REQUESTS, "too_many_streams").await;
+    }
+    let reason = "vx11_operator_sse_streams_refused_total{reason=\"principal_limit\"";
+    assert_eq!(instance.metric(reason).await, 3);
+}
+
+#[tokio::test]
+async fn without_a_limit_one_token_opens_as_many_streams_as_there_is_room_for() {
+    let limits = [("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0"), ("VX11_OPERATOR__STREAMS__MAX", "20")];
+    let instance = Instance::with(&limits).await;
+    let token = instance.issue().await.token;
+    let answers = join_all((0..21).map(|_| instance.ask_for_stream(&token))).await;
+    let opened = answers.iter().filter(|answer| answer.status() == StatusCode::OK).count();
+    assert_eq!(opened, 20);
+    assert_eq!(instance.metric("vx11_operator_sse_streams_refused_total{reason=\"full\"").await, 1);
+}
+
+#[tokio::test]
 async fn one_token_may_open_several_streams_and_each_is_counted() {
     let instance = Instance::start().await;
     let token = instance.issue().await.token;
@@ -127,7 +179,7 @@ async fn one_token_may_open_several_streams_and_each_is_counted() {
 
 #[tokio::test]
 async fn an_event_reaches_every_open_stream() {
-    let instance = Instance::start().await;
+    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")]).await;
     let token = instance.issue().await.token;
     let mut streams = Vec::new();
     for _ in 0..50 {

@@ -10,7 +10,11 @@ const CLIENTS: usize = 1000;
 /// No event and no heartbeat is sent, so that only the closing itself can be noticed.
 #[tokio::test]
 async fn a_thousand_clients_that_vanish_are_counted_out_without_anything_being_sent() {
-    let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "30")]).await;
+    let instance = Instance::with(&[
+        ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "30"),
+        ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0"),
+    ])
+    .await;
     let token = instance.issue().await.token;
     let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut clients = Vec::with_capacity(CLIENTS);

@@ -12,7 +12,7 @@ use crate::reset::ResetProxy;
 use crate::sentinel::SentinelSet;
 use crate::server::RedisServer;
 
-pub(crate) use plan::{Backing, ClusterPlan, Ports, Ways};
+pub(crate) use plan::{Backing, ClusterPlan, Extras, Ports, Ways};
 
 /// What the instances share.
 pub(crate) enum Store {
@@ -35,8 +35,7 @@ pub(crate) struct Cluster {
     pub(crate) detours: Detours,
     /// Of two, all begin with the first.
     pub(crate) signing_keys: [String; 2],
-    principal: String,
-    life: Duration,
+    plan: ClusterPlan,
 }
 
 impl Cluster {
@@ -58,7 +57,7 @@ impl Cluster {
                 environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
             let (binary, principal) = (&plan.binary, &plan.principal);
             instances.push(match &plan.ports {
-                None => Operator::start(binary, principal, &environment).await,
+                None => Operator::start_in(plan.extras.surroundings, binary, principal, &environment).await,
                 Some(ports) => {
                     let address = format!("127.0.0.1:{}", ports.instances[index]);
                     Operator::start_at(&address, binary, principal, &environment).await
@@ -84,13 +83,25 @@ impl Cluster {
             ..plan.site.clone()
         })
         .await;
-        let (principal, life) = (plan.principal.clone(), Duration::from_secs(plan.life));
-        Self { store, instances, nginx, detours, signing_keys, principal, life }
+        Self { store, instances, nginx, detours, signing_keys, plan: plan.clone() }
     }
 
     /// What clients ask.
     pub(crate) fn balancer(&self) -> Api {
-        Api::new(&self.nginx.balancer(), &self.principal, self.life)
+        Api::new(&self.nginx.balancer(), &self.plan.principal, Duration::from_secs(self.plan.life))
+    }
+
+    /// The credential of its clients.
+    pub(crate) fn principal(&self) -> &str {
+        &self.plan.principal
+    }
+
+    /// Starts an instance that uses the same Redis and belongs to somebody else: it has a principal and keys of its own.
+    pub(crate) async fn start_another(&self) -> Operator {
+        let mut environment = self.plan.environment(self.instances.len(), &self.store, None);
+        environment.push(("VX11_OPERATOR_SIGNING_KEYS", format!("{}{}", new_principal(), new_principal())));
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Operator::start(&self.plan.binary, &new_principal(), &environment).await
     }
 
     /// What a load has to know of the instances.
@@ -128,7 +139,8 @@ impl Store {
         match plan.backing {
             Backing::Single => {
                 let password = new_principal();
-                let arguments = ["--requirepass", password.as_str()];
+                let mut arguments = vec!["--requirepass", password.as_str()];
+                arguments.extend(&plan.extras.redis);
                 Self::Single(Box::new(match &plan.ports {
                     None => RedisServer::with(&arguments).await,
                     Some(ports) => RedisServer::on(ports.redis, &arguments).await,

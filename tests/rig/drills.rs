@@ -4,9 +4,11 @@
 //! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
 //! all is well. That the checker finds what it looks for is shown in `tests/rig_holds/violations.rs`.
 
+mod abuse;
 mod clock;
 mod drilling;
 mod instances;
+mod limits;
 mod network;
 mod processors;
 mod redis;
@@ -118,6 +120,16 @@ pub async fn run(drill: &Drill, length: Length, binary: &Path, mut begins: impl 
             21 => clock::ahead(&mut drilling).await,
             22 => streams::spread_by_age(&mut drilling).await,
             23 => streams::all_replaced_while_some_are_away(&mut drilling, round).await,
+            24 => limits::log_reader_hangs(&mut drilling, round).await,
+            25 => limits::filled_by_events(&mut drilling, round).await,
+            26 => limits::narrow_link(&mut drilling, round).await,
+            27 => limits::resume_flood(&mut drilling, round).await,
+            28 => limits::one_token_for_all_places(&mut drilling, round).await,
+            29 => abuse::hang_up(&mut drilling, round).await,
+            30 => abuse::half_heads(&mut drilling, round).await,
+            31 => abuse::other_deployment(&mut drilling).await,
+            32 => abuse::poisoned_revocation(&mut drilling, round).await,
+            33 => abuse::two_ring_sizes(&mut drilling, round).await,
             number => panic!("there is no drill {number}"),
         }
     }

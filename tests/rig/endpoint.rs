@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    RedisConnectionInfo, RedisResult, TlsCertificates, Value,
 };
 
 use crate::patience::PATIENCE;
@@ -16,7 +16,7 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     pub(crate) db: i64,
     pub(crate) password: Option<String>,
-    /// With it the connection is encrypted.
+    /// With it the connection is encrypted. Beside it is the certificate that the rig shows.
     pub(crate) ca_file: Option<PathBuf>,
 }
 
@@ -42,11 +42,14 @@ impl Endpoint {
         };
         // The first to choose wins, and all choose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ca = std::fs::read(ca_file).expect("the CA's certificate can be read");
+        let read =
+            |name: &str| std::fs::read(ca_file.with_file_name(name)).expect("certificates can be read");
+        let client_tls = ClientTlsConfig { client_cert: read("client.crt"), client_key: read("client.key") };
+        let root_cert = Some(std::fs::read(ca_file).expect("the CA's certificate can be read"));
         let (host, port) = ("127.0.0.1".to_owned(), self.port);
         let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
         let info: ConnectionInfo = address.into_connection_info()?.set_redis_settings(settings);
-        Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(ca) })
+        Client::build_with_tls(info, TlsCertificates { client_tls: Some(client_tls), root_cert })
     }
 
     pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {

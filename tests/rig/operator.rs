@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::artefacts::remember_secret;
 use crate::patience::{eventually, until};
 use crate::port::Port;
-use crate::process::Process;
+use crate::process::{LogReader, Process, Surroundings};
 
 pub use answers::{Issued, Standing};
 pub use api::Api;
@@ -25,7 +25,7 @@ const DEFAULT_LIFE: u64 = 60;
 /// A credential that nobody else uses, noted in the ledger of secrets.
 #[must_use]
 pub fn new_principal() -> String {
-    let principal = format!("{:032x}", fastrand::u128(..));
+    let principal = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
     remember_secret(&principal);
     principal
 }
@@ -37,6 +37,7 @@ struct Recipe {
     principal: String,
     environment: Vec<(String, String)>,
     address: String,
+    surroundings: Surroundings,
 }
 
 /// A running instance; killed when dropped. What is asked of it is asked of its [`Api`].
@@ -53,9 +54,19 @@ pub struct Operator {
 impl Operator {
     /// An instance of the binary at `binary` with a clean environment but for `environment`, on a port of its own.
     pub async fn start(binary: &Path, principal: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_in(Surroundings::default(), binary, principal, environment).await
+    }
+
+    /// The same in these surroundings.
+    pub(crate) async fn start_in(
+        surroundings: Surroundings,
+        binary: &Path,
+        principal: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let port = Port::reserve();
         let address = format!("127.0.0.1:{}", port.number());
-        Self::start_on(&address, Some(port), binary, principal, environment).await
+        Self::start_on(&address, Some(port), surroundings, binary, principal, environment).await
     }
 
     /// The same on an address that somebody else chose.
@@ -65,12 +76,13 @@ impl Operator {
         principal: &str,
         environment: &[(&str, &str)],
     ) -> Self {
-        Self::start_on(address, None, binary, principal, environment).await
+        Self::start_on(address, None, Surroundings::default(), binary, principal, environment).await
     }
 
     async fn start_on(
         address: &str,
         port: Option<Port>,
+        surroundings: Surroundings,
         binary: &Path,
         principal: &str,
         environment: &[(&str, &str)],
@@ -82,6 +94,7 @@ impl Operator {
             principal: principal.to_owned(),
             environment: owned.collect(),
             address: address.to_owned(),
+            surroundings,
         };
         let life = environment.iter().rev().find(|(name, _)| *name == "EPHEMERAL_TOKEN_TTL_SEC");
         let life = life.map_or(DEFAULT_LIFE, |(_, seconds)| seconds.parse().expect("a life in seconds"));
@@ -122,6 +135,11 @@ impl Operator {
         self.process.log()
     }
 
+    /// What reads its log, of an instance that was started with a piped one.
+    pub(crate) fn log_reader(&self) -> &LogReader {
+        self.process.log_reader().expect("its log goes through a pipe")
+    }
+
     /// Waits until it uses Redis and holds nothing back from it.
     pub async fn await_well(&self) {
         until("an instance that uses Redis", async || self.standing().await.is_ok_and(Standing::is_well))
@@ -156,7 +174,16 @@ impl Deref for Operator {
 
 impl Recipe {
     fn run(&self) -> Process {
-        let mut command = Command::new(&self.binary);
+        let Surroundings { piped_log, open_files } = self.surroundings;
+        let mut command = match open_files {
+            None => Command::new(&self.binary),
+            Some(files) => {
+                // It replaces itself by the program, whose number is thus that of the child.
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={files}:{files}")).arg(&self.binary);
+                command
+            }
+        };
         command
             .env_clear()
             .env("VX11_OPERATOR_LOG_LEVEL", "info")
@@ -166,6 +193,6 @@ impl Recipe {
             .env("VX11_OPERATOR_LISTEN", &self.address);
         // By its name people find its log.
         let id = self.environment.iter().find(|(name, _)| name == "INSTANCE_ID").map_or("1", |(_, id)| id);
-        Process::run(&format!("operator-{id}"), &mut command)
+        Process::run_with(&format!("operator-{id}"), &mut command, piped_log)
     }
 }

@@ -1,5 +1,8 @@
 //! A child process that logs into the artefacts and ends with its owner.
 
+mod log_reader;
+
+use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +13,17 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::artefacts::{is_watched_by_a_person, new_log};
 use crate::patience::until;
 
+pub(crate) use log_reader::LogReader;
+
+/// What a program meets that it is not told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Surroundings {
+    /// Its log goes through a pipe, whose [`LogReader`] may be told to hang.
+    pub(crate) piped_log: bool,
+    /// The limit on its open files.
+    pub(crate) open_files: Option<u64>,
+}
+
 /// A running program; killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -17,6 +31,7 @@ pub(crate) struct Process {
     log: PathBuf,
     /// Before that others wrote, who had its name.
     begins: usize,
+    reader: Option<LogReader>,
 }
 
 impl Process {
@@ -28,18 +43,31 @@ impl Process {
 
     /// Starts what was prepared. What it prints becomes a log of this name.
     pub(crate) fn run(name: &str, command: &mut Command) -> Self {
+        Self::run_with(name, command, false)
+    }
+
+    /// The same, with a pipe between the program and its log, if asked for.
+    pub(crate) fn run_with(name: &str, command: &mut Command, piped_log: bool) -> Self {
         let (log, file) = new_log(name);
         let begins = file.metadata().map_or(0, |metadata| metadata.len());
         let begins = usize::try_from(begins).expect("the log fits into memory");
-        let output = file.try_clone().expect("a file handle can be copied");
+        let (output, errors, reader): (Stdio, Stdio, _) = if piped_log {
+            let (reads, writes) = pipe().expect("there can be one more pipe");
+            let output = writes.try_clone().expect("a file handle can be copied");
+            (output.into(), writes.into(), Some(LogReader::start(reads, file)))
+        } else {
+            (file.try_clone().expect("a file handle can be copied").into(), file.into(), None)
+        };
         if is_watched_by_a_person() {
             // Ctrl-C is for whoever started us, who ends the others in order.
             command.process_group(0);
         }
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(file).spawn();
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
+        // The command keeps its ends of a pipe, and as long as one is open the reader waits for more.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
-        Self { child, name: name.to_owned(), log, begins }
+        Self { child, name: name.to_owned(), log, begins, reader }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -135,6 +163,11 @@ impl Process {
         String::from_utf8_lossy(&log[self.begins..]).into_owned()
     }
 
+    /// What reads its log from a pipe, if there is one.
+    pub(crate) fn log_reader(&self) -> Option<&LogReader> {
+        self.reader.as_ref()
+    }
+
     fn signal(&mut self, signal: Signal) {
         // The number of one that has ended may be another's by now.
         assert!(self.is_running(), "the process has ended: {}", self.log());
@@ -170,5 +203,8 @@ impl Drop for Process {
         // It may have ended by itself; then there is nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(reader) = &self.reader {
+            reader.go_on();
+        }
     }
 }

@@ -95,6 +95,11 @@ impl FaultProxy {
         self.give(|done| Order::Change(Change::Stall(probability, by), done));
     }
 
+    /// Lets no more than so many bytes a second pass from Redis on each connection. Lasts until [`pass`](Self::pass).
+    pub fn narrow(&self, bytes_per_second: u32) {
+        self.give(|done| Order::Change(Change::Narrow(bytes_per_second), done));
+    }
+
     /// Answers every command with an error, such as `LOADING Redis is loading the dataset in memory`. Redis does not
     /// see the command. What it was asked before is answered by itself, in its place. Redis must be there all the same:
     /// without it there are no connections. Understands neither TLS nor subscriptions.

@@ -151,6 +151,30 @@ async fn a_delay_makes_each_round_trip_longer_and_the_way_no_narrower() {
 }
 
 #[tokio::test]
+async fn a_narrow_link_carries_no_more_than_its_rate() {
+    let server = RedisServer::start().await;
+    let way = || FaultProxy::start(server.address());
+    let (narrow, narrower) = (way(), way());
+    // Connected before: a client asks Redis for something when it connects.
+    let (mut to_narrow, mut to_narrower) =
+        (connect(&narrow.address()).await, connect(&narrower.address()).await);
+    ask(&mut to_narrow, &format!("SET key {}", "x".repeat(1_000_000))).await.expect("it passes");
+    // It takes a tenth of a second to come back over one of them, and hours over the other.
+    narrow.narrow(10_000_000);
+    narrower.narrow(100);
+    let soon = async { ask(&mut to_narrow, "GET key").await.expect("it passes") };
+    assert!(is_over_first(soon, ask(&mut to_narrower, "GET key")).await, "the rate counts");
+
+    let short = async { ask(&mut connect(&narrower.address()).await, "PING").await.expect("it passes") };
+    let behind = ask(&mut to_narrower, "PING");
+    assert!(is_over_first(short, behind).await, "each connection has the rate, in the order of its answers");
+
+    narrower.pass();
+    let again = async { ask(&mut connect(&narrower.address()).await, "GET key").await.expect("it passes") };
+    assert!(is_over_first(again, ask(&mut to_narrower, "PING")).await, "and the way is as wide as it was");
+}
+
+#[tokio::test]
 async fn a_stall_strikes_with_its_probability() {
     const CLIENTS: usize = 40;
     let server = RedisServer::start().await;

@@ -1,10 +1,13 @@
 //! Entering the log: learning which life of it this is, and bringing it what this instance has of it and it may lack.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, from_redis_value};
 
-use super::keys;
+use super::keys::Keys;
+use super::orders::LogLimits;
+use super::script::without_comments;
 use crate::ambient::Jitter;
 use crate::events::bus::KEYS_KEPT;
 use crate::events::entry::Entry;
@@ -13,20 +16,22 @@ use crate::events::publication::Fingerprint;
 use crate::redis::{Connection, Fault};
 
 /// Enters an instance into the log.
-const JOIN: &str = include_str!("join.lua");
-/// Events brought in one go: so many, and so many bytes.
-const BATCH: usize = 250;
+static JOIN: LazyLock<String> =
+    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("join.lua"))));
+/// Events brought at once: so many, and so many bytes.
+const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// What the log is told by whoever enters it.
 pub(super) struct Joining<'a> {
+    pub(super) keys: &'a Keys,
     /// Of the data.
     pub(super) name: &'a str,
     /// For numbers that nobody used before, should it be this instance that founds the log anew.
     pub(super) jitter: &'a Jitter,
     /// In which everyone may bring what is missing.
     pub(super) window: Duration,
-    pub(super) log_entries: usize,
+    pub(super) limits: LogLimits,
 }
 
 /// What the log answers.
@@ -38,6 +43,28 @@ pub(super) struct Joined {
     pub(super) epoch: Option<Epoch>,
     /// Until then nobody publishes or reads.
     pub(super) opens_in: Duration,
+    /// The log's first entry, before it is open.
+    first: Option<Position>,
+    /// Whether the events were not taken, because others that belong before them are missing: to be brought again.
+    pub(super) waits: bool,
+}
+
+/// Events of this instance that are brought together.
+struct Batch<'a> {
+    entries: &'a [Entry],
+    /// Up to where this instance has nothing.
+    horizon: Position,
+    /// How far this instance has read.
+    head: Position,
+    /// For events that may belong before the log's first entry: what this instance has next after them.
+    next: Option<Position>,
+    /// Whether more follow.
+    goes_on: bool,
+}
+
+impl Batch<'_> {
+    const NONE: Self =
+        Batch { entries: &[], horizon: Position::START, head: Position::START, next: None, goes_on: false };
 }
 
 impl Joining<'_> {
@@ -47,62 +74,83 @@ impl Joining<'_> {
         connection: &mut Connection,
         known: Option<Epoch>,
     ) -> Result<Joined, Fault> {
-        self.call(connection, known, (Position::START, Position::START), &[]).await
+        self.call(connection, known, &Batch::NONE).await
     }
 
     /// Brings the log what this instance has of it: everything between `horizon` and `read_to`, which is how far it has
-    /// read, and perhaps more.
+    /// read, and perhaps more. `asked` is what the log has answered just before.
     pub(super) async fn bring(
         &self,
         connection: &mut Connection,
-        mut horizon: Position,
+        asked: &Joined,
+        horizon: Position,
         read_to: EventId,
         entries: &[Entry],
     ) -> Result<Joined, Fault> {
-        let mut rest = entries;
-        loop {
-            let mut bytes = 0;
-            let fits = rest.iter().take(BATCH).take_while(|entry| {
-                bytes += entry.data.len();
-                bytes <= BATCH_BYTES
-            });
-            let count = fits.count().max(1).min(rest.len());
-            let (some, others) = rest.split_at(count);
-            rest = others;
+        let known = Some(read_to.epoch);
+        let (mut earlier, mut later, mut next) = around(entries, asked.first, read_to.position);
+        let mut horizon = horizon;
+        let mut joined = loop {
+            let (entries, others) = later.split_at(fitting(later.iter()));
+            later = others;
             // With the last ones: what is behind the head counts as read.
-            let head = if rest.is_empty() { read_to.position } else { Position::START };
-            let joined = self.call(connection, Some(read_to.epoch), (horizon, head), some).await?;
-            horizon = Position::START;
-            if rest.is_empty() || joined.epoch != Some(read_to.epoch) {
+            let head = if later.is_empty() { read_to.position } else { Position::START };
+            let goes_on = !later.is_empty() || !earlier.is_empty();
+            let batch = Batch { entries, horizon, head, next: None, goes_on };
+            let joined = self.call(connection, known, &batch).await?;
+            if joined.waits || joined.epoch != known {
                 return Ok(joined);
             }
+            if later.is_empty() {
+                break joined;
+            }
+            horizon = Position::START;
+        };
+        // The newest first: the log never has a hole, wherever this stops.
+        while !joined.opens_in.is_zero() {
+            let (others, entries) = earlier.split_at(earlier.len() - fitting(earlier.iter().rev()));
+            let Some(begins) = entries.first().map(|entry| entry.position) else { break };
+            earlier = others;
+            let batch = Batch { entries, next: Some(next), goes_on: !earlier.is_empty(), ..Batch::NONE };
+            joined = self.call(connection, known, &batch).await?;
+            if joined.epoch != known || joined.first.is_none_or(|first| first > begins) {
+                // It is another log, or open, or has no room for more.
+                break;
+            }
+            next = begins;
         }
+        Ok(joined)
     }
 
     async fn call(
         &self,
         connection: &mut Connection,
         known: Option<Epoch>,
-        has: (Position, Position),
-        entries: &[Entry],
+        batch: &Batch<'_>,
     ) -> Result<Joined, Fault> {
-        let command = self.command(known, has, entries);
+        let command = self.command(known, batch);
         let answer = super::in_time(connection.ask(&command)).await?;
-        let (founding, epoch, millis): (String, String, u64) =
+        let (founding, epoch, millis, first, waits): (String, String, u64, String, u8) =
             from_redis_value(answer).map_err(RedisError::from)?;
-        Ok(Joined { founding, epoch: epoch.parse().ok(), opens_in: Duration::from_millis(millis) })
+        let opens_in = Duration::from_millis(millis);
+        let (epoch, first) = (epoch.parse().ok(), first.parse().ok());
+        Ok(Joined { founding, epoch, opens_in, first, waits: waits > 0 })
     }
 
-    fn command(&self, known: Option<Epoch>, (horizon, head): (Position, Position), entries: &[Entry]) -> Cmd {
+    fn command(&self, known: Option<Epoch>, batch: &Batch<'_>) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(JOIN).arg(2).arg(keys::LOG).arg(keys::NOTE);
+        command.arg(JOIN.as_str()).arg(2).arg(&self.keys.log).arg(&self.keys.note);
         command
+            .arg(self.limits.bytes)
             .arg(self.name)
             .arg(format!("{:016x}", self.jitter.number()))
             .arg(self.window.as_millis().to_string());
-        command.arg(known.map_or_else(String::new, |epoch| epoch.to_string())).arg(head.to_string());
-        command.arg(KEYS_KEPT.as_secs()).arg(self.log_entries).arg(keys::PUBLISHED).arg(horizon.to_string());
-        for entry in entries {
+        command.arg(known.map_or_else(String::new, |epoch| epoch.to_string())).arg(batch.head.to_string());
+        command.arg(KEYS_KEPT.as_secs()).arg(self.limits.entries).arg(&self.keys.published);
+        command.arg(batch.horizon.to_string());
+        command.arg(batch.next.map_or_else(String::new, |next| next.to_string()));
+        command.arg(u8::from(batch.goes_on));
+        for entry in batch.entries {
             command.arg(entry.position.to_string()).arg(entry.event_type.as_str()).arg(&entry.data);
             match entry.key {
                 None => command.arg("").arg(""),
@@ -112,5 +160,71 @@ impl Joining<'_> {
             };
         }
         command
+    }
+}
+
+/// Splits what this instance has at the log's first entry, and says what it has next after the first part. Events after
+/// `read_to` are no part of what was read without a hole: they belong into the log or nowhere.
+fn around(entries: &[Entry], first: Option<Position>, read_to: Position) -> (&[Entry], &[Entry], Position) {
+    let Some(first) = first else { return (&[], entries, read_to) };
+    let (earlier, later) = entries.split_at(entries.partition_point(|entry| entry.position < first));
+    let earlier = &earlier[..earlier.partition_point(|entry| entry.position <= read_to)];
+    let next = later.first().map_or(read_to, |entry| entry.position.min(read_to));
+    (earlier, later, next)
+}
+
+/// How many of these are brought at once; one at least, if there is one.
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
+    let mut bytes = 0;
+    let fits = entries.take(BATCH).enumerate().take_while(|(before, entry)| {
+        bytes += entry.data.len();
+        *before == 0 || bytes <= BATCH_BYTES
+    });
+    fits.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::frame::EventType;
+
+    const fn at(millis: u64) -> Position {
+        Position { millis, seq: 0 }
+    }
+
+    fn entry(millis: u64, bytes: usize) -> Entry {
+        let data = "x".repeat(bytes);
+        Entry { position: at(millis), event_type: EventType::default(), data, key: None }
+    }
+
+    fn entries(millis: &[u64]) -> Vec<Entry> {
+        millis.iter().map(|millis| entry(*millis, 1)).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_in_events_and_in_bytes_and_take_the_largest_event() {
+        let all = |bytes: &[usize]| -> Vec<_> { bytes.iter().map(|bytes| entry(1, *bytes)).collect() };
+        assert_eq!(fitting([].iter()), 0);
+        assert_eq!(fitting(all(&[1; 1001]).iter()), BATCH);
+        assert_eq!(fitting(all(&[BATCH_BYTES + 1, 1]).iter()), 1);
+        assert_eq!(fitting(all(&[BATCH_BYTES / 2; 3]).iter()), 2);
+        assert_eq!(fitting(all(&[1, BATCH_BYTES, 1]).iter().rev()), 1);
+    }
+
+    #[test]
+    fn what_lies_before_the_first_entry_of_the_log_is_brought_apart() {
+        let kept = entries(&[1, 2, 5, 7]);
+        let millis = |entries: &[Entry]| entries.iter().map(|it| it.position.millis).collect::<Vec<_>>();
+        let split = |first: Option<u64>, read_to: u64| {
+            let (earlier, later, next) = around(&kept, first.map(at), at(read_to));
+            (millis(earlier), millis(later), next.millis)
+        };
+        assert_eq!(split(None, 7), (vec![], vec![1, 2, 5, 7], 7), "of an empty log everything lies behind");
+        assert_eq!(split(Some(5), 7), (vec![1, 2], vec![5, 7], 5));
+        assert_eq!(split(Some(3), 7), (vec![1, 2], vec![5, 7], 5));
+        assert_eq!(split(Some(9), 8), (vec![1, 2, 5, 7], vec![], 8));
+        // The event of 7 was acknowledged here and not yet read: what lies before it is not known.
+        assert_eq!(split(Some(9), 5), (vec![1, 2, 5], vec![], 5));
+        assert_eq!(split(Some(7), 5), (vec![1, 2, 5], vec![7], 5));
     }
 }

@@ -1,15 +1,29 @@
 //! Names as they stand in Redis; docs/redis.md lists them. One hash tag, so that a cluster keeps them together.
 
 use crate::events::publication::KeyDigest;
+use crate::redis::Namespace;
 
-/// The log: a stream.
-pub(super) const LOG: &str = "{vx11}:events";
-/// A hash: of which data the log is, and which life of it this is.
-pub(super) const NOTE: &str = "{vx11}:log";
-/// Begins the names of idempotency keys.
-pub(super) const PUBLISHED: &str = "{vx11}:published:";
+/// The names of a namespace.
+pub(super) struct Keys {
+    /// The log: a stream.
+    pub(super) log: String,
+    /// A hash: of which data the log is, and which life of it this is.
+    pub(super) note: String,
+    /// What the names of idempotency keys begin with.
+    pub(super) published: String,
+}
 
-/// Where it stands what was published under a key.
-pub(super) fn published(key: KeyDigest) -> String {
-    format!("{PUBLISHED}{}", key.to_hex())
+impl Keys {
+    pub(super) fn new(namespace: &Namespace) -> Self {
+        Self {
+            log: namespace.together("events"),
+            note: namespace.together("log"),
+            published: namespace.together("published:"),
+        }
+    }
+
+    /// Key of what was published under an idempotency key.
+    pub(super) fn published_under(&self, key: KeyDigest) -> String {
+        format!("{}{}", self.published, key.to_hex())
+    }
 }

@@ -1,78 +1,76 @@
 //! The log of all instances, in Redis: a stream that every instance appends to and reads to its end.
 //!
 //! Redis gives the order and the ids; each instance's ring is a copy of the end of the log. A [`LogKeeper`] keeps one
-//! session with the log at a time (`session`): it enters the log (`joining`), reads what is new, and sends what is
-//! published (`orders`). When Redis has lost data, the instances bring the log back from their rings before anyone
-//! publishes again (docs/adr/0018). [`RedisLog`] is what publishers and streams see of it.
+//! session with the log at a time (`session`): it enters the log (`joining`), reads what is new (`pages`), and sends what is
+//! published (`orders`). Streams that are behind the ring read the log on another connection (`catch_up`). When Redis has
+//! lost data, the instances bring the log back from their rings before anyone publishes again (docs/adr/0018). [`RedisLog`]
+//! is what publishers and streams see of it.
 
+mod catch_up;
 mod deadline;
 mod item;
 mod joining;
 mod keys;
 mod orders;
+mod pace;
 mod pages;
+mod relief;
 mod replicas;
+mod script;
 mod session;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use self::deadline::{ANSWER_DEADLINE, in_time, within};
+use self::catch_up::CatchUp;
+use self::deadline::{in_time, within};
 use self::orders::{Order, UNAVAILABLE, UNKNOWN};
-pub use self::session::{LogKeeper, LogKeeperParts, RevocationHeard};
+pub use self::session::{LogKeeper, LogKeeperParts};
 use super::bus::{EventBus, PublishError, Published};
 use super::entry::Entry;
-use super::history::{History, Page, Unreachable};
+use super::history::History;
 use super::hub::SharedLog;
 use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
 use crate::metrics::Metrics;
-use crate::redis::Connection;
 
 /// No request waits longer for Redis.
 const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
 /// Events that wait to be sent; more are refused.
 const MOST_WAITING: usize = 4096;
-/// Streams that read the log at the same time.
-const READERS: usize = 8;
 
 /// The log, as publishers and streams see it.
 pub struct RedisLog {
     metrics: Arc<Metrics>,
     /// Way to the writer of the current session; none between two sessions.
     orders: watch::Sender<Option<mpsc::Sender<Order>>>,
-    /// Connection that history is read with; none between two sessions.
-    history: RwLock<Option<Connection>>,
+    /// What streams read that are behind the ring.
+    catch_up: Arc<CatchUp>,
     /// Events that were acknowledged here and have yet to come back in the log's order. If the log is lost before they
     /// do, this instance is the only one that knows them.
     unseen: Mutex<BTreeMap<Position, (EventId, Publication)>>,
-    readers: Semaphore,
 }
 
 impl RedisLog {
     /// Out of reach, until a [`LogKeeper`] reaches it.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self {
-            metrics,
-            orders: watch::Sender::new(None),
-            history: RwLock::new(None),
-            unseen: Mutex::default(),
-            readers: Semaphore::new(READERS),
-        }
+        let catch_up = Arc::new(CatchUp::new(Arc::clone(&metrics)));
+        Self { metrics, orders: watch::Sender::new(None), catch_up, unseen: Mutex::default() }
     }
 
     /// As streams know it.
     #[must_use]
-    pub fn shared(self: &Arc<Self>) -> SharedLog {
-        SharedLog(Arc::clone(self) as Arc<dyn History>)
+    pub fn shared(&self) -> SharedLog {
+        SharedLog(Arc::clone(&self.catch_up) as Arc<dyn History>)
     }
 
     /// Waits until a session with the log is open.
@@ -81,14 +79,14 @@ impl RedisLog {
         let _ = orders.wait_for(Option::is_some).await;
     }
 
-    fn open(&self, orders: mpsc::Sender<Order>, history: Connection) {
-        *self.history.write() = Some(history);
+    fn open(&self, orders: mpsc::Sender<Order>) {
+        self.catch_up.open();
         self.orders.send_replace(Some(orders));
     }
 
     fn close(&self) {
         self.orders.send_replace(None);
-        *self.history.write() = None;
+        self.catch_up.close();
     }
 
     /// An event is in the log. `read_to` is how far this instance has read.
@@ -154,15 +152,6 @@ impl EventBus for RedisLog {
                 Ok(Err(_)) | Err(_) => return Err(UNAVAILABLE),
             }
         }
-    }
-}
-
-#[async_trait]
-impl History for RedisLog {
-    async fn after(&self, position: Position) -> Result<Page, Unreachable> {
-        let _permit = self.readers.acquire().await.map_err(|_| Unreachable)?;
-        let mut connection = self.history.read().clone().ok_or(Unreachable)?;
-        pages::after(&mut connection, position).await.map_err(|_| Unreachable)
     }
 }
 

@@ -1,22 +1,33 @@
 //! Events on their way to the log: those of one moment leave together, and each publisher hears what became of its own.
 
+use std::sync::LazyLock;
+
 use redis::{Cmd, RedisError, Value, from_redis_value};
 use tokio::sync::oneshot;
 
-use super::keys;
+use super::keys::Keys;
+use super::script::without_comments;
 use crate::events::bus::{KEYS_KEPT, PublishError, Published};
 use crate::events::id::{EventId, Position};
 use crate::events::publication::Publication;
 use crate::redis::Fault;
 
 /// Appends one event to the log.
-const PUBLISH: &str = include_str!("publish.lua");
+static PUBLISH: LazyLock<String> =
+    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("publish.lua"))));
 
 /// After an event could not be taken.
 pub(super) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) const UNAVAILABLE: PublishError = PublishError::Unavailable { retry_after: RETRY_AFTER };
 pub(super) const UNKNOWN: PublishError = PublishError::Unknown { retry_after: RETRY_AFTER };
+
+/// Bounds of the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogLimits {
+    pub(super) entries: usize,
+    pub(super) bytes: u64,
+}
 
 /// An event, and who waits for its answer.
 pub(super) struct Order {
@@ -25,12 +36,12 @@ pub(super) struct Order {
 }
 
 impl Order {
-    fn command(&self, founding: &str, log_entries: usize) -> Cmd {
+    fn command(&self, keys: &Keys, founding: &str, limits: LogLimits) -> Cmd {
         let Publication { event_type, data, key } = &self.publication;
         let mut command = redis::cmd("EVAL");
-        command.arg(PUBLISH).arg(3).arg(keys::LOG).arg(keys::NOTE);
-        command.arg(key.map_or_else(|| keys::NOTE.to_owned(), keys::published));
-        command.arg(founding).arg(log_entries).arg(event_type.as_str()).arg(data);
+        command.arg(PUBLISH.as_str()).arg(3).arg(&keys.log).arg(&keys.note);
+        command.arg(key.map_or_else(|| keys.note.clone(), |key| keys.published_under(key)));
+        command.arg(limits.bytes).arg(founding).arg(limits.entries).arg(event_type.as_str()).arg(data);
         match key {
             None => command.arg(""),
             Some(key) => command
@@ -69,10 +80,11 @@ impl Sent {
 
     pub(super) fn commands<'a>(
         &'a self,
+        keys: &'a Keys,
         founding: &'a str,
-        log_entries: usize,
+        limits: LogLimits,
     ) -> impl Iterator<Item = Cmd> + 'a {
-        self.0.iter().map(move |order| order.command(founding, log_entries))
+        self.0.iter().map(move |order| order.command(keys, founding, limits))
     }
 
     /// Tells every publisher what the log has answered, and the caller what was appended and what went wrong.

@@ -1,63 +1,135 @@
-//! Reading the log backward, to fill a ring, and forward, for a stream that the ring is too short for.
+//! Reading the log in pages that are bounded in bytes: backward, to fill a ring, and forward, for a ring or a stream that
+//! is behind.
 
-use redis::streams::StreamRangeReply;
-use redis::{Cmd, ParsingError, RedisError, Value, from_redis_value};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::streams::{StreamId, StreamRangeReply};
+use redis::{Cmd, RedisError, Value, from_redis_value};
+use tokio::time::Instant;
 
 use super::item::Item;
-use super::{in_time, keys};
+use super::keys::Keys;
+use super::pace::{PAGE_DEADLINE, Pace};
+use super::script::without_comments;
+use super::within;
 use crate::events::entry::Entry;
-use crate::events::history::Page;
 use crate::events::id::Position;
 use crate::events::ring::RingLimits;
-use crate::redis::{Connection, Fault, pipeline};
+use crate::redis::{Connection, Fault};
 
-/// Entries read in one go for one stream: few, and of large ones fewer, because they are kept until the client has
-/// taken them.
-const PAGE: usize = 8;
-const PAGE_BYTES: usize = 32 * 1024;
-/// Entries read in one go to fill a ring.
-const CHAPTER: usize = 100;
+/// Reads a page.
+static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.lua")));
+/// Tells where the log begins.
+static BEGINNING: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("beginning.lua")));
+/// Most entries of a page, however small they are.
+const MOST_ENTRIES: usize = 1000;
+/// Time in which an instance fills its ring before the log is in use. Over a slow link the ring begins shorter than it may
+/// become: streams that resume before it read the log.
+const FILL_FOR: Duration = Duration::from_secs(1);
 
-fn range(command: &str, from: &str, to: &str, count: usize) -> Cmd {
-    let mut range = redis::cmd(command);
-    range.arg(keys::LOG).arg(from).arg(to).arg("COUNT").arg(count);
-    range
+/// A page as Redis answers it.
+pub(super) struct LogPage {
+    pub(super) beginning: Beginning,
+    entries: Vec<StreamId>,
+    /// Size of the entries.
+    pub(super) bytes: usize,
+    /// Whether entries may follow for which there was no room.
+    pub(super) more: bool,
 }
 
-/// Asks for what the log begins with.
-pub(super) fn first() -> Cmd {
-    range("XRANGE", "-", "+", 1)
+/// Position of the log's first entry; none while the log is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beginning(Option<Position>);
+
+/// Asks for the page after `position`: up to so many bytes, and one entry at least.
+pub(super) fn after(keys: &Keys, founding: &str, position: Position, bytes: usize) -> Cmd {
+    question(keys, founding, ["XRANGE", &format!("({position}"), "+"], bytes, MOST_ENTRIES)
 }
 
-/// Where that stands.
-pub(super) fn position_of_first(answer: Value) -> Result<Option<Position>, ParsingError> {
-    let first: StreamRangeReply = from_redis_value(answer)?;
-    Ok(first.ids.first().and_then(Item::read).map(|first| first.position()))
+/// Asks where the log begins.
+pub(super) fn beginning(keys: &Keys, founding: &str) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(BEGINNING.as_str()).arg(2).arg(&keys.log).arg(&keys.note).arg(founding);
+    command
 }
 
-/// The events after `position`.
-pub(super) async fn after(connection: &mut Connection, position: Position) -> Result<Page, Fault> {
-    // In this order: what the log begins with before the page was read was there while it was read.
-    let commands = [first(), range("XRANGE", &format!("({position}"), "+", PAGE)];
-    let mut answers = in_time(connection.ask_in_order(&pipeline(commands))).await?.into_iter();
-    let mut next = || answers.next().unwrap_or(Value::Nil);
-    let first = position_of_first(next()).map_err(RedisError::from)?;
-    if first.is_some_and(|first| first.before() > position) {
-        return Ok(Page::Expired);
+fn question(keys: &Keys, founding: &str, range: [&str; 3], bytes: usize, most: usize) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(PAGE.as_str()).arg(2).arg(&keys.log).arg(&keys.note).arg(founding);
+    for word in range {
+        command.arg(word);
     }
-    let page: StreamRangeReply = from_redis_value(next()).map_err(RedisError::from)?;
-    let (mut entries, mut read_to, mut bytes) = (Vec::new(), None, 0);
-    for item in page.ids.iter().filter_map(Item::read) {
-        let size = if let Item::Event(event) = &item { event.data.len() } else { 0 };
-        // One is always taken; another life of the log is for those who have heard of it.
-        if matches!(item, Item::Epoch(..)) || (read_to.is_some() && bytes + size > PAGE_BYTES) {
-            break;
+    command.arg(bytes).arg(most);
+    command
+}
+
+/// The answer to a question for a page, at the pace of the link; none, when the log is not the one that was joined.
+pub(super) async fn ask(
+    connection: &mut Connection,
+    question: &Cmd,
+    pace: &mut Pace,
+) -> Result<Option<LogPage>, Fault> {
+    let asked = Instant::now();
+    let answer = within(PAGE_DEADLINE, connection.ask(question)).await?;
+    pace.took(asked.elapsed());
+    LogPage::read(answer)
+}
+
+impl LogPage {
+    /// Reads an answer; none, when the log is not the one that was joined.
+    pub(super) fn read(answer: Value) -> Result<Option<Self>, Fault> {
+        if is_nothing(&answer) {
+            return Ok(None);
         }
-        bytes += size;
-        read_to = Some(item.position());
-        entries.extend(item.into_event());
+        let (first, bytes, more, entries): (String, usize, u8, StreamRangeReply) =
+            from_redis_value(answer).map_err(RedisError::from)?;
+        let beginning = Beginning(first.parse().ok());
+        Ok(Some(Self { beginning, entries: entries.ids, bytes, more: more > 0 }))
     }
-    Ok(Page::Events(entries, read_to))
+
+    pub(super) fn items(&self) -> impl Iterator<Item = Item> {
+        self.entries.iter().filter_map(Item::read)
+    }
+
+    /// The events for a stream, and the position reached, none where nothing follows. No answer where an event follows that
+    /// cannot be read here: the stream has to be told of a gap.
+    pub(super) fn for_stream(&self) -> Option<(Vec<Entry>, Option<Position>)> {
+        let (mut events, mut read_to) = (Vec::new(), None);
+        for item in self.items() {
+            match item {
+                Item::Unreadable(_) if read_to.is_none() => return None,
+                // Streams learn of another epoch from the hub. What follows has positions of that epoch.
+                Item::Epoch(..) | Item::Unreadable(_) => break,
+                Item::Event(_) | Item::Mark(_) => {
+                    read_to = Some(item.position());
+                    events.extend(item.into_event());
+                }
+            }
+        }
+        Some((events, read_to))
+    }
+}
+
+impl Beginning {
+    /// Reads an answer; none, when the log is not the one that was joined.
+    pub(super) fn read(answer: Value) -> Result<Option<Self>, Fault> {
+        if is_nothing(&answer) {
+            return Ok(None);
+        }
+        let (first,): (String,) = from_redis_value(answer).map_err(RedisError::from)?;
+        Ok(Some(Self(first.parse().ok())))
+    }
+
+    /// The last position that is no longer in the log, if something after `position` is not.
+    pub(super) fn lost_after(self, position: Position) -> Option<Position> {
+        self.0.map(Position::before).filter(|lost| *lost > position)
+    }
+}
+
+/// What a script answers when the log is not the one that was joined.
+fn is_nothing(answer: &Value) -> bool {
+    matches!(answer, Value::Array(words) if words.is_empty())
 }
 
 /// The end of the log.
@@ -68,15 +140,22 @@ pub(super) struct Tail {
     pub(super) read_to: Position,
 }
 
-/// As much of the end of the log, of its present epoch, as a ring takes.
-pub(super) async fn tail(connection: &mut Connection, limits: RingLimits) -> Result<Tail, Fault> {
+/// As much of the end of the log, of its present epoch, as a ring takes and the link gives in [`FILL_FOR`]; none, when the
+/// log is not the one that was joined.
+pub(super) async fn tail(
+    connection: &mut Connection,
+    keys: &Keys,
+    founding: &str,
+    limits: RingLimits,
+    pace: &mut Pace,
+) -> Result<Option<Tail>, Fault> {
+    let began = Instant::now();
     let mut tail = Tail { entries: Vec::new(), horizon: Position::START, read_to: Position::START };
-    let (mut before, mut bytes) = ("+".to_owned(), 0);
+    let (mut from, mut bytes) = ("+".to_owned(), 0);
     loop {
-        let command = range("XREVRANGE", &before, "-", CHAPTER);
-        let chapter: StreamRangeReply =
-            from_redis_value(in_time(connection.ask(&command)).await?).map_err(RedisError::from)?;
-        for item in chapter.ids.iter().filter_map(Item::read) {
+        let question = question(keys, founding, ["XREVRANGE", &from, "-"], pace.bytes(), MOST_ENTRIES);
+        let Some(answer) = ask(connection, &question, pace).await? else { return Ok(None) };
+        for item in answer.items() {
             let position = item.position();
             tail.read_to = tail.read_to.max(position);
             let event = match item {
@@ -85,22 +164,35 @@ pub(super) async fn tail(connection: &mut Connection, limits: RingLimits) -> Res
                     tail.horizon = position.before();
                     continue;
                 }
-                // What lies before is of a life of the log that is over: nobody resumes there.
-                Item::Epoch(..) => return Ok(tail.from(position)),
+                // What lies before is of a life of the log that is over, or behind a gap: no ring goes on across it.
+                Item::Epoch(..) | Item::Unreadable(_) => return Ok(Some(tail.from(position))),
             };
             bytes += event.data.len();
             if tail.entries.len() >= limits.entries || bytes > limits.bytes {
-                return Ok(tail.from(position));
+                return Ok(Some(tail.from(position)));
             }
             tail.horizon = position.before();
             tail.entries.push(event);
         }
-        let Some(last) = chapter.ids.last().filter(|_| chapter.ids.len() == CHAPTER) else {
+        let goes_on = answer.more && began.elapsed() < FILL_FOR;
+        let Some(last) = answer.entries.last().filter(|_| goes_on) else {
             let horizon = tail.horizon;
-            return Ok(tail.from(horizon));
+            return Ok(Some(tail.from(horizon)));
         };
-        before = format!("({}", last.id);
+        from = format!("({}", last.id);
     }
+}
+
+/// Position of the last entry; none, when the log is not the one that was joined.
+pub(super) async fn end(
+    connection: &mut Connection,
+    keys: &Keys,
+    founding: &str,
+    pace: &mut Pace,
+) -> Result<Option<Position>, Fault> {
+    let question = question(keys, founding, ["XREVRANGE", "+", "-"], 0, 1);
+    let answer = ask(connection, &question, pace).await?;
+    Ok(answer.map(|answer| answer.items().next().map_or(Position::START, |last| last.position())))
 }
 
 impl Tail {
@@ -109,5 +201,78 @@ impl Tail {
         self.entries.reverse();
         self.horizon = horizon;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn entry(id: &str, fields: &[&str]) -> Value {
+        Value::Array(vec![text(id), Value::Array(fields.iter().map(|field| text(field)).collect())])
+    }
+
+    /// A page of a log that begins with `first`.
+    fn page(first: &str, entries: Vec<Value>) -> LogPage {
+        let answer = vec![text(first), Value::Int(1), Value::Int(0), Value::Array(entries)];
+        LogPage::read(Value::Array(answer)).unwrap().unwrap()
+    }
+
+    fn at(millis: u64) -> Position {
+        Position { millis, seq: 0 }
+    }
+
+    /// Positions of the events that a stream gets, and the position reached.
+    fn positions(page: &LogPage) -> Option<(Vec<Position>, Option<Position>)> {
+        let (events, read_to) = page.for_stream()?;
+        Some((events.iter().map(|event| event.position).collect(), read_to))
+    }
+
+    #[test]
+    fn a_log_that_is_not_the_one_that_was_joined_gives_no_page_and_an_empty_one_an_empty_page() {
+        assert!(LogPage::read(Value::Array(Vec::new())).unwrap().is_none());
+        let empty = page("", Vec::new());
+        assert_eq!((empty.beginning, empty.items().count()), (Beginning(None), 0));
+        assert_eq!(Beginning::read(Value::Array(Vec::new())).unwrap(), None);
+        assert_eq!(Beginning::read(Value::Array(vec![text("")])).unwrap(), Some(Beginning(None)));
+        assert_eq!(empty.for_stream(), Some((Vec::new(), None)));
+    }
+
+    #[test]
+    fn what_left_the_log_before_it_was_read_is_noticed_by_the_position_of_the_first_entry() {
+        let beginning = Beginning::read(Value::Array(vec![text("7-0")])).unwrap().unwrap();
+        assert_eq!(beginning, page("7-0", Vec::new()).beginning);
+        let last = Position { millis: 6, seq: u64::MAX };
+        assert_eq!(beginning.lost_after(at(5)), Some(last));
+        assert_eq!(beginning.lost_after(last), None);
+        assert_eq!(beginning.lost_after(at(7)), None);
+    }
+
+    #[test]
+    fn a_page_for_a_stream_ends_before_another_epoch() {
+        let page = page(
+            "1-0",
+            vec![
+                entry("5-0", &["type", "message", "data", "5"]),
+                entry("6-0", &["control", "mark"]),
+                entry("7-0", &["control", "epoch", "epoch", "0000000b"]),
+                entry("8-0", &["type", "message", "data", "8"]),
+            ],
+        );
+        assert_eq!(positions(&page), Some((vec![at(5)], Some(at(6)))));
+    }
+
+    #[test]
+    fn a_page_for_a_stream_ends_before_an_event_that_cannot_be_read_and_does_not_begin_with_one() {
+        let later = || entry("6-0", &["type", "of a later version", "data", "6"]);
+        let readable = |id| entry(id, &["type", "message", "data", "1"]);
+        let ends = page("1-0", vec![readable("5-0"), later(), readable("7-0")]);
+        assert_eq!(positions(&ends), Some((vec![at(5)], Some(at(5)))));
+        let begins = page("1-0", vec![later(), readable("7-0")]);
+        assert_eq!(positions(&begins), None);
     }
 }

@@ -1,10 +1,10 @@
 //! One session with the log after the other: entered, read and written until something breaks, and begun anew.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use redis::streams::StreamReadReply;
 use redis::{Cmd, Value, from_redis_value};
 use tokio::sync::mpsc;
@@ -12,24 +12,22 @@ use tokio::time::Instant;
 
 use super::item::Item;
 use super::joining::{Joined, Joining};
-use super::orders::{Failed, Order, Sent};
+use super::keys::Keys;
+use super::orders::{Failed, LogLimits, Order, Sent};
+use super::pace::{PAGE_DEADLINE, Pace};
+use super::pages::Beginning;
+use super::relief::Relief;
 use super::replicas::Replicas;
-use super::{ANSWER_DEADLINE, MOST_WAITING, RedisLog, in_time, keys, pages, within};
-use crate::ambient::{Jitter, UnixMillis};
+use super::{MOST_WAITING, RedisLog, in_time, pages, within};
+use crate::ambient::Jitter;
 use crate::events::entry::Entry;
 use crate::events::frame;
 use crate::events::hub::{Gap, Hub};
 use crate::events::id::{Epoch, EventId, Position};
-use crate::redis::{Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline, revocations};
-use crate::token::TokenId;
-
-/// Called with each revocation by any instance, and the end of its tombstone.
-pub type RevocationHeard = Box<dyn Fn(TokenId, UnixMillis) -> BoxFuture<'static, ()> + Send + Sync>;
+use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline};
 
 /// How long Redis holds on to a question for which it has nothing new.
 const BLOCK: Duration = Duration::from_millis(250);
-/// Entries read in one go.
-const BATCH: usize = 100;
 /// Events sent in one go.
 const SENT_AT_ONCE: usize = 128;
 /// In which every instance brings what a log that was founded anew may lack: all of them notice within two `BLOCK`s,
@@ -42,6 +40,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// Longest delay before a session that lasted is renewed: instances do not all dial at the same moment.
 const APART: Duration = Duration::from_millis(20);
+/// Between two attempts to bring events that others have to come before.
+const BETWEEN_BRINGING: Duration = Duration::from_millis(100);
 
 /// What a keeper is made of.
 pub struct LogKeeperParts {
@@ -51,21 +51,26 @@ pub struct LogKeeperParts {
     pub hub: Arc<Hub>,
     /// Events that the log keeps.
     pub log_entries: usize,
+    /// Most bytes of them.
+    pub log_bytes: u64,
+    /// Says whether the log belongs to this deployment.
+    pub claim: Arc<Claim>,
     /// Keeps instances apart.
     pub jitter: Arc<Jitter>,
-    /// Called with each revocation.
-    pub on_revoked: RevocationHeard,
 }
 
 /// Keeps an instance in touch with the log.
 pub struct LogKeeper {
     parts: LogKeeperParts,
+    keys: Arc<Keys>,
+    limits: LogLimits,
+    relief: Arc<Relief>,
     dialler: Arc<Dialler>,
     has_replicas: bool,
     /// Of the log as it was last joined.
     founding: String,
-    /// The last revocation read, in the log as it was last joined.
-    revocations_read_to: String,
+    /// How much is read at once.
+    pace: Pace,
     /// What was told of this outage, each reason once.
     told: Vec<&'static str>,
     away_since: Option<Instant>,
@@ -91,28 +96,45 @@ impl LogKeeper {
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: LogKeeperParts) -> Result<Self, Fault> {
         let has_replicas = matches!(settings.topology, Topology::Sentinel { .. });
+        let limits = LogLimits { entries: parts.log_entries, bytes: parts.log_bytes };
+        let keys = Arc::new(Keys::new(&settings.namespace));
+        let relief = Relief::new(Arc::clone(&keys), limits.bytes, Arc::clone(&parts.log.metrics));
         Ok(Self {
             parts,
+            keys,
+            limits,
+            relief: Arc::new(relief),
             dialler: Arc::new(Dialler::new(settings)?),
             has_replicas,
             founding: String::new(),
-            revocations_read_to: "0".to_owned(),
+            pace: Pace::new(),
             told: Vec::new(),
             away_since: None,
         })
     }
 
-    /// Keeps at it for ever.
+    /// Keeps at it for ever, while the log does not belong to another deployment.
     pub async fn run(mut self) {
+        let claim = Arc::clone(&self.parts.claim);
         loop {
+            claim.not_refused().await;
             let pause = self.parts.jitter.between(BETWEEN_DIALS / 2, BETWEEN_DIALS);
             let began = Instant::now();
-            let Err(ended) = self.session().await;
+            let ended = tokio::select! {
+                ended = self.session() => {
+                    let Err(ended) = ended;
+                    ended
+                }
+                () = claim.refused() => Ended::Anew,
+            };
             self.parts.log.close();
             self.parts.hub.reaches_log(false);
             self.away_since.get_or_insert_with(Instant::now);
             self.dialler.forget();
             if let Ended::Fault(fault) = ended {
+                if fault == Fault::Timeout {
+                    self.pace.timed_out();
+                }
                 self.tell(&fault);
             }
             // A session that lasted is renewed at once, but for what keeps instances apart: publishers wait for it.
@@ -134,50 +156,71 @@ impl LogKeeper {
     async fn session(&mut self) -> Result<Infallible, Ended> {
         let mut incoming = self.dialler.dial().await?;
         let mut outgoing = self.dialler.dial().await?;
-        let name = Deployment::read(&in_time(outgoing.info()).await?)?.epoch;
-        let epoch = self.join(&mut outgoing, &name).await?;
+        let found = Deployment::read(&in_time(outgoing.info()).await?)?;
+        // Whoever enters may found the log anew, and shorten it.
+        self.parts.claim.held().await;
+        let relief = Arc::clone(&self.relief);
+        relief.look(&mut outgoing, &found).await?;
+        let name = found.epoch;
+        let epoch = match self.join(&mut outgoing, &name).await {
+            // A log that is founded anew is written to. There is room at the next attempt.
+            Err(Ended::Fault(Fault::OutOfMemory)) => {
+                relief.relieve(&mut outgoing).await?;
+                return Err(Fault::OutOfMemory.into());
+            }
+            joined => joined?,
+        };
         self.parts.log.joined(epoch);
-        self.follow(&mut outgoing, epoch).await?;
+        let replicas = Replicas::new(self.has_replicas);
+        // A page may take long over a slow link. Whether Redis is still there shows on the other connection meanwhile.
+        let mut looking = pin!(look(Arc::clone(&self.dialler), outgoing.clone(), name, &replicas, &relief));
         // What was missed, before anybody is told that nothing is missed any longer.
-        while self.read(&mut incoming, None).await? {}
+        tokio::select! {
+            read = self.follow(&mut incoming, epoch) => read?,
+            ended = &mut looking => return ended,
+        }
 
         let (orders, queue) = mpsc::channel(MOST_WAITING);
-        self.parts.log.open(orders, outgoing.clone());
+        self.parts.log.open(orders);
         self.parts.hub.reaches_log(true);
         self.told.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
         tracing::info!(%epoch, ?away, "the event log is in use");
 
-        let replicas = Replicas::new(self.has_replicas);
-        let (founding, log, hub) =
-            (self.founding.clone(), Arc::clone(&self.parts.log), Arc::clone(&self.parts.hub));
+        let (keys, founding) = (Arc::clone(&self.keys), self.founding.clone());
+        let (log, hub) = (Arc::clone(&self.parts.log), Arc::clone(&self.parts.hub));
         let writing = Writing {
-            founding,
-            log_entries: self.parts.log_entries,
+            founding: founding.clone(),
+            limits: self.limits,
+            keys: &keys,
+            relief: &relief,
             replicas: &replicas,
             log: &log,
             hub: &hub,
         };
-        let looking = look(Arc::clone(&self.dialler), outgoing.clone(), name, &replicas);
+        let dialler = Arc::clone(&self.dialler);
+        let serving = log.catch_up.serve(&dialler, &keys, &founding);
         let reading = async {
             loop {
-                self.read(&mut incoming, Some(BLOCK)).await?;
+                self.read(&mut incoming).await?;
             }
         };
         tokio::select! {
             ended = reading => ended,
             ended = writing.run(outgoing, queue) => ended,
             ended = looking => ended,
+            never = serving => match never {},
         }
     }
 
     /// Enters the log; brings it what it may lack, where it was founded anew; waits until it is open.
     async fn join(&mut self, connection: &mut Connection, name: &str) -> Result<Epoch, Ended> {
         let joining = Joining {
+            keys: &self.keys,
             name,
             jitter: &self.parts.jitter,
             window: if self.has_replicas { SENTINEL_WINDOW } else { WINDOW },
-            log_entries: self.parts.log_entries,
+            limits: self.limits,
         };
         let known = self.parts.hub.log_head();
         // To the founding of this number.
@@ -188,20 +231,20 @@ impl LogKeeper {
                 && joined.epoch == Some(known.epoch)
                 && joined.founding != brought
             {
-                brought.clone_from(&joined.founding);
                 let (horizon, kept) = self.kept(known.epoch);
-                joined = joining.bring(connection, horizon, known, &kept).await?;
-            }
-            let Joined { founding, epoch, opens_in } = joined;
-            if let Some(epoch) = epoch.filter(|_| opens_in.is_zero()) {
-                if self.founding != founding {
-                    // The revocations, too, may have begun anew.
-                    "0".clone_into(&mut self.revocations_read_to);
-                    self.founding = founding;
+                let asked = joined;
+                joined = joining.bring(connection, &asked, horizon, known, &kept).await?;
+                if !joined.waits {
+                    brought = asked.founding;
                 }
+            }
+            let Joined { founding, epoch, opens_in, waits, .. } = joined;
+            if let Some(epoch) = epoch.filter(|_| opens_in.is_zero()) {
+                self.founding = founding;
                 return Ok(epoch);
             }
-            tokio::time::sleep(opens_in.max(Duration::from_millis(1))).await;
+            let pause = if waits { opens_in.min(BETWEEN_BRINGING) } else { opens_in };
+            tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
         }
     }
 
@@ -217,79 +260,78 @@ impl LogKeeper {
         (horizon, kept.chain(unseen).collect())
     }
 
-    /// Goes on where this instance is in the log, or, if it is not in it, at its end.
-    async fn follow(&self, connection: &mut Connection, epoch: Epoch) -> Result<(), Fault> {
-        let hub = &self.parts.hub;
+    /// Goes on where this instance is in the log, or, if it is not in it, at its end, and reads what is there.
+    async fn follow(&mut self, connection: &mut Connection, epoch: Epoch) -> Result<(), Ended> {
+        let hub = Arc::clone(&self.parts.hub);
         match hub.log_head() {
             Some(head) if head.epoch == epoch => {}
             None => {
-                let tail = pages::tail(connection, hub.ring_limits()).await?;
+                let tail =
+                    pages::tail(connection, &self.keys, &self.founding, hub.ring_limits(), &mut self.pace)
+                        .await?;
+                let tail = tail.ok_or(Ended::Anew)?;
                 hub.begin_anew(epoch, Gap::Epoch, tail.horizon, &tail.entries, tail.read_to);
             }
             Some(_) => {
-                let tail = pages::tail(connection, hub.ring_limits()).await?;
+                let end = pages::end(connection, &self.keys, &self.founding, &mut self.pace)
+                    .await?
+                    .ok_or(Ended::Anew)?;
                 tracing::warn!(%epoch, "events were lost with the log; streams are told");
-                hub.begin_anew(epoch, Gap::Epoch, tail.read_to, &[], tail.read_to);
+                hub.begin_anew(epoch, Gap::Epoch, end, &[], end);
             }
         }
-        Ok(())
+        self.read_to_end(connection).await
     }
 
-    /// Reads what is new; says whether there was any.
-    async fn read(&mut self, connection: &mut Connection, block: Option<Duration>) -> Result<bool, Ended> {
-        let Some(head) = self.parts.hub.log_head() else { return Ok(false) };
-        let commands = pipeline([pages::first(), self.question(head.position, block), founding()]);
+    /// Reads what is there, page by page.
+    async fn read_to_end(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        loop {
+            let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
+            let question = pages::after(&self.keys, &self.founding, head.position, self.pace.bytes());
+            let page = pages::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Anew)?;
+            if self.has_lost(head, page.beginning) {
+                continue;
+            }
+            self.deliver(head, page.items());
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for something new for a while, and reads it. Of many new events those that fit into a page whatever their size
+    /// come with the news, and the others page by page.
+    async fn read(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
+        let most = self.pace.events();
+        // In this order: what is in the log after the news were read was there when they were.
+        let commands =
+            pipeline([news(&self.keys, head.position, most), pages::beginning(&self.keys, &self.founding)]);
         let asked = connection.ask_in_order(&commands);
-        let patience = block.unwrap_or_default() + ANSWER_DEADLINE;
-        let mut answers = within(patience, asked).await?.into_iter();
+        let mut answers = within(BLOCK + PAGE_DEADLINE, asked).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
-        let (first, news, founding) = (next(), next(), next());
-        let founding: Option<String> = from_redis_value(founding).map_err(redis_fault)?;
-        if founding.as_ref() != Some(&self.founding) {
-            // What was read may have been put there before something that belongs before it.
-            return Err(Ended::Anew);
+        let (news, beginning) = (next(), next());
+        let beginning = Beginning::read(beginning)?.ok_or(Ended::Anew)?;
+        if self.has_lost(head, beginning) || news == Value::Nil {
+            return Ok(());
         }
-        let first = pages::position_of_first(first).map_err(redis_fault)?;
-        if let Some(before) = first.map(Position::before).filter(|before| *before > head.position) {
-            // This instance was away for longer than the log reaches back.
-            tracing::warn!("events have left the log before they were read here; streams are told");
-            self.parts.hub.begin_anew(head.epoch, Gap::Expired, before, &[], before);
-            return Ok(true);
-        }
-        if news == Value::Nil {
-            return Ok(false);
-        }
-        let reply: StreamReadReply = from_redis_value(news).map_err(redis_fault)?;
-        for stream in reply.keys {
-            if stream.key == keys::LOG {
-                self.deliver(head, stream.ids.iter().filter_map(Item::read));
-            } else {
-                for (id, until) in revocations::read(&stream.ids) {
-                    tracing::debug!(token_id = %id, "revocation heard");
-                    (self.parts.on_revoked)(id, until).await;
-                }
-                if let Some(last) = stream.ids.last() {
-                    self.revocations_read_to.clone_from(&last.id);
-                }
-            }
-        }
-        Ok(true)
+        let news: StreamReadReply = from_redis_value(news).map_err(redis_fault)?;
+        let entries: Vec<_> = news.keys.into_iter().flat_map(|stream| stream.ids).collect();
+        self.deliver(head, entries.iter().filter_map(Item::read));
+        if entries.len() < most { Ok(()) } else { self.read_to_end(connection).await }
     }
 
-    fn question(&self, head: Position, block: Option<Duration>) -> Cmd {
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(BATCH);
-        if let Some(block) = block {
-            command.arg("BLOCK").arg(block.as_millis().to_string());
-        }
-        command.arg("STREAMS").arg(keys::LOG).arg(revocations::STREAM);
-        command.arg(head.to_string()).arg(&self.revocations_read_to);
-        command
+    /// Whether this instance was away for longer than the log reaches back. It goes on where the log begins.
+    fn has_lost(&self, head: EventId, beginning: Beginning) -> bool {
+        let Some(lost) = beginning.lost_after(head.position) else { return false };
+        tracing::warn!("events have left the log before they were read here; streams are told");
+        self.parts.hub.begin_anew(head.epoch, Gap::Expired, lost, &[], lost);
+        true
     }
 
     fn deliver(&self, head: EventId, items: impl Iterator<Item = Item>) {
         let hub = &self.parts.hub;
-        let (mut entries, mut read_to) = (Vec::new(), head);
+        let (mut entries, mut read_to, mut unreadable) = (Vec::new(), head, 0_u64);
         for item in items {
             read_to.position = item.position();
             match item {
@@ -300,20 +342,33 @@ impl LogKeeper {
                     hub.begin_anew(epoch, Gap::Epoch, position, &[], position);
                     read_to.epoch = epoch;
                 }
+                Item::Unreadable(position) => {
+                    hub.extend(&std::mem::take(&mut entries), position);
+                    hub.begin_anew(read_to.epoch, Gap::Expired, position, &[], position);
+                    unreadable += 1;
+                }
                 Item::Epoch(..) | Item::Mark(_) => {}
             }
+        }
+        if unreadable > 0 {
+            self.parts.log.metrics.events.unreadable(unreadable);
+            tracing::warn!(
+                count = unreadable,
+                "the event log has events that this version cannot read; streams get a reset. Run one version on all instances"
+            );
         }
         hub.extend(&entries, read_to.position);
         self.parts.log.seen(read_to);
     }
 }
 
-/// Looks from time to time whether Redis is still the one that was entered, and has its replicas.
+/// Looks from time to time whether Redis is still the one that was entered, and has its replicas and room.
 async fn look(
     dialler: Arc<Dialler>,
     mut connection: Connection,
     name: String,
     replicas: &Replicas,
+    relief: &Relief,
 ) -> Result<Infallible, Ended> {
     let server = dialler.dialled();
     loop {
@@ -322,6 +377,7 @@ async fn look(
         if found.epoch != name {
             return Err(Ended::Anew);
         }
+        relief.look(&mut connection, &found).await?;
         let may_be_alone = replicas.found(found.replicas_in_step);
         match dialler.named_master().await {
             Some(master) if Some(&master) != server.as_ref() => return Err(Ended::Anew),
@@ -331,9 +387,11 @@ async fn look(
     }
 }
 
-fn founding() -> Cmd {
-    let mut command = redis::cmd("HGET");
-    command.arg(keys::NOTE).arg("founding");
+/// Asks for what follows `position`, and waits for it.
+fn news(keys: &Keys, position: Position, most: usize) -> Cmd {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(most).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+    command.arg("STREAMS").arg(&keys.log).arg(position.to_string());
     command
 }
 
@@ -343,8 +401,10 @@ fn redis_fault(error: redis::ParsingError) -> Fault {
 
 /// The half of a session that sends what is published.
 struct Writing<'a> {
+    keys: &'a Keys,
     founding: String,
-    log_entries: usize,
+    limits: LogLimits,
+    relief: &'a Relief,
     replicas: &'a Replicas,
     log: &'a RedisLog,
     hub: &'a Hub,
@@ -366,7 +426,7 @@ impl Writing<'_> {
                 continue;
             }
             let with_copy = self.replicas.are_needed();
-            let commands = sent.commands(&self.founding, self.log_entries);
+            let commands = sent.commands(self.keys, &self.founding, self.limits);
             let commands = pipeline(commands.chain(with_copy.then(Replicas::wait)));
             let mut answers = in_time(connection.ask_each(&commands)).await?;
             let copies =
@@ -376,8 +436,9 @@ impl Writing<'_> {
                 self.log.appended(id, publication, self.hub.log_head());
             });
             match answered {
-                // A full one may have room again for the next event, and can be read all the same.
-                Ok(()) | Err(Failed::Fault(Fault::OutOfMemory | Fault::NotWriting(_))) => {}
+                // It can be read all the same.
+                Ok(()) | Err(Failed::Fault(Fault::NotWriting(_))) => {}
+                Err(Failed::Fault(Fault::OutOfMemory)) => self.relief.relieve(&mut connection).await?,
                 Err(Failed::NotJoined) => return Err(Ended::Anew),
                 Err(Failed::Fault(fault)) => return Err(fault.into()),
             }

@@ -1,8 +1,11 @@
 //! The events panel and the browser client, embedded in the binary. Holds no secret: the principal is typed in
 //! by its user and stays in that browser tab.
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatch,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, CROSS_ORIGIN_OPENER_POLICY,
+    CROSS_ORIGIN_RESOURCE_POLICY, ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatch,
 };
 use actix_web::web::Path;
 use actix_web::{HttpRequest, HttpResponse};
@@ -11,9 +14,12 @@ use sha2::{Digest, Sha256};
 use super::error::{Problem, ProblemBody};
 use super::problem_docs::Proxied;
 
-/// Nothing from elsewhere, nothing inline, no framing.
+/// Nothing from elsewhere, nothing inline, no framing, and no text that becomes a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'";
+/// For pages of other origins: they may neither embed an asset nor keep a hold on the panel's window.
+const SAME_ORIGIN: &str = "same-origin";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -25,16 +31,23 @@ struct Asset {
     name: &'static str,
     content_type: &'static str,
     content: &'static str,
+    /// Names this version. Computed once, because anybody may ask for an asset.
+    tag: LazyLock<EntityTag>,
 }
 
 macro_rules! asset {
     ($name:literal, $content_type:expr) => {
-        Asset { name: $name, content_type: $content_type, content: include_str!(concat!("assets/", $name)) }
+        Asset {
+            name: $name,
+            content_type: $content_type,
+            content: include_str!(concat!("assets/", $name)),
+            tag: LazyLock::new(|| tag_of(include_str!(concat!("assets/", $name)))),
+        }
     };
 }
 
-const PAGE: Asset = asset!("index.html", HTML);
-const PANEL: [Asset; 12] = [
+static PAGE: Asset = asset!("index.html", HTML);
+static PANEL: [Asset; 12] = [
     asset!("panel.css", CSS),
     asset!("panel.js", SCRIPT),
     asset!("panel-base.js", SCRIPT),
@@ -48,7 +61,7 @@ const PANEL: [Asset; 12] = [
     asset!("panel-theme.js", SCRIPT),
     asset!("icon.svg", SVG),
 ];
-const CLIENT: [Asset; 2] = [asset!("vx11-events.js", SCRIPT), asset!("vx11-events.d.ts", TEXT)];
+static CLIENT: [Asset; 2] = [asset!("vx11-events.js", SCRIPT), asset!("vx11-events.d.ts", TEXT)];
 
 /// The events panel.
 #[utoipa::path(
@@ -99,20 +112,45 @@ fn find<'a>(assets: &'a [Asset], name: &str) -> Result<&'a Asset, Problem> {
     assets.iter().find(|asset| asset.name == name).ok_or(Problem::NotFound)
 }
 
+fn tag_of(content: &str) -> EntityTag {
+    EntityTag::new_strong(hex::encode(&Sha256::digest(content)[..8]))
+}
+
 /// The asset, or 304 when the browser has this very version.
 fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
-    let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(asset.content)[..8]));
+    let tag = &*asset.tag;
     // Compared weakly (RFC 9110 §13.1.2): a proxy that compresses makes the tag a weak one.
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => request.headers().contains_key(IF_NONE_MATCH),
-        Ok(IfNoneMatch::Items(seen)) => seen.iter().any(|seen| seen.weak_eq(&tag)),
+        Ok(IfNoneMatch::Items(seen)) => seen.iter().any(|seen| seen.weak_eq(tag)),
         Err(_) => false,
     };
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((CONTENT_TYPE, asset.content_type))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((CROSS_ORIGIN_OPENER_POLICY, SAME_ORIGIN))
+        .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, SAME_ORIGIN))
         .insert_header((CACHE_CONTROL, "no-cache"))
-        .insert_header(ETag(tag));
+        .insert_header(ETag(tag.clone()));
     if known { response.finish() } else { response.body(asset.content) }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::ETAG;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn the_tag_of_an_asset_is_that_of_its_content_and_computed_once() {
+        for asset in PANEL.iter().chain(&CLIENT).chain([&PAGE]) {
+            let before = std::ptr::from_ref(&*asset.tag);
+            let answer = answer(&TestRequest::default().to_http_request(), asset);
+            let sent = answer.headers().get(ETAG).unwrap().to_str().unwrap();
+            assert_eq!(sent, tag_of(asset.content).to_string());
+            assert!(std::ptr::eq(before, std::ptr::from_ref(&*asset.tag)));
+        }
+    }
 }

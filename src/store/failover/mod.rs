@@ -5,19 +5,29 @@
 //! primary before the breaker closes.
 
 mod pulse;
+mod unannounced;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 pub use pulse::{Pulse, PulseSettings};
 
+use self::unannounced::Unannounced;
 use super::gate::Gate;
 use super::memory::{Entries, MemoryStore};
 use super::{Backend, Lookup, Reach, StandbyFigures, StoreError, StoreStatistics, TokenStore};
-use crate::ambient::UnixMillis;
+use crate::ambient::{Clock, UnixMillis};
+use crate::metrics::Metrics;
 use crate::redis::Fault;
 use crate::token::{Record, TokenDigest, TokenId};
+
+/// Revocations that are forgotten within so long of one another are told of once.
+const EPISODE: Duration = Duration::from_mins(1);
 
 /// A store that may be out of reach, shared by all instances.
 #[async_trait]
@@ -26,8 +36,9 @@ pub trait Primary: TokenStore {
     /// Works whatever the breaker says.
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault>;
 
-    /// Records and revokes what `entries` holds, whatever the breaker says; repeating it does no harm.
-    async fn restore(&self, entries: &Entries) -> Result<(), Fault>;
+    /// Records and revokes what `entries` holds, whatever the breaker says, and announces nothing; repeating it does no
+    /// harm. Says how many of them it refuses for what they say, which no repetition would change; those stop no other.
+    async fn restore(&self, entries: &Entries) -> Result<u64, Fault>;
 }
 
 /// What an instance tells the others about itself.
@@ -48,39 +59,102 @@ pub struct Beat {
     pub skew_millis: i64,
 }
 
+/// What a failover store is made of.
+pub struct FailoverStoreParts {
+    /// Shared by all instances.
+    pub primary: Arc<dyn Primary>,
+    /// The breaker before it.
+    pub gate: Arc<Gate>,
+    /// What the primary does not have yet; empty.
+    pub standby: MemoryStore,
+    /// Revocations by any instance, as far as they were heard of: they hold while the primary cannot be asked, and
+    /// are brought to it again where it has lost them. Empty.
+    pub revoked: MemoryStore,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where it reports.
+    pub metrics: Arc<Metrics>,
+}
+
 /// The primary with its standby.
 pub struct FailoverStore {
     primary: Arc<dyn Primary>,
     gate: Arc<Gate>,
-    /// What the primary does not have yet.
     standby: MemoryStore,
-    /// Revocations by any instance, as far as they were heard of: they hold while the primary cannot be asked, and
-    /// are brought to it again where it has lost them.
     revoked: MemoryStore,
+    unannounced: Unannounced,
+    /// How often the primary was found to have lost data.
+    losses: AtomicU64,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    /// When a revocation was last forgotten for want of room.
+    forgot_at: Mutex<Option<Instant>>,
 }
 
 impl FailoverStore {
-    /// Puts the two together. `standby` and `revoked` are empty.
+    /// Puts the two together.
     #[must_use]
-    pub fn new(
-        primary: Arc<dyn Primary>,
-        gate: Arc<Gate>,
-        standby: MemoryStore,
-        revoked: MemoryStore,
-    ) -> Self {
-        Self { primary, gate, standby, revoked }
+    pub fn new(parts: FailoverStoreParts) -> Self {
+        let FailoverStoreParts { primary, gate, standby, revoked, clock, metrics } = parts;
+        let (unannounced, losses) = (Unannounced::default(), AtomicU64::new(0));
+        let forgot_at = Mutex::default();
+        Self { primary, gate, standby, revoked, unannounced, losses, clock, metrics, forgot_at }
     }
 
     /// Frees the memory of expired entries; called about once a second.
     pub fn sweep(&self) {
         self.standby.sweep();
         self.revoked.sweep();
+        self.unannounced.sweep(self.clock.now());
     }
 
-    /// Notes a revocation by any instance.
+    /// Notes a revocation that was announced to all instances.
     pub async fn hear(&self, id: TokenId, until: UnixMillis) {
-        // With no room left the primary still knows of it.
-        let _ = self.revoked.revoke(id, until).await;
+        self.unannounced.remove(&[(id, until)]);
+        self.remember(id, until).await;
+    }
+
+    /// Up to `count` revocations that other instances may not have heard of.
+    #[must_use]
+    pub fn unannounced(&self, count: usize) -> Vec<(TokenId, UnixMillis)> {
+        self.unannounced.some(count)
+    }
+
+    /// These were announced.
+    pub fn announced(&self, revocations: &[(TokenId, UnixMillis)]) {
+        self.unannounced.remove(revocations);
+    }
+
+    /// Announcements may be missing: all revocations that were heard of are unannounced until they are heard of again.
+    pub fn announce_all(&self) {
+        self.unannounced.add(&self.revoked.some(usize::MAX).tombstones);
+    }
+
+    /// How often the primary was found to have lost data.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// The primary has lost data. All revocations that were heard of, which it has to be given again.
+    fn lose(&self) -> Vec<(TokenId, UnixMillis)> {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+        self.revoked.some(usize::MAX).tombstones
+    }
+
+    /// Without room for it, it holds as long as the primary can be asked.
+    async fn remember(&self, id: TokenId, until: UnixMillis) {
+        if self.revoked.revoke(id, until).await.is_ok() {
+            return;
+        }
+        self.metrics.revocations.forgotten();
+        let now = Instant::now();
+        let last = self.forgot_at.lock().replace(now);
+        if last.is_none_or(|last| now.duration_since(last) > EPISODE) {
+            tracing::warn!(
+                "there is no room for further revocations: those not remembered hold only while Redis can be asked. Raise memory.max_entries or memory.max_bytes"
+            );
+        }
     }
 
     async fn is_revoked_here(&self, digest: TokenDigest) -> bool {
@@ -120,10 +194,11 @@ impl TokenStore for FailoverStore {
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
-        self.hear(id, until).await;
+        self.remember(id, until).await;
         match self.primary.revoke(id, until).await {
             Err(StoreError::Unavailable) => {
                 self.standby.revoke(id, until).await?;
+                self.unannounced.add(&[(id, until)]);
                 Ok(Reach::Instance)
             }
             answer => answer,

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Beat, FailoverStore, Figures};
-use crate::ambient::Jitter;
+use crate::ambient::{Jitter, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
+use crate::store::Entries;
+use crate::token::TokenId;
 
 /// Between two beats; the jitter of a fifth keeps instances apart.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -34,8 +36,8 @@ pub struct PulseSettings {
 pub struct Pulse {
     settings: PulseSettings,
     skewed: bool,
-    /// The primary has yet to be given again what it lost.
-    owes_tombstones: bool,
+    /// Tombstones that the primary has lost, as far as it has yet to be given them again.
+    owed: Option<Vec<(TokenId, UnixMillis)>>,
     /// Beats that failed one after the other while requests reach the primary.
     deaf: u32,
 }
@@ -44,7 +46,7 @@ impl Pulse {
     /// A pulse that has yet to beat.
     #[must_use]
     pub const fn new(settings: PulseSettings) -> Self {
-        Self { settings, skewed: false, owes_tombstones: false, deaf: 0 }
+        Self { settings, skewed: false, owed: None, deaf: 0 }
     }
 
     /// Beats until the primary is in use or has failed once; bounded by the primary's own deadlines. Called before
@@ -87,9 +89,10 @@ impl Pulse {
         let figures = Figures { active: metrics.active_tokens(), streams: metrics.open_streams() };
         let beat = store.primary.beat(figures).await?;
         self.note(&beat);
-        if self.owes_tombstones {
-            self.restore_tombstones(store).await?;
+        if beat.lost_data {
+            self.owed = Some(store.lose());
         }
+        self.restore_tombstones(store).await?;
         let may_close = store.gate.probe_succeeded();
         if may_close || store.gate.is_closed() {
             let reconciled = self.reconcile(store).await?;
@@ -101,7 +104,6 @@ impl Pulse {
     }
 
     fn note(&mut self, beat: &Beat) {
-        self.owes_tombstones |= beat.lost_data;
         #[expect(clippy::cast_precision_loss, reason = "a difference of milliseconds")]
         self.settings.metrics.clock_skew(beat.skew_millis as f64 / 1000.0);
         let skewed = beat.skew_millis.abs() > SKEW_WORTH_TELLING;
@@ -116,14 +118,32 @@ impl Pulse {
 
     /// Brings the revocations that were heard of to a primary that has lost its data.
     async fn restore_tombstones(&mut self, store: &FailoverStore) -> Result<(), Fault> {
-        let all = store.revoked.some(usize::MAX);
-        store.primary.restore(&all).await?;
-        self.owes_tombstones = false;
+        let Some(mut owed) = self.owed.take() else { return Ok(()) };
+        while !owed.is_empty() {
+            let batch = owed.split_off(owed.len().saturating_sub(BATCH));
+            let batch = Entries { tombstones: batch, records: Vec::new() };
+            match store.primary.restore(&batch).await {
+                Ok(refused) => self.note_refused(refused),
+                Err(fault) => {
+                    owed.extend(batch.tombstones);
+                    self.owed = Some(owed);
+                    return Err(fault);
+                }
+            }
+        }
         tracing::warn!(
-            tombstones = all.tombstones.len(),
+            tombstones = store.revoked.entries(),
             "Redis has lost data (restart, failover or FLUSHALL); revocations were brought to it again, and tokens issued before stay valid by their signature"
         );
         Ok(())
+    }
+
+    /// What the primary refuses now it would always refuse.
+    fn note_refused(&self, refused: u64) {
+        if refused > 0 {
+            self.settings.metrics.revocations.invalid(refused);
+            tracing::warn!(refused, "Redis refuses tombstones for what they say; they are left out");
+        }
     }
 
     /// Brings to the primary what the standby holds; says how much that was.
@@ -137,7 +157,8 @@ impl Pulse {
             if batch.is_empty() {
                 return Ok(reconciled);
             }
-            store.primary.restore(&batch).await?;
+            let refused = store.primary.restore(&batch).await?;
+            self.note_refused(refused);
             store.standby.forget(&batch);
             let count = batch.len() as u64;
             self.settings.metrics.reconciled(count);

@@ -1,13 +1,14 @@
 //! Since when Redis certainly holds every record: noted in Redis itself, under a name that changes whenever data may
 //! have been lost, and proven anew whenever a token is to be refused for being unknown (docs/adr/0009).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::try_join;
 use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
-use super::keys;
+use super::keys::Keys;
 use crate::ambient::UnixMillis;
 use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 
@@ -21,6 +22,7 @@ const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 
 /// What the last beat of the pulse found out.
 pub(super) struct Completeness {
+    keys: Arc<Keys>,
     known: Mutex<Option<Known>>,
     /// From the first sight of data until all instances write to it.
     settling: Duration,
@@ -48,23 +50,36 @@ impl Confirmed {
     pub(super) fn proves(&self, moment: UnixMillis) -> bool {
         self.deployment.evicts.is_none() && moment >= self.settled
     }
-
-    /// Keeps the note for another while.
-    pub(super) fn keep(&self) -> Cmd {
-        let mut command = redis::cmd("EXPIRE");
-        command.arg(keys::epoch(&self.deployment.epoch)).arg(NOTE_KEPT.as_secs());
-        command
-    }
 }
 
 impl Completeness {
     /// Nothing is known yet.
-    pub(super) fn new(topology: &Topology) -> Self {
+    pub(super) fn new(topology: &Topology, keys: Arc<Keys>) -> Self {
         let settling = match topology {
             Topology::Single(_) | Topology::Cluster { .. } => Duration::ZERO,
             Topology::Sentinel { .. } => ALL_HAVE_MOVED,
         };
-        Self { known: Mutex::new(None), settling }
+        Self { keys, known: Mutex::new(None), settling }
+    }
+
+    /// Keeps the note for another while.
+    pub(super) fn keep(&self, Confirmed { deployment, .. }: &Confirmed) -> Cmd {
+        let mut command = redis::cmd("EXPIRE");
+        command.arg(self.keys.epoch(&deployment.epoch)).arg(NOTE_KEPT.as_secs());
+        command
+    }
+
+    /// Notes that the data of this name is complete from `now` on, unless an earlier moment is noted, which is the answer.
+    fn begin_note(&self, epoch: &str, now: UnixMillis) -> Cmd {
+        let mut command = redis::cmd("SET");
+        command
+            .arg(self.keys.epoch(epoch))
+            .arg(now.0)
+            .arg("NX")
+            .arg("GET")
+            .arg("EX")
+            .arg(NOTE_KEPT.as_secs());
+        command
     }
 
     /// Asks for the data's name and since when it is complete, and notes that it is complete from `now` on where no
@@ -77,7 +92,7 @@ impl Completeness {
     ) -> RedisResult<Result<Confirmed, Fault>> {
         let expected = self.known.lock().as_ref().map(|known| known.epoch.clone());
         // Most often the name is still the same, and one round trip is enough.
-        let note_as_expected = expected.as_ref().map(|epoch| note(epoch, now));
+        let note_as_expected = expected.as_ref().map(|epoch| self.begin_note(epoch, now));
         let commands = pipeline(others.iter().cloned().chain(note_as_expected));
         let mut for_info = connection.clone();
         let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(&commands))?;
@@ -88,7 +103,7 @@ impl Completeness {
         let noted = answers.split_off(others.len()).pop();
         let noted = match noted.filter(|_| expected.as_ref() == Some(&deployment.epoch)) {
             Some(noted) => noted,
-            None => connection.ask(&note(&deployment.epoch, now)).await?,
+            None => connection.ask(&self.begin_note(&deployment.epoch, now)).await?,
         };
         let since: Option<u64> = from_redis_value(noted)?;
         let complete_since = since.map_or(now, UnixMillis);
@@ -127,11 +142,4 @@ impl Completeness {
         let has_settled = |known: &Known| moment >= known.complete_since.plus(self.settling);
         known.as_ref().is_some_and(|known| known.evicts.is_none() && has_settled(known))
     }
-}
-
-/// Notes that the data of this name is complete from `now` on, unless an earlier moment is noted, which is the answer.
-fn note(epoch: &str, now: UnixMillis) -> Cmd {
-    let mut command = redis::cmd("SET");
-    command.arg(keys::epoch(epoch)).arg(now.0).arg("NX").arg("GET").arg("EX").arg(NOTE_KEPT.as_secs());
-    command
 }

@@ -6,8 +6,9 @@ use redis::{RedisError, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::neighbours::Neighbours;
 use crate::ambient::UnixMillis;
-use crate::store::{Figures, Member};
+use crate::store::{Figures, Member, Mismatch};
 use crate::token::TokenId;
 
 /// An instance whose heartbeat is older is gone, as far as the list goes.
@@ -31,6 +32,21 @@ pub(super) struct Heartbeat {
     pub(super) lives: Vec<i64>,
     /// Ids of some of them.
     pub(super) sample: Vec<String>,
+    /// What all instances should agree on; earlier releases do not tell.
+    pub(super) about: Option<About>,
+}
+
+/// What the instances of a deployment should agree on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct About {
+    /// Fingerprints of the signing keys that are accepted, sorted.
+    pub(super) keys: Vec<String>,
+    /// Life of a token, in seconds.
+    pub(super) token_ttl: u64,
+    /// Of the release.
+    pub(super) version: String,
+    /// Of the data.
+    pub(super) schema: u64,
 }
 
 impl Heartbeat {
@@ -40,9 +56,12 @@ impl Heartbeat {
         self.lives.iter().skip(over).sum()
     }
 
+    fn age(&self, redis_now: u64) -> Duration {
+        Duration::from_millis(redis_now.saturating_sub(self.at))
+    }
+
     fn is_spent(&self, redis_now: u64, now: UnixMillis) -> bool {
-        let age = Duration::from_millis(redis_now.saturating_sub(self.at));
-        age > FORGOTTEN_AFTER && self.live(now) <= 0
+        self.age(redis_now) > FORGOTTEN_AFTER && self.live(now) <= 0
     }
 }
 
@@ -50,6 +69,11 @@ impl Heartbeat {
 /// it issued before a restart go on counting.
 pub(super) fn field(instance_id: &str, start: u64) -> String {
     format!("{instance_id} {start:016x}")
+}
+
+/// The name of the instance in the name of its heartbeat.
+pub(super) fn instance_id(field: &str) -> &str {
+    field.split(' ').next().unwrap_or_default()
 }
 
 /// The time of day by the clock of Redis, in milliseconds; of a cluster, by that of one node.
@@ -62,19 +86,21 @@ pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
 pub(super) struct View {
     /// Heartbeats of all instances but this one.
     others: Vec<(String, Heartbeat)>,
+    mismatches: Vec<Mismatch>,
     redis_now: u64,
     read_at: Instant,
 }
 
 impl View {
     pub(super) fn empty() -> Self {
-        Self { others: Vec::new(), redis_now: 0, read_at: Instant::now() }
+        Self { others: Vec::new(), mismatches: Vec::new(), redis_now: 0, read_at: Instant::now() }
     }
 
     /// Reads the heartbeats as they stand in Redis; also says which of them nobody needs any longer.
     pub(super) fn read(
         fields: Vec<(String, String)>,
         own: &str,
+        neighbours: &mut Neighbours,
         redis_now: u64,
         now: UnixMillis,
     ) -> (Self, Vec<String>) {
@@ -86,7 +112,9 @@ impl View {
                 _ => spent.push(name),
             }
         }
-        (Self { others, redis_now, read_at: Instant::now() }, spent)
+        let is_live = |(_, heartbeat): &&(String, Heartbeat)| heartbeat.age(redis_now) < GONE_AFTER;
+        let mismatches = neighbours.compare(own, &others.iter().filter(is_live).collect::<Vec<_>>());
+        (Self { others, mismatches, redis_now, read_at: Instant::now() }, spent)
     }
 
     /// Live tokens the others count.
@@ -98,11 +126,17 @@ impl View {
     pub(super) fn members(&self) -> Vec<Member> {
         let since = self.read_at.elapsed();
         let members = self.others.iter().map(|(name, heartbeat)| Member {
-            instance_id: name.split(' ').next().unwrap_or_default().to_owned(),
-            seen: Duration::from_millis(self.redis_now.saturating_sub(heartbeat.at)) + since,
+            instance_id: instance_id(name).to_owned(),
+            seen: heartbeat.age(self.redis_now) + since,
             figures: Figures { active: heartbeat.active, streams: heartbeat.streams },
+            version: heartbeat.about.as_ref().map(|about| about.version.clone()),
         });
         members.filter(|member| member.seen < GONE_AFTER).collect()
+    }
+
+    /// Instances that contradict this one, as far as they were heard of lately.
+    pub(super) fn mismatches(&self) -> Vec<Mismatch> {
+        if self.read_at.elapsed() < GONE_AFTER { self.mismatches.clone() } else { Vec::new() }
     }
 
     /// A few ids of live tokens, `own` first.
@@ -121,13 +155,17 @@ mod tests {
 
     fn heartbeat(age: u64, lives: Vec<i64>) -> Heartbeat {
         let first = NOW.seconds() + 1;
-        Heartbeat { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new() }
+        Heartbeat { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
     }
 
     fn view(beats: &[(&str, Heartbeat)]) -> (View, Vec<String>) {
         let fields =
             beats.iter().map(|(name, beat)| ((*name).to_owned(), serde_json::to_string(beat).unwrap()));
-        View::read(fields.collect(), "own", NOW.0, NOW)
+        View::read(fields.collect(), "own", &mut neighbours(), NOW.0, NOW)
+    }
+
+    fn neighbours() -> Neighbours {
+        Neighbours::new(About { keys: Vec::new(), token_ttl: 60, version: "1.0.0".to_owned(), schema: 1 })
     }
 
     #[tokio::test(start_paused = true)]
@@ -144,11 +182,22 @@ mod tests {
         assert!(view.members().is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_of_a_release_that_tells_less_is_listed_and_contradicts_nobody() {
+        let text = format!(r#"{{"at":{},"active":3,"streams":2,"first":1,"lives":[],"sample":[]}}"#, NOW.0);
+        let fields = vec![("1 aa".to_owned(), text)];
+        let (view, spent) = View::read(fields, "own", &mut neighbours(), NOW.0, NOW);
+        assert_eq!((spent, view.mismatches()), (Vec::new(), Vec::new()));
+        let member = view.members().remove(0);
+        assert_eq!((member.instance_id.as_str(), member.version), ("1", None));
+    }
+
     #[tokio::test]
     async fn a_heartbeat_with_nothing_left_to_count_is_forgotten_and_so_is_one_that_cannot_be_read() {
         let (view, spent) = view(&[("1 aa", heartbeat(11_000, vec![])), ("own", heartbeat(0, vec![7]))]);
         assert_eq!((view.live(NOW), spent), (0, vec!["1 aa".to_owned()]));
-        let (_, spent) = View::read(vec![("x".to_owned(), "{}".to_owned())], "own", NOW.0, NOW);
+        let unreadable = vec![("x".to_owned(), "{}".to_owned())];
+        let (_, spent) = View::read(unreadable, "own", &mut neighbours(), NOW.0, NOW);
         assert_eq!(spent, ["x"]);
     }
 }

@@ -1,32 +1,56 @@
 //! Names and values as they stand in Redis; docs/redis.md lists them. Nothing here opens a stream.
 
 use crate::ambient::UnixMillis;
+use crate::redis::{Namespace, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// A hash: one heartbeat for each instance.
-pub(super) const INSTANCES: &str = "{vx11}:instances";
-
-/// A stream that is never there.
-pub(super) const NO_STREAM: &str = "{vx11}:nothing";
-
-/// Where an instance tries whether it can write.
-pub(super) fn trial(instance: &str) -> String {
-    format!("{{vx11}}:trial {instance}")
+/// The names of a namespace.
+pub(super) struct Keys {
+    /// A hash: one heartbeat for each instance.
+    pub(super) instances: String,
+    /// A stream: every revocation that may still be remembered.
+    pub(super) revocations: String,
+    /// A stream that is never created: the preflight sends it an entry to test the right to write.
+    pub(super) no_stream: String,
+    /// What the names of these begin with.
+    records: String,
+    tombstones: String,
+    epochs: String,
+    trials: String,
 }
 
-/// Where a token's record stands.
-pub(super) fn record(digest: TokenDigest) -> String {
-    format!("token:{digest}")
-}
+impl Keys {
+    pub(super) fn new(namespace: &Namespace) -> Self {
+        Self {
+            instances: namespace.together("instances"),
+            revocations: revocations::stream(namespace),
+            no_stream: namespace.together("nothing"),
+            records: namespace.apart("token:"),
+            tombstones: namespace.apart("revoked:"),
+            epochs: namespace.apart("epoch:"),
+            trials: namespace.together("trial "),
+        }
+    }
 
-/// Where a token's tombstone stands.
-pub(super) fn tombstone(id: TokenId) -> String {
-    format!("revoked:{id}")
-}
+    /// Key to which an instance writes to test the right to do so.
+    pub(super) fn trial(&self, instance: &str) -> String {
+        format!("{}{instance}", self.trials)
+    }
 
-/// Where it stands since when this data is complete.
-pub(super) fn epoch(name: &str) -> String {
-    format!("epoch:{name}")
+    /// Key of a token's record.
+    pub(super) fn record(&self, digest: TokenDigest) -> String {
+        format!("{}{digest}", self.records)
+    }
+
+    /// Key of a token's tombstone.
+    pub(super) fn tombstone(&self, id: TokenId) -> String {
+        format!("{}{id}", self.tombstones)
+    }
+
+    /// Key of the completeness marker of the data of this name.
+    pub(super) fn epoch(&self, name: &str) -> String {
+        format!("{}{name}", self.epochs)
+    }
 }
 
 /// Bits for the life of a token, in milliseconds: 17 minutes.

@@ -9,6 +9,8 @@ mod heartbeat;
 mod keys;
 mod lane;
 mod link;
+mod neighbours;
+mod restore;
 mod trial;
 
 use std::sync::Arc;
@@ -17,25 +19,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, Value, from_redis_value};
+use redis::{Cmd, Value, from_redis_value};
 use tokio::time::Instant;
 
 use self::completeness::{Completeness, Confirmed};
-use self::heartbeat::View;
+use self::heartbeat::{About, View};
+use self::keys::Keys;
 use self::lane::Latest;
 use self::link::{Link, Path};
+use self::neighbours::Neighbours;
 use super::gate::Gate;
 use super::memory::Entries;
 use super::{Backend, Beat, Figures, Lookup, Primary, Reach, StoreError, StoreStatistics, TokenStore};
 use crate::ambient::{Clock, Jitter, UnixMillis};
-use crate::redis::{Dialler, Fault, RedisFigures, RedisSettings, pipeline, revocations};
-use crate::token::{LONGEST_LIFE_SECONDS, Record, TokenDigest, TokenId};
+use crate::redis::{Claim, Dialler, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
+use crate::token::{Record, TokenDigest, TokenId};
 
-/// Revocations stay in the stream as long as any tombstone may.
-const REVOCATIONS_KEPT: Duration = Duration::from_secs(LONGEST_LIFE_SECONDS as u64 + 60);
-
-/// Tokens or tombstones that are brought to Redis in one go.
-const RESTORED_AT_ONCE: usize = 200;
 /// Room for the words of a command that records a token.
 const RECORD_COMMAND_BYTES: usize = 80;
 
@@ -45,6 +44,10 @@ pub struct RedisStoreParts {
     pub instance_id: String,
     /// Tells this start of the instance from others.
     pub start: u64,
+    /// Life of the tokens that this instance issues.
+    pub token_ttl: Duration,
+    /// Says whether the data belongs to this deployment.
+    pub claim: Arc<Claim>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Spreads the ages of connections.
@@ -55,7 +58,9 @@ pub struct RedisStoreParts {
 
 /// Tokens in Redis.
 pub struct RedisStore {
+    keys: Arc<Keys>,
     link: Arc<Link>,
+    claim: Arc<Claim>,
     clock: Arc<dyn Clock>,
     /// The name of this instance's heartbeat.
     heartbeat: String,
@@ -63,6 +68,7 @@ pub struct RedisStore {
     life: AtomicU64,
     data: Completeness,
     view: Mutex<View>,
+    neighbours: Mutex<Neighbours>,
     figures: Mutex<Option<RedisFigures>>,
     last_heartbeat: Mutex<Option<Instant>>,
 }
@@ -73,16 +79,26 @@ impl RedisStore {
     /// # Errors
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
-        let RedisStoreParts { instance_id, start, clock, jitter, gate } = parts;
-        let data = Completeness::new(&settings.topology);
+        let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, gate } = parts;
+        let keys = Arc::new(Keys::new(&settings.namespace));
+        let data = Completeness::new(&settings.topology, Arc::clone(&keys));
         let link = Arc::new(Link::new(Dialler::new(settings)?, jitter, gate));
+        let about = About {
+            keys: claim.fingerprints().to_vec(),
+            token_ttl: token_ttl.as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: SCHEMA,
+        };
         Ok(Self {
+            keys,
             link,
+            claim,
             clock,
             heartbeat: heartbeat::field(&instance_id, start),
             life: AtomicU64::new(0),
             data,
             view: Mutex::new(View::empty()),
+            neighbours: Mutex::new(Neighbours::new(about)),
             figures: Mutex::new(None),
             last_heartbeat: Mutex::default(),
         })
@@ -96,22 +112,21 @@ impl RedisStore {
         let mut command = Cmd::with_capacity(4, RECORD_COMMAND_BYTES);
         command
             .arg("SETEX")
-            .arg(keys::record(digest))
+            .arg(self.keys.record(digest))
             .arg(self.seconds_until(record.expires_at))
             .arg(keys::encode(record));
         command
     }
 
-    /// Writes a tombstone, without ever shortening one, and tells the other instances. The answer to the first
-    /// command says whether it is a new one.
-    fn revoke_commands(&self, id: TokenId, until: UnixMillis) -> [Cmd; 3] {
-        let key = keys::tombstone(id);
+    /// Writes a tombstone, without ever shortening one. The answer to the first command says whether it is a new one.
+    fn tombstone_commands(&self, id: TokenId, until: UnixMillis) -> [Cmd; 2] {
+        let key = self.keys.tombstone(id);
         let seconds = self.seconds_until(until);
         let mut set = redis::cmd("SET");
         set.arg(&key).arg(1).arg("EX").arg(seconds).arg("NX");
         let mut extend = redis::cmd("EXPIRE");
         extend.arg(&key).arg(seconds).arg("GT");
-        [set, extend, revocations::announcement(id, until, self.clock.now().minus(REVOCATIONS_KEPT))]
+        [set, extend]
     }
 
     fn count_recorded(&self, digest: TokenDigest, record: Record) {
@@ -169,7 +184,7 @@ impl TokenStore for RedisStore {
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
         let asked_at = Instant::now();
         let mut command = redis::cmd("MGET");
-        command.arg(keys::record(digest)).arg(keys::tombstone(digest.id()));
+        command.arg(self.keys.record(digest)).arg(self.keys.tombstone(digest.id()));
         let found = self.link.ask_with_others(command).await?;
         let (record, tombstone): (Option<i64>, Option<i64>) =
             from_redis_value(found).map_err(|_| StoreError::Unavailable)?;
@@ -193,7 +208,8 @@ impl TokenStore for RedisStore {
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
-        let commands = &pipeline(self.revoke_commands(id, until));
+        let announce = revocations::announcement(&self.keys.revocations, id, until, self.clock.now());
+        let commands = &pipeline(self.tombstone_commands(id, until).into_iter().chain([announce]));
         let answers =
             self.link.ask(|mut connection| async move { connection.ask_all(commands).await }).await?;
         if answers.first() == Some(&Value::Okay) {
@@ -210,6 +226,7 @@ impl TokenStore for RedisStore {
             live: u64::try_from(own + view.live(now)).unwrap_or(0),
             sample: view.sample(self.own_sample(now)),
             members: view.members(),
+            mismatches: view.mismatches(),
             redis: *self.figures.lock(),
             standby: None,
         })
@@ -223,32 +240,30 @@ impl TokenStore for RedisStore {
 #[async_trait]
 impl Primary for RedisStore {
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
-        self.beat_once(figures).await.inspect_err(|_| self.link.begin_anew())
+        self.beat_once(figures).await.inspect_err(|fault| {
+            // Redis itself is well where its data is another deployment's.
+            if !matches!(fault, Fault::OtherDeployment | Fault::NewerSchema(_)) {
+                self.link.begin_anew();
+            }
+        })
     }
 
-    async fn restore(&self, entries: &Entries) -> Result<(), Fault> {
-        // Tombstones first: what was taken back must not come to life in between.
-        for some in entries.tombstones.chunks(RESTORED_AT_ONCE) {
-            let commands = some.iter().flat_map(|(id, until)| self.revoke_commands(*id, *until));
-            self.restore_with(pipeline(commands)).await?;
-        }
-        for some in entries.records.chunks(RESTORED_AT_ONCE) {
-            let commands = some.iter().map(|(digest, record)| self.record_command(*digest, *record));
-            self.restore_with(pipeline(commands)).await?;
-        }
-        for (digest, record) in &entries.records {
-            self.count_recorded(*digest, *record);
-        }
-        Ok(())
+    async fn restore(&self, entries: &Entries) -> Result<u64, Fault> {
+        self.restore_all(entries).await.inspect_err(|_| self.link.begin_anew())
     }
 }
 
 impl RedisStore {
     async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
+        let is_due = self.is_time_for_heartbeat();
+        // Before anything is written: always, but where that was asked within the last second.
+        if is_due || !self.claim.is_held() || !self.link.is_in_use() {
+            self.renew_claim().await?;
+        }
         let before = self.clock.now();
         let mut commands = vec![redis::cmd("TIME")];
         if !self.link.is_in_use() {
-            commands.extend(trial::commands(&self.heartbeat));
+            commands.extend(trial::commands(&self.keys, &self.heartbeat));
         }
         let commands = &commands;
         let mut confirmed = self
@@ -260,7 +275,8 @@ impl RedisStore {
         let redis_now = heartbeat::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
         *self.figures.lock() = Some(confirmed.deployment.figures);
-        if self.is_time_for_heartbeat() {
+        if is_due {
+            *self.last_heartbeat.lock() = Some(Instant::now());
             self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
         }
         // Only now, so that nothing that was learned is lost with a beat that failed half way.
@@ -272,24 +288,17 @@ impl RedisStore {
         Ok(Beat { lost_data, skew_millis })
     }
 
-    /// Whether a heartbeat is due; then the next one is due a second later.
+    /// Whether the last heartbeat was a second ago.
     fn is_time_for_heartbeat(&self) -> bool {
-        let mut last = self.last_heartbeat.lock();
-        let now = Instant::now();
-        let due = last.is_none_or(|last| now - last >= heartbeat::INTERVAL);
-        if due {
-            *last = Some(now);
-        }
-        due
+        self.last_heartbeat.lock().is_none_or(|last| last.elapsed() >= heartbeat::INTERVAL)
     }
 
-    async fn restore_with(&self, commands: Pipeline) -> Result<(), Fault> {
-        let commands = &commands;
-        let restored = self
-            .link
-            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
-            .await;
-        restored.map(drop).inspect_err(|_| self.link.begin_anew())
+    /// Makes sure that the data belongs to this deployment.
+    async fn renew_claim(&self) -> Result<(), Fault> {
+        let question = &self.claim.question();
+        let answer =
+            self.link.call(Path::Pulse, |mut connection| async move { connection.ask(question).await }).await;
+        self.claim.learn(answer)
     }
 
     /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs any longer.
@@ -308,24 +317,25 @@ impl RedisStore {
             first: now.seconds() + 1,
             lives: self.lives(now),
             sample,
+            about: Some(self.neighbours.lock().own().clone()),
         };
         let text = serde_json::to_string(&heartbeat).map_err(|error| Fault::Unexpected(error.to_string()))?;
         let mut write = redis::cmd("HSET");
-        write.arg(keys::INSTANCES).arg(&self.heartbeat).arg(text);
+        write.arg(&self.keys.instances).arg(&self.heartbeat).arg(text);
         let mut read = redis::cmd("HGETALL");
-        read.arg(keys::INSTANCES);
-        let commands = &pipeline([write, confirmed.keep(), read]);
+        read.arg(&self.keys.instances);
+        let commands = &pipeline([write, self.data.keep(confirmed), read]);
         let mut answers = self
             .link
             .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
             .await?;
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
-        let (view, spent) = View::read(fields, &self.heartbeat, redis_now, now);
+        let (view, spent) = View::read(fields, &self.heartbeat, &mut self.neighbours.lock(), redis_now, now);
         *self.view.lock() = view;
         if !spent.is_empty() {
             let mut forget = redis::cmd("HDEL");
-            forget.arg(keys::INSTANCES).arg(spent);
+            forget.arg(&self.keys.instances).arg(spent);
             let forget = &forget;
             self.link.call(Path::Pulse, |mut connection| async move { connection.ask(forget).await }).await?;
         }

@@ -3,14 +3,14 @@
 
 use redis::Cmd;
 
-use super::keys;
+use super::keys::Keys;
 
 /// Seconds after which nothing is left of a trial.
 const KEPT: u64 = 10;
 
 /// One of each, on a key that belongs to `instance` alone.
-pub(super) fn commands(instance: &str) -> [Cmd; 4] {
-    let key = keys::trial(instance);
+pub(super) fn commands(keys: &Keys, instance: &str) -> [Cmd; 4] {
+    let key = keys.trial(instance);
     let mut record = redis::cmd("SETEX");
     record.arg(&key).arg(KEPT).arg(1);
     let mut extend = redis::cmd("EXPIRE");
@@ -19,6 +19,6 @@ pub(super) fn commands(instance: &str) -> [Cmd; 4] {
     lookup.arg(&key);
     // Adds nothing to a stream that is not there.
     let mut announce = redis::cmd("XADD");
-    announce.arg(keys::NO_STREAM).arg("NOMKSTREAM").arg("*").arg("id").arg("");
+    announce.arg(&keys.no_stream).arg("NOMKSTREAM").arg("*").arg("id").arg("");
     [record, extend, lookup, announce]
 }

@@ -12,19 +12,21 @@ const FORGED: usize = 5000;
 /// A UUID of version 8, as tokens are, and otherwise arbitrary.
 fn forged() -> String {
     let hex = random_hex();
-    format!("{}-{}-8{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+    format!("{}-{}-8{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 
 /// Commands of the pulse, of whoever reads the log of events, and of this test's own questions: they go on whatever
 /// requests come.
-const GOING_ON: [&str; 13] = [
+const GOING_ON: [&str; 15] = [
     "info",
     "time",
     "xread",
+    "eval",
     "xrange",
     "hget",
     "set",
     "hset",
+    "hdel",
     "hgetall",
     "expire",
     "ping",

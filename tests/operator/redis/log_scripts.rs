@@ -4,10 +4,14 @@
 use redis::Value;
 use vx11_rig::RedisServer;
 
-const JOIN: &str = include_str!("../../../src/events/redis/join.lua");
+const JOIN: &str = concat!(
+    include_str!("../../../src/events/redis/size.lua"),
+    include_str!("../../../src/events/redis/join.lua")
+);
 const EPOCH: &str = "0000000e";
 
 /// What an instance brings.
+#[derive(Clone, Copy)]
 struct Joining<'a> {
     name: &'a str,
     /// In milliseconds.
@@ -16,24 +20,46 @@ struct Joining<'a> {
     head: &'a str,
     /// Up to where it has nothing.
     horizon: &'a str,
+    /// For events that lie before the log: what it has next after them.
+    next: &'a str,
     ids: &'a [&'a str],
+    data: &'a str,
+    log_bytes: &'a str,
+    log_entries: &'a str,
+}
+
+/// What the script answers.
+#[derive(Debug, PartialEq, Eq)]
+struct Joined {
+    epoch: String,
+    /// In milliseconds.
+    opens_in: u64,
+    first: String,
+    waits: bool,
 }
 
 impl Joining<'_> {
-    /// The epoch and the milliseconds until the log is open.
-    async fn call(&self, redis: &RedisServer) -> (String, u64) {
-        let fixed =
-            ["EVAL", JOIN, "2", "{vx11}:events", "{vx11}:log", self.name, "00000000000000aa", self.window];
-        let mut command: Vec<&str> = fixed.to_vec();
-        command.extend([self.epoch, self.head, "900", "10000", "{vx11}:published:", self.horizon]);
+    async fn call(&self, redis: &RedisServer) -> Joined {
+        let mut command = vec!["EVAL", JOIN, "2", "{vx11}:events", "{vx11}:log", self.log_bytes, self.name];
+        command.extend(["00000000000000aa", self.window, self.epoch, self.head, "900", self.log_entries]);
+        command.extend(["{vx11}:published:", self.horizon, self.next, "0"]);
         let keys: Vec<_> = self.ids.iter().map(|id| format!("{:0>32}", id.replace('-', ""))).collect();
         for (id, key) in self.ids.iter().zip(&keys) {
-            command.extend([id, "message", "1", key.as_str(), "ff"]);
+            command.extend([id, "message", self.data, key.as_str(), "ff"]);
         }
         let Value::Array(answer) = redis.command(&command).await else { panic!("not a list") };
         let words: Vec<String> =
             answer.into_iter().map(|word| redis::from_redis_value(word).unwrap()).collect();
-        (words[1].clone(), words[2].parse().unwrap())
+        Joined {
+            epoch: words[1].clone(),
+            opens_in: words[2].parse().unwrap(),
+            first: words[3].clone(),
+            waits: words[4] == "1",
+        }
+    }
+
+    async fn epoch(&self, redis: &RedisServer) -> String {
+        self.call(redis).await.epoch
     }
 }
 
@@ -43,27 +69,106 @@ async fn ids(redis: &RedisServer) -> Vec<String> {
     entries.ids.into_iter().map(|entry| entry.id).collect()
 }
 
-const FIRST: Joining =
-    Joining { name: "a", window: "60000", epoch: EPOCH, head: "5-0", horizon: "0-0", ids: &["2-0", "5-0"] };
+/// Ends the window for bringing events.
+async fn open(redis: &RedisServer) {
+    redis.command(&["HSET", "{vx11}:log", "opens", "1"]).await;
+}
+
+const FIRST: Joining = Joining {
+    name: "a",
+    window: "60000",
+    epoch: EPOCH,
+    head: "5-0",
+    horizon: "0-0",
+    next: "",
+    ids: &["2-0", "5-0"],
+    data: "1",
+    log_bytes: "67108864",
+    log_entries: "10000",
+};
+/// Only asks.
+const ASKING: Joining = Joining { ids: &[], head: "0-0", ..FIRST };
 
 #[tokio::test]
 async fn before_the_log_is_open_everything_is_put_in_its_place_with_its_key() {
     let redis = RedisServer::start().await;
-    let (epoch, opens_in) = FIRST.call(&redis).await;
-    assert_eq!(epoch, EPOCH);
-    assert!((1..=60_000).contains(&opens_in));
+    let joined = FIRST.call(&redis).await;
+    assert_eq!((joined.epoch.as_str(), joined.first.as_str(), joined.waits), (EPOCH, "2-0", false));
+    assert!((1..=60_000).contains(&joined.opens_in));
     let second = Joining { head: "9-0", ids: &["1-0", "2-0", "3-0", "3-1", "5-0", "9-0"], ..FIRST };
-    assert_eq!(second.call(&redis).await.0, EPOCH);
+    assert_eq!(second.epoch(&redis).await, EPOCH);
     assert_eq!(
         ids(&redis).await,
         ["2-0", "3-0", "3-1", "5-0", "9-0"],
-        "what lies before the first is history"
+        "what lies before the first is brought apart"
     );
     let key = format!("{{vx11}}:published:{:0>32}", "30");
     assert_eq!(redis.command_text(&["GET", &key]).await, format!("{EPOCH} 3-0 ff"));
     // Once more changes nothing.
     second.call(&redis).await;
     assert_eq!(ids(&redis).await.len(), 5);
+}
+
+/// The ring of one instance begins with 1, that of the other with 8.
+#[tokio::test]
+async fn the_log_begins_where_the_largest_ring_begins_whichever_instance_comes_first() {
+    let large = Joining { head: "9-0", ids: &["1-0", "2-0", "3-0", "8-0", "9-0"], ..FIRST };
+    let small = Joining { head: "9-0", horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST };
+    let redis = RedisServer::start().await;
+    large.call(&redis).await;
+    assert_eq!(small.epoch(&redis).await, EPOCH);
+    assert_eq!(ids(&redis).await, large.ids);
+
+    let redis = RedisServer::start().await;
+    assert_eq!(small.call(&redis).await.first, "8-0");
+    large.call(&redis).await;
+    // Of those before the log the newest come first, so that there is no hole at any time.
+    let newest = Joining { ids: &["3-0"], next: "8-0", ..ASKING };
+    assert_eq!(newest.call(&redis).await.first, "3-0");
+    let oldest = Joining { ids: &["1-0", "2-0"], next: "3-0", ..ASKING };
+    assert_eq!(oldest.call(&redis).await.first, "1-0");
+    assert_eq!(ids(&redis).await, large.ids);
+    assert_eq!(redis.command_text(&["EXISTS", &format!("{{vx11}}:published:{:0>32}", "10")]).await, "1");
+    // Ids go on behind the last one, although the log was written again.
+    let last = redis.command_text(&["XADD", "{vx11}:events", "9-*", "a", "b"]).await;
+    assert_eq!(last, "9-1");
+}
+
+#[tokio::test]
+async fn events_before_the_log_are_taken_without_a_hole_or_not_at_all() {
+    let redis = RedisServer::start().await;
+    Joining { head: "9-0", horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST }.call(&redis).await;
+    // An instance that has read up to 3 does not know what lies between that and 8.
+    let behind = Joining { ids: &["2-0", "3-0"], next: "3-0", ..ASKING };
+    assert_eq!(behind.call(&redis).await.first, "8-0");
+    open(&redis).await;
+    let late = Joining { ids: &["3-0"], next: "8-0", ..ASKING };
+    assert_eq!(late.epoch(&redis).await, EPOCH, "who comes too late with them changes nothing");
+    assert_eq!(ids(&redis).await, ["8-0", "9-0"]);
+}
+
+#[tokio::test]
+async fn events_before_the_log_are_left_out_where_they_exceed_its_bounds() {
+    let data = "x".repeat(60_000);
+    let bounds: [(&str, &str, &str); 2] = [("3", "67108864", "1"), ("10000", "1048576", data.as_str())];
+    for (log_entries, log_bytes, data) in bounds {
+        let redis = RedisServer::start().await;
+        let all: Vec<_> = (101..=120).map(|n| format!("{n}-0")).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        // Streams forget in blocks of 100 entries; with one entry in a block they keep to the bound.
+        redis.command(&["CONFIG", "SET", "stream-node-max-entries", "1"]).await;
+        let of = Joining { data, log_bytes, log_entries, ..FIRST };
+        Joining { head: "120-0", horizon: "117-0", ids: &all[17..], ..of }.call(&redis).await;
+        for batch in [10..17, 0..10] {
+            let (ids, next) = (&all[batch.clone()], all[batch.end]);
+            Joining { ids, next, head: "0-0", ..of }.call(&redis).await;
+        }
+        let kept = ids(&redis).await;
+        let newest = &all[all.len() - kept.len()..];
+        assert_eq!(kept, newest, "the newest, without a hole");
+        let most = if log_entries == "3" { 3..=3 } else { 15..=17 };
+        assert!(most.contains(&kept.len()), "{kept:?}");
+    }
 }
 
 #[tokio::test]
@@ -78,11 +183,12 @@ async fn ids_go_on_behind_the_furthest_that_anybody_has_read() {
 async fn what_comes_when_the_log_is_open_begins_another_epoch_if_it_belongs_before_the_end() {
     let redis = RedisServer::start().await;
     let open = Joining { window: "0", ..FIRST };
-    assert_eq!(open.call(&redis).await, (EPOCH.to_owned(), 0));
+    let joined = open.call(&redis).await;
+    assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
     let behind = Joining { ids: &["2-0", "5-0", "6-0"], head: "6-0", ..open };
-    assert_eq!(behind.call(&redis).await.0, EPOCH, "what follows may still follow");
+    assert_eq!(behind.epoch(&redis).await, EPOCH, "what follows may still follow");
     let late = Joining { ids: &["2-0", "3-0"], head: "6-0", window: "0", ..FIRST };
-    assert_eq!(late.call(&redis).await.0, "00000000", "the first half of the number nobody used before");
+    assert_eq!(late.epoch(&redis).await, "00000000", "the first half of the number nobody used before");
     assert_eq!(ids(&redis).await[..3], ["2-0", "5-0", "6-0"]);
     assert_eq!(ids(&redis).await.len(), 4, "the change of epoch stands in the log");
     let key = format!("{{vx11}}:published:{:0>32}", "30");
@@ -94,7 +200,7 @@ async fn who_knows_another_epoch_brings_nothing() {
     let redis = RedisServer::start().await;
     FIRST.call(&redis).await;
     let other = Joining { epoch: "0000000f", ids: &["3-0"], ..FIRST };
-    assert_eq!(other.call(&redis).await.0, EPOCH);
+    assert_eq!(other.epoch(&redis).await, EPOCH);
     assert_eq!(ids(&redis).await, ["2-0", "5-0"]);
 }
 
@@ -102,20 +208,45 @@ async fn who_knows_another_epoch_brings_nothing() {
 async fn data_of_another_name_and_a_clock_that_was_set_back_found_the_log_anew() {
     let redis = RedisServer::start().await;
     Joining { window: "0", ..FIRST }.call(&redis).await;
-    let (epoch, opens_in) = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
-    assert_eq!(epoch, EPOCH, "it is still the same log");
-    assert!(opens_in > 0);
+    let joined = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
+    assert_eq!(joined.epoch, EPOCH, "it is still the same log");
+    assert!(joined.opens_in > 0);
     redis.command(&["HSET", "{vx11}:log", "opens", "99999999999999"]).await;
-    let (_, opens_in) = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
-    assert!(opens_in <= 5000, "{opens_in}");
+    let joined = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
+    assert!(joined.opens_in <= 5000, "{joined:?}");
 }
 
+/// What lies between the end of the log and the ring of an instance, others may be bringing.
 #[tokio::test]
-async fn a_hole_that_nobody_can_fill_begins_another_epoch() {
+async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoch() {
+    let beyond = Joining { horizon: "6-0", head: "9-0", ids: &["7-0", "9-0"], ..FIRST };
     let redis = RedisServer::start().await;
     FIRST.call(&redis).await;
-    let beyond = Joining { horizon: "6-0", head: "9-0", ids: &["7-0", "9-0"], ..FIRST };
-    assert_ne!(beyond.call(&redis).await.0, EPOCH);
+    let joined = beyond.call(&redis).await;
+    assert!(joined.waits && joined.epoch == EPOCH, "{joined:?}");
+    assert_eq!(ids(&redis).await, ["2-0", "5-0"], "nothing is put behind the hole");
+    Joining { horizon: "5-0", head: "6-0", ids: &["6-0"], ..FIRST }.call(&redis).await;
+    assert!(!beyond.call(&redis).await.waits);
+    open(&redis).await;
+    assert_eq!(ASKING.epoch(&redis).await, EPOCH);
+    assert_eq!(ids(&redis).await, ["2-0", "5-0", "6-0", "7-0", "9-0"]);
+
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    assert!(beyond.call(&redis).await.waits);
+    open(&redis).await;
+    // Whoever comes first finds out, before anybody publishes.
+    assert_ne!(ASKING.epoch(&redis).await, EPOCH);
     assert_eq!(ids(&redis).await[..2], ["2-0", "5-0"]);
     assert_eq!(ids(&redis).await.len(), 3);
+}
+
+/// Otherwise an instance could not join a full Redis, nor make room in it.
+#[tokio::test]
+async fn joining_an_open_log_that_lacks_nothing_writes_nothing() {
+    let redis = RedisServer::start().await;
+    Joining { window: "0", ..FIRST }.call(&redis).await;
+    redis.refuse_memory().await;
+    let joined = Joining { window: "0", ..ASKING }.call(&redis).await;
+    assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
 }

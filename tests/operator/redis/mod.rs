@@ -1,15 +1,25 @@
 //! Instances that share a Redis.
 
+mod bounds;
+mod catch_up;
 mod client;
+mod client_certificates;
 mod cluster_view;
+mod deployments;
 mod events;
 mod forged_tokens;
+mod hung_up;
+mod log_pages;
+mod log_reach;
 mod log_scripts;
+mod log_size;
 mod lost_data;
+mod narrow_link;
 mod odd_events;
 mod outage;
 mod panel;
 mod revocations;
+mod rings;
 mod sharing;
 mod statistics;
 mod suspended;

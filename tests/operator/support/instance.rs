@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
 use vx11_rig::{PATIENCE, eventually, until};
 
 use super::ledger::{artefacts, remember_secret};
 use super::stream::EventStream;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_vx11-operator");
 
 /// A running instance; killed when dropped.
 pub struct Instance {
@@ -49,7 +52,15 @@ impl Instance {
 
     /// An instance with command-line arguments.
     pub async fn start_with_arguments(arguments: &[&str]) -> Self {
-        Self::launch(&[], arguments).await.expect("the instance starts")
+        Self::launch(Command::new(BINARY), &[], arguments).await.expect("the instance starts")
+    }
+
+    /// An instance that may open so many files.
+    pub async fn with_open_files(files: u32, environment: &[(&str, &str)]) -> Self {
+        // It replaces itself by the program, whose number is thus that of the child.
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={files}:{files}")).arg(BINARY);
+        Self::launch(limited, environment, &[]).await.expect("the instance starts")
     }
 
     /// An instance where one that is gone has been: at its address, with its principal.
@@ -59,10 +70,14 @@ impl Instance {
 
     /// An instance, or what it printed before it ended.
     pub async fn try_with(environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
-        Self::launch(environment, &[]).await
+        Self::launch(Command::new(BINARY), environment, &[]).await
     }
 
-    async fn launch(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Self, (ExitStatus, String)> {
+    async fn launch(
+        program: Command,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<Self, (ExitStatus, String)> {
         let principal = random_hex();
         let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
         variables.extend_from_slice(environment);
@@ -70,8 +85,9 @@ impl Instance {
         let principal = principal.map_or_else(String::new, |(_, value)| (*value).to_owned());
         remember_secret(&principal);
 
-        let (mut command, log) = Self::command(&variables);
+        let (mut command, log) = Self::prepared(program, &variables);
         let mut child = command.args(arguments).spawn().expect("the binary can be started");
+        let has_redis = has_redis(&variables);
         let address = tokio::time::timeout(PATIENCE, async {
             loop {
                 if let Some(address) = address_in(&log) {
@@ -85,25 +101,50 @@ impl Instance {
             }
         });
         match address.await.expect("the instance starts or ends in time") {
-            Ok(address) => Ok(Self {
-                child,
-                base: format!("http://{address}"),
-                principal,
-                log,
-                client: Client::builder().no_proxy().build().expect("a client can be built"),
-                has_redis: variables.iter().any(|(name, _)| name.starts_with("REDIS_")),
-            }),
+            Ok(address) => Ok(Self::running(child, &address, principal, log, has_redis)),
             Err(status) => Err((status, std::fs::read_to_string(&log).unwrap_or_default())),
         }
     }
 
+    /// An instance that logs into a pipe. Its reader hangs as soon as the instance is ready: nothing is read from the pipe
+    /// until the test reads on.
+    pub async fn with_hung_log_reader(environment: &[(&str, &str)]) -> (Self, ChildStderr) {
+        let principal = random_hex();
+        remember_secret(&principal);
+        let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
+        variables.extend_from_slice(environment);
+        let (mut command, log) = Self::command(&variables);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
+        let mut pipe = child.stderr.take().expect("the pipe was asked for");
+        let has_redis = has_redis(&variables);
+        let mut text = Vec::new();
+        let address = tokio::time::timeout(PATIENCE, async {
+            loop {
+                assert_ne!(pipe.read_buf(&mut text).await.expect("the pipe can be read"), 0, "it starts");
+                if let Some(address) = address_in_text(&String::from_utf8_lossy(&text)) {
+                    return address;
+                }
+            }
+        });
+        let address = address.await.expect("the instance starts in time");
+        (Self::running(child, &address, principal, log, has_redis), pipe)
+    }
+
+    fn running(child: Child, address: &str, principal: String, log: PathBuf, has_redis: bool) -> Self {
+        let client = Client::builder().no_proxy().build().expect("a client can be built");
+        Self { child, base: format!("http://{address}"), principal, log, client, has_redis }
+    }
+
     /// The binary with a clean environment, logging everything into a file of its own.
     pub fn command(environment: &[(&str, &str)]) -> (Command, PathBuf) {
+        Self::prepared(Command::new(BINARY), environment)
+    }
+
+    fn prepared(mut command: Command, environment: &[(&str, &str)]) -> (Command, PathBuf) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = artefacts().join(format!("instance-{}-{number}.log", std::process::id()));
         let file = std::fs::File::create(&log).expect("the log can be created");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vx11-operator"));
         command
             .env_clear()
             .env("VX11_OPERATOR_LISTEN", "127.0.0.1:0")
@@ -298,23 +339,34 @@ impl Instance {
         status
     }
 
+    /// The log so far, in whole lines. A line may come a little later than the event it reports.
     pub fn log_text(&self) -> String {
-        std::fs::read_to_string(&self.log).expect("the log can be read")
+        let text = std::fs::read_to_string(&self.log).expect("the log can be read");
+        let end = text.rfind('\n').map_or(0, |last| last + 1);
+        text[..end].to_owned()
     }
 }
 
 /// A credential nobody else uses.
 pub fn random_hex() -> String {
-    let mut bytes = [0_u8; 16];
+    let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).expect("random numbers");
     hex::encode(bytes)
 }
 
+fn has_redis(variables: &[(&str, &str)]) -> bool {
+    variables.iter().any(|(name, _)| name.starts_with("REDIS_"))
+}
+
 fn address_in(log: &std::path::Path) -> Option<String> {
-    let text = std::fs::read_to_string(log).ok()?;
-    let line =
-        text.lines().find(|line| line.contains("ready address=") || line.contains(r#""message":"ready""#))?;
+    address_in_text(&std::fs::read_to_string(log).ok()?)
+}
+
+fn address_in_text(text: &str) -> Option<String> {
+    let is_ready = |line: &&str| line.contains("ready address=") || line.contains(r#""message":"ready""#);
+    // Only a line that is whole has all of the address.
+    let line = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).find(is_ready)?;
     let start = line.find("127.0.0.1:")?;
-    let end = line[start..].find([' ', '"']).map_or(line.len(), |end| start + end);
+    let end = line[start..].find([' ', '"', '\n']).map_or(line.len(), |end| start + end);
     Some(line[start..end].to_owned())
 }

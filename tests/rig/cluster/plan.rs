@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Store;
 use crate::nginx::Site;
+use crate::process::Surroundings;
 use crate::proxy::FaultProxy;
 
 /// What the instances share.
@@ -36,6 +37,17 @@ pub(crate) struct Ports {
     pub(crate) gateway: u16,
 }
 
+/// What is told to one part of the cluster only.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Extras {
+    /// To each instance, as far as there are any.
+    pub(crate) settings: Vec<Vec<(&'static str, String)>>,
+    /// To Redis, on its command line.
+    pub(crate) redis: Vec<&'static str>,
+    /// What all instances meet.
+    pub(crate) surroundings: Surroundings,
+}
+
 /// A cluster that is yet to be started.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterPlan {
@@ -59,6 +71,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) settings: Vec<(&'static str, String)>,
     /// What nginx is told beside its ports and instances.
     pub(crate) site: Site,
+    /// What is told to one part only.
+    pub(crate) extras: Extras,
 }
 
 impl ClusterPlan {
@@ -88,6 +102,7 @@ impl ClusterPlan {
             }
         }
         environment.extend(self.settings.clone());
+        environment.extend(self.extras.settings.get(instance).cloned().unwrap_or_default());
         environment
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Binary, Stop, say};
 use crate::artefacts::{keep_logs_in, remember_secret};
-use crate::cluster::{Backing, Cluster, ClusterPlan, Ports, Ways};
+use crate::cluster::{Backing, Cluster, ClusterPlan, Extras, Ports, Ways};
 use crate::nginx::Site;
 use crate::operator::new_principal;
 use crate::server::write_for_us_alone;
@@ -84,14 +84,19 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         drain: DRAIN,
         principal,
         ports: Some(ports),
-        // As in every other deployment, so that what is looked for in a log is found in all of them.
-        settings: vec![("VX11_OPERATOR_LOG_FORMAT", "json".to_owned())],
+        // As in every other deployment: what is looked for in a log is found in all of them, and wrong credentials are
+        // limited.
+        settings: vec![
+            ("VX11_OPERATOR_LOG_FORMAT", "json".to_owned()),
+            ("VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE", "600".to_owned()),
+        ],
         site: Site {
             limits: None,
             proxy_enabled: options.proxy_enabled == 1,
             folder: Some(folder.join("nginx")),
             ..Site::default()
         },
+        extras: Extras::default(),
     };
     let started = Instant::now();
     let starting = Cluster::start(&plan, |what| say(&format!("starting {what} ...")));

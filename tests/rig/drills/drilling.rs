@@ -1,8 +1,9 @@
 //! A drill under way: the cluster, the load on it, and what is noted of both.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::processors::Processors;
@@ -32,11 +33,13 @@ pub(super) struct Drilling {
     pub(super) length: Length,
     targets: Targets,
     traces: Traces,
+    folder: TempDir,
 }
 
 impl Drilling {
     pub(super) async fn begin(drill: &Drill, length: Length, binary: &Path) -> Self {
         let traces = Traces::begin();
+        let folder = tempfile::tempdir().expect("a folder for the audit trails");
         let plan = ClusterPlan {
             binary: binary.to_owned(),
             instances: INSTANCES,
@@ -48,6 +51,7 @@ impl Drilling {
             ports: None,
             settings: drill.settings(length),
             site: drill.site(),
+            extras: drill.extras(folder.path()),
         };
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
@@ -64,7 +68,7 @@ impl Drilling {
         };
         trial.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
         let targets = Targets { times, ..drill.targets(length) };
-        Self { cluster, trial, length, targets, traces }
+        Self { cluster, trial, length, targets, traces, folder }
     }
 
     /// Something is broken from now on.
@@ -102,12 +106,26 @@ impl Drilling {
         took
     }
 
-    /// Ends an instance in order and starts it again.
-    pub(super) async fn restart(&mut self, instance: usize) {
+    /// Ends an instance in order; how long that took.
+    pub(super) async fn stop(&mut self, instance: usize) -> Duration {
         self.trial.journal().down(Place::Instance(instance));
+        let told = Instant::now();
         self.cluster.instances[instance].terminate();
         self.cluster.instances[instance].ended().await;
+        told.elapsed()
+    }
+
+    /// Ends an instance in order and starts it again.
+    pub(super) async fn restart(&mut self, instance: usize) {
+        self.stop(instance).await;
         self.boot(instance).await;
+    }
+
+    /// The audit trails, of a drill that has them.
+    pub(super) fn audit_trails(&self) -> Vec<PathBuf> {
+        let trails =
+            (0..self.cluster.instances.len()).map(|instance| audit_trail(self.folder.path(), instance));
+        trails.filter(|trail| trail.exists()).collect()
     }
 
     /// The same with all instances, one after the other.
@@ -124,10 +142,12 @@ impl Drilling {
             let page = eventually("metrics to answer", async || instance.metrics().await.ok()).await;
             pages.push(page.into_bytes());
         }
+        let trails = self.audit_trails();
         let mut report = self.trial.close(self.targets).await;
         // What processes log in their end counts, too.
         drop(self.cluster);
-        let (logs, secrets) = (self.traces.logs(), self.traces.secrets());
+        let (mut logs, secrets) = (self.traces.logs(), self.traces.secrets());
+        logs.extend(trails);
         let secrets = Secrets::new(secrets.iter().map(String::as_str));
         let mut leaks = secrets.in_files(&logs);
         let in_pages = pages.iter().map(|page| secrets.occurrences(page)).sum::<usize>();
@@ -135,4 +155,9 @@ impl Drilling {
         report.leaked(&leaks);
         report
     }
+}
+
+/// Where an instance writes its audit trail.
+pub(super) fn audit_trail(folder: &Path, instance: usize) -> PathBuf {
+    folder.join(format!("audit-{}.jsonl", instance + 1))
 }

@@ -10,14 +10,17 @@
 //! the word that the log cannot be reached: with instances that never say otherwise (1, 2, 3). Not seen: a failover under
 //! Sentinel with events that are acknowledged before a replica has them (9, 10), because instances bring them back.
 
+use std::path::Path;
 use std::time::Duration;
 
+use super::drilling::audit_trail;
 use super::streams::{LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
-use super::{INSTANCES, Length};
+use super::{INSTANCES, Length, abuse, limits};
 use crate::checker::{Resumption, Since, Targets};
-use crate::cluster::{Backing, Ways};
+use crate::cluster::{Backing, Extras, Ways};
 use crate::load::Measure;
 use crate::nginx::Site;
+use crate::process::Surroundings;
 
 /// A drill.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +66,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers.
-pub const DRILLS: [Drill; 23] = [
+pub const DRILLS: [Drill; 33] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with nothing brought to Redis
     // afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -120,6 +123,16 @@ pub const DRILLS: [Drill; 23] = [
     with_streams(Streams::Ageing, drill(22, "rolling restart, streams even out")),
     // Missed with instances that bring nothing back to a Redis that has lost its data (gaps); 7 was not.
     with_streams(Streams::Pausing, drill(23, "all replaced, some clients away")),
+    drill(24, "the log reader hangs"),
+    drill(25, "Redis is filled by events"),
+    on_ways(Ways::Breakable, drill(26, "10 MB/s to Redis, large events")),
+    drill(27, "resume flood by one token"),
+    drill(28, "one token for all places"),
+    drill(29, "publish and hang up"),
+    drill(30, "half heads up to the file limit"),
+    drill(31, "another deployment in the database"),
+    drill(32, "poisoned revocation, data lost"),
+    drill(33, "two ring sizes, data lost"),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -142,9 +155,44 @@ pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 impl Drill {
     /// What the instances are told.
     pub(super) fn settings(&self, length: Length) -> Vec<(&'static str, String)> {
-        match self.streams {
-            Streams::Plain | Streams::Pausing => Vec::new(),
-            Streams::Ageing => vec![("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", age(length).to_string())],
+        let setting = |name: &'static str, value: u64| (name, value.to_string());
+        match self.number {
+            22 => vec![setting("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", age(length))],
+            25 => vec![setting("VX11_OPERATOR__EVENTS__LOG_BYTES", limits::LOG_BYTES)],
+            // The flood is to be as large as it was possible before that limit.
+            27 => vec![
+                setting("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", 0),
+                setting("VX11_OPERATOR__EVENTS__RING_BYTES", limits::SMALL_RING_BYTES),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is told to one part of the cluster only.
+    pub(super) fn extras(&self, folder: &Path) -> Extras {
+        match self.number {
+            24 => Extras {
+                surroundings: Surroundings { piped_log: true, open_files: None },
+                ..Extras::default()
+            },
+            25 => Extras {
+                redis: vec!["--maxmemory", limits::MAX_MEMORY, "--maxmemory-policy", "noeviction"],
+                ..Extras::default()
+            },
+            29 => {
+                let trail = |instance| audit_trail(folder, instance).display().to_string();
+                let settings = |instance| vec![("VX11_OPERATOR__AUDIT__FILE", trail(instance))];
+                Extras { settings: (0..INSTANCES).map(settings).collect(), ..Extras::default() }
+            }
+            30 => Extras {
+                surroundings: Surroundings { piped_log: false, open_files: Some(abuse::OPEN_FILES) },
+                ..Extras::default()
+            },
+            33 => {
+                let small = ("VX11_OPERATOR__EVENTS__RING_ENTRIES", abuse::SMALL_RING.to_string());
+                Extras { settings: vec![vec![small]], ..Extras::default() }
+            }
+            _ => Extras::default(),
         }
     }
 
@@ -160,6 +208,12 @@ impl Drill {
             Streams::Plain | Streams::Ageing => (0, 0),
             Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
         };
+        // Each of them is sent every large event, or takes a file of the few there are.
+        let subscribers = match self.number {
+            25..=27 => subscribers.min(limits::SUBSCRIBERS),
+            30 => subscribers.min(abuse::SUBSCRIBERS),
+            _ => subscribers,
+        };
         Measure { rate, subscribers, events, event_bytes, pausing }
     }
 
@@ -172,7 +226,7 @@ impl Drill {
     /// What has to hold.
     pub(super) fn targets(&self, length: Length) -> Targets {
         // Where Redis fails, nobody can publish.
-        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23);
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32 | 33);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
@@ -183,8 +237,8 @@ impl Drill {
             1 => Targets { detection: Some(ms(300)), detectors: INSTANCES, ..base },
             2 | 3 => Targets { detection: Some(ms(1000)), detectors: INSTANCES, p99: Some(ms(250)), ..base },
             4 => Targets { detection: Some(ms(1000)), ..base },
-            // Nothing may open, and nothing is lost that could recover.
-            5 => Targets { openings: 0, ..base },
+            // Nothing may open, and nothing is lost that could recover: Redis is slow, or busy, and not taken for lost.
+            5 | 25 | 27 | 28 => Targets { openings: 0, ..base },
             6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
             9 => Targets { refusals: Some(FAILED_OVER), ..base },
             10 => Targets { recovery: Duration::from_secs(2), refusals: Some(FAILED_OVER), ..base },
@@ -212,6 +266,12 @@ impl Drill {
             22 => Targets { reconnects: 4, in_order: true, ages: true, ..once },
             // As in 12, and those who were away; they miss nothing either.
             23 => Targets { reconnects: 4, gaps: Some(0), ..once },
+            // As in 12, one of them in each round.
+            24 => Targets { reconnects: 1, in_order: true, ..once },
+            26 => Targets { reconnects: 2, ..once },
+            // Many hundred connections are made on the machine that measures.
+            30 => Targets { longest: None, ..base },
+            33 => Targets { gaps: Some(0), ..base },
             _ => base,
         }
     }

@@ -73,7 +73,19 @@ impl Api {
     /// # Errors
     /// What came instead of an answer.
     pub async fn open_stream(&self, token: &str) -> Result<Option<Response>, String> {
-        let request = self.get_as_client("/operator/api/events/stream").query(&[("token", token)]);
+        self.stream_of(&[("token", token)]).await
+    }
+
+    /// A stream that goes on behind the event of this id, or none if the token was refused.
+    ///
+    /// # Errors
+    /// What came instead.
+    pub async fn resume_stream(&self, token: &str, after: &str) -> Result<Option<Response>, String> {
+        self.stream_of(&[("token", token), ("last_event_id", after)]).await
+    }
+
+    async fn stream_of(&self, query: &[(&str, &str)]) -> Result<Option<Response>, String> {
+        let request = self.get_as_client("/operator/api/events/stream").query(query);
         let response = request.send().await.map_err(words)?;
         match response.status() {
             // A stream has no length; what has one says when to come back.
@@ -106,6 +118,16 @@ impl Api {
         let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
         let fallback_entries = body["instance"]["fallback_entries"].as_u64().ok_or("no fallback_entries")?;
         Ok(Standing { on_redis: body["backend"] == "redis", fallback_entries })
+    }
+
+    /// Whether it can read and write the event log.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub async fn reaches_log(&self) -> Result<bool, String> {
+        let page = self.metrics().await?;
+        let gauge = page.lines().find(|line| line.starts_with("vx11_operator_event_log_in_reach{"));
+        gauge.map(|line| line.ends_with(" 1")).ok_or_else(|| "no event_log_in_reach".to_owned())
     }
 
     /// How many streams it has open.

@@ -22,6 +22,7 @@ pub(super) enum Change {
     Refuse,
     Delay(Duration),
     Stall(f64, Duration),
+    Narrow(u32),
     Answer(String),
 }
 
@@ -33,11 +34,14 @@ pub(super) struct Condition {
     pub(super) black_holes: u64,
     delay: Duration,
     stall: (f64, Duration),
+    /// Bytes a second from Redis, on each connection.
+    rate: Option<u32>,
 }
 
 impl Condition {
     pub(super) fn good() -> Self {
-        Self { mode: Mode::Pass, black_holes: 0, delay: Duration::ZERO, stall: (0.0, Duration::ZERO) }
+        let stall = (0.0, Duration::ZERO);
+        Self { mode: Mode::Pass, black_holes: 0, delay: Duration::ZERO, stall, rate: None }
     }
 
     pub(super) fn change(&mut self, change: Change) {
@@ -53,6 +57,7 @@ impl Condition {
             Change::Refuse => self.mode = Mode::Refuse,
             Change::Delay(by) => (self.delay, self.stall) = (by, stall),
             Change::Stall(probability, by) => (self.delay, self.stall) = (delay, (probability, by)),
+            Change::Narrow(rate) => self.rate = Some(rate),
             Change::Answer(error) => self.mode = Mode::Answer(error),
         }
     }
@@ -60,6 +65,12 @@ impl Condition {
     /// How long something takes on its way to Redis.
     pub(super) fn way_there(&self) -> Duration {
         self.delay / 2
+    }
+
+    /// How long a link is busy with so many bytes from Redis.
+    pub(super) fn busy_with(&self, bytes: usize) -> Duration {
+        let seconds = |rate: u32| Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX)) / rate;
+        self.rate.map(seconds).unwrap_or_default()
     }
 
     /// How long something takes on its way from Redis, which is a matter of luck.

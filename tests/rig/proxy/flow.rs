@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::condition::{Condition, Mode};
 use super::frames::Frames;
@@ -13,6 +14,8 @@ use super::queue::{Departure, queue};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
+/// Of what a narrow link has yet to carry, so many are taken from Redis before the others.
+const WINDOW: usize = 4 * CHUNK;
 
 /// A connection, from when its client was let in.
 pub(super) struct Flow {
@@ -132,6 +135,7 @@ impl Conversation<'_> {
 
     async fn listen_to_server(&self, mut server: impl AsyncRead + Unpin) {
         let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
+        let mut free_at = Instant::now();
         while let Ok(read @ 1..) = server.read(&mut chunk).await {
             let (mut rest, mut answers) = (&chunk[..read], Vec::new());
             while !rest.is_empty() {
@@ -145,7 +149,14 @@ impl Conversation<'_> {
                     answers.extend(unanswered.answered());
                 }
             }
-            self.to_client.send(answers, self.condition.borrow().way_back());
+            let now = Instant::now();
+            let condition = self.condition.borrow().clone();
+            free_at = free_at.max(now) + condition.busy_with(answers.len());
+            self.to_client.send(answers, (free_at - now) + condition.way_back());
+            let room_at = free_at - condition.busy_with(WINDOW);
+            if room_at > now {
+                sleep_until(room_at).await;
+            }
         }
         self.to_client.end();
     }

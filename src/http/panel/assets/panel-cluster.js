@@ -24,7 +24,7 @@ const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Cluster {
   /**
-   * By id: `own` is what it said itself (`at`, `backend`, `breaker`, `since`, `fallback`), `figures` the newest of
+   * By id: `own` is what it said itself (`at`, `backend`, `breaker`, `since`, `log`, `fallback`), `figures` the newest of
    * anybody's (`at`, `active`, `streams`), `missed` counts the answers that did not mention it.
    */
   #instances = new Map();
@@ -44,6 +44,8 @@ export class Cluster {
       backend,
       breaker: instance.breaker,
       since: instance.degraded_since,
+      // An instance of an older version does not say.
+      log: instance.event_log_in_reach !== false,
       fallback: instance.fallback_entries ?? 0,
     };
     this.#forget(now);
@@ -70,10 +72,10 @@ export class Cluster {
       : named;
   }
 
-  /** Which instances run without their Redis, or since when the only one does; "" if none does. */
+  /** Which instances run without their Redis or the event log, or since when the only one does; "" if none does. */
   degraded() {
     const present = this.#present();
-    const degraded = present.filter(({ own }) => own?.backend === FALLBACK);
+    const degraded = present.filter(({ own }) => own && (own.backend === FALLBACK || !own.log));
     if (degraded.length === 0) return "";
     if (this.#instances.size === 1) {
       const { since } = degraded[0].own;
@@ -154,13 +156,14 @@ const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 function words(own, now) {
   if (!own) return [el("span", { class: "words" }, "not asked yet")];
   const degraded = own.backend === FALLBACK;
-  // One line, so that the rows keep their height in an outage.
-  let said = own.breaker ? `breaker ${own.breaker}` : "";
+  // One line, so that the rows keep their height in an outage. Without Redis there is no log either.
+  const noLog = !own.log && !degraded;
+  let said = noLog ? "event log out of reach" : own.breaker ? `breaker ${own.breaker}` : "";
   if (now - own.at > FRESH_MS) said += `${said && ", "}${seconds(now - own.at)} ago`;
   else if (degraded && own.since && own.breaker === "open") said += ` since ${timeOrDay(new Date(own.since))}`;
   return [
     el("span", { class: degraded ? "warn" : undefined }, own.backend),
-    el("span", { class: "words" }, said),
+    el("span", { class: noLog ? "words warn" : "words" }, said),
   ];
 }
 

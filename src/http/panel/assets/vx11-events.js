@@ -20,7 +20,7 @@
  * `events.close()` ends the stream. What no callback reports is printed on the
  * console, once for each cause.
  *
- * A stream token lives for about a minute and opens one stream. When the stream
+ * A stream token lives for about a minute and opens eight streams at most. When the stream
  * ends, for whatever reason, this client waits, obtains a new token and resumes
  * after the last event it has seen.
  *

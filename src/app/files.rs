@@ -1,0 +1,62 @@
+//! Open files: how many the system allows, and how many of them connections and streams may take.
+
+/// Files of the process as a whole: the socket that connections come in by, the log, the audit trail, what libraries open.
+const OF_THE_PROCESS: usize = 64;
+/// Files of each worker: its event queue, its connections to the nodes of Redis, and connections of clients that are not
+/// counted yet or not closed yet.
+const OF_A_WORKER: usize = 32;
+/// Connections beside those of streams: whoever issues, publishes, looks after the service, or only keeps one open.
+const OTHER_CONNECTIONS: usize = 896;
+
+/// What an instance may have open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Connections of clients, those of streams included.
+    pub(super) connections: usize,
+    /// Streams.
+    pub(super) streams: usize,
+}
+
+impl Room {
+    /// The room for `workers` threads within `open_files`: as many streams as are configured, or fewer where files are few.
+    pub(super) fn within(open_files: usize, workers: usize, configured: usize) -> Self {
+        let taken = OF_THE_PROCESS + OF_A_WORKER * workers;
+        let connections = open_files.saturating_sub(taken).max(1);
+        let streams = connections.saturating_sub(OTHER_CONNECTIONS).max(1);
+        if streams < configured {
+            tracing::warn!(
+                configured,
+                open_files,
+                allowed = streams,
+                "fewer streams than configured: the limit on open files (ulimit -n, LimitNOFILE=) is too low"
+            );
+        }
+        Self { connections, streams: streams.min(configured) }
+    }
+}
+
+/// Raises the limit on open files as far as the system lets it; says how far that is.
+pub(super) fn raise_limit() -> usize {
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    let limit = raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()).unwrap_or(1024);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_and_streams_leave_files_for_everything_else() {
+        for (open_files, workers) in [(1400, 2), (32_768, 16), (65_536, 64)] {
+            let room = Room::within(open_files, workers, 1_000_000);
+            assert_eq!(open_files - room.connections, OF_THE_PROCESS + workers * OF_A_WORKER);
+            assert_eq!(room.connections - room.streams, OTHER_CONNECTIONS);
+        }
+        assert_eq!(Room::within(usize::MAX, 512, 16_000).streams, 16_000);
+        for open_files in [0, 100, 1000] {
+            let Room { connections, streams } = Room::within(open_files, 2, 16_000);
+            assert!(connections <= open_files.max(1) && streams == 1, "{connections} {streams}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! An effect that is noted exactly once, whatever becomes of the request that asked for it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Act, Asker, Audit};
+use crate::principal::PrincipalId;
+use crate::telemetry::RequestId;
+
+/// Kind of an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// Issuing a token.
+    Issue,
+    /// Publishing an event.
+    Publish,
+    /// Revoking a token.
+    Revoke {
+        /// Its public name.
+        token_id: String,
+    },
+}
+
+impl Begun {
+    /// The act whose outcome nobody learned.
+    fn unknown<'a>(&'a self, principal: &'a str) -> Act<'a> {
+        match self {
+            Self::Issue => Act::Issue { token_id: None, principal, outcome: Some("unknown") },
+            Self::Publish => Act::Publish { event_id: None, principal, outcome: "unknown" },
+            Self::Revoke { token_id } => Act::Revoke { token_id, principal, effective: "unknown" },
+        }
+    }
+}
+
+/// An effect that has begun. It is noted once: by [`Self::ended`], or as unknown when it is dropped before that, as when
+/// its task is cancelled or panics.
+pub struct Effect {
+    audit: Arc<Audit>,
+    principal: PrincipalId,
+    client: IpAddr,
+    request_id: Option<RequestId>,
+    /// None once its line is settled.
+    begun: Option<Begun>,
+}
+
+impl Effect {
+    /// Begins an effect that `principal` asks for.
+    #[must_use]
+    pub fn begin(audit: &Arc<Audit>, begun: Begun, principal: &PrincipalId, asker: Asker<'_>) -> Self {
+        Self {
+            audit: Arc::clone(audit),
+            principal: principal.clone(),
+            client: asker.client,
+            request_id: asker.request_id.cloned(),
+            begun: Some(begun),
+        }
+    }
+
+    /// Notes what was done.
+    pub fn ended(mut self, act: Act<'_>) {
+        self.begun = None;
+        self.audit.note(act, self.asker());
+    }
+
+    /// Notes nothing, because nothing was done.
+    pub fn came_to_nothing(mut self) {
+        self.begun = None;
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker { client: self.client, request_id: self.request_id.as_ref() }
+    }
+}
+
+impl Drop for Effect {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.audit.note(begun.unknown(self.principal.as_str()), self.asker());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Catch-up: pages of the log for streams that are behind the ring of their instance.
+//!
+//! It has a connection of its own, so that neither publishing nor the instance's own reading waits for it. It is bounded three
+//! times: a token has one page read at a time, all streams together have a few, and what they hold until their clients have
+//! taken it is bounded in bytes (docs/adr/0026).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::deadline::{ANSWER_DEADLINE, within};
+use super::keys::Keys;
+use super::pace::PAGE_DEADLINE;
+use super::pages::{self, LogPage};
+use super::turns::Turns;
+use crate::events::history::{Events, History, Page, Unreachable};
+use crate::events::id::Position;
+use crate::metrics::Metrics;
+use crate::redis::{Connection, Dialler, Fault};
+use crate::token::TokenId;
+
+/// Bytes of a page, beyond its first event.
+const PAGE_BYTES: usize = 32 * 1024;
+/// Pages that are read at the same time.
+const READERS: usize = 8;
+/// Bytes, in KiB, of all pages that streams hold.
+const HELD_KIB: usize = 64 * 1024;
+/// Bytes, in KiB, that are set aside for a page before it is read: the largest event and what belongs to it.
+const LARGEST_KIB: u32 = 65;
+/// Between two attempts to connect.
+const BETWEEN_DIALS: Duration = Duration::from_millis(150);
+
+/// Reads pages for streams.
+pub(super) struct CatchUp {
+    metrics: Arc<Metrics>,
+    link: watch::Sender<Link>,
+    turns: Turns,
+    readers: Semaphore,
+    held: Arc<Semaphore>,
+}
+
+/// The connection that pages are read on.
+#[derive(Clone)]
+enum Link {
+    /// Between two sessions with the log there is none.
+    Closed,
+    Dialling,
+    Open(Arc<Open>),
+}
+
+/// A connection to the log that an instance has joined.
+struct Open {
+    connection: Connection,
+    keys: Arc<Keys>,
+    founding: String,
+}
+
+impl CatchUp {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            link: watch::Sender::new(Link::Closed),
+            turns: Turns::default(),
+            readers: Semaphore::new(READERS),
+            held: Arc::new(Semaphore::new(HELD_KIB)),
+        }
+    }
+
+    /// A session begins, which will [`serve`](Self::serve).
+    pub(super) fn open(&self) {
+        self.link.send_replace(Link::Dialling);
+    }
+
+    /// The session is over.
+    pub(super) fn close(&self) {
+        self.link.send_replace(Link::Closed);
+    }
+
+    /// Keeps a connection to the log of this founding for as long as the future is polled. One that broke is replaced;
+    /// whether Redis is gone altogether is for the session to find out.
+    pub(super) async fn serve(&self, dialler: &Dialler, keys: &Arc<Keys>, founding: &str) -> Infallible {
+        loop {
+            if let Ok(connection) = dialler.dial().await {
+                let open = Open { connection, keys: Arc::clone(keys), founding: founding.to_owned() };
+                self.link.send_replace(Link::Open(Arc::new(open)));
+                let mut link = self.link.subscribe();
+                // The sender lives longer than this future.
+                let _ = link.wait_for(|link| !matches!(link, Link::Open(_))).await;
+            }
+            sleep(BETWEEN_DIALS).await;
+        }
+    }
+
+    /// The connection, as soon as there is one.
+    async fn link(&self) -> Result<Arc<Open>, Unreachable> {
+        let mut link = self.link.subscribe();
+        let link = timeout(ANSWER_DEADLINE, link.wait_for(|link| !matches!(link, Link::Dialling))).await;
+        match link.map(|link| link.map(|link| link.clone())) {
+            Ok(Ok(Link::Open(open))) => Ok(open),
+            _ => Err(Unreachable),
+        }
+    }
+
+    async fn read(&self, position: Position) -> Result<LogPage, Unreachable> {
+        let open = self.link().await?;
+        let mut connection = open.connection.clone();
+        let question = pages::after(&open.keys, &open.founding, position, PAGE_BYTES);
+        let mut link = self.link.subscribe();
+        let answer = tokio::select! {
+            answer = within(PAGE_DEADLINE, connection.ask(&question)) => answer,
+            // Nobody waits for an answer on a connection that is given up.
+            _ = link.wait_for(|link| !link.is(&open)) => return Err(Unreachable),
+        };
+        let page = answer.and_then(LogPage::read).inspect_err(|fault| self.broke(&open, fault));
+        // Without a page the session is about to notice that the log was founded anew.
+        page.ok().flatten().ok_or(Unreachable)
+    }
+
+    fn broke(&self, open: &Arc<Open>, fault: &Fault) {
+        tracing::debug!(reason = fault.label(), "a page of the log could not be read for a stream");
+        self.link.send_if_modified(|link| {
+            let is_current = link.is(open);
+            if is_current {
+                *link = Link::Dialling;
+            }
+            is_current
+        });
+    }
+}
+
+impl Link {
+    fn is(&self, open: &Arc<Open>) -> bool {
+        matches!(self, Self::Open(current) if Arc::ptr_eq(current, open))
+    }
+}
+
+#[async_trait]
+impl History for CatchUp {
+    async fn after(&self, position: Position, token: Option<TokenId>) -> Result<Page, Unreachable> {
+        let in_line = token.map(|token| self.turns.join(token));
+        let _turn = match &in_line {
+            Some(in_line) => Some(in_line.turn().await),
+            None => None,
+        };
+        let mut held = set_aside(&self.held).await?;
+        let _reader = self.readers.acquire().await.map_err(|_| Unreachable)?;
+        let page = self.read(position).await?;
+        self.metrics.events.caught_up(page.bytes);
+        let lost = page.beginning.lost_after(position);
+        let Some((entries, read_to)) = page.for_stream().filter(|_| lost.is_none()) else {
+            return Ok(Page::Expired);
+        };
+        give_back(&mut held, page.bytes);
+        Ok(Page::Events(Events { entries, read_to, held: Some(held) }))
+    }
+}
+
+/// Sets bytes aside for a page of unknown size.
+async fn set_aside(held: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unreachable> {
+    Arc::clone(held).acquire_many_owned(LARGEST_KIB).await.map_err(|_| Unreachable)
+}
+
+/// Gives back what a page of this size does not need.
+fn give_back(held: &mut OwnedSemaphorePermit, bytes: usize) {
+    let surplus = held.num_permits().saturating_sub(bytes.div_ceil(1024));
+    drop(held.split(surplus));
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_that_streams_hold_are_bounded_in_bytes_and_the_next_waits_for_room() {
+        let room = 2 * LARGEST_KIB as usize;
+        let held = Arc::new(Semaphore::new(room));
+        let mut small = set_aside(&held).await.unwrap();
+        give_back(&mut small, 1500);
+        assert_eq!((small.num_permits(), held.available_permits()), (2, room - 2));
+        let mut large = set_aside(&held).await.unwrap();
+        give_back(&mut large, 100_000);
+        assert_eq!(large.num_permits(), LARGEST_KIB as usize, "no more than was set aside");
+        let mut next = Box::pin(set_aside(&held));
+        assert!(poll!(&mut next).is_pending());
+        drop(large);
+        assert!(poll!(&mut next).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_two_sessions_no_page_is_read_and_nobody_waits_for_ever() {
+        let catch_up = CatchUp::new(Arc::new(Metrics::new().unwrap()));
+        let page = catch_up.after(Position::START, TokenId::parse("00000000000000aa").ok()).await;
+        assert_eq!(page.err(), Some(Unreachable));
+        assert_eq!(
+            (catch_up.held.available_permits(), catch_up.readers.available_permits()),
+            (HELD_KIB, READERS)
+        );
+    }
+}

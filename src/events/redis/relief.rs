@@ -1,0 +1,115 @@
+//! Room in Redis: warns where the log cannot fit into it, and takes the older half off the log where Redis is full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redis::{RedisError, from_redis_value};
+
+use super::in_time;
+use super::keys::Keys;
+use crate::metrics::Metrics;
+use crate::redis::{Connection, Deployment, Fault};
+
+/// Takes the older half off the log if Redis is full.
+const RELIEVE: &str = include_str!("relieve.lua");
+/// Entries that a full Redis leaves to the log. So few take a few megabytes at most: it is filled by something else.
+const KEPT: usize = 100;
+
+/// Keeps the log from filling Redis.
+pub(super) struct Relief {
+    keys: Arc<Keys>,
+    log_bytes: u64,
+    metrics: Arc<Metrics>,
+    /// The limit of memory into which the log did not fit at the last look; 0 for none.
+    too_low: AtomicU64,
+    /// Whether a warning has said that Redis is full, since it last had room.
+    has_warned: AtomicBool,
+}
+
+impl Relief {
+    pub(super) fn new(keys: Arc<Keys>, log_bytes: u64, metrics: Arc<Metrics>) -> Self {
+        Self { keys, log_bytes, metrics, too_low: AtomicU64::new(0), has_warned: AtomicBool::new(false) }
+    }
+
+    /// Warns about a log that cannot fit, and makes room where Redis is full.
+    pub(super) async fn look(&self, connection: &mut Connection, found: &Deployment) -> Result<(), Fault> {
+        if self.becomes_too_low(found.memory_limit) {
+            tracing::warn!(
+                events_log_bytes = self.log_bytes,
+                maxmemory = found.memory_limit,
+                "the event log may fill Redis: with events.log_bytes it needs up to {} bytes, and may take {} of maxmemory. \
+                 Lower events.log_bytes or raise maxmemory; docs/redis.md says how much is needed",
+                needed(self.log_bytes),
+                allowed(found.memory_limit)
+            );
+        }
+        if found.is_full {
+            return self.relieve(connection).await;
+        }
+        self.has_warned.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the log does not fit into this limit, and it was another limit at the last look.
+    fn becomes_too_low(&self, limit: u64) -> bool {
+        let too_low = if limit > 0 && needed(self.log_bytes) > allowed(limit) { limit } else { 0 };
+        self.too_low.swap(too_low, Ordering::Relaxed) != too_low && too_low > 0
+    }
+
+    /// Takes the older half off the log, if Redis is full and the log is not small already. Of several instances that call
+    /// this at the same time one does it.
+    pub(super) async fn relieve(&self, connection: &mut Connection) -> Result<(), Fault> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(RELIEVE).arg(1).arg(&self.keys.log).arg(KEPT);
+        let taken: u64 =
+            from_redis_value(in_time(connection.ask(&command)).await?).map_err(RedisError::from)?;
+        if taken > 0 {
+            self.metrics.events.log_relieved();
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    taken,
+                    "Redis is full (maxmemory): the older half of the event log was removed to make room. Streams that resume \
+                     there get a reset; docs/redis.md says how much memory is needed"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Memory that a log of this size takes: allocations are larger than what is kept in them.
+const fn needed(log_bytes: u64) -> u64 {
+    log_bytes + log_bytes / 10 * 3
+}
+
+/// What the log may take of Redis. The rest is for tokens, revocations and answers that are being sent.
+const fn allowed(limit: u64) -> u64 {
+    limit / 4 * 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::Namespace;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// Which of these limits, seen one after the other, cause a warning.
+    fn warnings(log_mib: u64, limits_mib: &[u64]) -> Vec<u64> {
+        let keys = Arc::new(Keys::new(&Namespace::default()));
+        let relief = Relief::new(keys, log_mib * MIB, Arc::new(Metrics::new().unwrap()));
+        limits_mib.iter().copied().filter(|limit| relief.becomes_too_low(limit * MIB)).collect()
+    }
+
+    #[test]
+    fn the_shipped_limits_fit_and_a_log_of_half_the_memory_does_as_well() {
+        assert!(warnings(64, &[256, 128]).is_empty());
+        assert_eq!(warnings(64, &[100]), [100]);
+        assert!(warnings(4000, &[0]).is_empty(), "no limit");
+    }
+
+    #[test]
+    fn each_limit_that_is_too_low_is_warned_about_once() {
+        assert_eq!(warnings(64, &[100, 100, 50, 50, 256, 50]), [100, 50, 50]);
+    }
+}

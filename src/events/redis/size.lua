@@ -1,0 +1,51 @@
+-- Size of the log. Prepended to the scripts that append to it.
+--
+-- KEYS: the log, the note about it.
+-- ARGV: first of all, most bytes of the log.
+--
+-- Redis counts a stream's entries, not its bytes, and an entry has between 10 and 65,536. So the note counts: `reach` is the
+-- size of all entries that were ever appended, `marks` holds for some of them the id and what `reach` was before them, one
+-- mark for each 64th of the bound. The log from a mark on has the bytes between that mark and `reach`, whoever removes entries
+-- before it.
+local log, note, bound = KEYS[1], KEYS[2], tonumber(ARGV[1])
+-- What Redis keeps of an entry beside its texts, for the smallest entries.
+local OVERHEAD = 64
+
+local function size_of(fields)
+  local size = OVERHEAD
+  for _, text in ipairs(fields) do
+    size = size + #text
+  end
+  return size
+end
+
+-- Without an exponent, which Lua would write from 10^14 on.
+local function written(number)
+  return string.format('%.0f', number)
+end
+
+-- Counts an entry, and keeps the log below the bound. `size` has `reach`, and what that was before the last mark, `marked`.
+local function count(size, id, bytes)
+  local before, step = size.reach, bound / 64
+  size.reach = before + bytes
+  if size.marked and size.reach - size.marked < step then
+    redis.call('HSET', note, 'reach', written(size.reach))
+    return
+  end
+  size.marked = before
+  local marks = (redis.call('HGET', note, 'marks') or '') .. id .. ' ' .. written(before) .. ';'
+  local start, from
+  for place, mark, reached in string.gmatch(marks, '()(%S+) (%d+);') do
+    start, from = place, mark
+    -- Until the next mark is set the log may grow by a step.
+    if size.reach - reached <= bound - step then
+      break
+    end
+  end
+  if start > 1 then
+    redis.call('XTRIM', log, 'MINID', '~', from, 'LIMIT', 0)
+  end
+  redis.call(
+    'HSET', note, 'reach', written(size.reach), 'marked', written(before), 'marks', string.sub(marks, start))
+end
+

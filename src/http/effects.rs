@@ -1,0 +1,126 @@
+//! Effects that outlive their request: they are finished and noted although the client has hung up.
+
+use std::time::Duration;
+
+use actix_web::{HttpMessage, HttpRequest};
+use futures_util::FutureExt;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use super::AppState;
+use super::error::Problem;
+use super::extract::client_address;
+use crate::audit::{Asker, Begun, Effect};
+use crate::principal::PrincipalId;
+use crate::telemetry::RequestId;
+
+/// Longest wait at a stop for effects whose clients have gone. Redis is given 150 ms to answer.
+const LAST_EFFECTS: Duration = Duration::from_secs(1);
+
+/// The effects that run apart from their request.
+#[derive(Debug, Clone, Default)]
+pub struct Effects(TaskTracker);
+
+impl Effects {
+    /// Runs an effect to its end, also where the caller is dropped before that: actix drops a handler when its client
+    /// closes the connection.
+    ///
+    /// # Errors
+    /// [`Problem::Internal`] when the effect panicked.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        effect: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let mut effect = Box::pin(effect);
+        // An effect that does not have to wait, as without Redis, needs no task.
+        if let Some(outcome) = effect.as_mut().now_or_never() {
+            return Ok(outcome);
+        }
+        // On the runtime of this worker. If that ends first, the effect is dropped and noted as unknown.
+        self.0.spawn(effect.in_current_span()).await.map_err(|_panicked| Problem::Internal)
+    }
+
+    /// Waits for the effects that still run, a second at most.
+    pub async fn finish(&self) {
+        self.0.close();
+        let _ = tokio::time::timeout(LAST_EFFECTS, self.0.wait()).await;
+    }
+}
+
+/// Runs an effect of which nothing remains to be done after it but to note it.
+pub(super) async fn run_noted<T: Send + 'static>(
+    state: &AppState,
+    effect: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    if state.audit.is_kept() { state.effects.run(effect).await } else { Ok(effect.await) }
+}
+
+/// Begins an effect that the client of this request asks for as `principal`. None where no audit trail is kept.
+pub(super) fn begin(
+    request: &HttpRequest,
+    state: &AppState,
+    principal: &PrincipalId,
+    begun: Begun,
+) -> Option<Effect> {
+    state.audit.is_kept().then(|| {
+        let extensions = request.extensions();
+        let client = client_address(request, &state.trusted_proxies);
+        let asker = Asker { client, request_id: extensions.get::<RequestId>() };
+        Effect::begin(&state.audit, begun, principal, asker)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_effect_whose_client_hangs_up_is_finished() {
+        let effects = Effects::default();
+        let (answer, answered) = oneshot::channel();
+        let (done, mut finishes) = oneshot::channel();
+        let effect = async move {
+            answered.await.unwrap();
+            done.send(()).unwrap();
+        };
+        // Dropped while it waits, as a handler whose client closes the connection.
+        assert!(effects.run(effect).now_or_never().is_none());
+        assert!(finishes.try_recv().is_err());
+        answer.send(()).unwrap();
+        finishes.await.expect("the effect goes on");
+    }
+
+    #[tokio::test]
+    async fn an_effect_that_waits_for_nothing_is_done_within_its_request() {
+        let effects = Effects::default();
+        let outcome = effects.run(async { 1 }).now_or_never();
+        assert_eq!(outcome.expect("no task is waited for").unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_effect_that_panics_is_answered_as_a_defect() {
+        let effects = Effects::default();
+        let effect = async {
+            tokio::task::yield_now().await;
+            panic!("a defect");
+        };
+        let outcome: Result<(), _> = effects.run(effect).await;
+        assert_eq!(outcome.unwrap_err().code(), "internal");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_effects_and_not_for_ever() {
+        let effects = Effects::default();
+        let (answer, answered) = oneshot::channel::<()>();
+        assert!(effects.run(async move { answered.await.is_ok() }).now_or_never().is_none());
+        assert!(effects.finish().now_or_never().is_none(), "an effect still runs");
+        drop(answer);
+        effects.finish().await;
+        assert!(effects.0.is_empty());
+        assert!(effects.run(std::future::pending::<()>()).now_or_never().is_none());
+        // Ends with a second of the paused clock.
+        effects.finish().await;
+    }
+}

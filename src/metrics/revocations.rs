@@ -1,0 +1,48 @@
+//! Metrics of revocations, as far as instances tell one another of them.
+
+use prometheus::{Error, IntCounter, IntGauge};
+
+use super::names::Names;
+
+/// Metrics of revocations.
+pub struct RevocationMetrics {
+    invalid: IntCounter,
+    forgotten: IntCounter,
+    in_reach: IntGauge,
+}
+
+impl RevocationMetrics {
+    pub(super) fn register(names: &Names<'_>) -> Result<Self, Error> {
+        let metrics = Self {
+            invalid: names.counter(
+                "vx11_operator_revocations_invalid_total",
+                "Announced revocations that cannot be read or have an end that none has, and tombstones that Redis refuses for what they say.",
+            )?,
+            forgotten: names.counter(
+                "vx11_operator_revocations_forgotten_total",
+                "Revocations that this instance had no room to remember: they hold only while Redis can be asked.",
+            )?,
+            in_reach: names.gauge(
+                "vx11_operator_revocations_in_reach",
+                "1 while the revocations of all instances can be read; without Redis, always.",
+            )?,
+        };
+        metrics.in_reach(true);
+        Ok(metrics)
+    }
+
+    /// Counts revocations that cannot be carried out as they stand.
+    pub fn invalid(&self, count: u64) {
+        self.invalid.inc_by(count);
+    }
+
+    /// Counts a revocation that could not be remembered.
+    pub fn forgotten(&self) {
+        self.forgotten.inc();
+    }
+
+    /// Notes whether the revocations of all instances can be read.
+    pub fn in_reach(&self, in_reach: bool) {
+        self.in_reach.set(i64::from(in_reach));
+    }
+}

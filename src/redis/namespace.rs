@@ -1,0 +1,65 @@
+//! Names of keys: deployments that share a database have a namespace each.
+
+use std::fmt;
+
+/// The namespace where none is configured. Its keys have the names that they had before there were namespaces.
+const DEFAULT: &str = "vx11";
+const LONGEST: usize = 32;
+
+/// What distinguishes the keys of a deployment from those of others in the same database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// Reads 1 to 32 characters of `a-z 0-9 -`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_name = (1..=LONGEST).contains(&name.len()) && name.bytes().all(is_allowed);
+        is_name.then(|| Self(name.to_owned()))
+    }
+
+    /// A key that a Redis Cluster keeps on one node with all others of this kind: they have a hash tag in common.
+    pub(crate) fn together(&self, name: impl fmt::Display) -> String {
+        format!("{{{}}}:{name}", self.0)
+    }
+
+    /// A key that a Redis Cluster places by its whole name, or the beginning of such keys.
+    pub(crate) fn apart(&self, name: impl fmt::Display) -> String {
+        if self.0 == DEFAULT { name.to_string() } else { format!("{}:{name}", self.0) }
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self(DEFAULT.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_namespace_leaves_keys_as_they_were_and_any_other_begins_all_of_them() {
+        let default = Namespace::parse("vx11").unwrap();
+        assert_eq!(default, Namespace::default());
+        assert_eq!(
+            (default.together("log").as_str(), default.apart("token:").as_str()),
+            ("{vx11}:log", "token:")
+        );
+        let other = Namespace::parse("staging-2").unwrap();
+        assert_eq!(
+            (other.together("log").as_str(), other.apart("token:").as_str()),
+            ("{staging-2}:log", "staging-2:token:")
+        );
+    }
+
+    #[test]
+    fn a_namespace_has_1_to_32_lower_case_letters_digits_and_hyphens() {
+        assert!(Namespace::parse(&"a".repeat(32)).is_some());
+        for wrong in ["", "Staging", "a b", "a:b", "{a}", "a*", "ä", &"a".repeat(33)] {
+            assert!(Namespace::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+}

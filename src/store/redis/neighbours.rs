@@ -1,0 +1,151 @@
+//! Instances that contradict one another: their settings are compared with every exchange of heartbeats, and each difference
+//! is warned about once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::heartbeat::{About, Heartbeat, instance_id};
+use crate::store::{Mismatch, MismatchKind};
+
+/// What is known of the others from exchange to exchange.
+pub(super) struct Neighbours {
+    own: About,
+    /// By the name of a heartbeat: its time when it, or another of the same instance, was first seen.
+    first_seen: BTreeMap<String, u64>,
+    /// What was found last.
+    found: BTreeSet<Mismatch>,
+}
+
+impl Neighbours {
+    pub(super) const fn new(own: About) -> Self {
+        Self { own, first_seen: BTreeMap::new(), found: BTreeSet::new() }
+    }
+
+    /// What this instance should have in common with the others.
+    pub(super) const fn own(&self) -> &About {
+        &self.own
+    }
+
+    /// Compares this instance with those that run; `live` are all other heartbeats that are not old.
+    pub(super) fn compare(&mut self, own: &str, live: &[&(String, Heartbeat)]) -> Vec<Mismatch> {
+        let running = self.running(live);
+        let mut found = BTreeSet::new();
+        let mut instances: BTreeMap<&str, usize> = [(instance_id(own), 1)].into();
+        for (name, heartbeat) in &running {
+            let id = instance_id(name);
+            *instances.entry(id).or_default() += 1;
+            let mut differs = |kind| found.insert(Mismatch { instance_id: id.to_owned(), kind });
+            if heartbeat.about.as_ref().is_some_and(|about| about.keys != self.own.keys) {
+                differs(MismatchKind::OtherSigningKeys);
+            }
+            if heartbeat.about.as_ref().is_some_and(|about| about.token_ttl != self.own.token_ttl) {
+                differs(MismatchKind::OtherTokenLife);
+            }
+        }
+        for (id, _) in instances.into_iter().filter(|(_, count)| *count > 1) {
+            found.insert(Mismatch { instance_id: id.to_owned(), kind: MismatchKind::InstanceIdUsedTwice });
+        }
+        for Mismatch { instance_id, kind } in found.difference(&self.found) {
+            warn(instance_id, *kind);
+        }
+        self.found = found;
+        self.found.iter().cloned().collect()
+    }
+
+    /// Heartbeats that have changed since they, or others of the same instance, were first seen. A start that is over
+    /// leaves one behind, which does not change any more.
+    fn running<'a>(&mut self, live: &[&'a (String, Heartbeat)]) -> Vec<&'a (String, Heartbeat)> {
+        self.first_seen.retain(|name, _| live.iter().any(|(known, _)| known == name));
+        let new = live.iter().filter(|(name, _)| !self.first_seen.contains_key(name));
+        let started: BTreeSet<_> = new.map(|(name, _)| instance_id(name)).collect();
+        let mut running = Vec::new();
+        for &heartbeat in live {
+            let (name, Heartbeat { at, .. }) = heartbeat;
+            if started.contains(instance_id(name)) {
+                self.first_seen.insert(name.clone(), *at);
+            } else if self.first_seen.get(name).is_some_and(|first| first != at) {
+                running.push(heartbeat);
+            }
+        }
+        running
+    }
+}
+
+fn warn(instance_id: &str, kind: MismatchKind) {
+    match kind {
+        MismatchKind::OtherSigningKeys => tracing::warn!(
+            instance_id,
+            "an instance accepts other signing keys than this one, and each may refuse tokens that the other issues; expected while a secret is replaced, otherwise compare VX11_OPERATOR_SIGNING_KEYS and the principals"
+        ),
+        MismatchKind::OtherTokenLife => tracing::warn!(
+            instance_id,
+            "an instance gives tokens another life than this one; compare EPHEMERAL_TOKEN_TTL_SEC"
+        ),
+        MismatchKind::InstanceIdUsedTwice => tracing::warn!(
+            instance_id,
+            "two instances have this name, and their figures cannot be told apart; give each an INSTANCE_ID of its own"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "1 aa";
+
+    fn about() -> About {
+        About { keys: vec!["k".to_owned()], token_ttl: 60, version: "1.0.0".to_owned(), schema: 1 }
+    }
+
+    fn heartbeat(name: &str, at: u64, about: Option<About>) -> (String, Heartbeat) {
+        let (lives, sample) = (Vec::new(), Vec::new());
+        (name.to_owned(), Heartbeat { at, active: 0, streams: 0, first: 0, lives, sample, about })
+    }
+
+    fn compare(neighbours: &mut Neighbours, live: &[(String, Heartbeat)]) -> Vec<(String, MismatchKind)> {
+        let found = neighbours.compare(OWN, &live.iter().collect::<Vec<_>>());
+        found.into_iter().map(|it| (it.instance_id, it.kind)).collect()
+    }
+
+    #[test]
+    fn other_keys_and_another_life_are_found_and_an_instance_that_does_not_tell_has_neither() {
+        let mut neighbours = Neighbours::new(about());
+        let live = |at| {
+            [
+                heartbeat("2 bb", at, Some(About { keys: Vec::new(), token_ttl: 30, ..about() })),
+                heartbeat("3 cc", at, Some(About { version: "2.0.0".to_owned(), ..about() })),
+                heartbeat("4 dd", at, None),
+            ]
+        };
+        // It may be what an instance has left behind.
+        assert!(compare(&mut neighbours, &live(5)).is_empty());
+        let both =
+            [MismatchKind::OtherSigningKeys, MismatchKind::OtherTokenLife].map(|it| ("2".to_owned(), it));
+        assert_eq!(compare(&mut neighbours, &live(6)), both);
+        assert!(compare(&mut neighbours, &live(7)[1..]).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_two_instances_have_is_found_and_a_restart_is_none() {
+        let mut neighbours = Neighbours::new(about());
+        let mut at = |second: u64, names: &[(&str, u64)]| {
+            let live: Vec<_> =
+                names.iter().map(|(name, back)| heartbeat(name, second - back, None)).collect();
+            let found = compare(&mut neighbours, &live);
+            found.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        // What this instance left behind before it was restarted ages.
+        assert_eq!(at(10, &[("1 00", 1), ("2 bb", 0)]), none);
+        assert_eq!(at(11, &[("1 00", 2), ("2 bb", 0)]), none);
+        // Another is restarted.
+        assert_eq!(at(12, &[("2 bb", 1), ("2 cc", 0)]), none);
+        assert_eq!(at(13, &[("2 bb", 2), ("2 cc", 0)]), none);
+        // Both go on.
+        assert_eq!(at(14, &[("2 bb", 0), ("2 cc", 0)]), ["2"]);
+        // Another takes the name of this one.
+        assert_eq!(at(15, &[("1 dd", 0)]), none);
+        assert_eq!(at(16, &[("1 dd", 0)]), ["1"]);
+        assert_eq!(at(17, &[]), none);
+    }
+}

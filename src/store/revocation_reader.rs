@@ -1,0 +1,283 @@
+//! The one task that reads what all instances announce about revocations, and announces those that were lost.
+//!
+//! It has a connection that serves nothing else: however much the event log has to carry, and whether it can be reached or
+//! not, a revocation is heard of at once (docs/adr/0031).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{RedisError, from_redis_value};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::failover::FailoverStore;
+use super::{Backend, TokenStore};
+use crate::ambient::{Clock, Jitter};
+use crate::metrics::Metrics;
+use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, revocations};
+use crate::token::TokenId;
+
+/// How long Redis holds on to a question for which it has nothing new.
+const BLOCK: Duration = Duration::from_millis(250);
+/// Deadline for an answer, beside [`BLOCK`].
+const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
+/// Announcements read at once, at most: 130 KB. After a timeout so few that they arrive over any link.
+const LARGEST_PAGE: usize = 1000;
+const SMALLEST_PAGE: usize = 10;
+/// Revocations announced at once.
+const ANNOUNCED_AT_ONCE: usize = 200;
+/// Between two questions to the sentinels, and two attempts to reach Redis.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+const BETWEEN_DIALS: Duration = Duration::from_millis(150);
+/// Time without an answer that is worth a warning while requests reach Redis.
+const LONG: Duration = Duration::from_secs(2);
+
+/// What a reader is made of.
+pub struct RevocationReaderParts {
+    /// Remembers what is heard of, and knows what others may not have heard of.
+    pub store: Arc<FailoverStore>,
+    /// Says whether the data belongs to this deployment.
+    pub claim: Arc<Claim>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps instances apart.
+    pub jitter: Arc<Jitter>,
+    /// Where it reports.
+    pub metrics: Arc<Metrics>,
+    /// Called with each token that was revoked.
+    pub on_revoked: Box<dyn Fn(TokenId) + Send + Sync>,
+}
+
+/// The task.
+pub struct RevocationReader {
+    parts: RevocationReaderParts,
+    dialler: Dialler,
+    /// The key of the stream.
+    stream: String,
+    /// Names the data that was last read.
+    data: Option<String>,
+    /// The losses of data that were noticed before that.
+    losses: u64,
+    /// Position of the last announcement read.
+    read_to: String,
+    page: usize,
+    has_caught_up: watch::Sender<bool>,
+    away_since: Option<Instant>,
+    /// Announced here since the last loss of data, until that is done.
+    announced_again: Option<usize>,
+    /// What was told, each once: of this outage, and for good.
+    told_away: bool,
+    told_invalid: bool,
+    told_unannounced: bool,
+}
+
+/// Why a session ended; nothing, where it has to begin anew although nothing is wrong.
+type Ended = Option<Fault>;
+
+impl RevocationReader {
+    /// Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// When the settings contradict one another.
+    pub fn new(settings: RedisSettings, parts: RevocationReaderParts) -> Result<Self, Fault> {
+        parts.metrics.revocations.in_reach(false);
+        Ok(Self {
+            parts,
+            stream: revocations::stream(&settings.namespace),
+            dialler: Dialler::new(settings)?,
+            data: None,
+            losses: 0,
+            read_to: revocations::BEGINNING.to_owned(),
+            page: LARGEST_PAGE,
+            has_caught_up: watch::Sender::new(false),
+            away_since: Some(Instant::now()),
+            announced_again: None,
+            told_away: false,
+            told_invalid: false,
+            told_unannounced: false,
+        })
+    }
+
+    /// Waits until all announcements there are have been read once.
+    pub fn caught_up(&self) -> impl Future<Output = ()> + use<> {
+        let mut has_caught_up = self.has_caught_up.subscribe();
+        async move {
+            let _ = has_caught_up.wait_for(|it| *it).await;
+        }
+    }
+
+    /// Reads for ever, while the data does not belong to another deployment.
+    pub async fn run(mut self) {
+        let claim = Arc::clone(&self.parts.claim);
+        loop {
+            claim.not_refused().await;
+            let pause = self.parts.jitter.between(BETWEEN_DIALS / 2, BETWEEN_DIALS);
+            let began = Instant::now();
+            let ended = tokio::select! {
+                ended = self.session() => {
+                    let Err(ended) = ended;
+                    ended
+                }
+                () = claim.refused() => None,
+            };
+            self.note_away(ended.as_ref());
+            self.dialler.forget();
+            tokio::time::sleep_until(began + pause).await;
+        }
+    }
+
+    async fn session(&mut self) -> Result<Infallible, Ended> {
+        let mut connection = self.dialler.dial().await?;
+        let server = self.dialler.dialled();
+        self.parts.claim.held().await;
+        let losses = self.parts.store.losses();
+        let found = timeout(ANSWER_DEADLINE, connection.info()).await;
+        let found = found.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from)?;
+        self.found(Deployment::read(&found)?.epoch, losses);
+        let mut looked_at = Instant::now();
+        let mut waits = false;
+        loop {
+            let is_end = self.read(&mut connection, waits).await?;
+            self.note_in_reach();
+            if self.parts.store.losses() != losses {
+                return Err(None);
+            }
+            if is_end {
+                self.has_caught_up.send_replace(true);
+                self.announce(&mut connection).await?;
+            }
+            waits = is_end;
+            if looked_at.elapsed() >= BETWEEN_LOOKS {
+                let master = self.dialler.named_master().await;
+                if master.is_some() && master != server {
+                    return Err(None);
+                }
+                looked_at = Instant::now();
+            }
+        }
+    }
+
+    /// Goes on behind the last announcement read, in the same data. In other data, or where some was lost, positions may be
+    /// others and announcements may be missing.
+    fn found(&mut self, data: String, losses: u64) {
+        let before = self.data.replace(data);
+        if before == self.data && losses == self.losses {
+            return;
+        }
+        self.losses = losses;
+        revocations::BEGINNING.clone_into(&mut self.read_to);
+        if before.is_some() {
+            self.parts.store.announce_all();
+            self.announced_again = Some(0);
+        }
+    }
+
+    /// Reads what is new, and waits for it for a while if it may; says whether that was all.
+    async fn read(&mut self, connection: &mut Connection, waits: bool) -> Result<bool, Fault> {
+        let question = revocations::after(&self.stream, &self.read_to, self.page, waits.then_some(BLOCK));
+        let Ok(answer) = timeout(BLOCK + ANSWER_DEADLINE, connection.ask(&question)).await else {
+            self.page = SMALLEST_PAGE;
+            return Err(Fault::Timeout);
+        };
+        let answer = answer?;
+        let entries = revocations::entries(&answer)
+            .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
+        for entry in &entries {
+            self.hear(entry).await;
+        }
+        if let Some(last) = entries.last() {
+            last.position.clone_into(&mut self.read_to);
+        }
+        let is_end = entries.len() < self.page;
+        if !is_end {
+            self.page = (self.page * 2).min(LARGEST_PAGE);
+        }
+        Ok(is_end)
+    }
+
+    async fn hear(&mut self, entry: &revocations::Entry<'_>) {
+        let now = self.parts.clock.now();
+        let heard = entry.read(now);
+        if heard.as_ref().is_none_or(|heard| heard.is_cut_short) {
+            self.parts.metrics.revocations.invalid(1);
+            if !std::mem::replace(&mut self.told_invalid, true) {
+                tracing::warn!(
+                    key = %self.stream,
+                    position = entry.position,
+                    "an announcement of a revocation cannot be read, or has an end that none has; it is left out or cut short. Who else writes to this Redis?"
+                );
+            }
+        }
+        let Some(revocations::Heard { id, until, .. }) = heard else { return };
+        tracing::debug!(token_id = %id, "revocation heard");
+        // Of one that is over only the streams may be left.
+        if until > now {
+            self.parts.store.hear(id, until).await;
+        }
+        (self.parts.on_revoked)(id);
+    }
+
+    /// Announces what others may not have heard of, as long as nobody else announces anything: that is to be read first.
+    async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        loop {
+            let some = self.parts.store.unannounced(ANNOUNCED_AT_ONCE);
+            if some.is_empty() {
+                break;
+            }
+            let command = revocations::announcements(&self.stream, &self.read_to, &some);
+            let asked = timeout(ANSWER_DEADLINE, connection.ask(&command)).await;
+            let answer = asked.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from);
+            let last: Option<String> = match answer {
+                Ok(answer) => from_redis_value(answer).map_err(RedisError::from)?,
+                Err(fault @ (Fault::Timeout | Fault::Disconnected(_))) => return Err(fault),
+                // They wait. What others announce can be read all the same.
+                Err(fault) => {
+                    if !std::mem::replace(&mut self.told_unannounced, true) {
+                        tracing::warn!(
+                            reason = fault.label(),
+                            "revocations cannot be announced to the other instances: {fault}. They wait"
+                        );
+                    }
+                    return Ok(());
+                }
+            };
+            let Some(last) = last else { return Ok(()) };
+            self.read_to = last;
+            self.parts.store.announced(&some);
+            self.told_unannounced = false;
+            if let Some(count) = &mut self.announced_again {
+                *count += some.len();
+            }
+        }
+        if let Some(announced) = self.announced_again.take() {
+            tracing::info!(announced, "all revocations are announced again after a loss of data");
+        }
+        Ok(())
+    }
+
+    fn note_in_reach(&mut self) {
+        let Some(since) = self.away_since.take() else { return };
+        self.parts.metrics.revocations.in_reach(true);
+        if std::mem::take(&mut self.told_away) {
+            tracing::info!(after = ?since.elapsed(), "revocations by other instances are read again");
+        }
+    }
+
+    /// While nothing reaches Redis, others say so. That revocations alone do not is to be said here.
+    fn note_away(&mut self, fault: Option<&Fault>) {
+        self.parts.metrics.revocations.in_reach(false);
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let is_in_use = self.parts.store.backend() == Backend::Redis;
+        if let Some(fault) = fault
+            && is_in_use
+            && since.elapsed() > LONG
+            && !std::mem::replace(&mut self.told_away, true)
+        {
+            tracing::warn!(
+                reason = fault.label(),
+                "revocations by other instances cannot be read: {fault}. Tokens they revoked are refused as long as Redis answers for each; open streams of such tokens stay open"
+            );
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A reader of the log that hangs, as a stuck collector or a full disk behind it. Nothing suffers but log lines.
+
+use reqwest::StatusCode;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use vx11_rig::{PATIENCE, until};
+
+use crate::support::{Instance, raw_request};
+
+/// Their lines are several times what a pipe holds.
+const STREAMS: usize = 320;
+const ONE_WORKER: (&str, &str) = ("VX11_OPERATOR__HTTP__WORKERS", "1");
+
+/// Reads on until `text` has come, and returns everything up to it.
+async fn read_until(from: &mut (impl AsyncRead + Unpin), text: &str) -> String {
+    let (mut read, mut searched) = (Vec::new(), 0);
+    let reading = async {
+        while !read[searched..].windows(text.len()).any(|window| window == text.as_bytes()) {
+            searched = read.len().saturating_sub(text.len());
+            assert_ne!(from.read_buf(&mut read).await.unwrap(), 0, "it ended before {text:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("waited in vain for {text:?}"));
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// Causes log lines until some of them are lost; returns how many.
+async fn lose_lines(instance: &Instance) -> u64 {
+    let lost = async || instance.metric("vx11_operator_log_lines_lost_total").await;
+    until("log lines to be lost", async || {
+        for _ in 0..50 {
+            assert_eq!(instance.get("/operator/api/health").send().await.unwrap().status(), StatusCode::OK);
+        }
+        lost().await > 0
+    })
+    .await;
+    lost().await
+}
+
+#[tokio::test]
+async fn a_log_reader_that_hangs_stops_nothing_and_lost_lines_are_counted() {
+    let settings = [
+        ONE_WORKER,
+        ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1"),
+        ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1"),
+    ];
+    let (mut instance, _unread) = Instance::with_hung_log_reader(&settings).await;
+    let request = format!(
+        "GET /operator/api/events/stream HTTP/1.1\r\nHost: x\r\nX-VX11-Token: {}\r\n\r\n",
+        instance.principal
+    );
+    let mut streams = Vec::with_capacity(STREAMS);
+    for _ in 0..STREAMS {
+        let mut stream = TcpStream::connect(instance.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_until(&mut stream, "connected").await;
+        streams.push(stream);
+    }
+    lose_lines(&instance).await;
+    for stream in &mut streams {
+        read_until(stream, ": heartbeat").await;
+    }
+    instance.terminate();
+    for stream in &mut streams {
+        read_until(stream, "event: reconnect").await;
+    }
+    assert_eq!(instance.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_that_anybody_can_make_writes_no_line_at_the_level_of_production() {
+    let instance = Instance::start().await;
+    let request = b"GET /operator/api/events/stream HTTP/1.0\r\nHost: x\r\n\r\n";
+    assert_eq!(raw_request(&instance, request).await.status, 505);
+    instance.logs("status=505").await;
+    let log = instance.log_text();
+    let line = log.lines().find(|line| line.contains("status=505")).unwrap();
+    assert!(line.contains("DEBUG"), "{line}");
+}
+
+#[tokio::test]
+async fn a_log_reader_that_is_back_reads_how_many_lines_were_lost() {
+    let (instance, mut pipe) = Instance::with_hung_log_reader(&[ONE_WORKER]).await;
+    let lost = lose_lines(&instance).await;
+    let report = "log lines were lost: their reader did not take them in time lost=";
+    // Of each time that there was room again.
+    let mut reported = 0;
+    while reported < lost {
+        let text = read_until(&mut pipe, report).await;
+        let (_, rest) = text.split_once(report).unwrap();
+        let line = match rest.split_once('\n') {
+            Some((line, _)) => line.to_owned(),
+            None => rest.to_owned() + read_until(&mut pipe, "\n").await.trim_end(),
+        };
+        let count: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+        reported += count;
+    }
+}

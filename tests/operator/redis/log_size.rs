@@ -1,0 +1,140 @@
+//! The scripts that keep the log within its bytes, asked directly: so many events of so many sizes would take long from
+//! outside.
+
+use vx11_rig::RedisServer;
+
+const PUBLISH: &str = concat!(
+    include_str!("../../../src/events/redis/size.lua"),
+    include_str!("../../../src/events/redis/publish.lua")
+);
+const RELIEVE: &str = include_str!("../../../src/events/redis/relieve.lua");
+const LOG: &str = "{vx11}:events";
+const NOTE: &str = "{vx11}:log";
+/// The bound in these tests.
+const MIB: usize = 1024 * 1024;
+/// The smallest event that can be published, and nearly the largest.
+const SMALL: usize = 1;
+const LARGE: usize = 65_000;
+
+/// A Redis whose log was founded.
+async fn founded() -> RedisServer {
+    let redis = RedisServer::start().await;
+    redis.command(&["HSET", NOTE, "founding", "f", "epoch", "0000000e"]).await;
+    redis
+}
+
+async fn publish(redis: &RedisServer, bytes: usize) {
+    let data = "x".repeat(bytes);
+    let bound = MIB.to_string();
+    let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, NOTE];
+    command.extend([bound.as_str(), "f", "1000000", "message", data.as_str(), ""]);
+    redis.command(&command).await;
+}
+
+/// The sizes of the events in the log, oldest first.
+async fn sizes(redis: &RedisServer) -> Vec<usize> {
+    let entries = redis.command(&["XRANGE", LOG, "-", "+"]).await;
+    let entries: redis::streams::StreamRangeReply = redis::from_redis_value(entries).unwrap();
+    entries.ids.iter().map(|entry| entry.get::<String>("data").unwrap().len()).collect()
+}
+
+async fn number(redis: &RedisServer, command: &[&str]) -> usize {
+    redis.command_text(command).await.parse().unwrap()
+}
+
+#[tokio::test]
+async fn large_events_push_out_small_ones_to_stay_within_the_bound_and_small_ones_few_large_ones() {
+    let redis = founded().await;
+    for _ in 0..500 {
+        publish(&redis, SMALL).await;
+    }
+    assert_eq!(sizes(&redis).await.len(), 500);
+    for published in 1..=40 {
+        publish(&redis, LARGE).await;
+        let kept = sizes(&redis).await;
+        let large = kept.iter().filter(|size| **size == LARGE).count();
+        assert!(kept.iter().sum::<usize>() <= MIB && large >= published.min(14), "{large} of {published}");
+    }
+    for _ in 0..500 {
+        publish(&redis, SMALL).await;
+    }
+    let kept = sizes(&redis).await;
+    let large = kept.iter().filter(|size| **size == LARGE).count();
+    assert_eq!(kept.len() - large, 500);
+    assert!((13..=16).contains(&large), "{large}: small events push out no more than their size");
+}
+
+#[tokio::test]
+async fn the_bound_is_used_and_kept_whatever_the_sizes_of_events() {
+    let redis = founded().await;
+    let mut published = 0;
+    for round in 0..40_usize {
+        for step in 0..12_usize {
+            let bytes = (round * 7919 + step * 104_729) % 10_000;
+            publish(&redis, bytes).await;
+            published += bytes;
+        }
+        let bytes: usize = sizes(&redis).await.iter().sum();
+        assert!(bytes <= MIB, "{bytes}");
+        // A 64th is left free until the next look, what a block of Redis holds is removed together, and each event counts a
+        // little more than its data.
+        assert!(bytes >= published.min(MIB * 9 / 10), "{bytes} of {published}");
+    }
+    assert!(published > 2 * MIB, "{published}");
+}
+
+/// Those of an instance of an earlier version, during an update.
+#[tokio::test]
+async fn events_that_nobody_has_counted_leave_the_log_when_the_bound_is_reached_and_not_before() {
+    let redis = founded().await;
+    for _ in 0..50 {
+        redis.command(&["XADD", LOG, "*", "type", "message", "data", "1"]).await;
+    }
+    publish(&redis, LARGE).await;
+    assert_eq!(sizes(&redis).await.len(), 51);
+    for _ in 0..20 {
+        publish(&redis, LARGE).await;
+    }
+    assert!(sizes(&redis).await.iter().sum::<usize>() <= MIB);
+}
+
+/// Takes the older half off the log, if Redis is full; says how many entries that were.
+async fn relieve(redis: &RedisServer) -> usize {
+    number(redis, &["EVAL", RELIEVE, "1", LOG, "10"]).await
+}
+
+#[tokio::test]
+async fn of_several_instances_that_find_redis_full_one_shortens_the_log() {
+    let redis = founded().await;
+    assert_eq!(relieve(&redis).await, 0, "there is no log");
+    let data = "x".repeat(LARGE);
+    for _ in 0..100 {
+        redis.command(&["XADD", LOG, "*", "type", "message", "data", &data]).await;
+    }
+    assert_eq!(relieve(&redis).await, 0, "Redis is not full");
+    let used: usize = redis.info("memory").await["used_memory"].parse().unwrap();
+    redis.command(&["CONFIG", "SET", "maxmemory", &(used - MIB).to_string()]).await;
+    assert!(redis.try_command(&["SET", "other", "1"]).await.is_err());
+    assert_eq!(relieve(&redis).await, 50);
+    redis.command(&["SET", "other", "1"]).await;
+    assert_eq!(relieve(&redis).await, 0, "there is room again");
+    assert_eq!(number(&redis, &["XLEN", LOG]).await, 50);
+}
+
+#[tokio::test]
+async fn a_redis_that_something_else_fills_leaves_the_log_its_newest_events() {
+    let redis = founded().await;
+    for n in 0..35 {
+        redis.command(&["XADD", LOG, &format!("{}-0", n + 1), "type", "message", "data", "1"]).await;
+    }
+    redis.refuse_memory().await;
+    let mut taken = Vec::new();
+    while taken.last() != Some(&0) {
+        taken.push(relieve(&redis).await);
+    }
+    assert_eq!(taken, [18, 7, 0]);
+    assert_eq!(redis.command_text(&["XLEN", LOG]).await, "10");
+    let first: redis::streams::StreamRangeReply =
+        redis::from_redis_value(redis.command(&["XRANGE", LOG, "-", "+", "COUNT", "1"]).await).unwrap();
+    assert_eq!(first.ids[0].id, "26-0");
+}

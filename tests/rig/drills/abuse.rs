@@ -1,0 +1,323 @@
+//! What others do to the service: clients that hang up or send half a request, another deployment in the same database,
+//! and what somebody wrote there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::redis::from_redis_value;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use super::drilling::Drilling;
+use super::redis as faults;
+use crate::journal::Answer;
+use crate::operator::Api;
+use crate::patience::{PATIENCE, eventually, until};
+
+/// The event log and the announced revocations, as docs/redis.md names them.
+const LOG: &str = "{vx11}:events";
+const REVOCATIONS: &str = "{vx11}:revocations";
+
+/// Requests whose clients leave before they are answered: directly to instances, and as many through nginx.
+const HANGING_UP: usize = 150;
+/// Of these, so many are sent at the same time.
+const AT_ONCE: usize = 8;
+/// The longest wait before a client leaves.
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
+
+/// Clients publish and revoke, and leave. Whatever takes effect stands in one line of one audit trail.
+pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
+    let principal = drilling.cluster.principal().to_owned();
+    let balancer = drilling.cluster.balancer();
+    let mark = format!("hang-up-{round}-");
+    drilling.strike().await;
+    let mut revoked = Vec::new();
+    let mut leaving: JoinSet<()> = JoinSet::new();
+    for number in 0..2 * HANGING_UP {
+        let instance = &drilling.cluster.instances[number % drilling.cluster.instances.len()];
+        let to = if number < HANGING_UP { instance.address() } else { balancer.authority() }.to_owned();
+        let (publish, issued) =
+            (number % 3 < 2, eventually("a token", async || balancer.issue().await.ok()).await);
+        let request = if publish {
+            let body = format!(r#"{{"data":"{mark}{number}."}}"#);
+            request("/operator/api/events", &principal, "application/json", &body)
+        } else {
+            let body = format!("token_id={}", issued.id);
+            revoked.push(issued);
+            request("/operator/api/tokens/revoke", &principal, "application/x-www-form-urlencoded", &body)
+        };
+        leaving.spawn(async move { leave(&to, &request).await });
+        if leaving.len() >= AT_ONCE {
+            leaving.join_next().await;
+        }
+    }
+    leaving.join_all().await;
+    drilling.recover().await;
+    let trails = drilling.audit_trails();
+    let published = published(drilling, &mark).await;
+    let mut lines = BTreeMap::new();
+    let audited = timeout(
+        PATIENCE / 4,
+        until("each effect to be audited", async || {
+            lines = audit_lines(&trails);
+            published.iter().all(|id| lines.contains_key(id))
+        }),
+    );
+    let missing = audited.await.is_err();
+    let mut wrong: Vec<String> = Vec::new();
+    if missing {
+        let without = published.iter().filter(|id| !lines.contains_key(*id)).count();
+        wrong.push(format!("{without} of {} published events have no audit line", published.len()));
+    }
+    let twice = published.iter().filter(|id| lines.get(*id).is_some_and(|count| *count > 1)).count();
+    if twice > 0 {
+        wrong.push(format!("{twice} published events have more than one audit line"));
+    }
+    let mut carried_out = 0;
+    for issued in &revoked {
+        let active = eventually("an answer", async || balancer.introspect(&issued.token).await.ok()).await;
+        let count = lines.get(&issued.id).copied().unwrap_or(0);
+        carried_out += usize::from(!active);
+        if !active && count != 1 {
+            wrong.push(format!("a revocation has {count} audit lines"));
+        }
+    }
+    drilling.trial.note(format!(
+        "of clients that left {} events were published, {carried_out} tokens revoked",
+        published.len()
+    ));
+    if published.is_empty() || carried_out == 0 {
+        wrong.push("nothing took effect that a client left behind".to_owned());
+    }
+    wrong.into_iter().take(5).for_each(|words| drilling.trial.complain(words));
+}
+
+fn request(path: &str, principal: &str, kind: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-VX11-Token: {principal}\r\nContent-Type: {kind}\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+async fn leave(address: &str, request: &str) {
+    let Ok(mut socket) = TcpStream::connect(address).await else { return };
+    let _ = socket.write_all(request.as_bytes()).await;
+    sleep(LONGEST_WAIT.mul_f64(fastrand::f64())).await;
+}
+
+/// Places in the log (`<ms>-<seq>`) of the events with this mark.
+async fn published(drilling: &mut Drilling, mark: &str) -> BTreeSet<String> {
+    let answer = drilling.cluster.redis().command(&["XRANGE", LOG, "-", "+"]).await;
+    let entries: Vec<(String, Vec<String>)> = from_redis_value(answer).expect("entries of a stream");
+    let marked = entries.into_iter().filter(|(_, fields)| fields.iter().any(|field| field.contains(mark)));
+    marked.map(|(id, _)| id).collect()
+}
+
+/// How many lines of the audit trails tell of an event, by its place in the log, or of a revoked token, by its id.
+fn audit_lines(trails: &[PathBuf]) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for trail in trails {
+        let text = std::fs::read_to_string(trail).expect("an audit trail can be read");
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            let of = match line["action"].as_str() {
+                Some("publish") => {
+                    line["event_id"].as_str().and_then(|id| id.split_once('-')).map(|(_, place)| place)
+                }
+                Some("revoke") => line["token_id"].as_str(),
+                _ => None,
+            };
+            if let Some(of) = of {
+                *lines.entry(of.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    lines
+}
+
+/// Files that an instance may open, and connections of one client: more than there is room for.
+pub(super) const OPEN_FILES: u64 = 1400;
+const CONNECTIONS: usize = 1500;
+/// Streams of the load, so that there is room for others.
+pub(super) const SUBSCRIBERS: usize = 300;
+/// A whole request, and behind it the beginning of the next.
+const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const HALF: &[u8] = b"G";
+/// Between two looks whether the instance answers others.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// A client holds half a second request on as many connections as there can be.
+pub(super) async fn half_heads(drilling: &mut Drilling, round: usize) {
+    let instance = round % drilling.cluster.instances.len();
+    let api = drilling.cluster.instances[instance].api().clone();
+    drilling.strike().await;
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..CONNECTIONS {
+        match hold(api.authority()).await {
+            Ok(socket) => held.push(socket),
+            Err(_) => refused += 1,
+        }
+    }
+    let opened = held.len();
+    let (mut clock, began, mut locked_out) = (interval(BETWEEN_LOOKS), Instant::now(), 0);
+    while began.elapsed() < drilling.length.fault {
+        clock.tick().await;
+        locked_out += usize::from(api.standing().await.is_err());
+    }
+    let mut closing = JoinSet::new();
+    for mut socket in held {
+        closing.spawn(async move { timeout(PATIENCE, ended(&mut socket)).await.is_ok() });
+    }
+    let open = closing.join_all().await.into_iter().filter(|closed| !closed).count();
+    drilling.recover().await;
+    drilling.trial.note(format!("{opened} connections with half a request, {refused} refused"));
+    if locked_out > 0 {
+        drilling.trial.complain(format!("others were not answered {locked_out} times"));
+    }
+    if open > 0 {
+        drilling.trial.complain(format!("{open} connections with half a request stayed open"));
+    }
+}
+
+async fn hold(address: &str) -> std::io::Result<TcpStream> {
+    let mut socket = timeout(Duration::from_secs(5), TcpStream::connect(address)).await??;
+    socket.write_all(REQUEST).await?;
+    let mut answer = [0; 1024];
+    if timeout(Duration::from_secs(5), socket.read(&mut answer)).await?? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    socket.write_all(HALF).await?;
+    Ok(socket)
+}
+
+async fn ended(socket: &mut TcpStream) {
+    let mut rest = [0; 1024];
+    while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+}
+
+/// An instance with another principal and other keys uses the same database, and leaves everything as it is.
+pub(super) async fn other_deployment(drilling: &mut Drilling) {
+    drilling.strike().await;
+    let other = drilling.cluster.start_another().await;
+    let reason = "other_deployment";
+    until("the other instance to say whose Redis it is", async || {
+        other.figures().await.is_ok_and(|figures| figures.faults.get(reason).is_some_and(|count| *count > 0))
+    })
+    .await;
+    let own = drilling.cluster.instances[0].api().clone();
+    let issued = eventually("a token", async || own.issue().await.ok()).await;
+    let began = Instant::now();
+    let mut wrong = BTreeSet::new();
+    while began.elapsed() < drilling.length.fault {
+        if let (Answer::Acknowledged { .. }, _) = other.publish("others", &Value::Null).await {
+            wrong.insert("an event of the other deployment was taken");
+        }
+        if other.standing().await.is_ok_and(|standing| standing.on_redis) {
+            wrong.insert("the other deployment uses Redis");
+        }
+        let _ = other.revoke("token_id", &issued.id).await;
+        if own.introspect(&issued.token).await == Ok(false)
+            && began.elapsed() + Duration::from_secs(2) < own.life()
+        {
+            wrong.insert("the other deployment revoked a token");
+        }
+        sleep(BETWEEN_LOOKS).await;
+    }
+    for words in wrong {
+        drilling.trial.complain(words.to_owned());
+    }
+    drop(other);
+    drilling.recover().await;
+}
+
+/// An end that no revocation has, and an entry that is none.
+const FAR: &str = "18446744073709551615";
+const POISONED_ID: &str = "00000000000000ab";
+
+/// Somebody writes revocations that cannot be carried out, and then Redis loses its data.
+pub(super) async fn poisoned_revocation(drilling: &mut Drilling, round: usize) {
+    drilling.strike().await;
+    let server = drilling.cluster.redis();
+    server.command(&["XADD", REVOCATIONS, "*", "id", POISONED_ID, "until", FAR]).await;
+    server.command(&["XADD", REVOCATIONS, "*", "neither", "nor"]).await;
+    drilling.last(0.5).await;
+    faults::lose_data(drilling, round).await;
+    drilling.recover().await;
+    let answer = drilling.cluster.redis().command(&["XRANGE", REVOCATIONS, "-", "+"]).await;
+    let entries: Vec<(String, Vec<String>)> = from_redis_value(answer).expect("entries of a stream");
+    let mut announced: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, fields) in &entries {
+        let id = fields.chunks(2).find(|pair| pair.first().is_some_and(|name| name == "id"));
+        *announced.entry(id.and_then(|pair| pair.get(1)).cloned().unwrap_or_default()).or_default() += 1;
+    }
+    let again: usize = announced.values().map(|count| count - 1).sum();
+    drilling.trial.note(format!("{} revocations announced {} times", announced.len(), entries.len()));
+    if again > 0 {
+        drilling.trial.complain(format!("{again} revocations were announced again"));
+    }
+    let mut counted = 0;
+    for instance in &drilling.cluster.instances {
+        let page = eventually("metrics", async || instance.metrics().await.ok()).await;
+        counted += usize::from(counts(&page, "vx11_operator_revocations_invalid_total"));
+    }
+    if counted < drilling.cluster.instances.len() {
+        drilling.trial.complain(format!("{counted} instances counted what they could not carry out"));
+    }
+}
+
+/// Whether a counter of this name, with any labels, is not zero.
+fn counts(page: &str, name: &str) -> bool {
+    page.lines().filter(|line| line.starts_with(name)).any(|line| !line.ends_with(" 0"))
+}
+
+/// What the first instance keeps; the others keep far more.
+pub(super) const SMALL_RING: usize = 10;
+/// Events published before the data is lost.
+const BEFORE: usize = 60;
+
+/// Redis loses its data, and the instances bring it back from rings of different sizes.
+pub(super) async fn two_ring_sizes(drilling: &mut Drilling, round: usize) {
+    let balancer = drilling.cluster.balancer();
+    let mut first = None;
+    for number in 0..BEFORE {
+        let key = format!("ring-{round}-{number}");
+        let id =
+            eventually("an event to be taken", async || match balancer.publish(&key, &Value::Null).await {
+                (Answer::Acknowledged { id, .. }, _) => Some(id),
+                _ => None,
+            })
+            .await;
+        first.get_or_insert(id);
+    }
+    let first = first.expect("events were published").to_string();
+    drilling.strike().await;
+    faults::lose_data(drilling, round).await;
+    drilling.recover().await;
+    let apis: Vec<Api> = drilling.cluster.instances.iter().map(|instance| instance.api().clone()).collect();
+    for (number, api) in apis.iter().enumerate() {
+        let issued = eventually("a token", async || api.issue().await.ok()).await;
+        let mut stream =
+            eventually("a stream", async || api.resume_stream(&issued.token, &first).await.ok().flatten())
+                .await;
+        let (mut text, want) = (String::new(), BEFORE - 1);
+        let read = timeout(PATIENCE, async {
+            while !text.contains("event: reset") && text.matches("\ndata: null").count() < want {
+                match stream.chunk().await {
+                    Ok(Some(chunk)) => text.push_str(&String::from_utf8_lossy(&chunk)),
+                    _ => break,
+                }
+            }
+        });
+        let in_time = read.await.is_ok();
+        let events = text.matches("\ndata: null").count();
+        if !in_time || text.contains("event: reset") || events < want {
+            drilling.trial.complain(format!("instance {number} resumed {events} of {want} events"));
+        }
+    }
+}
