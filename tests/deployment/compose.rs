@@ -76,7 +76,7 @@ fn a_key_that_compose_does_not_know_is_refused() {
 #[test]
 fn every_rule_notices_when_it_is_broken() {
     type Break = fn(&mut Value);
-    let mistakes: [(&str, Break); 17] = [
+    let mistakes: [(&str, Break); 19] = [
         ("services", |file| drop(file["services"].as_object_mut().unwrap().remove("vx11-operator-3"))),
         ("ports", |file| file["services"]["vx11-operator-2"]["ports"] = json!(["127.0.0.1:8013:8001"])),
         ("ports", |file| file["services"]["vx11-nginx-lb"]["ports"] = json!(["127.0.0.1:8001:8001"])),
@@ -93,6 +93,13 @@ fn every_rule_notices_when_it_is_broken() {
         }),
         ("limits", |file| {
             drop(file["services"]["vx11-operator-3"].as_object_mut().unwrap().remove("pids_limit"));
+        }),
+        ("limits", |file| {
+            drop(file["services"]["vx11-redis"]["ulimits"].as_object_mut().unwrap().remove("core"));
+        }),
+        ("failures", |file| {
+            let environment = &mut file["services"]["vx11-operator-2"]["environment"];
+            environment["VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE"] = json!(0);
         }),
         ("health", |file| {
             drop(file["services"]["vx11-operator-1"].as_object_mut().unwrap().remove("healthcheck"));

@@ -12,7 +12,7 @@ pub(crate) const INSTANCES: [u8; 3] = [1, 2, 3];
 const REDIS: &str = "vx11-redis";
 const NGINX: &str = "vx11-nginx-lb";
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     the_services_are_the_predecessors,
     ports_are_the_contracts,
     nothing_is_published_to_the_world,
@@ -22,6 +22,7 @@ const RULES: [Rule; 10] = [
     each_waits_until_the_one_before_is_healthy,
     secrets_are_files,
     addresses_agree,
+    wrong_credentials_are_limited,
     memory_has_room_for_all_bounds,
 ];
 
@@ -151,12 +152,14 @@ fn everyone_is_limited(file: &Value) -> Result<(), String> {
             service["cpus"].as_f64().is_some_and(|cores| cores > 0.0),
             service["pids_limit"].as_u64().is_some_and(|most| most > 0),
             !service["ulimits"]["nofile"]["soft"].is_null(),
+            // A core dump has the secrets in it.
+            service["ulimits"]["core"] == 0,
             service["logging"]["options"]["max-size"].is_string(),
             service["logging"]["options"]["max-file"].is_string(),
             service["restart"] == "unless-stopped",
             seconds(&service["stop_grace_period"]) > 0,
         ];
-        require(holds == [true; 8], format!("limits: {name}: {holds:?}"))?;
+        require(holds == [true; 9], format!("limits: {name}: {holds:?}"))?;
     }
     Ok(())
 }
@@ -214,6 +217,15 @@ fn addresses_agree(file: &Value) -> Result<(), String> {
             *trusted == address(&file["services"][NGINX]),
             format!("address: instance {number} trusts {trusted}"),
         )?;
+    }
+    Ok(())
+}
+
+fn wrong_credentials_are_limited(file: &Value) -> Result<(), String> {
+    for (number, instance) in instances(file) {
+        let variable = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
+        let most = configured(instance, variable, "limits", "failed_auth_per_minute");
+        require(most > 0, format!("failures: instance {number} does not limit wrong credentials"))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use vx11_rig::{RedisServer, remember_secret};
 
 use crate::instance::{Environment, Instance, check_config, replace};
@@ -24,7 +25,7 @@ fn secrets(folder: &Path) -> PathBuf {
     let run = Command::new(shipped("deploy/kubernetes/make-secrets")).arg(&made).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let printed = String::from_utf8(run.stdout).unwrap();
-    for name in ["principal-token", "redis-password"] {
+    for name in ["principal-token", "redis-password", "oncall-password"] {
         let secret = secret(&made, name);
         remember_secret(&secret);
         assert!(secret.len() == 64 && !printed.contains(&secret), "{name}");
@@ -98,6 +99,9 @@ fn each_rule_notices_when_it_is_broken() {
         ("Deployment", in_pod("/enableServiceLinks"), json!(true), "environment"),
         ("Deployment", in_container("/resources/limits/memory"), json!("512Mi"), "memory"),
         ("Deployment", in_container("/resources/limits/cpu"), json!("1"), "processor"),
+        ("ConfigMap", "/data/VX11_OPERATOR__HTTP__TRUSTED_PROXIES".into(), json!("10.0.0.0/8"), "proxies"),
+        ("ConfigMap", "/data/VX11_OPERATOR__HTTP__TRUSTED_PROXIES".into(), json!("fd00::/8"), "proxies"),
+        ("ConfigMap", "/data/VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE".into(), json!("0"), "failures"),
         ("ConfigMap", "/data/REDIS_PASSWORD".into(), json!("x"), "secret"),
         ("Deployment", in_container("/volumeMounts/0/mountPath"), json!("/run/elsewhere"), "secret"),
         ("ConfigMap", "/kind".into(), json!("Secret"), "secret"),
@@ -132,6 +136,20 @@ fn the_service_knows_every_variable_that_the_manifests_set() {
     assert_eq!(effective["instance"]["id"].as_str(), Some(POD));
     assert_eq!(effective["log"]["format"].as_str(), Some("json"));
     assert_eq!(effective["redis"]["host"].as_str(), Some("vx11-redis"));
+}
+
+#[test]
+fn redis_is_given_hashes_of_its_passwords() {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = secrets(folder.path());
+    let users = secret(&secrets, "users.acl");
+    for (user, name) in [("default", "redis-password"), ("oncall", "oncall-password")] {
+        let password = secret(&secrets, name);
+        assert!(!users.contains(&password), "{name} is in clear");
+        let known = format!("user {user} on #{} ", hex::encode(Sha256::digest(&password)));
+        assert!(users.lines().any(|line| line.starts_with(&known)), "{user} has another password");
+    }
+    assert!(!users.contains('>'), "a password in clear begins with this sign");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! What must hold between fields of the manifests and no schema knows. Each rule returns what it has to complain about, so
 //! that a test can break a manifest and see that the rule notices.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::rendered::Objects;
 
 type Rule = fn(&Objects) -> Result<(), String>;
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 12] = [
     the_pod_has_time_to_drain,
     labels_match_selectors,
     the_autoscaler_owns_the_number,
@@ -17,6 +18,8 @@ const RULES: [Rule; 10] = [
     the_pod_may_do_nothing,
     nothing_foreign_in_the_environment,
     the_memory_limit_has_room_for_all_bounds,
+    no_client_is_a_trusted_proxy,
+    wrong_credentials_are_limited,
     secrets_are_files,
 ];
 
@@ -157,6 +160,23 @@ fn the_memory_limit_has_room_for_all_bounds(objects: &Objects) -> Result<(), Str
     )?;
     let processor = &objects.container()["resources"]["limits"]["cpu"];
     require(processor.is_null(), "processor: a limit throttles past the time that Redis is waited for")
+}
+
+/// A pod network has 16 bits for the cluster, with IPv6 48. What is wider has addresses of clients in it.
+fn no_client_is_a_trusted_proxy(objects: &Objects) -> Result<(), String> {
+    let given = objects.only("ConfigMap")["data"]["VX11_OPERATOR__HTTP__TRUSTED_PROXIES"].as_str();
+    let networks = given.ok_or("proxies: nobody is believed about a client's address")?;
+    for network in networks.split(',') {
+        let parsed: IpNet = network.parse().map_err(|error| format!("proxies: {network}: {error}"))?;
+        let widest = if matches!(parsed, IpNet::V4(_)) { 16 } else { 48 };
+        require(parsed.prefix_len() >= widest, format!("proxies: {network} is wider than a pod network"))?;
+    }
+    Ok(())
+}
+
+fn wrong_credentials_are_limited(objects: &Objects) -> Result<(), String> {
+    let most = configured(objects, "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE");
+    require(most > 0, "failures: wrong credentials are not limited")
 }
 
 fn secrets_are_files(objects: &Objects) -> Result<(), String> {

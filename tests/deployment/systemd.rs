@@ -89,6 +89,11 @@ fn the_unit_leaves_the_service_little_to_do_harm_with() {
 }
 
 #[test]
+fn a_crash_leaves_no_secrets_on_the_disk() {
+    assert_eq!(values(&unit(), "LimitCORE"), ["0"]);
+}
+
+#[test]
 fn a_crash_is_restarted_for_ever_and_a_bad_configuration_never() {
     let unit = unit();
     assert_eq!(values(&unit, "Restart"), ["on-failure"]);
@@ -147,6 +152,8 @@ fn what_the_unit_and_its_environment_file_set_is_known_and_fits_together() {
         assert_eq!(effective["http"]["listen"].as_str(), Some(format!("127.0.0.1:801{number}").as_str()));
         let number_of =
             |section: &str, key: &str| effective[section][key].as_integer().unwrap().cast_unsigned();
+        assert!(number_of("limits", "failed_auth_per_minute") > 0, "wrong credentials are not limited");
+        assert_eq!(effective["http"]["trusted_proxies"].as_array().unwrap().len(), 1, "nginx on this host");
         let drain = number_of("drain", "window_seconds");
         assert!(seconds(&unit, "TimeoutStopSec") > drain + 10, "killed while draining for {drain} s");
         let files: u64 = values(&unit, "LimitNOFILE")[0].parse().unwrap();

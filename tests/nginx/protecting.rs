@@ -1,6 +1,6 @@
 //! `examples/protect-backend.conf`: somebody else's streams and sockets behind our tokens.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_rig::{Port, Site, shipped_nginx};
@@ -82,6 +82,26 @@ async fn a_token_opens_their_socket() {
     let mut echo = [0; 5];
     socket.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"hello");
+}
+
+#[tokio::test]
+async fn a_token_opens_their_streams_and_nothing_else() {
+    let (backend, port) = (backend().await, Port::reserve());
+    let (cluster, address) = protecting(&backend, &port).await;
+    let token = cluster.issue().await;
+    let url = format!("http://{address}/protected/ticks");
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+        for body in ["", r#"{"delete":"everything"}"#] {
+            let request = cluster.client.request(method.clone(), &url).query(&[("token", &token)]);
+            let refused = request.body(body).send().await.unwrap();
+            assert_eq!(refused.headers()["allow"], "GET, HEAD", "{method}");
+            problem(refused, 405, "method_not_allowed").await;
+        }
+    }
+    assert_eq!(backend.requests.lock().unwrap().len(), 0, "nothing reaches the backend");
+    let head = cluster.client.head(&url).query(&[("token", &token)]).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    assert_eq!(backend.count("HEAD /protected/ticks HTTP/1.1"), 1);
 }
 
 #[tokio::test]

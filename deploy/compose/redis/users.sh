@@ -1,6 +1,7 @@
 #!/bin/sh
-# Prints the users of Redis, given the SHA-256 of each password that the instances may use. Who has one may read and write
-# data, but not configure, empty, watch or stop the server. Of two more users, one may have this list read again, and
+# Prints the users of Redis, given the SHA-256 of each password that the instances may use. The instances come as the user
+# `default`, which has the rights of docs/redis.md and no others: it cannot configure, empty, watch or stop the server, load
+# functions or list keys, and reaches the service's keys only. Of two more users, one may have this list read again, and
 # nothing else; the other is for people, and may only look. Their passwords are made here when Redis starts, and lie
 # beside the list, in memory.
 #
@@ -20,6 +21,9 @@ hash_of() {
 }
 reload=$(hash_of reload)
 oncall=$(hash_of oncall)
-echo "user default on$passwords ~* &* +@all -@admin -@dangerous +info +cluster|slots"
+keys='~token:* ~revoked:* ~epoch:* ~{vx11}:*'
+data='+setex +mget +get +set +expire +exists +xadd +xrange +xrevrange +xread +xlen +xdel +xtrim +xsetid +xinfo|stream +hset +hget +hmget +hgetall +hdel'
+server='+eval +wait +info +time +ping +unwatch +select +cluster|slots'
+echo "user default on$passwords resetchannels $keys -@all $data $server"
 echo "user reload on #$reload -@all +acl|load"
 echo "user oncall on #$oncall resetchannels %R~* -@all +@read -@dangerous +ping +select +info +time +slowlog|get +cluster|nodes"

@@ -11,6 +11,8 @@ secrets_used=$work/secrets.list
 export VX11_PUBLISH_ADDRESS=$address VX11_INSTANCE_ADDRESS=$address VX11_NETWORK=${VX11_TEST_NETWORK:-172.30.42}
 export VX11_SECRETS=$work/secrets VX11_OPERATOR_IMAGE=vx11-operator:compose-test VX11_OPERATOR_PROXY_ENABLED=1
 export VX11_OPERATOR_LOG_LEVEL=debug VX11_OPERATOR__AUDIT__FILE=/dev/stdout
+# The load shows revoked and expired tokens on purpose, all from one address.
+export VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE=0
 export COMPOSE_IGNORE_ORPHANS=True
 
 if docker compose version > /dev/null 2>&1; then compose_command=(docker compose); else compose_command=(docker-compose); fi
@@ -40,6 +42,10 @@ open_stream() {
     <<< "url = \"$1/operator/api/events/stream?token=$token\"" || [ $? -eq 28 ]
 }
 
+# As the instances, and as people who may look and nothing else.
 redis_cli() {
   compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis-password) exec redis-cli "$@"' redis-cli "$@"
+}
+people() {
+  compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /data/oncall) exec redis-cli --user oncall "$@"' redis-cli "$@"
 }

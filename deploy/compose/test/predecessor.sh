@@ -66,7 +66,8 @@ redis_refuses() {
 }
 redis_password_gives_no_power_over_the_server() {
   local command words
-  for command in 'CONFIG GET maxmemory' FLUSHALL SHUTDOWN MONITOR 'KEYS token:' 'CLIENT LIST' 'SLOWLOG GET' 'ACL LIST'; do
+  for command in 'CONFIG GET maxmemory' FLUSHALL SHUTDOWN MONITOR 'KEYS token:' 'CLIENT LIST' 'SLOWLOG GET' 'ACL LIST' \
+    'FUNCTION FLUSH' 'SCRIPT FLUSH' 'PUBLISH a b' 'DEL token:a' 'SCAN 0' 'SET elsewhere b'; do
     read -ra words <<< "$command"
     redis_cli "${words[@]}" > "$work/refused" 2>&1 || true
     echo "$command: $(cat "$work/refused")"
@@ -75,7 +76,6 @@ redis_password_gives_no_power_over_the_server() {
 }
 people_may_look_and_change_nothing() {
   local command words
-  people() { compose exec -T vx11-redis sh -c 'REDISCLI_AUTH=$(cat /data/oncall) exec redis-cli --user oncall "$@"' redis-cli "$@"; }
   people -n 1 info memory > "$work/looked"
   grep -q '^maxmemory_policy:' "$work/looked"
   for command in 'SET a b' FLUSHALL 'CONFIG SET maxmemory 0' SHUTDOWN 'ACL LIST'; do
