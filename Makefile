@@ -1,7 +1,7 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test verify faults cluster observe drill compose-test fuzz bench check packages nextest deny clean-artefacts
+.PHONY: help run test verify faults cluster observe drill compose-test fuzz mutants bench check packages nextest deny clean-artefacts
 
 # What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
 # what checks the deployments and looks at them. kubectl is missing here: deploy/kubernetes/validate installs it only
@@ -48,7 +48,7 @@ observe: ## Start Prometheus beside `make cluster`, at http://127.0.0.1:9090/; C
 	@.ci/install-packages $(OBSERVE_PACKAGES)
 	@exec deploy/prometheus/observe
 
-drill: clean-artefacts ## Run the failover drills, 55 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
+drill: clean-artefacts ## Run the failover drills, 75 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
 	@.ci/install-packages $(CLUSTER_PACKAGES)
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
 	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) $(if $(STREAMS),--streams $(STREAMS)) \
@@ -61,6 +61,11 @@ compose-test: ## Build the image, start docker-compose.scale.yml, break and sear
 fuzz: ## A minute (SECONDS_OF_FUZZING) of arbitrary input for everything that parses input from the network
 	.ci/fuzz $(SECONDS_OF_FUZZING)
 
+mutants: packages nextest ## Plant defects, one at a time, and list those that no test finds, hours; ONLY=src/token for a part
+	@.ci/install-packages patch
+	@command -v cargo-mutants > /dev/null || { echo "Installing cargo-mutants"; cargo install --locked --quiet --debug cargo-mutants@27.1.0; }
+	@.ci/mutants $(if $(ONLY),--only '$(ONLY)')
+
 bench: ## Measure against the targets and rewrite docs/performance.md
 	@.ci/install-packages $(BENCH_PACKAGES)
 	cargo bench --locked --no-fail-fast
@@ -70,9 +75,9 @@ check: ## Formatting, lints and documentation, as CI checks them
 	cargo clippy --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
 
-deny: ## Licences, bans and sources of all dependencies (installs cargo-deny if it is missing)
+deny: ## Licences, bans, sources and advisories of all dependencies (installs cargo-deny if it is missing)
 	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny@0.20.2; }
-	cargo deny --all-features check licenses bans sources
+	@.ci/deny
 
 packages:
 	@.ci/install-packages $(TEST_PACKAGES)
