@@ -126,3 +126,53 @@ async fn streams_even_out_after_a_rolling_restart() {
 async fn redis_loses_its_data_and_who_did_not_read_gets_all_the_same() {
     in_brief(23).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_reader_hangs_and_clients_notice_nothing() {
+    in_brief(24).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_filled_by_events_and_tokens_are_recorded_all_the_same() {
+    in_brief(25).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_events_come_over_a_narrow_link_also_to_an_instance_that_boots() {
+    in_brief(26).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_one_token_resume_far_behind_and_nobody_else_waits() {
+    in_brief(27).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_opens_a_few_streams_and_everybody_else_goes_on() {
+    in_brief(28).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_client_leaves_behind_is_audited_once() {
+    in_brief(29).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_requests_lock_nobody_out() {
+    in_brief(30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_deployment_in_the_database_changes_nothing() {
+    in_brief(31).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisoned_revocation_stops_no_recovery() {
+    in_brief(32).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_comes_back_from_the_largest_ring() {
+    in_brief(33).await;
+}
