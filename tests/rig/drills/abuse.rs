@@ -178,7 +178,11 @@ impl AuditLines {
 
 /// Files that an instance may open, and connections of one client: more than there is room for.
 pub(super) const OPEN_FILES: u64 = 1400;
+/// Worker threads of an instance. Files are reserved for each, so the room would depend on the processor cores.
+pub(super) const WORKERS: u64 = 2;
 const CONNECTIONS: usize = 1500;
+/// After so many that were not answered, each within 5 s, nobody tries any more.
+const LOCKED_OUT: usize = 10;
 /// Streams of the load, so that there is room for others.
 pub(super) const SUBSCRIBERS: usize = 300;
 /// A whole request, and behind it the beginning of the next.
@@ -198,6 +202,9 @@ pub(super) async fn half_heads(drilling: &mut Drilling, round: usize) {
         match hold(api.authority()).await {
             Ok(socket) => held.push(socket),
             Err(_) => refused += 1,
+        }
+        if refused == LOCKED_OUT {
+            break;
         }
     }
     let opened = held.len();

@@ -164,6 +164,7 @@ impl Drill {
                 setting("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", 0),
                 setting("VX11_OPERATOR__EVENTS__RING_BYTES", limits::SMALL_RING_BYTES),
             ],
+            30 => vec![setting("VX11_OPERATOR__HTTP__WORKERS", abuse::WORKERS)],
             _ => Vec::new(),
         }
     }
