@@ -249,14 +249,16 @@ pub(super) async fn other_deployment(drilling: &mut Drilling) {
     drilling.strike().await;
     let other = drilling.cluster.start_another().await;
     let reason = "other_deployment";
-    until("the other instance to say whose Redis it is", async || {
+    let says = until("the other instance to say whose Redis it is", async || {
         other.figures().await.is_ok_and(|figures| figures.faults.get(reason).is_some_and(|count| *count > 0))
-    })
-    .await;
+    });
+    let mut wrong = BTreeSet::new();
+    if timeout(PATIENCE / 8, says).await.is_err() {
+        wrong.insert("the other deployment does not say that Redis is not its own");
+    }
     let own = drilling.cluster.instances[0].api().clone();
     let issued = eventually("a token", async || own.issue().await.ok()).await;
     let began = Instant::now();
-    let mut wrong = BTreeSet::new();
     while began.elapsed() < drilling.length.fault {
         if let (Answer::Acknowledged { .. }, _) = other.publish("others", &Value::Null).await {
             wrong.insert("an event of the other deployment was taken");
