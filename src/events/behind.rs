@@ -20,7 +20,7 @@ use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
 
 /// Another instance may have delivered an event that this one has yet to read; not longer than this, while the log can be
-/// reached.
+/// reached and this instance is not known to lag.
 const AHEAD_FOR: Duration = Duration::from_secs(2);
 /// After the log could not be asked.
 const RETRY: Duration = Duration::from_millis(500);
@@ -123,7 +123,9 @@ impl Behind {
             return Next::Wait(None);
         }
         let now = Instant::now();
-        let patience = *self.patience.get_or_insert(now + AHEAD_FOR);
+        // Over a slow link an instance reads page by page what others have delivered already.
+        let known = self.patience.filter(|_| !hub.is_lagging());
+        let patience = *self.patience.insert(known.unwrap_or(now + AHEAD_FOR));
         if now >= patience { reset(hub, Gap::Future) } else { Next::Wait(Some(patience)) }
     }
 
@@ -345,6 +347,22 @@ mod tests {
         assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
         tokio::time::advance(AHEAD_FOR).await;
         assert!(is_reset(&stage.next(&mut behind).await, "future"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_ahead_is_waited_for_as_long_as_the_instance_lags() {
+        let stage = stage([]);
+        let mut behind = behind(20);
+        stage.hub.lags(true);
+        for _ in 0..3 {
+            assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+            tokio::time::advance(AHEAD_FOR).await;
+        }
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        stage.hub.lags(false);
+        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        tokio::time::advance(AHEAD_FOR).await;
+        assert!(matches!(stage.next(&mut behind).await, Next::Reset(..)));
     }
 
     #[tokio::test]

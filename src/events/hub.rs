@@ -123,6 +123,8 @@ pub struct Hub {
     news: watch::Sender<News>,
     /// Whether the log can be reached.
     in_reach: AtomicBool,
+    /// Whether the log has more than was read here, as far as is known.
+    lags: AtomicBool,
     registry: Arc<Registry>,
 }
 
@@ -139,6 +141,7 @@ impl Hub {
             ring: RwLock::new(Ring::new(settings.ring, epoch)),
             news: watch::Sender::new(News { end: 0, at: Instant::now() }),
             in_reach: AtomicBool::new(epoch.is_some()),
+            lags: AtomicBool::new(false),
             registry: Arc::new(Registry::new(settings.streams.limits)),
             settings,
         }
@@ -204,6 +207,16 @@ impl Hub {
     #[must_use]
     pub fn is_log_in_reach(&self) -> bool {
         self.in_reach.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the log is known to have more than was read here.
+    pub(super) fn lags(&self, lags: bool) {
+        self.lags.store(lags, Ordering::Relaxed);
+    }
+
+    /// Whether the log is known to have more than was read here.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.lags.load(Ordering::Relaxed)
     }
 
     /// Two publishers may arrive here in either order; the end must not go back.

@@ -12,6 +12,7 @@ mod info;
 mod namespace;
 pub(crate) mod revocations;
 mod settings;
+pub(crate) mod stream;
 
 pub use claim::Claim;
 pub(crate) use claim::SCHEMA;

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::namespace::Namespace;
+use super::stream::StreamEntry;
 use crate::ambient::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
 
@@ -62,13 +63,6 @@ pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Dur
     command
 }
 
-/// An announcement as Redis answers it. Whoever may write to Redis may have written it.
-#[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    pub(crate) position: &'a str,
-    fields: &'a [Value],
-}
-
 /// A revocation that was heard of.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
@@ -78,57 +72,23 @@ pub(crate) struct Heard {
     pub(crate) is_cut_short: bool,
 }
 
-impl Entry<'_> {
-    /// The revocation; nothing, where it cannot be read.
-    pub(crate) fn read(&self, now: UnixMillis) -> Option<Heard> {
-        let id = TokenId::parse(self.field("id")?).ok()?;
-        let announced = UnixMillis(self.field("until")?.parse().ok()?);
+impl Heard {
+    /// Reads an announcement; nothing, where it is none.
+    pub(crate) fn read(entry: &StreamEntry<'_>, now: UnixMillis) -> Option<Self> {
+        let id = TokenId::parse(entry.field("id")?).ok()?;
+        let announced = UnixMillis(entry.field("until")?.parse().ok()?);
         let is_cut_short = announced > now.plus(LONGEST_KEPT);
         let until = if is_cut_short { now.plus(LONGEST_TOMBSTONE) } else { announced };
-        Some(Heard { id, until, is_cut_short })
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        self.fields.chunks_exact(2).find_map(|pair| match pair {
-            [key, value] if text(key) == Some(name) => text(value),
-            _ => None,
-        })
-    }
-}
-
-/// The announcements in the answer to [`after`]; nothing, where it is no such answer. The library's own type is not used: it
-/// reads all entries or none, and one that is no text would hide all others.
-pub(crate) fn entries(answer: &Value) -> Option<Vec<Entry<'_>>> {
-    if *answer == Value::Nil {
-        return Some(Vec::new());
-    }
-    // One stream was asked for: its name, and what is new in it.
-    let [stream] = list(answer)? else { return None };
-    let [_name, entries] = list(stream)? else { return None };
-    let entry = |entry| match list(entry)? {
-        [position, fields] => {
-            Some(Entry { position: text(position)?, fields: list(fields).unwrap_or_default() })
-        }
-        _ => None,
-    };
-    list(entries)?.iter().map(entry).collect()
-}
-
-fn list(value: &Value) -> Option<&[Value]> {
-    if let Value::Array(items) = value { Some(items) } else { None }
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
+        Some(Self { id, until, is_cut_short })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use redis::Value;
+
     use super::*;
+    use crate::redis::stream::news;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
     const ID: &str = "3f9a1c0b5d7e2f48";
@@ -148,7 +108,7 @@ mod tests {
     }
 
     fn read(fields: &[&[u8]]) -> Option<Heard> {
-        entries(&answer(&[fields])).unwrap()[0].read(NOW)
+        Heard::read(&news(&answer(&[fields])).unwrap()[0], NOW)
     }
 
     #[test]
@@ -181,18 +141,9 @@ mod tests {
         for fields in bad {
             assert_eq!(read(fields), None, "{fields:?}");
             let answer = answer(&[fields, good]);
-            let entries = entries(&answer).unwrap();
-            assert!(entries[1].read(NOW).is_some(), "{fields:?}");
+            let entries = news(&answer).unwrap();
+            assert!(Heard::read(&entries[1], NOW).is_some(), "{fields:?}");
             assert_eq!(entries[1].position, "1-0");
-        }
-    }
-
-    #[test]
-    fn what_is_no_answer_to_the_question_is_noticed() {
-        assert!(entries(&Value::Nil).unwrap().is_empty());
-        for other in [Value::Int(1), Value::Array(vec![]), words(&[b"a"]), Value::Array(vec![words(&[b"a"])])]
-        {
-            assert!(entries(&other).is_none(), "{other:?}");
         }
     }
 

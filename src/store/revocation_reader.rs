@@ -15,7 +15,7 @@ use super::failover::FailoverStore;
 use super::{Backend, TokenStore};
 use crate::ambient::{Clock, Jitter};
 use crate::metrics::Metrics;
-use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, revocations};
+use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, revocations, stream};
 use crate::token::TokenId;
 
 /// How long Redis holds on to a question for which it has nothing new.
@@ -181,7 +181,7 @@ impl RevocationReader {
             return Err(Fault::Timeout);
         };
         let answer = answer?;
-        let entries = revocations::entries(&answer)
+        let entries = stream::news(&answer)
             .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
         for entry in &entries {
             self.hear(entry).await;
@@ -196,9 +196,9 @@ impl RevocationReader {
         Ok(is_end)
     }
 
-    async fn hear(&mut self, entry: &revocations::Entry<'_>) {
+    async fn hear(&mut self, entry: &stream::StreamEntry<'_>) {
         let now = self.parts.clock.now();
-        let heard = entry.read(now);
+        let heard = revocations::Heard::read(entry, now);
         if heard.as_ref().is_none_or(|heard| heard.is_cut_short) {
             self.parts.metrics.revocations.invalid(1);
             if !std::mem::replace(&mut self.told_invalid, true) {

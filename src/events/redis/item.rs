@@ -1,11 +1,10 @@
 //! Entries of the log: events, and what the log says about itself.
 
-use redis::streams::StreamId;
-
 use crate::events::entry::Entry;
 use crate::events::frame::EventType;
 use crate::events::id::{Epoch, Position};
 use crate::events::publication::KeyDigest;
+use crate::redis::stream::StreamEntry;
 
 /// One entry of the stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,18 +22,18 @@ pub(super) enum Item {
 
 impl Item {
     /// Reads an entry; `None` if it has no id that can be read, which Redis never gives.
-    pub(super) fn read(entry: &StreamId) -> Option<Self> {
-        let position: Position = entry.id.parse().ok()?;
-        if entry.contains_key("control") {
-            let epoch = entry.get::<String>("epoch").and_then(|epoch| epoch.parse().ok());
+    pub(super) fn read(entry: &StreamEntry<'_>) -> Option<Self> {
+        let position: Position = entry.position.parse().ok()?;
+        if entry.field("control").is_some() {
+            let epoch = entry.field("epoch").and_then(|epoch| epoch.parse().ok());
             return Some(epoch.map_or(Self::Mark(position), |epoch| Self::Epoch(epoch, position)));
         }
-        let event_type = entry.get::<String>("type").and_then(|text| EventType::parse(&text).ok());
-        let Some((event_type, data)) = event_type.zip(entry.get::<String>("data")) else {
+        let event_type = entry.field("type").and_then(|text| EventType::parse(text).ok());
+        let Some((event_type, data)) = event_type.zip(entry.field("data")) else {
             return Some(Self::Unreadable(position));
         };
-        let key = entry.get::<String>("key").and_then(|key| KeyDigest::from_hex(&key));
-        Some(Self::Event(Entry { position, event_type, data, key }))
+        let key = entry.field("key").and_then(KeyDigest::from_hex);
+        Some(Self::Event(Entry { position, event_type, data: data.to_owned(), key }))
     }
 
     /// The event, if it is one.
@@ -58,11 +57,13 @@ mod tests {
     use redis::Value;
 
     use super::*;
+    use crate::redis::stream::entries;
 
     fn read(fields: &[(&str, &str)]) -> Item {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let map = fields.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
-        Item::read(&StreamId { id: "5-0".to_owned(), map, ..StreamId::default() }).unwrap()
+        let fields = fields.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
+        let answer = Value::Array(vec![Value::Array(vec![text("5-0"), Value::Array(fields)])]);
+        Item::read(&entries(&answer).unwrap()[0]).unwrap()
     }
 
     #[test]

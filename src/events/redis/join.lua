@@ -22,6 +22,8 @@ local next_here, goes_on = ARGV[11], ARGV[12] == '1'
 local FIRST, FIELDS = 13, 5
 -- Who brings many events may keep the others waiting for so many windows.
 local LONGEST = 5
+-- An entry has a few fields. One that somebody else wrote may have more than a call takes.
+local MOST_TEXTS = 1000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -38,10 +40,6 @@ if noted[1] ~= name or not founding or not opens or opens - now > 10 * window th
   redis.call('HDEL', note, 'awaited')
 end
 local is_open = now >= opens
-if goes_on and not is_open and founded and now + window > opens and now < founded + (LONGEST - 1) * window then
-  opens = now + window
-  redis.call('HSET', note, 'opens', written(opens))
-end
 if not epoch and epoch_here ~= '' then
   epoch = epoch_here
   redis.call('HSET', note, 'epoch', epoch)
@@ -92,14 +90,14 @@ end
 -- Puts what belongs before the end of the log in its place. A stream takes no entry before its last one, so the log is read,
 -- removed and written again. Of what does not fit the oldest is left out. `last` is the last id that was given out.
 local function insert(missing, last)
-  local there = {}
+  local there, from = {}, '-'
   repeat
-    local some = redis.call('XRANGE', log, '-', '+', 'COUNT', 100)
+    local some = redis.call('XRANGE', log, from, '+', 'COUNT', 100)
     for _, entry in ipairs(some) do
-      there[#there + 1] = entry
+      there[#there + 1], from = entry, '(' .. entry[1]
     end
-    -- Bit by bit, so that the log is not in memory three times.
-    redis.call('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - #some)
+    -- Bit by bit, so that the log is not in memory three times. A user of Redis without this right costs that.
+    redis.pcall('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - #some)
   until #some == 0
   redis.call('EXPIRE', log, -1)
   redis.call('HDEL', note, 'reach', 'marked', 'marks')
@@ -110,12 +108,24 @@ local function insert(missing, last)
       add(missing[at].id, missing[at].fields)
       at = at + 1
     end
-    add(entry[1], entry[2])
+    if missing[at] and missing[at].id == entry[1] then
+      -- In place of a mark.
+      add(entry[1], missing[at].fields)
+      at = at + 1
+    else
+      add(entry[1], #entry[2] > MOST_TEXTS and { 'unreadable', '1' } or entry[2])
+    end
   end
   for rest = at, #missing do
     add(missing[rest].id, missing[rest].fields)
   end
   redis.call('XSETID', log, last)
+end
+
+-- Whether the log has nothing at this place, or the mark of an instance that has read an event there and does not hold it.
+local function lacks(id)
+  local there = redis.call('XRANGE', log, id, id)[1]
+  return not there or (not is_open and there[2][1] == 'control' and there[2][2] == 'mark')
 end
 
 local lost, waits = false, false
@@ -137,6 +147,11 @@ if epoch and epoch == epoch_here then
   -- Earlier events must go on to the first entry without a hole.
   local is_earlier = next_here ~= ''
   local takes_earlier = is_earlier and not is_open and first and not is_after(first, next_here) and not is_full()
+  local may_extend = not is_open and founded and now < founded + (LONGEST - 1) * window
+  if goes_on and not waits and may_extend and now + window > opens then
+    opens = now + window
+    redis.call('HSET', note, 'opens', written(opens))
+  end
   local missing = {}
   for at = FIRST, #ARGV, FIELDS do
     local id, key, fingerprint = ARGV[at], ARGV[at + 3], ARGV[at + 4]
@@ -154,7 +169,7 @@ if epoch and epoch == epoch_here then
       add(id, fields)
       remember(key, id, fingerprint)
       first, last = first or id, id
-    elseif first and is_after(id, first) and #redis.call('XRANGE', log, id, id) == 0 then
+    elseif first and not is_after(first, id) and lacks(id) then
       missing[#missing + 1] = { id = id, fields = fields, key = key, fingerprint = fingerprint }
     end
   end

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisError, from_redis_value};
 
+use super::deadline::{ANSWER_DEADLINE, within};
+use super::fitting;
 use super::keys::Keys;
 use super::orders::LogLimits;
+use super::pace::PAGE_DEADLINE;
 use super::script::without_comments;
 use crate::ambient::Jitter;
 use crate::events::bus::KEYS_KEPT;
@@ -88,10 +91,10 @@ impl Joining<'_> {
         entries: &[Entry],
     ) -> Result<Joined, Fault> {
         let known = Some(read_to.epoch);
-        let (mut earlier, mut later, mut next) = around(entries, asked.first, read_to.position);
+        let (earlier, mut later, _) = around(entries, asked.first, read_to.position);
         let mut horizon = horizon;
         let mut joined = loop {
-            let (entries, others) = later.split_at(fitting(later.iter()));
+            let (entries, others) = later.split_at(batch(later.iter()));
             later = others;
             // With the last ones: what is behind the head counts as read.
             let head = if later.is_empty() { read_to.position } else { Position::START };
@@ -106,9 +109,11 @@ impl Joining<'_> {
             }
             horizon = Position::START;
         };
+        // The log may begin later than it was said when asked: another instance has brought it meanwhile.
+        let (mut earlier, _, mut next) = around(entries, joined.first, read_to.position);
         // The newest first: the log never has a hole, wherever this stops.
         while !joined.opens_in.is_zero() {
-            let (others, entries) = earlier.split_at(earlier.len() - fitting(earlier.iter().rev()));
+            let (others, entries) = earlier.split_at(earlier.len() - batch(earlier.iter().rev()));
             let Some(begins) = entries.first().map(|entry| entry.position) else { break };
             earlier = others;
             let batch = Batch { entries, next: Some(next), goes_on: !earlier.is_empty(), ..Batch::NONE };
@@ -129,7 +134,9 @@ impl Joining<'_> {
         batch: &Batch<'_>,
     ) -> Result<Joined, Fault> {
         let command = self.command(known, batch);
-        let answer = super::in_time(connection.ask(&command)).await?;
+        // Over a slow link a batch takes its time.
+        let deadline = if batch.entries.is_empty() { ANSWER_DEADLINE } else { PAGE_DEADLINE };
+        let answer = within(deadline, connection.ask(&command)).await?;
         let (founding, epoch, millis, first, waits): (String, String, u64, String, u8) =
             from_redis_value(answer).map_err(RedisError::from)?;
         let opens_in = Duration::from_millis(millis);
@@ -173,14 +180,9 @@ fn around(entries: &[Entry], first: Option<Position>, read_to: Position) -> (&[E
     (earlier, later, next)
 }
 
-/// How many of these are brought at once; one at least, if there is one.
-fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
-    let mut bytes = 0;
-    let fits = entries.take(BATCH).enumerate().take_while(|(before, entry)| {
-        bytes += entry.data.len();
-        *before == 0 || bytes <= BATCH_BYTES
-    });
-    fits.count()
+/// How many of these are brought at once.
+fn batch<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
+    fitting(BATCH_BYTES, entries.take(BATCH).map(|entry| entry.data.len()))
 }
 
 #[cfg(test)]
@@ -204,11 +206,11 @@ mod tests {
     #[test]
     fn batches_are_bounded_in_events_and_in_bytes_and_take_the_largest_event() {
         let all = |bytes: &[usize]| -> Vec<_> { bytes.iter().map(|bytes| entry(1, *bytes)).collect() };
-        assert_eq!(fitting([].iter()), 0);
-        assert_eq!(fitting(all(&[1; 1001]).iter()), BATCH);
-        assert_eq!(fitting(all(&[BATCH_BYTES + 1, 1]).iter()), 1);
-        assert_eq!(fitting(all(&[BATCH_BYTES / 2; 3]).iter()), 2);
-        assert_eq!(fitting(all(&[1, BATCH_BYTES, 1]).iter().rev()), 1);
+        assert_eq!(batch([].iter()), 0);
+        assert_eq!(batch(all(&[1; 1001]).iter()), BATCH);
+        assert_eq!(batch(all(&[BATCH_BYTES + 1, 1]).iter()), 1);
+        assert_eq!(batch(all(&[BATCH_BYTES / 2; 3]).iter()), 2);
+        assert_eq!(batch(all(&[1, BATCH_BYTES, 1]).iter().rev()), 1);
     }
 
     #[test]

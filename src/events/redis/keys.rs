@@ -9,6 +9,8 @@ pub(super) struct Keys {
     pub(super) log: String,
     /// A hash: of which data the log is, and which life of it this is.
     pub(super) note: String,
+    /// A stream that is never created: trimming it tests the right to trim.
+    pub(super) no_stream: String,
     /// What the names of idempotency keys begin with.
     pub(super) published: String,
 }
@@ -18,6 +20,7 @@ impl Keys {
         Self {
             log: namespace.together("events"),
             note: namespace.together("log"),
+            no_stream: namespace.together("nothing"),
             published: namespace.together("published:"),
         }
     }

@@ -47,6 +47,16 @@ const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
 /// Events that wait to be sent; more are refused.
 const MOST_WAITING: usize = 4096;
 
+/// How many of the events of these sizes have room in so many bytes; one at least, if there is one.
+fn fitting(room: usize, sizes: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = sizes.enumerate().take_while(|(before, size)| {
+        bytes += size;
+        *before == 0 || bytes <= room
+    });
+    fits.count()
+}
+
 /// The log, as publishers and streams see it.
 pub struct RedisLog {
     metrics: Arc<Metrics>,
@@ -181,6 +191,15 @@ mod tests {
 
     fn unseen(log: &RedisLog, epoch: Epoch) -> Vec<u64> {
         log.unseen(epoch).iter().map(|entry| entry.position.millis).collect()
+    }
+
+    #[test]
+    fn what_is_sent_together_is_bounded_in_bytes_and_takes_the_largest_event() {
+        let fitting = |sizes: &[usize]| fitting(100, sizes.iter().copied());
+        assert_eq!(
+            [fitting(&[]), fitting(&[50, 50]), fitting(&[50, 50, 1]), fitting(&[101, 1])],
+            [0, 2, 2, 1]
+        );
     }
 
     #[test]

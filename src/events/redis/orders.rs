@@ -36,6 +36,11 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// Size of the event.
+    pub(super) const fn bytes(&self) -> usize {
+        self.publication.data.len()
+    }
+
     fn command(&self, keys: &Keys, founding: &str, limits: LogLimits) -> Cmd {
         let Publication { event_type, data, key } = &self.publication;
         let mut command = redis::cmd("EVAL");

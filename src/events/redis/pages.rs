@@ -4,7 +4,6 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::streams::{StreamId, StreamRangeReply};
 use redis::{Cmd, RedisError, Value, from_redis_value};
 use tokio::time::Instant;
 
@@ -16,7 +15,7 @@ use super::within;
 use crate::events::entry::Entry;
 use crate::events::id::Position;
 use crate::events::ring::RingLimits;
-use crate::redis::{Connection, Fault};
+use crate::redis::{Connection, Fault, stream};
 
 /// Reads a page.
 static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.lua")));
@@ -31,7 +30,8 @@ const FILL_FOR: Duration = Duration::from_secs(1);
 /// A page as Redis answers it.
 pub(super) struct LogPage {
     pub(super) beginning: Beginning,
-    entries: Vec<StreamId>,
+    /// As Redis answers them.
+    entries: Value,
     /// Size of the entries.
     pub(super) bytes: usize,
     /// Whether entries may follow for which there was no room.
@@ -82,14 +82,14 @@ impl LogPage {
         if is_nothing(&answer) {
             return Ok(None);
         }
-        let (first, bytes, more, entries): (String, usize, u8, StreamRangeReply) =
+        let (first, bytes, more, entries): (String, usize, u8, Value) =
             from_redis_value(answer).map_err(RedisError::from)?;
         let beginning = Beginning(first.parse().ok());
-        Ok(Some(Self { beginning, entries: entries.ids, bytes, more: more > 0 }))
+        Ok(Some(Self { beginning, entries, bytes, more: more > 0 }))
     }
 
     pub(super) fn items(&self) -> impl Iterator<Item = Item> {
-        self.entries.iter().filter_map(Item::read)
+        stream::entries(&self.entries).unwrap_or_default().into_iter().filter_map(|entry| Item::read(&entry))
     }
 
     /// The events for a stream, and the position reached, none where nothing follows. No answer where an event follows that
@@ -175,11 +175,11 @@ pub(super) async fn tail(
             tail.entries.push(event);
         }
         let goes_on = answer.more && began.elapsed() < FILL_FOR;
-        let Some(last) = answer.entries.last().filter(|_| goes_on) else {
+        let Some(last) = answer.items().last().filter(|_| goes_on) else {
             let horizon = tail.horizon;
             return Ok(Some(tail.from(horizon)));
         };
-        from = format!("({}", last.id);
+        from = format!("({}", last.position());
     }
 }
 

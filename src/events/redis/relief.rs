@@ -24,11 +24,37 @@ pub(super) struct Relief {
     too_low: AtomicU64,
     /// Whether a warning has said that Redis is full, since it last had room.
     has_warned: AtomicBool,
+    /// Whether the user of Redis may not trim the log, as found at the last look.
+    may_not_trim: AtomicBool,
 }
 
 impl Relief {
     pub(super) fn new(keys: Arc<Keys>, log_bytes: u64, metrics: Arc<Metrics>) -> Self {
-        Self { keys, log_bytes, metrics, too_low: AtomicU64::new(0), has_warned: AtomicBool::new(false) }
+        Self {
+            keys,
+            log_bytes,
+            metrics,
+            too_low: AtomicU64::new(0),
+            has_warned: AtomicBool::new(false),
+            may_not_trim: AtomicBool::new(false),
+        }
+    }
+
+    /// Warns where the user of Redis may not trim the log, as in a list of rights from before the log was bounded in bytes.
+    pub(super) async fn check_rights(&self, connection: &mut Connection) -> Result<(), Fault> {
+        let mut command = redis::cmd("XTRIM");
+        command.arg(&self.keys.no_stream).arg("MAXLEN").arg(0);
+        let may_not = match in_time(connection.ask(&command)).await {
+            Err(Fault::Permission(_)) => true,
+            answer => answer.map(|_| false)?,
+        };
+        if !self.may_not_trim.swap(may_not, Ordering::Relaxed) && may_not {
+            tracing::warn!(
+                "the user of Redis may not run XTRIM: the event log is not bounded in bytes and may fill Redis. \
+                 Give it the right (ACL SETUSER … +xtrim); docs/redis.md lists all rights that are needed"
+            );
+        }
+        Ok(())
     }
 
     /// Warns about a log that cannot fit, and makes room where Redis is full.
@@ -59,6 +85,9 @@ impl Relief {
     /// Takes the older half off the log, if Redis is full and the log is not small already. Of several instances that call
     /// this at the same time one does it.
     pub(super) async fn relieve(&self, connection: &mut Connection) -> Result<(), Fault> {
+        if self.may_not_trim.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut command = redis::cmd("EVAL");
         command.arg(RELIEVE).arg(1).arg(&self.keys.log).arg(KEPT);
         let taken: u64 =

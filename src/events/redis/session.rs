@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::streams::StreamReadReply;
 use redis::{Cmd, Value, from_redis_value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,18 +17,21 @@ use super::pace::{PAGE_DEADLINE, Pace};
 use super::pages::Beginning;
 use super::relief::Relief;
 use super::replicas::Replicas;
-use super::{MOST_WAITING, RedisLog, in_time, pages, within};
+use super::{MOST_WAITING, RedisLog, fitting, in_time, pages, within};
 use crate::ambient::Jitter;
 use crate::events::entry::Entry;
 use crate::events::frame;
 use crate::events::hub::{Gap, Hub};
 use crate::events::id::{Epoch, EventId, Position};
-use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline};
+use crate::redis::{
+    Claim, Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline, stream,
+};
 
 /// How long Redis holds on to a question for which it has nothing new.
 const BLOCK: Duration = Duration::from_millis(250);
-/// Events sent in one go.
+/// Events sent together: so many, and so many bytes, which a slow link takes within the deadline.
 const SENT_AT_ONCE: usize = 128;
+const SENT_BYTES: usize = 256 * 1024;
 /// In which every instance brings what a log that was founded anew may lack: all of them notice within two `BLOCK`s,
 /// or as soon as they have dialled.
 const WINDOW: Duration = Duration::from_millis(750);
@@ -129,6 +131,7 @@ impl LogKeeper {
             };
             self.parts.log.close();
             self.parts.hub.reaches_log(false);
+            self.parts.hub.lags(false);
             self.away_since.get_or_insert_with(Instant::now);
             self.dialler.forget();
             if let Ended::Fault(fault) = ended {
@@ -160,6 +163,7 @@ impl LogKeeper {
         // Whoever enters may found the log anew, and shorten it.
         self.parts.claim.held().await;
         let relief = Arc::clone(&self.relief);
+        relief.check_rights(&mut outgoing).await?;
         relief.look(&mut outgoing, &found).await?;
         let name = found.epoch;
         let epoch = match self.join(&mut outgoing, &name).await {
@@ -293,6 +297,7 @@ impl LogKeeper {
                 continue;
             }
             self.deliver(head, page.items());
+            self.parts.hub.lags(page.more);
             if !page.more {
                 return Ok(());
             }
@@ -315,8 +320,8 @@ impl LogKeeper {
         if self.has_lost(head, beginning) || news == Value::Nil {
             return Ok(());
         }
-        let news: StreamReadReply = from_redis_value(news).map_err(redis_fault)?;
-        let entries: Vec<_> = news.keys.into_iter().flat_map(|stream| stream.ids).collect();
+        let entries = stream::news(&news)
+            .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
         self.deliver(head, entries.iter().filter_map(Item::read));
         if entries.len() < most { Ok(()) } else { self.read_to_end(connection).await }
     }
@@ -395,10 +400,6 @@ fn news(keys: &Keys, position: Position, most: usize) -> Cmd {
     command
 }
 
-fn redis_fault(error: redis::ParsingError) -> Fault {
-    redis::RedisError::from(error).into()
-}
-
 /// The half of a session that sends what is published.
 struct Writing<'a> {
     keys: &'a Keys,
@@ -418,10 +419,11 @@ impl Writing<'_> {
     ) -> Result<Infallible, Ended> {
         let mut orders = Vec::new();
         loop {
-            if queue.recv_many(&mut orders, SENT_AT_ONCE).await == 0 {
+            if orders.is_empty() && queue.recv_many(&mut orders, SENT_AT_ONCE).await == 0 {
                 return Err(Ended::Anew);
             }
-            let sent = Sent::of(std::mem::take(&mut orders));
+            let later = orders.split_off(fitting(SENT_BYTES, orders.iter().map(Order::bytes)));
+            let sent = Sent::of(std::mem::replace(&mut orders, later));
             if sent.is_empty() {
                 continue;
             }

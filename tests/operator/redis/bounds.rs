@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use vx11_rig::{RedisServer, until};
 
-use super::{Cluster, revoke_everywhere};
+use super::{Cluster, DocumentedUser, nothing_was_denied, revoke_everywhere};
 use crate::support::{Instance, random_hex};
 
 const MIB: usize = 1024 * 1024;
@@ -21,7 +21,12 @@ async fn cluster(memory: usize) -> Cluster {
 }
 
 async fn instance(cluster: &Cluster, id: &str, log_bytes: usize) -> Instance {
-    cluster.instance_with(id, &[("VX11_OPERATOR__EVENTS__LOG_BYTES", &log_bytes.to_string())]).await
+    // With no right more than the documentation asks for.
+    let user = DocumentedUser::new();
+    user.create(&cluster.redis).await;
+    let log_bytes = log_bytes.to_string();
+    let bound = [("VX11_OPERATOR__EVENTS__LOG_BYTES", log_bytes.as_str())];
+    cluster.instance_with(id, &[&user.settings()[..], &bound].concat()).await
 }
 
 /// Publishes so many events of so many bytes, and returns the id of the first.
@@ -77,6 +82,7 @@ async fn whatever_is_published_tokens_are_recorded_and_revocations_reach_the_clu
     let log = number(&cluster.redis, &["MEMORY", "USAGE", LOG]).await;
     assert!((3 * MIB..=4 * MIB * 13 / 10).contains(&log), "{log}");
     assert_eq!(two.metric("vx11_operator_event_log_relieved_total").await, 0);
+    nothing_was_denied(&cluster.redis).await;
 }
 
 #[tokio::test]
@@ -107,6 +113,7 @@ async fn a_redis_filled_from_elsewhere_is_relieved_by_trimming_the_log() {
     assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({"reason": "expired"})));
     let mut late = one.resume_stream(&one.issue().await.token, &first).await;
     while late.next_published().await.id != last {}
+    nothing_was_denied(&cluster.redis).await;
 }
 
 #[tokio::test]

@@ -171,6 +171,39 @@ async fn events_before_the_log_are_left_out_where_they_exceed_its_bounds() {
     }
 }
 
+/// Texts of the entry with this id.
+async fn texts(redis: &RedisServer, id: &str) -> Vec<String> {
+    let entry = redis.command(&["XRANGE", "{vx11}:events", id, id]).await;
+    let mut entry: Vec<(String, Vec<String>)> = redis::from_redis_value(entry).unwrap();
+    entry.pop().unwrap().1
+}
+
+/// An instance that has begun anew has read up to an event that it does not hold.
+#[tokio::test]
+async fn an_event_takes_the_place_of_the_mark_of_an_instance_that_has_read_it_and_does_not_hold_it() {
+    let redis = RedisServer::start().await;
+    Joining { horizon: "5-0", ids: &[], ..FIRST }.call(&redis).await;
+    assert_eq!(texts(&redis, "5-0").await, ["control", "mark"]);
+    Joining { ids: &["2-0", "5-0"], ..FIRST }.call(&redis).await;
+    Joining { ids: &["2-0"], next: "5-0", ..ASKING }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "5-0"]);
+    assert_eq!(texts(&redis, "5-0").await[..4], ["type", "message", "data", "1"]);
+    open(&redis).await;
+    assert_eq!(FIRST.epoch(&redis).await, EPOCH, "nothing is missing");
+}
+
+/// Whoever may write to Redis may have written one with more texts than a script can pass on.
+#[tokio::test]
+async fn an_entry_of_somebody_else_is_no_obstacle_to_what_is_put_before_it() {
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    let texts_of_other = vec!["x"; 20_000];
+    redis.command(&[&["XADD", "{vx11}:events", "6-0"], texts_of_other.as_slice()].concat()).await;
+    Joining { ids: &["3-0"], head: "0-0", ..FIRST }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0", "6-0"]);
+    assert_eq!(texts(&redis, "6-0").await, ["unreadable", "1"]);
+}
+
 #[tokio::test]
 async fn ids_go_on_behind_the_furthest_that_anybody_has_read() {
     let redis = RedisServer::start().await;

@@ -29,7 +29,7 @@ mod troubles;
 use serde_json::{Value, json};
 use vx11_rig::{FaultProxy, RedisServer};
 
-use crate::support::{Instance, random_hex};
+use crate::support::{Instance, planted, random_hex};
 
 /// An instance's figures.
 async fn figures(instance: &Instance) -> Value {
@@ -72,6 +72,41 @@ impl Cluster {
         let settings = [settings, &[("REDIS_PORT", port.as_str())]].concat();
         (self.instance_with(id, &settings).await, way)
     }
+}
+
+/// The user of docs/redis.md.
+struct DocumentedUser {
+    password: String,
+    line: String,
+}
+
+impl DocumentedUser {
+    fn new() -> Self {
+        let lines = include_str!("../../../docs/redis.md").lines();
+        let mut users = lines.into_iter().filter(|line| line.starts_with("ACL SETUSER sse"));
+        let password = planted();
+        Self { line: users.next().expect("the line of the user").replace("PASSWORD", &password), password }
+    }
+
+    fn without(mut self, right: &str) -> Self {
+        self.line = self.line.replace(&format!(" {right} "), " ");
+        self
+    }
+
+    async fn create(&self, redis: &RedisServer) {
+        redis.command(&self.line.split(' ').collect::<Vec<_>>()).await;
+    }
+
+    /// With which an instance is that user.
+    fn settings(&self) -> [(&str, &str); 2] {
+        [("REDIS_USERNAME", "sse"), ("REDIS_PASSWORD", &self.password)]
+    }
+}
+
+/// Nothing was tried that the user may not do.
+async fn nothing_was_denied(redis: &RedisServer) {
+    let denied = redis.command(&["ACL", "LOG"]).await;
+    assert_eq!(denied, redis::Value::Array(Vec::new()));
 }
 
 /// Waits until the instance is on the backend of this name.

@@ -75,3 +75,37 @@ async fn large_events_come_through_a_link_on_which_each_takes_longer_than_a_smal
     let ids = publish(&one, 3).await;
     delivers(&mut stream, &ids).await;
 }
+
+#[tokio::test]
+async fn a_ring_is_brought_back_over_a_link_on_which_its_parts_take_longer_than_a_small_answer_may() {
+    let mut cluster = Cluster::start().await;
+    let (one, way) = cluster.instance_with_way("1", &[LONG_LIFE]).await;
+    let first = one.publish(json!("first")).await;
+    let mut stream = one.open_stream(&one.issue().await.token).await;
+    let ids = publish(&one, BACKLOG).await;
+    delivers(&mut stream, &ids).await;
+    way.refuse();
+    cluster.redis.restart().await;
+    way.narrow(NARROW / 2);
+    one.logs("Redis has lost data").await;
+    one.metric_becomes("vx11_operator_event_log_in_reach", 1).await;
+    let two = cluster.instance("2").await;
+    let mut stream = two.resume_stream(&two.issue().await.token, &first).await;
+    delivers(&mut stream, &ids).await;
+}
+
+#[tokio::test]
+async fn many_large_events_that_are_published_together_do_not_end_the_session_of_an_instance_on_a_narrow_link()
+ {
+    let cluster = Cluster::start().await;
+    let (one, way) = cluster.instance_with_way("1", &[]).await;
+    one.metric_becomes("vx11_operator_event_log_in_reach", 1).await;
+    way.narrow(NARROW / 2);
+    let body = json!({"data": "x".repeat(LARGE)});
+    let calls = (0..BACKLOG).map(|_| one.post_as_principal("/operator/api/events").json(&body).send());
+    // Most of them are not answered in time.
+    futures_util::future::join_all(calls).await;
+    way.pass();
+    one.publish(json!("next")).await;
+    assert!(!one.log_text().contains("out of reach"));
+}

@@ -140,9 +140,12 @@ async fn an_event_that_an_instance_cannot_read_is_announced_to_streams_and_stops
         cluster.redis.command(&command).await;
         is_reset(&mut stream).await;
     }
+    let no_text = r"redis.call('XADD', KEYS[1], '*', '\255', '1')";
+    cluster.redis.command(&["EVAL", no_text, "1", "{vx11}:events"]).await;
+    is_reset(&mut stream).await;
     let next = one.publish(json!("next")).await;
     assert_eq!(stream.next_published().await.id, next);
-    one.metric_becomes("vx11_operator_events_unreadable_total", 5).await;
+    one.metric_becomes("vx11_operator_events_unreadable_total", 6).await;
     one.logs("events that this version cannot read").await;
     let two = cluster.instance("2").await;
     assert_eq!(two.open_stream(&two.issue().await.token).await.greeting.id, next);

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use vx11_rig::RedisServer;
 
-use super::{backend_becomes, figures, revoke_everywhere};
+use super::{DocumentedUser, backend_becomes, figures, nothing_was_denied, revoke_everywhere};
 use crate::support::{Instance, planted};
 
 /// An instance with these settings says this, once, while it serves requests.
@@ -130,24 +130,14 @@ async fn a_certificate_that_is_not_trusted() {
     well.issue().await;
 }
 
-/// The line of docs/redis.md that makes the user.
-const DOCUMENTED: &str = include_str!("../../../docs/redis.md");
-
 #[tokio::test]
 async fn the_documented_rights_are_enough() {
-    let password = planted();
-    let documented = DOCUMENTED.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
-    let documented = documented.replace("PASSWORD", &password);
     let redis = RedisServer::start().await;
-    redis.command(&documented.split(' ').collect::<Vec<_>>()).await;
+    let user = DocumentedUser::new();
+    user.create(&redis).await;
     let port = redis.port().to_string();
-    let instance = Instance::with(&[
-        ("REDIS_HOST", "127.0.0.1"),
-        ("REDIS_PORT", &port),
-        ("REDIS_USERNAME", "sse"),
-        ("REDIS_PASSWORD", &password),
-    ])
-    .await;
+    let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let instance = Instance::with(&[at, user.settings()].concat()).await;
     let issued = instance.issue().await;
     revoke_everywhere(&instance, ("token", &issued.token)).await;
     instance.publish(serde_json::json!(1)).await;
@@ -167,6 +157,32 @@ async fn the_documented_rights_are_enough() {
     })
     .await;
     assert!(!instance.log_text().contains("cannot be used") && !instance.log_text().contains("out of reach"));
-    let denied = redis.command(&["ACL", "LOG"]).await;
-    assert_eq!(denied, redis::Value::Array(Vec::new()), "nothing was tried that is not allowed");
+    nothing_was_denied(&redis).await;
+}
+
+/// As in a list of rights from before the log was bounded in bytes.
+#[tokio::test]
+async fn a_user_that_may_not_trim_costs_the_bound_of_the_log_and_no_event() {
+    let redis = RedisServer::start().await;
+    let user = DocumentedUser::new().without("+xtrim");
+    user.create(&redis).await;
+    let port = redis.port().to_string();
+    let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let small = [("VX11_OPERATOR__EVENTS__LOG_BYTES", "1048576")];
+    let instance = Instance::with(&[&at[..], &user.settings(), &small].concat()).await;
+    instance.metric_becomes("vx11_operator_event_log_in_reach", 1).await;
+    instance.logs("may not run XTRIM").await;
+    let data = serde_json::json!("x".repeat(60_000));
+    for _ in 0..40 {
+        instance.publish(data.clone()).await;
+    }
+    assert_eq!(
+        redis.command_text(&["XLEN", "{vx11}:events"]).await,
+        "41",
+        "the events and the mark at the beginning"
+    );
+    redis.refuse_memory().await;
+    let full = instance.post_as_principal("/operator/api/events").json(&serde_json::json!({"data": 1}));
+    assert_eq!(full.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!instance.log_text().contains("out of reach"), "what it may do goes on");
 }
