@@ -95,7 +95,7 @@ impl FaultProxy {
         self.give(|done| Order::Change(Change::Stall(probability, by), done));
     }
 
-    /// Lets no more than so many bytes a second pass from Redis on each connection. Lasts until [`pass`](Self::pass).
+    /// Lets no more than so many bytes a second pass in either direction on each connection. Lasts until [`pass`](Self::pass).
     pub fn narrow(&self, bytes_per_second: u32) {
         self.give(|done| Order::Change(Change::Narrow(bytes_per_second), done));
     }

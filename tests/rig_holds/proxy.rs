@@ -172,6 +172,15 @@ async fn a_narrow_link_carries_no_more_than_its_rate() {
     narrower.pass();
     let again = async { ask(&mut connect(&narrower.address()).await, "GET key").await.expect("it passes") };
     assert!(is_over_first(again, ask(&mut to_narrower, "PING")).await, "and the way is as wide as it was");
+
+    let mut to_narrow_again = connect(&narrower.address()).await;
+    narrower.narrow(100);
+    let large = format!("SET key {}", "x".repeat(1_000_000));
+    let there = async { ask(&mut to_narrow, &large).await.expect("it passes") };
+    assert!(
+        is_over_first(there, ask(&mut to_narrow_again, &large)).await,
+        "the rate counts on the way there"
+    );
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(super) struct Condition {
     pub(super) black_holes: u64,
     delay: Duration,
     stall: (f64, Duration),
-    /// Bytes a second from Redis, on each connection.
+    /// Bytes a second in either direction, on each connection.
     rate: Option<u32>,
 }
 
@@ -67,7 +67,7 @@ impl Condition {
         self.delay / 2
     }
 
-    /// How long a link is busy with so many bytes from Redis.
+    /// How long a link is busy with so many bytes.
     pub(super) fn busy_with(&self, bytes: usize) -> Duration {
         let seconds = |rate: u32| Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX)) / rate;
         self.rate.map(seconds).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! One connection of a client, and the one to Redis that belongs to it.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
@@ -14,7 +15,7 @@ use super::queue::{Departure, queue};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
-/// Of what a narrow link has yet to carry, so many are taken from Redis before the others.
+/// Of what a narrow link has yet to carry, so many are taken from their sender before the others.
 const WINDOW: usize = 4 * CHUNK;
 
 /// A connection, from when its client was let in.
@@ -102,6 +103,7 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     async fn listen_to_client(&self, mut client: impl AsyncRead + Unpin) {
         let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
+        let mut link = Link::idle();
         // The error with which the current command is answered; it is decided at its beginning.
         let mut refusal = None;
         while let Ok(read @ 1..) = client.read(&mut chunk).await {
@@ -128,14 +130,16 @@ impl Conversation<'_> {
                     }
                 }
             }
-            self.to_server.send(passed, condition.way_there());
+            let carried = link.carries(&condition, passed.len());
+            self.to_server.send(passed, carried + condition.way_there());
+            link.has_room(&condition).await;
         }
         self.to_server.end();
     }
 
     async fn listen_to_server(&self, mut server: impl AsyncRead + Unpin) {
         let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
-        let mut free_at = Instant::now();
+        let mut link = Link::idle();
         while let Ok(read @ 1..) = server.read(&mut chunk).await {
             let (mut rest, mut answers) = (&chunk[..read], Vec::new());
             while !rest.is_empty() {
@@ -149,15 +153,36 @@ impl Conversation<'_> {
                     answers.extend(unanswered.answered());
                 }
             }
-            let now = Instant::now();
             let condition = self.condition.borrow().clone();
-            free_at = free_at.max(now) + condition.busy_with(answers.len());
-            self.to_client.send(answers, (free_at - now) + condition.way_back());
-            let room_at = free_at - condition.busy_with(WINDOW);
-            if room_at > now {
-                sleep_until(room_at).await;
-            }
+            let carried = link.carries(&condition, answers.len());
+            self.to_client.send(answers, carried + condition.way_back());
+            link.has_room(&condition).await;
         }
         self.to_client.end();
+    }
+}
+
+/// One direction of a connection.
+struct Link {
+    free_at: Instant,
+}
+
+impl Link {
+    fn idle() -> Self {
+        Self { free_at: Instant::now() }
+    }
+
+    /// How long it takes until these bytes, too, are carried.
+    fn carries(&mut self, condition: &Condition, bytes: usize) -> Duration {
+        let now = Instant::now();
+        self.free_at = self.free_at.max(now) + condition.busy_with(bytes);
+        self.free_at - now
+    }
+
+    /// Waits until more may be taken from the sender.
+    async fn has_room(&self, condition: &Condition) {
+        if let Some(room_at) = self.free_at.checked_sub(condition.busy_with(WINDOW)) {
+            sleep_until(room_at).await;
+        }
     }
 }
