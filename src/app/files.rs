@@ -5,8 +5,11 @@ const OF_THE_PROCESS: usize = 64;
 /// Files of each worker: its event queue, its connections to the nodes of Redis, and connections of clients that are not
 /// counted yet or not closed yet.
 const OF_A_WORKER: usize = 32;
-/// Connections beside those of streams: whoever issues, publishes, looks after the service, or only keeps one open.
-const OTHER_CONNECTIONS: usize = 896;
+/// Connections that streams leave to others: whoever issues, publishes, looks after the service, or only keeps one open.
+const LEAST_OTHER_CONNECTIONS: usize = 896;
+/// Most connections beside the configured streams. An idle connection costs as much memory as a stream, and containers
+/// have far more files than memory for connections.
+const MOST_OTHER_CONNECTIONS: usize = 4096;
 
 /// What an instance may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +22,15 @@ pub(super) struct Room {
 
 impl Room {
     /// The room for `workers` threads within `open_files`: as many streams as are configured, or fewer where files are few.
+    /// Connections get half of the files at least, because what many workers need may exceed a low limit.
     pub(super) fn within(open_files: usize, workers: usize, configured: usize) -> Self {
         let taken = OF_THE_PROCESS + OF_A_WORKER * workers;
-        let connections = open_files.saturating_sub(taken).max(1);
-        let streams = connections.saturating_sub(OTHER_CONNECTIONS).max(1);
+        let connections = open_files
+            .saturating_sub(taken)
+            .max(open_files / 2)
+            .min(configured.saturating_add(MOST_OTHER_CONNECTIONS))
+            .max(1);
+        let streams = connections.saturating_sub(LEAST_OTHER_CONNECTIONS).max(1);
         if streams < configured {
             tracing::warn!(
                 configured,
@@ -51,12 +59,28 @@ mod tests {
         for (open_files, workers) in [(1400, 2), (32_768, 16), (65_536, 64)] {
             let room = Room::within(open_files, workers, 1_000_000);
             assert_eq!(open_files - room.connections, OF_THE_PROCESS + workers * OF_A_WORKER);
-            assert_eq!(room.connections - room.streams, OTHER_CONNECTIONS);
+            assert_eq!(room.connections - room.streams, LEAST_OTHER_CONNECTIONS);
         }
-        assert_eq!(Room::within(usize::MAX, 512, 16_000).streams, 16_000);
         for open_files in [0, 100, 1000] {
             let Room { connections, streams } = Room::within(open_files, 2, 16_000);
             assert!(connections <= open_files.max(1) && streams == 1, "{connections} {streams}");
+        }
+    }
+
+    #[test]
+    fn connections_are_bounded_however_many_files_there_are() {
+        for open_files in [65_536, 1_048_576, usize::MAX] {
+            let room = Room::within(open_files, 2, 16_000);
+            assert_eq!(room, Room { connections: 16_000 + MOST_OTHER_CONNECTIONS, streams: 16_000 });
+        }
+        let everything = Room::within(usize::MAX, 512, usize::MAX);
+        assert!(everything.connections < usize::MAX && everything.streams < everything.connections);
+    }
+
+    #[test]
+    fn many_workers_leave_half_of_few_files_to_connections() {
+        for open_files in [300, 1024, 4096] {
+            assert_eq!(Room::within(open_files, 512, 16_000).connections, open_files / 2);
         }
     }
 }
