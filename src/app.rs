@@ -45,8 +45,9 @@ const ACCEPT_GRACE: Duration = Duration::from_millis(250);
 /// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes before that should be
 /// told that it is not.
 const LOG_OPENS: Duration = Duration::from_millis(2500);
-/// How long after the drain window connections may take to say goodbye.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time after the drain window for connections to say goodbye. Whole seconds: actix drops fractions. The process ends
+/// within five seconds after the window, and a subscriber that does not read uses all of this.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A built instance that already holds its port.
 pub struct Application {
@@ -407,4 +408,21 @@ impl WithRedis<'_> {
 /// Processor cores that the process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::FLUSH;
+
+    #[test]
+    fn a_stop_ends_within_five_seconds_after_the_window() {
+        /// actix looks once a second whether connections are still open.
+        const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+        // One for the audit trail and one for the log. Effects end with the workers, and add nothing.
+        let flushes = 2 * FLUSH;
+        let longest = ACCEPT_GRACE + FIRST_WORDS + LAST_WORDS + BETWEEN_LOOKS + flushes;
+        assert!(longest <= Duration::from_secs(5), "{longest:?}");
+        assert_eq!(LAST_WORDS.subsec_nanos(), 0, "actix drops fractions");
+    }
 }

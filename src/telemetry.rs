@@ -17,6 +17,8 @@ use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
 pub use self::log::{Log, LogLines, take_lost_lines};
+#[cfg(test)]
+pub(crate) use self::queue::FLUSH;
 pub(crate) use self::queue::{LineQueue, Lines, Room};
 
 /// How log lines are written.

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// Longest wait for lines to be written at the end. A reader that hangs must not keep the process alive.
-const FLUSH: Duration = Duration::from_secs(1);
+pub(crate) const FLUSH: Duration = Duration::from_secs(1);
 /// Bytes after which a batch takes no further line.
 const BATCH: usize = 64 * 1024;
 
