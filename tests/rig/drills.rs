@@ -84,6 +84,11 @@ impl Length {
         }
     }
 
+    /// Whether there are several rounds: one is too little to judge some things by.
+    fn is_full(&self) -> bool {
+        self.rounds > 1
+    }
+
     /// What is as long as `part` of the fault.
     fn part(&self, part: f64) -> Duration {
         self.fault.mul_f64(part)

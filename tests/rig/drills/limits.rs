@@ -12,6 +12,7 @@ use crate::checker::{Times, percentile};
 use crate::journal::{Answer, EventId};
 use crate::operator::Api;
 use crate::patience::{PATIENCE, eventually, until};
+use crate::process::LogReader;
 
 /// Streams of the drills with large events, each of which is sent all of them.
 pub(super) const SUBSCRIBERS: usize = 3;
@@ -24,19 +25,30 @@ const PIPE_FULL: u64 = 60 * 1024;
 const TALKERS: usize = 2;
 /// Openings with one token, which lives longer.
 const OPENINGS: usize = 50;
+/// Between two of them once the pipe is full: as fast as they can, they would take the machine from the load for a minute.
+const BETWEEN_OPENINGS: Duration = Duration::from_millis(5);
+/// For so long the readers hang in the first round at full length.
+const LONG_HANG: Duration = Duration::from_mins(1);
 
 /// The log of all instances goes through readers that hang: as where the engine of a host, or its disk, stands still.
 pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
     drilling.strike().await;
     let mut talkers = JoinSet::new();
     for instance in &drilling.cluster.instances {
-        instance.log_reader().hang();
-        (0..TALKERS).for_each(|_| drop(talkers.spawn(talk(instance.api().clone()))));
+        let reader = instance.log_reader();
+        reader.hang();
+        for _ in 0..TALKERS {
+            talkers.spawn(talk(instance.api().clone(), reader.clone()));
+        }
     }
-    drilling.last(1.0).await;
     for instance in &drilling.cluster.instances {
         let reader = instance.log_reader();
         until("a pipe to be full", async || reader.unread() > PIPE_FULL).await;
+    }
+    if round == 0 && drilling.length.is_full() {
+        sleep(LONG_HANG).await;
+    } else {
+        drilling.last(1.0).await;
     }
     talkers.shutdown().await;
     let instance = round % drilling.cluster.instances.len();
@@ -51,11 +63,14 @@ pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
 }
 
 /// Opens streams and leaves them; an instance logs both.
-async fn talk(api: Api) {
+async fn talk(api: Api, reader: LogReader) {
     loop {
         let Ok(issued) = api.issue().await else { continue };
         for _ in 0..OPENINGS {
             drop(api.open_stream(&issued.token).await);
+            if reader.unread() > PIPE_FULL {
+                sleep(BETWEEN_OPENINGS).await;
+            }
         }
     }
 }

@@ -258,7 +258,7 @@ impl Drill {
             // The flood and the load share the machine with the instances.
             17 => Targets { longest: None, p99_times: Some(2), ..base },
             // One round is too little to compare.
-            18 => Targets { delivery_times: (length.rounds > 1).then_some(DELIVERY), ..once },
+            18 => Targets { delivery_times: length.is_full().then_some(DELIVERY), ..once },
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
             // What one clock is off, beside what clocks may always be.
             21 => Targets { clocks: base.clocks + CLOCK_OFF, ..once },
