@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::drilling::Drilling;
 use crate::checker::{Times, percentile};
@@ -13,6 +14,7 @@ use crate::journal::{Answer, EventId};
 use crate::operator::Api;
 use crate::patience::{PATIENCE, eventually, until};
 use crate::process::LogReader;
+use crate::proxy::FaultProxy;
 
 /// Streams of the drills with large events, each of which is sent all of them.
 pub(super) const SUBSCRIBERS: usize = 3;
@@ -135,12 +137,15 @@ async fn in_reach(drilling: &mut Drilling, instance: usize) {
     drilling.trial.note(format!("the log was in reach after {:?} on the narrow link", began.elapsed()));
 }
 
-/// A ring that holds none of the events that the flood reads.
+/// A ring that holds the last third of the events that the flood reads: the others are in Redis only.
 pub(super) const SMALL_RING_BYTES: u64 = 2 * 1024 * 1024;
 /// What the flood reads, again and again.
 const HISTORY: Flood = Flood { events: 300, bytes: 20_000, a_second: 50 };
-/// As far as there are as many subscribers.
+/// The most readers, and for how many subscribers there is one: a few at brief length.
 const READERS: usize = 100;
+const SUBSCRIBERS_OF_A_READER: usize = 20;
+/// Of each connection of an instance to Redis during the flood, in bytes a second.
+const FLOODED_LINK: u32 = 40_000_000;
 /// Between two chunks that a reader takes: as many readers as fast as they can take the machine.
 const BETWEEN_CHUNKS: Duration = Duration::from_millis(100);
 /// Small events whose times are compared, and how many are sent a second.
@@ -149,6 +154,8 @@ const TIMED_A_SECOND: u32 = 40;
 /// So many times as long they may take during the flood; what is shorter than the second is not compared.
 const PUBLISHING: u32 = 2;
 const COMPARABLE: Duration = Duration::from_millis(5);
+/// So many times what the readers received Redis may send for it.
+const OUTPUT: f64 = 1.5;
 
 /// All streams of one token resume far behind.
 pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
@@ -158,17 +165,26 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
         drilling.trial.complain("no event was taken that streams could resume behind".to_owned());
         return;
     };
+    let before = Output::of(drilling).await;
     let calm = Flood::times(&balancer, &format!("calm-{round}")).await;
+    let calmly = Output::of(drilling).await.since(&before);
     drilling.strike().await;
+    drilling.cluster.detours.to_redis.iter().for_each(|way| way.narrow(FLOODED_LINK));
     let issued = eventually("a token", async || balancer.issue().await.ok()).await;
+    let before = Output::of(drilling).await;
+    let (ends, ending) = watch::channel(false);
     let mut readers = JoinSet::new();
-    for reader in 0..READERS.min(drilling.length.subscribers) {
+    for reader in 0..READERS.min(drilling.length.subscribers / SUBSCRIBERS_OF_A_READER) {
         let api = drilling.cluster.instances[reader % drilling.cluster.instances.len()].api().clone();
-        readers.spawn(read_history(api, issued.token.clone(), first.to_string()));
+        readers.spawn(read_history(api, issued.token.clone(), first.to_string(), ending.clone()));
     }
     let during = Flood::times(&balancer, &format!("during-{round}")).await;
     drilling.last(0.5).await;
-    readers.shutdown().await;
+    // What Redis has sent for a stream is received in full before both are compared.
+    ends.send_replace(true);
+    let received = timeout(PATIENCE, readers.join_all()).await;
+    let sent = Output::of(drilling).await.since(&before);
+    drilling.cluster.detours.to_redis.iter().for_each(FaultProxy::pass);
     drilling.recover().await;
     let (calm, during) = (percentile(calm, 99), percentile(during, 99));
     drilling.trial.note(format!("99 of 100 small events took {calm:?} at most, in the flood {during:?}"));
@@ -176,19 +192,70 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     if during > bound && drilling.length.times == Times::Count {
         drilling.trial.complain(format!("publishing took {during:?} in the flood, over {bound:?}"));
     }
+    let Ok(received) = received else {
+        drilling.trial.complain("readers did not get the events that they resumed behind".to_owned());
+        return;
+    };
+    let (received, sent) = (megabytes(received.into_iter().sum()), sent.beyond(&calmly));
+    if received < megabytes(HISTORY.events * HISTORY.bytes) {
+        drilling.trial.complain(format!("readers received {received:.1} MB: there was no flood"));
+        return;
+    }
+    let times = sent / received;
+    drilling.trial.note(format!(
+        "for the flood Redis sent {sent:.1} MB, {times:.2} times the {received:.1} MB that readers received"
+    ));
+    if drilling.length.is_full() && times > OUTPUT {
+        drilling.trial.complain(format!("Redis sent {times:.2} times what readers received, over {OUTPUT}"));
+    }
 }
 
-/// Resumes behind an event and reads, again and again until the token is refused.
-async fn read_history(api: Api, token: String, after: String) {
-    while let Ok(Some(mut stream)) = api.resume_stream(&token, &after).await {
+/// Resumes behind an event and reads, again and again until the token is refused or all is to end; then to the end of the
+/// events, without pauses. Answers how many bytes it received.
+async fn read_history(api: Api, token: String, after: String, mut ending: watch::Receiver<bool>) -> usize {
+    let mut received = 0;
+    while !*ending.borrow() {
+        let Ok(Some(mut stream)) = api.resume_stream(&token, &after).await else { break };
         let mut read = 0;
         while let Ok(Some(chunk)) = stream.chunk().await {
             read += chunk.len();
             if read > HISTORY.events * HISTORY.bytes {
                 break;
             }
-            sleep(BETWEEN_CHUNKS).await;
+            // Returns early when all is to end.
+            let _ = timeout(BETWEEN_CHUNKS, ending.wait_for(|ending| *ending)).await;
         }
+        received += read;
+    }
+    received
+}
+
+fn megabytes(bytes: usize) -> f64 {
+    f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
+}
+
+/// Megabytes that Redis has sent, at a moment or within some time.
+struct Output<T> {
+    at: T,
+    sent: f64,
+}
+
+impl Output<Instant> {
+    async fn of(drilling: &mut Drilling) -> Self {
+        let stats = drilling.cluster.redis().info("stats").await;
+        let bytes = stats["total_net_output_bytes"].parse().expect("a number of bytes");
+        Self { at: Instant::now(), sent: megabytes(bytes) }
+    }
+
+    fn since(&self, before: &Self) -> Output<Duration> {
+        Output { at: self.at - before.at, sent: self.sent - before.sent }
+    }
+}
+
+impl Output<Duration> {
+    /// Without what it would have been as in another time.
+    fn beyond(&self, other: &Self) -> f64 {
+        self.sent - other.sent * self.at.div_duration_f64(other.at)
     }
 }
 

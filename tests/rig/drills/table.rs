@@ -126,7 +126,7 @@ pub const DRILLS: [Drill; 33] = [
     drill(24, "the log reader hangs"),
     drill(25, "Redis is filled by events"),
     on_ways(Ways::Breakable, drill(26, "10 MB/s to Redis, large events")),
-    drill(27, "resume flood by one token"),
+    on_ways(Ways::Breakable, drill(27, "resume flood by one token")),
     drill(28, "one token for all places"),
     drill(29, "publish and hang up"),
     drill(30, "half heads up to the file limit"),
