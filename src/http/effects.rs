@@ -72,9 +72,16 @@ pub(super) fn begin(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::ambient::SystemClock;
+    use crate::audit::{Act, Audit, AuditSettings, ClientAddress};
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn an_effect_whose_client_hangs_up_is_finished() {
@@ -122,5 +129,38 @@ mod tests {
         assert!(effects.run(std::future::pending::<()>()).now_or_never().is_none());
         // Ends with a second of the paused clock.
         effects.finish().await;
+    }
+
+    #[test]
+    fn a_token_whose_issuing_never_ends_has_one_line_of_an_unknown_outcome() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.jsonl");
+        let settings = AuditSettings { file: file.clone(), client_address: ClientAddress::Full };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let audit = Audit::open(Some(&settings), "1".into(), Arc::new(SystemClock), &metrics).unwrap();
+        let (audit, principal) = (Arc::new(audit), PrincipalId::parse("billing").unwrap());
+        let asker = Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None };
+        let effect = Effect::begin(&audit, Begun::Issue, &principal, asker);
+        let worker = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        worker.block_on(async {
+            let issuing = async move {
+                pending::<()>().await;
+                effect.ended(Act::Issue {
+                    token_id: Some("3f9a1c0b5d7e2f48"),
+                    principal: "billing",
+                    outcome: None,
+                });
+            };
+            assert!(Effects::default().run(issuing).now_or_never().is_none());
+        });
+        // The worker ends before the store answers.
+        drop(worker);
+        audit.flush();
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = lines.as_slice() else { panic!("one line, and not {text}") };
+        assert_eq!((&line["action"], &line["outcome"]), (&"issue".into(), &"unknown".into()));
+        assert_eq!(line.get("token_id"), None);
     }
 }
