@@ -51,8 +51,9 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
         ca: pem("redis.ca_file", &raw.ca_file, complaints),
         client: client_certificate(raw, complaints),
     };
+    let mut is_tls_known = true;
     if let Some(url) = url {
-        from_url(&url, &mut settings, complaints);
+        is_tls_known = from_url(&url, &mut settings, complaints);
     } else if !raw.sentinels.is_empty() {
         if raw.sentinel_master.is_empty() {
             complaints.add("redis.sentinel_master", "is needed: what the sentinels call the master");
@@ -66,7 +67,18 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
     if settings.username.is_some() && settings.password.is_none() {
         complaints.add("redis.username", "a user needs a password (REDIS_PASSWORD)");
     }
+    if is_tls_known && !settings.tls {
+        complain_about_a_certificate(raw, complaints);
+    }
     Some(settings)
+}
+
+/// Without TLS nobody asks for the client's certificate, so whoever set one believes that TLS is in use.
+fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut Complaints) {
+    let files = [("redis.cert_file", &raw.cert_file), ("redis.key_file", &raw.key_file)];
+    for (key, _) in files.iter().filter(|(_, file)| !file.is_empty()) {
+        complaints.add(key, "is set, but TLS is not: set rediss:// in redis.url, or redis.tls beside redis.host, redis.sentinels or redis.cluster_nodes");
+    }
 }
 
 /// What was set for a Redis that is not there was not meant to be ignored.
@@ -114,7 +126,12 @@ fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) ->
     hosts
 }
 
-fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaints: &mut Complaints) {
+/// Takes the settings that the URL holds; false where it cannot be read.
+fn from_url(
+    Given { text, key }: &Given,
+    settings: &mut RedisSettings,
+    complaints: &mut Complaints,
+) -> bool {
     // The library's complaints may repeat parts of the URL.
     let Some(parsed) = redis::parse_redis_url(text).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
     else {
@@ -122,7 +139,7 @@ fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaint
             key,
             "cannot be read; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS, with special characters in %XX form",
         );
-        return;
+        return false;
     };
     match redis::IntoConnectionInfo::into_connection_info(parsed.clone()) {
         Ok(info) => {
@@ -142,11 +159,15 @@ fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaint
             if !parsed.path().trim_matches('/').is_empty() {
                 settings.db = inside.db();
             }
+            true
         }
-        Err(_) => complaints.add(
-            key,
-            "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
-        ),
+        Err(_) => {
+            complaints.add(
+                key,
+                "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
+            );
+            false
+        }
     }
 }
 

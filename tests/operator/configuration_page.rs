@@ -61,19 +61,21 @@ fn the_page_lists_every_key_with_its_default_and_nothing_else() {
 fn beside<'a>(key: &str, secret: &'a str) -> Vec<(&'static str, &'static str, &'a str)> {
     let principal = ("principal_token", "VX11_PRINCIPAL_TOKEN", secret);
     let host = ("redis.host", "REDIS_HOST", "redis");
+    let tls = ("redis.url", "REDIS_URL", "rediss://redis");
     let master = ("redis.sentinel_master", "REDIS_SENTINEL_MASTER", "master");
     let password = ("redis.password", "REDIS_PASSWORD", secret);
     match key {
         "redis.sentinels" => vec![principal, master],
         "redis.username" => vec![principal, host, password],
         "redis.url" | "redis.url_file" | "redis.host" | "redis.cluster_nodes" => vec![principal],
+        "redis.cert_file" | "redis.key_file" => vec![principal, tls],
         _ if key.starts_with("redis.") => vec![principal, host],
         _ => Vec::new(),
     }
 }
 
 fn hidden<'a>(key: &str, value: &'a str) -> &'a str {
-    if key == "principal_token" || key == "redis.password" { "***" } else { value }
+    if ["principal_token", "redis.password", "redis.url"].contains(&key) { "***" } else { value }
 }
 
 #[tokio::test]

@@ -57,3 +57,27 @@ async fn a_certificate_and_its_key_are_needed_together_and_have_to_fit() {
     let complaint = complaint(&alone).await;
     assert!(complaint.contains("redis.cert_file") && complaint.contains("no Redis is"), "{complaint}");
 }
+
+#[tokio::test]
+async fn a_certificate_without_tls_is_refused_at_start() {
+    let redis = RedisServer::with_tls().await;
+    let [_, certificate, key] = files(&redis);
+    let principal = planted();
+    let both = [(CERTIFICATE, &*certificate), (KEY, &*key), ("VX11_PRINCIPAL_TOKEN", &*principal)];
+    for without_tls in [
+        &[("REDIS_URL", "redis://redis")][..],
+        // The scheme of a URL decides, whatever stands beside it.
+        &[("REDIS_URL", "redis://redis"), ("VX11_OPERATOR__REDIS__TLS", "true")],
+        &[("REDIS_HOST", "redis")],
+        &[("REDIS_CLUSTER_NODES", "redis")],
+    ] {
+        let complaint = complaint(&[&both[..], without_tls].concat()).await;
+        for key in ["redis.cert_file", "redis.key_file"] {
+            let is_named = |line: &str| line.contains(key) && line.contains("is set, but TLS is not");
+            assert!(complaint.lines().any(is_named), "{without_tls:?}: {complaint}");
+        }
+        assert_eq!(complaint.lines().count(), 3, "one for each key: {complaint}");
+    }
+    let complaint = complaint(&[&both[..], &[("REDIS_URL", "nonsense")]].concat()).await;
+    assert!(!complaint.contains("TLS is not"), "whether the URL means TLS is not known: {complaint}");
+}
