@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use self::files::Room;
 use crate::ambient::{Clock, Jitter, SystemClock};
 use crate::audit::Audit;
-use crate::config::Config;
+use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
     Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamLimits,
     StreamSettings,
@@ -35,8 +35,6 @@ use crate::store::{
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
 
-/// actix starts no more threads.
-const MOST_WORKERS: usize = 512;
 /// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
 /// be asked again for what they carry, such as an event.
 const FIRST_WORDS: Duration = Duration::from_millis(250);
@@ -116,7 +114,7 @@ impl Application {
         let jitter = Arc::new(Jitter::seeded(getrandom::u64()?));
         let lifecycle = Arc::new(Lifecycle::default());
         let metrics = Arc::new(Metrics::new()?);
-        let workers = config.workers.unwrap_or_else(cores).min(MOST_WORKERS);
+        let workers = config.workers.unwrap_or_else(|| cores().min(MOST_WORKERS as usize));
         let room = Room::within(files::raise_limit(), workers, config.stream_limits.all);
         metrics.streams_limit(room.streams);
         let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));

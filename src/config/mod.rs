@@ -165,6 +165,8 @@ impl Config {
     }
 }
 
+/// Most worker threads: actix starts no more.
+pub(crate) const MOST_WORKERS: u32 = 512;
 /// Highest value of a limit on streams.
 const MOST_STREAMS: u32 = 1_000_000;
 /// Keys that only make sense together, by the beginning of their names.
@@ -263,7 +265,7 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
     let config = Config {
         instance_id,
         listen,
-        workers: match c.range("http.workers", raw.http.workers, 0, 1024, "threads") {
+        workers: match c.range("http.workers", raw.http.workers, 0, MOST_WORKERS, "threads") {
             0 => None,
             workers => Some(workers as usize),
         },

@@ -38,7 +38,7 @@ const BAD: [(&str, &str, &str, &str); 39] = [
         "token.signing_keys (VX11_OPERATOR_SIGNING_KEYS)",
         "64 hexadecimal",
     ),
-    ("VX11_OPERATOR__HTTP__WORKERS", "1025", "http.workers", "0 to 1024 threads"),
+    ("VX11_OPERATOR__HTTP__WORKERS", "513", "http.workers", "0 to 512 threads"),
     ("VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS", "0", "http.body_timeout_seconds", "1 to 300 seconds"),
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies", "such as 10.0.0.0/8"),
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "::1,localhost", "http.trusted_proxies", "such as 10.0.0.0/8"),
