@@ -3,6 +3,8 @@
 //! Beside each drill stands a change with which it was seen to miss a target, in brief: that it can fail. That secrets
 //! are found was seen by an access log of nginx with the query (4), and by an instance that logs addresses (12).
 //!
+//! Drills 24 to 33 were run with a debug build of the service from before their findings were fixed (679fc6d).
+//!
 //! Events lost were seen with streams that resume at the newest event (11, 12, 13, 19), with instances that go on at the
 //! end of the log after they could not reach it (3, 4, 6), and with instances that deliver what they read backward (6);
 //! events received twice, with streams that begin with the event they should resume behind (11, 12, 19), and with
@@ -123,15 +125,26 @@ pub const DRILLS: [Drill; 33] = [
     with_streams(Streams::Ageing, drill(22, "rolling restart, streams even out")),
     // Missed with instances that bring nothing back to a Redis that has lost its data (gaps); 7 was not.
     with_streams(Streams::Pausing, drill(23, "all replaced, some clients away")),
+    // Missed with an instance that does not end after SIGTERM.
     drill(24, "the log reader hangs"),
+    // Missed with events refused, breakers that open and no recovery. Run without `events.log_bytes`, an unknown setting there.
     drill(25, "Redis is filled by events"),
+    // Missed with an instance that never reaches the log.
     on_ways(Ways::Breakable, drill(26, "10 MB/s to Redis, large events")),
+    // Missed with 2.75 times as many bytes from Redis as readers receive, and with slow publishing: in two rounds with 400
+    // streams and without `streams.max_per_token`, an unknown setting there. Not in brief, which judges neither.
     on_ways(Ways::Breakable, drill(27, "resume flood by one token")),
+    // Missed with 400 streams of one token.
     drill(28, "one token for all places"),
+    // Missed with events and revocations that no audit line names.
     drill(29, "publish and hang up"),
+    // Missed with connections that stay open with half a request.
     drill(30, "half heads up to the file limit"),
+    // Missed with an instance of another deployment that uses Redis, publishes and revokes, and that counts no reason.
     drill(31, "another deployment in the database"),
+    // Missed with announcements by each instance, again and again, no recovery, and nothing counted.
     drill(32, "poisoned revocation, data lost"),
+    // Missed with an instance that cannot resume behind the first event.
     drill(33, "two ring sizes, data lost"),
 ];
 
