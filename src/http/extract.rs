@@ -111,9 +111,10 @@ fn unknown(name: &str, taken: &str) -> Problem {
 }
 
 /// The principal whose credential stands in a header. Failures count against the client's address where that
-/// is limited.
+/// is limited. Two credentials that differ are one: nginx may have seen the first alone, and taken it for a backend's.
 pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Result<&'a PrincipalId, Problem> {
-    let credential = presented(request, Places::Headers)?.ok_or(Problem::CredentialMissing)?;
+    let presented = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
+    let credential = presented.ok_or(Problem::CredentialMissing)?;
     state
         .tokens
         .authenticate(&credential.value)

@@ -105,6 +105,16 @@ async fn refused_tokens_count_as_failures() {
 }
 
 #[tokio::test]
+async fn credentials_that_differ_count_as_a_failure() {
+    let instance = Instance::with(&[(FAILURES, "2")]).await;
+    let both = || instance.get_as_principal(ISSUE).header("X-VX11-Token", "another");
+    let (failed, refused) = until_other(StatusCode::BAD_REQUEST, both).await;
+    assert_eq!(failed, 2);
+    limited(refused).await;
+    instance.issue().await;
+}
+
+#[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_a_budget_of_its_own() {
     let environment = [(FAILURES, "2"), ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1")];
     let instance = Instance::with(&environment).await;
