@@ -169,7 +169,48 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::file::{MOST_LINES, REFUSALS};
     use super::*;
+    use crate::ambient::SystemClock;
+
+    #[test]
+    fn refusals_push_no_act_out_of_the_audit_trail() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (release, released) = channel::<()>();
+        let (written, was_written) = channel();
+        let file = AuditFile::written_by(Arc::clone(&metrics), move |lines| {
+            // As a disk, or a reader, that hangs.
+            let _ = released.recv();
+            written.send(lines.flat_map(|batch| batch.text).collect::<Vec<u8>>()).unwrap();
+        })
+        .unwrap();
+        let trail = Some((file, ClientAddress::Omitted));
+        let audit = Audit { instance_id: "1".into(), clock: Arc::new(SystemClock), trail };
+        let note = |act| audit.note(act, Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None });
+        for _ in 0..MOST_LINES {
+            note(Act::RefusePrincipal { code: "credential_wrong" });
+        }
+        let acts = MOST_LINES / 4;
+        for _ in 0..acts {
+            note(Act::Issue { token_id: None, principal: "billing", outcome: None });
+            note(Act::Revoke { token_id: "3f9a1c0b5d7e2f48", principal: "billing", effective: "cluster" });
+            note(Act::Publish { event_id: None, principal: "billing", outcome: "published" });
+        }
+        drop((release, audit));
+        let text = String::from_utf8(was_written.recv().unwrap()).unwrap();
+        let count = |kind: &str| text.lines().filter(|line| line.contains(kind)).count();
+        let kinds = [r#""issue""#, r#""revoke""#, r#""publish""#, r#""refuse_principal""#];
+        let refusals = MOST_LINES / REFUSALS;
+        assert_eq!(kinds.map(count), [acts, acts, acts, refusals]);
+        let page = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let line = page.lines().find(|line| line.starts_with("vx11_operator_audit_lines_lost")).unwrap();
+        assert!(
+            line.ends_with(&format!(" {}", MOST_LINES - refusals)),
+            "what has no room is counted: {line}"
+        );
+    }
 
     #[test]
     fn an_address_is_written_down_as_far_as_configured() {

@@ -12,11 +12,11 @@ use crate::metrics::Metrics;
 use crate::telemetry::{LineQueue, Lines, Room};
 
 /// Most lines that wait for the disk. Further ones are lost and counted.
-const MOST_LINES: usize = 65_536;
+pub(super) const MOST_LINES: usize = 65_536;
 /// Most bytes of them.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Part of both that lines of refused principals may take: anybody can cause those.
-const REFUSALS: usize = 8;
+pub(super) const REFUSALS: usize = 8;
 /// Between two looks whether the file is still the one of that name.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
@@ -35,7 +35,11 @@ impl AuditFile {
         Self::written_by(metrics, |lines| writer.run(lines))
     }
 
-    fn written_by(metrics: Arc<Metrics>, write: impl FnOnce(Lines) + Send + 'static) -> io::Result<Self> {
+    /// A file that `write` writes, on a thread of its own.
+    pub(super) fn written_by(
+        metrics: Arc<Metrics>,
+        write: impl FnOnce(Lines) + Send + 'static,
+    ) -> io::Result<Self> {
         let lines = LineQueue::start("audit", Room::new(MOST_LINES, MOST_BYTES), write)?;
         Ok(Self { lines, refusals: Room::new(MOST_LINES / REFUSALS, MOST_BYTES / REFUSALS), metrics })
     }
@@ -113,41 +117,5 @@ impl Writer {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    #[test]
-    fn refusals_push_no_act_out_of_the_audit_trail() {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let (release, released) = channel::<()>();
-        let (written, was_written) = channel();
-        let file = AuditFile::written_by(Arc::clone(&metrics), move |lines| {
-            // As a disk, or a reader, that hangs.
-            let _ = released.recv();
-            written.send(lines.flat_map(|batch| batch.text).collect::<Vec<u8>>()).unwrap();
-        })
-        .unwrap();
-        for _ in 0..2 * MOST_LINES {
-            file.append_refusal(b"refusal\n".to_vec());
-        }
-        let acts = MOST_LINES / 2;
-        for _ in 0..acts {
-            file.append(b"act\n".to_vec());
-        }
-        drop((release, file));
-        let text = String::from_utf8(was_written.recv().unwrap()).unwrap();
-        let count = |kind: &str| text.lines().filter(|line| *line == kind).count();
-        let refusals = MOST_LINES / REFUSALS;
-        assert_eq!((count("act"), count("refusal")), (acts, refusals));
-        let lost = format!(" {}\n", 2 * MOST_LINES - refusals);
-        let page = String::from_utf8(metrics.render().unwrap()).unwrap();
-        let line = page.split_inclusive('\n').find(|line| line.starts_with("vx11_operator_audit_lines_lost"));
-        assert!(line.unwrap().ends_with(&lost), "what has no room is counted: {line:?}");
     }
 }
