@@ -127,11 +127,7 @@ fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) ->
 }
 
 /// Takes the settings that the URL holds; false where it cannot be read.
-fn from_url(
-    Given { text, key }: &Given,
-    settings: &mut RedisSettings,
-    complaints: &mut Complaints,
-) -> bool {
+fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaints: &mut Complaints) -> bool {
     // The library's complaints may repeat parts of the URL.
     let Some(parsed) = redis::parse_redis_url(text).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
     else {
