@@ -19,13 +19,17 @@ async fn connect(instance: &Instance) -> TcpStream {
     TcpStream::connect(instance.address()).await.expect("the instance can be connected to")
 }
 
-/// Sends a request and reads the answer.
-async fn ask(client: &mut TcpStream) {
-    client.write_all(REQUEST).await.expect("the instance takes a request");
+/// Sends these bytes, a request in them, and reads the answer.
+async fn ask_with(client: &mut TcpStream, bytes: &[u8]) {
+    client.write_all(bytes).await.expect("the instance takes a request");
     let mut answer = [0; 1024];
     let read = timeout(PATIENCE, client.read(&mut answer)).await.expect("an answer in time");
     let read = read.expect("an answer");
     assert!(answer[..read].starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&answer[..read]));
+}
+
+async fn ask(client: &mut TcpStream) {
+    ask_with(client, REQUEST).await;
 }
 
 /// A connection with one answer and the first byte of another request.
@@ -36,6 +40,13 @@ async fn half_a_second_head(instance: &Instance) -> TcpStream {
     client
 }
 
+/// The same, but for that the byte comes together with the request before it.
+async fn half_a_second_head_at_once(instance: &Instance) -> TcpStream {
+    let mut client = connect(instance).await;
+    ask_with(&mut client, &[REQUEST, b"G"].concat()).await;
+    client
+}
+
 async fn closed(instance: &Instance, reason: &str) -> u64 {
     instance.metric(&format!("{CLOSED}{{reason=\"{reason}\"")).await
 }
@@ -43,18 +54,23 @@ async fn closed(instance: &Instance, reason: &str) -> u64 {
 #[tokio::test]
 async fn the_head_of_every_request_has_a_deadline() {
     let instance = Instance::start().await;
-    let mut client = half_a_second_head(&instance).await;
-    let end = timeout(PATIENCE, client.read(&mut [0; 64])).await.expect("the connection ends");
-    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
-    assert_eq!(closed(&instance, "slow_head").await, 1);
+    let mut one = half_a_second_head(&instance).await;
+    // Seen from its second byte on. Without that it is as any idle connection.
+    let mut other = half_a_second_head_at_once(&instance).await;
+    other.write_all(b"E").await.expect("the instance takes a byte");
+    for client in [&mut one, &mut other] {
+        let end = timeout(PATIENCE, client.read(&mut [0; 64])).await.expect("the connection ends");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    assert_eq!(closed(&instance, "slow_head").await, 2);
 }
 
-#[tokio::test]
-async fn half_heads_up_to_the_file_limit_lock_nobody_out() {
+/// Makes more connections of a kind than the instance has room for, and sees that others are answered.
+async fn lock_nobody_out(half_a_head: impl AsyncFn(&Instance) -> TcpStream) {
     let instance = Instance::with_open_files(FILES, &[WORKERS]).await;
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
-        held.push(half_a_second_head(&instance).await);
+        held.push(half_a_head(&instance).await);
     }
     for _ in 0..10 {
         ask(&mut connect(&instance).await).await;
@@ -63,6 +79,16 @@ async fn half_heads_up_to_the_file_limit_lock_nobody_out() {
     instance.open_stream(&instance.issue().await.token).await;
     assert_eq!(closed(&instance, "no_room").await, 0);
     assert!(!instance.log_text().contains("Error accepting connection"));
+}
+
+#[tokio::test]
+async fn half_heads_up_to_the_file_limit_lock_nobody_out() {
+    lock_nobody_out(half_a_second_head).await;
+}
+
+#[tokio::test]
+async fn half_heads_that_come_with_the_request_before_lock_nobody_out() {
+    lock_nobody_out(half_a_second_head_at_once).await;
 }
 
 #[tokio::test]
