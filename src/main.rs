@@ -67,19 +67,22 @@ fn main() -> ExitCode {
         Command::Tail(arguments) => client::tail(arguments, &settings),
         Command::Publish(arguments) => client::publish(&arguments, &settings),
         Command::Stats(arguments) => client::stats(&arguments, &settings),
-        Command::Serve => with_config(file, &environment, serve),
-        Command::Healthcheck => with_config(file, &environment, |config| healthcheck::run(config.listen)),
-        Command::CheckConfig => with_config(file, &environment, check_config),
+        Command::Serve => with_config(file, environment, serve),
+        Command::Healthcheck => with_config(file, environment, |config| healthcheck::run(config.listen)),
+        Command::CheckConfig => with_config(file, environment, check_config),
     }
 }
 
 /// What is done with a configuration as a whole.
 fn with_config(
     file: Option<&Path>,
-    environment: &HashMap<String, String>,
+    environment: HashMap<String, String>,
     command: impl FnOnce(&Config) -> ExitCode,
 ) -> ExitCode {
-    match Config::load(file, environment) {
+    let config = Config::load(file, &environment);
+    // It may hold credentials in clear, and the command may last as long as the process.
+    drop(environment);
+    match config {
         Ok(config) => command(&config),
         Err(errors) => {
             say(format_args!("vx11-operator: {errors}"));
