@@ -137,34 +137,30 @@ fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaint
         );
         return false;
     };
-    match redis::IntoConnectionInfo::into_connection_info(parsed.clone()) {
-        Ok(info) => {
-            let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            settings.topology = Topology::Single(HostPort { host, port: parsed.port().unwrap_or(6379) });
-            settings.tls = parsed.scheme() == "rediss";
-            let inside = info.redis_settings();
-            if let Some(password) = inside.password() {
-                if settings.password.is_some() {
-                    complaints.add("redis.password", "redis.url holds one too; keep the one that is meant");
-                }
-                settings.password = Some(SecretString::from(password));
-            }
-            if let Some(username) = inside.username() {
-                settings.username = Some(username.to_owned());
-            }
-            if !parsed.path().trim_matches('/').is_empty() {
-                settings.db = inside.db();
-            }
-            true
+    let Ok(info) = redis::IntoConnectionInfo::into_connection_info(parsed.clone()) else {
+        complaints.add(
+            key,
+            "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
+        );
+        return false;
+    };
+    let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    settings.topology = Topology::Single(HostPort { host, port: parsed.port().unwrap_or(6379) });
+    settings.tls = parsed.scheme() == "rediss";
+    let inside = info.redis_settings();
+    if let Some(password) = inside.password() {
+        if settings.password.is_some() {
+            complaints.add("redis.password", "redis.url holds one too; keep the one that is meant");
         }
-        Err(_) => {
-            complaints.add(
-                key,
-                "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
-            );
-            false
-        }
+        settings.password = Some(SecretString::from(password));
     }
+    if let Some(username) = inside.username() {
+        settings.username = Some(username.to_owned());
+    }
+    if !parsed.path().trim_matches('/').is_empty() {
+        settings.db = inside.db();
+    }
+    true
 }
 
 fn client_certificate(raw: &RawRedis, complaints: &mut Complaints) -> Option<ClientCertificate> {
