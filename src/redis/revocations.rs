@@ -78,9 +78,17 @@ impl Heard {
         let id = TokenId::parse(entry.field("id")?).ok()?;
         let announced = UnixMillis(entry.field("until")?.parse().ok()?);
         let is_cut_short = announced > now.plus(LONGEST_KEPT);
-        let until = if is_cut_short { now.plus(LONGEST_TOMBSTONE) } else { announced };
+        let until = if is_cut_short { latest_end(entry.position, now) } else { announced };
         Some(Self { id, until, is_cut_short })
     }
+}
+
+/// The end in place of one that is too late. By when it was announced, so that all instances remember the same: each announces
+/// again what ends later than what it has read.
+fn latest_end(position: &str, now: UnixMillis) -> UnixMillis {
+    let announced_at =
+        position.split('-').next().and_then(|millis| millis.parse().ok()).map_or(now, UnixMillis);
+    announced_at.min(now).plus(LONGEST_TOMBSTONE)
 }
 
 #[cfg(test)]
@@ -88,7 +96,7 @@ mod tests {
     use redis::Value;
 
     use super::*;
-    use crate::redis::stream::news;
+    use crate::redis::stream::{entries, news};
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
     const ID: &str = "3f9a1c0b5d7e2f48";
@@ -121,8 +129,31 @@ mod tests {
             assert_eq!(heard(until), Heard { id, until: UnixMillis(until), is_cut_short: false });
         }
         for until in [latest.0 + 1, u64::MAX] {
-            let longest = NOW.plus(LONGEST_TOMBSTONE);
-            assert_eq!(heard(until), Heard { id, until: longest, is_cut_short: true });
+            assert!(heard(until).is_cut_short);
+        }
+    }
+
+    /// Otherwise each instance would announce it again after a loss of data.
+    #[test]
+    fn an_end_is_cut_short_to_the_same_on_every_instance() {
+        let announced_at = NOW.minus(Duration::from_secs(1));
+        let fields = words(&[b"id", ID.as_bytes(), b"until", b"18446744073709551615"]);
+        let until = |position: String, now: UnixMillis| {
+            let answer = Value::Array(vec![Value::Array(vec![
+                Value::BulkString(position.into_bytes()),
+                fields.clone(),
+            ])]);
+            Heard::read(&entries(&answer).unwrap()[0], now).unwrap().until
+        };
+        for now in [announced_at, NOW, NOW.plus(Duration::from_secs(1))] {
+            assert_eq!(until(format!("{}-0", announced_at.0), now), announced_at.plus(LONGEST_TOMBSTONE));
+        }
+        for position in ["18446744073709551615-0", "none"] {
+            assert_eq!(
+                until(position.to_owned(), NOW),
+                NOW.plus(LONGEST_TOMBSTONE),
+                "somebody else chose {position}"
+            );
         }
     }
 

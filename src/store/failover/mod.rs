@@ -26,8 +26,8 @@ use crate::metrics::Metrics;
 use crate::redis::Fault;
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Revocations that are forgotten within so long of one another are told of once.
-const EPISODE: Duration = Duration::from_mins(1);
+/// Between two warnings that revocations are forgotten.
+const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
 
 /// A store that may be out of reach, shared by all instances.
 #[async_trait]
@@ -87,8 +87,8 @@ pub struct FailoverStore {
     losses: AtomicU64,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    /// When a revocation was last forgotten for want of room.
-    forgot_at: Mutex<Option<Instant>>,
+    /// When a warning last said that a revocation was forgotten for want of room.
+    warned_at: Mutex<Option<Instant>>,
 }
 
 impl FailoverStore {
@@ -97,8 +97,8 @@ impl FailoverStore {
     pub fn new(parts: FailoverStoreParts) -> Self {
         let FailoverStoreParts { primary, gate, standby, revoked, clock, metrics } = parts;
         let (unannounced, losses) = (Unannounced::default(), AtomicU64::new(0));
-        let forgot_at = Mutex::default();
-        Self { primary, gate, standby, revoked, unannounced, losses, clock, metrics, forgot_at }
+        let warned_at = Mutex::default();
+        Self { primary, gate, standby, revoked, unannounced, losses, clock, metrics, warned_at }
     }
 
     /// Frees the memory of expired entries; called about once a second.
@@ -149,8 +149,9 @@ impl FailoverStore {
         }
         self.metrics.revocations.forgotten();
         let now = Instant::now();
-        let last = self.forgot_at.lock().replace(now);
-        if last.is_none_or(|last| now.duration_since(last) > EPISODE) {
+        let mut warned_at = self.warned_at.lock();
+        if warned_at.is_none_or(|last| now.duration_since(last) >= BETWEEN_WARNINGS) {
+            *warned_at = Some(now);
             tracing::warn!(
                 "there is no room for further revocations: those not remembered hold only while Redis can be asked. Raise memory.max_entries or memory.max_bytes"
             );
