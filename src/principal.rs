@@ -111,6 +111,11 @@ mod tests {
     }
 
     #[test]
+    fn a_principal_is_written_by_its_name() {
+        assert_eq!((id("a.B_1-").to_string().as_str(), id("a.B_1-").as_str()), ("a.B_1-", "a.B_1-"));
+    }
+
+    #[test]
     fn names_that_would_not_be_safe_in_a_log_are_refused() {
         for bad in ["", "a b", "a\n", "ä", &"x".repeat(65)] {
             assert!(PrincipalId::parse(bad).is_none(), "{bad:?}");

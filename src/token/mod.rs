@@ -178,6 +178,9 @@ mod tests {
                 format!("{canonical}\0"),
                 canonical.replace('-', "_"),
                 canonical.replacen('-', "", 1) + "-",
+                canonical.replacen('-', "0", 1),
+                "0".repeat(36),
+                format!("{}-", &canonical[..35]),
             ];
             for alias in aliases {
                 prop_assert_eq!(Token::parse(&alias), Err(CodecError::Malformed), "{}", alias);

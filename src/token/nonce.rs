@@ -64,6 +64,7 @@ mod tests {
         let source = NonceSource::new("1", u32::MAX - 5);
         let drawn: HashSet<_> = (0..=COUNTER_MASK).map(|_| source.draw().bits()).collect();
         assert_eq!(drawn.len(), 1 << COUNTER_BITS);
+        assert!(drawn.iter().all(|bits| bits >> COUNTER_BITS == 1), "the rest is the slot");
     }
 
     #[test]
