@@ -2,7 +2,7 @@
 //! chosen moment. Time stands still but for what the tests let pass.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ struct Script {
     refuses: Option<TokenId>,
     news: Beat,
     records: BTreeMap<TokenDigest, Record>,
+    /// Tokens that another instance has revoked.
+    revoked: BTreeSet<TokenDigest>,
     /// In the order in which they came: ids of tombstones, and of records.
     told: Vec<(&'static str, TokenId)>,
 }
@@ -64,7 +66,11 @@ impl TokenStore for Scripted {
 
     async fn lookup(&self, digest: TokenDigest, _issued_after: UnixMillis) -> Result<Lookup, StoreError> {
         self.check()?;
-        let found = self.0.lock().unwrap().records.get(&digest).copied();
+        let script = self.0.lock().unwrap();
+        if script.revoked.contains(&digest) {
+            return Ok(Lookup::Revoked);
+        }
+        let found = script.records.get(&digest).copied();
         Ok(found.map_or(Lookup::Absent { complete: true }, Lookup::Active))
     }
 
@@ -200,12 +206,26 @@ async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_i
     stand.break_with(Fault::Loading).await;
     let (kept, revoked) = (stand.issue_offline(1).await, digest(2));
     assert_eq!(stand.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(Reach::Instance));
-    assert_eq!(stand.waiting().await, 2);
+    assert_eq!((stand.waiting().await, stand.store.statistics().await.unwrap().live), (2, 1));
     assert_eq!(stand.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
     assert_eq!(stand.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
     stand.heal().await;
     assert_eq!(stand.primary.told(), [("tombstone", revoked.id()), ("record", kept.id())]);
     assert_eq!((stand.waiting().await, stand.store.backend()), (0, Backend::Redis));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_in_the_primary_outranks_a_record_in_the_standby() {
+    let stand = Stand::start().await;
+    stand.break_with(Fault::Loading).await;
+    let token = stand.issue_offline(1).await;
+    stand.primary.set(|script| {
+        script.failing_restores = u32::MAX;
+        script.revoked.insert(token);
+    });
+    stand.heal().await;
+    assert_eq!(stand.waiting().await, 1);
+    assert_eq!(stand.store.lookup(token, START).await, Ok(Lookup::Revoked));
 }
 
 #[tokio::test(start_paused = true)]
