@@ -8,8 +8,8 @@ use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
-    Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup, MemoryLimits, MemoryStore, Primary,
-    Pulse, PulseSettings, RedisStore, RedisStoreParts, StoreError, TokenStore,
+    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup, MemoryLimits,
+    MemoryStore, Primary, Pulse, PulseSettings, RedisStore, RedisStoreParts, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer};
@@ -217,6 +217,18 @@ async fn a_full_store_refuses_new_records_says_when_to_return_and_drops_none() {
     }
     subject.pass(retry_after).await;
     subject.remember(3, MINUTE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_bounded_in_bytes_as_well() {
+    let clock = Arc::new(ManualClock::at(START));
+    let limits = MemoryLimits { entries: 1000, bytes: 3 * ENTRY_BYTES };
+    let store = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
+    let record = Record { issued_at: START, expires_at: START.plus(MINUTE) };
+    for number in 0..3 {
+        store.record(digest(number), record).await.unwrap();
+    }
+    assert!(matches!(store.record(digest(3), record).await, Err(StoreError::Full { .. })));
 }
 
 #[tokio::test]
