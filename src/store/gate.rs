@@ -175,3 +175,67 @@ impl Gate {
         self.metrics.breaker_went_to(state.as_str(), state.gauge(), state != BreakerState::Closed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ambient::ManualClock;
+
+    fn gate() -> Gate {
+        let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));
+        Gate::new(clock, Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn time_out(gate: &Gate) {
+        gate.failed(&Fault::Timeout, Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timeouts_open_it_only_if_no_call_succeeds_between_them() {
+        let gate = gate();
+        gate.close(0);
+        for _ in 0..4 {
+            time_out(&gate);
+            tokio::time::advance(Duration::from_millis(1)).await;
+            time_out(&gate);
+            assert!(gate.is_closed());
+            gate.succeeded();
+        }
+        time_out(&gate);
+        time_out(&gate);
+        time_out(&gate);
+        assert_eq!((gate.is_closed(), gate.state()), (false, BreakerState::Open));
+    }
+
+    /// Connections of an earlier generation may lead to a server that is no longer the master.
+    #[tokio::test(start_paused = true)]
+    async fn each_opening_and_each_loss_of_data_begins_another_connection_generation() {
+        let gate = gate();
+        gate.close(0);
+        let mut generations = vec![gate.openings()];
+        gate.failed(&Fault::Loading, Instant::now());
+        generations.push(gate.openings());
+        gate.failed(&Fault::Loading, Instant::now());
+        assert_eq!(gate.openings(), generations[1], "it was open already");
+        gate.close(0);
+        gate.renew();
+        generations.push(gate.openings());
+        assert!(generations.is_sorted_by(|one, next| one < next), "{generations:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_rejected_since_the_first_failure_of_an_outage() {
+        let clock = Arc::new(ManualClock::at(UnixMillis(1_000)));
+        let gate = Gate::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Metrics::new().unwrap()));
+        assert_eq!(gate.degraded_since(), Some(UnixMillis(1_000)));
+        gate.close(0);
+        assert_eq!(gate.degraded_since(), None);
+        for _ in 0..2 {
+            clock.advance(Duration::from_secs(1));
+            gate.failed(&Fault::Loading, Instant::now());
+            assert_eq!(gate.degraded_since(), Some(UnixMillis(2_000)));
+        }
+    }
+}
