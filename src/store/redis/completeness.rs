@@ -143,3 +143,66 @@ impl Completeness {
         known.as_ref().is_some_and(|known| known.evicts.is_none() && has_settled(known))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::{Namespace, RedisFigures};
+
+    const START: UnixMillis = UnixMillis(1_767_470_400_000);
+    const SETTLING: Duration = Duration::from_secs(5);
+
+    fn completeness() -> Completeness {
+        let keys = Arc::new(Keys::new(&Namespace::default()));
+        Completeness { keys, known: Mutex::new(None), settling: SETTLING }
+    }
+
+    fn confirmed(epoch: &str, complete_since: UnixMillis, evicts: Option<&str>) -> Confirmed {
+        let deployment = Deployment {
+            epoch: epoch.to_owned(),
+            evicts: evicts.map(str::to_owned),
+            memory_limit: 0,
+            is_full: false,
+            replicas_in_step: 0,
+            figures: RedisFigures::default(),
+        };
+        let settled = complete_since.plus(SETTLING);
+        Confirmed { deployment, complete_since, settled, answers: Vec::new() }
+    }
+
+    #[test]
+    fn absence_counts_only_from_the_moment_on_at_which_all_instances_write_to_the_data() {
+        let settled = START.plus(SETTLING);
+        let before = settled.minus(Duration::from_millis(1));
+        let data = completeness();
+        assert!(!data.is_known_since(settled), "nothing is known yet");
+        data.note(&confirmed("a", START, None));
+        for (moment, counts) in [(START, false), (before, false), (settled, true)] {
+            assert_eq!(data.is_known_since(moment), counts);
+            assert_eq!(confirmed("a", START, None).proves(moment), counts);
+        }
+    }
+
+    #[test]
+    fn absence_counts_never_where_redis_may_drop_records() {
+        let evicting = confirmed("a", START, Some("allkeys-lru"));
+        let data = completeness();
+        data.note(&evicting);
+        for moment in [START, START.plus(SETTLING), START.plus(SETTLING * 2)] {
+            assert!(!data.is_known_since(moment) && !evicting.proves(moment));
+        }
+        data.note(&confirmed("a", START, None));
+        assert!(data.is_known_since(START.plus(SETTLING)));
+    }
+
+    #[test]
+    fn data_that_is_complete_since_another_moment_has_lost_records() {
+        let data = completeness();
+        let later = START.plus(Duration::from_secs(1));
+        assert!(!data.note(&confirmed("a", START, None)), "what was there before is not known");
+        assert!(!data.note(&confirmed("a", START, None)));
+        assert!(data.note(&confirmed("a", later, None)));
+        assert!(!data.note(&confirmed("b", later, None)), "a promotion that lost nothing");
+        assert!(data.is_of(&confirmed("b", START, None)) && !data.is_of(&confirmed("a", later, None)));
+    }
+}
