@@ -298,6 +298,13 @@ mod tests {
         assert!(is_reset(&stage.next(&mut behind(5)).await, "expired"));
     }
 
+    #[tokio::test]
+    async fn an_id_of_another_life_of_the_log_says_nothing_about_this_one() {
+        let stage = stage([]);
+        let other = EventId { epoch: Epoch(2), position: at(11) };
+        assert!(is_reset(&stage.next(&mut Behind::after(Some(other))).await, "epoch"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_log_that_does_not_answer_is_asked_again_a_little_later_and_nothing_is_skipped() {
         let stage = stage([Err(Unreachable), page(&[6], 10)]);
@@ -363,6 +370,39 @@ mod tests {
         assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
         tokio::time::advance(AHEAD_FOR).await;
         assert!(matches!(stage.next(&mut behind).await, Next::Reset(..)));
+    }
+
+    #[tokio::test]
+    async fn streams_are_woken_when_the_instance_has_read_further_although_no_event_came() {
+        let stage = stage([]);
+        let news = stage.hub.watch();
+        stage.hub.extend(&[], at(12));
+        assert!(!news.has_changed().unwrap(), "it had read as far before");
+        stage.hub.extend(&[], at(13));
+        assert!(news.has_changed().unwrap());
+        assert!(matches!(stage.next(&mut behind(13)).await, Next::InRing(2)));
+    }
+
+    /// The tail of the log and what is read after it may overlap.
+    #[tokio::test]
+    async fn an_event_that_is_read_twice_stands_in_the_ring_once() {
+        let stage = stage([]);
+        stage.hub.extend(&[entry(11), entry(12), entry(13)], at(13));
+        assert_eq!(stage.hub.end(), 3);
+        assert_eq!(stage.hub.log_head(), Some(EventId { epoch: EPOCH, position: at(13) }));
+        assert!(matches!(stage.next(&mut behind(12)).await, Next::InRing(2)));
+    }
+
+    #[tokio::test]
+    async fn streams_are_woken_by_each_change_of_whether_the_log_is_in_reach() {
+        let stage = stage([]);
+        let mut news = stage.hub.watch();
+        for (is_in_reach, changes) in [(true, false), (false, true), (false, false), (true, true)] {
+            stage.hub.reaches_log(is_in_reach);
+            assert_eq!(news.has_changed().unwrap(), changes);
+            assert_eq!(stage.hub.is_log_in_reach(), is_in_reach);
+            news.mark_unchanged();
+        }
     }
 
     #[tokio::test]

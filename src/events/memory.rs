@@ -86,8 +86,31 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ambient::{Jitter, SystemClock};
     use crate::events::frame::EventType;
+    use crate::events::hub::{Gap, HubSettings, Log, Resume, StreamSettings};
     use crate::events::id::{Epoch, Position};
+    use crate::events::registry::StreamLimits;
+    use crate::events::ring::RingLimits;
+    use crate::metrics::Metrics;
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(HubSettings {
+            instance_id: "1".to_owned(),
+            log: Log::Own(Epoch(1)),
+            ring: RingLimits { entries: 10, bytes: 10_000 },
+            streams: StreamSettings {
+                limits: StreamLimits { all: 1, per_token: None, per_principal: None },
+                heartbeat: Duration::from_secs(15),
+                gather: Duration::ZERO,
+                max_age: Duration::from_mins(15),
+                retry: Duration::from_secs(3),
+            },
+            clock: Arc::new(SystemClock),
+            jitter: Arc::new(Jitter::seeded(1)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        }))
+    }
 
     fn key(n: usize) -> KeyDigest {
         KeyDigest::of("p", &n.to_string()).unwrap()
@@ -109,5 +132,44 @@ mod tests {
         tokio::time::advance(KEYS_KEPT).await;
         assert!(keys.find(key(3)).is_none());
         assert!(keys.known.is_empty() && keys.in_order.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_stops_takes_no_events_into_a_log_that_ends_with_it() {
+        let hub = hub();
+        let bus = MemoryBus::new(Arc::clone(&hub), 10);
+        let publish = || bus.publish(Publication::new(EventType::default(), "1", None));
+        assert!(publish().await.is_ok());
+        let end = hub.end();
+        hub.drain(Duration::ZERO).await;
+        assert!(matches!(publish().await, Err(PublishError::Unavailable { .. })));
+        assert_eq!(hub.end(), end);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_have_left_the_ring_and_events_to_come_are_known_to_be_missing() {
+        let hub = hub();
+        let bus = MemoryBus::new(Arc::clone(&hub), 10);
+        let mut ids = Vec::new();
+        for _ in 0..12 {
+            ids.push(bus.publish(Publication::new(EventType::default(), "1", None)).await.unwrap().id);
+        }
+        assert_eq!(hub.resume(ids[0]), Resume::Never(Gap::Expired));
+        assert_eq!(hub.resume(ids[1]), Resume::At(2));
+        assert_eq!(hub.resume(ids[11]), Resume::At(12));
+        let next = EventId { position: ids[11].position.next(0), ..ids[11] };
+        assert_eq!(hub.resume(next), Resume::Never(Gap::Future));
+        assert_eq!(hub.resume(EventId { epoch: Epoch(2), ..ids[11] }), Resume::Never(Gap::Epoch));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_stands_for_the_event_that_was_published_first_under_it() {
+        let bus = MemoryBus::new(hub(), 10);
+        let publish = |data| bus.publish(Publication::new(EventType::default(), data, Some(key(1))));
+        let first = publish("1").await.unwrap();
+        assert!(!first.repeated);
+        let again = publish("1").await.unwrap();
+        assert_eq!((again.id, again.repeated), (first.id, true));
+        assert!(matches!(publish("2").await, Err(PublishError::KeyReused)));
     }
 }

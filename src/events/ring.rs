@@ -220,6 +220,31 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_is_used_up_to_its_bounds_and_keeps_an_event_that_exceeds_them() {
+        let mut ring = Ring::new(RingLimits { entries: 3, bytes: 10 }, EPOCH);
+        ring.append(event(1, "12345", EPOCH));
+        ring.append(event(2, "67890", EPOCH));
+        assert_eq!((ring.kept.len(), ring.bytes), (2, 10));
+        let too_large = "x".repeat(11);
+        ring.append(event(3, too_large.clone(), EPOCH));
+        assert_eq!(ring.kept.len(), 1);
+        assert_eq!(ring.read(2), Read::Frame(Bytes::from(too_large)));
+        for n in 4..=9 {
+            ring.append(event(n, "1", EPOCH));
+        }
+        assert_eq!(ring.kept.len(), 3);
+    }
+
+    #[test]
+    fn the_head_follows_what_stands_in_the_log_without_an_event_and_never_goes_back() {
+        let mut ring = ring(3, usize::MAX, 3);
+        for (position, head) in [(7, 7), (5, 7)] {
+            ring.advance(at(position));
+            assert_eq!(ring.head(), at(head));
+        }
+    }
+
+    #[test]
     fn a_cursor_that_fell_out_is_told_so() {
         let ring = ring(3, usize::MAX, 5);
         assert_eq!(ring.read(1), Read::FellOut);
