@@ -102,8 +102,11 @@ async fn before_the_log_is_open_everything_is_put_in_its_place_with_its_key() {
         ["2-0", "3-0", "3-1", "5-0", "9-0"],
         "what lies before the first is brought apart"
     );
-    let key = format!("{{vx11}}:published:{:0>32}", "30");
-    assert_eq!(redis.command_text(&["GET", &key]).await, format!("{EPOCH} 3-0 ff"));
+    // Behind the end, between two entries, and first.
+    for (digits, id) in [("90", "9-0"), ("30", "3-0"), ("20", "2-0")] {
+        let key = format!("{{vx11}}:published:{digits:0>32}");
+        assert_eq!(redis.command_text(&["GET", &key]).await, format!("{EPOCH} {id} ff"));
+    }
     // Once more changes nothing.
     second.call(&redis).await;
     assert_eq!(ids(&redis).await.len(), 5);
@@ -202,6 +205,18 @@ async fn an_entry_of_somebody_else_is_no_obstacle_to_what_is_put_before_it() {
     Joining { ids: &["3-0"], head: "0-0", ..FIRST }.call(&redis).await;
     assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0", "6-0"]);
     assert_eq!(texts(&redis, "6-0").await, ["unreadable", "1"]);
+}
+
+#[tokio::test]
+async fn an_id_that_was_given_out_is_not_given_again_although_its_entry_is_gone() {
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    redis.command(&["XADD", "{vx11}:events", "9-0", "control", "mark"]).await;
+    redis.command(&["XDEL", "{vx11}:events", "9-0"]).await;
+    // Has an event that belongs before the end, so the log is written again.
+    Joining { ids: &["2-0", "3-0", "5-0"], ..FIRST }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0"]);
+    assert_eq!(redis.command_text(&["XADD", "{vx11}:events", "9-*", "control", "mark"]).await, "9-1");
 }
 
 #[tokio::test]

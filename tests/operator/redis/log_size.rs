@@ -1,5 +1,5 @@
-//! The scripts that keep the log within its bytes, asked directly: so many events of so many sizes would take long from
-//! outside.
+//! The scripts that append events and keep the log within its bytes, asked directly: so many events of so many sizes would
+//! take long from outside.
 
 use vx11_rig::RedisServer;
 
@@ -31,6 +31,14 @@ async fn publish(redis: &RedisServer, bytes: usize) {
     redis.command(&command).await;
 }
 
+/// Publishes under an idempotency key, for an instance that has joined the log of this founding; what the script answers.
+async fn publish_under(redis: &RedisServer, founding: &str, key: &str, event: [&str; 2]) -> Vec<String> {
+    let (bound, name, [data, fingerprint]) = (MIB.to_string(), format!("{{vx11}}:published:{key}"), event);
+    let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, &name, &bound, founding, "1000000", "message"];
+    command.extend([data, key, fingerprint, "900"]);
+    redis::from_redis_value(redis.command(&command).await).unwrap()
+}
+
 /// The sizes of the events in the log, oldest first.
 async fn sizes(redis: &RedisServer) -> Vec<usize> {
     let entries = redis.command(&["XRANGE", LOG, "-", "+"]).await;
@@ -40,6 +48,20 @@ async fn sizes(redis: &RedisServer) -> Vec<usize> {
 
 async fn number(redis: &RedisServer, command: &[&str]) -> usize {
     redis.command_text(command).await.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_event_is_appended_once_under_its_key_and_only_to_the_log_that_the_instance_has_joined() {
+    let redis = founded().await;
+    let first = publish_under(&redis, "f", "a", ["1", "aa"]).await;
+    assert_eq!((first.len(), first[0].as_str()), (2, "0000000e"));
+    let again = publish_under(&redis, "f", "a", ["22", "bb"]).await;
+    assert_eq!(again, [first[0].as_str(), &first[1], "aa"], "what was published first under this key");
+    let other = publish_under(&redis, "f", "b", ["333", "cc"]).await;
+    assert!(other.len() == 2 && other[1] != first[1], "{other:?}");
+    assert!(publish_under(&redis, "another", "c", ["4444", "dd"]).await.is_empty());
+    assert_eq!(sizes(&redis).await, [1, 3]);
+    assert_eq!(redis.command_text(&["EXISTS", "{vx11}:published:c"]).await, "0");
 }
 
 #[tokio::test]
