@@ -25,7 +25,7 @@ use super::settings::{HostPort, RedisSettings, Topology};
 
 /// For a connection, from the first packet to the answer to its greeting.
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
-/// No caller waits longer for an answer.
+/// Longest deadline of a caller: that of a page of the event log.
 const LONGEST_CALL: Duration = Duration::from_secs(5);
 /// For a sentinel's word.
 const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
@@ -254,7 +254,7 @@ impl Dialler {
             nodes.iter().map(|node| self.info(node, self.user(), 0)).collect::<RedisResult<_>>()?;
         let mut builder = ClusterClient::builder(infos)
             .connection_timeout(DIAL_DEADLINE / 2)
-            // The deadline of a call is its caller's. The library wants one, for its own calls too.
+            // Each caller has its own, shorter deadline. The library requires one for its own calls.
             .response_timeout(LONGEST_CALL)
             .tcp_settings(tcp_settings())
             // One redirection is normal where a slot has moved; whatever takes longer is for the breaker.

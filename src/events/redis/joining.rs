@@ -57,7 +57,7 @@ struct Batch<'a> {
     entries: &'a [Entry],
     /// Up to where this instance has nothing.
     horizon: Position,
-    /// How far this instance has read.
+    /// Position up to which this instance has read.
     head: Position,
     /// For events that may belong before the log's first entry: what this instance has next after them.
     next: Option<Position>,
@@ -180,7 +180,7 @@ fn around(entries: &[Entry], first: Option<Position>, read_to: Position) -> (&[E
     (earlier, later, next)
 }
 
-/// How many of these are brought at once.
+/// Number of events in the next batch.
 fn batch<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
     fitting(BATCH_BYTES, entries.take(BATCH).map(|entry| entry.data.len()))
 }

@@ -47,7 +47,7 @@ const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
 /// Events that wait to be sent; more are refused.
 const MOST_WAITING: usize = 4096;
 
-/// How many of the events of these sizes have room in so many bytes; one at least, if there is one.
+/// Number of leading events, by their sizes, that fit into `room` bytes; at least one, if there is one.
 fn fitting(room: usize, sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
     let fits = sizes.enumerate().take_while(|(before, size)| {
