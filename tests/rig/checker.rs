@@ -12,7 +12,7 @@ mod streams;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::journal::{Account, Kind, Moment, Operation, Outcome, Place};
+use crate::journal::{Account, COME_BACK, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
 pub(crate) use famines::Famines;
 pub(crate) use latencies::percentile;
@@ -27,8 +27,9 @@ pub use streams::{Resumption, Since};
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
-/// In the words of a client that has given up waiting, and of a server that has given up on the client.
-const TIMED_OUT: [&str; 2] = ["timed out", "408 Request Timeout"];
+/// Answers for which somebody was too slow: a client that gives up waiting, a server that gives up on the client, and an
+/// instance that reads a request only after its drain has begun, for which nginx asks an `EventSource` to come back later.
+const TOO_SLOW: [&str; 3] = ["timed out", "408 Request Timeout", COME_BACK];
 
 /// What has to hold.
 #[derive(Debug, Clone, Copy)]
@@ -195,7 +196,7 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
         .filter_map(words_of_unanswered);
     let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
         .chain(publishing.unanswered.iter().cloned())
-        .partition(|words| TIMED_OUT.iter().any(|it| words.contains(it)));
+        .partition(|words| TOO_SLOW.iter().any(|it| words.contains(it)));
     told.wrong("requests not answered", &unanswered[..].into());
     told.late("requests not answered in time", &overdue[..].into());
     told.late("events of which nobody knew in time what became", &publishing.overdue);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use account::COME_BACK;
 pub use account::{
     Account, Famine, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round,
     StreamMoment, StreamTurn,

@@ -344,6 +344,10 @@ fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts(
     let full = Targets { times: Times::AreTold, detection: Some(199 * MS), ..targets() };
     let verdict = check(&account, full);
     assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 2), "{verdict:?}");
+    let come_back = Outcome::Unanswered("no instance takes streams".to_owned());
+    account.operations.push(operation(Kind::OpenStream, 1, 1, 5650, come_back));
+    let verdict = check(&account, full);
+    assert!(verdict.violations.is_empty(), "{verdict:?}");
     let reset = Outcome::Unanswered("connection reset".to_owned());
     account.operations.push(operation(Kind::Introspect, 1, 1, 5700, reset));
     account.operations.push(operation(Kind::Introspect, 1, 1, 5700, Outcome::No));

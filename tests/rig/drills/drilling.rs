@@ -67,6 +67,7 @@ impl Drilling {
             (length.times, "")
         };
         trial.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
+        let length = Length { times, ..length };
         let targets = Targets { times, ..drill.targets(length) };
         Self { cluster, trial, length, targets, traces, folder }
     }

@@ -126,6 +126,8 @@ pub struct Outage {
 
 /// How the words begin of a stream that its instance ended in order.
 pub const IN_ORDER: &str = "the instance asked for it";
+/// What is said of a stream that nginx asked to come back later, because no instance took it.
+pub(crate) const COME_BACK: &str = "no instance takes streams";
 
 /// What became of a subscriber's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::chunks::Chunks;
 use super::frames::{Frame, Frames};
-use crate::journal::EventId;
+use crate::journal::{COME_BACK, EventId};
 use crate::operator::Api;
 
 /// What is read at a time.
@@ -58,7 +58,7 @@ impl Connection {
                     Ok(Some(Self { socket, bytes, chunks, frames }))
                 }
                 // What has a length says when to come back.
-                200 => Err("no instance takes streams".to_owned()),
+                200 => Err(COME_BACK.to_owned()),
                 401 | 403 => Ok(None),
                 other => Err(other.to_string()),
             };

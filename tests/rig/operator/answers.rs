@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use crate::artefacts::remember_secret;
-use crate::journal::{Answer, InstanceFigures};
+use crate::journal::{Answer, COME_BACK, InstanceFigures};
 
 /// A token as issued.
 #[derive(Debug, Clone)]
@@ -89,9 +89,7 @@ impl Api {
         let response = request.send().await.map_err(words)?;
         match response.status() {
             // A stream has no length; what has one says when to come back.
-            StatusCode::OK if response.content_length().is_some() => {
-                Err("no instance takes streams".to_owned())
-            }
+            StatusCode::OK if response.content_length().is_some() => Err(COME_BACK.to_owned()),
             StatusCode::OK => Ok(Some(response)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
             other => Err(other.to_string()),
