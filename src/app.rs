@@ -15,8 +15,8 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
 use self::files::Room;
-use crate::ambient::{Clock, Jitter, SystemClock};
 use crate::audit::Audit;
+use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
     Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamLimits,

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use self::effect::{Begun, Effect};
 use self::file::AuditFile;
-use crate::ambient::Clock;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::telemetry::RequestId;
 
@@ -173,7 +173,7 @@ mod tests {
 
     use super::file::{MOST_LINES, REFUSALS};
     use super::*;
-    use crate::ambient::SystemClock;
+    use crate::clock::SystemClock;
 
     #[test]
     fn refusals_push_no_act_out_of_the_audit_trail() {

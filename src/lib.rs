@@ -5,7 +5,7 @@
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`ambient`]: values that are handed down.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`]: values that are handed down.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
 //! - [`service`]: all policy about tokens. [`principal`]: who may ask.
@@ -25,9 +25,9 @@
 //! I/O, takes a place in the [`events::Hub`], has the service authorise against the store, and hands the
 //! [`events::EventStream`] to actix as the response's body.
 
-pub mod ambient;
 pub mod app;
 pub mod audit;
+pub mod clock;
 pub mod config;
 pub mod events;
 pub mod http;

@@ -16,7 +16,7 @@ use prometheus::{
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
 use self::names::Names;
 pub use self::revocations::RevocationMetrics;
-use crate::ambient::{ExpiringCounts, UnixMillis};
+use crate::clock::{ExpiringCounts, UnixMillis};
 use crate::telemetry::take_lost_lines;
 
 /// Seconds; from a memory look-up to the longest deadline a request has.

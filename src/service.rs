@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ambient::{Clock, UnixMillis};
+use crate::clock::{Clock, UnixMillis};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
+use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{

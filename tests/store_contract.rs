@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vx11_operator::ambient::{Clock, Jitter, ManualClock, UnixMillis};
+use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{

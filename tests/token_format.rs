@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use vx11_operator::ambient::UnixMillis;
+use vx11_operator::clock::UnixMillis;
 use vx11_operator::principal::PrincipalId;
 use vx11_operator::token::{Claims, Codec, Nonce, SigningKeys};
 

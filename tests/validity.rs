@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use vx11_operator::ambient::{Clock, ManualClock, UnixMillis};
+use vx11_operator::clock::{Clock, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::principal::{PrincipalId, Principals};
 use vx11_operator::service::{Parts, Refusal, TokenService};

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 
 use criterion::Criterion;
-use vx11_operator::ambient::UnixMillis;
+use vx11_operator::clock::UnixMillis;
 use vx11_operator::principal::PrincipalId;
 use vx11_operator::token::{Claims, Codec, NonceSource, SigningKeys};
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use vx11_operator::ambient::{Clock, ManualClock, UnixMillis};
+use vx11_operator::clock::{Clock, ManualClock, UnixMillis};
 use vx11_operator::principal::PrincipalId;
 use vx11_operator::store::{ENTRY_BYTES, MemoryLimits, MemoryStore, TokenStore};
 use vx11_operator::token::{Claims, Codec, NonceSource, Record, SigningKeys, TokenDigest};

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use vx11_operator::ambient::{Clock, SystemClock};
+use vx11_operator::clock::{Clock, SystemClock};
 
 use super::Report;
 

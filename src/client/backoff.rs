@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vx11_operator::ambient::Jitter;
+use vx11_operator::clock::Jitter;
 
 /// A connection that ends sooner counts as short-lived.
 const STABLE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
-use vx11_operator::ambient::{Clock, SystemClock};
+use vx11_operator::clock::{Clock, SystemClock};
 
 /// Set by our nginx on the answer of an instance when it had sent the request to another one before.
 const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");

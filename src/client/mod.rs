@@ -27,7 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vx11_operator::ambient::Jitter;
+use vx11_operator::clock::Jitter;
 use vx11_operator::config::Config;
 use vx11_operator::lifecycle::StopSignals;
 

@@ -144,7 +144,7 @@ mod tests {
     use std::cell::RefCell;
 
     use hyper::{HeaderMap, StatusCode};
-    use vx11_operator::ambient::Jitter;
+    use vx11_operator::clock::Jitter;
 
     use super::*;
 

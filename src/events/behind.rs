@@ -181,7 +181,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::ambient::{Jitter, SystemClock};
+    use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
     use crate::events::history::History;
     use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};

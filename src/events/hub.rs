@@ -15,7 +15,7 @@ use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
 use super::registry::{OpenError, Opener, Place, Registry, StreamLimits};
 use super::ring::{Cursor, Kept, Read, Ring, RingLimits};
-use crate::ambient::{Clock, Jitter};
+use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 

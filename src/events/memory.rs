@@ -86,7 +86,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ambient::{Jitter, SystemClock};
+    use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
     use crate::events::hub::{Gap, HubSettings, Log, Resume, StreamSettings};
     use crate::events::id::{Epoch, Position};

@@ -281,7 +281,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::ambient::{Jitter, SystemClock};
+    use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
     use crate::events::history::{History, Page, Unreachable};
     use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};

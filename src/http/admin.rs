@@ -11,7 +11,7 @@ use super::error::Problem;
 use super::extract::principal;
 use super::problem_docs::{NeedsPrincipal, Proxied};
 use super::tokens::json;
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::store::{Backend, BreakerState, MismatchKind};
 
 /// Figures of the token cache.

@@ -79,8 +79,8 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::ambient::SystemClock;
     use crate::audit::{Act, Audit, AuditSettings, ClientAddress};
+    use crate::clock::SystemClock;
     use crate::metrics::Metrics;
 
     #[tokio::test]

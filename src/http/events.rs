@@ -183,8 +183,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ambient::SystemClock;
     use crate::audit::{Asker, Audit, AuditSettings, ClientAddress};
+    use crate::clock::SystemClock;
 
     /// A bus with one answer to every publication; None never answers.
     struct Bus(Option<Result<Published, PublishError>>);

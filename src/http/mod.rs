@@ -35,8 +35,8 @@ pub use limit::Limits;
 pub use routes::{Endpoint, endpoints};
 pub use server::{Door, ExtraRoutes, ServerSettings, serve};
 
-use crate::ambient::Clock;
 use crate::audit::Audit;
+use crate::clock::Clock;
 use crate::events::{EventBus, Hub};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;

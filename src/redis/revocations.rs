@@ -7,7 +7,7 @@ use redis::Cmd;
 
 use super::namespace::Namespace;
 use super::stream::StreamEntry;
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
 
 /// No revocation ends later than in so long: the longest life of a tombstone, and a minute for clocks that differ.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, BreakerState, Failure};
-use crate::ambient::{Clock, UnixMillis};
+use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
 
@@ -181,7 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ambient::ManualClock;
+    use crate::clock::ManualClock;
 
     fn gate() -> Gate {
         let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));

@@ -29,7 +29,7 @@ pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
 pub use redis::{RedisStore, RedisStoreParts};
 pub use revocation_reader::{RevocationReader, RevocationReaderParts};
 
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::redis::RedisFigures;
 use crate::token::{Record, TokenDigest, TokenId};
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::failover::FailoverStore;
 use super::{Backend, TokenStore};
-use crate::ambient::{Clock, Jitter};
+use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, revocations, stream};
 use crate::token::TokenId;

@@ -9,7 +9,7 @@ use hmac::Mac;
 
 use super::keys::{SigningKey, SigningKeys};
 use super::{LONGEST_LIFE_SECONDS, Nonce, Token};
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::principal::PrincipalId;
 
 /// Binds a tag to this format; a changed format gets a new label.

@@ -1,6 +1,6 @@
 //! What a store remembers about a token.
 
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 
 /// A token's record. Contains nothing that opens a stream, and not whom the token was issued to: the token's tag
 /// vouches for that.

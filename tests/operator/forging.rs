@@ -5,7 +5,7 @@ use hkdf::Hkdf;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use vx11_operator::ambient::{Clock, SystemClock};
+use vx11_operator::clock::{Clock, SystemClock};
 use vx11_operator::principal::PrincipalId;
 use vx11_operator::token::{Claims, Codec, Nonce, SigningKeys};
 

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::orders::LogLimits;
 use super::pace::PAGE_DEADLINE;
 use super::script::without_comments;
-use crate::ambient::Jitter;
+use crate::clock::Jitter;
 use crate::events::bus::KEYS_KEPT;
 use crate::events::entry::Entry;
 use crate::events::id::{Epoch, EventId, Position};

@@ -18,7 +18,7 @@ use super::pages::Beginning;
 use super::relief::Relief;
 use super::replicas::Replicas;
 use super::{MOST_WAITING, RedisLog, fitting, in_time, pages, within};
-use crate::ambient::Jitter;
+use crate::clock::Jitter;
 use crate::events::entry::Entry;
 use crate::events::frame;
 use crate::events::hub::{Gap, Hub};

@@ -21,7 +21,7 @@ use self::unannounced::Unannounced;
 use super::gate::Gate;
 use super::memory::{Entries, MemoryStore};
 use super::{Backend, Lookup, Reach, StandbyFigures, StoreError, StoreStatistics, TokenStore};
-use crate::ambient::{Clock, UnixMillis};
+use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
 use crate::token::{Record, TokenDigest, TokenId};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Beat, FailoverStore, Figures};
-use crate::ambient::{Jitter, UnixMillis};
+use crate::clock::{Jitter, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
 use crate::store::Entries;

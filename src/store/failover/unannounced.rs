@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::token::TokenId;
 
 /// A revocation: the token, and until when that has to be remembered.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 
 /// Keys a sample may look at for each it gives.
 const CANDIDATES: usize = 64;

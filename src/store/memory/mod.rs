@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use self::expiring::{Expires, ExpiringMap};
 use super::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
-use crate::ambient::{Clock, UnixMillis};
+use crate::clock::{Clock, UnixMillis};
 use crate::token::{Record, TokenDigest, TokenId};
 
 /// Many, so that their trees stay shallow.
@@ -300,7 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ambient::ManualClock;
+    use crate::clock::ManualClock;
     use crate::token::Token;
 
     #[derive(Debug, Clone)]

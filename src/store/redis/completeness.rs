@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use super::keys::Keys;
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 
 /// The note stays for so long after the last instance has gone.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::neighbours::Neighbours;
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::store::{Figures, Member, Mismatch};
 use crate::token::TokenId;
 

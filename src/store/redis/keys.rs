@@ -1,6 +1,6 @@
 //! Names and values as they stand in Redis; docs/redis.md lists them. Nothing here opens a stream.
 
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::redis::{Namespace, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 

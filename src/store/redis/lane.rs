@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use crate::ambient::{ExpiringCounts, Jitter};
+use crate::clock::{ExpiringCounts, Jitter};
 use crate::redis::{Connection, Dialler, Fault};
 
 /// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address, credential or
@@ -49,7 +49,7 @@ pub(super) struct Lane {
 #[derive(Clone, Copy)]
 pub(super) struct Latest {
     pub(super) id: crate::token::TokenId,
-    pub(super) expires_at: crate::ambient::UnixMillis,
+    pub(super) expires_at: crate::clock::UnixMillis,
 }
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::batch::Answer;
 use super::lane::Lane;
-use crate::ambient::Jitter;
+use crate::clock::Jitter;
 use crate::redis::{Connection, Dialler, Fault};
 use crate::store::StoreError;
 use crate::store::gate::Gate;

@@ -31,7 +31,7 @@ use self::neighbours::Neighbours;
 use super::gate::Gate;
 use super::memory::Entries;
 use super::{Backend, Beat, Figures, Lookup, Primary, Reach, StoreError, StoreStatistics, TokenStore};
-use crate::ambient::{Clock, Jitter, UnixMillis};
+use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{Claim, Dialler, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 

@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::RedisStore;
 use super::link::Path;
-use crate::ambient::UnixMillis;
+use crate::clock::UnixMillis;
 use crate::redis::{Fault, pipeline};
 use crate::store::Entries;
 use crate::token::{Record, TokenDigest, TokenId};
