@@ -22,7 +22,7 @@ use crate::events::{
     Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamLimits,
     StreamSettings,
 };
-use crate::http::{AppState, Door, Effects, ExtraRoutes, Limits, ServerSettings, serve};
+use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
@@ -50,7 +50,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A built instance that already holds its port.
 pub struct Application {
     server: Server,
-    door: Door,
+    door: ListenerHandle,
     hub: Arc<Hub>,
     lifecycle: Arc<Lifecycle>,
     effects: Effects,
@@ -239,7 +239,7 @@ impl Drop for WrittenAtTheEnd {
 
 /// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract every reconnect
 /// if it still listened; a refused connection nginx takes to the next instance.
-async fn drain(door: &Door, handle: &ServerHandle, hub: &Hub, window: Duration) {
+async fn drain(door: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: Duration) {
     door.begin_closing();
     tokio::time::sleep(ACCEPT_GRACE).await;
     door.close();

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, bearer_of, failed};
+use super::extract::{Bearer, credential, failed};
 
 /// Judge a credential.
 ///
@@ -29,7 +29,7 @@ use super::extract::{Bearer, bearer_of, failed};
 pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::NoContent();
     response.insert_header((CACHE_CONTROL, "no-store"));
-    let (bearer, _) = bearer_of(&request, &state).map_err(refused_for_good)?;
+    let (bearer, _) = credential(&request, &state).map_err(refused_for_good)?;
     match bearer {
         Bearer::Principal(principal) => {
             response.insert_header(("X-VX11-Principal", principal.as_str()));

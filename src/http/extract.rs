@@ -133,7 +133,7 @@ pub(super) enum Bearer<'a> {
 
 /// Whose credential stands in a header or in `?token=`, and how the log may call it. Failures count against the
 /// client's address where that is limited.
-pub(super) fn bearer_of<'a>(
+pub(super) fn credential<'a>(
     request: &HttpRequest,
     state: &'a AppState,
 ) -> Result<(Bearer<'a>, &'static str), Problem> {
@@ -158,14 +158,14 @@ pub(super) fn bearer_of<'a>(
 /// The problem of a failed authentication, or 429 once the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
     if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
-        note(request, state, Act::RefusePrincipal { code: problem.code() });
+        audit_event(request, state, Act::RefusePrincipal { code: problem.code() });
     }
     let client = client_address(request, &state.trusted_proxies);
     state.limits.failed_auth(client).err().map_or(problem, |retry_after| Problem::RateLimited { retry_after })
 }
 
 /// Writes into the audit trail what the client of this request did.
-pub(super) fn note(request: &HttpRequest, state: &AppState, act: Act<'_>) {
+pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>) {
     // Only then is it worth finding out who asks.
     if !state.audit.is_kept() {
         return;

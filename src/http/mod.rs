@@ -14,7 +14,7 @@ mod extract;
 mod health;
 mod held;
 mod limit;
-mod observe;
+mod middleware;
 mod openapi;
 pub(crate) mod panel;
 mod problem_docs;
@@ -22,7 +22,7 @@ mod routes;
 mod server;
 mod stream;
 mod tokens;
-mod unread;
+mod unread_body;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub use effects::Effects;
 pub use error::Problem;
 pub use limit::Limits;
 pub use routes::{Endpoint, endpoints};
-pub use server::{Door, ExtraRoutes, ServerSettings, serve};
+pub use server::{ExtraRoutes, ListenerHandle, ServerSettings, serve};
 
 use crate::audit::Audit;
 use crate::clock::Clock;

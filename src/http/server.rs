@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use super::AppState;
 use super::connections::{Connections, Deadlines, Watched};
 use super::error::Problem;
-use super::observe::observe;
+use super::middleware::observe;
 use super::routes::endpoints;
 
 /// Data a client does not take for this long ends its connection. The kernel does it: actix never times out a
@@ -77,12 +77,12 @@ pub struct ServerSettings {
 
 /// Where connections come in. A graceful stop of actix drops those it has accepted but not begun to read from: so
 /// the door is closed first, and the server stopped once nobody can be left standing behind it.
-pub struct Door {
+pub struct ListenerHandle {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Door {
+impl ListenerHandle {
     /// Where it is.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -108,9 +108,9 @@ impl Door {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, Door)> {
+pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, ListenerHandle)> {
     let listener = listener(settings.listen)?;
-    let door = Door { address: listener.local_addr()?, listener: listener.try_clone()? };
+    let door = ListenerHandle { address: listener.local_addr()?, listener: listener.try_clone()? };
     let connections = Arc::new(Connections::new(
         settings.max_connections,
         Deadlines { head: HEAD_TIMEOUT, idle: KEEP_ALIVE },

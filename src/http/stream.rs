@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, bearer_of, failed, only_parameters, query_values};
+use super::extract::{Bearer, credential, failed, only_parameters, query_values};
 use super::problem_docs::Proxied;
 use crate::events::{Opener, StreamOpening};
 use crate::telemetry::RequestId;
@@ -49,7 +49,7 @@ pub(super) async fn open(
         return Err(Problem::HttpVersion);
     }
     only_parameters(&request, &["token", "last_event_id"])?;
-    let opening = admit(&request, &state).await?;
+    let opening = authenticate_stream(&request, &state).await?;
     let resume_after = last_event_id(&request);
     let stream = opening.open(resume_after.as_deref(), request_id.into_inner());
     Ok(HttpResponse::Ok()
@@ -62,8 +62,8 @@ pub(super) async fn open(
 }
 
 /// Judges the credential and takes a place among the streams.
-async fn admit(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
-    let (bearer, shown) = bearer_of(request, state)?;
+async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
+    let (bearer, shown) = credential(request, state)?;
     let verified = match bearer {
         Bearer::Principal(principal) => {
             let opening =

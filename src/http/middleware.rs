@@ -17,7 +17,7 @@ use super::connections::{Answering, Connection};
 use super::error::Problem;
 use super::extract::peer_address;
 use super::held::until_sent;
-use super::unread::Unread;
+use super::unread_body::UnreadBody;
 use crate::telemetry::RequestId;
 
 /// The route label of a path that no route matches.
@@ -40,7 +40,7 @@ pub(super) async fn observe(
     let span = id.span();
     let method = method_label(request.method());
     request.extensions_mut().insert(id.clone());
-    let unread = Unread::hold(&mut request);
+    let unread = UnreadBody::hold(&mut request);
     let answered = async {
         let response = match next.call(request).await {
             Ok(response) => match response.response().error().map(problem_of) {

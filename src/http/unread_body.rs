@@ -16,9 +16,9 @@ use futures_util::stream::poll_fn;
 use super::held::until_sent;
 
 /// A second hold on a request's body.
-pub(super) struct Unread(Rc<RefCell<Payload>>);
+pub(super) struct UnreadBody(Rc<RefCell<Payload>>);
 
-impl Unread {
+impl UnreadBody {
     /// Holds the body of `request` if it comes in chunks; whoever reads it does not notice.
     pub(super) fn hold(request: &mut ServiceRequest) -> Option<Self> {
         if !request.headers().contains_key(TRANSFER_ENCODING) {
