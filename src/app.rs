@@ -128,7 +128,7 @@ impl Application {
             streams: StreamSettings {
                 limits: StreamLimits { all: room.streams, ..config.stream_limits },
                 heartbeat: config.heartbeat,
-                gather: config.gather,
+                coalesce: config.coalesce,
                 max_age: config.max_stream_age,
                 retry: config.retry,
             },

@@ -72,7 +72,7 @@ pub struct Config {
     /// Longest silence on a stream.
     pub heartbeat: Duration,
     /// Longest wait of an event for others, where streams are many.
-    pub gather: Duration,
+    pub coalesce: Duration,
     /// Longest life of a stream.
     pub max_stream_age: Duration,
     /// Longest wait before a reconnect.
@@ -287,7 +287,7 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
         },
         stream_limits: stream_limits(&raw.streams, c),
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
-        gather: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
+        coalesce: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
         retry: c.milliseconds("streams.retry_milliseconds", raw.streams.retry_milliseconds, 1, 60_000),
         principal_in_query: raw.streams.principal_in_query.0,

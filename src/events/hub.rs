@@ -31,7 +31,7 @@ pub struct StreamSettings {
     /// Longest silence on a stream.
     pub heartbeat: Duration,
     /// Longest wait of an event for others.
-    pub gather: Duration,
+    pub coalesce: Duration,
     /// Longest life of a stream; each draws its own between 80 and 100 % of it.
     pub max_age: Duration,
     /// Longest wait a client is told to keep before it reconnects; each is told between 50 and 100 % of it.
@@ -73,7 +73,7 @@ pub(super) enum Resume {
     /// In the ring.
     At(Cursor),
     /// Nowhere: there is a gap.
-    Never(Gap),
+    Never(ResetReason),
     /// In the log, at events that have left the ring.
     Earlier,
     /// Behind what this instance has read so far. Another instance may have been faster.
@@ -84,7 +84,7 @@ pub(super) enum Resume {
 
 /// Why a stream cannot be resumed where its client left off, as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum ResetReason {
     /// The id belongs to a log that is lost.
     Epoch,
     /// Events after the id are no longer kept.
@@ -95,7 +95,7 @@ pub(super) enum Gap {
     Unknown,
 }
 
-impl Gap {
+impl ResetReason {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Epoch => "epoch",
@@ -180,7 +180,7 @@ impl Hub {
     pub(super) fn begin_anew(
         &self,
         epoch: Epoch,
-        gap: Gap,
+        gap: ResetReason,
         horizon: Position,
         entries: &[Entry],
         read_to: Position,
@@ -196,7 +196,7 @@ impl Hub {
     }
 
     /// Tells streams whether the log can be reached.
-    pub(super) fn reaches_log(&self, in_reach: bool) {
+    pub(super) fn set_log_available(&self, in_reach: bool) {
         if self.in_reach.swap(in_reach, Ordering::Relaxed) != in_reach {
             self.settings.metrics.events.log_in_reach(in_reach);
             self.news.send_modify(|_| {});
@@ -257,7 +257,7 @@ impl Hub {
     /// (docs/adr/0022). The fewer the streams the shorter: what is saved grows with their number.
     pub(super) fn gathering(&self) -> Duration {
         let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
-        GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.gather)
+        GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.coalesce)
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<News> {
@@ -285,16 +285,16 @@ impl Hub {
         let ring = self.ring.read();
         match ring.epoch() {
             None => return Resume::NotYet,
-            Some(epoch) if epoch != id.epoch => return Resume::Never(Gap::Epoch),
+            Some(epoch) if epoch != id.epoch => return Resume::Never(ResetReason::Epoch),
             Some(_) => {}
         }
         if id.position > ring.head() {
-            return if is_shared { Resume::Ahead } else { Resume::Never(Gap::Future) };
+            return if is_shared { Resume::Ahead } else { Resume::Never(ResetReason::Future) };
         }
         match ring.resume_after(id.position) {
             Some(cursor) => Resume::At(cursor),
             None if is_shared => Resume::Earlier,
-            None => Resume::Never(Gap::Expired),
+            None => Resume::Never(ResetReason::Expired),
         }
     }
 

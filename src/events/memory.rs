@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{Gap, HubSettings, Log, Resume, StreamSettings};
+    use crate::events::hub::{HubSettings, Log, ResetReason, Resume, StreamSettings};
     use crate::events::id::{Epoch, Position};
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
@@ -102,7 +102,7 @@ mod tests {
             streams: StreamSettings {
                 limits: StreamLimits { all: 1, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
-                gather: Duration::ZERO,
+                coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),
                 retry: Duration::from_secs(3),
             },
@@ -154,12 +154,12 @@ mod tests {
         for _ in 0..12 {
             ids.push(bus.publish(Publication::new(EventType::default(), "1", None)).await.unwrap().id);
         }
-        assert_eq!(hub.resume(ids[0]), Resume::Never(Gap::Expired));
+        assert_eq!(hub.resume(ids[0]), Resume::Never(ResetReason::Expired));
         assert_eq!(hub.resume(ids[1]), Resume::At(2));
         assert_eq!(hub.resume(ids[11]), Resume::At(12));
         let next = EventId { position: ids[11].position.next(0), ..ids[11] };
-        assert_eq!(hub.resume(next), Resume::Never(Gap::Future));
-        assert_eq!(hub.resume(EventId { epoch: Epoch(2), ..ids[11] }), Resume::Never(Gap::Epoch));
+        assert_eq!(hub.resume(next), Resume::Never(ResetReason::Future));
+        assert_eq!(hub.resume(EventId { epoch: Epoch(2), ..ids[11] }), Resume::Never(ResetReason::Epoch));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,8 +7,8 @@
 //! Alone, an instance's ring is the log ([`MemoryBus`]). Instances that share a Redis share the log there ([`RedisLog`]),
 //! and each ring is a copy of its end.
 
-mod behind;
 mod bus;
+mod catch_up;
 mod entry;
 mod frame;
 mod history;

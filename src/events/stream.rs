@@ -8,9 +8,9 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::behind::{Behind, Next};
+use super::catch_up::{CatchUp, Next};
 use super::frame;
-use super::hub::{Gap, Hub, News, Resume};
+use super::hub::{Hub, News, ResetReason, Resume};
 use super::id::EventId;
 use super::registry::{EndReason, OpenError, Opener, Place};
 use super::ring::{Cursor, Read};
@@ -55,12 +55,12 @@ impl StreamOpening {
         EventStream {
             opening,
             reading,
-            told_in_reach: true,
+            client_knows_available: true,
             news,
             last_sent: now,
             gathers_until: now,
             ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
-            owed_until: None,
+            drain_cursor: None,
             ended: None,
             request_id,
             place,
@@ -74,7 +74,7 @@ fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
     let wish = last_event_id.map(|id| id.parse::<EventId>().ok());
     let resume = match wish {
         None => None,
-        Some(None) => Some(Resume::Never(Gap::Unknown)),
+        Some(None) => Some(Resume::Never(ResetReason::Unknown)),
         Some(Some(id)) => Some(hub.resume(id)),
     };
     let seen = wish.flatten();
@@ -89,7 +89,7 @@ fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
             let reset = frame::reset(id, gap.as_str());
             (VecDeque::from([greeting(hub, None), reset]), Reading::Ring(cursor))
         }
-        (_, _) => (VecDeque::from([greeting(hub, None)]), Reading::Behind(Box::new(Behind::after(seen)))),
+        (_, _) => (VecDeque::from([greeting(hub, None)]), Reading::CatchUp(Box::new(CatchUp::after(seen)))),
     }
 }
 
@@ -104,19 +104,19 @@ enum Reading {
     /// In the ring.
     Ring(Cursor),
     /// Not there, or not yet.
-    Behind(Box<Behind>),
+    CatchUp(Box<CatchUp>),
 }
 
 impl Reading {
     fn awaits_page(&self) -> bool {
-        matches!(self, Self::Behind(behind) if behind.awaits_page())
+        matches!(self, Self::CatchUp(catch_up) if catch_up.awaits_page())
     }
 
     /// Waits for a page of the log that was asked for; for ever, where none was.
     async fn page_comes(&mut self) {
         match self {
             Self::Ring(_) => std::future::pending().await,
-            Self::Behind(behind) => behind.page_comes().await,
+            Self::CatchUp(catch_up) => catch_up.page_comes().await,
         }
     }
 }
@@ -129,13 +129,13 @@ pub struct EventStream {
     opening: VecDeque<Bytes>,
     reading: Reading,
     /// What the client was last told about the log.
-    told_in_reach: bool,
+    client_knows_available: bool,
     last_sent: Instant,
     /// Events that come before then wait for it.
     gathers_until: Instant,
     ends_at: Instant,
     /// Set once the stream was told to end: what lies before it is still sent.
-    owed_until: Option<Cursor>,
+    drain_cursor: Option<Cursor>,
     ended: Option<EndReason>,
     request_id: RequestId,
 }
@@ -155,8 +155,8 @@ impl EventStream {
             }
             self.news.mark_unchanged();
             let in_reach = self.hub.is_log_in_reach();
-            if self.told_in_reach != in_reach {
-                self.told_in_reach = in_reach;
+            if self.client_knows_available != in_reach {
+                self.client_knows_available = in_reach;
                 return Some(self.sent(if in_reach { frame::RECOVERED } else { frame::DEGRADED }));
             }
             let wait_until = match &mut self.reading {
@@ -168,7 +168,7 @@ impl EventStream {
                     Read::FellOut => return Some(self.end(EndReason::Slow)),
                     Read::CaughtUp => None,
                 },
-                Reading::Behind(behind) => match behind.next(&self.hub, &self.place) {
+                Reading::CatchUp(catch_up) => match catch_up.next(&self.hub, &self.place) {
                     Next::Event(frame) => return Some(self.sent_event(frame)),
                     Next::Reset(frame, cursor) => {
                         self.reading = Reading::Ring(cursor);
@@ -190,10 +190,12 @@ impl EventStream {
     /// Whether the stream ends here and now. One that was revoked does; any other first sends what was published before
     /// it was told, unless that is not at hand: its client resumes elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
-        match (self.place.told_to_end(), self.owed_until, &self.reading) {
+        match (self.place.told_to_end(), self.drain_cursor, &self.reading) {
             (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
-            (Some(reason), Some(owed_until), Reading::Ring(cursor)) if *cursor >= owed_until => Some(reason),
-            (Some(reason), _, Reading::Behind(_)) => Some(reason),
+            (Some(reason), Some(drain_cursor), Reading::Ring(cursor)) if *cursor >= drain_cursor => {
+                Some(reason)
+            }
+            (Some(reason), _, Reading::CatchUp(_)) => Some(reason),
             // Looked at with every frame: a client that reads slowly never catches up.
             _ => (Instant::now() >= self.ends_at).then_some(EndReason::MaxAge),
         }
@@ -205,10 +207,10 @@ impl EventStream {
         let wake_at = until.map_or(silent_until, |until| until.min(silent_until)).min(self.ends_at);
         let awaits_page = self.reading.awaits_page();
         tokio::select! {
-            _ = self.place.ended(), if self.owed_until.is_none() => self.owed_until = Some(self.hub.end()),
+            _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
             () = self.reading.page_comes(), if awaits_page => {}
             // The sender lives in the hub, which this stream holds: it cannot be gone.
-            _ = self.news.changed(), if !awaits_page => self.gather().await,
+            _ = self.news.changed(), if !awaits_page => self.coalesce().await,
             () = sleep_until(wake_at) => {
                 if wake_at == silent_until {
                     return Some(self.sent(frame::HEARTBEAT));
@@ -219,10 +221,10 @@ impl EventStream {
     }
 
     /// Waits until what follows an event closely has come, too.
-    async fn gather(&mut self) {
+    async fn coalesce(&mut self) {
         if Instant::now() < self.gathers_until {
             tokio::select! {
-                _ = self.place.ended(), if self.owed_until.is_none() => self.owed_until = Some(self.hub.end()),
+                _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
                 () = sleep_until(self.gathers_until) => {}
             }
         }
@@ -264,7 +266,7 @@ impl Drop for EventStream {
         // A client that stopped reading never polls again: the kernel cuts it, and here is where that shows.
         let fell_out = || match self.reading {
             Reading::Ring(cursor) => matches!(self.hub.read(cursor), Read::FellOut),
-            Reading::Behind(_) => false,
+            Reading::CatchUp(_) => false,
         };
         let reason =
             self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
@@ -309,7 +311,7 @@ mod tests {
             streams: StreamSettings {
                 limits: StreamLimits { all: 10_000, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
-                gather: Duration::from_millis(30),
+                coalesce: Duration::from_millis(30),
                 max_age: Duration::from_mins(15),
                 retry: Duration::from_secs(3),
             },
@@ -408,8 +410,8 @@ mod tests {
         let log = Arc::new(Silent::default());
         let hub = hub_of(Log::Shared(SharedLog(Arc::clone(&log) as Arc<dyn History>)));
         let [horizon, head] = [10, 12].map(|millis| Position { millis, seq: 0 });
-        hub.begin_anew(Epoch(1), Gap::Epoch, horizon, &[], head);
-        hub.reaches_log(true);
+        hub.begin_anew(Epoch(1), ResetReason::Epoch, horizon, &[], head);
+        hub.set_log_available(true);
         let token = TokenId::parse("0123456789abcdef").unwrap();
         let reading = read(opening(&hub, Some(token)).open(Some("00000001-5-0"), RequestIds::new(1).draw()));
         elapse(40_000).await;

@@ -21,7 +21,7 @@ use super::{MOST_WAITING, RedisLog, fitting, in_time, pages, within};
 use crate::clock::Jitter;
 use crate::events::entry::Entry;
 use crate::events::frame;
-use crate::events::hub::{Gap, Hub};
+use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};
 use crate::redis::{
     Claim, Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline, stream,
@@ -130,7 +130,7 @@ impl LogKeeper {
                 () = claim.refused() => Ended::Anew,
             };
             self.parts.log.close();
-            self.parts.hub.reaches_log(false);
+            self.parts.hub.set_log_available(false);
             self.parts.hub.lags(false);
             self.away_since.get_or_insert_with(Instant::now);
             self.dialler.forget();
@@ -186,7 +186,7 @@ impl LogKeeper {
 
         let (orders, queue) = mpsc::channel(MOST_WAITING);
         self.parts.log.open(orders);
-        self.parts.hub.reaches_log(true);
+        self.parts.hub.set_log_available(true);
         self.told.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
         tracing::info!(%epoch, ?away, "the event log is in use");
@@ -274,14 +274,14 @@ impl LogKeeper {
                     pages::tail(connection, &self.keys, &self.founding, hub.ring_limits(), &mut self.pace)
                         .await?;
                 let tail = tail.ok_or(Ended::Anew)?;
-                hub.begin_anew(epoch, Gap::Epoch, tail.horizon, &tail.entries, tail.read_to);
+                hub.begin_anew(epoch, ResetReason::Epoch, tail.horizon, &tail.entries, tail.read_to);
             }
             Some(_) => {
                 let end = pages::end(connection, &self.keys, &self.founding, &mut self.pace)
                     .await?
                     .ok_or(Ended::Anew)?;
                 tracing::warn!(%epoch, "events were lost with the log; streams are told");
-                hub.begin_anew(epoch, Gap::Epoch, end, &[], end);
+                hub.begin_anew(epoch, ResetReason::Epoch, end, &[], end);
             }
         }
         self.read_to_end(connection).await
@@ -330,7 +330,7 @@ impl LogKeeper {
     fn has_lost(&self, head: EventId, beginning: Beginning) -> bool {
         let Some(lost) = beginning.lost_after(head.position) else { return false };
         tracing::warn!("events have left the log before they were read here; streams are told");
-        self.parts.hub.begin_anew(head.epoch, Gap::Expired, lost, &[], lost);
+        self.parts.hub.begin_anew(head.epoch, ResetReason::Expired, lost, &[], lost);
         true
     }
 
@@ -344,12 +344,12 @@ impl LogKeeper {
                 Item::Epoch(epoch, position) if epoch != read_to.epoch => {
                     hub.extend(&std::mem::take(&mut entries), position);
                     tracing::warn!(%epoch, "events were lost with the log; streams are told");
-                    hub.begin_anew(epoch, Gap::Epoch, position, &[], position);
+                    hub.begin_anew(epoch, ResetReason::Epoch, position, &[], position);
                     read_to.epoch = epoch;
                 }
                 Item::Unreadable(position) => {
                     hub.extend(&std::mem::take(&mut entries), position);
-                    hub.begin_anew(read_to.epoch, Gap::Expired, position, &[], position);
+                    hub.begin_anew(read_to.epoch, ResetReason::Expired, position, &[], position);
                     unreadable += 1;
                 }
                 Item::Epoch(..) | Item::Mark(_) => {}

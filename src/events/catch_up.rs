@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::entry::Entry;
 use super::frame;
 use super::history::{Events, Page, Unreachable};
-use super::hub::{Gap, Hub, Resume};
+use super::hub::{Hub, ResetReason, Resume};
 use super::id::{EventId, Position};
 use super::registry::Place;
 use super::ring::Cursor;
@@ -26,7 +26,7 @@ const AHEAD_FOR: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Where such a stream stands.
-pub(super) struct Behind {
+pub(super) struct CatchUp {
     /// What the client has seen; nothing, where it did not say and the log was not known when it came.
     seen: Option<EventId>,
     page: VecDeque<Entry>,
@@ -62,7 +62,7 @@ pub(super) enum Next {
     Wait(Option<Instant>),
 }
 
-impl Behind {
+impl CatchUp {
     pub(super) const fn after(seen: Option<EventId>) -> Self {
         Self {
             seen,
@@ -91,7 +91,7 @@ impl Behind {
     pub(super) fn next(&mut self, hub: &Hub, place: &Place) -> Next {
         loop {
             let Some(seen) = &mut self.seen else {
-                return reset(hub, Gap::Unknown);
+                return reset(hub, ResetReason::Unknown);
             };
             if let Some(entry) = self.page.pop_front() {
                 seen.position = entry.position;
@@ -126,7 +126,7 @@ impl Behind {
         // Over a slow link an instance reads page by page what others have delivered already.
         let known = self.patience.filter(|_| !hub.is_lagging());
         let patience = *self.patience.insert(known.unwrap_or(now + AHEAD_FOR));
-        if now >= patience { reset(hub, Gap::Future) } else { Next::Wait(Some(patience)) }
+        if now >= patience { reset(hub, ResetReason::Future) } else { Next::Wait(Some(patience)) }
     }
 
     /// Takes the next page, or asks for it; says what to do unless there is one.
@@ -149,7 +149,7 @@ impl Behind {
                 self.question = asked;
                 Some(Next::Wait(None))
             }
-            Question::Answered(Ok(Page::Expired)) => Some(reset(hub, Gap::Expired)),
+            Question::Answered(Ok(Page::Expired)) => Some(reset(hub, ResetReason::Expired)),
             Question::Answered(Ok(Page::Events(Events { entries, read_to: Some(read_to), held }))) => {
                 self.page = entries.into();
                 self.page_ends = Some(read_to);
@@ -165,7 +165,7 @@ impl Behind {
 }
 
 /// Not before the log is known.
-fn reset(hub: &Hub, gap: Gap) -> Next {
+fn reset(hub: &Hub, gap: ResetReason) -> Next {
     hub.newest().map_or(Next::Wait(None), |(cursor, id)| {
         hub.settings().metrics.events.resumed(ResumedFrom::Nowhere);
         Next::Reset(frame::reset(id, gap.as_str()), cursor)
@@ -234,7 +234,7 @@ mod tests {
             streams: StreamSettings {
                 limits: StreamLimits { all: 1, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
-                gather: Duration::ZERO,
+                coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),
                 retry: Duration::from_secs(3),
             },
@@ -242,17 +242,17 @@ mod tests {
             jitter: Arc::new(Jitter::seeded(1)),
             metrics: Arc::new(Metrics::new().unwrap()),
         });
-        hub.begin_anew(EPOCH, Gap::Epoch, at(10), &[entry(11), entry(12)], at(12));
-        hub.reaches_log(true);
+        hub.begin_anew(EPOCH, ResetReason::Epoch, at(10), &[entry(11), entry(12)], at(12));
+        hub.set_log_available(true);
         let opener = Opener { principal: PrincipalId::parse("operator").unwrap(), token: None };
         Stage { place: hub.enter(opener).unwrap(), hub, script }
     }
 
     impl Stage {
-        async fn next(&self, behind: &mut Behind) -> Next {
+        async fn next(&self, catch_up: &mut CatchUp) -> Next {
             loop {
-                match behind.next(&self.hub, &self.place) {
-                    Next::Wait(_) if behind.awaits_page() => behind.page_comes().await,
+                match catch_up.next(&self.hub, &self.place) {
+                    Next::Wait(_) if catch_up.awaits_page() => catch_up.page_comes().await,
                     next => return next,
                 }
             }
@@ -268,8 +268,8 @@ mod tests {
         Ok(Page::Events(Events { entries, read_to: Some(at(read_to)), held: None }))
     }
 
-    fn behind(millis: u64) -> Behind {
-        Behind::after(Some(EventId { epoch: EPOCH, position: at(millis) }))
+    fn behind(millis: u64) -> CatchUp {
+        CatchUp::after(Some(EventId { epoch: EPOCH, position: at(millis) }))
     }
 
     fn is_event(next: &Next, millis: u64) -> bool {
@@ -284,11 +284,11 @@ mod tests {
     async fn pages_of_the_log_come_before_the_ring_which_goes_on_where_the_last_one_ends() {
         // The second page ends behind its last event: what stands there is none.
         let stage = stage([page(&[6, 7], 7), page(&[9], 10)]);
-        let mut behind = behind(5);
+        let mut catch_up = behind(5);
         for millis in [6, 7, 9] {
-            assert!(is_event(&stage.next(&mut behind).await, millis), "{millis}");
+            assert!(is_event(&stage.next(&mut catch_up).await, millis), "{millis}");
         }
-        assert!(matches!(stage.next(&mut behind).await, Next::InRing(0)));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::InRing(0)));
         assert_eq!(*stage.script.asked.lock(), [at(5), at(7)]);
     }
 
@@ -302,19 +302,19 @@ mod tests {
     async fn an_id_of_another_life_of_the_log_says_nothing_about_this_one() {
         let stage = stage([]);
         let other = EventId { epoch: Epoch(2), position: at(11) };
-        assert!(is_reset(&stage.next(&mut Behind::after(Some(other))).await, "epoch"));
+        assert!(is_reset(&stage.next(&mut CatchUp::after(Some(other))).await, "epoch"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_log_that_does_not_answer_is_asked_again_a_little_later_and_nothing_is_skipped() {
         let stage = stage([Err(Unreachable), page(&[6], 10)]);
-        let mut behind = behind(5);
+        let mut catch_up = behind(5);
         for _ in 0..2 {
-            assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+            assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         }
         assert_eq!(stage.script.asked.lock().len(), 1, "not before it is time");
         tokio::time::advance(RETRY).await;
-        assert!(is_event(&stage.next(&mut behind).await, 6));
+        assert!(is_event(&stage.next(&mut catch_up).await, 6));
         assert_eq!(*stage.script.asked.lock(), [at(5), at(5)]);
     }
 
@@ -324,19 +324,19 @@ mod tests {
         let held = Arc::clone(&room).try_acquire_owned().ok();
         let events = Events { entries: vec![entry(6), entry(7)], read_to: Some(at(10)), held };
         let stage = stage([Ok(Page::Events(events))]);
-        let mut behind = behind(5);
+        let mut catch_up = behind(5);
         for millis in [6, 7] {
-            assert!(is_event(&stage.next(&mut behind).await, millis));
+            assert!(is_event(&stage.next(&mut catch_up).await, millis));
             assert_eq!(room.available_permits(), 0);
         }
-        assert!(matches!(stage.next(&mut behind).await, Next::InRing(0)));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::InRing(0)));
         assert_eq!(room.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn a_log_out_of_reach_is_not_asked() {
         let stage = stage([]);
-        stage.hub.reaches_log(false);
+        stage.hub.set_log_available(false);
         assert!(matches!(stage.next(&mut behind(5)).await, Next::Wait(None)));
         assert!(stage.script.asked.lock().is_empty());
     }
@@ -344,32 +344,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_ahead_is_waited_for_and_then_told() {
         let stage = stage([]);
-        let mut behind = behind(13);
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        let mut catch_up = behind(13);
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         // Time in which the log cannot be reached does not count.
-        stage.hub.reaches_log(false);
+        stage.hub.set_log_available(false);
         tokio::time::advance(AHEAD_FOR).await;
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(None)));
-        stage.hub.reaches_log(true);
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(None)));
+        stage.hub.set_log_available(true);
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         tokio::time::advance(AHEAD_FOR).await;
-        assert!(is_reset(&stage.next(&mut behind).await, "future"));
+        assert!(is_reset(&stage.next(&mut catch_up).await, "future"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_ahead_is_waited_for_as_long_as_the_instance_lags() {
         let stage = stage([]);
-        let mut behind = behind(20);
+        let mut catch_up = behind(20);
         stage.hub.lags(true);
         for _ in 0..3 {
-            assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+            assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
             tokio::time::advance(AHEAD_FOR).await;
         }
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         stage.hub.lags(false);
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         tokio::time::advance(AHEAD_FOR).await;
-        assert!(matches!(stage.next(&mut behind).await, Next::Reset(..)));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Reset(..)));
     }
 
     #[tokio::test]
@@ -398,7 +398,7 @@ mod tests {
         let stage = stage([]);
         let mut news = stage.hub.watch();
         for (is_in_reach, changes) in [(true, false), (false, true), (false, false), (true, true)] {
-            stage.hub.reaches_log(is_in_reach);
+            stage.hub.set_log_available(is_in_reach);
             assert_eq!(news.has_changed().unwrap(), changes);
             assert_eq!(stage.hub.is_log_in_reach(), is_in_reach);
             news.mark_unchanged();
@@ -408,9 +408,9 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_is_ahead_goes_on_once_the_instance_has_read_as_far() {
         let stage = stage([]);
-        let mut behind = behind(13);
-        assert!(matches!(stage.next(&mut behind).await, Next::Wait(Some(_))));
+        let mut catch_up = behind(13);
+        assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
         stage.hub.extend(&[entry(13), entry(14)], at(14));
-        assert!(matches!(stage.next(&mut behind).await, Next::InRing(3)));
+        assert!(matches!(stage.next(&mut catch_up).await, Next::InRing(3)));
     }
 }
