@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
-    Epoch, EventBus, Hub, HubSettings, Log, LogKeeper, LogKeeperParts, MemoryBus, RedisLog, StreamLimits,
+    Epoch, EventBus, Hub, HubSettings, Log, LogTask, LogTaskDeps, MemoryBus, RedisLog, StreamLimits,
     StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
@@ -361,7 +361,7 @@ impl WithRedis<'_> {
         let reader = self.revocation_reader(&claim, &store)?;
         let heard = reader.caught_up();
         background.spawn(reader.run());
-        let keeper = LogKeeper::new((*settings).clone(), self.keeper_parts(config, claim))?;
+        let keeper = LogTask::new((*settings).clone(), self.keeper_parts(config, claim))?;
         background.spawn(keeper.run());
         pulse.begin().await;
         background.spawn(pulse.run());
@@ -372,8 +372,8 @@ impl WithRedis<'_> {
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
 
-    fn keeper_parts(&self, config: &Config, claim: Arc<Claim>) -> LogKeeperParts {
-        LogKeeperParts {
+    fn keeper_parts(&self, config: &Config, claim: Arc<Claim>) -> LogTaskDeps {
+        LogTaskDeps {
             log: Arc::clone(self.log),
             hub: Arc::clone(self.hub),
             log_entries: config.log_entries,

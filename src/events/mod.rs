@@ -27,7 +27,7 @@ pub use hub::{Hub, HubSettings, Log, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
 pub use memory::MemoryBus;
 pub use publication::{KeyDigest, LONGEST_KEY, NotAKey, Publication};
-pub use redis::{LogKeeper, LogKeeperParts, RedisLog};
+pub use redis::{LogTask, LogTaskDeps, RedisLog};
 pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;
 pub use stream::{EventStream, StreamOpening};

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
-use super::pages::{self, LogPage};
+use super::reader::{self, LogPage};
 use super::turns::Turns;
 use crate::events::history::{Events, History, Page, Unreachable};
 use crate::events::id::Position;
@@ -108,7 +108,7 @@ impl CatchUp {
     async fn read(&self, position: Position) -> Result<LogPage, Unreachable> {
         let open = self.link().await?;
         let mut connection = open.connection.clone();
-        let question = pages::after(&open.keys, &open.founding, position, PAGE_BYTES);
+        let question = reader::after(&open.keys, &open.founding, position, PAGE_BYTES);
         let mut link = self.link.subscribe();
         let answer = tokio::select! {
             answer = within(PAGE_DEADLINE, connection.ask(&question)) => answer,

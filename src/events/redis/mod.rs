@@ -1,6 +1,6 @@
 //! The log of all instances, in Redis: a stream that every instance appends to and reads to its end.
 //!
-//! Redis gives the order and the ids; each instance's ring is a copy of the end of the log. A [`LogKeeper`] keeps one
+//! Redis gives the order and the ids; each instance's ring is a copy of the end of the log. A [`LogTask`] keeps one
 //! session with the log at a time (`session`): it enters the log (`joining`), reads what is new (`pages`), and sends what is
 //! published (`orders`). Streams that are behind the ring read the log on another connection (`catch_up`). When Redis has
 //! lost data, the instances bring the log back from their rings before anyone publishes again (docs/adr/0018). [`RedisLog`]
@@ -9,11 +9,11 @@
 mod catch_up;
 mod deadline;
 mod item;
-mod joining;
 mod keys;
-mod orders;
 mod pace;
-mod pages;
+mod publisher;
+mod reader;
+mod recovery;
 mod relief;
 mod replicas;
 mod script;
@@ -32,8 +32,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::catch_up::CatchUp;
 use self::deadline::{in_time, within};
-use self::orders::{Order, UNAVAILABLE, UNKNOWN};
-pub use self::session::{LogKeeper, LogKeeperParts};
+use self::publisher::{Order, UNAVAILABLE, UNKNOWN};
+pub use self::session::{LogTask, LogTaskDeps};
 use super::bus::{EventBus, PublishError, Published};
 use super::entry::Entry;
 use super::history::History;
@@ -70,7 +70,7 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// Out of reach, until a [`LogKeeper`] reaches it.
+    /// Out of reach, until a [`LogTask`] reaches it.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let catch_up = Arc::new(CatchUp::new(Arc::clone(&metrics)));

@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::item::Item;
-use super::joining::{Joined, Joining};
 use super::keys::Keys;
-use super::orders::{Failed, LogLimits, Order, Sent};
 use super::pace::{PAGE_DEADLINE, Pace};
-use super::pages::Beginning;
+use super::publisher::{Failed, LogLimits, Order, Sent};
+use super::reader::Beginning;
+use super::recovery::{Recovered, Recovery};
 use super::relief::Relief;
 use super::replicas::Replicas;
-use super::{MOST_WAITING, RedisLog, fitting, in_time, pages, within};
+use super::{MOST_WAITING, RedisLog, fitting, in_time, reader, within};
 use crate::clock::Jitter;
 use crate::events::entry::Entry;
 use crate::events::frame;
@@ -46,7 +46,7 @@ const APART: Duration = Duration::from_millis(20);
 const BETWEEN_BRINGING: Duration = Duration::from_millis(100);
 
 /// What a keeper is made of.
-pub struct LogKeeperParts {
+pub struct LogTaskDeps {
     /// The log it keeps in reach.
     pub log: Arc<RedisLog>,
     /// Where events go.
@@ -62,8 +62,8 @@ pub struct LogKeeperParts {
 }
 
 /// Keeps an instance in touch with the log.
-pub struct LogKeeper {
-    parts: LogKeeperParts,
+pub struct LogTask {
+    parts: LogTaskDeps,
     keys: Arc<Keys>,
     limits: LogLimits,
     relief: Arc<Relief>,
@@ -91,12 +91,12 @@ impl From<Fault> for Ended {
     }
 }
 
-impl LogKeeper {
+impl LogTask {
     /// Nothing is dialled yet.
     ///
     /// # Errors
     /// When the settings contradict one another.
-    pub fn new(settings: RedisSettings, parts: LogKeeperParts) -> Result<Self, Fault> {
+    pub fn new(settings: RedisSettings, parts: LogTaskDeps) -> Result<Self, Fault> {
         let has_replicas = matches!(settings.topology, Topology::Sentinel { .. });
         let limits = LogLimits { entries: parts.log_entries, bytes: parts.log_bytes };
         let keys = Arc::new(Keys::new(&settings.namespace));
@@ -219,7 +219,7 @@ impl LogKeeper {
 
     /// Enters the log; brings it what it may lack, where it was founded anew; waits until it is open.
     async fn join(&mut self, connection: &mut Connection, name: &str) -> Result<Epoch, Ended> {
-        let joining = Joining {
+        let joining = Recovery {
             keys: &self.keys,
             name,
             jitter: &self.parts.jitter,
@@ -242,7 +242,7 @@ impl LogKeeper {
                     brought = asked.founding;
                 }
             }
-            let Joined { founding, epoch, opens_in, waits, .. } = joined;
+            let Recovered { founding, epoch, opens_in, waits, .. } = joined;
             if let Some(epoch) = epoch.filter(|_| opens_in.is_zero()) {
                 self.founding = founding;
                 return Ok(epoch);
@@ -271,13 +271,13 @@ impl LogKeeper {
             Some(head) if head.epoch == epoch => {}
             None => {
                 let tail =
-                    pages::tail(connection, &self.keys, &self.founding, hub.ring_limits(), &mut self.pace)
+                    reader::tail(connection, &self.keys, &self.founding, hub.ring_limits(), &mut self.pace)
                         .await?;
                 let tail = tail.ok_or(Ended::Anew)?;
                 hub.begin_anew(epoch, ResetReason::Epoch, tail.horizon, &tail.entries, tail.read_to);
             }
             Some(_) => {
-                let end = pages::end(connection, &self.keys, &self.founding, &mut self.pace)
+                let end = reader::end(connection, &self.keys, &self.founding, &mut self.pace)
                     .await?
                     .ok_or(Ended::Anew)?;
                 tracing::warn!(%epoch, "events were lost with the log; streams are told");
@@ -291,8 +291,8 @@ impl LogKeeper {
     async fn read_to_end(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         loop {
             let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
-            let question = pages::after(&self.keys, &self.founding, head.position, self.pace.bytes());
-            let page = pages::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Anew)?;
+            let question = reader::after(&self.keys, &self.founding, head.position, self.pace.bytes());
+            let page = reader::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Anew)?;
             if self.has_lost(head, page.beginning) {
                 continue;
             }
@@ -311,7 +311,7 @@ impl LogKeeper {
         let most = self.pace.events();
         // In this order: what is in the log after the news were read was there when they were.
         let commands =
-            pipeline([news(&self.keys, head.position, most), pages::beginning(&self.keys, &self.founding)]);
+            pipeline([news(&self.keys, head.position, most), reader::beginning(&self.keys, &self.founding)]);
         let asked = connection.ask_in_order(&commands);
         let mut answers = within(BLOCK + PAGE_DEADLINE, asked).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);

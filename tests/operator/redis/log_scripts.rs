@@ -6,7 +6,7 @@ use vx11_rig::RedisServer;
 
 const JOIN: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),
-    include_str!("../../../src/events/redis/join.lua")
+    include_str!("../../../src/events/redis/recovery.lua")
 );
 const EPOCH: &str = "0000000e";
 

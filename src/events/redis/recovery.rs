@@ -8,8 +8,8 @@ use redis::{Cmd, RedisError, from_redis_value};
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::fitting;
 use super::keys::Keys;
-use super::orders::LogLimits;
 use super::pace::PAGE_DEADLINE;
+use super::publisher::LogLimits;
 use super::script::without_comments;
 use crate::clock::Jitter;
 use crate::events::bus::KEYS_KEPT;
@@ -20,13 +20,13 @@ use crate::redis::{Connection, Fault};
 
 /// Enters an instance into the log.
 static JOIN: LazyLock<String> =
-    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("join.lua"))));
+    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("recovery.lua"))));
 /// Events brought at once: so many, and so many bytes.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// What the log is told by whoever enters it.
-pub(super) struct Joining<'a> {
+pub(super) struct Recovery<'a> {
     pub(super) keys: &'a Keys,
     /// Of the data.
     pub(super) name: &'a str,
@@ -39,7 +39,7 @@ pub(super) struct Joining<'a> {
 
 /// What the log answers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Joined {
+pub(super) struct Recovered {
     /// Changes whenever the log may have lost something.
     pub(super) founding: String,
     /// `None` while nobody knows it.
@@ -70,13 +70,13 @@ impl Batch<'_> {
         Batch { entries: &[], horizon: Position::START, head: Position::START, next: None, goes_on: false };
 }
 
-impl Joining<'_> {
+impl Recovery<'_> {
     /// Asks how the log is.
     pub(super) async fn ask(
         &self,
         connection: &mut Connection,
         known: Option<Epoch>,
-    ) -> Result<Joined, Fault> {
+    ) -> Result<Recovered, Fault> {
         self.call(connection, known, &Batch::NONE).await
     }
 
@@ -85,11 +85,11 @@ impl Joining<'_> {
     pub(super) async fn bring(
         &self,
         connection: &mut Connection,
-        asked: &Joined,
+        asked: &Recovered,
         horizon: Position,
         read_to: EventId,
         entries: &[Entry],
-    ) -> Result<Joined, Fault> {
+    ) -> Result<Recovered, Fault> {
         let known = Some(read_to.epoch);
         let (earlier, mut later, _) = around(entries, asked.first, read_to.position);
         let mut horizon = horizon;
@@ -132,7 +132,7 @@ impl Joining<'_> {
         connection: &mut Connection,
         known: Option<Epoch>,
         batch: &Batch<'_>,
-    ) -> Result<Joined, Fault> {
+    ) -> Result<Recovered, Fault> {
         let command = self.command(known, batch);
         // Over a slow link a batch takes its time.
         let deadline = if batch.entries.is_empty() { ANSWER_DEADLINE } else { PAGE_DEADLINE };
@@ -141,7 +141,7 @@ impl Joining<'_> {
             from_redis_value(answer).map_err(RedisError::from)?;
         let opens_in = Duration::from_millis(millis);
         let (epoch, first) = (epoch.parse().ok(), first.parse().ok());
-        Ok(Joined { founding, epoch, opens_in, first, waits: waits > 0 })
+        Ok(Recovered { founding, epoch, opens_in, first, waits: waits > 0 })
     }
 
     fn command(&self, known: Option<Epoch>, batch: &Batch<'_>) -> Cmd {
