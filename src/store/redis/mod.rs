@@ -4,14 +4,14 @@
 //! `lane` keeps its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
 
 mod batch;
+mod client;
 mod completeness;
-mod heartbeat;
 mod keys;
-mod lane;
-mod link;
+mod members;
 mod neighbours;
+mod preflight;
 mod restore;
-mod trial;
+mod worker_connection;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +22,12 @@ use parking_lot::Mutex;
 use redis::{Cmd, Value, from_redis_value};
 use tokio::time::Instant;
 
+use self::client::{Client, Path};
 use self::completeness::{Completeness, Confirmed};
-use self::heartbeat::{About, View};
 use self::keys::Keys;
-use self::lane::Latest;
-use self::link::{Link, Path};
+use self::members::{About, View};
 use self::neighbours::Neighbours;
+use self::worker_connection::Latest;
 use super::gate::Gate;
 use super::memory::Entries;
 use super::{Backend, Beat, Figures, Lookup, Primary, Reach, StoreError, StoreStatistics, TokenStore};
@@ -59,7 +59,7 @@ pub struct RedisStoreParts {
 /// Tokens in Redis.
 pub struct RedisStore {
     keys: Arc<Keys>,
-    link: Arc<Link>,
+    client: Arc<Client>,
     claim: Arc<Claim>,
     clock: Arc<dyn Clock>,
     /// The name of this instance's heartbeat.
@@ -82,7 +82,7 @@ impl RedisStore {
         let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, gate } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));
         let data = Completeness::new(&settings.topology, Arc::clone(&keys));
-        let link = Arc::new(Link::new(Dialler::new(settings)?, jitter, gate));
+        let client = Arc::new(Client::new(Dialler::new(settings)?, jitter, gate));
         let about = About {
             keys: claim.fingerprints().to_vec(),
             token_ttl: token_ttl.as_secs(),
@@ -91,10 +91,10 @@ impl RedisStore {
         };
         Ok(Self {
             keys,
-            link,
+            client,
             claim,
             clock,
-            heartbeat: heartbeat::field(&instance_id, start),
+            heartbeat: members::field(&instance_id, start),
             life: AtomicU64::new(0),
             data,
             view: Mutex::new(View::empty()),
@@ -130,7 +130,7 @@ impl RedisStore {
     }
 
     fn count_recorded(&self, digest: TokenDigest, record: Record) {
-        let lane = self.link.lane();
+        let lane = self.client.lane();
         lane.recorded.add(record.expires_at.seconds_rounded_up());
         *lane.latest.lock() = Some(Latest { id: digest.id(), expires_at: record.expires_at });
         let life = record.expires_at.seconds().saturating_sub(record.issued_at.seconds());
@@ -142,17 +142,17 @@ impl RedisStore {
 
     /// A tombstone may outlive its token; what is counted is the token, which lives no longer than the last one.
     fn count_revoked(&self, id: TokenId, until: UnixMillis) {
-        for lane in self.link.lanes() {
+        for lane in self.client.lanes() {
             lane.latest.lock().take_if(|latest| latest.id == id);
         }
         let longest = self.clock.now().seconds() + self.life.load(Ordering::Relaxed);
-        self.link.lane().revoked.add(until.seconds_rounded_up().min(longest));
+        self.client.lane().revoked.add(until.seconds_rounded_up().min(longest));
     }
 
     /// Live tokens recorded by this instance, by the second in which they expire, from the next one on.
     fn lives(&self, now: UnixMillis) -> Vec<i64> {
         let mut lives: Vec<i64> = Vec::new();
-        for lane in self.link.lanes() {
+        for lane in self.client.lanes() {
             for (counts, sign) in [(&lane.recorded, 1), (&lane.revoked, -1)] {
                 counts.take_until(now.seconds());
                 for (second, count) in counts.after(now.seconds()).enumerate().filter(|(_, count)| *count > 0)
@@ -168,7 +168,7 @@ impl RedisStore {
     }
 
     fn own_sample(&self, now: UnixMillis) -> Vec<TokenId> {
-        let latest = self.link.lanes().filter_map(|lane| *lane.latest.lock());
+        let latest = self.client.lanes().filter_map(|lane| *lane.latest.lock());
         latest.filter(|latest| latest.expires_at > now).map(|latest| latest.id).collect()
     }
 }
@@ -176,7 +176,7 @@ impl RedisStore {
 #[async_trait]
 impl TokenStore for RedisStore {
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.link.ask_with_others(self.record_command(digest, record)).await?;
+        self.client.ask_with_others(self.record_command(digest, record)).await?;
         self.count_recorded(digest, record);
         Ok(Backend::Redis)
     }
@@ -185,7 +185,7 @@ impl TokenStore for RedisStore {
         let asked_at = Instant::now();
         let mut command = redis::cmd("MGET");
         command.arg(self.keys.record(digest)).arg(self.keys.tombstone(digest.id()));
-        let found = self.link.ask_with_others(command).await?;
+        let found = self.client.ask_with_others(command).await?;
         let (record, tombstone): (Option<i64>, Option<i64>) =
             from_redis_value(found).map_err(|_| StoreError::Unavailable)?;
         if tombstone.is_some() {
@@ -195,13 +195,13 @@ impl TokenStore for RedisStore {
         if record.is_none() && self.data.is_known_since(issued_after) {
             // Absence counts against a token only if the data is proven complete, now, by a master.
             let proof = self
-                .link
+                .client
                 .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
             let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
             // A server of another name is one that the pulse has left, or has yet to find.
             complete = self.data.is_of(&proof)
                 && proof.proves(issued_after)
-                && self.link.is_still_the_master(asked_at).await;
+                && self.client.is_still_the_master(asked_at).await;
         }
         let record = record.map(keys::decode).filter(|record| record.expires_at > self.clock.now());
         Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
@@ -211,7 +211,7 @@ impl TokenStore for RedisStore {
         let announce = revocations::announcement(&self.keys.revocations, id, until, self.clock.now());
         let commands = &pipeline(self.tombstone_commands(id, until).into_iter().chain([announce]));
         let answers =
-            self.link.ask(|mut connection| async move { connection.ask_all(commands).await }).await?;
+            self.client.ask(|mut connection| async move { connection.ask_all(commands).await }).await?;
         if answers.first() == Some(&Value::Okay) {
             self.count_revoked(id, until);
         }
@@ -243,13 +243,13 @@ impl Primary for RedisStore {
         self.beat_once(figures).await.inspect_err(|fault| {
             // Redis itself is well where its data is another deployment's.
             if !matches!(fault, Fault::OtherDeployment | Fault::NewerSchema(_)) {
-                self.link.begin_anew();
+                self.client.begin_anew();
             }
         })
     }
 
     async fn restore(&self, entries: &Entries) -> Result<u64, Fault> {
-        self.restore_all(entries).await.inspect_err(|_| self.link.begin_anew())
+        self.restore_all(entries).await.inspect_err(|_| self.client.begin_anew())
     }
 }
 
@@ -257,22 +257,22 @@ impl RedisStore {
     async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
         let is_due = self.is_time_for_heartbeat();
         // Before anything is written: always, but where that was asked within the last second.
-        if is_due || !self.claim.is_held() || !self.link.is_in_use() {
+        if is_due || !self.claim.is_held() || !self.client.is_in_use() {
             self.renew_claim().await?;
         }
         let before = self.clock.now();
         let mut commands = vec![redis::cmd("TIME")];
-        if !self.link.is_in_use() {
-            commands.extend(trial::commands(&self.keys, &self.heartbeat));
+        if !self.client.is_in_use() {
+            commands.extend(preflight::commands(&self.keys, &self.heartbeat));
         }
         let commands = &commands;
         let mut confirmed = self
-            .link
+            .client
             .call(Path::Pulse, |connection| self.data.confirm(connection, self.clock.now(), commands))
             .await??;
         let after = self.clock.now();
         let answers = std::mem::take(&mut confirmed.answers).into_iter();
-        let redis_now = heartbeat::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
+        let redis_now = members::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
         *self.figures.lock() = Some(confirmed.deployment.figures);
         if is_due {
@@ -282,7 +282,7 @@ impl RedisStore {
         // Only now, so that nothing that was learned is lost with a beat that failed half way.
         let lost_data = self.data.note(&confirmed);
         if lost_data {
-            self.link.renew();
+            self.client.renew();
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
         Ok(Beat { lost_data, skew_millis })
@@ -290,14 +290,16 @@ impl RedisStore {
 
     /// Whether the last heartbeat was a second ago.
     fn is_time_for_heartbeat(&self) -> bool {
-        self.last_heartbeat.lock().is_none_or(|last| last.elapsed() >= heartbeat::INTERVAL)
+        self.last_heartbeat.lock().is_none_or(|last| last.elapsed() >= members::INTERVAL)
     }
 
     /// Makes sure that the data belongs to this deployment.
     async fn renew_claim(&self) -> Result<(), Fault> {
         let question = &self.claim.question();
-        let answer =
-            self.link.call(Path::Pulse, |mut connection| async move { connection.ask(question).await }).await;
+        let answer = self
+            .client
+            .call(Path::Pulse, |mut connection| async move { connection.ask(question).await })
+            .await;
         self.claim.learn(answer)
     }
 
@@ -310,7 +312,7 @@ impl RedisStore {
     ) -> Result<(), Fault> {
         let now = self.clock.now();
         let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
-        let heartbeat = heartbeat::Heartbeat {
+        let heartbeat = members::MemberRecord {
             at: redis_now,
             active: figures.active,
             streams: figures.streams,
@@ -326,7 +328,7 @@ impl RedisStore {
         read.arg(&self.keys.instances);
         let commands = &pipeline([write, self.data.keep(confirmed), read]);
         let mut answers = self
-            .link
+            .client
             .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
             .await?;
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
@@ -337,7 +339,9 @@ impl RedisStore {
             let mut forget = redis::cmd("HDEL");
             forget.arg(&self.keys.instances).arg(spent);
             let forget = &forget;
-            self.link.call(Path::Pulse, |mut connection| async move { connection.ask(forget).await }).await?;
+            self.client
+                .call(Path::Pulse, |mut connection| async move { connection.ask(forget).await })
+                .await?;
         }
         Ok(())
     }

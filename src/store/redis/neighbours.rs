@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::heartbeat::{About, Heartbeat, instance_id};
+use super::members::{About, MemberRecord, instance_id};
 use crate::store::{Mismatch, MismatchKind};
 
 /// What is known of the others from exchange to exchange.
@@ -26,7 +26,7 @@ impl Neighbours {
     }
 
     /// Compares this instance with those that run; `live` are all other heartbeats that are not old.
-    pub(super) fn compare(&mut self, own: &str, live: &[&(String, Heartbeat)]) -> Vec<Mismatch> {
+    pub(super) fn compare(&mut self, own: &str, live: &[&(String, MemberRecord)]) -> Vec<Mismatch> {
         let running = self.running(live);
         let mut found = BTreeSet::new();
         let mut instances: BTreeMap<&str, usize> = [(instance_id(own), 1)].into();
@@ -53,13 +53,13 @@ impl Neighbours {
 
     /// Heartbeats that have changed since they, or others of the same instance, were first seen. A start that is over
     /// leaves one behind, which does not change any more.
-    fn running<'a>(&mut self, live: &[&'a (String, Heartbeat)]) -> Vec<&'a (String, Heartbeat)> {
+    fn running<'a>(&mut self, live: &[&'a (String, MemberRecord)]) -> Vec<&'a (String, MemberRecord)> {
         self.first_seen.retain(|name, _| live.iter().any(|(known, _)| known == name));
         let new = live.iter().filter(|(name, _)| !self.first_seen.contains_key(name));
         let started: BTreeSet<_> = new.map(|(name, _)| instance_id(name)).collect();
         let mut running = Vec::new();
         for &heartbeat in live {
-            let (name, Heartbeat { at, .. }) = heartbeat;
+            let (name, MemberRecord { at, .. }) = heartbeat;
             if started.contains(instance_id(name)) {
                 self.first_seen.insert(name.clone(), *at);
             } else if self.first_seen.get(name).is_some_and(|first| first != at) {
@@ -97,12 +97,12 @@ mod tests {
         About { keys: vec!["k".to_owned()], token_ttl: 60, version: "1.0.0".to_owned(), schema: 1 }
     }
 
-    fn heartbeat(name: &str, at: u64, about: Option<About>) -> (String, Heartbeat) {
+    fn heartbeat(name: &str, at: u64, about: Option<About>) -> (String, MemberRecord) {
         let (lives, sample) = (Vec::new(), Vec::new());
-        (name.to_owned(), Heartbeat { at, active: 0, streams: 0, first: 0, lives, sample, about })
+        (name.to_owned(), MemberRecord { at, active: 0, streams: 0, first: 0, lives, sample, about })
     }
 
-    fn compare(neighbours: &mut Neighbours, live: &[(String, Heartbeat)]) -> Vec<(String, MismatchKind)> {
+    fn compare(neighbours: &mut Neighbours, live: &[(String, MemberRecord)]) -> Vec<(String, MismatchKind)> {
         let found = neighbours.compare(OWN, &live.iter().collect::<Vec<_>>());
         found.into_iter().map(|it| (it.instance_id, it.kind)).collect()
     }

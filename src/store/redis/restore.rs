@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::RedisStore;
-use super::link::Path;
+use super::client::Path;
 use crate::clock::UnixMillis;
 use crate::redis::{Fault, pipeline};
 use crate::store::Entries;
@@ -36,7 +36,7 @@ impl RedisStore {
     async fn restore_tombstones(&self, some: &[(TokenId, UnixMillis)]) -> Result<u64, Fault> {
         let commands = some.iter().map(|(id, until)| self.tombstone_commands(*id, *until));
         let commands = &pipeline(commands.flatten());
-        let answers = self.link.call(Path::Pulse, |mut connection| async move {
+        let answers = self.client.call(Path::Pulse, |mut connection| async move {
             let answers = connection.ask_each(commands).await?;
             refused(answers, commands.len() / some.len())
         });
@@ -47,7 +47,7 @@ impl RedisStore {
         let commands = some.iter().map(|(digest, record)| self.record_command(*digest, *record));
         let commands = &pipeline(commands);
         let answers =
-            self.link.call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await });
+            self.client.call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await });
         answers.await.map(drop)
     }
 }

@@ -31,7 +31,7 @@ type Dialling = Shared<BoxFuture<'static, Result<(Connection, u64), Fault>>>;
 
 /// What one worker thread has for itself, so that workers share no line of memory on the hot path.
 #[derive(Default)]
-pub(super) struct Lane {
+pub(super) struct WorkerConnection {
     state: Mutex<State>,
     pub(super) batch: Batch,
     /// Calls in a row that were not answered in time.
@@ -56,7 +56,7 @@ pub(super) struct Latest {
 struct State {
     live: Option<Live>,
     dialling: Option<Dialling>,
-    /// [`Lane::keep`] runs.
+    /// [`WorkerConnection::keep`] runs.
     kept: bool,
     next_id: u64,
 }
@@ -69,7 +69,7 @@ struct Live {
     until: Instant,
 }
 
-impl Lane {
+impl WorkerConnection {
     /// The connection, if there is one from after the last of `openings`.
     pub(super) fn live(&self, openings: u64) -> Option<(Connection, u64)> {
         let state = self.state.lock();

@@ -21,7 +21,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// One instance's word about itself, as JSON in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Heartbeat {
+pub(super) struct MemberRecord {
     /// When, in milliseconds, by the clock of Redis.
     pub(super) at: u64,
     pub(super) active: u64,
@@ -49,7 +49,7 @@ pub(super) struct About {
     pub(super) schema: u64,
 }
 
-impl Heartbeat {
+impl MemberRecord {
     /// Live tokens it counts at `now`, which is later than when it was written.
     fn live(&self, now: UnixMillis) -> i64 {
         let over = usize::try_from((now.seconds() + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
@@ -85,7 +85,7 @@ pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
 /// What is known of the others.
 pub(super) struct View {
     /// Heartbeats of all instances but this one.
-    others: Vec<(String, Heartbeat)>,
+    others: Vec<(String, MemberRecord)>,
     mismatches: Vec<Mismatch>,
     redis_now: u64,
     read_at: Instant,
@@ -107,12 +107,12 @@ impl View {
         let mut others = Vec::with_capacity(fields.len());
         let mut spent = Vec::new();
         for (name, text) in fields.into_iter().filter(|(name, _)| name != own) {
-            match serde_json::from_str::<Heartbeat>(&text) {
+            match serde_json::from_str::<MemberRecord>(&text) {
                 Ok(heartbeat) if !heartbeat.is_spent(redis_now, now) => others.push((name, heartbeat)),
                 _ => spent.push(name),
             }
         }
-        let is_live = |(_, heartbeat): &&(String, Heartbeat)| heartbeat.age(redis_now) < GONE_AFTER;
+        let is_live = |(_, heartbeat): &&(String, MemberRecord)| heartbeat.age(redis_now) < GONE_AFTER;
         let mismatches = neighbours.compare(own, &others.iter().filter(is_live).collect::<Vec<_>>());
         (Self { others, mismatches, redis_now, read_at: Instant::now() }, spent)
     }
@@ -153,12 +153,12 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 
-    fn heartbeat(age: u64, lives: Vec<i64>) -> Heartbeat {
+    fn heartbeat(age: u64, lives: Vec<i64>) -> MemberRecord {
         let first = NOW.seconds() + 1;
-        Heartbeat { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
+        MemberRecord { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
     }
 
-    fn view(beats: &[(&str, Heartbeat)]) -> (View, Vec<String>) {
+    fn view(beats: &[(&str, MemberRecord)]) -> (View, Vec<String>) {
         let fields =
             beats.iter().map(|(name, beat)| ((*name).to_owned(), serde_json::to_string(beat).unwrap()));
         View::read(fields.collect(), "own", &mut neighbours(), NOW.0, NOW)

@@ -9,7 +9,7 @@ use thread_local::ThreadLocal;
 use tokio::time::Instant;
 
 use super::batch::Answer;
-use super::lane::Lane;
+use super::worker_connection::WorkerConnection;
 use crate::clock::Jitter;
 use crate::redis::{Connection, Dialler, Fault};
 use crate::store::StoreError;
@@ -32,26 +32,26 @@ pub(super) enum Path {
 }
 
 /// The way to Redis.
-pub(super) struct Link {
+pub(super) struct Client {
     dialler: Arc<Dialler>,
     jitter: Arc<Jitter>,
     gate: Arc<Gate>,
-    lanes: ThreadLocal<Arc<Lane>>,
+    connections: ThreadLocal<Arc<WorkerConnection>>,
 }
 
-impl Link {
+impl Client {
     pub(super) fn new(dialler: Dialler, jitter: Arc<Jitter>, gate: Arc<Gate>) -> Self {
-        Self { dialler: Arc::new(dialler), jitter, gate, lanes: ThreadLocal::new() }
+        Self { dialler: Arc::new(dialler), jitter, gate, connections: ThreadLocal::new() }
     }
 
     /// What this worker thread has for itself.
-    pub(super) fn lane(&self) -> &Arc<Lane> {
-        self.lanes.get_or_default()
+    pub(super) fn lane(&self) -> &Arc<WorkerConnection> {
+        self.connections.get_or_default()
     }
 
     /// What all worker threads have for themselves.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        self.lanes.iter()
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<WorkerConnection>> {
+        self.connections.iter()
     }
 
     /// The answer to one command of a request, which goes out with those of others.
@@ -63,13 +63,13 @@ impl Link {
         let (answer, is_first) = lane.batch.add(command, REQUEST_DEADLINE);
         if is_first {
             // Runs when the requests that are ready now have had their turn.
-            tokio::spawn(Arc::clone(self).depart(Arc::clone(lane)));
+            tokio::spawn(Arc::clone(self).flush(Arc::clone(lane)));
         }
         answer.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// Sends what waits in a lane.
-    async fn depart(self: Arc<Self>, lane: Arc<Lane>) {
+    async fn flush(self: Arc<Self>, lane: Arc<WorkerConnection>) {
         let waiting = lane.batch.take();
         let commands = &waiting.commands;
         let answers = self.ask(|mut connection| async move { connection.ask_all(commands).await }).await;
