@@ -29,8 +29,8 @@ use crate::principal::Principals;
 use crate::redis::{Claim, Fault, RedisSettings};
 use crate::service::{Parts, TokenService};
 use crate::store::{
-    FailoverStore, FailoverStoreParts, Gate, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts,
-    RevocationReader, RevocationReaderParts, TokenStore,
+    FailoverStore, FailoverStoreParts, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts,
+    RevocationReader, RevocationReaderParts, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -332,7 +332,7 @@ impl WithRedis<'_> {
     ) -> Result<(Store, Arc<dyn EventBus>), StartError> {
         let Self { settings, log, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
-        let gate = Arc::new(Gate::new(Arc::clone(clock), Arc::clone(metrics)));
+        let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
         let fingerprints = config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect();
         let claim = Arc::new(Claim::new(&settings.namespace, fingerprints));
         let parts = RedisStoreParts {
@@ -342,12 +342,12 @@ impl WithRedis<'_> {
             claim: Arc::clone(&claim),
             clock: Arc::clone(clock),
             jitter: Arc::clone(jitter),
-            gate: Arc::clone(&gate),
+            breaker: Arc::clone(&breaker),
         };
         let redis = RedisStore::new((*settings).clone(), parts)?;
         let store = Arc::new(FailoverStore::new(FailoverStoreParts {
             primary: Arc::new(redis),
-            gate: Arc::clone(&gate),
+            breaker: Arc::clone(&breaker),
             standby: memory(),
             revoked: memory(),
             clock: Arc::clone(clock),
@@ -365,7 +365,7 @@ impl WithRedis<'_> {
         background.spawn(keeper.run());
         pulse.begin().await;
         background.spawn(pulse.run());
-        if gate.is_closed() {
+        if breaker.is_closed() {
             let all = async { tokio::join!(log.opened(), heard) };
             let _ = tokio::time::timeout(LOG_OPENS, all).await;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
-use crate::store::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
+use crate::store::{Backend, Lookup, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
     Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, LONGEST_TOMBSTONE, NonceSource, Record,
     TOMBSTONE_MARGIN, Token, TokenId, Verified,
@@ -205,7 +205,7 @@ impl TokenService {
     ///
     /// # Errors
     /// [`StoreError::Full`] when the revocation could not be remembered.
-    pub async fn revoke(&self, revocation: Revocation) -> Result<Reach, StoreError> {
+    pub async fn revoke(&self, revocation: Revocation) -> Result<RevocationScope, StoreError> {
         let Parts { store, metrics, .. } = &self.parts;
         let started = Instant::now();
         let reach = store.revoke(revocation.id, revocation.until).await?;

@@ -11,8 +11,9 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{
-    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup,
-    MemoryLimits, MemoryStore, Primary, Pulse, PulseSettings, Reach, StoreError, StoreStatistics, TokenStore,
+    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreParts, Figures, Lookup, MemoryLimits,
+    MemoryStore, Primary, Pulse, PulseSettings, RevocationScope, SharedBreaker, StoreError, StoreStatistics,
+    TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
 
@@ -74,10 +75,10 @@ impl TokenStore for Scripted {
         Ok(found.map_or(Lookup::Absent { complete: true }, Lookup::Active))
     }
 
-    async fn revoke(&self, id: TokenId, _until: UnixMillis) -> Result<Reach, StoreError> {
+    async fn revoke(&self, id: TokenId, _until: UnixMillis) -> Result<RevocationScope, StoreError> {
         self.check()?;
         self.set(|script| script.told.push(("tombstone", id)));
-        Ok(Reach::Cluster)
+        Ok(RevocationScope::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
@@ -121,7 +122,7 @@ impl Primary for Scripted {
 struct Stand {
     primary: Arc<Scripted>,
     store: Arc<FailoverStore>,
-    gate: Arc<Gate>,
+    breaker: Arc<SharedBreaker>,
     metrics: Arc<Metrics>,
 }
 
@@ -130,12 +131,12 @@ impl Stand {
     async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let gate = Arc::new(Gate::new(Arc::clone(&clock), Arc::clone(&metrics)));
+        let breaker = Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(&metrics)));
         let memory = || MemoryStore::new(MemoryLimits { entries: ROOM, bytes: u64::MAX }, Arc::clone(&clock));
         let primary = Arc::new(Scripted::default());
         let store = Arc::new(FailoverStore::new(FailoverStoreParts {
             primary: Arc::<Scripted>::clone(&primary),
-            gate: Arc::clone(&gate),
+            breaker: Arc::clone(&breaker),
             standby: memory(),
             revoked: memory(),
             clock: Arc::clone(&clock),
@@ -148,7 +149,7 @@ impl Stand {
         });
         pulse.begin().await;
         tokio::spawn(pulse.run());
-        let stand = Self { primary, store, gate, metrics };
+        let stand = Self { primary, store, breaker, metrics };
         assert_eq!(stand.store.backend(), Backend::Redis);
         stand
     }
@@ -156,7 +157,10 @@ impl Stand {
     async fn break_with(&self, fault: Fault) {
         self.primary.set(|script| script.fault = Some(fault));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((self.gate.state(), self.store.backend()), (BreakerState::Open, Backend::FallbackMemory));
+        assert_eq!(
+            (self.breaker.state(), self.store.backend()),
+            (BreakerState::Open, Backend::FallbackMemory)
+        );
     }
 
     async fn heal(&self) {
@@ -205,7 +209,7 @@ async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_i
     let stand = Stand::start().await;
     stand.break_with(Fault::Loading).await;
     let (kept, revoked) = (stand.issue_offline(1).await, digest(2));
-    assert_eq!(stand.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(Reach::Instance));
+    assert_eq!(stand.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(RevocationScope::Instance));
     assert_eq!((stand.waiting().await, stand.store.statistics().await.unwrap().live), (2, 1));
     assert_eq!(stand.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
     assert_eq!(stand.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
@@ -269,7 +273,7 @@ async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_t
     let stand = Stand::start().await;
     let (own, others) = (digest(1).id(), digest(2).id());
     stand.store.revoke(own, RECORD.expires_at).await.unwrap();
-    stand.store.hear(others, RECORD.expires_at).await;
+    stand.store.apply_revocation(others, RECORD.expires_at).await;
     stand.primary.set(|script| {
         script.told.clear();
         script.failing_restores = 1;
@@ -289,7 +293,7 @@ async fn a_tombstone_that_the_primary_refuses_is_counted_and_stops_no_other() {
     let (refused, others) = (digest(1).id(), [digest(2).id(), digest(3).id()]);
     stand.primary.set(|script| script.refuses = Some(refused));
     for id in [refused, others[0], others[1]] {
-        stand.store.hear(id, RECORD.expires_at).await;
+        stand.store.apply_revocation(id, RECORD.expires_at).await;
     }
     stand.lose_data().await;
     let mut told = stand.primary.told();
@@ -305,7 +309,7 @@ async fn a_tombstone_that_the_primary_refuses_is_counted_and_stops_no_other() {
 async fn what_the_primary_takes_after_a_loss_is_brought_once_although_a_later_part_fails() {
     let stand = Stand::start().await;
     for number in 0..2500 {
-        stand.store.hear(digest(number).id(), RECORD.expires_at).await;
+        stand.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
     }
     stand.primary.set(|script| script.fail_at = Some(2));
     stand.lose_data().await;
@@ -325,7 +329,7 @@ async fn a_revocation_that_the_primary_did_not_take_waits_to_be_announced_until_
     stand.store.revoke(missed, RECORD.expires_at).await.unwrap();
     stand.heal().await;
     assert_eq!(stand.store.unannounced(9), [(missed, RECORD.expires_at)], "a tombstone tells nobody");
-    stand.store.hear(missed, RECORD.expires_at).await;
+    stand.store.apply_revocation(missed, RECORD.expires_at).await;
     assert_eq!(stand.store.unannounced(9), []);
 }
 
@@ -334,14 +338,14 @@ async fn after_a_loss_of_data_what_others_have_announced_again_waits_no_longer()
     let stand = Stand::start().await;
     let ids = [digest(1).id(), digest(2).id(), digest(3).id()];
     for id in ids {
-        stand.store.hear(id, RECORD.expires_at).await;
+        stand.store.apply_revocation(id, RECORD.expires_at).await;
     }
     assert_eq!((stand.store.losses(), stand.store.unannounced(9)), (0, vec![]));
     stand.lose_data().await;
     assert_eq!(stand.store.losses(), 1);
     stand.store.announce_all();
     assert_eq!(stand.store.unannounced(9).len(), ids.len());
-    stand.store.hear(ids[0], RECORD.expires_at).await;
+    stand.store.apply_revocation(ids[0], RECORD.expires_at).await;
     stand.store.announced(&[(ids[1], RECORD.expires_at)]);
     assert_eq!(stand.store.unannounced(9), [(ids[2], RECORD.expires_at)]);
 }
@@ -351,7 +355,7 @@ async fn a_revocation_for_which_there_is_no_room_is_counted() {
     let stand = Stand::start().await;
     let room = ROOM + ROOM / 8;
     for number in 0..u32::try_from(room).unwrap() + 3 {
-        stand.store.hear(digest(number).id(), RECORD.expires_at).await;
+        stand.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
     }
     assert_eq!(stand.counted("vx11_operator_revocations_forgotten_total"), 3);
 }
@@ -364,7 +368,7 @@ async fn a_primary_that_is_well_again_at_once_is_still_seen_twice_before_it_is_u
     let mut states = Vec::new();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        states.push(stand.gate.state());
+        states.push(stand.breaker.state());
     }
     states.dedup();
     assert_eq!(states, [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);

@@ -8,8 +8,8 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
-    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreParts, Figures, Gate, Lookup, MemoryLimits,
-    MemoryStore, Primary, Pulse, PulseSettings, RedisStore, RedisStoreParts, StoreError, TokenStore,
+    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreParts, Figures, Lookup, MemoryLimits, MemoryStore,
+    Primary, Pulse, PulseSettings, RedisStore, RedisStoreParts, SharedBreaker, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer};
@@ -58,9 +58,9 @@ fn memory(room: u64, clock: &Arc<ManualClock>) -> MemoryStore {
 /// A Redis store by itself, with its breaker closed.
 async fn redis(name: &'static str, servers: Servers) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
-    let (store, gate, _) = connect(&servers, &clock);
+    let (store, breaker, _) = connect(&servers, &clock);
     store.beat(Figures::default()).await.unwrap();
-    gate.close(0);
+    breaker.close(0);
     Subject { name, store, clock, servers }
 }
 
@@ -68,10 +68,10 @@ async fn redis(name: &'static str, servers: Servers) -> Subject {
 async fn failover(server: RedisServer) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
     let servers = Servers::One(server);
-    let (primary, gate, metrics) = connect(&servers, &clock);
+    let (primary, breaker, metrics) = connect(&servers, &clock);
     let store = Arc::new(FailoverStore::new(FailoverStoreParts {
         primary,
-        gate,
+        breaker,
         standby: memory(1000, &clock),
         revoked: memory(1000, &clock),
         clock: Arc::<ManualClock>::clone(&clock),
@@ -84,7 +84,10 @@ async fn failover(server: RedisServer) -> Subject {
     Subject { name: "failover", store, clock, servers }
 }
 
-fn connect(servers: &Servers, clock: &Arc<ManualClock>) -> (Arc<RedisStore>, Arc<Gate>, Arc<Metrics>) {
+fn connect(
+    servers: &Servers,
+    clock: &Arc<ManualClock>,
+) -> (Arc<RedisStore>, Arc<SharedBreaker>, Arc<Metrics>) {
     let host_port = |address: String| HostPort::parse(&address, 0).unwrap();
     let topology = match servers {
         Servers::None => unreachable!("only what is kept in Redis connects"),
@@ -95,7 +98,7 @@ fn connect(servers: &Servers, clock: &Arc<ManualClock>) -> (Arc<RedisStore>, Arc
     };
     let metrics = Arc::new(Metrics::new().unwrap());
     let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
-    let gate = Arc::new(Gate::new(Arc::clone(&clock), Arc::clone(&metrics)));
+    let breaker = Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(&metrics)));
     let settings = RedisSettings {
         topology,
         username: None,
@@ -116,9 +119,9 @@ fn connect(servers: &Servers, clock: &Arc<ManualClock>) -> (Arc<RedisStore>, Arc
         claim,
         clock,
         jitter,
-        gate: Arc::clone(&gate),
+        breaker: Arc::clone(&breaker),
     };
-    (Arc::new(RedisStore::new(settings, parts).unwrap()), gate, metrics)
+    (Arc::new(RedisStore::new(settings, parts).unwrap()), breaker, metrics)
 }
 
 fn digest(number: u32) -> TokenDigest {
@@ -341,7 +344,7 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
     clock.advance(LIFE / 3 * 2);
     let servers = Servers::One(server);
     let (store, ..) = connect(&servers, &clock);
-    store.restore(&standby.some(10)).await.unwrap();
+    store.restore(&standby.peek_batch(10)).await.unwrap();
     let Servers::One(server) = &servers else { unreachable!("it was one before") };
     let mut found = 0;
     let is_ours = |key: &String| key.starts_with("token:") || key.starts_with("revoked:");
@@ -359,9 +362,9 @@ async fn a_tombstone_that_redis_refuses_stops_no_other() {
         [Servers::One(RedisServer::start().await), Servers::Cluster(RedisCluster::start(true).await)]
     {
         let clock = Arc::new(ManualClock::at(START));
-        let (store, gate, _) = connect(&servers, &clock);
+        let (store, breaker, _) = connect(&servers, &clock);
         store.beat(Figures::default()).await.unwrap();
-        gate.close(0);
+        breaker.close(0);
         let end = START.plus(MINUTE);
         let tombstones = (0..250)
             .map(|number| (digest(number).id(), if number == 7 { UnixMillis(u64::MAX) } else { end }));

@@ -11,7 +11,7 @@ use vx11_operator::metrics::Metrics;
 use vx11_operator::principal::{PrincipalId, Principals};
 use vx11_operator::service::{Parts, Refusal, TokenService};
 use vx11_operator::store::{
-    Backend, Lookup, MemoryLimits, MemoryStore, Reach, StoreError, StoreStatistics, TokenStore,
+    Backend, Lookup, MemoryLimits, MemoryStore, RevocationScope, StoreError, StoreStatistics, TokenStore,
 };
 use vx11_operator::token::{
     Claims, Codec, Nonce, NonceSource, Record, SigningKeys, Token, TokenDigest, TokenId,
@@ -33,8 +33,8 @@ impl TokenStore for Answers {
         self.0
     }
 
-    async fn revoke(&self, _: TokenId, _: UnixMillis) -> Result<Reach, StoreError> {
-        Ok(Reach::Cluster)
+    async fn revoke(&self, _: TokenId, _: UnixMillis) -> Result<RevocationScope, StoreError> {
+        Ok(RevocationScope::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
@@ -73,8 +73,8 @@ impl TokenStore for Takes {
         Err(StoreError::Unavailable)
     }
 
-    async fn revoke(&self, _: TokenId, _: UnixMillis) -> Result<Reach, StoreError> {
-        Ok(Reach::Cluster)
+    async fn revoke(&self, _: TokenId, _: UnixMillis) -> Result<RevocationScope, StoreError> {
+        Ok(RevocationScope::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {

@@ -16,7 +16,7 @@ use super::problem_docs::{Issuing, NeedsPrincipal, Proxied, ReadsBody};
 use crate::audit::{Act, Begun, Effect};
 use crate::principal::PrincipalId;
 use crate::service::{Issued, Revocation};
-use crate::store::{Backend, Reach, StoreError};
+use crate::store::{Backend, RevocationScope, StoreError};
 use crate::token::TokenId;
 
 /// A token that was issued.
@@ -91,7 +91,7 @@ impl ToSchema for IntrospectParameter {}
 #[derive(Serialize, ToSchema)]
 pub(super) struct RevokedBody {
     /// `cluster`, or `instance` while the others cannot be reached.
-    effective: Reach,
+    effective: RevocationScope,
 }
 
 /// What a token is (RFC 7662 §2.2); only `active` for a token that is not valid.
@@ -212,7 +212,7 @@ pub(super) async fn revoke(
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
     // What is no token of ours is not valid anywhere.
-    let mut effective = Reach::Cluster;
+    let mut effective = RevocationScope::Cluster;
     if let Some(revocation) = revocation {
         let begun = Begun::Revoke { token_id: revocation.id.to_string() };
         let effect = begin(&request, &state, principal, begun);
@@ -229,7 +229,7 @@ async fn revoke_and_note(
     revocation: Revocation,
     principal: PrincipalId,
     effect: Option<Effect>,
-) -> Result<Reach, StoreError> {
+) -> Result<RevocationScope, StoreError> {
     // Remembered first, so that no stream opens in between; its streams end even where that failed.
     let remembered = state.tokens.revoke(revocation).await;
     let streams = state.hub.end_streams_of(revocation.id);

@@ -11,10 +11,10 @@
 
 mod breaker;
 mod failover;
-mod gate;
 mod memory;
 mod redis;
 mod revocation_reader;
+mod shared_breaker;
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
 pub use failover::{Beat, FailoverStore, FailoverStoreParts, Figures, Primary, Pulse, PulseSettings};
-pub use gate::Gate;
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
 pub use redis::{RedisStore, RedisStoreParts};
 pub use revocation_reader::{RevocationReader, RevocationReaderParts};
+pub use shared_breaker::SharedBreaker;
 
 use crate::clock::UnixMillis;
 use crate::redis::RedisFigures;
@@ -55,7 +55,7 @@ pub trait TokenStore: Send + Sync {
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError>;
 
     /// Leaves a tombstone for every token with this id until `until`; says who knows of it.
-    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError>;
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError>;
 
     /// Figures, by bounded work however many tokens live.
     async fn statistics(&self) -> Result<StoreStatistics, StoreError>;
@@ -82,14 +82,14 @@ pub enum Lookup {
 /// Who knows of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Reach {
+pub enum RevocationScope {
     /// Every instance, within a second.
     Cluster,
     /// This instance; the others as soon as they can be reached.
     Instance,
 }
 
-impl Reach {
+impl RevocationScope {
     /// The word for it, as clients see it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

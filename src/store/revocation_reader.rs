@@ -184,7 +184,7 @@ impl RevocationReader {
         let entries = stream::news(&answer)
             .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
         for entry in &entries {
-            self.hear(entry).await;
+            self.apply_revocation(entry).await;
         }
         if let Some(last) = entries.last() {
             last.position.clone_into(&mut self.read_to);
@@ -196,7 +196,7 @@ impl RevocationReader {
         Ok(is_end)
     }
 
-    async fn hear(&mut self, entry: &stream::StreamEntry<'_>) {
+    async fn apply_revocation(&mut self, entry: &stream::StreamEntry<'_>) {
         let now = self.parts.clock.now();
         let heard = revocations::Heard::read(entry, now);
         if heard.as_ref().is_none_or(|heard| heard.is_cut_short) {
@@ -213,7 +213,7 @@ impl RevocationReader {
         tracing::debug!(token_id = %id, "revocation heard");
         // Of one that is over only the streams may be left.
         if until > now {
-            self.parts.store.hear(id, until).await;
+            self.parts.store.apply_revocation(id, until).await;
         }
         (self.parts.on_revoked)(id);
     }

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 pub use pulse::{Pulse, PulseSettings};
 
 use self::unannounced::Unannounced;
-use super::gate::Gate;
 use super::memory::{Entries, MemoryStore};
-use super::{Backend, Lookup, Reach, StandbyFigures, StoreError, StoreStatistics, TokenStore};
+use super::shared_breaker::SharedBreaker;
+use super::{Backend, Lookup, RevocationScope, StandbyFigures, StoreError, StoreStatistics, TokenStore};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
@@ -64,7 +64,7 @@ pub struct FailoverStoreParts {
     /// Shared by all instances.
     pub primary: Arc<dyn Primary>,
     /// The breaker before it.
-    pub gate: Arc<Gate>,
+    pub breaker: Arc<SharedBreaker>,
     /// What the primary does not have yet; empty.
     pub standby: MemoryStore,
     /// Revocations by any instance, as far as they were heard of: they hold while the primary cannot be asked, and
@@ -79,7 +79,7 @@ pub struct FailoverStoreParts {
 /// The primary with its standby.
 pub struct FailoverStore {
     primary: Arc<dyn Primary>,
-    gate: Arc<Gate>,
+    breaker: Arc<SharedBreaker>,
     standby: MemoryStore,
     revoked: MemoryStore,
     unannounced: Unannounced,
@@ -95,10 +95,10 @@ impl FailoverStore {
     /// Puts the two together.
     #[must_use]
     pub fn new(parts: FailoverStoreParts) -> Self {
-        let FailoverStoreParts { primary, gate, standby, revoked, clock, metrics } = parts;
+        let FailoverStoreParts { primary, breaker, standby, revoked, clock, metrics } = parts;
         let (unannounced, losses) = (Unannounced::default(), AtomicU64::new(0));
         let warned_at = Mutex::default();
-        Self { primary, gate, standby, revoked, unannounced, losses, clock, metrics, warned_at }
+        Self { primary, breaker, standby, revoked, unannounced, losses, clock, metrics, warned_at }
     }
 
     /// Frees the memory of expired entries; called about once a second.
@@ -109,7 +109,7 @@ impl FailoverStore {
     }
 
     /// Notes a revocation that was announced to all instances.
-    pub async fn hear(&self, id: TokenId, until: UnixMillis) {
+    pub async fn apply_revocation(&self, id: TokenId, until: UnixMillis) {
         self.unannounced.remove(&[(id, until)]);
         self.remember(id, until).await;
     }
@@ -117,7 +117,7 @@ impl FailoverStore {
     /// Up to `count` revocations that other instances may not have heard of.
     #[must_use]
     pub fn unannounced(&self, count: usize) -> Vec<(TokenId, UnixMillis)> {
-        self.unannounced.some(count)
+        self.unannounced.peek_batch(count)
     }
 
     /// These were announced.
@@ -127,7 +127,7 @@ impl FailoverStore {
 
     /// Announcements may be missing: all revocations that were heard of are unannounced until they are heard of again.
     pub fn announce_all(&self) {
-        self.unannounced.add(&self.revoked.some(usize::MAX).tombstones);
+        self.unannounced.add(&self.revoked.peek_batch(usize::MAX).tombstones);
     }
 
     /// How often the primary was found to have lost data.
@@ -139,7 +139,7 @@ impl FailoverStore {
     /// The primary has lost data. All revocations that were heard of, which it has to be given again.
     fn lose(&self) -> Vec<(TokenId, UnixMillis)> {
         self.losses.fetch_add(1, Ordering::Relaxed);
-        self.revoked.some(usize::MAX).tombstones
+        self.revoked.peek_batch(usize::MAX).tombstones
     }
 
     /// Without room for it, it holds as long as the primary can be asked.
@@ -194,13 +194,13 @@ impl TokenStore for FailoverStore {
         found
     }
 
-    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError> {
         self.remember(id, until).await;
         match self.primary.revoke(id, until).await {
             Err(StoreError::Unavailable) => {
                 self.standby.revoke(id, until).await?;
                 self.unannounced.add(&[(id, until)]);
-                Ok(Reach::Instance)
+                Ok(RevocationScope::Instance)
             }
             answer => answer,
         }
@@ -215,13 +215,13 @@ impl TokenStore for FailoverStore {
         }
         let standby = StandbyFigures {
             entries: self.standby.entries(),
-            breaker: self.gate.state(),
-            degraded_since: self.gate.degraded_since(),
+            breaker: self.breaker.state(),
+            degraded_since: self.breaker.degraded_since(),
         };
         Ok(StoreStatistics { standby: Some(standby), ..figures })
     }
 
     fn backend(&self) -> Backend {
-        if self.gate.is_closed() { Backend::Redis } else { Backend::FallbackMemory }
+        if self.breaker.is_closed() { Backend::Redis } else { Backend::FallbackMemory }
     }
 }

@@ -52,7 +52,7 @@ impl Pulse {
     /// Beats until the primary is in use or has failed once; bounded by the primary's own deadlines. Called before
     /// the first request, so that an instance whose primary is well never starts degraded.
     pub async fn begin(&mut self) {
-        while self.beat().await.is_ok() && !self.settings.store.gate.is_closed() {}
+        while self.beat().await.is_ok() && !self.settings.store.breaker.is_closed() {}
     }
 
     /// Beats for ever.
@@ -62,7 +62,7 @@ impl Pulse {
             let began = Instant::now();
             let well = self.beat().await.is_ok();
             // A failure while closed is looked into at once: it may be the first of an outage.
-            if well || !self.settings.store.gate.is_closed() {
+            if well || !self.settings.store.breaker.is_closed() {
                 tokio::time::sleep_until(began + pause).await;
             }
         }
@@ -73,9 +73,10 @@ impl Pulse {
         let asked_at = Instant::now();
         let outcome = self.beat_once(&store).await;
         if let Err(fault) = &outcome {
-            store.gate.failed(fault, asked_at);
+            store.breaker.failed(fault, asked_at);
         }
-        self.deaf = if outcome.is_err() && store.gate.is_closed() { self.deaf.saturating_add(1) } else { 0 };
+        self.deaf =
+            if outcome.is_err() && store.breaker.is_closed() { self.deaf.saturating_add(1) } else { 0 };
         if self.deaf == BEATS_UNTIL_DEAF {
             tracing::warn!(
                 "requests reach Redis, but the cluster's figures are old: it answers too slowly for that"
@@ -93,11 +94,11 @@ impl Pulse {
             self.owed = Some(store.lose());
         }
         self.restore_tombstones(store).await?;
-        let may_close = store.gate.probe_succeeded();
-        if may_close || store.gate.is_closed() {
+        let may_close = store.breaker.probe_succeeded();
+        if may_close || store.breaker.is_closed() {
             let reconciled = self.reconcile(store).await?;
             if may_close {
-                store.gate.close(reconciled);
+                store.breaker.close(reconciled);
             }
         }
         Ok(())
@@ -153,13 +154,13 @@ impl Pulse {
             if store.standby.entries() == 0 {
                 return Ok(reconciled);
             }
-            let batch = store.standby.some(BATCH);
+            let batch = store.standby.peek_batch(BATCH);
             if batch.is_empty() {
                 return Ok(reconciled);
             }
             let refused = store.primary.restore(&batch).await?;
             self.note_refused(refused);
-            store.standby.forget(&batch);
+            store.standby.remove_if_unchanged(&batch);
             let count = batch.len() as u64;
             self.settings.metrics.reconciled(count);
             reconciled += count;

@@ -26,7 +26,7 @@ impl Unannounced {
     }
 
     /// Up to `count` of those that wait.
-    pub(super) fn some(&self, count: usize) -> Vec<Revocation> {
+    pub(super) fn peek_batch(&self, count: usize) -> Vec<Revocation> {
         self.0.lock().iter().take(count).map(|(id, until)| (*id, *until)).collect()
     }
 
@@ -59,11 +59,11 @@ mod tests {
         let waiting = Unannounced::default();
         waiting.add(&[revocation(1, 10), revocation(2, 10)]);
         waiting.add(&[revocation(1, 20), revocation(2, 5)]);
-        assert_eq!(waiting.some(9), [revocation(1, 20), revocation(2, 10)]);
+        assert_eq!(waiting.peek_batch(9), [revocation(1, 20), revocation(2, 10)]);
         waiting.remove(&[revocation(1, 10), revocation(2, 10), revocation(3, 10)]);
-        assert_eq!(waiting.some(9), [revocation(1, 20)]);
+        assert_eq!(waiting.peek_batch(9), [revocation(1, 20)]);
         waiting.remove(&[revocation(1, 20)]);
-        assert_eq!(waiting.some(9), []);
+        assert_eq!(waiting.peek_batch(9), []);
     }
 
     #[test]
@@ -71,6 +71,6 @@ mod tests {
         let waiting = Unannounced::default();
         waiting.add(&[revocation(1, 10), revocation(2, 11)]);
         waiting.sweep(UnixMillis(10));
-        assert_eq!(waiting.some(9), [revocation(2, 11)]);
+        assert_eq!(waiting.peek_batch(9), [revocation(2, 11)]);
     }
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::expiring::{Expires, ExpiringMap};
-use super::{Backend, Lookup, Reach, StoreError, StoreStatistics, TokenStore};
+use super::{Backend, Lookup, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::clock::{Clock, UnixMillis};
 use crate::token::{Record, TokenDigest, TokenId};
 
@@ -131,7 +131,7 @@ impl MemoryStore {
 
     /// Up to about `count` of what is held and not over, tombstones of a shard before its records.
     #[must_use]
-    pub fn some(&self, count: usize) -> Entries {
+    pub fn peek_batch(&self, count: usize) -> Entries {
         let now = self.clock.now();
         let mut some = Entries::default();
         for shard in &self.shards {
@@ -149,7 +149,7 @@ impl MemoryStore {
     }
 
     /// Lets go of what is held as it is in `entries`; what has changed since stays.
-    pub fn forget(&self, entries: &Entries) {
+    pub fn remove_if_unchanged(&self, entries: &Entries) {
         for (id, until) in &entries.tombstones {
             let mut shard = self.shard(*id).lock();
             let gone = shard.tombstones.remove_if(id, |standing| standing.0 == *until);
@@ -259,7 +259,7 @@ impl TokenStore for MemoryStore {
         Ok(shard.records.get(&digest, now).map_or(absent, |record| Lookup::Active(*record)))
     }
 
-    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError> {
         self.place(
             id,
             self.most_entries + self.most_entries / TOMBSTONE_RESERVE,
@@ -273,7 +273,7 @@ impl TokenStore for MemoryStore {
                 }
             },
         )?;
-        Ok(Reach::Cluster)
+        Ok(RevocationScope::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
@@ -348,7 +348,7 @@ mod tests {
                     }
                     Step::Advance(millis) => clock.advance(Duration::from_millis(millis.into())),
                     Step::Sweep => store.sweep(),
-                    Step::Forget(count) => store.forget(&store.some(count.into())),
+                    Step::Forget(count) => store.remove_if_unchanged(&store.peek_batch(count.into())),
                 }
                 let there: u64 = store.shards.iter().map(|shard| shard.lock().len()).sum();
                 prop_assert_eq!(store.entries.load(Ordering::Relaxed), there);

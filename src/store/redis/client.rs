@@ -13,7 +13,7 @@ use super::worker_connection::WorkerConnection;
 use crate::clock::Jitter;
 use crate::redis::{Connection, Dialler, Fault};
 use crate::store::StoreError;
-use crate::store::gate::Gate;
+use crate::store::shared_breaker::SharedBreaker;
 
 /// For all that a request waits for Redis, a new connection and a second try included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
@@ -35,13 +35,13 @@ pub(super) enum Path {
 pub(super) struct Client {
     dialler: Arc<Dialler>,
     jitter: Arc<Jitter>,
-    gate: Arc<Gate>,
+    breaker: Arc<SharedBreaker>,
     connections: ThreadLocal<Arc<WorkerConnection>>,
 }
 
 impl Client {
-    pub(super) fn new(dialler: Dialler, jitter: Arc<Jitter>, gate: Arc<Gate>) -> Self {
-        Self { dialler: Arc::new(dialler), jitter, gate, connections: ThreadLocal::new() }
+    pub(super) fn new(dialler: Dialler, jitter: Arc<Jitter>, breaker: Arc<SharedBreaker>) -> Self {
+        Self { dialler: Arc::new(dialler), jitter, breaker, connections: ThreadLocal::new() }
     }
 
     /// What this worker thread has for itself.
@@ -56,7 +56,7 @@ impl Client {
 
     /// The answer to one command of a request, which goes out with those of others.
     pub(super) async fn ask_with_others(self: &Arc<Self>, command: Cmd) -> Answer {
-        if !self.gate.is_closed() {
+        if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
         }
         let lane = self.lane();
@@ -90,20 +90,20 @@ impl Client {
         asked_at: Instant,
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, StoreError> {
-        if !self.gate.is_closed() {
+        if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
         }
         match self.call_from(asked_at, Path::Hot, work).await {
             Ok(answer) => {
                 self.lane().answered();
-                self.gate.succeeded();
+                self.breaker.succeeded();
                 Ok(answer)
             }
             Err(fault) => {
                 if fault == Fault::Timeout {
                     self.lane().timed_out(asked_at);
                 }
-                self.gate.failed(&fault, asked_at);
+                self.breaker.failed(&fault, asked_at);
                 Err(StoreError::Unavailable)
             }
         }
@@ -126,7 +126,7 @@ impl Client {
     ) -> Result<T, Fault> {
         let deadline = match path {
             Path::Hot => REQUEST_DEADLINE,
-            Path::Pulse if self.gate.is_closed() => PULSE_DEADLINE,
+            Path::Pulse if self.breaker.is_closed() => PULSE_DEADLINE,
             Path::Pulse => RECOVERY_DEADLINE,
         };
         let answer = async {
@@ -158,13 +158,13 @@ impl Client {
     }
 
     /// After a change of the data's name, requests must not go on talking to where it was before.
-    pub(super) fn renew(&self) {
-        self.gate.renew();
+    pub(super) fn invalidate_connections(&self) {
+        self.breaker.invalidate_connections();
     }
 
     /// Whether requests reach Redis at present.
     pub(super) fn is_in_use(&self) -> bool {
-        self.gate.is_closed()
+        self.breaker.is_closed()
     }
 
     async fn attempt<T, F: Future<Output = RedisResult<T>> + Send>(
@@ -178,10 +178,10 @@ impl Client {
             return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }
         let lane = self.lane();
-        let openings = self.gate.openings();
-        let (connection, id) = match lane.live(openings) {
+        let generation = self.breaker.generation();
+        let (connection, id) = match lane.live(generation) {
             Some(live) => live,
-            None => Box::pin(lane.connection(&self.dialler, &self.jitter, openings)).await?,
+            None => Box::pin(lane.connection(&self.dialler, &self.jitter, generation)).await?,
         };
         work(connection).await.map_err(|error| {
             let attempt = Attempt::from(error);

@@ -28,9 +28,11 @@ use self::keys::Keys;
 use self::members::{About, View};
 use self::neighbours::Neighbours;
 use self::worker_connection::Latest;
-use super::gate::Gate;
 use super::memory::Entries;
-use super::{Backend, Beat, Figures, Lookup, Primary, Reach, StoreError, StoreStatistics, TokenStore};
+use super::shared_breaker::SharedBreaker;
+use super::{
+    Backend, Beat, Figures, Lookup, Primary, RevocationScope, StoreError, StoreStatistics, TokenStore,
+};
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{Claim, Dialler, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
@@ -53,7 +55,7 @@ pub struct RedisStoreParts {
     /// Spreads the ages of connections.
     pub jitter: Arc<Jitter>,
     /// The breaker.
-    pub gate: Arc<Gate>,
+    pub breaker: Arc<SharedBreaker>,
 }
 
 /// Tokens in Redis.
@@ -79,10 +81,10 @@ impl RedisStore {
     /// # Errors
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
-        let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, gate } = parts;
+        let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, breaker } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));
         let data = Completeness::new(&settings.topology, Arc::clone(&keys));
-        let client = Arc::new(Client::new(Dialler::new(settings)?, jitter, gate));
+        let client = Arc::new(Client::new(Dialler::new(settings)?, jitter, breaker));
         let about = About {
             keys: claim.fingerprints().to_vec(),
             token_ttl: token_ttl.as_secs(),
@@ -207,7 +209,7 @@ impl TokenStore for RedisStore {
         Ok(record.map_or(Lookup::Absent { complete }, Lookup::Active))
     }
 
-    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<Reach, StoreError> {
+    async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError> {
         let announce = revocations::announcement(&self.keys.revocations, id, until, self.clock.now());
         let commands = &pipeline(self.tombstone_commands(id, until).into_iter().chain([announce]));
         let answers =
@@ -215,7 +217,7 @@ impl TokenStore for RedisStore {
         if answers.first() == Some(&Value::Okay) {
             self.count_revoked(id, until);
         }
-        Ok(Reach::Cluster)
+        Ok(RevocationScope::Cluster)
     }
 
     async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
@@ -282,7 +284,7 @@ impl RedisStore {
         // Only now, so that nothing that was learned is lost with a beat that failed half way.
         let lost_data = self.data.note(&confirmed);
         if lost_data {
-            self.client.renew();
+            self.client.invalidate_connections();
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
         Ok(Beat { lost_data, skew_millis })

@@ -65,28 +65,28 @@ struct Live {
     connection: Connection,
     id: u64,
     /// Openings of the breaker before it was dialled.
-    openings: u64,
+    generation: u64,
     until: Instant,
 }
 
 impl WorkerConnection {
-    /// The connection, if there is one from after the last of `openings`.
-    pub(super) fn live(&self, openings: u64) -> Option<(Connection, u64)> {
+    /// The connection, if there is one from after the last of `generation`.
+    pub(super) fn live(&self, generation: u64) -> Option<(Connection, u64)> {
         let state = self.state.lock();
-        let live = state.live.as_ref().filter(|live| live.openings == openings);
+        let live = state.live.as_ref().filter(|live| live.generation == generation);
         live.map(|live| (live.connection.clone(), live.id))
     }
 
-    /// The connection, dialled if there is none from after the last of `openings`.
+    /// The connection, dialled if there is none from after the last of `generation`.
     pub(super) async fn connection(
         self: &Arc<Self>,
         dialler: &Arc<Dialler>,
         jitter: &Arc<Jitter>,
-        openings: u64,
+        generation: u64,
     ) -> Result<(Connection, u64), Fault> {
         let dialling = {
             let mut state = self.state.lock();
-            if state.live.as_ref().is_some_and(|live| live.openings != openings) {
+            if state.live.as_ref().is_some_and(|live| live.generation != generation) {
                 (state.live, state.dialling) = (None, None);
             }
             if let Some(live) = &state.live {
@@ -97,7 +97,7 @@ impl WorkerConnection {
             if let Some(dialling) = &state.dialling {
                 dialling.clone()
             } else {
-                let new = self.dial(dialler, jitter, openings);
+                let new = self.dial(dialler, jitter, generation);
                 if !std::mem::replace(&mut state.kept, true) {
                     let (dialler, jitter) = (Arc::clone(dialler), Arc::clone(jitter));
                     tokio::spawn(Self::keep(Arc::downgrade(self), dialler, jitter));
@@ -119,10 +119,10 @@ impl WorkerConnection {
             let Some(lane) = lane.upgrade() else { return };
             let mut state = lane.state.lock();
             let old = state.live.as_ref().filter(|live| live.until <= Instant::now());
-            if let Some(openings) = old.map(|live| live.openings)
+            if let Some(generation) = old.map(|live| live.generation)
                 && state.dialling.is_none()
             {
-                state.dialling = Some(lane.dial(&dialler, &jitter, openings));
+                state.dialling = Some(lane.dial(&dialler, &jitter, generation));
             }
         }
     }
@@ -162,7 +162,7 @@ impl WorkerConnection {
     }
 
     /// Dials in a task of its own: whoever waits for it may give up without ending it.
-    fn dial(self: &Arc<Self>, dialler: &Arc<Dialler>, jitter: &Arc<Jitter>, openings: u64) -> Dialling {
+    fn dial(self: &Arc<Self>, dialler: &Arc<Dialler>, jitter: &Arc<Jitter>, generation: u64) -> Dialling {
         let (lane, dialler) = (Arc::clone(self), Arc::clone(dialler));
         let age = jitter.between(MAX_AGE * 4 / 5, MAX_AGE);
         let task = tokio::spawn(async move {
@@ -171,12 +171,12 @@ impl WorkerConnection {
             state.next_id += 1;
             let id = state.next_id;
             // A dial from before an opening has nothing to say any more.
-            if state.live.as_ref().is_none_or(|live| live.openings <= openings) {
+            if state.live.as_ref().is_none_or(|live| live.generation <= generation) {
                 state.dialling = None;
                 match (&outcome, &mut state.live) {
                     (Ok(connection), _) => {
                         let until = Instant::now() + age;
-                        state.live = Some(Live { connection: connection.clone(), id, openings, until });
+                        state.live = Some(Live { connection: connection.clone(), id, generation, until });
                     }
                     (Err(_), Some(old)) => old.until = Instant::now() + BETWEEN_DIALS,
                     (Err(_), None) => {}

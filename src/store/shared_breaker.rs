@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::redis::Fault;
 
 /// The shared breaker.
-pub struct Gate {
+pub struct SharedBreaker {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     /// What callers read; written at transitions only.
@@ -21,7 +21,7 @@ pub struct Gate {
     /// Whether a success has something to clear.
     counting: AtomicBool,
     /// How often it has opened, or data has changed its name: what was dialled before is not used after it.
-    openings: AtomicU64,
+    generation: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -35,7 +35,7 @@ struct Inner {
     was_reached: bool,
 }
 
-impl Gate {
+impl SharedBreaker {
     /// Open, until the primary has shown that it is there.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
@@ -53,7 +53,7 @@ impl Gate {
             metrics,
             closed: AtomicBool::new(false),
             counting: AtomicBool::new(false),
-            openings: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -66,13 +66,13 @@ impl Gate {
 
     /// How often it has opened.
     #[must_use]
-    pub fn openings(&self) -> u64 {
-        self.openings.load(Ordering::Relaxed)
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// Counts as an opening for whoever keeps connections from before: they are dialled anew.
-    pub fn renew(&self) {
-        self.openings.fetch_add(1, Ordering::Relaxed);
+    pub fn invalidate_connections(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Where the breaker stands.
@@ -114,7 +114,7 @@ impl Gate {
         }
         if before == BreakerState::Closed {
             self.closed.store(false, Ordering::Relaxed);
-            self.openings.fetch_add(1, Ordering::Relaxed);
+            self.generation.fetch_add(1, Ordering::Relaxed);
             inner.degraded_since = Some(self.clock.now());
             inner.opened_at = now;
             inner.told.clear();
@@ -183,59 +183,60 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    fn gate() -> Gate {
+    fn breaker() -> SharedBreaker {
         let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));
-        Gate::new(clock, Arc::new(Metrics::new().unwrap()))
+        SharedBreaker::new(clock, Arc::new(Metrics::new().unwrap()))
     }
 
-    fn time_out(gate: &Gate) {
-        gate.failed(&Fault::Timeout, Instant::now());
+    fn time_out(breaker: &SharedBreaker) {
+        breaker.failed(&Fault::Timeout, Instant::now());
     }
 
     #[tokio::test(start_paused = true)]
     async fn timeouts_open_it_only_if_no_call_succeeds_between_them() {
-        let gate = gate();
-        gate.close(0);
+        let breaker = breaker();
+        breaker.close(0);
         for _ in 0..4 {
-            time_out(&gate);
+            time_out(&breaker);
             tokio::time::advance(Duration::from_millis(1)).await;
-            time_out(&gate);
-            assert!(gate.is_closed());
-            gate.succeeded();
+            time_out(&breaker);
+            assert!(breaker.is_closed());
+            breaker.succeeded();
         }
-        time_out(&gate);
-        time_out(&gate);
-        time_out(&gate);
-        assert_eq!((gate.is_closed(), gate.state()), (false, BreakerState::Open));
+        time_out(&breaker);
+        time_out(&breaker);
+        time_out(&breaker);
+        assert_eq!((breaker.is_closed(), breaker.state()), (false, BreakerState::Open));
     }
 
     /// Connections of an earlier generation may lead to a server that is no longer the master.
     #[tokio::test(start_paused = true)]
     async fn each_opening_and_each_loss_of_data_begins_another_connection_generation() {
-        let gate = gate();
-        gate.close(0);
-        let mut generations = vec![gate.openings()];
-        gate.failed(&Fault::Loading, Instant::now());
-        generations.push(gate.openings());
-        gate.failed(&Fault::Loading, Instant::now());
-        assert_eq!(gate.openings(), generations[1], "it was open already");
-        gate.close(0);
-        gate.renew();
-        generations.push(gate.openings());
+        let breaker = breaker();
+        breaker.close(0);
+        let mut generations = vec![breaker.generation()];
+        breaker.failed(&Fault::Loading, Instant::now());
+        generations.push(breaker.generation());
+        breaker.failed(&Fault::Loading, Instant::now());
+        assert_eq!(breaker.generation(), generations[1], "it was open already");
+        breaker.close(0);
+        breaker.invalidate_connections();
+        generations.push(breaker.generation());
         assert!(generations.is_sorted_by(|one, next| one < next), "{generations:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_rejected_since_the_first_failure_of_an_outage() {
         let clock = Arc::new(ManualClock::at(UnixMillis(1_000)));
-        let gate = Gate::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Metrics::new().unwrap()));
-        assert_eq!(gate.degraded_since(), Some(UnixMillis(1_000)));
-        gate.close(0);
-        assert_eq!(gate.degraded_since(), None);
+        let breaker =
+            SharedBreaker::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(Metrics::new().unwrap()));
+        assert_eq!(breaker.degraded_since(), Some(UnixMillis(1_000)));
+        breaker.close(0);
+        assert_eq!(breaker.degraded_since(), None);
         for _ in 0..2 {
             clock.advance(Duration::from_secs(1));
-            gate.failed(&Fault::Loading, Instant::now());
-            assert_eq!(gate.degraded_since(), Some(UnixMillis(2_000)));
+            breaker.failed(&Fault::Loading, Instant::now());
+            assert_eq!(breaker.degraded_since(), Some(UnixMillis(2_000)));
         }
     }
 }
