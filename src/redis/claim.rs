@@ -11,7 +11,7 @@ use redis::{Cmd, RedisError, Value, from_redis_value};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fault::Fault;
+use super::error::Fault;
 use super::namespace::Namespace;
 
 /// Claims the data, or finds that it is another deployment's.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::fault::Fault;
+use super::error::Fault;
 
 /// Seconds since a replica was heard of.
 const MOST_LAG: u64 = 2;

@@ -3,11 +3,11 @@
 //! The store of tokens and the log of events each keep connections of their own; what they ask is theirs to know.
 
 mod claim;
+mod classify;
 mod client_certificate;
+mod connect;
 mod connection;
-mod dial;
-mod errors;
-mod fault;
+mod error;
 mod info;
 mod namespace;
 pub(crate) mod revocations;
@@ -17,9 +17,9 @@ pub(crate) mod stream;
 pub use claim::Claim;
 pub(crate) use claim::SCHEMA;
 pub use client_certificate::{ClientCertificate, NotACertificate};
+pub(crate) use connect::Connector;
 pub(crate) use connection::{Connection, pipeline};
-pub(crate) use dial::Dialler;
-pub use fault::Fault;
+pub use error::Fault;
 pub(crate) use info::Deployment;
 pub use info::RedisFigures;
 pub use namespace::Namespace;

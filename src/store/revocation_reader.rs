@@ -15,7 +15,7 @@ use super::failover::FailoverStore;
 use super::{Backend, TokenStore};
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
-use crate::redis::{Claim, Connection, Deployment, Dialler, Fault, RedisSettings, revocations, stream};
+use crate::redis::{Claim, Connection, Connector, Deployment, Fault, RedisSettings, revocations, stream};
 use crate::token::TokenId;
 
 /// How long Redis holds on to a question for which it has nothing new.
@@ -52,7 +52,7 @@ pub struct RevocationReaderParts {
 /// The task.
 pub struct RevocationReader {
     parts: RevocationReaderParts,
-    dialler: Dialler,
+    connector: Connector,
     /// The key of the stream.
     stream: String,
     /// Names the data that was last read.
@@ -85,7 +85,7 @@ impl RevocationReader {
         Ok(Self {
             parts,
             stream: revocations::stream(&settings.namespace),
-            dialler: Dialler::new(settings)?,
+            connector: Connector::new(settings)?,
             data: None,
             losses: 0,
             read_to: revocations::BEGINNING.to_owned(),
@@ -122,14 +122,14 @@ impl RevocationReader {
                 () = claim.refused() => None,
             };
             self.note_away(ended.as_ref());
-            self.dialler.forget();
+            self.connector.forget();
             tokio::time::sleep_until(began + pause).await;
         }
     }
 
     async fn session(&mut self) -> Result<Infallible, Ended> {
-        let mut connection = self.dialler.dial().await?;
-        let server = self.dialler.dialled();
+        let mut connection = self.connector.dial().await?;
+        let server = self.connector.dialled();
         self.parts.claim.held().await;
         let losses = self.parts.store.losses();
         let found = timeout(ANSWER_DEADLINE, connection.info()).await;
@@ -149,7 +149,7 @@ impl RevocationReader {
             }
             waits = is_end;
             if looked_at.elapsed() >= BETWEEN_LOOKS {
-                let master = self.dialler.named_master().await;
+                let master = self.connector.named_master().await;
                 if master.is_some() && master != server {
                     return Err(None);
                 }

@@ -20,7 +20,7 @@ use super::turns::Turns;
 use crate::events::history::{Events, History, Page, Unreachable};
 use crate::events::id::Position;
 use crate::metrics::Metrics;
-use crate::redis::{Connection, Dialler, Fault};
+use crate::redis::{Connection, Connector, Fault};
 use crate::token::TokenId;
 
 /// Bytes of a page, beyond its first event.
@@ -82,9 +82,9 @@ impl CatchUp {
 
     /// Keeps a connection to the log of this founding for as long as the future is polled. One that broke is replaced;
     /// whether Redis is gone altogether is for the session to find out.
-    pub(super) async fn serve(&self, dialler: &Dialler, keys: &Arc<Keys>, founding: &str) -> Infallible {
+    pub(super) async fn serve(&self, connector: &Connector, keys: &Arc<Keys>, founding: &str) -> Infallible {
         loop {
-            if let Ok(connection) = dialler.dial().await {
+            if let Ok(connection) = connector.dial().await {
                 let open = Open { connection, keys: Arc::clone(keys), founding: founding.to_owned() };
                 self.link.send_replace(Link::Open(Arc::new(open)));
                 let mut link = self.link.subscribe();

@@ -24,7 +24,7 @@ use crate::events::frame;
 use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};
 use crate::redis::{
-    Claim, Connection, Deployment, Dialler, Fault, RedisSettings, Topology, pipeline, stream,
+    Claim, Connection, Connector, Deployment, Fault, RedisSettings, Topology, pipeline, stream,
 };
 
 /// How long Redis holds on to a question for which it has nothing new.
@@ -67,7 +67,7 @@ pub struct LogTask {
     keys: Arc<Keys>,
     limits: LogLimits,
     relief: Arc<Relief>,
-    dialler: Arc<Dialler>,
+    connector: Arc<Connector>,
     has_replicas: bool,
     /// Of the log as it was last joined.
     founding: String,
@@ -106,7 +106,7 @@ impl LogTask {
             keys,
             limits,
             relief: Arc::new(relief),
-            dialler: Arc::new(Dialler::new(settings)?),
+            connector: Arc::new(Connector::new(settings)?),
             has_replicas,
             founding: String::new(),
             pace: Pace::new(),
@@ -133,7 +133,7 @@ impl LogTask {
             self.parts.hub.set_log_available(false);
             self.parts.hub.lags(false);
             self.away_since.get_or_insert_with(Instant::now);
-            self.dialler.forget();
+            self.connector.forget();
             if let Ended::Fault(fault) = ended {
                 if fault == Fault::Timeout {
                     self.pace.timed_out();
@@ -157,8 +157,8 @@ impl LogTask {
     }
 
     async fn session(&mut self) -> Result<Infallible, Ended> {
-        let mut incoming = self.dialler.dial().await?;
-        let mut outgoing = self.dialler.dial().await?;
+        let mut incoming = self.connector.dial().await?;
+        let mut outgoing = self.connector.dial().await?;
         let found = Deployment::read(&in_time(outgoing.info()).await?)?;
         // Whoever enters may found the log anew, and shorten it.
         self.parts.claim.held().await;
@@ -177,7 +177,7 @@ impl LogTask {
         self.parts.log.joined(epoch);
         let replicas = Replicas::new(self.has_replicas);
         // A page may take long over a slow link. Whether Redis is still there shows on the other connection meanwhile.
-        let mut looking = pin!(look(Arc::clone(&self.dialler), outgoing.clone(), name, &replicas, &relief));
+        let mut looking = pin!(look(Arc::clone(&self.connector), outgoing.clone(), name, &replicas, &relief));
         // What was missed, before anybody is told that nothing is missed any longer.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
@@ -202,8 +202,8 @@ impl LogTask {
             log: &log,
             hub: &hub,
         };
-        let dialler = Arc::clone(&self.dialler);
-        let serving = log.catch_up.serve(&dialler, &keys, &founding);
+        let connector = Arc::clone(&self.connector);
+        let serving = log.catch_up.serve(&connector, &keys, &founding);
         let reading = async {
             loop {
                 self.read(&mut incoming).await?;
@@ -369,13 +369,13 @@ impl LogTask {
 
 /// Looks from time to time whether Redis is still the one that was entered, and has its replicas and room.
 async fn look(
-    dialler: Arc<Dialler>,
+    connector: Arc<Connector>,
     mut connection: Connection,
     name: String,
     replicas: &Replicas,
     relief: &Relief,
 ) -> Result<Infallible, Ended> {
-    let server = dialler.dialled();
+    let server = connector.dialled();
     loop {
         tokio::time::sleep(BETWEEN_LOOKS).await;
         let found = Deployment::read(&in_time(connection.info()).await?)?;
@@ -384,7 +384,7 @@ async fn look(
         }
         relief.look(&mut connection, &found).await?;
         let may_be_alone = replicas.found(found.replicas_in_step);
-        match dialler.named_master().await {
+        match connector.named_master().await {
             Some(master) if Some(&master) != server.as_ref() => return Err(Ended::Anew),
             Some(_) if may_be_alone => replicas.alone(),
             _ => {}

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::batch::Answer;
 use super::worker_connection::WorkerConnection;
 use crate::clock::Jitter;
-use crate::redis::{Connection, Dialler, Fault};
+use crate::redis::{Connection, Connector, Fault};
 use crate::store::StoreError;
 use crate::store::shared_breaker::SharedBreaker;
 
@@ -33,15 +33,15 @@ pub(super) enum Path {
 
 /// The way to Redis.
 pub(super) struct Client {
-    dialler: Arc<Dialler>,
+    connector: Arc<Connector>,
     jitter: Arc<Jitter>,
     breaker: Arc<SharedBreaker>,
     connections: ThreadLocal<Arc<WorkerConnection>>,
 }
 
 impl Client {
-    pub(super) fn new(dialler: Dialler, jitter: Arc<Jitter>, breaker: Arc<SharedBreaker>) -> Self {
-        Self { dialler: Arc::new(dialler), jitter, breaker, connections: ThreadLocal::new() }
+    pub(super) fn new(connector: Connector, jitter: Arc<Jitter>, breaker: Arc<SharedBreaker>) -> Self {
+        Self { connector: Arc::new(connector), jitter, breaker, connections: ThreadLocal::new() }
     }
 
     /// What this worker thread has for itself.
@@ -147,13 +147,13 @@ impl Client {
 
     /// Whether the pulse's server is still the one to talk to; no, where that cannot be learned in time.
     pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
-        let asked = self.dialler.is_still_the_master();
+        let asked = self.connector.is_still_the_master();
         tokio::time::timeout_at(asked_at + REQUEST_DEADLINE, asked).await.unwrap_or(false)
     }
 
     /// After a beat that failed, the next one begins from nothing: it asks for the master, and dials, anew.
     pub(super) fn begin_anew(&self) {
-        self.dialler.forget();
+        self.connector.forget();
         self.lane().clear();
     }
 
@@ -173,15 +173,15 @@ impl Client {
         patience: Duration,
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Attempt> {
-        if path == Path::Pulse && self.dialler.has_pool() {
-            let pooled = Box::pin(self.dialler.checkout(patience)).await?;
+        if path == Path::Pulse && self.connector.has_pool() {
+            let pooled = Box::pin(self.connector.from_pool(patience)).await?;
             return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }
         let lane = self.lane();
         let generation = self.breaker.generation();
         let (connection, id) = match lane.live(generation) {
             Some(live) => live,
-            None => Box::pin(lane.connection(&self.dialler, &self.jitter, generation)).await?,
+            None => Box::pin(lane.connection(&self.connector, &self.jitter, generation)).await?,
         };
         work(connection).await.map_err(|error| {
             let attempt = Attempt::from(error);

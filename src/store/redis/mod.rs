@@ -34,7 +34,7 @@ use super::{
     Backend, Beat, Figures, Lookup, Primary, RevocationScope, StoreError, StoreStatistics, TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
-use crate::redis::{Claim, Dialler, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
+use crate::redis::{Claim, Connector, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 
 /// Room for the words of a command that records a token.
@@ -84,7 +84,7 @@ impl RedisStore {
         let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, breaker } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));
         let data = Completeness::new(&settings.topology, Arc::clone(&keys));
-        let client = Arc::new(Client::new(Dialler::new(settings)?, jitter, breaker));
+        let client = Arc::new(Client::new(Connector::new(settings)?, jitter, breaker));
         let about = About {
             keys: claim.fingerprints().to_vec(),
             token_ttl: token_ttl.as_secs(),

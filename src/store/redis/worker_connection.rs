@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use crate::clock::{ExpiringCounts, Jitter};
-use crate::redis::{Connection, Dialler, Fault};
+use crate::redis::{Connection, Connector, Fault};
 
 /// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address, credential or
 /// middlebox outlives it.
@@ -80,7 +80,7 @@ impl WorkerConnection {
     /// The connection, dialled if there is none from after the last of `generation`.
     pub(super) async fn connection(
         self: &Arc<Self>,
-        dialler: &Arc<Dialler>,
+        connector: &Arc<Connector>,
         jitter: &Arc<Jitter>,
         generation: u64,
     ) -> Result<(Connection, u64), Fault> {
@@ -97,10 +97,10 @@ impl WorkerConnection {
             if let Some(dialling) = &state.dialling {
                 dialling.clone()
             } else {
-                let new = self.dial(dialler, jitter, generation);
+                let new = self.dial(connector, jitter, generation);
                 if !std::mem::replace(&mut state.kept, true) {
-                    let (dialler, jitter) = (Arc::clone(dialler), Arc::clone(jitter));
-                    tokio::spawn(Self::keep(Arc::downgrade(self), dialler, jitter));
+                    let (connector, jitter) = (Arc::clone(connector), Arc::clone(jitter));
+                    tokio::spawn(Self::keep(Arc::downgrade(self), connector, jitter));
                 }
                 state.dialling.insert(new).clone()
             }
@@ -112,7 +112,7 @@ impl WorkerConnection {
     ///
     /// It ticks more often than that takes, and than a call's deadline is long: tokio wakes itself with a system call
     /// for each new timer that is due before all others, which every call's would be (a fifth of the throughput).
-    async fn keep(lane: Weak<Self>, dialler: Arc<Dialler>, jitter: Arc<Jitter>) {
+    async fn keep(lane: Weak<Self>, connector: Arc<Connector>, jitter: Arc<Jitter>) {
         let mut tick = tokio::time::interval(KEEPER_INTERVAL);
         loop {
             tick.tick().await;
@@ -122,7 +122,7 @@ impl WorkerConnection {
             if let Some(generation) = old.map(|live| live.generation)
                 && state.dialling.is_none()
             {
-                state.dialling = Some(lane.dial(&dialler, &jitter, generation));
+                state.dialling = Some(lane.dial(&connector, &jitter, generation));
             }
         }
     }
@@ -162,11 +162,11 @@ impl WorkerConnection {
     }
 
     /// Dials in a task of its own: whoever waits for it may give up without ending it.
-    fn dial(self: &Arc<Self>, dialler: &Arc<Dialler>, jitter: &Arc<Jitter>, generation: u64) -> Dialling {
-        let (lane, dialler) = (Arc::clone(self), Arc::clone(dialler));
+    fn dial(self: &Arc<Self>, connector: &Arc<Connector>, jitter: &Arc<Jitter>, generation: u64) -> Dialling {
+        let (lane, connector) = (Arc::clone(self), Arc::clone(connector));
         let age = jitter.between(MAX_AGE * 4 / 5, MAX_AGE);
         let task = tokio::spawn(async move {
-            let outcome = dialler.dial().await;
+            let outcome = connector.dial().await;
             let mut state = lane.state.lock();
             state.next_id += 1;
             let id = state.next_id;

@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::fault::Fault;
+use super::error::Fault;
 use super::settings::{HostPort, RedisSettings, Topology};
 
 /// For a connection, from the first packet to the answer to its greeting.
@@ -43,7 +43,7 @@ const PIPELINE: usize = 1024;
 const POOL_SIZE: usize = 2;
 
 /// Makes connections.
-pub(crate) struct Dialler {
+pub(crate) struct Connector {
     settings: RedisSettings,
     cluster: Option<ClusterClient>,
     /// Off the hot path, to the server it was made for.
@@ -61,20 +61,20 @@ struct OpenPool {
     since: Instant,
 }
 
-impl Dialler {
+impl Connector {
     /// Nothing is dialled yet.
     pub(crate) fn new(settings: RedisSettings) -> RedisResult<Self> {
-        let mut dialler = Self {
+        let mut connector = Self {
             settings,
             cluster: None,
             pool: Mutex::default(),
             master: Mutex::default(),
             dialled: Mutex::default(),
         };
-        if let Topology::Cluster { nodes } = &dialler.settings.topology {
-            dialler.cluster = Some(dialler.cluster_client(nodes)?);
+        if let Topology::Cluster { nodes } = &connector.settings.topology {
+            connector.cluster = Some(connector.cluster_client(nodes)?);
         }
-        Ok(dialler)
+        Ok(connector)
     }
 
     /// A new connection, driven by the caller's runtime.
@@ -91,7 +91,7 @@ impl Dialler {
 
     /// A connection off the hot path, checked before it is given out; to be created within `patience`. A cluster's
     /// connection is a pool by itself.
-    pub(crate) async fn checkout(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
+    pub(crate) async fn from_pool(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
         let server = self.server().await?;
         let pool = self.pool_for(server)?;
         let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
@@ -102,7 +102,7 @@ impl Dialler {
         })
     }
 
-    /// Whether connections off the hot path come from [`Self::checkout`].
+    /// Whether connections off the hot path come from [`Self::from_pool`].
     pub(crate) const fn has_pool(&self) -> bool {
         self.cluster.is_none()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::fault::Fault;
+use super::error::Fault;
 
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
