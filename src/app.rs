@@ -37,15 +37,15 @@ use crate::token::{Codec, NonceSource, SigningKey};
 
 /// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
 /// be asked again for what they carry, such as an event.
-const FIRST_WORDS: Duration = Duration::from_millis(250);
+const REQUEST_GRACE: Duration = Duration::from_millis(250);
 /// Time for connections that began before the drain to be accepted.
 const ACCEPT_GRACE: Duration = Duration::from_millis(250);
 /// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes before that should be
 /// told that it is not.
-const LOG_OPENS: Duration = Duration::from_millis(2500);
+const LOG_START_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Time after the drain window for connections to say goodbye. Whole seconds: actix drops fractions. The process ends
 /// within five seconds after the window, and a subscriber that does not read uses all of this.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// A built instance that already holds its port.
 pub struct Application {
@@ -185,7 +185,7 @@ impl Application {
             listen: config.listen,
             workers,
             max_connections: room.connections,
-            shutdown_timeout: config.drain_window + LAST_WORDS,
+            shutdown_timeout: config.drain_window + SHUTDOWN_GRACE,
             extra,
         };
         let (server, door) = serve(&settings, state)
@@ -243,11 +243,11 @@ async fn drain(door: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: 
     door.begin_closing();
     tokio::time::sleep(ACCEPT_GRACE).await;
     door.close();
-    tokio::time::sleep(FIRST_WORDS).await;
+    tokio::time::sleep(REQUEST_GRACE).await;
     // Takes effect at the call; what it returns completes with the last connection, as the server itself does.
     let _stopping = handle.stop(true);
     // A stream whose client does not read cannot be ended in order; the server cuts it at its own deadline.
-    let _ = tokio::time::timeout(window + LAST_WORDS / 2, hub.drain(window)).await;
+    let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, hub.drain(window)).await;
 }
 
 /// What needs doing about once a second, whether requests come or not.
@@ -284,7 +284,7 @@ impl Housekeeping {
             tick.tick().await;
             self.store.sweep();
             self.limits.shed();
-            self.metrics.settle_expired(self.clock.now());
+            self.metrics.roll_expired(self.clock.now());
         }
     }
 }
@@ -367,7 +367,7 @@ impl WithRedis<'_> {
         background.spawn(pulse.run());
         if breaker.is_closed() {
             let all = async { tokio::join!(log.opened(), heard) };
-            let _ = tokio::time::timeout(LOG_OPENS, all).await;
+            let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;
         }
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
@@ -419,8 +419,8 @@ mod tests {
         const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
         // One for the audit trail and one for the log. Effects end with the workers, and add nothing.
         let flushes = 2 * FLUSH;
-        let longest = ACCEPT_GRACE + FIRST_WORDS + LAST_WORDS + BETWEEN_LOOKS + flushes;
+        let longest = ACCEPT_GRACE + REQUEST_GRACE + SHUTDOWN_GRACE + BETWEEN_LOOKS + flushes;
         assert!(longest <= Duration::from_secs(5), "{longest:?}");
-        assert_eq!(LAST_WORDS.subsec_nanos(), 0, "actix drops fractions");
+        assert_eq!(SHUTDOWN_GRACE.subsec_nanos(), 0, "actix drops fractions");
     }
 }

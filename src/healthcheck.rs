@@ -13,11 +13,11 @@ pub(crate) fn run(listen: SocketAddr) -> ExitCode {
     match ask(listen) {
         Ok(status) if status.starts_with("HTTP/1.1 200") => ExitCode::SUCCESS,
         Ok(status) => {
-            crate::say(format_args!("not ready: {status}"));
+            crate::print(format_args!("not ready: {status}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            crate::say(format_args!("no answer from {listen}: {error}"));
+            crate::print(format_args!("no answer from {listen}: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -85,7 +85,7 @@ fn with_config(
     match config {
         Ok(config) => command(&config),
         Err(errors) => {
-            say(format_args!("vx11-operator: {errors}"));
+            print(format_args!("vx11-operator: {errors}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
@@ -93,7 +93,7 @@ fn with_config(
 
 fn check_config(config: &Config) -> ExitCode {
     for warning in &config.warnings {
-        say(format_args!("warning: {warning}"));
+        print(format_args!("warning: {warning}"));
     }
     match std::io::stdout().write_all(config.redacted.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,13 +116,13 @@ fn serve(config: &Config) -> ExitCode {
     let log = match Log::start(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
-            say(format_args!("vx11-operator: {error}"));
+            print(format_args!("vx11-operator: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let subscriber = telemetry::subscriber(config.log_format, config.log_filter.clone(), colour, log.lines());
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
-        say(format_args!("vx11-operator: {error}"));
+        print(format_args!("vx11-operator: {error}"));
         return ExitCode::FAILURE;
     }
     std::panic::set_hook(Box::new(|panic| {
@@ -147,7 +147,7 @@ async fn run(config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    greet(config, &application);
+    log_start(config, &application);
     let (asked, told) = tokio::sync::oneshot::channel();
     let second_signal = async move {
         let first = signals.next().await;
@@ -178,7 +178,7 @@ async fn run(config: &Config) -> ExitCode {
 
 /// What someone who just typed `make run` wants to know. The generated principal is shown here and nowhere else:
 /// not in the log.
-fn greet(config: &Config, application: &Application) {
+fn log_start(config: &Config, application: &Application) {
     let address = application.address();
     let mut page = address;
     if page.ip().is_unspecified() {
@@ -188,7 +188,7 @@ fn greet(config: &Config, application: &Application) {
     tracing::info!(%address, instance, version = env!("CARGO_PKG_VERSION"), panel = format!("http://{page}/"), "ready");
     if config.generated_principal {
         for (id, secret) in &config.principals {
-            say(format_args!(
+            print(format_args!(
                 "\n  Events panel:     http://{page}/\n  Principal \"{id}\": {}\n\n  \
                  This credential was generated for this run and is shown once. Set VX11_PRINCIPAL_TOKEN to keep one.\n",
                 secret.expose_secret()
@@ -198,6 +198,6 @@ fn greet(config: &Config, application: &Application) {
 }
 
 /// For the person at the terminal; not a log line.
-fn say(words: std::fmt::Arguments<'_>) {
+fn print(words: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }

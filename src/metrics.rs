@@ -280,7 +280,7 @@ impl Metrics {
     }
 
     /// Moves tokens whose time is over from active to expired; called about once a second.
-    pub fn settle_expired(&self, now: UnixMillis) {
+    pub fn roll_expired(&self, now: UnixMillis) {
         let over = self.expiring.take_until(now.seconds());
         self.expired.inc_by(over);
     }
@@ -292,7 +292,7 @@ impl Metrics {
     }
 
     /// How many of the tokens issued here expire in each of the seconds after `now`; called after
-    /// [`Self::settle_expired`].
+    /// [`Self::roll_expired`].
     pub fn expiring_after(&self, now: UnixMillis) -> impl Iterator<Item = u64> {
         self.expiring.after(now.seconds())
     }
@@ -399,15 +399,15 @@ mod tests {
     #[test]
     fn active_and_expired_tokens_add_up_to_those_issued() {
         let metrics = Metrics::new().unwrap();
-        metrics.settle_expired(UnixMillis(1_000_000));
+        metrics.roll_expired(UnixMillis(1_000_000));
         for life in [1, 1, 60, 900] {
             metrics.token_issued(1000 + life);
         }
-        metrics.settle_expired(UnixMillis(1_001_000));
+        metrics.roll_expired(UnixMillis(1_001_000));
         assert_eq!((metrics.active_tokens(), metrics.expired.get()), (2, 2));
-        metrics.settle_expired(UnixMillis(1_500_000));
+        metrics.roll_expired(UnixMillis(1_500_000));
         assert_eq!((metrics.active_tokens(), metrics.expired.get()), (1, 3));
-        metrics.settle_expired(UnixMillis(9_000_000));
+        metrics.roll_expired(UnixMillis(9_000_000));
         assert_eq!((metrics.active_tokens(), metrics.expired.get()), (0, 4));
     }
 }

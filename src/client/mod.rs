@@ -160,7 +160,7 @@ fn backoff((least, most): (Duration, Duration)) -> Backoff {
 }
 
 fn misconfigured(complaint: &str) -> ExitCode {
-    crate::say(format_args!("vx11-operator: {complaint}"));
+    crate::print(format_args!("vx11-operator: {complaint}"));
     ExitCode::from(BAD_CONFIGURATION)
 }
 
@@ -189,7 +189,7 @@ fn unwritable(error: &io::Error) -> ExitCode {
 
 /// One line for the person at the terminal, in which a server's words cannot do more than be read.
 fn notice(words: fmt::Arguments<'_>) {
-    crate::say(format_args!("vx11-operator: {}", visible(&words.to_string())));
+    crate::print(format_args!("vx11-operator: {}", visible(&words.to_string())));
 }
 
 /// Runs to the end, and does not wait for what still hangs in a read or write then.

@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::keys::Keys;
-use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, Whole};
+use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::{RingLimits, StreamLimits};
@@ -117,7 +117,7 @@ impl Config {
                 return Err(ConfigErrors(lines));
             }
         };
-        let mut complaints = Complaints { sources, lines, undecided: Vec::new() };
+        let mut complaints = ErrorCollector { sources, lines, undecided: Vec::new() };
         for misplaced in &misplaced {
             complaints.add_misplaced(misplaced);
         }
@@ -142,7 +142,7 @@ impl Config {
         let keys = Keys::of_defaults();
         let (sources, misplaced) =
             Sources::read(file, environment, &keys).map_err(|problem| ConfigErrors(vec![problem]))?;
-        let mut complaints = Complaints { sources, ..Complaints::default() };
+        let mut complaints = ErrorCollector { sources, ..ErrorCollector::default() };
         for misplaced in misplaced.iter().filter(|misplaced| misplaced.key.starts_with("principals[")) {
             complaints.add_misplaced(misplaced);
         }
@@ -174,14 +174,14 @@ const GROUPS: [&str; 2] = ["principal", "redis"];
 
 /// Collects complaints so that all are reported at once.
 #[derive(Default)]
-struct Complaints {
+struct ErrorCollector {
     sources: Sources,
     lines: Vec<String>,
     /// Groups in which something could not be read: what their other keys mean together is not known.
     undecided: Vec<&'static str>,
 }
 
-impl Complaints {
+impl ErrorCollector {
     fn add(&mut self, key: &str, problem: impl std::fmt::Display) {
         if !self.undecided.iter().any(|group| key.starts_with(group)) {
             self.lines.push(format!("{}: {problem}", self.sources.describe(key)));
@@ -201,23 +201,23 @@ impl Complaints {
         self.lines.is_empty()
     }
 
-    fn range(&mut self, key: &str, Whole(value): Whole, low: u32, high: u32, unit: &str) -> u32 {
+    fn range(&mut self, key: &str, StrictInt(value): StrictInt, low: u32, high: u32, unit: &str) -> u32 {
         u32::try_from(value).ok().filter(|value| (low..=high).contains(value)).unwrap_or_else(|| {
             self.add(key, format_args!("{value} is out of range; allowed are {low} to {high} {unit}"));
             low
         })
     }
 
-    fn seconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
+    fn seconds(&mut self, key: &str, value: StrictInt, low: u32, high: u32) -> Duration {
         Duration::from_secs(self.range(key, value, low, high, "seconds").into())
     }
 
-    fn milliseconds(&mut self, key: &str, value: Whole, low: u32, high: u32) -> Duration {
+    fn milliseconds(&mut self, key: &str, value: StrictInt, low: u32, high: u32) -> Duration {
         Duration::from_millis(self.range(key, value, low, high, "milliseconds").into())
     }
 
-    fn at_least_one_entry(&mut self, key: &str, bytes: Whole) -> u64 {
-        let Whole(value) = bytes;
+    fn at_least_one_entry(&mut self, key: &str, bytes: StrictInt) -> u64 {
+        let StrictInt(value) = bytes;
         u64::try_from(value).ok().filter(|value| *value >= ENTRY_BYTES).unwrap_or_else(|| {
             self.add(
                 key,
@@ -229,7 +229,7 @@ impl Complaints {
         })
     }
 
-    fn size(&mut self, key: &str, Whole(value): Whole, unit: &str) -> usize {
+    fn size(&mut self, key: &str, StrictInt(value): StrictInt, unit: &str) -> usize {
         usize::try_from(value).ok().filter(|value| *value > 0).unwrap_or_else(|| {
             self.add(key, format_args!("{value} is out of range; allowed is any positive number of {unit}"));
             1
@@ -237,7 +237,7 @@ impl Complaints {
     }
 }
 
-fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> {
+fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErrors> {
     let mut warnings = Vec::new();
 
     let instance_id = raw.instance.id.clone();
@@ -320,7 +320,7 @@ fn check(raw: &Raw, mut complaints: Complaints) -> Result<Config, ConfigErrors> 
     Ok(config)
 }
 
-fn log_format(text: &str, complaints: &mut Complaints) -> LogFormat {
+fn log_format(text: &str, complaints: &mut ErrorCollector) -> LogFormat {
     match text {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
@@ -332,8 +332,8 @@ fn log_format(text: &str, complaints: &mut Complaints) -> LogFormat {
     }
 }
 
-fn stream_limits(raw: &RawStreams, complaints: &mut Complaints) -> StreamLimits {
-    let mut limit = |key: &str, value: Whole, least: u32| {
+fn stream_limits(raw: &RawStreams, complaints: &mut ErrorCollector) -> StreamLimits {
+    let mut limit = |key: &str, value: StrictInt, least: u32| {
         complaints.range(key, value, least, MOST_STREAMS, "streams") as usize
     };
     let all = limit("streams.max", raw.max, 1);
@@ -345,7 +345,7 @@ fn stream_limits(raw: &RawStreams, complaints: &mut Complaints) -> StreamLimits 
     }
 }
 
-fn audit(raw: &RawAudit, complaints: &mut Complaints) -> Option<AuditSettings> {
+fn audit(raw: &RawAudit, complaints: &mut ErrorCollector) -> Option<AuditSettings> {
     let client_address = match raw.client_address.as_str() {
         "full" => ClientAddress::Full,
         "network" => ClientAddress::Network,
@@ -377,7 +377,7 @@ fn log_filter(text: &str) -> Option<Targets> {
     }
 }
 
-fn listen_address(text: &str, complaints: &mut Complaints) -> SocketAddr {
+fn listen_address(text: &str, complaints: &mut ErrorCollector) -> SocketAddr {
     text.to_socket_addrs().ok().and_then(|mut found| found.next()).unwrap_or_else(|| {
         complaints.add(
             "http.listen",
@@ -390,7 +390,7 @@ fn listen_address(text: &str, complaints: &mut Complaints) -> SocketAddr {
     })
 }
 
-fn networks(texts: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
+fn networks(texts: &[String], complaints: &mut ErrorCollector) -> Vec<IpNet> {
     let parse = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     // Peers on a socket for both are seen as what they are: a network written as ::ffff:… would match none.
     let is_mapped =

@@ -7,7 +7,7 @@ use config::ConfigError;
 use serde::de::{DeserializeOwned, Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Complaints;
+use super::ErrorCollector;
 use super::keys::Keys;
 use super::sources::root;
 
@@ -68,8 +68,8 @@ pub(super) struct RawInstance {
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawHttp {
     pub(super) listen: String,
-    pub(super) workers: Whole,
-    pub(super) body_timeout_seconds: Whole,
+    pub(super) workers: StrictInt,
+    pub(super) body_timeout_seconds: StrictInt,
     #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
 }
@@ -77,18 +77,18 @@ pub(super) struct RawHttp {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawToken {
-    pub(super) ttl_seconds: Whole,
+    pub(super) ttl_seconds: StrictInt,
     #[serde(deserialize_with = "list")]
     pub(super) signing_keys: Vec<String>,
     pub(super) signing_keys_file: String,
-    pub(super) allow_weak_principals: Switch,
+    pub(super) allow_weak_principals: StrictBool,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawMemory {
-    pub(super) max_entries: Whole,
-    pub(super) max_bytes: Whole,
+    pub(super) max_entries: StrictInt,
+    pub(super) max_bytes: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -97,7 +97,7 @@ pub(super) struct RawRedis {
     pub(super) url: String,
     pub(super) url_file: String,
     pub(super) host: String,
-    pub(super) port: Whole,
+    pub(super) port: StrictInt,
     #[serde(deserialize_with = "list")]
     pub(super) sentinels: Vec<String>,
     pub(super) sentinel_master: String,
@@ -108,9 +108,9 @@ pub(super) struct RawRedis {
     pub(super) username: String,
     pub(super) password: String,
     pub(super) password_file: String,
-    pub(super) db: Whole,
+    pub(super) db: StrictInt,
     pub(super) namespace: String,
-    pub(super) tls: Switch,
+    pub(super) tls: StrictBool,
     pub(super) ca_file: String,
     pub(super) cert_file: String,
     pub(super) key_file: String,
@@ -119,36 +119,36 @@ pub(super) struct RawRedis {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawEvents {
-    pub(super) log_entries: Whole,
-    pub(super) log_bytes: Whole,
-    pub(super) ring_entries: Whole,
-    pub(super) ring_bytes: Whole,
+    pub(super) log_entries: StrictInt,
+    pub(super) log_bytes: StrictInt,
+    pub(super) ring_entries: StrictInt,
+    pub(super) ring_bytes: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawStreams {
-    pub(super) max: Whole,
-    pub(super) max_per_token: Whole,
-    pub(super) max_per_principal: Whole,
-    pub(super) heartbeat_seconds: Whole,
-    pub(super) gather_milliseconds: Whole,
-    pub(super) max_age_seconds: Whole,
-    pub(super) retry_milliseconds: Whole,
-    pub(super) principal_in_query: Switch,
+    pub(super) max: StrictInt,
+    pub(super) max_per_token: StrictInt,
+    pub(super) max_per_principal: StrictInt,
+    pub(super) heartbeat_seconds: StrictInt,
+    pub(super) gather_milliseconds: StrictInt,
+    pub(super) max_age_seconds: StrictInt,
+    pub(super) retry_milliseconds: StrictInt,
+    pub(super) principal_in_query: StrictBool,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawLimits {
-    pub(super) issue_per_second: Whole,
-    pub(super) failed_auth_per_minute: Whole,
+    pub(super) issue_per_second: StrictInt,
+    pub(super) failed_auth_per_minute: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
 pub(super) struct RawDrain {
-    pub(super) window_seconds: Whole,
+    pub(super) window_seconds: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -169,25 +169,25 @@ pub(super) struct RawLog {
 /// 1.5 for 2.
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
-pub(super) struct Whole(pub(super) i64);
+pub(super) struct StrictInt(pub(super) i64);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for StrictInt {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Digits;
         impl Visitor<'_> for Digits {
-            type Value = Whole;
+            type Value = StrictInt;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number")
             }
 
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Whole, E> {
-                Ok(Whole(value))
+            fn visit_i64<E: Error>(self, value: i64) -> Result<StrictInt, E> {
+                Ok(StrictInt(value))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Whole, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<StrictInt, E> {
                 let wrong = |_| E::invalid_value(Unexpected::Str(text), &self);
-                text.trim().parse().map(Whole).map_err(wrong)
+                text.trim().parse().map(StrictInt).map_err(wrong)
             }
         }
         deserializer.deserialize_any(Digits)
@@ -197,25 +197,25 @@ impl<'de> Deserialize<'de> for Whole {
 /// `true` or `false`. The configuration library would also take 1, "yes" and "on".
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
-pub(super) struct Switch(pub(super) bool);
+pub(super) struct StrictBool(pub(super) bool);
 
-impl<'de> Deserialize<'de> for Switch {
+impl<'de> Deserialize<'de> for StrictBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Word;
         impl Visitor<'_> for Word {
-            type Value = Switch;
+            type Value = StrictBool;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("true or false")
             }
 
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Switch, E> {
-                Ok(Switch(value))
+            fn visit_bool<E: Error>(self, value: bool) -> Result<StrictBool, E> {
+                Ok(StrictBool(value))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Switch, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<StrictBool, E> {
                 let wrong = |_| E::invalid_value(Unexpected::Str(text), &self);
-                text.trim().parse().map(Switch).map_err(wrong)
+                text.trim().parse().map(StrictBool).map_err(wrong)
             }
         }
         deserializer.deserialize_any(Word)
@@ -239,7 +239,7 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
 
 /// Reads the keys that `T` has. Adds a complaint for each value of the wrong type, which is then left at its default so
 /// that all of them are found. `None` when nothing can be read.
-pub(super) fn read<T: DeserializeOwned>(complaints: &mut Complaints, keys: &Keys) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(complaints: &mut ErrorCollector, keys: &Keys) -> Option<T> {
     let mut without = BTreeSet::<String>::new();
     loop {
         let read = complaints.sources.merged(&without).and_then(config::Config::try_deserialize);

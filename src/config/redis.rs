@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::Complaints;
+use super::ErrorCollector;
 use super::raw::RawRedis;
 use super::secrets::{Given, secret, shown};
 use crate::redis::{ClientCertificate, HostPort, Namespace, NotACertificate, RedisSettings, Topology};
@@ -13,7 +13,7 @@ const SENTINEL_PORT: u16 = 26379;
 const HIGHEST_DB: u32 = 1_000_000;
 
 /// The settings, if any Redis is configured.
-pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<RedisSettings> {
+pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Option<RedisSettings> {
     let url = secret("redis.url", &raw.url, &raw.url_file, complaints);
     let port = complaints.range("redis.port", raw.port, 1, u16::MAX.into(), "");
     let port = u16::try_from(port).unwrap_or(u16::MAX);
@@ -74,7 +74,7 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut Complaints) -> Option<Re
 }
 
 /// Without TLS nobody asks for the client's certificate, so whoever set one believes that TLS is in use.
-fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut Complaints) {
+fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) {
     let files = [("redis.cert_file", &raw.cert_file), ("redis.key_file", &raw.key_file)];
     for (key, _) in files.iter().filter(|(_, file)| !file.is_empty()) {
         complaints.add(key, "is set, but TLS is not: set rediss:// in redis.url, or redis.tls beside redis.host, redis.sentinels or redis.cluster_nodes");
@@ -82,7 +82,7 @@ fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut Complaints) {
 }
 
 /// What was set for a Redis that is not there was not meant to be ignored.
-fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
+fn complain_about_leftovers(raw: &RawRedis, complaints: &mut ErrorCollector) {
     let leftovers = [
         ("redis.sentinel_master", &raw.sentinel_master),
         ("redis.sentinel_password", &raw.sentinel_password),
@@ -102,7 +102,7 @@ fn complain_about_leftovers(raw: &RawRedis, complaints: &mut Complaints) {
     }
 }
 
-fn namespace(name: &str, complaints: &mut Complaints) -> Namespace {
+fn namespace(name: &str, complaints: &mut ErrorCollector) -> Namespace {
     Namespace::parse(name).unwrap_or_else(|| {
         complaints.add("redis.namespace", "allowed are 1 to 32 characters of a-z 0-9 -");
         Namespace::default()
@@ -114,7 +114,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
-fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) -> Vec<HostPort> {
+fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut ErrorCollector) -> Vec<HostPort> {
     let mut hosts = Vec::with_capacity(texts.len());
     for text in texts {
         match HostPort::parse(text, port) {
@@ -127,7 +127,11 @@ fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut Complaints) ->
 }
 
 /// Takes the settings that the URL holds; false where it cannot be read.
-fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaints: &mut Complaints) -> bool {
+fn from_url(
+    Given { text, key }: &Given,
+    settings: &mut RedisSettings,
+    complaints: &mut ErrorCollector,
+) -> bool {
     // The library's complaints may repeat parts of the URL.
     let Some(parsed) = redis::parse_redis_url(text).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
     else {
@@ -163,7 +167,7 @@ fn from_url(Given { text, key }: &Given, settings: &mut RedisSettings, complaint
     true
 }
 
-fn client_certificate(raw: &RawRedis, complaints: &mut Complaints) -> Option<ClientCertificate> {
+fn client_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) -> Option<ClientCertificate> {
     match (raw.cert_file.is_empty(), raw.key_file.is_empty()) {
         (true, false) => complaints.add("redis.cert_file", "is needed: the certificate of redis.key_file"),
         (false, true) => complaints.add("redis.key_file", "is needed: the private key of redis.cert_file"),
@@ -188,7 +192,7 @@ fn client_certificate(raw: &RawRedis, complaints: &mut Complaints) -> Option<Cli
 }
 
 /// What a file holds, if that may be in PEM form.
-fn pem(key: &str, file: &str, complaints: &mut Complaints) -> Option<Vec<u8>> {
+fn pem(key: &str, file: &str, complaints: &mut ErrorCollector) -> Option<Vec<u8>> {
     if file.is_empty() {
         return None;
     }

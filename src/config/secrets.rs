@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Complaints;
+use super::ErrorCollector;
 use super::raw::{Raw, RawPrincipals};
 use super::sources::Shown;
 use crate::principal::PrincipalId;
@@ -25,7 +25,7 @@ pub(super) struct Weak {
 /// Principals with their credentials, and whether the only one was made up because none is configured.
 pub(super) fn principals(
     raw: &Raw,
-    complaints: &mut Complaints,
+    complaints: &mut ErrorCollector,
     warnings: &mut Vec<String>,
 ) -> (Vec<(PrincipalId, SecretString)>, bool) {
     let mut weak = Vec::new();
@@ -64,11 +64,11 @@ pub(super) fn principals(
 /// caller to judge.
 pub(super) fn configured(
     raw: &RawPrincipals,
-    complaints: &mut Complaints,
+    complaints: &mut ErrorCollector,
     weak: &mut Vec<Weak>,
 ) -> Vec<(PrincipalId, SecretString)> {
     let mut principals = Vec::new();
-    let mut add = |key: &str, id: &PrincipalId, inline: &str, file: &str, complaints: &mut Complaints| {
+    let mut add = |key: &str, id: &PrincipalId, inline: &str, file: &str, complaints: &mut ErrorCollector| {
         let Some(Given { text, key }) = secret(key, inline, file, complaints) else {
             return;
         };
@@ -129,7 +129,7 @@ fn generated_secret() -> Result<SecretString, getrandom::Error> {
 pub(super) fn signing_keys(
     raw: &Raw,
     principals: &[(PrincipalId, SecretString)],
-    complaints: &mut Complaints,
+    complaints: &mut ErrorCollector,
 ) -> Option<SigningKeys> {
     let inline = raw.token.signing_keys.join("\n");
     let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
@@ -159,7 +159,7 @@ pub(super) struct Given {
 }
 
 /// A secret given directly, as `key`, or by file, as `key_file`; `None` when neither is.
-pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Complaints) -> Option<Given> {
+pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut ErrorCollector) -> Option<Given> {
     let by_file = format!("{key}_file");
     match (inline, file) {
         ("", "") => None,
@@ -175,7 +175,7 @@ pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Compl
     }
 }
 
-fn read_secret(key: &str, file: &Path, complaints: &mut Complaints) -> Option<String> {
+fn read_secret(key: &str, file: &Path, complaints: &mut ErrorCollector) -> Option<String> {
     match std::fs::read_to_string(file) {
         Ok(text) if text.trim().is_empty() => {
             complaints.add(key, format_args!("{} is empty", shown(file)));

@@ -99,7 +99,7 @@ pub(super) async fn cache_stats(
 ) -> Result<HttpResponse, Problem> {
     principal(&request, &state)?;
     let figures = state.tokens.statistics().await?;
-    state.metrics.settle_expired(state.clock.now());
+    state.metrics.roll_expired(state.clock.now());
     let (active, streams) = (state.metrics.active_tokens(), state.metrics.open_streams());
     let instance_id = state.instance_id.clone();
     let version = Some(env!("CARGO_PKG_VERSION").to_owned());
@@ -162,7 +162,7 @@ pub(super) async fn instance_id(
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(state: Data<AppState>) -> Result<HttpResponse, Problem> {
-    state.metrics.settle_expired(state.clock.now());
+    state.metrics.roll_expired(state.clock.now());
     let page = state.metrics.render().map_err(|error| {
         tracing::error!(%error, "the metrics cannot be rendered");
         Problem::Internal
