@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
-    Epoch, EventBus, Hub, HubSettings, Log, LogTask, LogTaskDeps, MemoryBus, RedisLog, StreamLimits,
+    Epoch, EventBus, Hub, HubDeps, Log, LogTask, LogTaskDeps, MemoryBus, RedisLog, StreamLimits,
     StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
@@ -27,10 +27,10 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::principal::Principals;
 use crate::redis::{Claim, Fault, RedisSettings};
-use crate::service::{Parts, TokenService};
+use crate::service::{TokenService, TokenServiceDeps};
 use crate::store::{
-    FailoverStore, FailoverStoreParts, MemoryStore, Pulse, PulseSettings, RedisStore, RedisStoreParts,
-    RevocationReader, RevocationReaderParts, SharedBreaker, TokenStore,
+    FailoverStore, FailoverStoreDeps, MemoryStore, Pulse, PulseDeps, RedisStore, RedisStoreDeps,
+    RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -118,7 +118,7 @@ impl Application {
         let room = Room::within(files::raise_limit(), workers, config.stream_limits.all);
         metrics.streams_limit(room.streams);
         let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));
-        let hub = Arc::new(Hub::new(HubSettings {
+        let hub = Arc::new(Hub::new(HubDeps {
             instance_id: config.instance_id.clone(),
             log: match &shared_log {
                 Some(log) => Log::Shared(log.shared()),
@@ -147,7 +147,7 @@ impl Application {
             (Store::Memory(Arc::new(store)), bus)
         };
         let principals = config.principals.iter();
-        let tokens = TokenService::new(Parts {
+        let tokens = TokenService::new(TokenServiceDeps {
             codec: Codec::new(config.signing_keys.clone()),
             principals: Principals::new(principals.map(|(id, secret)| (id.clone(), secret.expose_secret()))),
             store: store.as_store(),
@@ -335,7 +335,7 @@ impl WithRedis<'_> {
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
         let fingerprints = config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect();
         let claim = Arc::new(Claim::new(&settings.namespace, fingerprints));
-        let parts = RedisStoreParts {
+        let parts = RedisStoreDeps {
             instance_id: config.instance_id.clone(),
             start: getrandom::u64()?,
             token_ttl: config.token_ttl,
@@ -345,7 +345,7 @@ impl WithRedis<'_> {
             breaker: Arc::clone(&breaker),
         };
         let redis = RedisStore::new((*settings).clone(), parts)?;
-        let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+        let store = Arc::new(FailoverStore::new(FailoverStoreDeps {
             primary: Arc::new(redis),
             breaker: Arc::clone(&breaker),
             standby: memory(),
@@ -353,7 +353,7 @@ impl WithRedis<'_> {
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
         }));
-        let mut pulse = Pulse::new(PulseSettings {
+        let mut pulse = Pulse::new(PulseDeps {
             store: Arc::clone(&store),
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
@@ -389,7 +389,7 @@ impl WithRedis<'_> {
         store: &Arc<FailoverStore>,
     ) -> Result<RevocationReader, Fault> {
         let hub = Arc::clone(self.hub);
-        let parts = RevocationReaderParts {
+        let parts = RevocationReaderDeps {
             store: Arc::clone(store),
             claim: Arc::clone(claim),
             clock: Arc::clone(self.clock),

@@ -16,7 +16,7 @@ use crate::token::{
 };
 
 /// What a service is made of.
-pub struct Parts {
+pub struct TokenServiceDeps {
     /// Mints and verifies.
     pub codec: Codec,
     /// Who may ask.
@@ -35,7 +35,7 @@ pub struct Parts {
 
 /// Issues, authorises, introspects and revokes tokens.
 pub struct TokenService {
-    parts: Parts,
+    parts: TokenServiceDeps,
 }
 
 /// A token that was just issued.
@@ -124,7 +124,7 @@ const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
 impl TokenService {
     /// Puts the service together.
     #[must_use]
-    pub const fn new(parts: Parts) -> Self {
+    pub const fn new(parts: TokenServiceDeps) -> Self {
         Self { parts }
     }
 
@@ -139,7 +139,7 @@ impl TokenService {
     /// # Errors
     /// [`StoreError::Full`] when no further token can be remembered; nothing was issued then.
     pub async fn issue(&self, principal: &PrincipalId) -> Result<Issued, StoreError> {
-        let Parts { codec, store, nonces, ttl, clock, metrics, .. } = &self.parts;
+        let TokenServiceDeps { codec, store, nonces, ttl, clock, metrics, .. } = &self.parts;
         let issued_at = clock.now();
         let expires_at = issued_at.plus(*ttl);
         let last_second = expires_at.seconds_rounded_up();
@@ -206,7 +206,7 @@ impl TokenService {
     /// # Errors
     /// [`StoreError::Full`] when the revocation could not be remembered.
     pub async fn revoke(&self, revocation: Revocation) -> Result<RevocationScope, StoreError> {
-        let Parts { store, metrics, .. } = &self.parts;
+        let TokenServiceDeps { store, metrics, .. } = &self.parts;
         let started = Instant::now();
         let reach = store.revoke(revocation.id, revocation.until).await?;
         metrics.store_operation(StoreOperation::Revoke, store.backend().as_str(), started.elapsed());
@@ -228,12 +228,12 @@ impl TokenService {
     }
 
     fn check(&self, presented: &str) -> Result<Verified, Refusal> {
-        let Parts { codec, principals, clock, .. } = &self.parts;
+        let TokenServiceDeps { codec, principals, clock, .. } = &self.parts;
         Ok(codec.verify(presented, clock.now(), principals.ids())?)
     }
 
     async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        let Parts { store, ttl, clock, metrics, .. } = &self.parts;
+        let TokenServiceDeps { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
         let expires_at = end_of(verified);
         // The token does not say how long it was to live, and another instance may have given it another life.

@@ -11,8 +11,8 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{
-    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreParts, Figures, Lookup, MemoryLimits,
-    MemoryStore, Primary, Pulse, PulseSettings, RevocationScope, SharedBreaker, StoreError, StoreStatistics,
+    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits,
+    MemoryStore, Primary, Pulse, PulseDeps, RevocationScope, SharedBreaker, StoreError, StoreStatistics,
     TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
@@ -134,7 +134,7 @@ impl Stand {
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(&metrics)));
         let memory = || MemoryStore::new(MemoryLimits { entries: ROOM, bytes: u64::MAX }, Arc::clone(&clock));
         let primary = Arc::new(Scripted::default());
-        let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+        let store = Arc::new(FailoverStore::new(FailoverStoreDeps {
             primary: Arc::<Scripted>::clone(&primary),
             breaker: Arc::clone(&breaker),
             standby: memory(),
@@ -142,7 +142,7 @@ impl Stand {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         }));
-        let mut pulse = Pulse::new(PulseSettings {
+        let mut pulse = Pulse::new(PulseDeps {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             jitter: Arc::new(Jitter::seeded(7)),

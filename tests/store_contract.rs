@@ -8,8 +8,8 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
-    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreParts, Figures, Lookup, MemoryLimits, MemoryStore,
-    Primary, Pulse, PulseSettings, RedisStore, RedisStoreParts, SharedBreaker, StoreError, TokenStore,
+    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits, MemoryStore,
+    Primary, Pulse, PulseDeps, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer};
@@ -69,7 +69,7 @@ async fn failover(server: RedisServer) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
     let servers = Servers::One(server);
     let (primary, breaker, metrics) = connect(&servers, &clock);
-    let store = Arc::new(FailoverStore::new(FailoverStoreParts {
+    let store = Arc::new(FailoverStore::new(FailoverStoreDeps {
         primary,
         breaker,
         standby: memory(1000, &clock),
@@ -78,7 +78,7 @@ async fn failover(server: RedisServer) -> Subject {
         metrics: Arc::clone(&metrics),
     }));
     let jitter = Arc::new(Jitter::seeded(7));
-    let settings = PulseSettings { store: Arc::clone(&store), metrics, jitter };
+    let settings = PulseDeps { store: Arc::clone(&store), metrics, jitter };
     let mut pulse = Pulse::new(settings);
     pulse.begin().await;
     Subject { name: "failover", store, clock, servers }
@@ -112,7 +112,7 @@ fn connect(
     };
     let jitter = Arc::new(Jitter::seeded(7));
     let claim = Arc::new(Claim::new(&settings.namespace, vec!["0123456789abcdef".to_owned()]));
-    let parts = RedisStoreParts {
+    let parts = RedisStoreDeps {
         instance_id: "1".to_owned(),
         start: 1,
         token_ttl: MINUTE,

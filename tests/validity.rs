@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use vx11_operator::clock::{Clock, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::principal::{PrincipalId, Principals};
-use vx11_operator::service::{Parts, Refusal, TokenService};
+use vx11_operator::service::{Refusal, TokenService, TokenServiceDeps};
 use vx11_operator::store::{
     Backend, Lookup, MemoryLimits, MemoryStore, RevocationScope, StoreError, StoreStatistics, TokenStore,
 };
@@ -101,7 +101,7 @@ fn token(life: i64, offline: bool) -> Token {
 }
 
 fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> TokenService {
-    TokenService::new(Parts {
+    TokenService::new(TokenServiceDeps {
         codec: Codec::new(keys()),
         principals: Principals::new([(principal(), "secret")]),
         store,

@@ -184,7 +184,7 @@ mod tests {
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
     use crate::events::history::History;
-    use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};
+    use crate::events::hub::{HubDeps, Log, SharedLog, StreamSettings};
     use crate::events::id::Epoch;
     use crate::events::registry::{Opener, StreamLimits};
     use crate::events::ring::RingLimits;
@@ -227,7 +227,7 @@ mod tests {
     fn stage(answers: impl IntoIterator<Item = Result<Page, Unreachable>>) -> Stage {
         let script =
             Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
-        let hub = Hub::new(HubSettings {
+        let hub = Hub::new(HubDeps {
             instance_id: "1".to_owned(),
             log: Log::Shared(SharedLog(Arc::clone(&script) as Arc<dyn History>)),
             ring: RingLimits { entries: 10, bytes: 10_000 },

@@ -39,7 +39,7 @@ pub struct StreamSettings {
 }
 
 /// What a hub is made of.
-pub struct HubSettings {
+pub struct HubDeps {
     /// Name of this instance, told to each client.
     pub instance_id: String,
     /// Where the log lives.
@@ -117,7 +117,7 @@ pub(super) struct News {
 
 /// Events and streams of one instance.
 pub struct Hub {
-    settings: HubSettings,
+    settings: HubDeps,
     ring: RwLock<Ring>,
     /// Announces the newest event, and wakes streams for whatever else they should look at.
     news: watch::Sender<News>,
@@ -131,7 +131,7 @@ pub struct Hub {
 impl Hub {
     /// An empty hub.
     #[must_use]
-    pub fn new(settings: HubSettings) -> Self {
+    pub fn new(settings: HubDeps) -> Self {
         let epoch = match settings.log {
             Log::Own(epoch) => Some(epoch),
             Log::Shared(_) => None,
@@ -249,7 +249,7 @@ impl Hub {
         self.registry.is_draining()
     }
 
-    pub(super) const fn settings(&self) -> &HubSettings {
+    pub(super) const fn settings(&self) -> &HubDeps {
         &self.settings
     }
 

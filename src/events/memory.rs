@@ -88,14 +88,14 @@ mod tests {
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{HubSettings, Log, ResetReason, Resume, StreamSettings};
+    use crate::events::hub::{HubDeps, Log, ResetReason, Resume, StreamSettings};
     use crate::events::id::{Epoch, Position};
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
     use crate::metrics::Metrics;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(HubSettings {
+        Arc::new(Hub::new(HubDeps {
             instance_id: "1".to_owned(),
             log: Log::Own(Epoch(1)),
             ring: RingLimits { entries: 10, bytes: 10_000 },

@@ -23,7 +23,7 @@ mod stream;
 
 pub use bus::{EventBus, KEYS_KEPT, PublishError, Published};
 pub use frame::{EventType, EventTypeError, LONGEST_DATA, data_bytes};
-pub use hub::{Hub, HubSettings, Log, SharedLog, StreamSettings};
+pub use hub::{Hub, HubDeps, Log, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
 pub use memory::MemoryBus;
 pub use publication::{KeyDigest, LONGEST_KEY, NotAKey, Publication};

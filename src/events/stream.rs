@@ -286,7 +286,7 @@ mod tests {
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
     use crate::events::history::{History, Page, Unreachable};
-    use crate::events::hub::{HubSettings, Log, SharedLog, StreamSettings};
+    use crate::events::hub::{HubDeps, Log, SharedLog, StreamSettings};
     use crate::events::id::{Epoch, Position};
     use crate::events::publication::Publication;
     use crate::events::registry::StreamLimits;
@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn hub_of(log: Log) -> Arc<Hub> {
-        Arc::new(Hub::new(HubSettings {
+        Arc::new(Hub::new(HubDeps {
             instance_id: "1".to_owned(),
             log,
             ring: RingLimits { entries: 100, bytes: 10_000 },

@@ -23,10 +23,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
-pub use failover::{Beat, FailoverStore, FailoverStoreParts, Figures, Primary, Pulse, PulseSettings};
+pub use failover::{Beat, FailoverStore, FailoverStoreDeps, Figures, Primary, Pulse, PulseDeps};
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
-pub use redis::{RedisStore, RedisStoreParts};
-pub use revocation_reader::{RevocationReader, RevocationReaderParts};
+pub use redis::{RedisStore, RedisStoreDeps};
+pub use revocation_reader::{RevocationReader, RevocationReaderDeps};
 pub use shared_breaker::SharedBreaker;
 
 use crate::clock::UnixMillis;

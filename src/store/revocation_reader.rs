@@ -34,7 +34,7 @@ const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(2);
 
 /// What a reader is made of.
-pub struct RevocationReaderParts {
+pub struct RevocationReaderDeps {
     /// Remembers what is heard of, and knows what others may not have heard of.
     pub store: Arc<FailoverStore>,
     /// Says whether the data belongs to this deployment.
@@ -51,7 +51,7 @@ pub struct RevocationReaderParts {
 
 /// The task.
 pub struct RevocationReader {
-    parts: RevocationReaderParts,
+    parts: RevocationReaderDeps,
     connector: Connector,
     /// The key of the stream.
     stream: String,
@@ -80,7 +80,7 @@ impl RevocationReader {
     ///
     /// # Errors
     /// When the settings contradict one another.
-    pub fn new(settings: RedisSettings, parts: RevocationReaderParts) -> Result<Self, Fault> {
+    pub fn new(settings: RedisSettings, parts: RevocationReaderDeps) -> Result<Self, Fault> {
         parts.metrics.revocations.in_reach(false);
         Ok(Self {
             parts,

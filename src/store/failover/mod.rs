@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use pulse::{Pulse, PulseSettings};
+pub use pulse::{Pulse, PulseDeps};
 
 use self::unannounced::Unannounced;
 use super::memory::{Entries, MemoryStore};
@@ -60,7 +60,7 @@ pub struct Beat {
 }
 
 /// What a failover store is made of.
-pub struct FailoverStoreParts {
+pub struct FailoverStoreDeps {
     /// Shared by all instances.
     pub primary: Arc<dyn Primary>,
     /// The breaker before it.
@@ -94,8 +94,8 @@ pub struct FailoverStore {
 impl FailoverStore {
     /// Puts the two together.
     #[must_use]
-    pub fn new(parts: FailoverStoreParts) -> Self {
-        let FailoverStoreParts { primary, breaker, standby, revoked, clock, metrics } = parts;
+    pub fn new(parts: FailoverStoreDeps) -> Self {
+        let FailoverStoreDeps { primary, breaker, standby, revoked, clock, metrics } = parts;
         let (unannounced, losses) = (Unannounced::default(), AtomicU64::new(0));
         let warned_at = Mutex::default();
         Self { primary, breaker, standby, revoked, unannounced, losses, clock, metrics, warned_at }

@@ -23,7 +23,7 @@ const BEATS_UNTIL_DEAF: u32 = 10;
 const SKEW_WORTH_TELLING: i64 = 1000;
 
 /// What a pulse is made of.
-pub struct PulseSettings {
+pub struct PulseDeps {
     /// The store it keeps.
     pub store: Arc<FailoverStore>,
     /// Where instances' own figures come from, and where it reports.
@@ -34,7 +34,7 @@ pub struct PulseSettings {
 
 /// The task.
 pub struct Pulse {
-    settings: PulseSettings,
+    settings: PulseDeps,
     skewed: bool,
     /// Tombstones that the primary has lost, as far as it has yet to be given them again.
     owed: Option<Vec<(TokenId, UnixMillis)>>,
@@ -45,7 +45,7 @@ pub struct Pulse {
 impl Pulse {
     /// A pulse that has yet to beat.
     #[must_use]
-    pub const fn new(settings: PulseSettings) -> Self {
+    pub const fn new(settings: PulseDeps) -> Self {
         Self { settings, skewed: false, owed: None, deaf: 0 }
     }
 
@@ -86,7 +86,7 @@ impl Pulse {
     }
 
     async fn beat_once(&mut self, store: &FailoverStore) -> Result<(), Fault> {
-        let PulseSettings { metrics, .. } = &self.settings;
+        let PulseDeps { metrics, .. } = &self.settings;
         let figures = Figures { active: metrics.active_tokens(), streams: metrics.open_streams() };
         let beat = store.primary.beat(figures).await?;
         self.note(&beat);

@@ -41,7 +41,7 @@ use crate::token::{Record, TokenDigest, TokenId};
 const RECORD_COMMAND_BYTES: usize = 80;
 
 /// What a Redis store is made of.
-pub struct RedisStoreParts {
+pub struct RedisStoreDeps {
     /// Names this instance to the others.
     pub instance_id: String,
     /// Tells this start of the instance from others.
@@ -80,8 +80,8 @@ impl RedisStore {
     ///
     /// # Errors
     /// When the settings contradict one another.
-    pub fn new(settings: RedisSettings, parts: RedisStoreParts) -> Result<Self, Fault> {
-        let RedisStoreParts { instance_id, start, token_ttl, claim, clock, jitter, breaker } = parts;
+    pub fn new(settings: RedisSettings, parts: RedisStoreDeps) -> Result<Self, Fault> {
+        let RedisStoreDeps { instance_id, start, token_ttl, claim, clock, jitter, breaker } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));
         let data = Completeness::new(&settings.topology, Arc::clone(&keys));
         let client = Arc::new(Client::new(Connector::new(settings)?, jitter, breaker));
