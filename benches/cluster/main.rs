@@ -13,8 +13,8 @@ mod progress;
 mod report;
 #[path = "../support/sample.rs"]
 mod sample;
-mod stand;
 mod streams;
+mod testbed;
 mod throughput;
 
 use std::process::ExitCode;
@@ -26,9 +26,9 @@ const ABOUT: &str = "wrk, nginx with the configuration that ships and one worker
 
 fn main() -> ExitCode {
     report::run("cluster", ABOUT, || {
-        let stand = stand::Stand::start();
-        let mut rows = throughput::measure(&stand);
-        rows.extend(streams::measure(&stand));
+        let testbed = testbed::Testbed::start();
+        let mut rows = throughput::measure(&testbed);
+        rows.extend(streams::measure(&testbed));
         rows
     })
 }

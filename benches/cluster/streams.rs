@@ -7,24 +7,24 @@ use std::time::Instant;
 use crate::memory::resident_bytes;
 use crate::progress::say;
 use crate::report::Row;
-use crate::stand::{MOST, Stand};
+use crate::testbed::{MOST, Testbed};
 
 /// So many, each a file here, two in nginx and one in an instance.
 const STREAMS: u32 = 5000;
 
-pub(crate) fn measure(stand: &Stand) -> Vec<Row> {
+pub(crate) fn measure(testbed: &Testbed) -> Vec<Row> {
     say(&format!("{STREAMS} streams through nginx"));
     rlimit::increase_nofile_limit(u64::from(STREAMS) + 1000).expect("the limit of open files can be read");
-    let (address, _) = stand.balancer(MOST);
-    let workers = || stand.workers().iter().map(|worker| resident_bytes(&worker.to_string())).sum::<f64>();
+    let (address, _) = testbed.balancer(MOST);
+    let workers = || testbed.workers().iter().map(|worker| resident_bytes(&worker.to_string())).sum::<f64>();
     let before = workers();
-    let mut token = (stand.token(), Instant::now());
+    let mut token = (testbed.token(), Instant::now());
     let mut streams = Vec::new();
     let started = Instant::now();
     for _ in 0..STREAMS {
         // One token opens many streams while it lives, which is 12 seconds here.
         if token.1.elapsed().as_secs() > 5 {
-            token = (stand.token(), Instant::now());
+            token = (testbed.token(), Instant::now());
         }
         let mut stream = TcpStream::connect(address).expect("nginx accepts");
         let request = format!(

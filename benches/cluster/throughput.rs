@@ -4,7 +4,7 @@ use crate::load::{Load, Round};
 use crate::progress::say;
 use crate::report::Row;
 use crate::sample::quantile;
-use crate::stand::{MOST, Part, Stand};
+use crate::testbed::{MOST, Part, Testbed};
 
 /// Rounds of each kind; the median counts.
 const ROUNDS: usize = 5;
@@ -23,17 +23,18 @@ struct Costed {
     cost: [f64; 3],
 }
 
-pub(crate) fn measure(stand: &Stand) -> Vec<Row> {
+pub(crate) fn measure(testbed: &Testbed) -> Vec<Row> {
     let mut rows = Vec::new();
     for (what, path) in [("issue", ISSUE), ("introspect", INTROSPECT)] {
         say(&format!("{what} through nginx, with one to {MOST} instances in turn"));
         let body = || match path {
-            INTROSPECT => format!("token={}", stand.token()),
+            INTROSPECT => format!("token={}", testbed.token()),
             _ => String::new(),
         };
         let rounds: Vec<[Costed; MOST]> = (0..ROUNDS)
             .map(|_| {
-                [1, 2, 3].map(|count| costed(stand, &Load::post(stand.balancer(count), path, FORM, &body())))
+                [1, 2, 3]
+                    .map(|count| costed(testbed, &Load::post(testbed.balancer(count), path, FORM, &body())))
             })
             .collect();
         let median = |of: &dyn Fn(&[Costed; MOST]) -> f64| quantile(rounds.iter().map(of).collect(), 0.5);
@@ -59,19 +60,20 @@ pub(crate) fn measure(stand: &Stand) -> Vec<Row> {
             rows.push(Row::figure(&format!("{what}, processor time of {name} for one"), cost, "µs"));
         }
         let way = |server| Load::post(server, path, FORM, &body()).run_with(FEW, QUIET_SECONDS).p99;
-        let quiet: Vec<_> = (0..ROUNDS).map(|_| (way(stand.instance()), way(stand.balancer(MOST)))).collect();
+        let quiet: Vec<_> =
+            (0..ROUNDS).map(|_| (way(testbed.instance()), way(testbed.balancer(MOST)))).collect();
         let direct = quantile(quiet.iter().map(|(direct, _)| *direct).collect(), 0.5);
         let through = quantile(quiet.iter().map(|(_, through)| *through).collect(), 0.5);
         rows.push(Row::figure(&format!("{what}, two at a time, to an instance, 99 % within"), direct, "ms"));
         rows.push(Row::figure(&format!("{what}, two at a time, through nginx, 99 % within"), through, "ms"));
     }
-    rows.extend(traffic(stand));
-    stand.assert_well();
+    rows.extend(traffic(testbed));
+    testbed.assert_well();
     rows
 }
 
-fn costed(stand: &Stand, load: &Load) -> Costed {
-    let now = || [Part::Nginx, Part::Instances, Part::Redis].map(|part| stand.processor_seconds(part));
+fn costed(testbed: &Testbed, load: &Load) -> Costed {
+    let now = || [Part::Nginx, Part::Instances, Part::Redis].map(|part| testbed.processor_seconds(part));
     let before = now();
     let round = load.run(SECONDS);
     let after = now();
@@ -80,14 +82,14 @@ fn costed(stand: &Stand, load: &Load) -> Costed {
 }
 
 /// What one token is to the network between the instances and Redis.
-fn traffic(stand: &Stand) -> Vec<Row> {
+fn traffic(testbed: &Testbed) -> Vec<Row> {
     say("bytes to Redis and back for one token");
     let mut rows = Vec::new();
     for (what, path) in [("issued", ISSUE), ("introspected", INTROSPECT)] {
-        let body = if path == INTROSPECT { format!("token={}", stand.token()) } else { String::new() };
-        let before = stand.redis_traffic();
-        let round = Load::post(stand.balancer(MOST), path, FORM, &body).run(SECONDS);
-        let after = stand.redis_traffic();
+        let body = if path == INTROSPECT { format!("token={}", testbed.token()) } else { String::new() };
+        let before = testbed.redis_traffic();
+        let round = Load::post(testbed.balancer(MOST), path, FORM, &body).run(SECONDS);
+        let after = testbed.redis_traffic();
         let to = (after.0 - before.0) / round.requests;
         let from = (after.1 - before.1) / round.requests;
         rows.push(Row::figure(&format!("bytes to Redis for a token {what}"), to, "B"));

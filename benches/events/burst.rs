@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::crowd::Crowd;
 use crate::delivery::{PATIENCE, deliver};
 use crate::nchan::Nchan;
 use crate::operator::Instance;
@@ -10,6 +9,7 @@ use crate::progress::say;
 use crate::report::Row;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::sse_clients::SseClients;
 
 const STREAMS: u32 = 2_000;
 const EVENTS: u32 = 1_000;
@@ -46,11 +46,11 @@ pub(crate) fn measure() -> Vec<Row> {
 }
 
 fn burst(server: &impl Server) -> Burst {
-    let mut crowd = Crowd::new(STREAMS);
-    crowd.open(server.address(), &server.target(), STREAMS, Instant::now() + PATIENCE);
+    let mut clients = SseClients::new(STREAMS);
+    clients.open(server.address(), &server.target(), STREAMS, Instant::now() + PATIENCE);
     let mut publish = |events, size| {
         let publishers = (0..PUBLISHERS).map(|_| server.publisher()).collect();
-        deliver(&mut crowd, STREAMS, &Schedule::regular(events, Duration::ZERO, size), publishers);
+        deliver(&mut clients, STREAMS, &Schedule::regular(events, Duration::ZERO, size), publishers);
     };
     publish(1, SIZES.0);
     let before = server.resident_bytes();

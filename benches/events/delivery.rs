@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::crowd::Crowd;
 use crate::schedule::Schedule;
 use crate::server::Publisher;
+use crate::sse_clients::SseClients;
 
 /// Far beyond any sensible latency.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -19,13 +19,13 @@ pub(crate) struct Delivered {
 
 /// Publishes as scheduled, until each of the crowd's streams has every event.
 pub(crate) fn deliver(
-    crowd: &mut Crowd,
+    clients: &mut SseClients,
     streams: u32,
     schedule: &Schedule,
     publishers: Vec<Publisher>,
 ) -> Vec<Delivered> {
     let publishing = schedule.run(publishers);
-    let receipts = crowd.receive((streams * schedule.events()) as usize, Instant::now() + PATIENCE);
+    let receipts = clients.receive((streams * schedule.events()) as usize, Instant::now() + PATIENCE);
     let due = publishing.join().expect("publishing succeeds");
     // Streams have had others before.
     let first = receipts.iter().map(|receipt| receipt.event).min().unwrap_or_default();

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::crowd::Crowd;
 use crate::delivery::{PATIENCE, deliver};
 use crate::nchan::Nchan;
 use crate::operator::Instance;
@@ -11,6 +10,7 @@ use crate::report::Row;
 use crate::sample::quantile;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::sse_clients::SseClients;
 
 pub(crate) const STREAMS: u32 = 15_000;
 /// Streams that share a token, as tabs of one browser do; it only spares the client some requests.
@@ -103,33 +103,33 @@ fn rows(rounds: &[(Round, Round)]) -> Vec<Row> {
 
 /// Opens all streams on a fresh server, and publishes.
 fn round(server: &impl Server, seed: u32) -> Round {
-    let mut crowd = Crowd::new(STREAMS);
+    let mut clients = SseClients::new(STREAMS);
     let at_rest = server.resident_bytes();
-    let opening = open(&mut crowd, server);
+    let opening = open(&mut clients, server);
     // The first ones do not count: buffers, caches, the processor's clock.
-    measured(&mut crowd, server, &Schedule::regular(3, Duration::from_millis(500), SIZE));
-    let lone = measured(&mut crowd, server, &Schedule::regular(12, Duration::from_millis(500), SIZE));
+    measured(&mut clients, server, &Schedule::regular(3, Duration::from_millis(500), SIZE));
+    let lone = measured(&mut clients, server, &Schedule::regular(12, Duration::from_millis(500), SIZE));
     let random = Schedule::random(60, Duration::from_millis(250), SIZE, seed.into());
-    let random = measured(&mut crowd, server, &random);
+    let random = measured(&mut clients, server, &random);
     let memory = server.resident_bytes() - at_rest;
     let (opening, memory) = (f64::from(STREAMS) / opening.as_secs_f64(), memory / f64::from(STREAMS));
     Round { opening, memory, lone, random }
 }
 
 /// Opens all streams; says how long it took.
-pub(crate) fn open(crowd: &mut Crowd, server: &impl Server) -> Duration {
+pub(crate) fn open(clients: &mut SseClients, server: &impl Server) -> Duration {
     let started = Instant::now();
     for _ in 0..STREAMS / STREAMS_PER_TOKEN {
-        crowd.open(server.address(), &server.target(), STREAMS_PER_TOKEN, started + PATIENCE);
+        clients.open(server.address(), &server.target(), STREAMS_PER_TOKEN, started + PATIENCE);
     }
     started.elapsed()
 }
 
 /// Publishes as scheduled; says what that came to.
-fn measured(crowd: &mut Crowd, server: &impl Server, schedule: &Schedule) -> Delivery {
+fn measured(clients: &mut SseClients, server: &impl Server, schedule: &Schedule) -> Delivery {
     let publishers = (0..PUBLISHERS).map(|_| server.publisher()).collect();
     let (busy, started) = (server.processor_seconds(), Instant::now());
-    let delivered = deliver(crowd, STREAMS, schedule, publishers);
+    let delivered = deliver(clients, STREAMS, schedule, publishers);
     let (busy, took) = (server.processor_seconds() - busy, started.elapsed());
     let latencies: Vec<_> = delivered.iter().map(|delivered| delivered.after).collect();
     Delivery {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::crowd::Crowd;
 use crate::fan_out::{STREAMS, open};
 use crate::operator::Instance;
 use crate::progress::say;
 use crate::report::Row;
 use crate::server::Server;
+use crate::sse_clients::SseClients;
 
 /// The default.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -16,12 +16,12 @@ const ROUNDS: u32 = 3;
 pub(crate) fn measure() -> Vec<Row> {
     say(&format!("{ROUNDS} heartbeats of {STREAMS} idle streams"));
     let server = Instance::start(&[]);
-    let mut crowd = Crowd::new(STREAMS);
-    open(&mut crowd, &server);
+    let mut clients = SseClients::new(STREAMS);
+    open(&mut clients, &server);
     // What opening has left to do; the first heartbeats are yet to come.
-    crowd.listen_for(INTERVAL / 3);
+    clients.listen_for(INTERVAL / 3);
     let busy = server.processor_seconds();
-    crowd.listen_for(INTERVAL * ROUNDS);
+    clients.listen_for(INTERVAL * ROUNDS);
     let round = (server.processor_seconds() - busy) / f64::from(ROUNDS);
     vec![
         Row::figure("a heartbeat of all streams, processor time", round * 1e3, "ms"),

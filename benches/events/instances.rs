@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use vx11_rig::RedisServer;
 
-use crate::crowd::Crowd;
 use crate::delivery::{PATIENCE, deliver};
 use crate::operator::Instance;
 use crate::progress::say;
@@ -13,6 +12,7 @@ use crate::report::Row;
 use crate::sample::quantile;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::sse_clients::SseClients;
 
 const INSTANCES: u32 = 3;
 /// On each.
@@ -39,14 +39,14 @@ pub(crate) fn measure() -> Vec<Row> {
             instance
         })
         .collect();
-    let mut crowd = Crowd::new(INSTANCES * STREAMS);
+    let mut clients = SseClients::new(INSTANCES * STREAMS);
     for instance in &instances {
-        crowd.open(instance.address(), &instance.target(), STREAMS, Instant::now() + PATIENCE);
+        clients.open(instance.address(), &instance.target(), STREAMS, Instant::now() + PATIENCE);
     }
     let mut last = |schedule: &Schedule| {
         let publishers = vec![instances[0].publisher()];
         let mut last = vec![0.0_f64; schedule.events() as usize];
-        for delivered in deliver(&mut crowd, INSTANCES * STREAMS, schedule, publishers) {
+        for delivered in deliver(&mut clients, INSTANCES * STREAMS, schedule, publishers) {
             last[delivered.event] = last[delivered.event].max(delivered.after);
         }
         last

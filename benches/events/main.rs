@@ -1,9 +1,6 @@
 //! Events on their way to many streams: how soon, at what price, and how that compares with nginx and nchan.
 
 mod burst;
-#[path = "../support/crowd.rs"]
-#[expect(dead_code, reason = "closing some of the streams is measured by another benchmark")]
-mod crowd;
 mod delivery;
 mod fan_out;
 mod heartbeat;
@@ -24,6 +21,9 @@ mod schedule;
 mod server;
 mod share;
 mod slow;
+#[path = "../support/sse_clients.rs"]
+#[expect(dead_code, reason = "closing some of the streams is measured by another benchmark")]
+mod sse_clients;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::crowd::Crowd;
 use crate::delivery::{PATIENCE, deliver};
 use crate::operator::Instance;
 use crate::progress::say;
@@ -12,6 +11,7 @@ use crate::report::Row;
 use crate::sample::quantile;
 use crate::schedule::Schedule;
 use crate::server::Server;
+use crate::sse_clients::SseClients;
 
 const OTHERS: u32 = 3_800;
 /// One of twenty.
@@ -74,7 +74,7 @@ pub(crate) fn measure() -> Vec<Row> {
 /// Publishes to a fresh server; the slow ones read as well as all others, or nothing.
 fn round(slow_ones_stop: bool) -> Round {
     let server = Instance::start(&[]);
-    let (mut others, mut slow) = (Crowd::new(OTHERS), Crowd::new(SLOW));
+    let (mut others, mut slow) = (SseClients::new(OTHERS), SseClients::new(SLOW));
     others.open(server.address(), &server.target(), OTHERS, Instant::now() + PATIENCE);
     slow.open(server.address(), &server.target(), SLOW, Instant::now() + PATIENCE);
     let before = server.resident_bytes();

@@ -3,8 +3,6 @@
 
 #[path = "../support/child.rs"]
 mod child;
-#[path = "../support/crowd.rs"]
-mod crowd;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/instance.rs"]
@@ -17,15 +15,17 @@ mod processor;
 mod report;
 #[path = "../support/sample.rs"]
 mod sample;
+#[path = "../support/sse_clients.rs"]
+mod sse_clients;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crowd::{Crowd, Receipt};
 use http::Client;
 use instance::Instance;
 use report::Row;
 use sample::quantile;
+use sse_clients::{Receipt, SseClients};
 
 /// As in the real binary: it packs what streams hold.
 #[global_allocator]
@@ -58,25 +58,25 @@ fn measure() -> Vec<Row> {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit on open files can be raised to its maximum");
     let instance = Instance::start("streams", &[("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0")]);
     let mut client = Client::connect(instance.server());
-    let mut crowd = Crowd::new(STREAMS);
+    let mut clients = SseClients::new(STREAMS);
 
     let resident_bytes = || memory::resident_bytes(&instance.process.child.id().to_string());
     let at_rest = resident_bytes();
-    let opening = open(&mut crowd, &instance, &mut client);
+    let opening = open(&mut clients, &instance, &mut client);
     let memory = resident_bytes() - at_rest;
 
     let busy = instance.processor_seconds();
-    crowd.listen_for(IDLE);
+    clients.listen_for(IDLE);
     let idle = (instance.processor_seconds() - busy) / IDLE.as_secs_f64();
 
     let mut publisher = Client::connect(instance.server());
     let busy = instance.processor_seconds();
     let latencies: Vec<f64> =
-        (1..=EVENTS).flat_map(|event| publish(&mut crowd, &mut publisher, event)).collect();
+        (1..=EVENTS).flat_map(|event| publish(&mut clients, &mut publisher, event)).collect();
     let delivering = instance.processor_seconds() - busy;
     let latency = |rank| quantile(latencies.clone(), rank) * 1e3;
     let resident = resident_bytes();
-    let vanishing = vanish(&mut crowd, &mut client);
+    let vanishing = vanish(&mut clients, &mut client);
     vec![
         Row::judged("resident memory of a stream", "<= 14 KB", memory / 1024.0 / f64::from(STREAMS)),
         Row::judged("processor while idle, of one core", "< 2 %", idle * 100.0),
@@ -95,20 +95,20 @@ fn measure() -> Vec<Row> {
 }
 
 /// Opens all streams; says how long it took.
-fn open(crowd: &mut Crowd, instance: &Instance, client: &mut Client) -> Duration {
+fn open(clients: &mut SseClients, instance: &Instance, client: &mut Client) -> Duration {
     let started = Instant::now();
     for _ in 0..STREAMS / STREAMS_PER_TOKEN {
         let target = format!("/operator/api/events/stream?token={}", client.issue());
-        crowd.open(instance.address, &target, STREAMS_PER_TOKEN, started + PATIENCE);
+        clients.open(instance.address, &target, STREAMS_PER_TOKEN, started + PATIENCE);
     }
     started.elapsed()
 }
 
 /// Closes a thousand streams; says how long until the server has noticed. Nothing is sent on any stream meanwhile.
-fn vanish(crowd: &mut Crowd, client: &mut Client) -> Duration {
-    crowd.listen_for(PAUSE);
+fn vanish(clients: &mut SseClients, client: &mut Client) -> Duration {
+    clients.listen_for(PAUSE);
     let started = Instant::now();
-    crowd.vanish(VANISHING);
+    clients.vanish(VANISHING);
     while open_streams(client) > u64::from(STREAMS - VANISHING) {
         assert!(started.elapsed() < PATIENCE, "the streams are still counted");
     }
@@ -123,12 +123,12 @@ fn open_streams(client: &mut Client) -> u64 {
 }
 
 /// Publishes the event with the number `event` and waits until all have it; says after how many seconds each had.
-fn publish(crowd: &mut Crowd, publisher: &mut Client, event: u32) -> Vec<f64> {
-    crowd.listen_for(PAUSE);
+fn publish(clients: &mut SseClients, publisher: &mut Client, event: u32) -> Vec<f64> {
+    clients.listen_for(PAUSE);
     let body = format!(r#"{{"event": "bench", "data": {{"number":{event}}}}}"#);
     let started = Instant::now();
     publisher.send("POST /operator/api/events", "application/json", &body);
-    let receipts = crowd.receive(STREAMS as usize, started + PATIENCE);
+    let receipts = clients.receive(STREAMS as usize, started + PATIENCE);
     publisher.receive();
     let latency = |receipt: Receipt| {
         assert_eq!(receipt.event, event, "a stream got another event");

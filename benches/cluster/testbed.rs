@@ -14,7 +14,7 @@ const LIFE: &str = "12";
 pub(crate) const MOST: usize = 3;
 
 /// All of it, for as long as this lives.
-pub(crate) struct Stand {
+pub(crate) struct Testbed {
     redis: RedisServer,
     instances: Vec<Operator>,
     /// In front of one instance, of two, of all.
@@ -31,7 +31,7 @@ pub(crate) enum Part {
     Redis,
 }
 
-impl Stand {
+impl Testbed {
     pub(crate) fn start() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         let principal = new_principal();

@@ -14,7 +14,7 @@ const OPENING_AT_ONCE: usize = 256;
 const MARKER: &[u8] = br#"{"number":"#;
 
 /// The clients of all streams.
-pub(crate) struct Crowd {
+pub(crate) struct SseClients {
     poll: Poll,
     events: Events,
     streams: Vec<Stream>,
@@ -46,7 +46,7 @@ enum Heard {
     Event(Receipt),
 }
 
-impl Crowd {
+impl SseClients {
     /// Nobody yet; room for `streams`.
     pub(crate) fn new(streams: u32) -> Self {
         Self {
