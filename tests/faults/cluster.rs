@@ -18,15 +18,15 @@ async fn a_node_is_killed_and_the_others_answer() {
 async fn a_node_is_killed(fault: &str, full_coverage: bool) {
     let mut cluster = RedisCluster::start(full_coverage).await;
     let nodes = cluster.addresses().join(",");
-    let mut trial = together(fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
+    let mut fault_run = together(fault, &[("REDIS_CLUSTER_NODES", &nodes)]).await;
     for round in 0..rounds() {
         let node = usize::try_from(round).unwrap_or(0) % cluster.nodes().len();
-        trial.strike().await;
+        fault_run.begin_fault().await;
         cluster.kill(node);
-        trial.last().await;
+        fault_run.last().await;
         cluster.restart(node).await;
         cluster.await_ok().await;
-        trial.recover().await;
+        fault_run.recover().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vx11_rig::{Operator, Trial, new_principal};
+use vx11_rig::{FaultRun, Operator, new_principal};
 
 /// What tells an instance where Redis is.
 pub(crate) type Environment<'a> = [(&'a str, &'a str)];
@@ -12,7 +12,7 @@ pub(crate) type Environment<'a> = [(&'a str, &'a str)];
 const LIVES: [&str; 2] = ["10", "900"];
 
 /// Puts the load on two instances, each of which finds Redis in its own way.
-pub(crate) async fn apart(fault: &str, environments: [&Environment<'_>; 2]) -> Trial {
+pub(crate) async fn apart(fault: &str, environments: [&Environment<'_>; 2]) -> FaultRun {
     let principal = new_principal();
     let mut operators = Vec::new();
     for (index, environment) in environments.into_iter().enumerate() {
@@ -22,15 +22,15 @@ pub(crate) async fn apart(fault: &str, environments: [&Environment<'_>; 2]) -> T
         let binary = Path::new(env!("CARGO_BIN_EXE_vx11-operator"));
         operators.push(Operator::start(binary, &principal, &environment).await);
     }
-    Trial::begin(fault, operators).await
+    FaultRun::begin(fault, operators).await
 }
 
 /// Puts the load on two instances that find Redis in the same way.
-pub(crate) async fn together(fault: &str, environment: &Environment<'_>) -> Trial {
+pub(crate) async fn together(fault: &str, environment: &Environment<'_>) -> FaultRun {
     apart(fault, [environment, environment]).await
 }
 
 /// Puts the load on two instances of one Redis on a port.
-pub(crate) async fn on_port(fault: &str, port: u16) -> Trial {
+pub(crate) async fn on_port(fault: &str, port: u16) -> FaultRun {
     together(fault, &[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port.to_string())]).await
 }

@@ -26,7 +26,7 @@ fn ways(redis: &RedisServer) -> [FaultProxy; 2] {
     [(); 2].map(|()| FaultProxy::start(redis.address()))
 }
 
-async fn begin(fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::Trial {
+async fn begin(fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::FaultRun {
     let ports = [0, 1].map(|way: usize| ways[way].port().to_string());
     let environments = [0, 1].map(|way: usize| [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &*ports[way])]);
     apart(fault, [&environments[0], &environments[1]]).await
@@ -36,58 +36,58 @@ async fn begin(fault: &str, ways: &[FaultProxy; 2]) -> vx11_rig::Trial {
 async fn what_all_instances_send_vanishes() {
     let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin("black hole, all instances", &ways).await;
+    let mut fault_run = begin("black hole, all instances", &ways).await;
     for _ in 0..rounds() {
-        trial.strike().await;
+        fault_run.begin_fault().await;
         ways.iter().for_each(FaultProxy::black_hole);
-        trial.last().await;
+        fault_run.last().await;
         ways.iter().for_each(FaultProxy::pass);
-        trial.recover().await;
+        fault_run.recover().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_instance_sends_vanishes() {
     let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin("black hole, one instance", &ways).await;
+    let mut fault_run = begin("black hole, one instance", &ways).await;
     for round in 0..rounds() {
         let way = &ways[usize::from(round % 2 == 1)];
-        trial.strike().await;
+        fault_run.begin_fault().await;
         way.black_hole();
-        trial.last().await;
+        fault_run.last().await;
         way.pass();
-        trial.recover().await;
+        fault_run.recover().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_slow_and_nothing_opens() {
     let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin("80 ms there and back", &ways).await;
+    let mut fault_run = begin("80 ms there and back", &ways).await;
     for _ in 0..SLOW_ROUNDS {
-        trial.strike().await;
+        fault_run.begin_fault().await;
         for way in &ways {
             way.delay(SLOW);
         }
         sleep(SLOW_FOR).await;
         ways.iter().for_each(FaultProxy::pass);
-        trial.recover().await;
+        fault_run.recover().await;
     }
-    trial.judge(Targets { openings: 0, ..targets() }).await;
+    fault_run.judge(Targets { openings: 0, ..targets() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_comes_and_goes() {
     let redis = RedisServer::start().await;
     let ways = ways(&redis);
-    let mut trial = begin("flapping, 6 x 1 s up, 1 s down", &ways).await;
+    let mut fault_run = begin("flapping, 6 x 1 s up, 1 s down", &ways).await;
     for round in 0..FLAPPING_ROUNDS {
         let fail = if round % 2 == 0 { FaultProxy::refuse } else { FaultProxy::black_hole };
-        trial.strike().await;
+        fault_run.begin_fault().await;
         for flap in 0..FLAPS {
             ways.iter().for_each(fail);
             sleep(FLAP).await;
@@ -96,7 +96,7 @@ async fn it_comes_and_goes() {
                 sleep(FLAP).await;
             }
         }
-        trial.recover().await;
+        fault_run.recover().await;
     }
-    trial.judge(Targets { openings: FLAPPING_ROUNDS * FLAPS, ..targets() }).await;
+    fault_run.judge(Targets { openings: FLAPPING_ROUNDS * FLAPS, ..targets() }).await;
 }

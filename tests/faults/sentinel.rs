@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vx11_rig::{FaultProxy, SentinelSet, Targets, Trial};
+use vx11_rig::{FaultProxy, FaultRun, SentinelSet, Targets};
 
 use crate::instances::together;
 use crate::{rounds, targets};
@@ -12,7 +12,7 @@ const ORDERED: u64 = 5;
 /// Longer than anything that is remembered of a sentinel's word.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
-async fn begin(fault: &str, set: &SentinelSet) -> Trial {
+async fn begin(fault: &str, set: &SentinelSet) -> FaultRun {
     let sentinels = set.sentinels().join(",");
     together(fault, &[("REDIS_SENTINELS", &sentinels), ("REDIS_SENTINEL_MASTER", set.name())]).await
 }
@@ -20,42 +20,42 @@ async fn begin(fault: &str, set: &SentinelSet) -> Trial {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_is_killed() {
     let mut set = SentinelSet::start().await;
-    let mut trial = begin("Sentinel: master killed", &set).await;
+    let mut fault_run = begin("Sentinel: master killed", &set).await;
     for _ in 0..rounds() {
-        trial.strike().await;
+        fault_run.begin_fault().await;
         let old = set.kill_master().await;
         set.await_master_other_than(old).await;
-        trial.recover().await;
+        fault_run.recover().await;
         set.restart_killed().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_is_demoted_with_sockets_left_open() {
     let set = SentinelSet::start().await;
-    let mut trial = begin("Sentinel: master demoted", &set).await;
+    let mut fault_run = begin("Sentinel: master demoted", &set).await;
     for _ in 0..rounds() {
-        trial.strike().await;
+        fault_run.begin_fault().await;
         let old = set.demote_leaving_sockets_open().await;
         set.await_master_other_than(old).await;
-        trial.recover().await;
+        fault_run.recover().await;
         set.await_healthy().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_orders_a_failover() {
     let set = SentinelSet::start().await;
-    let mut trial = begin("Sentinel: failover ordered", &set).await;
+    let mut fault_run = begin("Sentinel: failover ordered", &set).await;
     for _ in 0..ORDERED {
-        trial.strike().await;
+        fault_run.begin_fault().await;
         set.failover().await;
-        trial.recover().await;
+        fault_run.recover().await;
         set.await_healthy().await;
     }
-    trial.judge(targets()).await;
+    fault_run.judge(targets()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,11 +66,11 @@ async fn a_sentinel_does_not_answer_and_nobody_notices() {
     sentinels[0] = way.address();
     let sentinels = sentinels.join(",");
     let environment = [("REDIS_SENTINELS", &*sentinels), ("REDIS_SENTINEL_MASTER", set.name())];
-    let mut trial = together("Sentinel: one is silent", &environment).await;
-    trial.strike().await;
+    let mut fault_run = together("Sentinel: one is silent", &environment).await;
+    fault_run.begin_fault().await;
     way.black_hole();
     tokio::time::sleep(SILENT_FOR).await;
     way.pass();
-    trial.recover().await;
-    trial.judge(Targets { openings: 0, ..targets() }).await;
+    fault_run.recover().await;
+    fault_run.judge(Targets { openings: 0, ..targets() }).await;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use vx11_rig::{
-    Measure, Member, Operator, PATIENCE, Place, RedisServer, Report, Site, Targets, Times, Trial, until,
+    FaultRun, Measure, Member, Operator, PATIENCE, Place, RedisServer, Report, Site, Targets, Times, until,
 };
 
 use crate::cluster::Cluster;
@@ -68,8 +68,8 @@ async fn rotate_until(
 ) -> Report {
     let balancer = cluster.balancer();
     let members = cluster.instances.iter().map(Member::from).collect();
-    let mut trial = Trial::over(name, members, Some(balancer.clone()), MEASURE).await;
-    trial.strike().await;
+    let mut fault_run = FaultRun::over(name, members, Some(balancer.clone()), MEASURE).await;
+    fault_run.begin_fault().await;
     let environment = cluster.environment();
     let mut errands = Vec::new();
     let run = terminal::run(commands, &environment, async |errand| {
@@ -79,10 +79,10 @@ async fn rotate_until(
                 for instance in 0..INSTANCES {
                     // Whoever has not restarted yet, as the rig never does, has to get in with the password it knows.
                     cluster.redis.command(&["PING"]).await;
-                    trial.journal().down(Place::Instance(instance));
+                    fault_run.recorder().down(Place::Instance(instance));
                     cluster.restart(instance).await;
                     returned(&cluster.instances[instance]).await;
-                    trial.journal().up(Place::Instance(instance));
+                    fault_run.recorder().up(Place::Instance(instance));
                 }
             }
             Errand::MoveClients => {
@@ -98,9 +98,9 @@ async fn rotate_until(
     for secret in ["principal-token", "redis-password"] {
         cluster.secret(secret);
     }
-    trial.journal().repaired();
-    trial.settle(SETTLED).await;
-    trial.close(targets()).await
+    fault_run.recorder().repaired();
+    fault_run.settle(SETTLED).await;
+    fault_run.close(targets()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

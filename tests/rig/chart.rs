@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::journal::{Account, Kind, Outcome, Place, Round, StreamTurn};
+use crate::history::{History, Kind, Outcome, Place, Round, StreamTurn};
 
 /// Before the round and after it.
 const MARGIN: u64 = 2;
@@ -12,10 +12,10 @@ const WIDTH: usize = 40;
 
 /// The first round of an account: requests answered and failed through the balancer, the slowest of them, streams open,
 /// and which instances went and came.
-pub(crate) fn chart(account: &Account) -> String {
-    let Some(round) = account.rounds.first() else { return String::new() };
-    let seconds = span(account, round);
-    let rows: Vec<_> = seconds.map(|second| Row::of(account, second)).collect();
+pub(crate) fn chart(history: &History) -> String {
+    let Some(round) = history.rounds.first() else { return String::new() };
+    let seconds = span(history, round);
+    let rows: Vec<_> = seconds.map(|second| Row::of(history, second)).collect();
     let most = rows.iter().map(|row| row.answered).max().unwrap_or(0).max(1);
     let mut chart =
         format!("{:>4}  {:>8}  {:>6}  {:>10}  {:>7}\n", "s", "answered", "failed", "longest ms", "streams");
@@ -35,9 +35,9 @@ pub(crate) fn chart(account: &Account) -> String {
     chart
 }
 
-fn span(account: &Account, round: &Round) -> std::ops::RangeInclusive<u64> {
-    let over = round.over.unwrap_or(account.length);
-    round.from.as_secs().saturating_sub(MARGIN)..=(over.as_secs() + MARGIN).min(account.length.as_secs())
+fn span(history: &History, round: &Round) -> std::ops::RangeInclusive<u64> {
+    let over = round.over.unwrap_or(history.length);
+    round.from.as_secs().saturating_sub(MARGIN)..=(over.as_secs() + MARGIN).min(history.length.as_secs())
 }
 
 struct Row {
@@ -50,21 +50,21 @@ struct Row {
 }
 
 impl Row {
-    fn of(account: &Account, second: u64) -> Self {
+    fn of(history: &History, second: u64) -> Self {
         let is_now = |at: Duration| at.as_secs() == second;
         let through =
-            account.operations.iter().filter(|it| it.place == Place::Balancer && it.kind != Kind::Look);
+            history.operations.iter().filter(|it| it.place == Place::Balancer && it.kind != Kind::Look);
         let now: Vec<_> = through.filter(|it| is_now(it.answered)).collect();
         let failed = now.iter().filter(|it| matches!(it.outcome, Outcome::Unanswered(_))).count();
         let (mut opened, mut lost) = (0, 0);
-        for moment in account.streams.iter().filter(|it| it.at.as_secs() <= second) {
+        for moment in history.streams.iter().filter(|it| it.at.as_secs() <= second) {
             match moment.turn {
                 StreamTurn::Opened => opened += 1,
                 StreamTurn::Lost(_) => lost += 1,
             }
         }
-        let went = account.outages.iter().filter(|it| is_now(it.from)).map(|it| format!("{} goes", it.place));
-        let came = account.outages.iter().filter(|it| it.until.is_some_and(is_now));
+        let went = history.outages.iter().filter(|it| is_now(it.from)).map(|it| format!("{} goes", it.place));
+        let came = history.outages.iter().filter(|it| it.until.is_some_and(is_now));
         let came = came.map(|it| format!("{} is back", it.place));
         Self {
             second,

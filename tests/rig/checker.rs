@@ -1,25 +1,25 @@
 //! What did not hold, by the operation log alone. Pure: it knows neither instances nor Redis, so that it can be shown a
 //! log in which something went wrong.
 
-mod famines;
 mod latencies;
 mod publishing;
 mod revoked;
 mod rounds;
 mod sequences;
+mod starvation;
 mod streams;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::journal::{Account, COME_BACK, Kind, Moment, Operation, Outcome, Place};
+use crate::history::{COME_BACK, History, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
-pub(crate) use famines::Famines;
 pub(crate) use latencies::percentile;
 pub(crate) use publishing::Publishing;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
 pub(crate) use sequences::{Sequences, all_reached, any_degraded, last_acknowledged};
+pub(crate) use starvation::Starvation;
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 
@@ -183,16 +183,16 @@ pub(crate) struct Judged {
 
 /// Judges an operation log.
 #[must_use]
-pub fn check(account: &Account, targets: Targets) -> Verdict {
-    let tokens = Tokens::of(account);
+pub fn check(history: &History, targets: Targets) -> Verdict {
+    let tokens = Tokens::of(history);
     let mut told = Told::default();
-    let refused = tokens.valid_and_refused(account, targets.clocks);
+    let refused = tokens.valid_and_refused(history, targets.clocks);
     told.wrong("valid tokens refused", &refused[..].into());
-    let publishing = publishing::judge(account, targets);
-    let unanswered = account
+    let publishing = publishing::judge(history, targets);
+    let unanswered = history
         .operations
         .iter()
-        .filter(|it| !is_excused(account, it.place, it.sent, it.answered))
+        .filter(|it| !is_excused(history, it.place, it.sent, it.answered))
         .filter_map(words_of_unanswered);
     let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
         .chain(publishing.unanswered.iter().cloned())
@@ -200,10 +200,10 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     told.wrong("requests not answered", &unanswered[..].into());
     told.late("requests not answered in time", &overdue[..].into());
     told.late("events of which nobody knew in time what became", &publishing.overdue);
-    let revoked = revoked::judge(account, &tokens, targets.revocation);
+    let revoked = revoked::judge(history, &tokens, targets.revocation);
     told.wrong("revoked tokens accepted", &revoked.late[..].into());
     told.late("revoked tokens accepted for too long", &revoked.slow[..].into());
-    let sequences = sequences::judge(account);
+    let sequences = sequences::judge(history);
     told.wrong("events acknowledged and lost", &sequences.lost);
     told.wrong("events received twice", &sequences.twice);
     let over = targets.gaps.filter(|gaps| sequences.announced > *gaps);
@@ -214,15 +214,15 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
     told.wrong("streams left with the word that the log cannot be reached", &sequences.left_degraded);
     told.wrong("events acknowledged twice as different ones", &publishing.doubled);
     told.late("events never acknowledged", &publishing.given_up);
-    let reconnects = streams::judge(account, targets);
+    let reconnects = streams::judge(history, targets);
     told.wrong("streams lost", &reconnects.violations[..].into());
     told.late("bounds on resuming exceeded", &reconnects.late.as_slice().into());
-    let recoveries = rounds::judge(account, targets);
+    let recoveries = rounds::judge(history, targets);
     told.wrong("rounds without recovery", &recoveries.never[..].into());
     told.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
-    let own = instances(account, targets);
+    let own = instances(history, targets);
     told.wrong("instances with figures out of bounds", &own[..].into());
-    told.late("instances with requests that took too long", &long(account, targets)[..].into());
+    told.late("instances with requests that took too long", &long(history, targets)[..].into());
     let judged = Judged {
         refused: refused.len(),
         unanswered: unanswered.len() + overdue.len() + publishing.overdue.count,
@@ -232,12 +232,12 @@ pub fn check(account: &Account, targets: Targets) -> Verdict {
         publishing,
         sequences,
     };
-    let summary = Summary::of(account, &judged);
+    let summary = Summary::of(history, &judged);
     told.late("latencies out of bounds", &slow(&summary, targets)[..].into());
-    let waited = targets.through_balancer.map(|bound| waited_for_long(account, bound)).unwrap_or_default();
+    let waited = targets.through_balancer.map(|bound| waited_for_long(history, bound)).unwrap_or_default();
     told.late("requests through the balancer took too long", &waited[..].into());
     // A log of nothing must not pass for one of a service without faults.
-    let validated = account.operations.iter().any(|it| it.kind == Kind::Introspect);
+    let validated = history.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
     told.wrong("logs of nothing", &nothing.as_slice().into());
     let Told { mut violations, mut late } = told;
@@ -269,24 +269,24 @@ fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
 }
 
 /// Requests through the balancer that took longer, without famines.
-fn waited_for_long(account: &Account, bound: Duration) -> Vec<String> {
-    let famines = Famines::of(account);
+fn waited_for_long(history: &History, bound: Duration) -> Vec<String> {
+    let starvation = Starvation::of(history);
     let hot = |it: &&Operation| matches!(it.kind, Kind::Issue { .. } | Kind::Introspect);
-    let through = account.operations.iter().filter(|it| it.place == Place::Balancer).filter(hot);
-    let long = through.filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) > bound);
+    let through = history.operations.iter().filter(|it| it.place == Place::Balancer).filter(hot);
+    let long = through.filter(|it| it.took().saturating_sub(starvation.within(it.sent, it.answered)) > bound);
     long.map(|it| format!("{:?} at {:?} took {:?}", it.kind, it.sent, it.took())).collect()
 }
 
 /// Whether it was asked of someone who could not be expected to answer then.
-pub(crate) fn is_excused(account: &Account, place: Place, sent: Moment, answered: Moment) -> bool {
-    let mut own = account.outages.iter().filter(|it| it.place == place);
+pub(crate) fn is_excused(history: &History, place: Place, sent: Moment, answered: Moment) -> bool {
+    let mut own = history.outages.iter().filter(|it| it.place == place);
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
 /// What the instances say themselves.
-fn instances(account: &Account, targets: Targets) -> Vec<String> {
+fn instances(history: &History, targets: Targets) -> Vec<String> {
     let mut found = Vec::new();
-    for (index, own) in account.instances.iter().enumerate() {
+    for (index, own) in history.instances.iter().enumerate() {
         let openings = own.transitions.get("open").copied().unwrap_or(0);
         if openings > targets.openings {
             found.push(format!("instance {index}: its breaker opened {openings} times"));
@@ -300,11 +300,11 @@ fn instances(account: &Account, targets: Targets) -> Vec<String> {
 
 /// How long the instances say that requests took. Their histograms do not say when; as many as their clients saw taking
 /// long in a famine are the famine's.
-fn long(account: &Account, targets: Targets) -> Vec<String> {
+fn long(history: &History, targets: Targets) -> Vec<String> {
     let Some(longest) = targets.longest else { return Vec::new() };
     let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
-    let counted = account.instances.iter().enumerate().filter_map(|(index, own)| {
-        let (longer, starved) = (own.longer_than(bound), starved(account, index, longest));
+    let counted = history.instances.iter().enumerate().filter_map(|(index, own)| {
+        let (longer, starved) = (own.longer_than(bound), starved(history, index, longest));
         (longer > starved).then(|| {
             format!("instance {index}: {longer} requests over {longest:?}, {starved} of them starved")
         })
@@ -313,14 +313,14 @@ fn long(account: &Account, targets: Targets) -> Vec<String> {
 }
 
 /// How many requests took an instance too long because the machine was busy with something else.
-fn starved(account: &Account, index: usize, longest: Duration) -> u64 {
-    let famines = Famines::of(account);
+fn starved(history: &History, index: usize, longest: Duration) -> u64 {
+    let starvation = Starvation::of(history);
     // Which instance answered behind the balancer is not known; it may have been this one.
     let own = |place: Place| place == Place::Instance(index) || place == Place::Balancer;
-    let slow = account.operations.iter().filter(|it| it.took() > longest && it.kind != Kind::Look);
+    let slow = history.operations.iter().filter(|it| it.took() > longest && it.kind != Kind::Look);
     let starved = slow
         .filter(|it| own(it.place))
-        .filter(|it| it.took().saturating_sub(famines.within(it.sent, it.answered)) <= longest);
+        .filter(|it| it.took().saturating_sub(starvation.within(it.sent, it.answered)) <= longest);
     u64::try_from(starved.count()).unwrap_or(u64::MAX)
 }
 
@@ -332,9 +332,9 @@ struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    fn of(account: &'a Account) -> Self {
+    fn of(history: &'a History) -> Self {
         let (mut issued, mut revoked) = (HashMap::new(), HashMap::new());
-        for operation in &account.operations {
+        for operation in &history.operations {
             match operation.kind {
                 Kind::Issue { life } if operation.outcome == Outcome::Yes => {
                     issued.insert(operation.token, (operation, life));
@@ -354,8 +354,8 @@ impl<'a> Tokens<'a> {
         Some(issued.sent + life.saturating_sub(clocks))
     }
 
-    fn valid_and_refused(&self, account: &Account, clocks: Duration) -> Vec<String> {
-        let refused = account.operations.iter().filter(|it| {
+    fn valid_and_refused(&self, history: &History, clocks: Duration) -> Vec<String> {
+        let refused = history.operations.iter().filter(|it| {
             matches!(it.kind, Kind::Introspect | Kind::OpenStream)
                 && it.outcome == Outcome::No
                 && self.judged_until(it.token, clocks).is_some_and(|end| it.answered <= end)

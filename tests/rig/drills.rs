@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::checker::Times;
-use crate::trial::Report;
+use crate::fault_run::Report;
 use drilling::Drilling;
 
 pub use table::{DRILLS, Drill};

@@ -3,7 +3,7 @@
 //! ([`FaultProxy`]).
 //!
 //! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]) and a [`Prometheus`] that looks at them,
-//! and a [`Trial`]: a steady load on them while a test breaks something, a [`Journal`] of every operation, and a [`check`]
+//! and a [`FaultRun`]: a steady load on them while a test breaks something, a [`HistoryRecorder`] of every operation, and a [`check`]
 //! of it that says what did not hold.
 //!
 //! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped. What the
@@ -21,7 +21,8 @@ mod cluster;
 mod commands;
 mod drills;
 mod endpoint;
-mod journal;
+mod fault_run;
+mod history;
 mod leaks;
 mod load;
 mod nginx;
@@ -36,16 +37,16 @@ mod reset;
 mod sentinel;
 mod server;
 mod summary;
-mod trial;
 
 pub use artefacts::remember_secret;
 pub use checker::{Resumption, Since, Targets, Times, Verdict, check};
 pub use commands::Command;
 pub use drills::{DRILLS, Drill, Length, run as drill};
-pub use journal::{
-    Account, Answer, Attempt, Delivered, Deliveries, EventId, Famine, Heard, IN_ORDER, InstanceFigures,
-    Journal, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Publication, Round, StreamMoment,
-    StreamTurn,
+pub use fault_run::{FaultRun, Report};
+pub use history::{
+    Answer, Attempt, Delivered, Deliveries, EventId, Heard, History, HistoryRecorder, IN_ORDER,
+    InstanceFigures, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Publication, Round,
+    StarvedTime, StreamMoment, StreamTurn,
 };
 pub use leaks::Secrets;
 pub use load::{Chunks, Frame, Frames, Malformed, Measure, Member};
@@ -59,4 +60,3 @@ pub use redis_cluster::RedisCluster;
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer};
 pub use summary::Summary;
-pub use trial::{Report, Trial};

@@ -4,10 +4,10 @@
 
 mod chunks;
 mod connection;
-mod courses;
 mod frames;
 mod publisher;
 mod subscribers;
+mod token_lifecycle;
 mod watch;
 
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 
-use crate::journal::{Journal, Place};
+use crate::history::{HistoryRecorder, Place};
 use crate::operator::{Api, Operator};
 pub use chunks::{Chunks, Malformed};
-use courses::{Course, Token};
 pub use frames::{Frame, Frames};
+use token_lifecycle::{Course, Token};
 
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +66,12 @@ pub(crate) struct Stage {
     pub(crate) members: Vec<Member>,
     /// In front of all instances. Without it, clients ask the instances themselves.
     pub(crate) balancer: Option<Api>,
-    pub(crate) journal: Journal,
+    pub(crate) recorder: HistoryRecorder,
 }
 
 impl Stage {
     pub(crate) fn new(members: Vec<Member>, balancer: Option<Api>) -> Self {
-        Self { members, balancer, journal: Journal::default() }
+        Self { members, balancer, recorder: HistoryRecorder::default() }
     }
 
     /// What it takes to ask there.
@@ -161,7 +161,7 @@ async fn issue(stage: Arc<Stage>, rate: u32, mut rng: Rng) {
     for number in 0_u64.. {
         let due = clock.tick().await;
         let issuer = stage.entrance(usize::try_from(number).unwrap_or(0));
-        let due = stage.journal.moment(due.into_std());
+        let due = stage.recorder.moment(due.into_std());
         let course = Course::draw(&mut rng, stage.at(issuer));
         lives.spawn(Token { stage: Arc::clone(&stage), number, issuer, due }.live(course, rng.fork()));
         while let Some(ended) = lives.try_join_next() {

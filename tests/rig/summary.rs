@@ -7,8 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::checker::{Famines, Judged, Reconnects, Troubles, is_excused, percentile};
-use crate::journal::{Account, InstanceFigures, Kind, Moment, Operation, Outcome};
+use crate::checker::{Judged, Reconnects, Starvation, Troubles, is_excused, percentile};
+use crate::history::{History, InstanceFigures, Kind, Moment, Operation, Outcome};
 
 /// The columns, with their widths.
 const COLUMNS: [(&str, usize); 26] = [
@@ -115,20 +115,20 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(account: &Account, judged: &Judged) -> Self {
+    pub(crate) fn of(history: &History, judged: &Judged) -> Self {
         let Judged { revoked, recoveries, reconnects, publishing, sequences, .. } = judged;
         let is_judged =
-            |it: &&Operation| it.kind != Kind::Look && !is_excused(account, it.place, it.sent, it.answered);
-        let requests = || account.operations.iter().filter(is_judged);
-        let troubles = Troubles::of(account, Duration::ZERO);
-        let unpublished = Troubles::of(account, AFTERMATH);
+            |it: &&Operation| it.kind != Kind::Look && !is_excused(history, it.place, it.sent, it.answered);
+        let requests = || history.operations.iter().filter(is_judged);
+        let troubles = Troubles::of(history, Duration::ZERO);
+        let unpublished = Troubles::of(history, AFTERMATH);
         let (during, calm): (Vec<_>, Vec<_>) = requests()
-            .filter(|it| is_hot(it) && it.sent >= account.calm_from)
+            .filter(|it| is_hot(it) && it.sent >= history.calm_from)
             .partition(|it| troubles.contain(it.sent));
         let p99 = |some: Vec<&Operation>| percentile(some.into_iter().map(Operation::from_due).collect(), 99);
-        let counted = sum(&account.instances);
+        let counted = sum(&history.instances);
         Self {
-            rounds: account.rounds.len(),
+            rounds: history.rounds.len(),
             issued: requests().filter(|it| is_issued(it)).count(),
             validated: requests().filter(|it| is_validation(it)).count(),
             revoked: revoked.count,
@@ -145,8 +145,8 @@ impl Summary {
             events_twice: sequences.twice.count,
             events_announced: sequences.announced,
             resets: sequences.resets,
-            delivery_p99_calm: delivery_p99(account, |from, until| !unpublished.overlap(from, until)),
-            delivery_p99_fault: delivery_p99(account, |from, until| troubles.overlap(from, until)),
+            delivery_p99_calm: delivery_p99(history, |from, until| !unpublished.overlap(from, until)),
+            delivery_p99_fault: delivery_p99(history, |from, until| troubles.overlap(from, until)),
             streams_lost: reconnects.lost,
             most_lost: reconnects.most,
             resumed: resumed(reconnects),
@@ -162,7 +162,7 @@ impl Summary {
             detection: recoveries.detected.iter().max().copied().unwrap_or_default(),
             recovery: recoveries.took.iter().max().copied().unwrap_or_default(),
             recovery_median: percentile(recoveries.took.clone(), 50),
-            starved: Famines::of(account).within(Duration::ZERO, account.length),
+            starved: Starvation::of(history).within(Duration::ZERO, history.length),
             counted,
         }
     }
@@ -274,11 +274,11 @@ fn resumed(reconnects: &Reconnects) -> Option<Duration> {
 }
 
 /// Of the events that were due within such seconds.
-fn delivery_p99(account: &Account, is_meant: impl Fn(Moment, Moment) -> bool) -> Option<Duration> {
+fn delivery_p99(history: &History, is_meant: impl Fn(Moment, Moment) -> bool) -> Option<Duration> {
     let second = Duration::from_secs(1);
-    let meant = account.deliveries.times.iter().filter(|(from, _)| {
+    let meant = history.deliveries.times.iter().filter(|(from, _)| {
         let from = Duration::from_secs(**from);
-        from >= account.calm_from && is_meant(from, from + second)
+        from >= history.calm_from && is_meant(from, from + second)
     });
     let mut all: Option<Histogram<u32>> = None;
     for (_, times) in meant {

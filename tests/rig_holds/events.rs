@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Answer, Attempt, Delivered, Deliveries, EventId, Famine, Heard, Kind, Observation, Operation,
-    Outage, Outcome, Place, Publication, Round, Standing, Targets, Verdict, check,
+    Answer, Attempt, Delivered, Deliveries, EventId, Heard, History, Kind, Observation, Operation, Outage,
+    Outcome, Place, Publication, Round, Standing, StarvedTime, Targets, Verdict, check,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -32,7 +32,7 @@ fn acknowledged(id: EventId) -> Answer {
 }
 
 /// All events acknowledged, one a second, and one subscriber that heard `heard`; something was broken from 5 s to 6 s.
-fn account(heard: Vec<Heard>) -> Account {
+fn history(heard: Vec<Heard>) -> History {
     let token = |kind| {
         let (due, sent, answered) = (MS, MS, 2 * MS);
         Operation { kind, token: 1, place: Place::Balancer, due, sent, answered, outcome: Outcome::Yes }
@@ -41,7 +41,7 @@ fn account(heard: Vec<Heard>) -> Account {
         due: second * 1000 * MS,
         attempts: vec![attempt(second, acknowledged(at(number + 1)))],
     });
-    Account {
+    History {
         operations: vec![token(Kind::Issue { life: 60_000 * MS }), token(Kind::Introspect)],
         publications: publications.collect(),
         observations: vec![Observation {
@@ -59,21 +59,21 @@ fn account(heard: Vec<Heard>) -> Account {
             ..Deliveries::default()
         },
         length: 10_000 * MS,
-        ..Account::default()
+        ..History::default()
     }
 }
 
-fn judge(account: &Account) -> Verdict {
-    check(account, Targets::of_rounds(1))
+fn judge(history: &History) -> Verdict {
+    check(history, Targets::of_rounds(1))
 }
 
-fn violations(account: &Account) -> Vec<String> {
-    judge(account).violations
+fn violations(history: &History) -> Vec<String> {
+    judge(history).violations
 }
 
 /// The one thing that is wrong with what a subscriber heard.
 fn violation(heard: Vec<Heard>) -> String {
-    let mut violations = violations(&account(heard));
+    let mut violations = violations(&history(heard));
     assert_eq!(violations.len(), 1, "{violations:?}");
     violations.remove(0)
 }
@@ -93,10 +93,10 @@ fn a_subscriber_that_got_everything_in_one_stream_or_more_is_not_complained_of()
         vec![greeting(0), Heard::Events(0..4), greeting(4), Heard::Events(4..9)],
         vec![greeting(0), Heard::Degraded, Heard::Recovered, Heard::Events(0..9)],
     ] {
-        let verdict = judge(&account(heard));
+        let verdict = judge(&history(heard));
         assert_eq!((verdict.summary.acknowledged, verdict.summary.events_lost), (9, 0));
     }
-    assert_eq!(violations(&account(vec![greeting(0), Heard::Events(0..9)])), Vec::<String>::new());
+    assert_eq!(violations(&history(vec![greeting(0), Heard::Events(0..9)])), Vec::<String>::new());
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn an_event_that_is_skipped_by_a_greeting_is_lost_all_the_same() {
 #[test]
 fn what_was_published_before_the_first_greeting_is_not_expected_and_what_comes_next_is() {
     let heard = vec![greeting(4), Heard::Events(4..9)];
-    assert_eq!(violations(&account(heard)), Vec::<String>::new());
+    assert_eq!(violations(&history(heard)), Vec::<String>::new());
     let found = violation(vec![greeting(4), Heard::Events(5..9)]);
     assert!(found.contains("did not get number 4,"), "{found}");
     // A stream that does not say where it begins.
     let heard = vec![Heard::Greeting(None), Heard::Events(2..9)];
-    assert_eq!(violations(&account(heard)), Vec::<String>::new());
+    assert_eq!(violations(&history(heard)), Vec::<String>::new());
     let found = violation(vec![Heard::Greeting(None), Heard::Events(2..3), Heard::Events(4..9)]);
     assert!(found.contains("did not get number 3,"), "{found}");
 }
@@ -136,7 +136,7 @@ fn what_was_published_before_the_first_greeting_is_not_expected_and_what_comes_n
 fn an_event_that_comes_twice_is_found_under_the_same_id_and_under_another() {
     let found = violation(vec![greeting(0), Heard::Events(0..6), greeting(6), Heard::Events(5..9)]);
     assert!(found.starts_with("1 events received twice: subscriber 0 got number 5 again"), "{found}");
-    let mut under_another = account(vec![greeting(0), Heard::Events(0..10)]);
+    let mut under_another = history(vec![greeting(0), Heard::Events(0..10)]);
     under_another.deliveries.events.push(Delivered { id: at(10), number: Some(5) });
     let found = violations(&under_another);
     assert!(found[0].starts_with("1 events received twice"), "{found:?}");
@@ -156,7 +156,7 @@ fn an_event_that_comes_after_one_behind_it_is_found() {
 
 #[test]
 fn what_a_reset_announces_is_counted_apart_and_what_lies_before_or_behind_it_is_lost() {
-    let announced = account(vec![greeting(0), Heard::Events(0..3), reset(at(7)), Heard::Events(7..9)]);
+    let announced = history(vec![greeting(0), Heard::Events(0..3), reset(at(7)), Heard::Events(7..9)]);
     let verdict = judge(&announced);
     assert_eq!(violations(&announced), Vec::<String>::new());
     assert_eq!((verdict.summary.events_announced, verdict.summary.resets), (4, 1));
@@ -179,12 +179,12 @@ fn what_a_reset_announces_is_counted_apart_and_what_lies_before_or_behind_it_is_
 fn a_new_log_has_to_be_announced() {
     // The last three events stand in another log, whose ids begin anew.
     let with = |heard| {
-        let mut account = account(heard);
+        let mut history = history(heard);
         for number in 6..9 {
-            account.deliveries.events[number].id = anew(number - 5);
-            account.publications[number].attempts[0].answer = acknowledged(anew(number - 5));
+            history.deliveries.events[number].id = anew(number - 5);
+            history.publications[number].attempts[0].answer = acknowledged(anew(number - 5));
         }
-        violations(&account)
+        violations(&history)
     };
     let lost = reset(anew(1));
     assert_eq!(
@@ -198,9 +198,9 @@ fn a_new_log_has_to_be_announced() {
 #[test]
 fn an_event_that_was_never_acknowledged_may_come_once_or_not_at_all() {
     let unknown = |heard| {
-        let mut account = account(heard);
-        account.publications[5].attempts = vec![attempt(5, Answer::Unknown)];
-        violations(&account)
+        let mut history = history(heard);
+        history.publications[5].attempts = vec![attempt(5, Answer::Unknown)];
+        violations(&history)
     };
     for heard in [vec![Heard::Events(0..9)], vec![Heard::Events(0..5), Heard::Events(6..9)]] {
         let found = unknown([vec![greeting(0)], heard].concat());
@@ -214,9 +214,9 @@ fn an_event_that_was_never_acknowledged_may_come_once_or_not_at_all() {
 #[test]
 fn events_of_others_are_nobodys_loss_and_have_their_order_too() {
     let with = |heard| {
-        let mut account = account(heard);
-        account.deliveries.events.push(Delivered { id: EventId { seq: 1, ..at(9) }, number: None });
-        violations(&account)
+        let mut history = history(heard);
+        history.deliveries.events.push(Delivered { id: EventId { seq: 1, ..at(9) }, number: None });
+        violations(&history)
     };
     assert_eq!(with(vec![greeting(0), Heard::Events(0..9)]), Vec::<String>::new());
     assert_eq!(with(vec![greeting(0), Heard::Events(0..10)]), Vec::<String>::new());
@@ -230,14 +230,14 @@ fn a_stream_that_is_left_without_the_word_that_the_log_is_back_is_found() {
     let found = violation(vec![greeting(0), Heard::Events(0..9), Heard::Degraded]);
     assert!(found.contains("left with the word that the log cannot be reached: subscriber 0"), "{found}");
     let greeted_again = vec![greeting(0), Heard::Events(0..9), Heard::Degraded, greeting(9)];
-    assert_eq!(violations(&account(greeted_again)), Vec::<String>::new());
+    assert_eq!(violations(&history(greeted_again)), Vec::<String>::new());
 }
 
 /// With the attempts of number 4 in place of the one in the fifth second.
-fn with_attempts(attempts: Vec<Attempt>) -> Account {
-    let mut account = account(vec![greeting(0), Heard::Events(0..9)]);
-    account.publications[4].attempts = attempts;
-    account
+fn with_attempts(attempts: Vec<Attempt>) -> History {
+    let mut history = history(vec![greeting(0), Heard::Events(0..9)]);
+    history.publications[4].attempts = attempts;
+    history
 }
 
 #[test]
@@ -256,10 +256,10 @@ fn publishing_may_be_refused_while_something_is_broken_and_not_otherwise() {
     let refused = |second, answer: &Answer| {
         with_attempts(vec![attempt(second, answer.clone()), attempt(9, acknowledged(at(5)))])
     };
-    let judge = |account: &Account, refusals| {
+    let judge = |history: &History, refusals| {
         let targets = Targets { refusals, ..Targets::of_rounds(1) };
         let told = |it: &&String| it.contains("not answered") || it.contains("nobody knew in time");
-        check(account, targets).violations.iter().filter(told).count()
+        check(history, targets).violations.iter().filter(told).count()
     };
     for (second, answer, found) in [
         (5, Answer::Refused, [0, 1]),
@@ -268,9 +268,9 @@ fn publishing_may_be_refused_while_something_is_broken_and_not_otherwise() {
         (3, Answer::Unknown, [1, 1]),
         (5, Answer::Unanswered("reset".to_owned()), [1, 1]),
     ] {
-        let account = refused(second, &answer);
+        let history = refused(second, &answer);
         assert_eq!(
-            [judge(&account, Some(Duration::ZERO)), judge(&account, None)],
+            [judge(&history, Some(Duration::ZERO)), judge(&history, None)],
             found,
             "{answer:?} at {second} s"
         );
@@ -283,25 +283,25 @@ fn publishing_may_be_refused_while_something_is_broken_and_not_otherwise() {
 #[test]
 fn an_outcome_that_is_unknown_because_the_machine_was_busy_is_nobodys_fault() {
     let slow = Attempt { answered: 3200 * MS, ..attempt(3, Answer::Unknown) };
-    let mut account = with_attempts(vec![slow, attempt(9, acknowledged(at(5)))]);
-    let found = violations(&account);
+    let mut history = with_attempts(vec![slow, attempt(9, acknowledged(at(5)))]);
+    let found = violations(&history);
     assert!(
         found[0].starts_with("1 events of which nobody knew in time what became: number 4 published on"),
         "{found:?}"
     );
-    account.famines = vec![Famine { from: 3010 * MS, until: 3100 * MS }];
-    assert_eq!(violations(&account), Vec::<String>::new());
+    history.starvation = vec![StarvedTime { from: 3010 * MS, until: 3100 * MS }];
+    assert_eq!(violations(&history), Vec::<String>::new());
 }
 
 #[test]
 fn deliveries_that_take_longer_during_a_fault_are_found_and_the_time_after_it_is_no_comparison() {
-    let mut account = account(vec![greeting(0), Heard::Events(0..9)]);
+    let mut history = history(vec![greeting(0), Heard::Events(0..9)]);
     for (due, took) in [(2, 10), (5, 11), (7, 500)] {
-        account.deliveries.took(due * 1000 * MS, took * MS);
+        history.deliveries.took(due * 1000 * MS, took * MS);
     }
     let judge = |times| {
         let targets = Targets { delivery_times: Some(times), ..Targets::of_rounds(1) };
-        check(&account, targets).violations.iter().filter(|it| it.contains("p99 of deliveries")).count()
+        check(&history, targets).violations.iter().filter(|it| it.contains("p99 of deliveries")).count()
     };
     assert_eq!((judge(1.2), judge(1.05)), (0, 1));
 }
@@ -313,11 +313,11 @@ fn the_time_without_publishing_is_from_the_first_refusal_to_the_next_acknowledge
     let refused = || vec![attempt(5, Answer::Refused), attempt(9, acknowledged(at(5)))];
     // The sixth second has an acknowledgement of its own.
     assert_eq!(unavailable(refused()), Some(1000 * MS));
-    let mut account = with_attempts(refused());
-    account.publications[5].attempts = vec![attempt(8, acknowledged(at(6)))];
-    account.publications[6].attempts = vec![attempt(8, acknowledged(at(7)))];
-    assert_eq!(judge(&account).summary.publishing_unavailable, Some(3000 * MS));
-    account.publications.truncate(5);
-    account.publications[4].attempts.truncate(1);
-    assert_eq!(judge(&account).summary.publishing_unavailable, None);
+    let mut history = with_attempts(refused());
+    history.publications[5].attempts = vec![attempt(8, acknowledged(at(6)))];
+    history.publications[6].attempts = vec![attempt(8, acknowledged(at(7)))];
+    assert_eq!(judge(&history).summary.publishing_unavailable, Some(3000 * MS));
+    history.publications.truncate(5);
+    history.publications[4].attempts.truncate(1);
+    assert_eq!(judge(&history).summary.publishing_unavailable, None);
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vx11_rig::{
-    Account, Famine, IN_ORDER, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place,
-    Resumption, Round, Since, Standing, StreamMoment, StreamTurn, Targets, Times, check,
+    History, IN_ORDER, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place, Resumption,
+    Round, Since, Standing, StarvedTime, StreamMoment, StreamTurn, Targets, Times, check,
 };
 
 fn targets() -> Targets {
@@ -26,10 +26,10 @@ fn observation(instance: usize, at: u32, standing: Standing) -> Observation {
 }
 
 /// A fault from 5 s to 6 s that both instances survive as they should. Token 1 is validated, token 2 revoked.
-fn faultless() -> Account {
+fn faultless() -> History {
     let issue = Kind::Issue { life: Duration::from_secs(10) };
     let quick = [(100_000, 10), (250_000, 10), (u64::MAX, 10)];
-    Account {
+    History {
         operations: vec![
             operation(issue, 1, 0, 1000, Outcome::Yes),
             operation(issue, 2, 0, 1000, Outcome::Yes),
@@ -47,15 +47,15 @@ fn faultless() -> Account {
         ],
         instances: vec![InstanceFigures { requests: quick.into(), ..InstanceFigures::default() }; 2],
         length: 12_000 * MS,
-        ..Account::default()
+        ..History::default()
     }
 }
 
 /// The one thing that is wrong with an account that was faultless before this change.
-fn violation(change: impl FnOnce(&mut Account)) -> String {
-    let mut account = faultless();
-    change(&mut account);
-    let mut violations = check(&account, targets()).violations;
+fn violation(change: impl FnOnce(&mut History)) -> String {
+    let mut history = faultless();
+    change(&mut history);
+    let mut violations = check(&history, targets()).violations;
     assert_eq!(violations.len(), 1, "{violations:?}");
     violations.remove(0)
 }
@@ -73,96 +73,96 @@ fn what_is_as_it_should_be_is_not_complained_of() {
 fn a_valid_token_that_is_refused_is_found_by_whichever_way_it_was_presented() {
     for kind in [Kind::Introspect, Kind::OpenStream] {
         let refused = operation(kind, 1, 1, 8900, Outcome::No);
-        let found = violation(|account| account.operations.push(refused));
+        let found = violation(|history| history.operations.push(refused));
         assert!(found.starts_with("1 valid tokens refused: token 1 issued by instance 0"), "{found}");
     }
 }
 
 #[test]
 fn a_token_in_its_last_two_seconds_or_revoked_or_of_which_nothing_is_known_may_be_refused() {
-    let mut account = faultless();
+    let mut history = faultless();
     for (token, sent) in [(1, 9000), (2, 3500), (3, 3500)] {
-        account.operations.push(operation(Kind::Introspect, token, 1, sent, Outcome::No));
+        history.operations.push(operation(Kind::Introspect, token, 1, sent, Outcome::No));
     }
-    assert_eq!(check(&account, targets()).violations, Vec::<String>::new());
+    assert_eq!(check(&history, targets()).violations, Vec::<String>::new());
 }
 
 #[test]
 fn a_request_that_takes_too_long_by_the_clock_of_an_instance_is_found() {
-    let found = violation(|account| {
-        account.instances[1].requests = [(100_000, 8), (250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
+    let found = violation(|history| {
+        history.instances[1].requests = [(100_000, 8), (250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
     });
     assert!(found.contains("instance 1: 1 requests over 250ms"), "{found}");
 }
 
 #[test]
 fn what_a_famine_explains_and_nothing_else_is_not_held_against_an_instance() {
-    let mut account = faultless();
+    let mut history = faultless();
     let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
     slow.answered = slow.sent + 400 * MS;
-    account.operations.push(slow);
-    account.instances[1].requests = [(250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
-    account.observations[3].at = 9000 * MS;
-    account.rounds[0].over = Some(10_000 * MS);
-    account.rounds[0].back = Some(5700 * MS);
-    account.famines = vec![
-        Famine { from: 5650 * MS, until: 5950 * MS },
-        Famine { from: 5700 * MS, until: 5800 * MS },
-        Famine { from: 8000 * MS, until: 8050 * MS },
+    history.operations.push(slow);
+    history.instances[1].requests = [(250_000, 9), (500_000, 10), (u64::MAX, 10)].into();
+    history.observations[3].at = 9000 * MS;
+    history.rounds[0].over = Some(10_000 * MS);
+    history.rounds[0].back = Some(5700 * MS);
+    history.starvation = vec![
+        StarvedTime { from: 5650 * MS, until: 5950 * MS },
+        StarvedTime { from: 5700 * MS, until: 5800 * MS },
+        StarvedTime { from: 8000 * MS, until: 8050 * MS },
     ];
-    let verdict = check(&account, targets());
+    let verdict = check(&history, targets());
     assert_eq!(verdict.violations, Vec::<String>::new());
     assert_eq!((verdict.summary.recovery, verdict.summary.starved), (2900 * MS, 450 * MS));
-    account.famines.clear();
-    let violations = check(&account, targets()).violations;
+    history.starvation.clear();
+    let violations = check(&history, targets()).violations;
     assert_eq!(violations.len(), 2, "{violations:?}");
 }
 
 #[test]
 fn a_request_without_an_answer_is_found() {
     let failed = operation(Kind::Introspect, 1, 0, 5100, Outcome::Unanswered("503".to_owned()));
-    let found = violation(|account| account.operations.push(failed));
+    let found = violation(|history| history.operations.push(failed));
     assert!(found.starts_with("1 requests not answered: Introspect on instance 0"), "{found}");
 }
 
 #[test]
 fn an_instance_that_never_recovers_or_too_late_or_keeps_tokens_to_itself_is_found() {
-    let never = violation(|account| account.observations.truncate(3));
+    let never = violation(|history| history.observations.truncate(3));
     assert!(never.contains("never recovered"), "{never}");
-    let late = violation(|account| account.observations[3].at = 9001 * MS);
+    let late = violation(|history| history.observations[3].at = 9001 * MS);
     assert!(late.contains("took") || late.contains("never recovered"), "{late}");
-    let falls_again = violation(|account| {
-        account.rounds[0].over = None;
-        account.observations.extend([observation(1, 7000, DEGRADED), observation(1, 9500, WELL)]);
+    let falls_again = violation(|history| {
+        history.rounds[0].over = None;
+        history.observations.extend([observation(1, 7000, DEGRADED), observation(1, 9500, WELL)]);
     });
     assert!(falls_again.contains("took 3.5s"), "{falls_again}");
-    let for_no_reason = violation(|account| {
-        account.observations.extend([observation(1, 9500, DEGRADED), observation(1, 9900, WELL)]);
+    let for_no_reason = violation(|history| {
+        history.observations.extend([observation(1, 9500, DEGRADED), observation(1, 9900, WELL)]);
     });
     assert!(for_no_reason.contains("left Redis at 9.5s without a fault"), "{for_no_reason}");
     let holding_back = Standing { on_redis: true, fallback_entries: 1 };
-    let keeps = violation(|account| account.observations[3].standing = holding_back);
+    let keeps = violation(|history| history.observations[3].standing = holding_back);
     assert!(keeps.contains("never recovered"), "{keeps}");
 }
 
 #[test]
 fn a_revoked_token_that_is_accepted_is_found_where_it_was_revoked_at_once_and_elsewhere_after_a_second() {
-    let own = violation(|account| {
-        account.operations.push(operation(Kind::Introspect, 2, 1, 2010, Outcome::Yes));
+    let own = violation(|history| {
+        history.operations.push(operation(Kind::Introspect, 2, 1, 2010, Outcome::Yes));
     });
     assert!(own.starts_with("1 revoked tokens accepted: token 2 revoked on instance 1"), "{own}");
     for sent in [3010, 7710] {
         let other = operation(Kind::Introspect, 2, 0, sent, Outcome::Yes);
-        let found = violation(|account| account.operations.push(other));
+        let found = violation(|history| history.operations.push(other));
         assert!(found.contains("revoked tokens accepted"), "{found}");
     }
 }
 
 #[test]
 fn a_revoked_token_that_another_instance_accepts_during_a_fault_is_listed() {
-    let mut account = faultless();
-    account.operations.push(operation(Kind::Introspect, 2, 0, 5600, Outcome::Yes));
-    let verdict = check(&account, targets());
+    let mut history = faultless();
+    history.operations.push(operation(Kind::Introspect, 2, 0, 5600, Outcome::Yes));
+    let verdict = check(&history, targets());
     assert_eq!(verdict.violations, Vec::<String>::new());
     assert_eq!(verdict.summary.longest_in_fault, 3598 * MS);
 }
@@ -176,34 +176,34 @@ fn lost() -> StreamTurn {
 }
 
 /// One subscriber that loses its stream in the fault and has it again after so long.
-fn resumed_after(took: u32) -> Account {
-    let mut account = faultless();
-    account.streams = vec![
+fn resumed_after(took: u32) -> History {
+    let mut history = faultless();
+    history.streams = vec![
         stream(0, 0, StreamTurn::Opened),
         stream(0, 5300, lost()),
         stream(0, 5300 + took, StreamTurn::Opened),
     ];
-    account
+    history
 }
 
 #[test]
 fn a_stream_that_ends_is_found_by_its_client_and_by_the_instance() {
-    let by_client = violation(|account| *account = resumed_after(100));
+    let by_client = violation(|history| *history = resumed_after(100));
     assert!(by_client.starts_with("1 streams lost"), "{by_client}");
     assert!(
         by_client.contains("subscriber 0 lost 1 streams in the round from 5s: it was cut"),
         "{by_client}"
     );
-    let by_instance = violation(|account| account.instances[0].stream_ends = 2);
+    let by_instance = violation(|history| history.instances[0].stream_ends = 2);
     assert!(by_instance.contains("it ended 2 streams"), "{by_instance}");
 }
 
 #[test]
 fn a_stream_that_is_lost_without_a_fault_is_found_even_where_losing_one_is_allowed() {
-    let mut account = faultless();
-    account.streams =
+    let mut history = faultless();
+    history.streams =
         vec![stream(0, 0, StreamTurn::Opened), stream(0, 4000, lost()), stream(0, 4100, StreamTurn::Opened)];
-    let violations = check(&account, Targets { reconnects: 1, ..targets() }).violations;
+    let violations = check(&history, Targets { reconnects: 1, ..targets() }).violations;
     assert!(violations[0].contains("subscriber 0 at 4s without a fault"), "{violations:?}");
 }
 
@@ -228,10 +228,10 @@ fn what_was_asked_of_someone_who_was_down_may_stay_unanswered_and_nothing_else()
     let failed = |sent| operation(Kind::Introspect, 1, 0, sent, Outcome::Unanswered("refused".to_owned()));
     let down = |place| Outage { place, from: 5000 * MS, until: Some(6000 * MS) };
     let excused = |place, sent| {
-        let mut account = faultless();
-        account.outages.push(down(place));
-        account.operations.push(failed(sent));
-        check(&account, targets()).violations.is_empty()
+        let mut history = faultless();
+        history.outages.push(down(place));
+        history.operations.push(failed(sent));
+        check(&history, targets()).violations.is_empty()
     };
     // The request takes 2 ms.
     assert!(excused(Place::Instance(0), 4998) && excused(Place::Instance(0), 6000));
@@ -254,9 +254,9 @@ fn a_fault_that_is_noticed_too_late_or_never_is_found() {
 fn slow_requests_during_a_fault_are_found_by_a_bound_and_by_comparison() {
     let mut slow = operation(Kind::Introspect, 1, 1, 5600, Outcome::Yes);
     slow.answered = slow.sent + 30 * MS;
-    let mut account = faultless();
-    account.operations.push(slow);
-    let judge = |p99, p99_times| check(&account, Targets { p99, p99_times, ..targets() }).violations.len();
+    let mut history = faultless();
+    history.operations.push(slow);
+    let judge = |p99, p99_times| check(&history, Targets { p99, p99_times, ..targets() }).violations.len();
     assert_eq!((judge(Some(30 * MS), None), judge(Some(29 * MS), None)), (0, 1));
     assert_eq!((judge(None, Some(15)), judge(None, Some(14))), (0, 1));
 }
@@ -274,14 +274,14 @@ fn a_stream_that_is_cut_where_all_should_end_in_order_is_found() {
 #[test]
 fn a_stream_may_end_because_it_is_old_where_streams_get_old_and_for_no_other_reason() {
     let at_rest = |reason| {
-        let mut account = faultless();
+        let mut history = faultless();
         let words = format!("{IN_ORDER}: {reason}");
-        account.streams = vec![
+        history.streams = vec![
             stream(0, 0, StreamTurn::Opened),
             stream(0, 4000, StreamTurn::Lost(words)),
             stream(0, 4100, StreamTurn::Opened),
         ];
-        account
+        history
     };
     let judge = |reason, ages| check(&at_rest(reason), Targets { ages, ..targets() }).violations.len();
     assert_eq!((judge("max_age", true), judge("max_age", false), judge("slow", true)), (0, 1, 1));
@@ -291,29 +291,29 @@ fn a_stream_may_end_because_it_is_old_where_streams_get_old_and_for_no_other_rea
 fn a_request_that_waits_for_a_hung_instance_behind_the_balancer_is_found() {
     let mut slow = operation(Kind::Introspect, 1, 1, 5100, Outcome::Yes);
     (slow.place, slow.answered) = (Place::Balancer, slow.sent + 30 * MS);
-    let mut account = faultless();
-    account.operations.push(slow);
+    let mut history = faultless();
+    history.operations.push(slow);
     let judge =
-        |bound| check(&account, Targets { through_balancer: Some(bound * MS), ..targets() }).violations.len();
+        |bound| check(&history, Targets { through_balancer: Some(bound * MS), ..targets() }).violations.len();
     assert_eq!((judge(30), judge(29)), (0, 1));
 }
 
 #[test]
 fn a_revocation_need_not_outlive_its_instance() {
     let accepted = operation(Kind::Introspect, 2, 1, 5600, Outcome::Yes);
-    let found = violation(|account| account.operations.push(accepted.clone()));
+    let found = violation(|history| history.operations.push(accepted.clone()));
     assert!(found.contains("revoked tokens accepted"), "{found}");
-    let mut account = faultless();
-    account.operations.push(accepted);
-    account.outages.push(Outage { place: Place::Instance(1), from: 5000 * MS, until: Some(5500 * MS) });
-    assert_eq!(check(&account, targets()).violations, Vec::<String>::new());
+    let mut history = faultless();
+    history.operations.push(accepted);
+    history.outages.push(Outage { place: Place::Instance(1), from: 5000 * MS, until: Some(5500 * MS) });
+    assert_eq!(check(&history, targets()).violations, Vec::<String>::new());
 }
 
 #[test]
 fn a_breaker_that_opens_too_often_is_found() {
     let openings = targets().openings + 1;
-    let found = violation(|account| {
-        account.instances[0].transitions.insert("open".to_owned(), openings);
+    let found = violation(|history| {
+        history.instances[0].transitions.insert("open".to_owned(), openings);
     });
     assert!(found.contains("its breaker opened"), "{found}");
 }
@@ -338,35 +338,35 @@ vx11_operator_http_request_duration_seconds_sum{method="GET",route="/metrics",se
 
 #[test]
 fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts() {
-    let mut account = faultless();
+    let mut history = faultless();
     let given_up = Outcome::Unanswered("error sending request: operation timed out".to_owned());
-    account.operations.push(operation(Kind::Introspect, 1, 1, 5600, given_up));
+    history.operations.push(operation(Kind::Introspect, 1, 1, 5600, given_up));
     let full = Targets { times: Times::AreTold, detection: Some(199 * MS), ..targets() };
-    let verdict = check(&account, full);
+    let verdict = check(&history, full);
     assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 2), "{verdict:?}");
     let come_back = Outcome::Unanswered("no instance takes streams".to_owned());
-    account.operations.push(operation(Kind::OpenStream, 1, 1, 5650, come_back));
-    let verdict = check(&account, full);
+    history.operations.push(operation(Kind::OpenStream, 1, 1, 5650, come_back));
+    let verdict = check(&history, full);
     assert!(verdict.violations.is_empty(), "{verdict:?}");
     let reset = Outcome::Unanswered("connection reset".to_owned());
-    account.operations.push(operation(Kind::Introspect, 1, 1, 5700, reset));
-    account.operations.push(operation(Kind::Introspect, 1, 1, 5700, Outcome::No));
-    assert_eq!(check(&account, full).violations.len(), 2);
-    assert_eq!(check(&account, Targets { times: Times::Count, ..full }).violations.len(), 4);
+    history.operations.push(operation(Kind::Introspect, 1, 1, 5700, reset));
+    history.operations.push(operation(Kind::Introspect, 1, 1, 5700, Outcome::No));
+    assert_eq!(check(&history, full).violations.len(), 2);
+    assert_eq!(check(&history, Targets { times: Times::Count, ..full }).violations.len(), 4);
 }
 
 #[test]
 fn where_times_are_told_a_revocation_that_is_missing_and_a_round_without_recovery_count() {
     let told = Targets { times: Times::AreTold, ..targets() };
-    let mut account = faultless();
+    let mut history = faultless();
     let revoked = |sent| operation(Kind::Introspect, 2, 0, sent, Outcome::Yes);
-    account.operations.push(revoked(3010));
-    let verdict = check(&account, told);
+    history.operations.push(revoked(3010));
+    let verdict = check(&history, told);
     assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 1), "{verdict:?}");
-    account.operations.push(revoked(9900));
-    let violations = check(&account, told).violations;
+    history.operations.push(revoked(9900));
+    let violations = check(&history, told).violations;
     assert!(violations.iter().any(|found| found.contains("revoked tokens accepted")), "{violations:?}");
-    account.observations.truncate(3);
-    let violations = check(&account, told).violations;
+    history.observations.truncate(3);
+    let violations = check(&history, told).violations;
     assert!(violations.iter().any(|found| found.contains("never recovered")), "{violations:?}");
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::rounds::Troubles;
-use super::{Famines, Findings, Targets, is_excused};
-use crate::journal::{Account, Answer, Attempt, Moment, Publication};
+use super::{Findings, Starvation, Targets, is_excused};
+use crate::history::{Answer, Attempt, History, Moment, Publication};
 
 /// So long after all is well again it may still not be known what became of an event.
 const CALM: Duration = Duration::from_secs(1);
@@ -32,10 +32,10 @@ pub(crate) struct Publishing {
     pub(super) given_up: Findings,
 }
 
-pub(super) fn judge(account: &Account, targets: Targets) -> Publishing {
-    let mut found = Publishing { unavailable: unavailable(account), ..Publishing::default() };
-    let circumstances = Circumstances::of(account, targets);
-    for (number, publication) in account.publications.iter().enumerate() {
+pub(super) fn judge(history: &History, targets: Targets) -> Publishing {
+    let mut found = Publishing { unavailable: unavailable(history), ..Publishing::default() };
+    let circumstances = Circumstances::of(history, targets);
+    for (number, publication) in history.publications.iter().enumerate() {
         match publication.acknowledged() {
             Some(_) => found.acknowledged += 1,
             None => found.given_up.note(|| format!("number {number}, due at {:?}", publication.due)),
@@ -61,16 +61,16 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Publishing {
 
 /// What may be the reason that an event was not acknowledged.
 struct Circumstances<'a> {
-    account: &'a Account,
+    history: &'a History,
     troubles: Troubles,
-    famines: Famines,
+    starvation: Starvation,
     refusals: bool,
 }
 
 impl<'a> Circumstances<'a> {
-    fn of(account: &'a Account, targets: Targets) -> Self {
-        let troubles = Troubles::of(account, targets.refusals.unwrap_or(CALM));
-        Self { account, troubles, famines: Famines::of(account), refusals: targets.refusals.is_some() }
+    fn of(history: &'a History, targets: Targets) -> Self {
+        let troubles = Troubles::of(history, targets.refusals.unwrap_or(CALM));
+        Self { history, troubles, starvation: Starvation::of(history), refusals: targets.refusals.is_some() }
     }
 
     fn explain(&self, attempt: &Attempt) -> bool {
@@ -80,14 +80,14 @@ impl<'a> Circumstances<'a> {
             Answer::Acknowledged { .. } => true,
             Answer::Refused => in_trouble && self.refusals,
             Answer::Unknown => in_trouble || self.were_starved(sent, answered),
-            Answer::Unanswered(_) => is_excused(self.account, place, sent, answered),
+            Answer::Unanswered(_) => is_excused(self.history, place, sent, answered),
         }
     }
 
     /// Whether an instance would have been in time, had it been given a processor.
     fn were_starved(&self, sent: Moment, answered: Moment) -> bool {
         let took = answered.saturating_sub(sent);
-        took >= DEADLINE && took.saturating_sub(self.famines.within(sent, answered)) < DEADLINE
+        took >= DEADLINE && took.saturating_sub(self.starvation.within(sent, answered)) < DEADLINE
     }
 }
 
@@ -107,8 +107,8 @@ fn doubled(publication: &Publication) -> Vec<String> {
     found
 }
 
-fn unavailable(account: &Account) -> Option<Duration> {
-    let attempts = account.publications.iter().flat_map(|publication| &publication.attempts);
+fn unavailable(history: &History) -> Option<Duration> {
+    let attempts = history.publications.iter().flat_map(|publication| &publication.attempts);
     let mut answers: Vec<(Moment, bool)> = attempts
         .filter_map(|attempt| match attempt.answer {
             Answer::Acknowledged { .. } => Some((attempt.answered, true)),

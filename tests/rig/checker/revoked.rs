@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Tokens;
 use super::rounds::Troubles;
-use crate::journal::{Account, Kind, Moment, Outcome, Place};
+use crate::history::{History, Kind, Moment, Outcome, Place};
 
 /// Revoked tokens that were accepted.
 #[derive(Debug, Clone, Default)]
@@ -26,11 +26,11 @@ const LISTED_FROM: Duration = Duration::from_secs(1);
 
 /// A revocation holds at once where it was made, as long as that instance lives, and everywhere after `within`, except
 /// between the moment something breaks and as long after all is well again. Without `within` it is only listed where not.
-pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>) -> Revoked {
+pub(super) fn judge(history: &History, tokens: &Tokens, within: Option<Duration>) -> Revoked {
     let count = tokens.revoked.values().filter(|it| it.outcome == Outcome::Yes).count();
-    let troubles = within.map(|within| Troubles::of(account, within));
+    let troubles = within.map(|within| Troubles::of(history, within));
     let mut found = Revoked { count, ..Revoked::default() };
-    for operation in &account.operations {
+    for operation in &history.operations {
         let is_accepted = matches!(operation.kind, Kind::Introspect | Kind::OpenStream)
             && operation.outcome == Outcome::Yes;
         let revoked = tokens.revoked.get(&operation.token).filter(|it| it.outcome == Outcome::Yes);
@@ -40,7 +40,7 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>
         let after = operation.sent.saturating_sub(revoked.answered);
         let is_own = operation.place == revoked.place
             && operation.place != Place::Balancer
-            && lived(account, revoked.place, revoked.answered);
+            && lived(history, revoked.place, revoked.answered);
         let is_late = after >= within.unwrap_or(LISTED_FROM);
         let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
         if is_own || (is_late && is_judged) {
@@ -59,6 +59,6 @@ pub(super) fn judge(account: &Account, tokens: &Tokens, within: Option<Duration>
 }
 
 /// Whether an instance has been the same since.
-fn lived(account: &Account, place: Place, since: Moment) -> bool {
-    !account.outages.iter().any(|it| it.place == place && it.until.is_none_or(|until| until >= since))
+fn lived(history: &History, place: Place, since: Moment) -> bool {
+    !history.outages.iter().any(|it| it.place == place && it.until.is_none_or(|until| until >= since))
 }

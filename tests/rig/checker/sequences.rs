@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::Findings;
-use crate::journal::{Account, Deliveries, EventId, Heard, Publication};
+use crate::history::{Deliveries, EventId, Heard, History, Publication};
 
 /// A place in the log, comparable between its lives.
 type Place = (usize, u64, u64);
@@ -51,10 +51,10 @@ struct Log<'a> {
     acknowledged: Vec<(Place, usize)>,
 }
 
-pub(super) fn judge(account: &Account) -> Sequences {
-    let log = Log::of(&account.publications, &account.deliveries);
+pub(super) fn judge(history: &History) -> Sequences {
+    let log = Log::of(&history.publications, &history.deliveries);
     let mut found = Sequences::default();
-    for (subscriber, heard) in account.deliveries.heard.iter().enumerate() {
+    for (subscriber, heard) in history.deliveries.heard.iter().enumerate() {
         Reading::of(&log, subscriber).judge(heard, &mut found);
     }
     found

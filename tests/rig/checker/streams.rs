@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Targets;
 use super::rounds::window;
-use crate::journal::{Account, IN_ORDER, Moment, Round, StreamMoment, StreamTurn};
+use crate::history::{History, IN_ORDER, Moment, Round, StreamMoment, StreamTurn};
 
 /// From which moment the time until a stream is open again is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub(crate) struct Reconnects {
     pub(crate) late: Option<String>,
 }
 
-pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
+pub(super) fn judge(history: &History, targets: Targets) -> Reconnects {
     let mut found = Reconnects::default();
     let since = targets.resumption.map_or(Since::Loss, |resumption| resumption.since);
-    for (number, moments) in (0..).zip(&by_subscriber(account)) {
+    for (number, moments) in (0..).zip(&by_subscriber(history)) {
         for (index, moment) in moments.iter().enumerate() {
             let StreamTurn::Lost(words) = &moment.turn else { continue };
             found.lost += 1;
@@ -56,7 +56,7 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
                     .violations
                     .push(format!("subscriber {number} at {:?}, not in order: {words}", moment.at));
             }
-            let round = round_of(account, moment.at);
+            let round = round_of(history, moment.at);
             if round.is_none() && !is_old {
                 let at = moment.at;
                 found.violations.push(format!("subscriber {number} at {at:?} without a fault: {words}"));
@@ -69,8 +69,8 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
             };
             found.took.push(moments.get(index + 1).map(|opened| opened.at.saturating_sub(from)));
         }
-        for round in &account.rounds {
-            let (from, until) = window(account, round);
+        for round in &history.rounds {
+            let (from, until) = window(history, round);
             let in_round = moments.iter().filter(|it| it.at >= from && it.at < until);
             let lost: Vec<_> = in_round.filter_map(|it| words_of_loss(it)).collect();
             found.most = found.most.max(lost.len());
@@ -84,9 +84,9 @@ pub(super) fn judge(account: &Account, targets: Targets) -> Reconnects {
         }
     }
     let is_lost = |it: &&StreamMoment| matches!(it.turn, StreamTurn::Lost(_));
-    for round in account.rounds.iter().filter(|_| targets.losses) {
-        let (from, until) = window(account, round);
-        if !account.streams.iter().filter(is_lost).any(|it| it.at >= from && it.at < until) {
+    for round in history.rounds.iter().filter(|_| targets.losses) {
+        let (from, until) = window(history, round);
+        if !history.streams.iter().filter(is_lost).any(|it| it.at >= from && it.at < until) {
             found.violations.push(format!("none was lost in the round from {from:?}: nothing was broken"));
         }
     }
@@ -110,16 +110,16 @@ fn words_of_loss(moment: &StreamMoment) -> Option<String> {
 }
 
 /// The round that a loss belongs to: the last that began before.
-fn round_of(account: &Account, at: Moment) -> Option<&Round> {
-    account.rounds.iter().rev().find(|round| {
-        let (from, until) = window(account, round);
+fn round_of(history: &History, at: Moment) -> Option<&Round> {
+    history.rounds.iter().rev().find(|round| {
+        let (from, until) = window(history, round);
         (from..until).contains(&at)
     })
 }
 
-fn by_subscriber(account: &Account) -> Vec<Vec<&StreamMoment>> {
+fn by_subscriber(history: &History) -> Vec<Vec<&StreamMoment>> {
     let mut all: Vec<Vec<&StreamMoment>> = Vec::new();
-    for moment in &account.streams {
+    for moment in &history.streams {
         if all.len() <= moment.subscriber {
             all.resize(moment.subscriber + 1, Vec::new());
         }
@@ -129,8 +129,8 @@ fn by_subscriber(account: &Account) -> Vec<Vec<&StreamMoment>> {
 }
 
 /// Whether every subscriber has a stream.
-pub(crate) fn all_open(account: &Account) -> bool {
-    by_subscriber(account)
+pub(crate) fn all_open(history: &History) -> bool {
+    by_subscriber(history)
         .iter()
         .all(|moments| moments.last().is_some_and(|last| last.turn == StreamTurn::Opened))
 }

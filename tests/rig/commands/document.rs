@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::checker::Times;
 use crate::drills::Length;
+use crate::fault_run::Report;
 use crate::summary::Summary;
-use crate::trial::Report;
 
 /// Between these stands what is written here.
 const TABLE: [&str; 2] = ["<!-- drills: begin -->\n", "<!-- drills: end -->"];

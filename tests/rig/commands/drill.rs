@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{Binary, document, say};
 use crate::drills::{DRILLS, Drill, Length, run as run_drill};
+use crate::fault_run::Report;
 use crate::summary::Summary;
-use crate::trial::Report;
 
 /// Which drills, and how.
 #[derive(clap::Args)]

@@ -7,11 +7,11 @@ use tokio::time::timeout;
 
 use super::{Stop, say};
 use crate::checker::Targets;
-use crate::journal::Place;
+use crate::fault_run::FaultRun;
+use crate::history::Place;
 use crate::load::{Measure, Member};
 use crate::operator::Api;
 use crate::summary::Summary;
-use crate::trial::Trial;
 
 /// What to load, and how much.
 #[derive(clap::Args)]
@@ -65,15 +65,15 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let mut stop = Stop::listen()?;
     let count = members.len();
     let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0 };
-    let mut trial = Trial::over("load", members, Some(balancer), measure).await;
+    let mut fault_run = FaultRun::over("load", members, Some(balancer), measure).await;
     for instance in 0..count {
-        trial.journal().down(Place::Instance(instance));
+        fault_run.recorder().down(Place::Instance(instance));
     }
-    trial.journal().broken();
+    fault_run.recorder().broken();
     // Whoever breaks things knows best when they are done.
     let _ = timeout(Duration::from_secs(seconds), stop.wait()).await;
-    trial.recover().await;
-    let report = trial
+    fault_run.recover().await;
+    let report = fault_run
         .close(Targets {
             longest: None,
             recovery: Duration::from_secs(6),

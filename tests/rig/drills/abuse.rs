@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::drilling::Drilling;
 use super::redis as faults;
-use crate::journal::Answer;
+use crate::history::Answer;
 use crate::operator::Api;
 use crate::patience::{PATIENCE, eventually, until};
 
@@ -36,7 +36,7 @@ pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
     let principal = drilling.cluster.principal().to_owned();
     let balancer = drilling.cluster.balancer();
     let mark = format!("hang-up-{round}-");
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let mut revoked = Vec::new();
     let mut leaving: JoinSet<()> = JoinSet::new();
     for number in 0..2 * HANGING_UP {
@@ -99,14 +99,14 @@ pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
         }
     }
     let carried_out = carried_out.len();
-    drilling.trial.note(format!(
+    drilling.fault_run.note(format!(
         "of clients that left {} events were published, {carried_out} tokens revoked",
         published.len()
     ));
     if published.is_empty() || carried_out == 0 {
         wrong.push("nothing took effect that a client left behind".to_owned());
     }
-    wrong.into_iter().take(5).for_each(|words| drilling.trial.complain(words));
+    wrong.into_iter().take(5).for_each(|words| drilling.fault_run.complain(words));
 }
 
 fn request(path: &str, principal: &str, kind: &str, body: &str) -> String {
@@ -195,7 +195,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 pub(super) async fn half_heads(drilling: &mut Drilling, round: usize) {
     let instance = round % drilling.cluster.instances.len();
     let api = drilling.cluster.instances[instance].api().clone();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let mut held = Vec::new();
     let mut refused = 0;
     for _ in 0..CONNECTIONS {
@@ -219,12 +219,12 @@ pub(super) async fn half_heads(drilling: &mut Drilling, round: usize) {
     }
     let open = closing.join_all().await.into_iter().filter(|closed| !closed).count();
     drilling.recover().await;
-    drilling.trial.note(format!("{opened} connections with half a request, {refused} refused"));
+    drilling.fault_run.note(format!("{opened} connections with half a request, {refused} refused"));
     if locked_out > 0 {
-        drilling.trial.complain(format!("others were not answered {locked_out} times"));
+        drilling.fault_run.complain(format!("others were not answered {locked_out} times"));
     }
     if open > 0 {
-        drilling.trial.complain(format!("{open} connections with half a request stayed open"));
+        drilling.fault_run.complain(format!("{open} connections with half a request stayed open"));
     }
 }
 
@@ -246,7 +246,7 @@ async fn ended(socket: &mut TcpStream) {
 
 /// An instance with another principal and other keys uses the same database, and leaves everything as it is.
 pub(super) async fn other_deployment(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let other = drilling.cluster.start_another().await;
     let reason = "other_deployment";
     let says = until("the other instance to say whose Redis it is", async || {
@@ -275,7 +275,7 @@ pub(super) async fn other_deployment(drilling: &mut Drilling) {
         sleep(BETWEEN_LOOKS).await;
     }
     for words in wrong {
-        drilling.trial.complain(words.to_owned());
+        drilling.fault_run.complain(words.to_owned());
     }
     drop(other);
     drilling.recover().await;
@@ -289,7 +289,7 @@ const ANNOUNCED_AGAIN: usize = 5;
 
 /// Somebody writes revocations that cannot be carried out, and then Redis loses its data.
 pub(super) async fn poisoned_revocation(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let server = drilling.cluster.redis();
     server.command(&["XADD", REVOCATIONS, "*", "id", POISONED_ID, "until", FAR]).await;
     server.command(&["XADD", REVOCATIONS, "*", "neither", "nor"]).await;
@@ -304,10 +304,10 @@ pub(super) async fn poisoned_revocation(drilling: &mut Drilling, round: usize) {
         *announced.entry(id.and_then(|pair| pair.get(1)).cloned().unwrap_or_default()).or_default() += 1;
     }
     let again: usize = announced.values().map(|count| count - 1).sum();
-    drilling.trial.note(format!("{} revocations announced {} times", announced.len(), entries.len()));
+    drilling.fault_run.note(format!("{} revocations announced {} times", announced.len(), entries.len()));
     let by_all = announced.values().filter(|count| **count >= drilling.cluster.instances.len()).count();
     if by_all > 0 || again > ANNOUNCED_AGAIN {
-        drilling.trial.complain(format!(
+        drilling.fault_run.complain(format!(
             "{again} announcements too many, {by_all} revocations as often as there are instances"
         ));
     }
@@ -317,7 +317,7 @@ pub(super) async fn poisoned_revocation(drilling: &mut Drilling, round: usize) {
         counted += usize::from(counts(&page, "vx11_operator_revocations_invalid_total"));
     }
     if counted < drilling.cluster.instances.len() {
-        drilling.trial.complain(format!("{counted} instances counted what they could not carry out"));
+        drilling.fault_run.complain(format!("{counted} instances counted what they could not carry out"));
     }
 }
 
@@ -346,7 +346,7 @@ pub(super) async fn two_ring_sizes(drilling: &mut Drilling, round: usize) {
         first.get_or_insert(id);
     }
     let first = first.expect("events were published").to_string();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     faults::lose_data(drilling, round).await;
     drilling.recover().await;
     let apis: Vec<Api> = drilling.cluster.instances.iter().map(|instance| instance.api().clone()).collect();
@@ -367,7 +367,7 @@ pub(super) async fn two_ring_sizes(drilling: &mut Drilling, round: usize) {
         let in_time = read.await.is_ok();
         let events = text.matches("\ndata: null").count();
         if !in_time || text.contains("event: reset") || events < want {
-            drilling.trial.complain(format!("instance {number} resumed {events} of {want} events"));
+            drilling.fault_run.complain(format!("instance {number} resumed {events} of {want} events"));
         }
     }
 }

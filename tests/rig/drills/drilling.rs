@@ -11,11 +11,11 @@ use super::{Drill, INSTANCES, Length};
 use crate::artefacts::Traces;
 use crate::checker::{Targets, Times};
 use crate::cluster::{Cluster, ClusterPlan};
-use crate::journal::Place;
+use crate::fault_run::{FaultRun, Report};
+use crate::history::Place;
 use crate::leaks::Secrets;
 use crate::operator::new_principal;
 use crate::patience::eventually;
-use crate::trial::{Report, Trial};
 
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -29,7 +29,7 @@ const CALM_AFTER: f64 = 1.0 / 6.0;
 /// The cluster and its load.
 pub(super) struct Drilling {
     pub(super) cluster: Cluster,
-    pub(super) trial: Trial,
+    pub(super) fault_run: FaultRun,
     pub(super) length: Length,
     targets: Targets,
     traces: Traces,
@@ -56,7 +56,7 @@ impl Drilling {
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);
         let (members, balancer) = (cluster.members(), Some(cluster.balancer()));
-        let mut trial = Trial::over(&name, members, balancer, drill.measure(length)).await;
+        let mut fault_run = FaultRun::over(&name, members, balancer, drill.measure(length)).await;
         // Latencies are compared with those of a calm time.
         let before = Processors::of(&cluster);
         sleep(length.part(CALM_BEFORE)).await;
@@ -66,15 +66,15 @@ impl Drilling {
         } else {
             (length.times, "")
         };
-        trial.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
+        fault_run.note(format!("processors taken before the fault: {}{so}", now.since(&before)));
         let length = Length { times, ..length };
         let targets = Targets { times, ..drill.targets(length) };
-        Self { cluster, trial, length, targets, traces, folder }
+        Self { cluster, fault_run, length, targets, traces, folder }
     }
 
     /// Something is broken from now on.
-    pub(super) async fn strike(&mut self) {
-        self.trial.strike().await;
+    pub(super) async fn begin_fault(&mut self) {
+        self.fault_run.begin_fault().await;
     }
 
     /// So it stays for a part of the time a fault lasts.
@@ -84,32 +84,32 @@ impl Drilling {
 
     /// It works again; what depends on it has time to.
     pub(super) async fn recover(&mut self) {
-        self.trial.journal().repaired();
+        self.fault_run.recorder().repaired();
         self.settle().await;
     }
 
     /// Waits until all is well, however long ago it was repaired.
     pub(super) async fn settle(&mut self) {
-        self.trial.settle(PATIENCE).await;
+        self.fault_run.settle(PATIENCE).await;
         sleep(CALM.max(self.length.part(CALM_AFTER))).await;
     }
 
     /// Kills an instance; nothing can be expected of it until it is back.
     pub(super) fn kill(&mut self, instance: usize) {
-        self.trial.journal().down(Place::Instance(instance));
+        self.fault_run.recorder().down(Place::Instance(instance));
         self.cluster.instances[instance].kill();
     }
 
     /// Starts a dead instance again.
     pub(super) async fn boot(&mut self, instance: usize) -> Duration {
         let took = self.cluster.instances[instance].restart().await;
-        self.trial.journal().up(Place::Instance(instance));
+        self.fault_run.recorder().up(Place::Instance(instance));
         took
     }
 
     /// Ends an instance in order; how long that took.
     pub(super) async fn stop(&mut self, instance: usize) -> Duration {
-        self.trial.journal().down(Place::Instance(instance));
+        self.fault_run.recorder().down(Place::Instance(instance));
         let told = Instant::now();
         self.cluster.instances[instance].terminate();
         self.cluster.instances[instance].ended().await;
@@ -144,7 +144,7 @@ impl Drilling {
             pages.push(page.into_bytes());
         }
         let trails = self.audit_trails();
-        let mut report = self.trial.close(self.targets).await;
+        let mut report = self.fault_run.close(self.targets).await;
         // What processes log in their end counts, too.
         drop(self.cluster);
         let (mut logs, secrets) = (self.traces.logs(), self.traces.secrets());

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::drilling::Drilling;
 use crate::checker::Times;
-use crate::journal::Place;
+use crate::history::Place;
 
 /// So long an instance stands still: longer than nginx waits for a stream on which nothing comes.
 const STANDSTILL: Duration = Duration::from_secs(24);
@@ -19,7 +19,7 @@ fn instance_of(drilling: &Drilling, round: usize) -> usize {
 
 pub(super) async fn killed(drilling: &mut Drilling, round: usize) {
     let instance = instance_of(drilling, round);
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.kill(instance);
     drilling.last(1.0).await;
     drilling.boot(instance).await;
@@ -27,28 +27,28 @@ pub(super) async fn killed(drilling: &mut Drilling, round: usize) {
 }
 
 pub(super) async fn restarted_one_by_one(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.restart_one_by_one().await;
     drilling.recover().await;
 }
 
 pub(super) async fn stopped(drilling: &mut Drilling, round: usize) {
     let instance = instance_of(drilling, round);
-    drilling.strike().await;
-    drilling.trial.journal().down(Place::Instance(instance));
+    drilling.begin_fault().await;
+    drilling.fault_run.recorder().down(Place::Instance(instance));
     drilling.cluster.instances[instance].stop().await;
     sleep(STANDSTILL).await;
     drilling.cluster.instances[instance].cont();
-    drilling.trial.journal().repaired();
+    drilling.fault_run.recorder().repaired();
     drilling.cluster.instances[instance].await_well().await;
-    drilling.trial.journal().up(Place::Instance(instance));
+    drilling.fault_run.recorder().up(Place::Instance(instance));
     drilling.settle().await;
 }
 
 /// Tokens from before are known to nobody but their issuer, and then to nobody.
 pub(super) async fn killed_while_redis_is_down(drilling: &mut Drilling, round: usize) {
     let instance = instance_of(drilling, round);
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.redis().kill();
     drilling.last(0.4).await;
     drilling.kill(instance);
@@ -60,13 +60,13 @@ pub(super) async fn killed_while_redis_is_down(drilling: &mut Drilling, round: u
 
 pub(super) async fn booted_while_redis_is_down(drilling: &mut Drilling, round: usize) {
     let instance = instance_of(drilling, round);
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.redis().kill();
     sleep(Duration::from_secs(1)).await;
     drilling.kill(instance);
     let took = drilling.boot(instance).await;
     if took > READY && drilling.length.times == Times::Count {
-        drilling.trial.complain(format!("instance {instance} was ready after {took:?}"));
+        drilling.fault_run.complain(format!("instance {instance} was ready after {took:?}"));
     }
     drilling.last(1.0).await;
     drilling.cluster.redis().restart().await;

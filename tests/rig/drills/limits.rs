@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::drilling::Drilling;
 use crate::checker::{Times, percentile};
-use crate::journal::{Answer, EventId};
+use crate::history::{Answer, EventId};
 use crate::operator::Api;
 use crate::patience::{PATIENCE, eventually, until};
 use crate::process::LogReader;
@@ -34,7 +34,7 @@ const LONG_HANG: Duration = Duration::from_mins(1);
 
 /// The log of all instances goes through readers that hang: as where the engine of a host, or its disk, stands still.
 pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let mut talkers = JoinSet::new();
     for instance in &drilling.cluster.instances {
         let reader = instance.log_reader();
@@ -57,7 +57,7 @@ pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
     let took = drilling.stop(instance).await;
     let bound = Duration::from_secs(drilling.length.drain) + LAST_WORDS;
     if took > bound && drilling.length.times == Times::Count {
-        drilling.trial.complain(format!("instance {instance} took {took:?} to end, over {bound:?}"));
+        drilling.fault_run.complain(format!("instance {instance} took {took:?} to end, over {bound:?}"));
     }
     drilling.boot(instance).await;
     drilling.cluster.instances.iter().for_each(|instance| instance.log_reader().go_on());
@@ -84,16 +84,18 @@ pub(super) const LOG_BYTES: u64 = 3 * 1024 * 1024;
 const FILLING: Flood = Flood { events: 250, bytes: 60_000, a_second: 25 };
 
 pub(super) async fn filled_by_events(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let flood = FILLING.publish(&drilling.cluster.balancer(), &format!("filling-{round}")).await;
     drilling.last(0.5).await;
     drilling.recover().await;
     if flood.acknowledged() < FILLING.events {
         let others = flood.others.join("; ");
-        drilling.trial.complain(format!("of {} large events some were not taken: {others}", FILLING.events));
+        drilling
+            .fault_run
+            .complain(format!("of {} large events some were not taken: {others}", FILLING.events));
     }
     let memory = drilling.cluster.redis().info("memory").await["used_memory_human"].clone();
-    drilling.trial.note(format!("Redis uses {memory} of {MAX_MEMORY} after the events"));
+    drilling.fault_run.note(format!("Redis uses {memory} of {MAX_MEMORY} after the events"));
 }
 
 /// Of each connection of one instance to Redis, in bytes a second.
@@ -108,7 +110,7 @@ pub(super) async fn narrow_link(drilling: &mut Drilling, round: usize) {
     let all = drilling.cluster.instances.len();
     let instance = round % all;
     let elsewhere = drilling.cluster.instances[(instance + 1) % all].api().clone();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.detours.to_redis[instance].black_hole();
     let backlog = async {
         sleep(CUT).await;
@@ -126,7 +128,9 @@ pub(super) async fn narrow_link(drilling: &mut Drilling, round: usize) {
     drilling.recover().await;
     if flood.acknowledged() < BACKLOG.events {
         let others = flood.others.join("; ");
-        drilling.trial.complain(format!("of {} large events some were not taken: {others}", BACKLOG.events));
+        drilling
+            .fault_run
+            .complain(format!("of {} large events some were not taken: {others}", BACKLOG.events));
     }
 }
 
@@ -134,7 +138,7 @@ pub(super) async fn narrow_link(drilling: &mut Drilling, round: usize) {
 async fn in_reach(drilling: &mut Drilling, instance: usize) {
     let (began, api) = (Instant::now(), drilling.cluster.instances[instance].api().clone());
     until("the log to be in reach over a narrow link", async || api.reaches_log().await == Ok(true)).await;
-    drilling.trial.note(format!("the log was in reach after {:?} on the narrow link", began.elapsed()));
+    drilling.fault_run.note(format!("the log was in reach after {:?} on the narrow link", began.elapsed()));
 }
 
 /// A ring that holds the last third of the events that the flood reads: the others are in Redis only.
@@ -162,13 +166,13 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     let balancer = drilling.cluster.balancer();
     let history = HISTORY.publish(&balancer, &format!("history-{round}")).await;
     let Some(first) = history.first else {
-        drilling.trial.complain("no event was taken that streams could resume behind".to_owned());
+        drilling.fault_run.complain("no event was taken that streams could resume behind".to_owned());
         return;
     };
     let before = Output::of(drilling).await;
     let calm = Flood::times(&balancer, &format!("calm-{round}")).await;
     let calmly = Output::of(drilling).await.since(&before);
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.detours.to_redis.iter().for_each(|way| way.narrow(FLOODED_LINK));
     let issued = eventually("a token", async || balancer.issue().await.ok()).await;
     let before = Output::of(drilling).await;
@@ -187,26 +191,28 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     drilling.cluster.detours.to_redis.iter().for_each(FaultProxy::pass);
     drilling.recover().await;
     let (calm, during) = (percentile(calm, 99), percentile(during, 99));
-    drilling.trial.note(format!("99 of 100 small events took {calm:?} at most, in the flood {during:?}"));
+    drilling.fault_run.note(format!("99 of 100 small events took {calm:?} at most, in the flood {during:?}"));
     let bound = PUBLISHING * calm.max(COMPARABLE);
     if during > bound && drilling.length.times == Times::Count {
-        drilling.trial.complain(format!("publishing took {during:?} in the flood, over {bound:?}"));
+        drilling.fault_run.complain(format!("publishing took {during:?} in the flood, over {bound:?}"));
     }
     let Ok(received) = received else {
-        drilling.trial.complain("readers did not get the events that they resumed behind".to_owned());
+        drilling.fault_run.complain("readers did not get the events that they resumed behind".to_owned());
         return;
     };
     let (received, sent) = (megabytes(received.into_iter().sum()), sent.beyond(&calmly));
     if received < megabytes(HISTORY.events * HISTORY.bytes) {
-        drilling.trial.complain(format!("readers received {received:.1} MB: there was no flood"));
+        drilling.fault_run.complain(format!("readers received {received:.1} MB: there was no flood"));
         return;
     }
     let times = sent / received;
-    drilling.trial.note(format!(
+    drilling.fault_run.note(format!(
         "for the flood Redis sent {sent:.1} MB, {times:.2} times the {received:.1} MB that readers received"
     ));
     if drilling.length.is_full() && times > OUTPUT {
-        drilling.trial.complain(format!("Redis sent {times:.2} times what readers received, over {OUTPUT}"));
+        drilling
+            .fault_run
+            .complain(format!("Redis sent {times:.2} times what readers received, over {OUTPUT}"));
     }
 }
 
@@ -267,7 +273,7 @@ const WANTED: usize = 400;
 pub(super) async fn one_token_for_all_places(drilling: &mut Drilling, round: usize) {
     let instance = round % drilling.cluster.instances.len();
     let api = drilling.cluster.instances[instance].api().clone();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let issued = eventually("a token", async || api.issue().await.ok()).await;
     let mut openings = JoinSet::new();
     for _ in 0..WANTED {
@@ -288,10 +294,12 @@ pub(super) async fn one_token_for_all_places(drilling: &mut Drilling, round: usi
     drilling.last(1.0).await;
     if open.len() != PLACES || refused != WANTED - PLACES {
         let (open, otherwise) = (open.len(), otherwise.join("; "));
-        drilling.trial.complain(format!("one token opened {open} streams, {refused} got 429: {otherwise}"));
+        drilling
+            .fault_run
+            .complain(format!("one token opened {open} streams, {refused} got 429: {otherwise}"));
     }
     if !matches!(others, Ok(Some(_))) {
-        drilling.trial.complain(format!("another token could not open a stream: {:?}", others.err()));
+        drilling.fault_run.complain(format!("another token could not open a stream: {:?}", others.err()));
     }
     drop(open);
     drilling.recover().await;

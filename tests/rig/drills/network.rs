@@ -13,7 +13,7 @@ const STALLS: f64 = 0.01;
 const STALL: Duration = Duration::from_millis(200);
 
 pub(super) async fn all_cut_off(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.detours.to_redis.iter().for_each(FaultProxy::black_hole);
     drilling.last(1.0).await;
     drilling.cluster.detours.to_redis.iter().for_each(FaultProxy::pass);
@@ -22,7 +22,7 @@ pub(super) async fn all_cut_off(drilling: &mut Drilling) {
 
 pub(super) async fn one_cut_off(drilling: &mut Drilling, round: usize) {
     let instance = round % drilling.cluster.detours.to_redis.len();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.detours.to_redis[instance].black_hole();
     drilling.last(1.0).await;
     drilling.cluster.detours.to_redis[instance].pass();
@@ -30,7 +30,7 @@ pub(super) async fn one_cut_off(drilling: &mut Drilling, round: usize) {
 }
 
 pub(super) async fn slow(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     for way in &drilling.cluster.detours.to_redis {
         way.delay(SLOW);
         way.stall(STALLS, STALL);

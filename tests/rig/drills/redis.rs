@@ -13,7 +13,7 @@ pub(super) const FLAPS: u64 = 15;
 const FLAP: Duration = Duration::from_secs(1);
 
 pub(super) async fn killed(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.redis().kill();
     drilling.last(1.0).await;
     drilling.cluster.redis().restart().await;
@@ -21,7 +21,7 @@ pub(super) async fn killed(drilling: &mut Drilling) {
 }
 
 pub(super) async fn stopped(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.cluster.redis().stop().await;
     drilling.last(1.0).await;
     drilling.cluster.redis().cont();
@@ -29,7 +29,7 @@ pub(super) async fn stopped(drilling: &mut Drilling) {
 }
 
 pub(super) async fn flapping(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     for flap in 0..FLAPS {
         drilling.cluster.redis().kill();
         sleep(FLAP).await;
@@ -42,7 +42,7 @@ pub(super) async fn flapping(drilling: &mut Drilling) {
 }
 
 pub(super) async fn emptied(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     lose_data(drilling, round).await;
     drilling.recover().await;
     // Long enough for tokens to be issued that Redis has to know.
@@ -62,7 +62,7 @@ pub(super) async fn lose_data(drilling: &mut Drilling, round: usize) {
 pub(super) async fn refusing(drilling: &mut Drilling, round: usize) {
     let reason = ["readonly", "out_of_memory", "loading", "authentication"][round % 4];
     let before = count(drilling, reason).await;
-    drilling.strike().await;
+    drilling.begin_fault().await;
     match reason {
         "readonly" => {
             drilling.cluster.redis().become_replica().await;
@@ -89,7 +89,7 @@ pub(super) async fn refusing(drilling: &mut Drilling, round: usize) {
     drilling.recover().await;
     let counted = count(drilling, reason).await;
     if counted <= before {
-        drilling.trial.complain(format!("no instance counted a fault with the reason {reason}"));
+        drilling.fault_run.complain(format!("no instance counted a fault with the reason {reason}"));
     }
 }
 

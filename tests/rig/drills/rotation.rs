@@ -7,7 +7,7 @@ const VARIABLE: &str = "VX11_OPERATOR_SIGNING_KEYS";
 
 /// Back and forth between two keys.
 pub(super) async fn one_instance_late(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let [first, second] = &drilling.cluster.signing_keys;
     let (old, new) = if round.is_multiple_of(2) {
         (first.clone(), second.clone())

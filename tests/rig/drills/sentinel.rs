@@ -8,10 +8,10 @@ use super::table::DOWN_AFTER;
 /// Redis is reckoned to be back when the Sentinels may know that the master is gone: what they take longer is the
 /// instances' time, too.
 pub(super) async fn master_killed(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let old = drilling.cluster.sentinel().kill_master().await;
     sleep(DOWN_AFTER).await;
-    drilling.trial.journal().repaired();
+    drilling.fault_run.recorder().repaired();
     drilling.cluster.sentinel().await_master_other_than(old).await;
     drilling.settle().await;
     drilling.cluster.sentinel().restart_killed().await;
@@ -19,7 +19,7 @@ pub(super) async fn master_killed(drilling: &mut Drilling) {
 
 /// Redis is back when the Sentinels agree that the other is the master.
 pub(super) async fn master_demoted(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let old = drilling.cluster.sentinel().demote_leaving_sockets_open().await;
     drilling.cluster.sentinel().await_master_other_than(old).await;
     drilling.recover().await;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::drilling::Drilling;
 use super::{Length, redis};
-use crate::journal::StreamTurn;
+use crate::history::StreamTurn;
 use crate::patience::eventually;
 
 /// Of so many subscribers, one stops reading.
@@ -30,43 +30,45 @@ const SPREAD: f64 = 1.5;
 pub(super) async fn some_stop_reading(drilling: &mut Drilling) {
     let lost = lost(drilling);
     sleep(CALM).await;
-    drilling.strike().await;
-    drilling.trial.pause_reading(true);
+    drilling.begin_fault().await;
+    drilling.fault_run.pause_reading(true);
     sleep(PAUSE).await;
-    drilling.trial.pause_reading(false);
+    drilling.fault_run.pause_reading(false);
     // Only then do they know that they were cut.
-    drilling.trial.catch_up().await;
+    drilling.fault_run.catch_up().await;
     drilling.recover().await;
     let pausing = drilling.length.subscribers / ONE_PAUSES_OF;
     let cut = self::lost(drilling).split_off(lost.len());
     let others = cut.iter().filter(|subscriber| **subscriber >= pausing).count();
     drilling
-        .trial
+        .fault_run
         .note(format!("of {pausing} subscribers that stopped reading {} were cut", cut.len() - others));
     if others > 0 || cut.len() < pausing {
-        drilling.trial.complain(format!("{} streams of {pausing} were cut, {others} of others", cut.len()));
+        drilling
+            .fault_run
+            .complain(format!("{} streams of {pausing} were cut, {others} of others", cut.len()));
     }
 }
 
 /// While some do not read, Redis forgets everything, and then every instance is replaced: what they have missed is only in
 /// what the instances brought back before they ended.
 pub(super) async fn all_replaced_while_some_are_away(drilling: &mut Drilling, round: usize) {
-    drilling.strike().await;
-    drilling.trial.pause_reading(true);
+    drilling.begin_fault().await;
+    drilling.fault_run.pause_reading(true);
     sleep(AWAY).await;
     redis::lose_data(drilling, round).await;
     sleep(AWAY).await;
     drilling.restart_one_by_one().await;
-    drilling.trial.pause_reading(false);
+    drilling.fault_run.pause_reading(false);
     // Only then do they know that they were cut.
-    drilling.trial.catch_up().await;
+    drilling.fault_run.catch_up().await;
     drilling.recover().await;
 }
 
 /// The subscribers whose streams ended so far, each as often as one did.
 fn lost(drilling: &Drilling) -> Vec<usize> {
-    drilling.trial.journal().look(|account| {
-        let lost = account.streams.iter().filter(|it| matches!(it.turn, StreamTurn::Lost(_)));
+    drilling.fault_run.recorder().look(|history| {
+        let lost = history.streams.iter().filter(|it| matches!(it.turn, StreamTurn::Lost(_)));
         lost.map(|it| it.subscriber).collect()
     })
 }
@@ -78,18 +80,18 @@ pub(super) fn age(length: Length) -> u64 {
 
 /// After a rolling restart the last instance has no streams. When all that were open then have got old, it has its part.
 pub(super) async fn spread_by_age(drilling: &mut Drilling) {
-    drilling.strike().await;
+    drilling.begin_fault().await;
     drilling.restart_one_by_one().await;
     drilling.recover().await;
     let before = spread(drilling).await;
     sleep(Duration::from_secs(age(drilling.length))).await;
     let after = spread(drilling).await;
-    drilling.trial.note(format!(
+    drilling.fault_run.note(format!(
         "streams of each instance after the restart: {}; when all have got old once: {}",
         before.0, after.0
     ));
     if after.1 > SPREAD {
-        drilling.trial.complain(format!("streams are spread unevenly: {}", after.0));
+        drilling.fault_run.complain(format!("streams are spread unevenly: {}", after.0));
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::drilling::Drilling;
-use crate::journal::{Kind, Outcome, Place};
+use crate::history::{Kind, Outcome, Place};
 use crate::operator::Api;
 use crate::reset::RESET;
 
@@ -19,7 +19,7 @@ const FORGERS: usize = 4;
 
 pub(super) async fn poisoned(drilling: &mut Drilling) {
     let balancer = drilling.cluster.balancer();
-    drilling.strike().await;
+    drilling.begin_fault().await;
     let mut requests = JoinSet::new();
     for _ in 0..POISONED {
         let balancer = balancer.clone();
@@ -27,7 +27,9 @@ pub(super) async fn poisoned(drilling: &mut Drilling) {
     }
     let failed = requests.join_all().await.into_iter().filter(Result::is_err).count();
     if failed != POISONED {
-        drilling.trial.complain(format!("of {POISONED} requests that reset connections, {failed} failed"));
+        drilling
+            .fault_run
+            .complain(format!("of {POISONED} requests that reset connections, {failed} failed"));
     }
     drilling.last(0.5).await;
     drilling.recover().await;
@@ -42,8 +44,8 @@ struct Counts {
 
 /// Whoever presents forged tokens is refused, and Redis is not asked.
 pub(super) async fn forged(drilling: &mut Drilling) {
-    drilling.strike().await;
-    let (asked_before, from) = (asked(drilling).await, drilling.trial.journal().now());
+    drilling.begin_fault().await;
+    let (asked_before, from) = (asked(drilling).await, drilling.fault_run.recorder().now());
     let counts = Arc::new(Counts::default());
     let mut forgers = JoinSet::new();
     for _ in 0..FORGERS {
@@ -52,23 +54,25 @@ pub(super) async fn forged(drilling: &mut Drilling) {
     drilling.last(1.0).await;
     forgers.shutdown().await;
     let (refused, asked) = (counts.refused.load(Ordering::Relaxed), asked(drilling).await - asked_before);
-    let until = drilling.trial.journal().now();
+    let until = drilling.fault_run.recorder().now();
     drilling.recover().await;
-    let by_right = drilling.trial.journal().look(|account| {
-        let looks = account.operations.iter().filter(|it| {
+    let by_right = drilling.fault_run.recorder().look(|history| {
+        let looks = history.operations.iter().filter(|it| {
             matches!(it.kind, Kind::Introspect | Kind::OpenStream) && it.answered >= from && it.sent <= until
         });
         // Whether an event is known under its key takes a look, too.
-        let attempts = account.publications.iter().flat_map(|publication| &publication.attempts);
+        let attempts = history.publications.iter().flat_map(|publication| &publication.attempts);
         let events = attempts.filter(|it| it.answered >= from && it.sent <= until);
         u64::try_from(looks.count() + events.count()).unwrap_or(u64::MAX)
     });
     let otherwise = counts.otherwise.load(Ordering::Relaxed);
     if otherwise > 0 {
-        drilling.trial.complain(format!("{otherwise} forged tokens were answered with neither 403 nor 429"));
+        drilling
+            .fault_run
+            .complain(format!("{otherwise} forged tokens were answered with neither 403 nor 429"));
     }
     if refused == 0 || asked > by_right {
-        drilling.trial.complain(format!(
+        drilling.fault_run.complain(format!(
             "{refused} forged tokens refused; Redis was asked {asked} times, {by_right} of them by right"
         ));
     }
@@ -103,16 +107,16 @@ async fn forge(balancer: Api, counts: Arc<Counts>) {
 
 /// All streams at once, and whoever asks meanwhile, find nobody; nothing can be expected of nginx until it is back.
 pub(super) async fn all_streams_cut(drilling: &mut Drilling) {
-    drilling.strike().await;
-    drilling.trial.journal().down(Place::Balancer);
+    drilling.begin_fault().await;
+    drilling.fault_run.recorder().down(Place::Balancer);
     drilling.cluster.nginx.kill().await;
     sleep(Duration::from_millis(500)).await;
     drilling.cluster.nginx.restart().await;
-    drilling.trial.journal().up(Place::Balancer);
+    drilling.fault_run.recorder().up(Place::Balancer);
     drilling.recover().await;
-    let failed = drilling.trial.journal().look(|account| {
-        let ups: Vec<_> = account.outages.iter().filter_map(|it| it.until).collect();
-        let after = account.operations.iter().filter(|it| {
+    let failed = drilling.fault_run.recorder().look(|history| {
+        let ups: Vec<_> = history.outages.iter().filter_map(|it| it.until).collect();
+        let after = history.operations.iter().filter(|it| {
             it.place == Place::Balancer
                 && matches!(&it.outcome, Outcome::Unanswered(words) if words.starts_with('5'))
                 && ups.iter().any(|up| it.sent >= *up)
@@ -120,6 +124,6 @@ pub(super) async fn all_streams_cut(drilling: &mut Drilling) {
         after.count()
     });
     if failed > 0 {
-        drilling.trial.complain(format!("{failed} answers of 5xx after nginx was back"));
+        drilling.fault_run.complain(format!("{failed} answers of 5xx after nginx was back"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 use super::chunks::Chunks;
 use super::frames::{Frame, Frames};
-use crate::journal::{COME_BACK, EventId};
+use crate::history::{COME_BACK, EventId};
 use crate::operator::Api;
 
 /// What is read at a time.

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::{Measure, Stage};
-use crate::journal::{Answer, Stamp};
+use crate::history::{Answer, Stamp};
 
 /// So many are on their way; the others wait for one of them to be acknowledged.
 const AT_ONCE: usize = 128;
@@ -39,7 +39,7 @@ pub(super) async fn publish(
             due = clock.tick() => due,
             _ = &mut stop => break,
         };
-        let stamp = stage.journal.publication(stage.journal.moment(due.into_std()));
+        let stamp = stage.recorder.publication(stage.recorder.moment(due.into_std()));
         let event = Event {
             stage: Arc::clone(&stage),
             places: Arc::clone(&places),
@@ -96,11 +96,11 @@ impl Event {
         let Stamp { publisher, number, .. } = self.stamp;
         let at = self.stage.entrance(number + self.attempts);
         self.attempts += 1;
-        let (journal, key) = (&self.stage.journal, format!("{publisher:08x}-{number}"));
-        let sent = journal.now();
+        let (recorder, key) = (&self.stage.recorder, format!("{publisher:08x}-{number}"));
+        let sent = recorder.now();
         let (answer, wait) = self.stage.at(at).publish(&key, &self.stamp.data(self.bytes)).await;
         let acknowledged = matches!(answer, Answer::Acknowledged { .. });
-        journal.attempt(number, at, sent, answer);
+        recorder.attempt(number, at, sent, answer);
         (acknowledged, wait)
     }
 }

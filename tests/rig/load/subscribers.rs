@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{Connection, Request};
 use super::frames::Frame;
 use super::{Measure, Stage};
-use crate::journal::{EventId, IN_ORDER, Kind, Moment, Outcome, Place, Recorder, StreamTurn};
+use crate::history::{DeliveryRecorder, EventId, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
 
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
@@ -92,13 +92,13 @@ impl Subscriber {
                 sleep(wait).await;
                 continue;
             };
-            self.stage.journal.stream(self.number, self.place, StreamTurn::Opened);
+            self.stage.recorder.stream(self.number, self.place, StreamTurn::Opened);
             if door.take().is_some() {
                 greeted.add_permits(1);
             }
             let since = Instant::now();
             let end = self.read(stream).await;
-            self.stage.journal.stream(self.number, self.place, StreamTurn::Lost(end.words));
+            self.stage.recorder.stream(self.number, self.place, StreamTurn::Lost(end.words));
             self.settle(since.elapsed());
             let wait = end.told.unwrap_or_else(|| self.backoff());
             sleep(wait).await;
@@ -108,13 +108,13 @@ impl Subscriber {
     /// A new token and a stream with it, greeted.
     async fn attempt(&mut self) -> Option<Connection> {
         self.tokens += 1;
-        let (journal, at) = (&self.stage.journal, self.stage.at(self.issuer));
+        let (recorder, at) = (&self.stage.recorder, self.stage.at(self.issuer));
         let (mut issued, kind) = (None, Kind::Issue { life: at.life() });
         let request = async {
             issued = Some(at.issue().await?);
             Ok(true)
         };
-        journal.note((kind, self.tokens, self.issuer), journal.now(), request).await;
+        recorder.note((kind, self.tokens, self.issuer), recorder.now(), request).await;
         let token = issued?.token;
         let mut stream = None;
         let request = async {
@@ -123,7 +123,8 @@ impl Subscriber {
             stream = timeout(ATTEMPT, open).await.map_err(|_| "no stream in time".to_owned())??;
             Ok(stream.is_some())
         };
-        let outcome = journal.note((Kind::OpenStream, self.tokens, self.place), journal.now(), request).await;
+        let outcome =
+            recorder.note((Kind::OpenStream, self.tokens, self.place), recorder.now(), request).await;
         (outcome == Outcome::Yes).then_some(())?;
         let mut stream = stream?;
         self.greeted = false;
@@ -161,18 +162,23 @@ impl Subscriber {
     /// Notes what has come; how the stream ended, if it did.
     fn take(&mut self, stream: &mut Connection) -> Option<End> {
         let stage = Arc::clone(&self.stage);
-        let (now, mut recorder) = (stage.journal.now(), stage.journal.recorder());
+        let (now, mut delivery_recorder) = (stage.recorder.now(), stage.recorder.delivery_recorder());
         let mut end = None;
         let taken = stream.take(|frame| {
             if end.is_none() {
-                end = self.arrived(frame, now, &mut recorder);
+                end = self.arrived(frame, now, &mut delivery_recorder);
             }
         });
         end.or_else(|| taken.err().map(|words| End { words: words.to_owned(), told: None }))
     }
 
     /// Notes a frame; how the stream ended, if it is the last.
-    fn arrived(&mut self, frame: &Frame<'_>, now: Moment, recorder: &mut Recorder) -> Option<End> {
+    fn arrived(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Moment,
+        delivery_recorder: &mut DeliveryRecorder,
+    ) -> Option<End> {
         let mut id = None;
         if let Some(text) = &frame.id {
             let Ok(known) = text.parse() else {
@@ -184,17 +190,17 @@ impl Subscriber {
         match &*frame.event {
             _ if !self.greeted => {
                 self.greeted = true;
-                recorder.greeting(self.number, id);
+                delivery_recorder.greeting(self.number, id);
             }
-            "reset" => recorder.reset(self.number, id, &reason(frame)),
-            "degraded" => recorder.reachable(self.number, false),
-            "recovered" => recorder.reachable(self.number, true),
+            "reset" => delivery_recorder.reset(self.number, id, &reason(frame)),
+            "degraded" => delivery_recorder.reachable(self.number, false),
+            "recovered" => delivery_recorder.reachable(self.number, true),
             "reconnect" => return Some(reconnect(frame)),
             _ => {
                 if let Some(id) = id {
                     // How long one that does not read has to wait says nothing about the service.
                     let timed = self.pauses.is_none().then_some(now);
-                    recorder.event(self.number, id, &frame.data, timed);
+                    delivery_recorder.event(self.number, id, &frame.data, timed);
                 }
             }
         }

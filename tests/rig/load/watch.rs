@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Stage;
-use crate::journal::Place;
+use crate::history::Place;
 use crate::process::starved;
 
 /// Between two looks.
@@ -18,28 +18,28 @@ const STARVED: Duration = Duration::from_millis(10);
 
 /// Looks for ever. An answer is worth noting where it differs from the one before; that none comes always is.
 pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
-    let (member, journal) = (&stage.members[instance], &stage.journal);
+    let (member, recorder) = (&stage.members[instance], &stage.recorder);
     let starved_so_far =
         || member.pid.as_ref().map(|pid| starved(pid.load(Ordering::Relaxed))).unwrap_or_default();
     let mut clock = interval(PERIOD);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
-    let (mut looked, mut waited) = (journal.now(), starved_so_far());
+    let (mut looked, mut waited) = (recorder.now(), starved_so_far());
     loop {
         clock.tick().await;
-        let (now, waits) = (journal.now(), starved_so_far());
+        let (now, waits) = (recorder.now(), starved_so_far());
         // A look that comes late was starved itself.
         if waits.saturating_sub(waited) > STARVED || now.saturating_sub(looked) > 2 * PERIOD + STARVED {
-            journal.starved(looked);
+            recorder.starved(looked);
         }
         (looked, waited) = (now, waits);
         let look = async {
             let standing = member.api.standing().await?;
             if before.replace(standing) != Some(standing) {
-                journal.observe(instance, standing);
+                recorder.observe(instance, standing);
             }
             Ok(true)
         };
-        journal.look_at(Place::Instance(instance), look).await;
+        recorder.look_at(Place::Instance(instance), look).await;
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use crate::artefacts::remember_secret;
-use crate::journal::{Answer, COME_BACK, InstanceFigures};
+use crate::history::{Answer, COME_BACK, InstanceFigures};
 
 /// A token as issued.
 #[derive(Debug, Clone)]

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use crate::journal::{Account, Moment};
+use crate::history::{History, Moment};
 
 /// What waits when the famine ends is served one after the other.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 /// None of them touches another.
-pub(crate) struct Famines(Vec<(Moment, Moment)>);
+pub(crate) struct Starvation(Vec<(Moment, Moment)>);
 
-impl Famines {
-    pub(crate) fn of(account: &Account) -> Self {
-        let mut all: Vec<_> = account.famines.iter().map(|it| (it.from, it.until + AFTERMATH)).collect();
+impl Starvation {
+    pub(crate) fn of(history: &History) -> Self {
+        let mut all: Vec<_> = history.starvation.iter().map(|it| (it.from, it.until + AFTERMATH)).collect();
         all.sort_unstable();
         let mut apart: Vec<(Moment, Moment)> = Vec::new();
         for (from, until) in all {
@@ -27,7 +27,10 @@ impl Famines {
 
     /// How much of that time was famine.
     pub(crate) fn within(&self, from: Moment, until: Moment) -> Duration {
-        let parts = self.0.iter().map(|famine| famine.1.min(until).saturating_sub(famine.0.max(from)));
+        let parts = self
+            .0
+            .iter()
+            .map(|starved_time| starved_time.1.min(until).saturating_sub(starved_time.0.max(from)));
         parts.sum()
     }
 }

@@ -153,7 +153,7 @@ pub struct StreamMoment {
 
 /// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
 #[derive(Debug, Clone, Copy)]
-pub struct Famine {
+pub struct StarvedTime {
     /// From when.
     pub from: Moment,
     /// Until when.
@@ -162,7 +162,7 @@ pub struct Famine {
 
 /// All that is known at the end.
 #[derive(Debug, Clone, Default)]
-pub struct Account {
+pub struct History {
     /// In the order of their answers.
     pub operations: Vec<Operation>,
     /// In their order.
@@ -170,7 +170,7 @@ pub struct Account {
     /// In their order.
     pub observations: Vec<Observation>,
     /// Times without a processor, of either instance, in the order of their ends.
-    pub famines: Vec<Famine>,
+    pub starvation: Vec<StarvedTime>,
     /// Of all subscribers, in their order.
     pub streams: Vec<StreamMoment>,
     /// In the order of their beginnings.

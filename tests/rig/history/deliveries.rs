@@ -68,7 +68,7 @@ impl Deliveries {
 }
 
 /// Writes them.
-pub(crate) struct Recorder {
+pub(crate) struct DeliveryRecorder {
     deliveries: Deliveries,
     /// The data of each event: what all subscribers get under one id has to be the same.
     data: Vec<Box<str>>,
@@ -78,7 +78,7 @@ pub(crate) struct Recorder {
     publisher: u32,
 }
 
-impl Recorder {
+impl DeliveryRecorder {
     pub(super) fn new(publisher: u32) -> Self {
         Self {
             deliveries: Deliveries::default(),

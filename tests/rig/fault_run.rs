@@ -13,7 +13,7 @@ use crate::chart::chart;
 use crate::checker::{
     Targets, Verdict, all_open, all_reached, any_degraded, check, is_settled, last_acknowledged,
 };
-use crate::journal::{Account, Journal};
+use crate::history::{History, HistoryRecorder};
 use crate::load::{Load, Measure, Member, Stage};
 use crate::operator::{Api, Operator};
 use crate::patience::eventually;
@@ -35,7 +35,7 @@ const LAST_DELIVERY: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A fault being tried.
-pub struct Trial {
+pub struct FaultRun {
     name: String,
     seed: u64,
     rng: Rng,
@@ -47,7 +47,7 @@ pub struct Trial {
     operators: Vec<Operator>,
 }
 
-impl Trial {
+impl FaultRun {
     /// Puts the load on instances that are well, each asked directly.
     pub async fn begin(name: &str, operators: Vec<Operator>) -> Self {
         for operator in &operators {
@@ -68,15 +68,15 @@ impl Trial {
         let stage = Arc::new(Stage::new(members, balancer));
         let load = Load::start(&stage, measure, rng.fork()).await;
         sleep(WARM_UP).await;
-        stage.journal.calm();
+        stage.recorder.calm();
         let (complaints, notes, operators) = (Vec::new(), Vec::new(), Vec::new());
         Self { name: name.to_owned(), seed, rng, stage, load, complaints, notes, operators }
     }
 
     /// The operation log.
     #[must_use]
-    pub fn journal(&self) -> &Journal {
-        &self.stage.journal
+    pub fn recorder(&self) -> &HistoryRecorder {
+        &self.stage.recorder
     }
 
     /// What did not hold, beside what the log shows.
@@ -95,10 +95,10 @@ impl Trial {
     }
 
     /// Waits for a random moment, after which something is to be broken, and notes that it is.
-    pub async fn strike(&mut self) {
+    pub async fn begin_fault(&mut self) {
         let phase = self.rng.u64(50..500);
         sleep(Duration::from_millis(phase)).await;
-        self.stage.journal.broken();
+        self.stage.recorder.broken();
     }
 
     /// Lets it last for 0.3 to 1.5 seconds, more often short than long.
@@ -109,34 +109,34 @@ impl Trial {
 
     /// Notes that what was broken works again, and waits until all is well.
     pub async fn recover(&mut self) {
-        self.stage.journal.repaired();
+        self.stage.recorder.repaired();
         self.settle(LOST).await;
     }
 
     /// Waits until all instances have been well for a while and all streams are open, or for so long.
     pub async fn settle(&mut self, at_most: Duration) {
-        let journal = &self.stage.journal;
-        let until = journal.now() + at_most;
-        let is_over = |account: &Account| is_settled(account, journal.now()) && all_open(account);
-        while !journal.look(is_over) && journal.now() < until {
+        let recorder = &self.stage.recorder;
+        let until = recorder.now() + at_most;
+        let is_over = |history: &History| is_settled(history, recorder.now()) && all_open(history);
+        while !recorder.look(is_over) && recorder.now() < until {
             sleep(POLL).await;
         }
-        journal.over();
+        recorder.over();
     }
 
     /// Waits until every subscriber knows that the log can be reached and has what is acknowledged by now, but not for
     /// ever.
     pub(crate) async fn catch_up(&self) {
-        catch_up(&self.stage.journal).await;
+        catch_up(&self.stage.recorder).await;
     }
 
     /// Ends the load and judges it.
     pub async fn close(self, targets: Targets) -> Report {
         let Self { name, seed, stage, mut load, complaints, notes, operators, .. } = self;
         load.stop_publishing().await;
-        catch_up(&stage.journal).await;
+        catch_up(&stage.recorder).await;
         // What hangs must not pass for what was never asked.
-        stage.journal.await_answers(LONGEST_ANSWER).await;
+        stage.recorder.await_answers(LONGEST_ANSWER).await;
         load.stop().await;
         let mut figures = Vec::new();
         for instance in stage.instances() {
@@ -144,10 +144,10 @@ impl Trial {
         }
         // They have said all they know.
         drop(operators);
-        let account = stage.journal.close(figures);
-        let mut verdict = check(&account, targets);
+        let history = stage.recorder.close(figures);
+        let mut verdict = check(&history, targets);
         verdict.violations.extend(complaints);
-        Report { name, seed, verdict, notes, chart: chart(&account) }
+        Report { name, seed, verdict, notes, chart: chart(&history) }
     }
 
     /// Ends the load, prints a line, writes everything down, and fails if a target was missed.
@@ -156,15 +156,15 @@ impl Trial {
     }
 }
 
-async fn catch_up(journal: &Journal) {
+async fn catch_up(recorder: &HistoryRecorder) {
     // Instances are back with the log after they are back with the tokens.
-    let until = journal.now() + LOST;
-    while journal.look_at_events(|_, deliveries| any_degraded(deliveries)) && journal.now() < until {
+    let until = recorder.now() + LOST;
+    while recorder.look_at_events(|_, deliveries| any_degraded(deliveries)) && recorder.now() < until {
         sleep(POLL).await;
     }
-    let until = journal.now() + LAST_DELIVERY;
-    let Some(last) = journal.look_at_events(last_acknowledged) else { return };
-    while !journal.look_at_events(|_, deliveries| all_reached(deliveries, last)) && journal.now() < until {
+    let until = recorder.now() + LAST_DELIVERY;
+    let Some(last) = recorder.look_at_events(last_acknowledged) else { return };
+    while !recorder.look_at_events(|_, deliveries| all_reached(deliveries, last)) && recorder.now() < until {
         sleep(POLL).await;
     }
 }

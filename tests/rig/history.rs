@@ -1,10 +1,10 @@
 //! The operation log: everything the load asked for and was answered, what was broken when, and how the instances stood
 //! meanwhile. It knows no secret: tokens have numbers here.
 
-mod account;
 mod deliveries;
 mod event_id;
 mod figures;
+mod operations;
 mod publications;
 
 use std::collections::HashMap;
@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use account::COME_BACK;
-pub use account::{
-    Account, Famine, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round,
-    StreamMoment, StreamTurn,
-};
 pub use deliveries::{Delivered, Deliveries, Heard};
-pub(crate) use deliveries::{Recorder, Stamp};
+pub(crate) use deliveries::{DeliveryRecorder, Stamp};
 pub use event_id::EventId;
 pub use figures::InstanceFigures;
+pub(crate) use operations::COME_BACK;
+pub use operations::{
+    History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round, StarvedTime,
+    StreamMoment, StreamTurn,
+};
 pub use publications::{Answer, Attempt, Publication};
 
 use crate::operator::Standing;
@@ -29,11 +29,11 @@ use crate::operator::Standing;
 const POLL: Duration = Duration::from_millis(10);
 
 /// Written by all parts of a load at once.
-pub struct Journal {
+pub struct HistoryRecorder {
     begun: Instant,
-    account: Mutex<Account>,
+    history: Mutex<History>,
     /// Apart, because it is written far more often than anything else.
-    recorder: Mutex<Recorder>,
+    delivery_recorder: Mutex<DeliveryRecorder>,
     /// Marks the events that belong to this journal.
     publisher: u32,
     /// What is not answered yet.
@@ -53,23 +53,23 @@ struct Pending {
 
 /// Keeps a request among those that are not answered yet, until it is dropped.
 struct Open<'a> {
-    journal: &'a Journal,
+    recorder: &'a HistoryRecorder,
     number: u64,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.journal.pending().remove(&self.number);
+        self.recorder.pending().remove(&self.number);
     }
 }
 
-impl Default for Journal {
+impl Default for HistoryRecorder {
     fn default() -> Self {
         let publisher = fastrand::u32(..);
         Self {
             begun: Instant::now(),
-            account: Mutex::default(),
-            recorder: Mutex::new(Recorder::new(publisher)),
+            history: Mutex::default(),
+            delivery_recorder: Mutex::new(DeliveryRecorder::new(publisher)),
             publisher,
             pending: Mutex::default(),
             asked: AtomicU64::new(0),
@@ -77,7 +77,7 @@ impl Default for Journal {
     }
 }
 
-impl Journal {
+impl HistoryRecorder {
     /// What time it is.
     #[must_use]
     pub fn now(&self) -> Moment {
@@ -106,7 +106,7 @@ impl Journal {
         };
         let answered = self.now();
         let operation = Operation { kind, token, place, due, sent, answered, outcome: outcome.clone() };
-        self.account().operations.push(operation);
+        self.history().operations.push(operation);
         outcome
     }
 
@@ -114,7 +114,7 @@ impl Journal {
     /// is noted as such.
     pub async fn await_answers(&self, at_most: Duration) {
         let until = self.now();
-        let is_waiting = |journal: &Self| journal.pending().values().any(|pending| pending.sent < until);
+        let is_waiting = |recorder: &Self| recorder.pending().values().any(|pending| pending.sent < until);
         while is_waiting(self) && self.now() < until + at_most {
             tokio::time::sleep(POLL).await;
         }
@@ -122,14 +122,14 @@ impl Journal {
         let left: Vec<_> = self.pending().values().filter(|pending| pending.sent < until).copied().collect();
         for Pending { kind, token, place, due, sent } in left {
             let outcome = Outcome::Unanswered("no answer until the end".to_owned());
-            self.account().operations.push(Operation { kind, token, place, due, sent, answered, outcome });
+            self.history().operations.push(Operation { kind, token, place, due, sent, answered, outcome });
         }
     }
 
     fn open(&self, pending: Pending) -> Open<'_> {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         self.pending().insert(number, pending);
-        Open { journal: self, number }
+        Open { recorder: self, number }
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
@@ -143,31 +143,31 @@ impl Journal {
             let (answered, outcome) = (self.now(), Outcome::Unanswered(words));
             let operation =
                 Operation { kind: Kind::Look, token: 0, place, due: sent, sent, answered, outcome };
-            self.account().operations.push(operation);
+            self.history().operations.push(operation);
         }
     }
 
     /// Notes how an instance stands.
     pub fn observe(&self, instance: usize, standing: Standing) {
         let at = self.now();
-        self.account().observations.push(Observation { at, instance, standing });
+        self.history().observations.push(Observation { at, instance, standing });
     }
 
     /// Notes that the machine has been busy with something else since `from`.
     pub fn starved(&self, from: Moment) {
         let until = self.now();
-        self.account().famines.push(Famine { from, until });
+        self.history().starvation.push(StarvedTime { from, until });
     }
 
     /// Notes what became of a subscriber's stream.
     pub fn stream(&self, subscriber: usize, place: Place, turn: StreamTurn) {
         let at = self.now();
-        self.account().streams.push(StreamMoment { at, subscriber, place, turn });
+        self.history().streams.push(StreamMoment { at, subscriber, place, turn });
     }
 
     /// Notes an event that is due to be published; what its data has to say of it.
     pub(crate) fn publication(&self, due: Moment) -> Stamp {
-        let publications = &mut self.account().publications;
+        let publications = &mut self.history().publications;
         publications.push(Publication { due, attempts: Vec::new() });
         Stamp { publisher: self.publisher, number: publications.len() - 1, due }
     }
@@ -176,38 +176,38 @@ impl Journal {
     pub(crate) fn attempt(&self, number: usize, place: Place, sent: Moment, answer: Answer) {
         let answered = self.now();
         let attempt = Attempt { place, sent, answered, answer };
-        self.account().publications[number].attempts.push(attempt);
+        self.history().publications[number].attempts.push(attempt);
     }
 
     /// To note what subscribers get.
-    pub(crate) fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn delivery_recorder(&self) -> MutexGuard<'_, DeliveryRecorder> {
+        self.delivery_recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that nothing can be expected of an instance, or of the balancer, from now on.
     pub fn down(&self, place: Place) {
         let from = self.now();
-        self.account().outages.push(Outage { place, from, until: None });
+        self.history().outages.push(Outage { place, from, until: None });
     }
 
     /// Notes that this is over.
     pub fn up(&self, place: Place) {
         let until = Some(self.now());
-        let mut account = self.account();
-        let outage = account.outages.iter_mut().rev().find(|it| it.place == place && it.until.is_none());
+        let mut history = self.history();
+        let outage = history.outages.iter_mut().rev().find(|it| it.place == place && it.until.is_none());
         outage.expect("it was down").until = until;
     }
 
     /// Notes that all is in its stride now.
     pub fn calm(&self) {
         let calm_from = self.now();
-        self.account().calm_from = calm_from;
+        self.history().calm_from = calm_from;
     }
 
     /// Notes that something is broken now.
     pub fn broken(&self) {
         let from = self.now();
-        self.account().rounds.push(Round { from, back: None, over: None });
+        self.history().rounds.push(Round { from, back: None, over: None });
     }
 
     /// Notes that it works again.
@@ -223,29 +223,29 @@ impl Journal {
     }
 
     /// Looks at what is known so far.
-    pub fn look<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
-        look(&self.account())
+    pub fn look<T>(&self, look: impl FnOnce(&History) -> T) -> T {
+        look(&self.history())
     }
 
     /// The same of what was published and delivered.
     pub(crate) fn look_at_events<T>(&self, look: impl FnOnce(&[Publication], &Deliveries) -> T) -> T {
-        let recorder = self.recorder();
-        look(&self.account().publications, recorder.deliveries())
+        let delivery_recorder = self.delivery_recorder();
+        look(&self.history().publications, delivery_recorder.deliveries())
     }
 
     /// Everything, with what the instances counted.
     #[must_use]
-    pub fn close(&self, instances: Vec<InstanceFigures>) -> Account {
+    pub fn close(&self, instances: Vec<InstanceFigures>) -> History {
         let length = self.now();
-        let deliveries = self.recorder().deliveries().clone();
-        Account { deliveries, instances, length, ..self.account().clone() }
+        let deliveries = self.delivery_recorder().deliveries().clone();
+        History { deliveries, instances, length, ..self.history().clone() }
     }
 
     fn with_round(&self, change: impl FnOnce(&mut Round)) {
-        change(self.account().rounds.last_mut().expect("something is broken"));
+        change(self.history().rounds.last_mut().expect("something is broken"));
     }
 
-    fn account(&self) -> MutexGuard<'_, Account> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::Stage;
-use crate::journal::{Kind, Moment, Outcome, Place};
+use crate::history::{Kind, Moment, Outcome, Place};
 use crate::operator::{Api, Issued};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is older than this.
@@ -80,39 +80,39 @@ impl Token {
             issued = Some(operator.issue().await?);
             Ok(true)
         };
-        self.stage.journal.note((kind, self.number, self.issuer), self.due, request).await;
+        self.stage.recorder.note((kind, self.number, self.issuer), self.due, request).await;
         issued
     }
 
     async fn introspect(&self, by: Place, issued: &Issued) {
-        let journal = &self.stage.journal;
+        let recorder = &self.stage.recorder;
         let request = self.stage.at(by).introspect(&issued.token);
-        journal.note((Kind::Introspect, self.number, by), journal.now(), request).await;
+        recorder.note((Kind::Introspect, self.number, by), recorder.now(), request).await;
     }
 
     async fn open_stream(&self, by: Place, issued: &Issued) {
-        let journal = &self.stage.journal;
+        let recorder = &self.stage.recorder;
         let opened = self.stage.at(by).open_stream(&issued.token);
         let request = async { Ok(opened.await?.is_some()) };
-        journal.note((Kind::OpenStream, self.number, by), journal.now(), request).await;
+        recorder.note((Kind::OpenStream, self.number, by), recorder.now(), request).await;
     }
 
     /// Revokes it, and asks for it at once where it was revoked and from time to time everywhere.
     async fn revoke(&self, by: Place, issued: &Issued, by_id: bool) {
-        let journal = &self.stage.journal;
+        let recorder = &self.stage.recorder;
         let (parameter, value) = if by_id { ("token_id", &issued.id) } else { ("token", &issued.token) };
         let request = async { self.stage.at(by).revoke(parameter, value).await.map(|()| true) };
-        let outcome = journal.note((Kind::Revoke, self.number, by), journal.now(), request).await;
+        let outcome = recorder.note((Kind::Revoke, self.number, by), recorder.now(), request).await;
         if outcome != Outcome::Yes {
             return;
         }
-        let revoked = journal.now();
+        let revoked = recorder.now();
         // Behind the balancer another may answer, who has a second to hear of it.
         if by != Place::Balancer {
             self.introspect(by, issued).await;
         }
         for after in LOOKS_AT_REVOKED {
-            sleep((revoked + Duration::from_millis(after)).saturating_sub(journal.now())).await;
+            sleep((revoked + Duration::from_millis(after)).saturating_sub(recorder.now())).await;
             for instance in 0..self.stage.members.len() {
                 self.introspect(Place::Instance(instance), issued).await;
             }
