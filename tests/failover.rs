@@ -119,14 +119,14 @@ impl Primary for Scripted {
     }
 }
 
-struct Stand {
+struct Testbed {
     primary: Arc<Scripted>,
     store: Arc<FailoverStore>,
     breaker: Arc<SharedBreaker>,
     metrics: Arc<Metrics>,
 }
 
-impl Stand {
+impl Testbed {
     /// With its pulse beating, and the primary in use.
     async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
@@ -149,9 +149,9 @@ impl Stand {
         });
         pulse.begin().await;
         tokio::spawn(pulse.run());
-        let stand = Self { primary, store, breaker, metrics };
-        assert_eq!(stand.store.backend(), Backend::Redis);
-        stand
+        let testbed = Self { primary, store, breaker, metrics };
+        assert_eq!(testbed.store.backend(), Backend::Redis);
+        testbed
     }
 
     async fn break_with(&self, fault: Fault) {
@@ -206,81 +206,81 @@ fn digest(number: u32) -> TokenDigest {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_it_is_used_again() {
-    let stand = Stand::start().await;
-    stand.break_with(Fault::Loading).await;
-    let (kept, revoked) = (stand.issue_offline(1).await, digest(2));
-    assert_eq!(stand.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(RevocationScope::Instance));
-    assert_eq!((stand.waiting().await, stand.store.statistics().await.unwrap().live), (2, 1));
-    assert_eq!(stand.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
-    assert_eq!(stand.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
-    stand.heal().await;
-    assert_eq!(stand.primary.told(), [("tombstone", revoked.id()), ("record", kept.id())]);
-    assert_eq!((stand.waiting().await, stand.store.backend()), (0, Backend::Redis));
+    let testbed = Testbed::start().await;
+    testbed.break_with(Fault::Loading).await;
+    let (kept, revoked) = (testbed.issue_offline(1).await, digest(2));
+    assert_eq!(testbed.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(RevocationScope::Instance));
+    assert_eq!((testbed.waiting().await, testbed.store.statistics().await.unwrap().live), (2, 1));
+    assert_eq!(testbed.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
+    assert_eq!(testbed.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
+    testbed.heal().await;
+    assert_eq!(testbed.primary.told(), [("tombstone", revoked.id()), ("record", kept.id())]);
+    assert_eq!((testbed.waiting().await, testbed.store.backend()), (0, Backend::Redis));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_in_the_primary_outranks_a_record_in_the_standby() {
-    let stand = Stand::start().await;
-    stand.break_with(Fault::Loading).await;
-    let token = stand.issue_offline(1).await;
-    stand.primary.set(|script| {
+    let testbed = Testbed::start().await;
+    testbed.break_with(Fault::Loading).await;
+    let token = testbed.issue_offline(1).await;
+    testbed.primary.set(|script| {
         script.failing_restores = u32::MAX;
         script.revoked.insert(token);
     });
-    stand.heal().await;
-    assert_eq!(stand.waiting().await, 1);
-    assert_eq!(stand.store.lookup(token, START).await, Ok(Lookup::Revoked));
+    testbed.heal().await;
+    assert_eq!(testbed.waiting().await, 1);
+    assert_eq!(testbed.store.lookup(token, START).await, Ok(Lookup::Revoked));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_is_well_but_does_not_take_what_it_missed_is_not_used() {
-    let stand = Stand::start().await;
-    stand.break_with(Fault::Loading).await;
-    stand.issue_offline(1).await;
-    stand.primary.set(|script| script.failing_restores = u32::MAX);
-    stand.heal().await;
-    assert_eq!((stand.waiting().await, stand.store.backend()), (1, Backend::FallbackMemory));
-    stand.primary.set(|script| script.failing_restores = 0);
+    let testbed = Testbed::start().await;
+    testbed.break_with(Fault::Loading).await;
+    testbed.issue_offline(1).await;
+    testbed.primary.set(|script| script.failing_restores = u32::MAX);
+    testbed.heal().await;
+    assert_eq!((testbed.waiting().await, testbed.store.backend()), (1, Backend::FallbackMemory));
+    testbed.primary.set(|script| script.failing_restores = 0);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((stand.waiting().await, stand.store.backend()), (0, Backend::Redis));
+    assert_eq!((testbed.waiting().await, testbed.store.backend()), (0, Backend::Redis));
 }
 
 #[tokio::test(start_paused = true)]
 async fn more_than_one_batch_is_brought_over_and_each_token_once() {
-    let stand = Stand::start().await;
-    stand.break_with(Fault::Timeout).await;
+    let testbed = Testbed::start().await;
+    testbed.break_with(Fault::Timeout).await;
     for number in 0..2500 {
-        stand.issue_offline(number).await;
+        testbed.issue_offline(number).await;
     }
-    stand.heal().await;
-    let mut told: Vec<_> = stand.primary.told().into_iter().map(|(_, id)| id).collect();
+    testbed.heal().await;
+    let mut told: Vec<_> = testbed.primary.told().into_iter().map(|(_, id)| id).collect();
     told.sort_unstable();
     told.dedup();
-    assert_eq!((told.len(), stand.primary.told().len(), stand.waiting().await), (2500, 2500, 0));
+    assert_eq!((told.len(), testbed.primary.told().len(), testbed.waiting().await), (2500, 2500, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_one_failed_call_left_behind_is_brought_over_without_an_outage() {
-    let stand = Stand::start().await;
-    stand.store.record_offline(digest(1), RECORD).await.unwrap();
+    let testbed = Testbed::start().await;
+    testbed.store.record_offline(digest(1), RECORD).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(stand.primary.told(), [("record", digest(1).id())]);
-    assert_eq!(stand.waiting().await, 0);
+    assert_eq!(testbed.primary.told(), [("record", digest(1).id())]);
+    assert_eq!(testbed.waiting().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_them_until_it_has_them() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     let (own, others) = (digest(1).id(), digest(2).id());
-    stand.store.revoke(own, RECORD.expires_at).await.unwrap();
-    stand.store.apply_revocation(others, RECORD.expires_at).await;
-    stand.primary.set(|script| {
+    testbed.store.revoke(own, RECORD.expires_at).await.unwrap();
+    testbed.store.apply_revocation(others, RECORD.expires_at).await;
+    testbed.primary.set(|script| {
         script.told.clear();
         script.failing_restores = 1;
         script.news = Beat { lost_data: true, ..Beat::default() };
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut told = stand.primary.told();
+    let mut told = testbed.primary.told();
     told.sort_unstable();
     let mut expected = [("tombstone", own), ("tombstone", others)];
     expected.sort_unstable();
@@ -289,86 +289,86 @@ async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_t
 
 #[tokio::test(start_paused = true)]
 async fn a_tombstone_that_the_primary_refuses_is_counted_and_stops_no_other() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     let (refused, others) = (digest(1).id(), [digest(2).id(), digest(3).id()]);
-    stand.primary.set(|script| script.refuses = Some(refused));
+    testbed.primary.set(|script| script.refuses = Some(refused));
     for id in [refused, others[0], others[1]] {
-        stand.store.apply_revocation(id, RECORD.expires_at).await;
+        testbed.store.apply_revocation(id, RECORD.expires_at).await;
     }
-    stand.lose_data().await;
-    let mut told = stand.primary.told();
+    testbed.lose_data().await;
+    let mut told = testbed.primary.told();
     told.sort_unstable();
     let mut expected = others.map(|id| ("tombstone", id));
     expected.sort_unstable();
     assert_eq!(told, expected, "each once: it is not tried again");
-    assert_eq!(stand.counted("vx11_operator_revocations_invalid_total"), 1);
-    assert_eq!(stand.store.backend(), Backend::Redis);
+    assert_eq!(testbed.counted("vx11_operator_revocations_invalid_total"), 1);
+    assert_eq!(testbed.store.backend(), Backend::Redis);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_primary_takes_after_a_loss_is_brought_once_although_a_later_part_fails() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     for number in 0..2500 {
-        stand.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
+        testbed.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
     }
-    stand.primary.set(|script| script.fail_at = Some(2));
-    stand.lose_data().await;
-    let mut told: Vec<_> = stand.primary.told().into_iter().map(|(_, id)| id).collect();
+    testbed.primary.set(|script| script.fail_at = Some(2));
+    testbed.lose_data().await;
+    let mut told: Vec<_> = testbed.primary.told().into_iter().map(|(_, id)| id).collect();
     told.sort_unstable();
     told.dedup();
-    assert_eq!((told.len(), stand.primary.told().len()), (2500, 2500));
+    assert_eq!((told.len(), testbed.primary.told().len()), (2500, 2500));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_that_the_primary_did_not_take_waits_to_be_announced_until_it_is_heard_of() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     let (taken, missed) = (digest(1).id(), digest(2).id());
-    stand.store.revoke(taken, RECORD.expires_at).await.unwrap();
-    assert_eq!(stand.store.unannounced(9), []);
-    stand.break_with(Fault::Loading).await;
-    stand.store.revoke(missed, RECORD.expires_at).await.unwrap();
-    stand.heal().await;
-    assert_eq!(stand.store.unannounced(9), [(missed, RECORD.expires_at)], "a tombstone tells nobody");
-    stand.store.apply_revocation(missed, RECORD.expires_at).await;
-    assert_eq!(stand.store.unannounced(9), []);
+    testbed.store.revoke(taken, RECORD.expires_at).await.unwrap();
+    assert_eq!(testbed.store.unannounced(9), []);
+    testbed.break_with(Fault::Loading).await;
+    testbed.store.revoke(missed, RECORD.expires_at).await.unwrap();
+    testbed.heal().await;
+    assert_eq!(testbed.store.unannounced(9), [(missed, RECORD.expires_at)], "a tombstone tells nobody");
+    testbed.store.apply_revocation(missed, RECORD.expires_at).await;
+    assert_eq!(testbed.store.unannounced(9), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_loss_of_data_what_others_have_announced_again_waits_no_longer() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     let ids = [digest(1).id(), digest(2).id(), digest(3).id()];
     for id in ids {
-        stand.store.apply_revocation(id, RECORD.expires_at).await;
+        testbed.store.apply_revocation(id, RECORD.expires_at).await;
     }
-    assert_eq!((stand.store.losses(), stand.store.unannounced(9)), (0, vec![]));
-    stand.lose_data().await;
-    assert_eq!(stand.store.losses(), 1);
-    stand.store.announce_all();
-    assert_eq!(stand.store.unannounced(9).len(), ids.len());
-    stand.store.apply_revocation(ids[0], RECORD.expires_at).await;
-    stand.store.announced(&[(ids[1], RECORD.expires_at)]);
-    assert_eq!(stand.store.unannounced(9), [(ids[2], RECORD.expires_at)]);
+    assert_eq!((testbed.store.losses(), testbed.store.unannounced(9)), (0, vec![]));
+    testbed.lose_data().await;
+    assert_eq!(testbed.store.losses(), 1);
+    testbed.store.announce_all();
+    assert_eq!(testbed.store.unannounced(9).len(), ids.len());
+    testbed.store.apply_revocation(ids[0], RECORD.expires_at).await;
+    testbed.store.announced(&[(ids[1], RECORD.expires_at)]);
+    assert_eq!(testbed.store.unannounced(9), [(ids[2], RECORD.expires_at)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_for_which_there_is_no_room_is_counted() {
-    let stand = Stand::start().await;
+    let testbed = Testbed::start().await;
     let room = ROOM + ROOM / 8;
     for number in 0..u32::try_from(room).unwrap() + 3 {
-        stand.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
+        testbed.store.apply_revocation(digest(number).id(), RECORD.expires_at).await;
     }
-    assert_eq!(stand.counted("vx11_operator_revocations_forgotten_total"), 3);
+    assert_eq!(testbed.counted("vx11_operator_revocations_forgotten_total"), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_is_well_again_at_once_is_still_seen_twice_before_it_is_used() {
-    let stand = Stand::start().await;
-    stand.break_with(Fault::ReadOnly).await;
-    stand.primary.set(|script| script.fault = None);
+    let testbed = Testbed::start().await;
+    testbed.break_with(Fault::ReadOnly).await;
+    testbed.primary.set(|script| script.fault = None);
     let mut states = Vec::new();
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        states.push(stand.breaker.state());
+        states.push(testbed.breaker.state());
     }
     states.dedup();
     assert_eq!(states, [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);

@@ -8,7 +8,7 @@
     reason = "`support` belongs to the other test binary, too, which uses all of it"
 )]
 
-#[path = "operator/support/mod.rs"]
+#[path = "api/support/mod.rs"]
 mod support;
 
 use std::fmt::{Debug, Write as _};

@@ -145,7 +145,7 @@ async fn people_may_look_into_every_redis_that_ships_and_change_nothing() {
     }
 }
 
-/// That they are enough is shown by an instance that has them, in `tests/operator`.
+/// That they are enough is shown by an instance that has them, in `tests/api`.
 #[tokio::test]
 async fn instances_have_the_documented_rights_in_every_redis_that_ships_and_no_others() {
     let [name, shipped_name] = INSTANCES;

@@ -2,7 +2,7 @@
 //! nginx are real processes; what is imitated says so where it is.
 //!
 //! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
-//! all is well. That the checker finds what it looks for is shown in `tests/rig_holds/violations.rs`.
+//! all is well. That the checker finds what it looks for is shown in `tests/rig_selftest/violations.rs`.
 
 mod abuse;
 mod clock;

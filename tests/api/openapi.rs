@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::support::Instance;
 
 const REQUIREMENTS: &str = include_str!("openapi/requirements.txt");
-const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operator/openapi/schemathesis.toml");
+const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/openapi/schemathesis.toml");
 const STREAM: &str = "/operator/api/events/stream";
 const AUTHORISE: &str = "/operator/internal/authorise";
 const ISSUE: &str = "/operator/api/events/sse-token";
@@ -196,7 +196,7 @@ async fn run(command: &mut Command) -> String {
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(
         output.status.success(),
-        "{text}\nseed {SEED}; to repeat: cargo nextest run --test operator -E 'test(/^openapi::requests/)'"
+        "{text}\nseed {SEED}; to repeat: cargo nextest run --test api -E 'test(/^openapi::requests/)'"
     );
     text
 }
