@@ -1,8 +1,10 @@
--- Tells where the log begins, without what stands there.
+-- Answers the id of the first entry, without its content.
 --
--- KEYS: the log, the note about it.
--- ARGV: the founding that the instance has joined.
--- Answers: the id of the first entry ('' for none). Nothing, when the log is not the one that was joined.
+-- KEYS: the log, its state.
+--
+-- ARGV: the log generation that the instance has entered.
+--
+-- Answer: the id of the first entry ('' for none); empty if the log generation has changed.
 if redis.call('HGET', KEYS[2], 'founding') ~= ARGV[1] then
   return {}
 end

@@ -1,8 +1,8 @@
-//! Catch-up: pages of the log for streams that are behind the ring of their instance.
+//! Catch-up: pages of the log for streams whose cursor is outside the ring of their instance.
 //!
-//! It has a connection of its own, so that neither publishing nor the instance's own reading waits for it. It is bounded three
-//! times: a token has one page read at a time, all streams together have a few, and what they hold until their clients have
-//! taken it is bounded in bytes (docs/adr/0026).
+//! It reads on a separate connection, so that neither publishing nor the ring waits for it. Three
+//! bounds apply: one page in flight for each token, [`READERS`] pages in flight for all streams,
+//! and [`HELD_KIB`] of pages that clients have not taken yet (docs/adr/0026).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::metrics::Metrics;
 use crate::redis::{Connection, Connector, Fault};
 use crate::token::TokenId;
 
-/// Bytes of a page, beyond its first event.
+/// Size of a page in bytes. A larger first event makes a page larger.
 const PAGE_BYTES: usize = 32 * 1024;
-/// Pages that are read at the same time.
+/// Bound of the pages in flight.
 const READERS: usize = 8;
-/// Bytes, in KiB, of all pages that streams hold.
+/// Bound, in KiB, of the pages that clients have not taken yet.
 const HELD_KIB: usize = 64 * 1024;
-/// Bytes, in KiB, that are set aside for a page before it is read: the largest event and what belongs to it.
+/// Reservation, in KiB, for a page before it is read: the largest event with its metadata.
 const LARGEST_KIB: u32 = 65;
-/// Between two attempts to connect.
+/// Pause between two attempts to connect.
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 
 /// Reads pages for streams.
@@ -43,16 +43,16 @@ pub(super) struct CatchUp {
     held: Arc<Semaphore>,
 }
 
-/// The connection that pages are read on.
+/// State of the connection for catch-up.
 #[derive(Clone)]
 enum Link {
-    /// Between two sessions with the log there is none.
+    /// No session with the log.
     Closed,
     Dialling,
     Open(Arc<Open>),
 }
 
-/// A connection to the log that an instance has joined.
+/// A connection, and the log generation that the instance has entered.
 struct Open {
     connection: Connection,
     keys: Arc<Keys>,
@@ -70,18 +70,18 @@ impl CatchUp {
         }
     }
 
-    /// A session begins, which will [`serve`](Self::serve).
+    /// Notes that a session has begun, which runs [`serve`](Self::serve).
     pub(super) fn open(&self) {
         self.link.send_replace(Link::Dialling);
     }
 
-    /// The session is over.
+    /// Notes that the session has ended.
     pub(super) fn close(&self) {
         self.link.send_replace(Link::Closed);
     }
 
-    /// Keeps a connection to the log of this founding for as long as the future is polled. One that broke is replaced;
-    /// whether Redis is gone altogether is for the session to find out.
+    /// Keeps a connection to the log open while the future is polled, and replaces one that broke.
+    /// The session's health check decides whether Redis is lost.
     pub(super) async fn serve(&self, connector: &Connector, keys: &Arc<Keys>, founding: &str) -> Infallible {
         loop {
             if let Ok(connection) = connector.dial().await {
@@ -95,7 +95,7 @@ impl CatchUp {
         }
     }
 
-    /// The connection, as soon as there is one.
+    /// Waits for the connection, at most [`ANSWER_DEADLINE`].
     async fn link(&self) -> Result<Arc<Open>, Unreachable> {
         let mut link = self.link.subscribe();
         let link = timeout(ANSWER_DEADLINE, link.wait_for(|link| !matches!(link, Link::Dialling))).await;
@@ -112,11 +112,11 @@ impl CatchUp {
         let mut link = self.link.subscribe();
         let answer = tokio::select! {
             answer = within(PAGE_DEADLINE, connection.ask(&question)) => answer,
-            // Nobody waits for an answer on a connection that is given up.
+            // The connection was replaced: its answer will not come.
             _ = link.wait_for(|link| !link.is(&open)) => return Err(Unreachable),
         };
         let page = answer.and_then(LogPage::read).inspect_err(|fault| self.broke(&open, fault));
-        // Without a page the session is about to notice that the log was founded anew.
+        // No page: the log generation has changed, and the session is about to notice it.
         page.ok().flatten().ok_or(Unreachable)
     }
 
@@ -159,12 +159,12 @@ impl History for CatchUp {
     }
 }
 
-/// Sets bytes aside for a page of unknown size.
+/// Reserves bytes for a page whose size is not known yet.
 async fn set_aside(held: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unreachable> {
     Arc::clone(held).acquire_many_owned(LARGEST_KIB).await.map_err(|_| Unreachable)
 }
 
-/// Gives back what a page of this size does not need.
+/// Releases the part of the reservation that the page does not need.
 fn give_back(held: &mut OwnedSemaphorePermit, bytes: usize) {
     let surplus = held.num_permits().saturating_sub(bytes.div_ceil(1024));
     drop(held.split(surplus));

@@ -1,7 +1,8 @@
 //! Deadlines for Redis that survive a suspended process.
 //!
-//! A process that was suspended (SIGSTOP, a frozen VM) finds every deadline expired when it resumes, although the answer
-//! has been in its socket all the time. Such a deadline is granted a second time instead of ending a sound session.
+//! A process that was suspended (SIGSTOP, a frozen VM) finds every deadline expired when it
+//! resumes, although the answer has been in its socket all the time. Such a deadline is granted a
+//! second time instead of ending a sound session.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Entries of the log: events, and what the log says about itself.
+//! Entries of the stream: events, and control entries of the log.
 
 use crate::events::entry::Entry;
 use crate::events::frame::EventType;
@@ -9,19 +9,19 @@ use crate::redis::stream::StreamEntry;
 /// One entry of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
-    /// For subscribers.
+    /// An event for subscribers.
     Event(Entry),
-    /// Another life of the log begins here.
+    /// A new log epoch begins.
     Epoch(Epoch, Position),
-    /// Nothing to read; ids go on behind it.
+    /// No content: the mark makes later ids larger than its own.
     Mark(Position),
-    /// An event that this version cannot read: a newer one has published it, or somebody else has written it. Streams get a
-    /// reset here, so that its loss is not silent.
+    /// An event that this version cannot read: written by a newer version or by a foreign program.
+    /// Streams get `reset` here, so that the loss is not silent.
     Unreadable(Position),
 }
 
 impl Item {
-    /// Reads an entry; `None` if it has no id that can be read, which Redis never gives.
+    /// Parses an entry; `None` if its id cannot be parsed, which Redis never sends.
     pub(super) fn read(entry: &StreamEntry<'_>) -> Option<Self> {
         let position: Position = entry.position.parse().ok()?;
         if entry.field("control").is_some() {
@@ -36,7 +36,7 @@ impl Item {
         Some(Self::Event(Entry { position, event_type, data: data.to_owned(), key }))
     }
 
-    /// The event, if it is one.
+    /// The event, if the entry is one.
     pub(super) fn into_event(self) -> Option<Entry> {
         match self {
             Self::Event(entry) => Some(entry),

@@ -1,17 +1,18 @@
-//! Names as they stand in Redis; docs/redis.md lists them. One hash tag, so that a cluster keeps them together.
+//! Names of the keys in Redis, listed in docs/redis.md. They share a hash tag, so that Redis
+//! Cluster keeps them in one slot.
 
 use crate::events::publication::KeyDigest;
 use crate::redis::Namespace;
 
-/// The names of a namespace.
+/// Names of the event log's keys in a namespace.
 pub(super) struct Keys {
-    /// The log: a stream.
+    /// The log, a stream.
     pub(super) log: String,
-    /// A hash: of which data the log is, and which life of it this is.
+    /// State of the log, a hash: data id, generation, epoch, opening time, size.
     pub(super) note: String,
-    /// A stream that is never created: trimming it tests the right to trim.
+    /// A stream that is never created: XTRIM on it tests the right to trim.
     pub(super) no_stream: String,
-    /// What the names of idempotency keys begin with.
+    /// Prefix of the names of idempotency keys.
     pub(super) published: String,
 }
 
@@ -25,7 +26,7 @@ impl Keys {
         }
     }
 
-    /// Key of what was published under an idempotency key.
+    /// Name under which the id of an event with this idempotency key is kept.
     pub(super) fn published_under(&self, key: KeyDigest) -> String {
         format!("{}{}", self.published, key.to_hex())
     }

@@ -1,10 +1,51 @@
-//! The log of all instances, in Redis: a stream that every instance appends to and reads to its end.
+//! The event log in Redis: a stream that every instance appends to and reads to its end.
 //!
-//! Redis gives the order and the ids; each instance's ring is a copy of the end of the log. A [`LogTask`] keeps one
-//! session with the log at a time (`session`): it enters the log (`joining`), reads what is new (`pages`), and sends what is
-//! published (`orders`). Streams that are behind the ring read the log on another connection (`catch_up`). When Redis has
-//! lost data, the instances bring the log back from their rings before anyone publishes again (docs/adr/0018). [`RedisLog`]
-//! is what publishers and streams see of it.
+//! Redis assigns the order and the ids. Each instance's ring is a copy of the newest part of the
+//! log. [`RedisLog`] is the interface for publishers and streams. A [`LogTask`] keeps one session
+//! with the log at a time (`session`), on two connections:
+//!
+//! - `recovery` enters the log and, after a loss of data, re-submits what this instance holds of
+//!   it;
+//! - `reader` reads new entries into the ring, in pages bounded in bytes (`pace`);
+//! - `publisher` sends published events in batches.
+//!
+//! Streams whose cursor is outside the ring read the log on a third connection (`catch_up`,
+//! `turns`). `relief` makes room in a full Redis; `replicas` decides whether an event needs a copy
+//! on a replica.
+//!
+//! # Recovery after a loss of data
+//!
+//! Redis came back empty, with an old copy, or as another server. Events that were acknowledged may
+//! then exist in the rings of instances only. No order of instances may lose one, so all instances
+//! run the same script (`recovery.lua`), which is atomic:
+//!
+//! ```text
+//!            one instance's ids                       time or sequence grows to the right
+//!
+//!   ... not held | horizon | ring: every event | head | unconfirmed events |
+//!                |         |  between the two  |      | acknowledged here, |
+//!                |         |                   |      | not yet read back  |
+//!       the log after the loss:   [ first .......... last ]
+//!       earlier events  ---------^                    ^--------- later events are appended
+//! ```
+//!
+//! 1. **Detect.** A session ends on an error, or when the data id of Redis differs (`look`, every
+//!    500 ms). The next session calls the script, which compares the data id with the one in the
+//!    log's state.
+//! 2. **Window.** They differ: the script starts a new log generation and a recovery window (750
+//!    ms, 2 s under Sentinel). Publishing and reading refuse an old generation, so nobody publishes
+//!    or reads.
+//! 3. **Re-submit.** Each instance sends what it holds, later events first, then those before the
+//!    log's first entry, newest batch first. The script inserts what is missing, in order of id. It
+//!    takes no batch that would leave a hole: such an instance waits for others (`awaited`).
+//! 4. **Open.** The window is over. If a hole remains, the script starts a new log epoch: ids are
+//!    no longer comparable and streams get `reset`. Otherwise the log continues with its ids.
+//! 5. **Resume.** Instances read what they lack, then publish and deliver again. Streams miss
+//!    nothing.
+//!
+//! Recovery is re-entrant: it can be interrupted after any call and started again by any instance.
+//! Each call leaves a log without holes; sending an event again changes nothing, because its id is
+//! there. A second loss of data begins at step 1 with a new generation. See docs/adr/0018 and 0030.
 
 mod catch_up;
 mod deadline;
@@ -42,12 +83,12 @@ use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
 use crate::metrics::Metrics;
 
-/// No request waits longer for Redis.
+/// Deadline of a publish, including the wait for a session.
 const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
-/// Events that wait to be sent; more are refused.
+/// Bound of the queue of events to be sent. Further events are refused with 503.
 const MOST_WAITING: usize = 4096;
 
-/// Number of leading events, by their sizes, that fit into `room` bytes; at least one, if there is one.
+/// Number of leading events, by their sizes, that fit into `room` bytes. The first one always fits.
 fn fitting(room: usize, sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
     let fits = sizes.enumerate().take_while(|(before, size)| {
@@ -57,33 +98,33 @@ fn fitting(room: usize, sizes: impl Iterator<Item = usize>) -> usize {
     fits.count()
 }
 
-/// The log, as publishers and streams see it.
+/// The event log for publishers and streams.
 pub struct RedisLog {
     metrics: Arc<Metrics>,
-    /// Way to the writer of the current session; none between two sessions.
+    /// Queue to the writer of the current session; `None` between two sessions.
     orders: watch::Sender<Option<mpsc::Sender<Order>>>,
-    /// What streams read that are behind the ring.
+    /// Reads the log for streams whose cursor is outside the ring.
     catch_up: Arc<CatchUp>,
-    /// Events that were acknowledged here and have yet to come back in the log's order. If the log is lost before they
-    /// do, this instance is the only one that knows them.
+    /// Unconfirmed events: acknowledged by this instance and not yet read back. If Redis loses its
+    /// data now, only this instance has them.
     unseen: Mutex<BTreeMap<Position, (EventId, Publication)>>,
 }
 
 impl RedisLog {
-    /// Out of reach, until a [`LogTask`] reaches it.
+    /// Creates a log that is unavailable until a [`LogTask`] opens a session.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let catch_up = Arc::new(CatchUp::new(Arc::clone(&metrics)));
         Self { metrics, orders: watch::Sender::new(None), catch_up, unseen: Mutex::default() }
     }
 
-    /// As streams know it.
+    /// The interface for streams.
     #[must_use]
     pub fn shared(&self) -> SharedLog {
         SharedLog(Arc::clone(&self.catch_up) as Arc<dyn History>)
     }
 
-    /// Waits until a session with the log is open.
+    /// Waits until a session is open.
     pub async fn opened(&self) {
         let mut orders = self.orders.subscribe();
         let _ = orders.wait_for(Option::is_some).await;
@@ -99,7 +140,8 @@ impl RedisLog {
         self.catch_up.close();
     }
 
-    /// An event is in the log. `read_to` is how far this instance has read.
+    /// Notes an appended event as unconfirmed, unless this instance has already read it
+    /// (`read_to`).
     fn appended(&self, id: EventId, publication: &Publication, read_to: Option<EventId>) {
         self.metrics.events.published();
         let is_read = read_to.is_some_and(|read| read.epoch == id.epoch && read.position >= id.position);
@@ -108,7 +150,7 @@ impl RedisLog {
         }
     }
 
-    /// Whatever is not behind `read_to` has come back.
+    /// Drops unconfirmed events up to `read_to`: they were read back.
     fn seen(&self, read_to: EventId) {
         let mut unseen = self.unseen.lock();
         if !unseen.is_empty() {
@@ -116,12 +158,12 @@ impl RedisLog {
         }
     }
 
-    /// What belongs to another life of the log will not come back.
+    /// Drops unconfirmed events of other log epochs: their ids are not comparable.
     fn joined(&self, epoch: Epoch) {
         self.unseen.lock().retain(|_, (id, _)| id.epoch == epoch);
     }
 
-    /// What has yet to come back.
+    /// The unconfirmed events of `epoch`, in order.
     fn unseen(&self, epoch: Epoch) -> Vec<Entry> {
         let unseen = self.unseen.lock();
         let of_epoch = unseen.values().filter(|(id, _)| id.epoch == epoch);
@@ -138,7 +180,8 @@ impl RedisLog {
 
 #[async_trait]
 impl EventBus for RedisLog {
-    /// An event that no session has sent waits for the next session, up to the deadline.
+    /// Sends the event in the current session. If that session ends before it sent the event, the
+    /// next session sends it, up to the deadline.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         let due = Instant::now() + PUBLISH_DEADLINE;
         let mut sessions = self.orders.subscribe();
@@ -149,7 +192,7 @@ impl EventBus for RedisLog {
                 match orders.try_send(Order { publication: publication.clone(), reply }) {
                     Ok(()) => match timeout_at(due, answer).await {
                         Ok(Ok(answer)) => return answer,
-                        // The session ended before it sent the event.
+                        // The session ended before the event was sent: wait for the next one.
                         Ok(Err(_)) => {}
                         Err(_elapsed) => return Err(UNKNOWN),
                     },
@@ -176,7 +219,7 @@ mod tests {
         EventId { epoch, position: Position { millis, seq: 0 } }
     }
 
-    /// A log to which these were appended, by an instance that has read nothing of it.
+    /// A log with these unconfirmed events.
     fn log(appended: &[EventId]) -> RedisLog {
         let log = RedisLog::new(Arc::new(Metrics::new().unwrap()));
         for id in appended {
@@ -204,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_event_that_is_acknowledged_here_is_brought_along_until_it_was_read_back() {
-        // Answers to two publishers may come in either order.
+        // Two publishers may be answered in either order.
         let log = log(&[at(EPOCH, 7), at(EPOCH, 5)]);
         assert_eq!(unseen(&log, EPOCH), [5, 7]);
         log.seen(at(EPOCH, 6));
@@ -218,7 +261,7 @@ mod tests {
         let log = log(&[]);
         log.appended(at(EPOCH, 5), &event(), Some(at(EPOCH, 5)));
         assert!(unseen(&log, EPOCH).is_empty());
-        // How far another life of the log was read says nothing.
+        // The position in another log epoch confirms nothing.
         log.appended(at(EPOCH, 5), &event(), Some(at(Epoch(2), 9)));
         assert_eq!(unseen(&log, EPOCH), [5]);
     }
@@ -234,7 +277,7 @@ mod tests {
         assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![], vec![6]));
     }
 
-    /// A session's writer that appends each event, and counts them.
+    /// A writer that acknowledges every event and counts them.
     async fn append(mut queue: mpsc::Receiver<Order>) -> usize {
         let mut appended = 0;
         while let Some(order) = queue.recv().await {

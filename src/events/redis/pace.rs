@@ -1,21 +1,21 @@
-//! How much of the log an instance reads at once: less where the link is slow, more again after quick answers.
+//! Page size, adapted to the link: smaller after slow answers, larger again after quick ones.
 
 use std::time::Duration;
 
-/// Deadline for a page. One event of the largest size arrives within it at 13 KB a second, a whole page at 52. That Redis is
-/// still there is found out meanwhile on another connection.
+/// Deadline for a page. The largest event arrives in time at 13 kB/s, a whole page at 52 kB/s. The
+/// health check runs on another connection meanwhile.
 pub(super) const PAGE_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest event that can be published.
+/// Size of the largest event that can be published, in bytes.
 const LARGEST_EVENT: usize = 64 * 1024;
-/// Bytes of a page, at most and at least. Its first event is read whatever its size.
+/// Bounds of the page size in bytes. The first event of a page may be larger.
 const MOST: usize = 256 * 1024;
 const LEAST: usize = 4 * 1024;
-/// An answer that took less, or more, changes the size of the next page.
+/// A quicker answer doubles the next page; a slower one halves it.
 const QUICK: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(250);
 
-/// Size of the pages that one instance reads. It outlives sessions: one that ended with a timeout is followed by one that
-/// asks for less.
+/// Page size of one instance. It outlives sessions: after a timeout the next session begins with
+/// the smallest page.
 #[derive(Debug)]
 pub(super) struct Pace {
     bytes: usize,
@@ -31,12 +31,13 @@ impl Pace {
         self.bytes
     }
 
-    /// Events that fit into a page whatever their size: for a command that takes no number of bytes.
+    /// Events that fit into a page whatever their size: for a command that takes no number of
+    /// bytes.
     pub(super) fn events(&self) -> usize {
         (self.bytes / LARGEST_EVENT).max(1)
     }
 
-    /// A page took so long.
+    /// Adapts the size to the time that a page took.
     pub(super) fn took(&mut self, time: Duration) {
         if time < QUICK {
             self.bytes = (self.bytes * 2).min(MOST);
@@ -45,7 +46,7 @@ impl Pace {
         }
     }
 
-    /// Redis has not answered in time, perhaps because the link was busy with a page.
+    /// Resets the size after a timeout, which a page that filled the link may have caused.
     pub(super) const fn timed_out(&mut self) {
         self.bytes = LEAST;
     }
@@ -55,7 +56,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Reads pages over a link of so many bytes a second, until nothing changes.
+    /// Page size after many pages over a link of `bytes_per_second`.
     fn settled(pace: &mut Pace, bytes_per_second: f64) -> usize {
         for _ in 0..50 {
             let seconds = f64::from(u32::try_from(pace.bytes()).unwrap()) / bytes_per_second;

@@ -1,18 +1,27 @@
--- Reads a page of the log: as many entries as fit into so many bytes, and one at least.
+-- Reads a page of the log, bounded in bytes. The first entry always fits.
 --
--- KEYS: the log, the note about it.
--- ARGV: the founding that the instance has joined; XRANGE or XREVRANGE; where to begin and where to end, as for that
---   command; most bytes; most entries.
--- Answers: the id of the first entry of the log ('' for none); the bytes of the page; 1 if entries may follow for which
---   there was no room, otherwise 0; the entries. Nothing, when the log is not the one that was joined.
+-- Redis bounds the answers of XRANGE in entries only. A script is atomic, so the id of the log's
+-- first entry belongs to the same moment as the page.
 --
--- Redis bounds an answer in entries only. All of this happens at one moment: what the first id says holds for the entries.
+-- KEYS: the log, its state.
+--
+-- ARGV:
+--
+-- 1. log generation that the instance has entered
+-- 2. XRANGE or XREVRANGE
+-- 3. start of the range
+-- 4. end of the range
+-- 5. bound in bytes
+-- 6. bound in entries
+--
+-- Answer: id of the log's first entry ('' for none); bytes of the page; 1 if entries may follow
+-- that did not fit, otherwise 0; the entries. Empty if the log generation has changed.
 local log, note = KEYS[1], KEYS[2]
 local founding, command, from, to = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local room, most = tonumber(ARGV[5]), tonumber(ARGV[6])
--- Most entries looked at together: 1 MiB of the largest.
+-- Entries read at once: 1 MiB of the largest.
 local STEP = 16
--- What an entry adds to an answer beside its texts.
+-- Bytes of an entry in an answer, without its fields.
 local OVERHEAD = 64
 
 if redis.call('HGET', note, 'founding') ~= founding then
@@ -33,7 +42,8 @@ while more == 0 and #page < most do
   for _, entry in ipairs(found) do
     local size = size_of(entry)
     if #page == most or (#page > 0 and bytes + size > room) then
-      -- The page ends before the first entry that does not fit: a later one in its place would hide it.
+      -- The page ends before the first entry that does not fit: a later one in its place would hide
+      -- it.
       more = 1
       break
     end
@@ -45,7 +55,7 @@ while more == 0 and #page < most do
     if bytes >= room or #page == most then
       more = 1
     else
-      -- As many as fit if they are of the size of those before.
+      -- Entries that fit if they have the mean size of those before.
       step = math.max(1, math.min(STEP, math.floor((room - bytes) * #page / bytes)))
     end
   else

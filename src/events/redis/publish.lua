@@ -1,10 +1,20 @@
 -- Appends an event to the log, once for each idempotency key.
 --
--- KEYS: the log, the note about it, the key of the idempotency key (or the note again, without one).
--- ARGV: most bytes of the log; the founding that the instance has joined; most entries of the log; type; data; idempotency
---   key ('' for none); fingerprint; seconds to keep the key.
--- Answers: the epoch and the id, and for a key that was known the fingerprint of what was published under it, with the
---   epoch of that time. Nothing, when the log is not the one that was joined.
+-- KEYS: the log, its state, the name of the idempotency key (without one, the state again).
+--
+-- ARGV:
+--
+-- 1. bound of the log in bytes
+-- 2. log generation that the instance has entered
+-- 3. bound of the log in entries
+-- 4. event type
+-- 5. data
+-- 6. idempotency key, or ''
+-- 7. fingerprint of type and data, with a key
+-- 8. lifetime of the key in seconds, with a key
+--
+-- Answer: log epoch and id; for a known key those of the earlier event, and its fingerprint. Empty
+-- if the log generation has changed.
 local noted = redis.call('HMGET', note, 'founding', 'epoch', 'reach', 'marked')
 if noted[1] ~= ARGV[2] or not noted[2] then
   return {}

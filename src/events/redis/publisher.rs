@@ -1,4 +1,5 @@
-//! Events on their way to the log: those of one moment leave together, and each publisher hears what became of its own.
+//! Publishing to the log: events are sent in batches, and each publisher gets the outcome of its
+//! event.
 
 use std::sync::LazyLock;
 
@@ -12,31 +13,31 @@ use crate::events::id::{EventId, Position};
 use crate::events::publication::Publication;
 use crate::redis::Fault;
 
-/// Appends one event to the log.
+/// Script that appends one event, once for each idempotency key.
 static PUBLISH: LazyLock<String> =
     LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("publish.lua"))));
 
-/// After an event could not be taken.
+/// `Retry-After` of a publish that was refused or has an unknown outcome.
 pub(super) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) const UNAVAILABLE: PublishError = PublishError::Unavailable { retry_after: RETRY_AFTER };
 pub(super) const UNKNOWN: PublishError = PublishError::Unknown { retry_after: RETRY_AFTER };
 
-/// Bounds of the log.
+/// Bounds of the log: entries, and bytes as `size.lua` counts them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogLimits {
     pub(super) entries: usize,
     pub(super) bytes: u64,
 }
 
-/// An event, and who waits for its answer.
+/// A publish request in the queue: the event, and the channel for its outcome.
 pub(super) struct Order {
     pub(super) publication: Publication,
     pub(super) reply: oneshot::Sender<Result<Published, PublishError>>,
 }
 
 impl Order {
-    /// Size of the event.
+    /// Size of the event's data in bytes.
     pub(super) const fn bytes(&self) -> usize {
         self.publication.data.len()
     }
@@ -58,23 +59,24 @@ impl Order {
     }
 }
 
-/// What the log said to an order.
+/// Answer of the script to a publish request.
 pub(super) enum Answer {
-    /// It is there, and was not before.
+    /// The event was appended.
     Appended(EventId),
-    /// It is there.
+    /// An event with this idempotency key and the same content is in the log already.
     Found(EventId),
-    /// It is not.
+    /// The event was not appended, or the key belongs to another event.
     Not(PublishError),
-    /// It is not: this is not the log that the instance has joined.
+    /// The event was not appended: the log generation has changed.
     NotJoined,
 }
 
-/// Orders that were sent. Those that are dropped without an answer have an unknown outcome.
+/// Requests of a batch that was sent. A request that is dropped without an answer has the outcome
+/// "unknown".
 pub(super) struct Sent(Vec<Order>);
 
 impl Sent {
-    /// Leaves out orders that nobody waits for any longer.
+    /// Drops requests whose publisher no longer waits.
     pub(super) fn of(orders: Vec<Order>) -> Self {
         Self(orders.into_iter().filter(|order| !order.reply.is_closed()).collect())
     }
@@ -92,8 +94,12 @@ impl Sent {
         self.0.iter().map(move |order| order.command(keys, founding, limits))
     }
 
-    /// Tells every publisher what the log has answered, and the caller what was appended and what went wrong.
-    /// Where events count as published only with a copy, `is_copied` says whether there is one.
+    /// Sends every publisher the outcome of its event and reports appended events to `appended`.
+    /// `is_copied` is false if a copy on a replica is required and missing: such an event is in the
+    /// log, but its outcome is "unknown".
+    ///
+    /// # Errors
+    /// The last failure: a fault of Redis, or another log generation.
     pub(super) fn answer(
         mut self,
         answers: Vec<Value>,
@@ -101,7 +107,7 @@ impl Sent {
         mut appended: impl FnMut(EventId, &Publication),
     ) -> Result<(), Failed> {
         let mut failed = Ok(());
-        // Those without an answer stay, and are dropped with an unknown outcome.
+        // Requests without an answer stay and are dropped, with an unknown outcome.
         let answered = answers.len().min(self.0.len());
         for (order, answer) in self.0.drain(..answered).zip(answers) {
             let Order { publication, reply } = order;
@@ -112,7 +118,8 @@ impl Sent {
                 }
                 Ok(Answer::Found(id)) => Ok(Published { id, repeated: true }),
                 Ok(Answer::Not(error)) => Err(error),
-                // The script appended nothing. The publisher waits for the next session, as for an event not yet sent.
+                // Nothing was appended. The dropped channel makes the publisher wait for the next
+                // session.
                 Ok(Answer::NotJoined) => {
                     failed = Err(Failed::NotJoined);
                     continue;
@@ -131,7 +138,8 @@ impl Sent {
     }
 }
 
-/// Whether Redis refuses the whole script for this, before anything of it is done.
+/// Whether Redis refused the script before its first write, so that the event is certainly not in
+/// the log.
 const fn came_before_writing(fault: &Fault) -> bool {
     matches!(
         fault,
@@ -143,10 +151,10 @@ const fn came_before_writing(fault: &Fault) -> bool {
     )
 }
 
-/// Why a log does not take events.
+/// Reason why a batch failed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// It has been founded anew.
+    /// The log generation has changed.
     NotJoined,
     Fault(Fault),
 }

@@ -1,5 +1,5 @@
-//! Reading the log in pages that are bounded in bytes: backward, to fill a ring, and forward, for a ring or a stream that
-//! is behind.
+//! Reading the log in pages bounded in bytes: backward to fill an empty ring, forward for a ring or
+//! a stream in catch-up.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,37 +17,37 @@ use crate::events::id::Position;
 use crate::events::ring::RingLimits;
 use crate::redis::{Connection, Fault, stream};
 
-/// Reads a page.
+/// Script that reads a page.
 static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.lua")));
-/// Tells where the log begins.
+/// Script that answers the id of the first entry.
 static BEGINNING: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("beginning.lua")));
-/// Most entries of a page, however small they are.
+/// Bound of a page in entries.
 const MOST_ENTRIES: usize = 1000;
-/// Time in which an instance fills its ring before the log is in use. Over a slow link the ring begins shorter than it may
-/// become: streams that resume before it read the log.
+/// Bound of the time for filling the ring before the log is used. On a slow link the ring begins
+/// later than it could; streams that resume before it use catch-up.
 const FILL_FOR: Duration = Duration::from_secs(1);
 
-/// A page as Redis answers it.
+/// Answer to a request for a page.
 pub(super) struct LogPage {
     pub(super) beginning: Beginning,
-    /// As Redis answers them.
+    /// Entries as Redis sent them, parsed on use.
     entries: Value,
-    /// Size of the entries.
+    /// Size of the entries in bytes, as the script counts them.
     pub(super) bytes: usize,
-    /// Whether entries may follow for which there was no room.
+    /// Whether entries may follow that did not fit.
     pub(super) more: bool,
 }
 
-/// Position of the log's first entry; none while the log is empty.
+/// Position of the log's first entry; `None` if the log is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Beginning(Option<Position>);
 
-/// Asks for the page after `position`: up to so many bytes, and one entry at least.
+/// Request for the page after `position`, up to `bytes`; the first entry always fits.
 pub(super) fn after(keys: &Keys, founding: &str, position: Position, bytes: usize) -> Cmd {
     question(keys, founding, ["XRANGE", &format!("({position}"), "+"], bytes, MOST_ENTRIES)
 }
 
-/// Asks where the log begins.
+/// Request for the position of the first entry.
 pub(super) fn beginning(keys: &Keys, founding: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(BEGINNING.as_str()).arg(2).arg(&keys.log).arg(&keys.note).arg(founding);
@@ -64,7 +64,8 @@ fn question(keys: &Keys, founding: &str, range: [&str; 3], bytes: usize, most: u
     command
 }
 
-/// The answer to a question for a page, at the pace of the link; none, when the log is not the one that was joined.
+/// Sends a request for a page and adapts `pace` to the time it took. `None` if the log generation
+/// has changed.
 pub(super) async fn ask(
     connection: &mut Connection,
     question: &Cmd,
@@ -77,7 +78,7 @@ pub(super) async fn ask(
 }
 
 impl LogPage {
-    /// Reads an answer; none, when the log is not the one that was joined.
+    /// Parses an answer; `None` if the log generation has changed.
     pub(super) fn read(answer: Value) -> Result<Option<Self>, Fault> {
         if is_nothing(&answer) {
             return Ok(None);
@@ -92,14 +93,14 @@ impl LogPage {
         stream::entries(&self.entries).unwrap_or_default().into_iter().filter_map(|entry| Item::read(&entry))
     }
 
-    /// The events for a stream, and the position reached, none where nothing follows. No answer where an event follows that
-    /// cannot be read here: the stream has to be told of a gap.
+    /// Events for a stream in catch-up and the position reached, which is `None` at the tail of the
+    /// log. Returns `None` if the next event is unreadable: the stream gets `reset`.
     pub(super) fn for_stream(&self) -> Option<(Vec<Entry>, Option<Position>)> {
         let (mut events, mut read_to) = (Vec::new(), None);
         for item in self.items() {
             match item {
                 Item::Unreadable(_) if read_to.is_none() => return None,
-                // Streams learn of another epoch from the hub. What follows has positions of that epoch.
+                // The hub announces the new epoch. Entries after it have positions of that epoch.
                 Item::Epoch(..) | Item::Unreadable(_) => break,
                 Item::Event(_) | Item::Mark(_) => {
                     read_to = Some(item.position());
@@ -112,7 +113,7 @@ impl LogPage {
 }
 
 impl Beginning {
-    /// Reads an answer; none, when the log is not the one that was joined.
+    /// Parses an answer; `None` if the log generation has changed.
     pub(super) fn read(answer: Value) -> Result<Option<Self>, Fault> {
         if is_nothing(&answer) {
             return Ok(None);
@@ -121,13 +122,13 @@ impl Beginning {
         Ok(Some(Self(first.parse().ok())))
     }
 
-    /// The last position that is no longer in the log, if something after `position` is not.
+    /// Position up to which entries were trimmed, if that lies after `position`.
     pub(super) fn lost_after(self, position: Position) -> Option<Position> {
         self.0.map(Position::before).filter(|lost| *lost > position)
     }
 }
 
-/// What a script answers when the log is not the one that was joined.
+/// Whether a script answered that the log generation has changed.
 fn is_nothing(answer: &Value) -> bool {
     matches!(answer, Value::Array(words) if words.is_empty())
 }
@@ -135,13 +136,13 @@ fn is_nothing(answer: &Value) -> bool {
 /// The end of the log.
 pub(super) struct Tail {
     pub(super) entries: Vec<Entry>,
-    /// What lies before is not among them.
+    /// Horizon: nothing up to here is in `entries`.
     pub(super) horizon: Position,
     pub(super) read_to: Position,
 }
 
-/// As much of the end of the log, of its present epoch, as a ring takes and the link gives in [`FILL_FOR`]; none, when the
-/// log is not the one that was joined.
+/// Reads the newest events of the present epoch, newest first: as many as the ring takes and as the
+/// link carries in [`FILL_FOR`]. `None` if the log generation has changed.
 pub(super) async fn tail(
     connection: &mut Connection,
     keys: &Keys,
@@ -164,7 +165,8 @@ pub(super) async fn tail(
                     tail.horizon = position.before();
                     continue;
                 }
-                // What lies before is of a life of the log that is over, or behind a gap: no ring goes on across it.
+                // Earlier entries belong to another epoch or lie before a lost event: the ring
+                // begins here.
                 Item::Epoch(..) | Item::Unreadable(_) => return Ok(Some(tail.from(position))),
             };
             bytes += event.data.len();
@@ -183,7 +185,7 @@ pub(super) async fn tail(
     }
 }
 
-/// Position of the last entry; none, when the log is not the one that was joined.
+/// Position of the last entry. `None` if the log generation has changed.
 pub(super) async fn end(
     connection: &mut Connection,
     keys: &Keys,
@@ -196,7 +198,7 @@ pub(super) async fn end(
 }
 
 impl Tail {
-    /// It was read newest first.
+    /// Puts the entries, which were read newest first, in order.
     fn from(mut self, horizon: Position) -> Self {
         self.entries.reverse();
         self.horizon = horizon;

@@ -1,28 +1,43 @@
--- Enters an instance into the log, and brings the log what the instance has of it.
+-- Enters the log, and takes events that an instance re-submits after a loss of data.
 --
--- Data of another name than at the last time (a restart, a failover), or without a note, may lack events that instances
--- still have in their rings. It is founded anew: for a while every instance may add what is missing, wherever it belongs,
--- and nobody publishes or reads. Then the log is open, and only goes on at its end.
+-- The data id differs from the one in the log's state after a restart or failover of Redis, and
+-- there is no state after a flush. The log may then lack events that instances still hold in their
+-- rings. The script starts a new log generation and a recovery window: every instance re-submits
+-- what it holds, and nobody publishes or reads. After the window the log is open, and events are
+-- only appended.
 --
--- While the log is open and lacks nothing, nothing is written: a full Redis refuses writes, and who cannot join cannot make
--- room either.
+-- An open log that lacks nothing is not written to. A full Redis refuses writes, and an instance
+-- that cannot enter could not make room either.
 --
--- KEYS: the log, the note about it.
--- ARGV: most bytes of the log; the name of the data; a number nobody used before; milliseconds in which to add what is
---   missing; the epoch this instance knows, or ''; how far it has read; seconds to keep a key; most entries of the log; what
---   the names of keys begin with; up to where this instance has nothing; '' for events that belong into the log or after it,
---   and for earlier ones what this instance has next after them; 1 if it brings more after these, or 0; then for each event
---   its id, type, data, key and fingerprint ('' for none).
--- Answers: the founding, the epoch ('' while nobody knows it), milliseconds until the log is open, the id of its first entry
---   ('' for none, and when it is open), 1 if these events were not taken because others that belong before them are missing,
---   or 0.
+-- KEYS: the log (a stream), its state (a hash).
+--
+-- ARGV:
+--
+-- 1. bound of the log in bytes
+-- 2. data id
+-- 3. number for a new log generation, not used before
+-- 4. length of the recovery window in ms
+-- 5. log epoch that this instance knows, or ''
+-- 6. head of this instance with its last batch, otherwise 0-0
+-- 7. lifetime of an idempotency key in seconds
+-- 8. bound of the log in entries
+-- 9. prefix of the names of idempotency keys
+-- 10. horizon: this instance holds nothing up to here
+-- 11. '' for later events; for events before the log's first entry the next event held
+-- 12. 1 if more batches follow, otherwise 0
+-- 13. and more, for each event: id, type, data, idempotency key or '', fingerprint or ''
+--
+-- Answer: log generation; log epoch, or '' while no instance knows it; ms until the log opens; id
+-- of the first entry ('' for none, and if the log is open); 1 if the events were not taken because
+-- earlier ones are missing, otherwise 0.
 local name, fresh, window, epoch_here, head = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local kept_for, most, prefix, horizon = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local next_here, goes_on = ARGV[11], ARGV[12] == '1'
 local FIRST, FIELDS = 13, 5
--- Who brings many events may keep the others waiting for so many windows.
+-- Bound of the extension of recovery, in windows, for instances with many events.
 local LONGEST = 5
--- An entry has a few fields. One that somebody else wrote may have more than a call takes.
+-- Bound of the arguments of XADD. Entries of this service have four to six; a foreign one may have
+-- more.
 local MOST_TEXTS = 1000
 
 local time = redis.call('TIME')
@@ -30,10 +45,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local noted =
   redis.call('HMGET', note, 'data', 'founding', 'opens', 'epoch', 'founded', 'awaited', 'reach', 'marked')
 local founding, opens, epoch = noted[2], tonumber(noted[3]), noted[4]
--- When that was; and up to where somebody has nothing whose events the log could not take yet.
+-- Start of the recovery; and the largest horizon of an instance whose events could not be taken
+-- yet.
 local founded, awaited = tonumber(noted[5]), noted[6]
 local size = { reach = tonumber(noted[7]) or 0, marked = tonumber(noted[8]) }
--- An hour that is far away is one by a clock that was set back since.
+-- An opening time far in the future comes from a clock that was set back since.
 if noted[1] ~= name or not founding or not opens or opens - now > 10 * window then
   founding, opens, founded, awaited = fresh, now + window, now, false
   redis.call('HSET', note, 'data', name, 'founding', founding, 'opens', written(opens), 'founded', written(founded))
@@ -58,7 +74,7 @@ local function first_id()
   local found = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   return found and found[1]
 end
--- The last id that was given out, whether or not its entry is still there.
+-- The last id that was assigned, even if its entry was trimmed.
 local function last_id()
   if redis.call('EXISTS', log) == 0 then
     return nil
@@ -70,7 +86,7 @@ local function last_id()
     end
   end
 end
--- Whether there is no room for what lies before the log.
+-- Whether the log has no room for earlier events.
 local function is_full()
   local marks = redis.call('HGET', note, 'marks') or ''
   local reached = string.match(marks, '^%S+ (%d+);')
@@ -87,8 +103,9 @@ local function remember(key, id, fingerprint)
   end
 end
 
--- Puts what belongs before the end of the log in its place. A stream takes no entry before its last one, so the log is read,
--- removed and written again. Of what does not fit the oldest is left out. `last` is the last id that was given out.
+-- Inserts events before the end of the log. A stream takes no entry before its last one, so the log
+-- is read, emptied and written again. The oldest events are dropped if they exceed the bounds.
+-- `last` is the last id that was assigned.
 local function insert(missing, last)
   local there, from = {}, '-'
   repeat
@@ -96,7 +113,8 @@ local function insert(missing, last)
     for _, entry in ipairs(some) do
       there[#there + 1], from = entry, '(' .. entry[1]
     end
-    -- Bit by bit, so that the log is not in memory three times. A user of Redis without this right costs that.
+    -- Trim in steps, so that the log is not in memory three times. Without the right to XTRIM it
+    -- is.
     redis.pcall('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - #some)
   until #some == 0
   redis.call('EXPIRE', log, -1)
@@ -109,7 +127,7 @@ local function insert(missing, last)
       at = at + 1
     end
     if missing[at] and missing[at].id == entry[1] then
-      -- In place of a mark.
+      -- The event replaces a mark.
       add(entry[1], missing[at].fields)
       at = at + 1
     else
@@ -122,7 +140,8 @@ local function insert(missing, last)
   redis.call('XSETID', log, last)
 end
 
--- Whether the log has nothing at this place, or the mark of an instance that has read an event there and does not hold it.
+-- Whether the log lacks the event with this id: there is nothing, or a mark of an instance that no
+-- longer holds it.
 local function lacks(id)
   local there = redis.call('XRANGE', log, id, id)[1]
   return not there or (not is_open and there[2][1] == 'control' and there[2][2] == 'mark')
@@ -130,7 +149,8 @@ end
 
 local lost, waits = false, false
 if is_open and awaited then
-  -- Whoever comes first after the log has opened finds out whether somebody has brought it: nobody has published yet.
+  -- First call after the opening. Nobody has published yet, so the last id shows whether the
+  -- awaited events came.
   local last = last_id()
   lost = last and is_after(awaited, last)
   redis.call('HDEL', note, 'awaited')
@@ -138,13 +158,14 @@ end
 if epoch and epoch == epoch_here then
   local first, last = first_id(), last_id()
   if last and is_after(horizon, last) then
-    -- Between the end of the log and what this instance has lies something. Others may still bring it before the log is open.
+    -- Events between the end of the log and this instance's horizon are missing. Others may still
+    -- re-submit them.
     lost, waits = is_open, not is_open
   end
   if waits and (not awaited or is_after(horizon, awaited)) then
     redis.call('HSET', note, 'awaited', horizon)
   end
-  -- Earlier events must go on to the first entry without a hole.
+  -- Earlier events must reach the first entry without a hole.
   local is_earlier = next_here ~= ''
   local takes_earlier = is_earlier and not is_open and first and not is_after(first, next_here) and not is_full()
   local may_extend = not is_open and founded and now < founded + (LONGEST - 1) * window
@@ -181,7 +202,8 @@ if epoch and epoch == epoch_here then
   elseif #missing > 0 then
     lost = true
   end
-  -- Ids go on after everything that anybody has seen, even where the clock of this server is behind.
+  -- A mark at the head: new ids are then larger than any that was seen, even if this server's clock
+  -- is behind.
   if not lost and not waits and head ~= '0-0' and (not last or is_after(head, last)) then
     add(head, { 'control', 'mark' })
   end

@@ -1,4 +1,7 @@
-//! Entering the log: learning which life of it this is, and bringing it what this instance has of it and it may lack.
+//! Entering the log, and re-submitting what this instance holds after a loss of data.
+//!
+//! The module page of [`super`] describes recovery as a whole. This file owns the calls of
+//! `recovery.lua`, the order in which events are sent and the size of the batches.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -18,50 +21,51 @@ use crate::events::id::{Epoch, EventId, Position};
 use crate::events::publication::Fingerprint;
 use crate::redis::{Connection, Fault};
 
-/// Enters an instance into the log.
+/// Script that enters the log and takes re-submitted events.
 static JOIN: LazyLock<String> =
     LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("recovery.lua"))));
-/// Events brought at once: so many, and so many bytes.
+/// Bounds of a batch of re-submitted events.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// What the log is told by whoever enters it.
+/// Parameters of a recovery, the same for all calls.
 pub(super) struct Recovery<'a> {
     pub(super) keys: &'a Keys,
-    /// Of the data.
+    /// Data id.
     pub(super) name: &'a str,
-    /// For numbers that nobody used before, should it be this instance that founds the log anew.
+    /// Source of the number of a new log generation, should this call start one.
     pub(super) jitter: &'a Jitter,
-    /// In which everyone may bring what is missing.
+    /// Length of the recovery window.
     pub(super) window: Duration,
     pub(super) limits: LogLimits,
 }
 
-/// What the log answers.
+/// Answer of the script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Recovered {
-    /// Changes whenever the log may have lost something.
+    /// Log generation; changes whenever the log may have lost something.
     pub(super) founding: String,
-    /// `None` while nobody knows it.
+    /// Log epoch; `None` in recovery, until an instance that knows it has entered.
     pub(super) epoch: Option<Epoch>,
-    /// Until then nobody publishes or reads.
+    /// Time until the log opens. Before that nobody publishes or reads.
     pub(super) opens_in: Duration,
-    /// The log's first entry, before it is open.
+    /// First entry of the log, while it is in recovery.
     first: Option<Position>,
-    /// Whether the events were not taken, because others that belong before them are missing: to be brought again.
+    /// The events were not taken, because earlier ones are still missing: re-submit them later.
     pub(super) waits: bool,
 }
 
-/// Events of this instance that are brought together.
+/// Events that are re-submitted in one call.
 struct Batch<'a> {
     entries: &'a [Entry],
-    /// Up to where this instance has nothing.
+    /// Horizon: this instance holds nothing up to here.
     horizon: Position,
     /// Position up to which this instance has read.
     head: Position,
-    /// For events that may belong before the log's first entry: what this instance has next after them.
+    /// For events before the log's first entry: the next event after them that this instance holds,
+    /// which proves that there is no hole between.
     next: Option<Position>,
-    /// Whether more follow.
+    /// Whether more batches follow, for which the script may extend the window.
     goes_on: bool,
 }
 
@@ -71,7 +75,7 @@ impl Batch<'_> {
 }
 
 impl Recovery<'_> {
-    /// Asks how the log is.
+    /// Enters the log without re-submitting anything.
     pub(super) async fn ask(
         &self,
         connection: &mut Connection,
@@ -80,8 +84,10 @@ impl Recovery<'_> {
         self.call(connection, known, &Batch::NONE).await
     }
 
-    /// Brings the log what this instance has of it: everything between `horizon` and `read_to`, which is how far it has
-    /// read, and perhaps more. `asked` is what the log has answered just before.
+    /// Re-submits `entries`: everything between `horizon` and `read_to`, this instance's head, and
+    /// unconfirmed events after it. `asked` is the answer of the call before.
+    ///
+    /// Can be interrupted after any call: each leaves the log without a hole.
     pub(super) async fn bring(
         &self,
         connection: &mut Connection,
@@ -96,7 +102,8 @@ impl Recovery<'_> {
         let mut joined = loop {
             let (entries, others) = later.split_at(batch(later.iter()));
             later = others;
-            // With the last ones: what is behind the head counts as read.
+            // The head goes with the last batch: the script writes a mark there, so that new ids
+            // are larger.
             let head = if later.is_empty() { read_to.position } else { Position::START };
             let goes_on = !later.is_empty() || !earlier.is_empty();
             let batch = Batch { entries, horizon, head, next: None, goes_on };
@@ -109,9 +116,9 @@ impl Recovery<'_> {
             }
             horizon = Position::START;
         };
-        // The log may begin later than it was said when asked: another instance has brought it meanwhile.
+        // The first entry may have changed since `asked`, because of another instance.
         let (mut earlier, _, mut next) = around(entries, joined.first, read_to.position);
-        // The newest first: the log never has a hole, wherever this stops.
+        // The newest batch first: the log has no hole wherever this ends.
         while !joined.opens_in.is_zero() {
             let (others, entries) = earlier.split_at(earlier.len() - batch(earlier.iter().rev()));
             let Some(begins) = entries.first().map(|entry| entry.position) else { break };
@@ -119,7 +126,7 @@ impl Recovery<'_> {
             let batch = Batch { entries, next: Some(next), goes_on: !earlier.is_empty(), ..Batch::NONE };
             joined = self.call(connection, known, &batch).await?;
             if joined.epoch != known || joined.first.is_none_or(|first| first > begins) {
-                // It is another log, or open, or has no room for more.
+                // Another epoch, or the log opened, or it has no room for more.
                 break;
             }
             next = begins;
@@ -134,7 +141,7 @@ impl Recovery<'_> {
         batch: &Batch<'_>,
     ) -> Result<Recovered, Fault> {
         let command = self.command(known, batch);
-        // Over a slow link a batch takes its time.
+        // A batch may take seconds on a slow link.
         let deadline = if batch.entries.is_empty() { ANSWER_DEADLINE } else { PAGE_DEADLINE };
         let answer = within(deadline, connection.ask(&command)).await?;
         let (founding, epoch, millis, first, waits): (String, String, u64, String, u8) =
@@ -170,8 +177,9 @@ impl Recovery<'_> {
     }
 }
 
-/// Splits what this instance has at the log's first entry, and says what it has next after the first part. Events after
-/// `read_to` are no part of what was read without a hole: they belong into the log or nowhere.
+/// Splits `entries` at the log's first entry into earlier and later ones, and names the event that
+/// follows the earlier ones. Unconfirmed events (after `read_to`) never count as earlier: the
+/// events between them and the head are unknown, so they might leave a hole.
 fn around(entries: &[Entry], first: Option<Position>, read_to: Position) -> (&[Entry], &[Entry], Position) {
     let Some(first) = first else { return (&[], entries, read_to) };
     let (earlier, later) = entries.split_at(entries.partition_point(|entry| entry.position < first));
@@ -225,7 +233,7 @@ mod tests {
         assert_eq!(split(Some(5), 7), (vec![1, 2], vec![5, 7], 5));
         assert_eq!(split(Some(3), 7), (vec![1, 2], vec![5, 7], 5));
         assert_eq!(split(Some(9), 8), (vec![1, 2, 5, 7], vec![], 8));
-        // The event of 7 was acknowledged here and not yet read: what lies before it is not known.
+        // The event at 7 is unconfirmed: the events before it are unknown.
         assert_eq!(split(Some(9), 5), (vec![1, 2, 5], vec![], 5));
         assert_eq!(split(Some(7), 5), (vec![1, 2, 5], vec![7], 5));
     }

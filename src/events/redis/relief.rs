@@ -1,4 +1,5 @@
-//! Room in Redis: warns where the log cannot fit into it, and takes the older half off the log where Redis is full.
+//! Room in Redis: warns if the log cannot fit into `maxmemory`, and trims the older half of the log
+//! if Redis is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,9 +11,10 @@ use super::keys::Keys;
 use crate::metrics::Metrics;
 use crate::redis::{Connection, Deployment, Fault};
 
-/// Takes the older half off the log if Redis is full.
+/// Script that trims the older half of the log if Redis is full.
 const RELIEVE: &str = include_str!("relieve.lua");
-/// Entries that a full Redis leaves to the log. So few take a few megabytes at most: it is filled by something else.
+/// Entries that are never trimmed. They take a few megabytes at most, so something else fills
+/// Redis.
 const KEPT: usize = 100;
 
 /// Keeps the log from filling Redis.
@@ -20,11 +22,11 @@ pub(super) struct Relief {
     keys: Arc<Keys>,
     log_bytes: u64,
     metrics: Arc<Metrics>,
-    /// The limit of memory into which the log did not fit at the last look; 0 for none.
+    /// `maxmemory` into which the log did not fit at the last check; 0 if it fitted.
     too_low: AtomicU64,
-    /// Whether a warning has said that Redis is full, since it last had room.
+    /// Whether the present shortage was logged.
     has_warned: AtomicBool,
-    /// Whether the user of Redis may not trim the log, as found at the last look.
+    /// Whether the Redis user lacked the right to XTRIM at the last check.
     may_not_trim: AtomicBool,
 }
 
@@ -40,7 +42,8 @@ impl Relief {
         }
     }
 
-    /// Warns where the user of Redis may not trim the log, as in a list of rights from before the log was bounded in bytes.
+    /// Warns if the Redis user lacks the right to XTRIM, which older lists of rights did not
+    /// contain.
     pub(super) async fn check_rights(&self, connection: &mut Connection) -> Result<(), Fault> {
         let mut command = redis::cmd("XTRIM");
         command.arg(&self.keys.no_stream).arg("MAXLEN").arg(0);
@@ -57,7 +60,7 @@ impl Relief {
         Ok(())
     }
 
-    /// Warns about a log that cannot fit, and makes room where Redis is full.
+    /// Warns if the log cannot fit into `maxmemory`, and trims it if Redis is full.
     pub(super) async fn look(&self, connection: &mut Connection, found: &Deployment) -> Result<(), Fault> {
         if self.becomes_too_low(found.memory_limit) {
             tracing::warn!(
@@ -76,14 +79,14 @@ impl Relief {
         Ok(())
     }
 
-    /// Whether the log does not fit into this limit, and it was another limit at the last look.
+    /// Whether the log does not fit into `limit`, which was another one at the last check.
     fn becomes_too_low(&self, limit: u64) -> bool {
         let too_low = if limit > 0 && needed(self.log_bytes) > allowed(limit) { limit } else { 0 };
         self.too_low.swap(too_low, Ordering::Relaxed) != too_low && too_low > 0
     }
 
-    /// Takes the older half off the log, if Redis is full and the log is not small already. Of several instances that call
-    /// this at the same time one does it.
+    /// Trims the older half of the log if Redis is full and the log is not small already. If
+    /// several instances call this at once, one of them trims.
     pub(super) async fn relieve(&self, connection: &mut Connection) -> Result<(), Fault> {
         if self.may_not_trim.load(Ordering::Relaxed) {
             return Ok(());
@@ -106,12 +109,13 @@ impl Relief {
     }
 }
 
-/// Memory that a log of this size takes: allocations are larger than what is kept in them.
+/// Memory that Redis needs for a log of this size: allocations are up to 30 % larger.
 const fn needed(log_bytes: u64) -> u64 {
     log_bytes + log_bytes / 10 * 3
 }
 
-/// What the log may take of Redis. The rest is for tokens, revocations and answers that are being sent.
+/// Share of `maxmemory` that the log may take. Tokens, revocations and output buffers need the
+/// rest.
 const fn allowed(limit: u64) -> u64 {
     limit / 4 * 3
 }

@@ -1,8 +1,9 @@
-//! Whether an event needs a copy before it is acknowledged. Under Sentinel a failover loses what only the master has.
+//! Decision whether an event needs a copy on a replica before it is acknowledged. Under Sentinel a
+//! failover loses writes that only the master has.
 //!
-//! While a replica is in step, an event counts as published when one has it (`WAIT`). A master whose last replica is gone
-//! may be about to be replaced by it; only when the sentinels still name this master a while later is it taken to be
-//! alone, and trusted alone.
+//! While a replica is in step, an event counts as published when one replica has it (`WAIT`). If
+//! the last replica is lost, a failover may be under way. Only if the sentinels still name this
+//! master after [`ALONE_AFTER`], events are acknowledged without a copy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,37 +12,37 @@ use parking_lot::Mutex;
 use redis::Cmd;
 use tokio::time::Instant;
 
-/// Longer than it takes the sentinels to name a replica they have promoted.
+/// Longer than the sentinels take to name a replica that they promoted.
 const ALONE_AFTER: Duration = Duration::from_secs(2);
-/// For a replica's word.
+/// Deadline of `WAIT`.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What is known of the replicas of one master.
+/// State of the replicas of one master.
 pub(super) struct Replicas {
     last_in_step: Mutex<Instant>,
     needed: AtomicBool,
 }
 
 impl Replicas {
-    /// `matter`: whether one of them may take the master's place.
+    /// `matter`: whether a replica may replace the master, as under Sentinel.
     pub(super) fn new(matter: bool) -> Self {
         Self { last_in_step: Mutex::new(Instant::now()), needed: AtomicBool::new(matter) }
     }
 
-    /// Whether an event has to be copied.
+    /// Whether an event needs a copy.
     pub(super) fn are_needed(&self) -> bool {
         self.needed.load(Ordering::Relaxed)
     }
 
-    /// Waits for a copy of what was written before.
+    /// Command that waits until one replica has the writes before it.
     pub(super) fn wait() -> Cmd {
         let mut command = redis::cmd("WAIT");
         command.arg(1).arg(PATIENCE.as_millis().to_string());
         command
     }
 
-    /// So many replicas were in step just now. Says whether the sentinels should be asked who is master, and
-    /// [`Self::alone`] called if it is still this one.
+    /// Notes how many replicas are in step. Returns whether the caller should ask the sentinels for
+    /// the master, and call [`Self::alone`] if it is still this one.
     pub(super) fn found(&self, in_step: usize) -> bool {
         let mut last = self.last_in_step.lock();
         if in_step > 0 {
@@ -51,7 +52,7 @@ impl Replicas {
         self.are_needed() && last.elapsed() >= ALONE_AFTER
     }
 
-    /// The master has no replica, and is master all the same.
+    /// Notes that the master has no replica and is still the master: events need no copy.
     pub(super) fn alone(&self) {
         self.needed.store(false, Ordering::Relaxed);
     }

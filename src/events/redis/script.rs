@@ -1,7 +1,6 @@
-//! Lua scripts as they are sent.
+//! Preparation of Lua scripts for sending.
 
-/// A script without its comments and its indentation. Redis gets the text with each call, and hashes it to find what it has
-/// compiled.
+/// The script without comments and indentation: Redis receives and hashes the text with each call.
 pub(super) fn without_comments(text: &str) -> String {
     let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("--"));
     lines.collect::<Vec<_>>().join("\n")

@@ -1,4 +1,8 @@
-//! One session with the log after the other: entered, read and written until something breaks, and begun anew.
+//! The log task: one session with the log after the other.
+//!
+//! A session dials two connections, enters the log (`recovery`), reads it to its end, and then
+//! reads and writes until an error occurs, the data id changes, or the log goes through recovery.
+//! The task then starts the next session.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -27,41 +31,44 @@ use crate::redis::{
     Claim, Connection, Connector, Deployment, Fault, RedisSettings, Topology, pipeline, stream,
 };
 
-/// How long Redis holds on to a question for which it has nothing new.
+/// BLOCK time of XREAD, in which Redis waits for a new entry. Also the longest time in which an
+/// idle reader notices a new log generation.
 const BLOCK: Duration = Duration::from_millis(250);
-/// Events sent together: so many, and so many bytes, which a slow link takes within the deadline.
+/// Bounds of a batch of published events. 256 KiB pass within the deadline also on a slow link.
 const SENT_AT_ONCE: usize = 128;
 const SENT_BYTES: usize = 256 * 1024;
-/// In which every instance brings what a log that was founded anew may lack: all of them notice within two `BLOCK`s,
-/// or as soon as they have dialled.
+/// Recovery window. Every instance notices the loss within two `BLOCK`s, or as soon as it has
+/// dialled.
 const WINDOW: Duration = Duration::from_millis(750);
-/// The same under Sentinel, which instances hear from one by one.
+/// Recovery window under Sentinel, which tells the instances about a new master one after the
+/// other.
 const SENTINEL_WINDOW: Duration = Duration::from_secs(2);
-/// Between two looks at who Redis is, and two attempts to reach it.
+/// Interval of the check of the data id, and longest pause between two attempts to dial.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
-/// Longest delay before a session that lasted is renewed: instances do not all dial at the same moment.
+/// Longest random delay before a session that lasted is started again, so that instances do not all
+/// dial at the same moment.
 const APART: Duration = Duration::from_millis(20);
-/// Between two attempts to bring events that others have to come before.
+/// Pause before events are re-submitted that wait for earlier ones of other instances.
 const BETWEEN_BRINGING: Duration = Duration::from_millis(100);
 
-/// What a keeper is made of.
+/// Dependencies of a [`LogTask`].
 pub struct LogTaskDeps {
-    /// The log it keeps in reach.
+    /// The log whose sessions the task runs.
     pub log: Arc<RedisLog>,
-    /// Where events go.
+    /// Receives the events that are read.
     pub hub: Arc<Hub>,
-    /// Events that the log keeps.
+    /// Bound of the log in events.
     pub log_entries: usize,
-    /// Most bytes of them.
+    /// Bound of the log in bytes.
     pub log_bytes: u64,
-    /// Says whether the log belongs to this deployment.
+    /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
-    /// Keeps instances apart.
+    /// Randomises pauses, so that instances do not act at the same moment.
     pub jitter: Arc<Jitter>,
 }
 
-/// Keeps an instance in touch with the log.
+/// Runs sessions with the log for as long as the instance runs.
 pub struct LogTask {
     parts: LogTaskDeps,
     keys: Arc<Keys>,
@@ -69,11 +76,11 @@ pub struct LogTask {
     relief: Arc<Relief>,
     connector: Arc<Connector>,
     has_replicas: bool,
-    /// Of the log as it was last joined.
+    /// Log generation that was entered last.
     founding: String,
-    /// How much is read at once.
+    /// Size of the pages to read; it outlives sessions.
     pace: Pace,
-    /// What was told of this outage, each reason once.
+    /// Reasons that were logged in this outage, so that each is logged once.
     told: Vec<&'static str>,
     away_since: Option<Instant>,
 }
@@ -81,7 +88,7 @@ pub struct LogTask {
 /// Why a session ended.
 enum Ended {
     Fault(Fault),
-    /// The log is not the one that was joined any longer, or Redis another: nothing is wrong with it.
+    /// The log generation, the data id or the master has changed. No error: start the next session.
     Anew,
 }
 
@@ -92,7 +99,7 @@ impl From<Fault> for Ended {
 }
 
 impl LogTask {
-    /// Nothing is dialled yet.
+    /// Creates the task without dialling.
     ///
     /// # Errors
     /// When the settings contradict one another.
@@ -115,7 +122,8 @@ impl LogTask {
         })
     }
 
-    /// Keeps at it for ever, while the log does not belong to another deployment.
+    /// Runs one session after the other, and pauses while Redis belongs to another deployment.
+    /// Never returns; the task ends with the instance.
     pub async fn run(mut self) {
         let claim = Arc::clone(&self.parts.claim);
         loop {
@@ -140,7 +148,8 @@ impl LogTask {
                 }
                 self.tell(&fault);
             }
-            // A session that lasted is renewed at once, but for what keeps instances apart: publishers wait for it.
+            // Publishers wait for the next session. One that lasted is therefore followed at once,
+            // except for a small random delay.
             let apart = self.parts.jitter.between(Duration::ZERO, APART);
             tokio::time::sleep_until((began + pause).max(Instant::now() + apart)).await;
         }
@@ -160,14 +169,14 @@ impl LogTask {
         let mut incoming = self.connector.dial().await?;
         let mut outgoing = self.connector.dial().await?;
         let found = Deployment::read(&in_time(outgoing.info()).await?)?;
-        // Whoever enters may found the log anew, and shorten it.
+        // Entering the log may write to it. Wait for the confirmation that it is ours.
         self.parts.claim.held().await;
         let relief = Arc::clone(&self.relief);
         relief.check_rights(&mut outgoing).await?;
         relief.look(&mut outgoing, &found).await?;
         let name = found.epoch;
         let epoch = match self.join(&mut outgoing, &name).await {
-            // A log that is founded anew is written to. There is room at the next attempt.
+            // Recovery writes. Make room; the next session tries again.
             Err(Ended::Fault(Fault::OutOfMemory)) => {
                 relief.relieve(&mut outgoing).await?;
                 return Err(Fault::OutOfMemory.into());
@@ -176,9 +185,10 @@ impl LogTask {
         };
         self.parts.log.joined(epoch);
         let replicas = Replicas::new(self.has_replicas);
-        // A page may take long over a slow link. Whether Redis is still there shows on the other connection meanwhile.
+        // A page may take seconds on a slow link. The health check runs on the other connection
+        // meanwhile.
         let mut looking = pin!(look(Arc::clone(&self.connector), outgoing.clone(), name, &replicas, &relief));
-        // What was missed, before anybody is told that nothing is missed any longer.
+        // Read what was missed before clients learn that the log is available.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
             ended = &mut looking => return ended,
@@ -217,7 +227,7 @@ impl LogTask {
         }
     }
 
-    /// Enters the log; brings it what it may lack, where it was founded anew; waits until it is open.
+    /// Enters the log, re-submits events if it is in recovery, and waits until it is open.
     async fn join(&mut self, connection: &mut Connection, name: &str) -> Result<Epoch, Ended> {
         let joining = Recovery {
             keys: &self.keys,
@@ -227,7 +237,7 @@ impl LogTask {
             limits: self.limits,
         };
         let known = self.parts.hub.log_head();
-        // To the founding of this number.
+        // Generation to which everything was re-submitted.
         let mut brought = self.founding.clone();
         loop {
             let mut joined = joining.ask(connection, known.map(|id| id.epoch)).await?;
@@ -252,19 +262,20 @@ impl LogTask {
         }
     }
 
-    /// What this instance has of the log, and up to where it has nothing.
+    /// The horizon, and the events that this instance holds: its ring, then its unconfirmed events.
     fn kept(&self, epoch: Epoch) -> (Position, Vec<Entry>) {
         let (horizon, kept) = self.parts.hub.kept();
         let kept = kept.into_iter().filter_map(|kept| {
             let (event_type, data) = frame::parts(&kept.frame)?;
             Some(Entry { position: kept.position, event_type, data, key: kept.key })
         });
-        // Behind what was read, so that the order stands.
+        // Unconfirmed events have ids after the head, so the order is kept.
         let unseen = self.parts.log.unseen(epoch);
         (horizon, kept.chain(unseen).collect())
     }
 
-    /// Goes on where this instance is in the log, or, if it is not in it, at its end, and reads what is there.
+    /// Continues at the head of this instance's ring and reads to the end of the log. An empty ring
+    /// is filled from the tail; a ring of another log epoch is discarded, and streams get `reset`.
     async fn follow(&mut self, connection: &mut Connection, epoch: Epoch) -> Result<(), Ended> {
         let hub = Arc::clone(&self.parts.hub);
         match hub.log_head() {
@@ -287,7 +298,7 @@ impl LogTask {
         self.read_to_end(connection).await
     }
 
-    /// Reads what is there, page by page.
+    /// Reads to the end of the log, page by page.
     async fn read_to_end(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         loop {
             let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
@@ -304,12 +315,13 @@ impl LogTask {
         }
     }
 
-    /// Waits for something new for a while, and reads it. Of many new events those that fit into a page whatever their size
-    /// come with the news, and the others page by page.
+    /// Waits for new entries, at most [`BLOCK`], and reads them. XREAD bounds its answer in entries
+    /// only, so it returns at most as many as fit into a page at the largest size; more are read in
+    /// pages.
     async fn read(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
         let most = self.pace.events();
-        // In this order: what is in the log after the news were read was there when they were.
+        // The order matters: what the log still holds after XREAD, it held when XREAD was run.
         let commands =
             pipeline([news(&self.keys, head.position, most), reader::beginning(&self.keys, &self.founding)]);
         let asked = connection.ask_in_order(&commands);
@@ -326,7 +338,8 @@ impl LogTask {
         if entries.len() < most { Ok(()) } else { self.read_to_end(connection).await }
     }
 
-    /// Whether this instance was away for longer than the log reaches back. It goes on where the log begins.
+    /// Whether entries after `head` have left the log before they were read. The ring then
+    /// continues where the log begins, and streams get `reset`.
     fn has_lost(&self, head: EventId, beginning: Beginning) -> bool {
         let Some(lost) = beginning.lost_after(head.position) else { return false };
         tracing::warn!("events have left the log before they were read here; streams are told");
@@ -367,7 +380,8 @@ impl LogTask {
     }
 }
 
-/// Looks from time to time whether Redis is still the one that was entered, and has its replicas and room.
+/// Health check of a session: ends it when the data id or the master changes, and keeps the view of
+/// replicas and free memory current.
 async fn look(
     connector: Arc<Connector>,
     mut connection: Connection,
@@ -392,7 +406,7 @@ async fn look(
     }
 }
 
-/// Asks for what follows `position`, and waits for it.
+/// XREAD for the entries after `position`.
 fn news(keys: &Keys, position: Position, most: usize) -> Cmd {
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(most).arg("BLOCK").arg(BLOCK.as_millis().to_string());
@@ -400,7 +414,7 @@ fn news(keys: &Keys, position: Position, most: usize) -> Cmd {
     command
 }
 
-/// The half of a session that sends what is published.
+/// The writing half of a session.
 struct Writing<'a> {
     keys: &'a Keys,
     founding: String,
@@ -438,7 +452,7 @@ impl Writing<'_> {
                 self.log.appended(id, publication, self.hub.log_head());
             });
             match answered {
-                // It can be read all the same.
+                // Reading still works; publishers were answered.
                 Ok(()) | Err(Failed::Fault(Fault::NotWriting(_))) => {}
                 Err(Failed::Fault(Fault::OutOfMemory)) => self.relief.relieve(&mut connection).await?,
                 Err(Failed::NotJoined) => return Err(Ended::Anew),

@@ -1,14 +1,15 @@
--- Size of the log. Prepended to the scripts that append to it.
+-- Size of the log in bytes. Prepended to the scripts that append to the log.
 --
--- KEYS: the log, the note about it.
--- ARGV: first of all, most bytes of the log.
+-- Redis counts a stream's entries, not its bytes, and an entry has 10 to 65,536 bytes. The log's
+-- state therefore counts: `reach` is the size of all entries ever appended. `marks` holds the id of
+-- an entry and the `reach` before it, one mark for each 64th of the bound. The log from a mark on
+-- has `reach` minus that number of bytes, whatever was trimmed before it.
 --
--- Redis counts a stream's entries, not its bytes, and an entry has between 10 and 65,536. So the note counts: `reach` is the
--- size of all entries that were ever appended, `marks` holds for some of them the id and what `reach` was before them, one
--- mark for each 64th of the bound. The log from a mark on has the bytes between that mark and `reach`, whoever removes entries
--- before it.
+-- KEYS: the log, its state.
+--
+-- ARGV: the bound of the log in bytes comes first.
 local log, note, bound = KEYS[1], KEYS[2], tonumber(ARGV[1])
--- What Redis keeps of an entry beside its texts, for the smallest entries.
+-- Bytes that Redis needs for an entry, without its fields.
 local OVERHEAD = 64
 
 local function size_of(fields)
@@ -19,12 +20,13 @@ local function size_of(fields)
   return size
 end
 
--- Without an exponent, which Lua would write from 10^14 on.
+-- A number as digits. Lua itself writes an exponent from 10^14 on.
 local function written(number)
   return string.format('%.0f', number)
 end
 
--- Counts an entry, and keeps the log below the bound. `size` has `reach`, and what that was before the last mark, `marked`.
+-- Counts an entry, and keeps the log below the bound. `size` has `reach`, and what that was before
+-- the last mark, `marked`.
 local function count(size, id, bytes)
   local before, step = size.reach, bound / 64
   size.reach = before + bytes

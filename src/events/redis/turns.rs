@@ -1,5 +1,5 @@
-//! Turns: of the streams of one token, one reads the log at a time. A token that opens many streams gets no more of Redis
-//! than one stream does.
+//! Turns: of the streams of one token, one reads the log at a time. A token with many streams
+//! therefore gets no more of Redis than one stream does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use tokio::sync::{Mutex as Line, MutexGuard};
 
 use crate::token::TokenId;
 
-/// A line for each token whose streams read. Nothing is kept of a token without such streams.
+/// A queue for each token that has streams in catch-up; removed with the last of them.
 #[derive(Default)]
 pub(super) struct Turns(Mutex<HashMap<TokenId, Arc<Line<()>>>>);
 
-/// A stream in the line of its token; leaves it when dropped.
+/// Place of a stream in the queue of its token; dropping it leaves the queue.
 pub(super) struct InLine<'a> {
     turns: &'a Turns,
     token: TokenId,
@@ -21,7 +21,7 @@ pub(super) struct InLine<'a> {
 }
 
 impl Turns {
-    /// Joins the line of `token` at its end.
+    /// Enters the queue of `token`.
     pub(super) fn join(&self, token: TokenId) -> InLine<'_> {
         let line = Arc::clone(self.0.lock().entry(token).or_default());
         InLine { turns: self, token, line }
@@ -29,7 +29,7 @@ impl Turns {
 }
 
 impl InLine<'_> {
-    /// Waits for the turn of this stream, which lasts as long as what is returned.
+    /// Waits for the turn, which ends when the guard is dropped.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.line.lock().await
     }
@@ -38,7 +38,7 @@ impl InLine<'_> {
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         let mut lines = self.turns.0.lock();
-        // References are only made under the lock: beside this one there is that of the map.
+        // References are made under the lock only: 2 are this one and the map's.
         if Arc::strong_count(&self.line) == 2 {
             lines.remove(&self.token);
         }
