@@ -1,5 +1,5 @@
-//! The composition root: turns a configuration into a running instance. The only file that names concrete
-//! backends.
+//! The composition root: turns a configuration into a running instance. The only file that names
+//! concrete backends.
 
 mod files;
 
@@ -35,16 +35,17 @@ use crate::store::{
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
 
-/// How long connections that were accepted just before the drain may take to say what they came for. Nobody else may
-/// be asked again for what they carry, such as an event.
+/// How long connections that were accepted just before the drain may take to say what they came
+/// for. Nobody else may be asked again for what they carry, such as an event.
 const REQUEST_GRACE: Duration = Duration::from_millis(250);
 /// Time for connections that began before the drain to be accepted.
 const ACCEPT_GRACE: Duration = Duration::from_millis(250);
-/// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes before that should be
-/// told that it is not.
+/// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes
+/// before that should be told that it is not.
 const LOG_START_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Time after the drain window for connections to say goodbye. Whole seconds: actix drops fractions. The process ends
-/// within five seconds after the window, and a subscriber that does not read uses all of this.
+/// Time after the drain window for connections to say goodbye. Whole seconds: actix drops
+/// fractions. The process ends within five seconds after the window, and a subscriber that does not
+/// read uses all of this.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// A built instance that already holds its port.
@@ -104,8 +105,9 @@ fn likely_cause(error: &io::Error) -> &'static str {
 }
 
 impl Application {
-    /// Builds an instance, with `extra` routes beside its own. Where Redis is configured it is asked once before the
-    /// first request is taken, so that an instance whose Redis is well never starts degraded.
+    /// Builds an instance, with `extra` routes beside its own. Where Redis is configured it is
+    /// asked once before the first request is taken, so that an instance whose Redis is well never
+    /// starts degraded.
     ///
     /// # Errors
     /// When the address cannot be bound, or Redis is configured in a way that can never work.
@@ -201,8 +203,8 @@ impl Application {
         self.door.address()
     }
 
-    /// Serves until `stop` completes, then drains: no new connections, streams ended one after the other, and
-    /// at last the return.
+    /// Serves until `stop` completes, then drains: no new connections, streams ended one after the
+    /// other, and at last the return.
     ///
     /// # Errors
     /// When the server fails by itself.
@@ -228,7 +230,8 @@ impl Application {
     }
 }
 
-/// Writes the rest of the audit trail when the instance stops, also where a second signal cuts the stop short.
+/// Writes the rest of the audit trail when the instance stops, also where a second signal cuts the
+/// stop short.
 struct WrittenAtTheEnd(Arc<Audit>);
 
 impl Drop for WrittenAtTheEnd {
@@ -237,16 +240,18 @@ impl Drop for WrittenAtTheEnd {
     }
 }
 
-/// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract every reconnect
-/// if it still listened; a refused connection nginx takes to the next instance.
+/// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract
+/// every reconnect if it still listened; a refused connection nginx takes to the next instance.
 async fn drain(door: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: Duration) {
     door.begin_closing();
     tokio::time::sleep(ACCEPT_GRACE).await;
     door.close();
     tokio::time::sleep(REQUEST_GRACE).await;
-    // Takes effect at the call; what it returns completes with the last connection, as the server itself does.
+    // Takes effect at the call; what it returns completes with the last connection, as the server
+    // itself does.
     let _stopping = handle.stop(true);
-    // A stream whose client does not read cannot be ended in order; the server cuts it at its own deadline.
+    // A stream whose client does not read cannot be ended in order; the server cuts it at its own
+    // deadline.
     let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, hub.drain(window)).await;
 }
 
@@ -261,8 +266,8 @@ struct Housekeeping {
 }
 
 impl Housekeeping {
-    /// Runs for ever, unless a part of it ends, which none does but by a defect: better no instance than one that looks
-    /// well and hears nothing.
+    /// Runs for ever, unless a part of it ends, which none does but by a defect: better no instance
+    /// than one that looks well and hears nothing.
     async fn run(mut self) -> io::Error {
         let mut background = std::mem::take(&mut self.background);
         let broken = async {
@@ -323,8 +328,8 @@ struct WithRedis<'a> {
 }
 
 impl WithRedis<'_> {
-    /// Redis with memory beside it, the pulse between them, the reader of revocations, and the log. Returns when all is in
-    /// use, or does not get so in time.
+    /// Redis with memory beside it, the pulse between them, the reader of revocations, and the log.
+    /// Returns when all is in use, or does not get so in time.
     async fn start(
         &self,
         config: &Config,
@@ -417,7 +422,8 @@ mod tests {
     fn a_stop_ends_within_five_seconds_after_the_window() {
         /// actix looks once a second whether connections are still open.
         const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-        // One for the audit trail and one for the log. Effects end with the workers, and add nothing.
+        // One for the audit trail and one for the log. Effects end with the workers, and add
+        // nothing.
         let flushes = 2 * FLUSH;
         let longest = ACCEPT_GRACE + REQUEST_GRACE + SHUTDOWN_GRACE + BETWEEN_LOOKS + flushes;
         assert!(longest <= Duration::from_secs(5), "{longest:?}");

@@ -1,5 +1,6 @@
-//! Who was let do what: one JSON line for each token issued and revoked, each event published, and each principal refused.
-//! Apart from the log, for whoever has to answer for it later. No line holds a token or a principal's credential.
+//! Who was let do what: one JSON line for each token issued and revoked, each event published, and
+//! each principal refused. Apart from the log, for whoever has to answer for it later. No line
+//! holds a token or a principal's credential.
 
 mod effect;
 mod file;
@@ -81,7 +82,8 @@ pub enum Act<'a> {
         /// `published`, `repeated` (it was there before, under the same key), or `unknown`.
         outcome: &'a str,
     },
-    /// A credential was presented that is no principal's, or stood in a URL where that is forbidden.
+    /// A credential was presented that is no principal's, or stood in a URL where that is
+    /// forbidden.
     RefusePrincipal {
         /// The code that the client was answered with.
         code: &'a str,

@@ -1,5 +1,5 @@
-//! `vx11-operator healthcheck`: asks the instance on this machine whether it is ready. For containers, whose images
-//! have no curl.
+//! `vx11-operator healthcheck`: asks the instance on this machine whether it is ready. For
+//! containers, whose images have no curl.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Exit code 0 when `/health/ready` answers 200 at `listen`, else 1 with the reason on standard error.
+/// Exit code 0 when `/health/ready` answers 200 at `listen`, else 1 with the reason on standard
+/// error.
 pub(crate) fn run(listen: SocketAddr) -> ExitCode {
     match ask(listen) {
         Ok(status) if status.starts_with("HTTP/1.1 200") => ExitCode::SUCCESS,

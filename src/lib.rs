@@ -1,11 +1,13 @@
 //! Short-lived tokens for Server-Sent-Events streams.
 //!
-//! A browser cannot put a header on an `EventSource`, so its credential travels in the URL. This service trades a
-//! long-lived principal credential for a token that opens a stream, nothing else, and for a minute only.
+//! A browser cannot put a header on an `EventSource`, so its credential travels in the URL. This
+//! service trades a long-lived principal credential for a token that opens a stream, nothing else,
+//! and for a minute only.
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`]: values that are handed down.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`]: values that are
+//!   handed down.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
 //! - [`service`]: all policy about tokens. [`principal`]: who may ask.
@@ -18,12 +20,13 @@
 //!
 //! # One token's walk
 //!
-//! `POST /operator/api/events/sse-token` reaches `http::tokens::issue`, which finds the principal in the headers and
-//! calls [`service::TokenService::issue`]. The service mints a [`token::Token`] with its [`token::Codec`], records it
-//! in the [`store::TokenStore`], and the handler answers with it, once. The browser then opens
-//! `/operator/api/events/stream?token=…`: `http::stream::open` has the service verify the tag and expiry without any
-//! I/O, takes a place in the [`events::Hub`], has the service authorise against the store, and hands the
-//! [`events::EventStream`] to actix as the response's body.
+//! `POST /operator/api/events/sse-token` reaches `http::tokens::issue`, which finds the principal
+//! in the headers and calls [`service::TokenService::issue`]. The service mints a [`token::Token`]
+//! with its [`token::Codec`], records it in the [`store::TokenStore`], and the handler answers with
+//! it, once. The browser then opens `/operator/api/events/stream?token=…`: `http::stream::open` has
+//! the service verify the tag and expiry without any I/O, takes a place in the [`events::Hub`], has
+//! the service authorise against the store, and hands the [`events::EventStream`] to actix as the
+//! response's body.
 
 pub mod app;
 pub mod audit;

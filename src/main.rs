@@ -15,13 +15,15 @@ use vx11_operator::telemetry::{self, Log};
 mod client;
 mod healthcheck;
 
-/// Many small allocations live as long as a stream: this allocator packs them closer than the system's.
+/// Many small allocations live as long as a stream: this allocator packs them closer than the
+/// system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BAD_CONFIGURATION: u8 = 2;
 
-/// Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events stream.
+/// Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events
+/// stream.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = false)]
 #[command(
@@ -101,8 +103,8 @@ fn check_config(config: &Config) -> ExitCode {
     }
 }
 
-/// The environment as text. Other programs' variables may hold any bytes; in one of ours, what replaces them is
-/// found to be wrong.
+/// The environment as text. Other programs' variables may hold any bytes; in one of ours, what
+/// replaces them is found to be wrong.
 fn environment() -> HashMap<String, String> {
     let variables = std::env::vars_os();
     variables
@@ -176,8 +178,8 @@ async fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// What someone who just typed `make run` wants to know. The generated principal is shown here and nowhere else:
-/// not in the log.
+/// What someone who just typed `make run` wants to know. The generated principal is shown here and
+/// nowhere else: not in the log.
 fn log_start(config: &Config, application: &Application) {
     let address = application.address();
     let mut page = address;

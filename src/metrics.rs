@@ -1,7 +1,7 @@
 //! Every metric's name, labels and buckets, in one struct.
 //!
-//! Names follow the Prometheus conventions; those without a comment of their own are the predecessor's. No
-//! label ever carries a token, a principal or a client's address.
+//! Names follow the Prometheus conventions; those without a comment of their own are the
+//! predecessor's. No label ever carries a token, a principal or a client's address.
 
 mod events;
 mod names;
@@ -27,8 +27,8 @@ const STORE_BUCKETS: &[f64] = &[
     0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
     0.25,
 ];
-/// Reasons that are shown before they first occur: a rate over a series that begins with its first event misses
-/// that event.
+/// Reasons that are shown before they first occur: a rate over a series that begins with its first
+/// event misses that event.
 const REFUSALS: [&str; 6] = ["malformed", "forged", "expired", "revoked", "unknown", "principal_in_query"];
 /// The same for faults of Redis, as `redis::Fault` names them.
 const STORE_FAULTS: [&str; 17] = [
@@ -54,7 +54,8 @@ const STORE_FAULTS: [&str; 17] = [
 const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
 /// The same for streams that were refused, as `events::OpenError` names the reasons.
 const STREAM_REFUSALS: [&str; 4] = ["draining", "full", "principal_limit", "token_limit"];
-/// Why the server closed a connection that its client had not finished with, as labels; in the order of [`Closed`].
+/// Why the server closed a connection that its client had not finished with, as labels; in the
+/// order of [`Closed`].
 const CLOSED_CONNECTIONS: [&str; 3] = ["no_room", "for_room", "slow_head"];
 /// Backends of a store, as labels; as `store::Backend` names them.
 const BACKENDS: [&str; 3] = ["memory", "redis", "fallback-memory"];
@@ -309,7 +310,8 @@ impl Metrics {
         self.store_faults.with_label_values(&[reason]).inc();
     }
 
-    /// Notes where the breaker begins: its value, and whether that means running without the primary store.
+    /// Notes where the breaker begins: its value, and whether that means running without the
+    /// primary store.
     pub fn breaker_begins(&self, value: u8, degraded: bool) {
         self.breaker_state.set(value.into());
         self.store_degraded.set(degraded.into());
@@ -383,7 +385,8 @@ impl Metrics {
     /// # Errors
     /// Only when a collector yields an invalid family.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
-        // Computed when asked for: every issue would otherwise write one more line that all workers share.
+        // Computed when asked for: every issue would otherwise write one more line that all workers
+        // share.
         self.active.set(i64::try_from(self.active_tokens()).unwrap_or(i64::MAX));
         self.log_lines_lost.inc_by(take_lost_lines());
         let mut page = Vec::with_capacity(16 * 1024);

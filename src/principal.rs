@@ -1,7 +1,7 @@
 //! Principals: the long-lived identities that may issue, publish and administer.
 //!
-//! Every configured principal may do all of these; an ephemeral token may do nothing but open a stream.
-//! Only hashes of the secrets are kept.
+//! Every configured principal may do all of these; an ephemeral token may do nothing but open a
+//! stream. Only hashes of the secrets are kept.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ impl fmt::Display for PrincipalId {
     }
 }
 
-/// All principals of an instance, with the hashes of their secrets. One id may have several secrets, as while
-/// a secret is being rotated.
+/// All principals of an instance, with the hashes of their secrets. One id may have several
+/// secrets, as while a secret is being rotated.
 #[derive(Clone)]
 pub struct Principals {
     ids: Vec<PrincipalId>,
@@ -63,7 +63,8 @@ impl Principals {
         table
     }
 
-    /// Whose secret `presented` is. Takes the same time for every wrong answer and for every right one.
+    /// Whose secret `presented` is. Takes the same time for every wrong answer and for every right
+    /// one.
     #[must_use]
     pub fn authenticate(&self, presented: &[u8]) -> Option<&PrincipalId> {
         let hash: [u8; 32] = Sha256::digest(presented).into();

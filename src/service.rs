@@ -1,7 +1,8 @@
 //! The policy of tokens: who gets one, when it is valid, how it is taken back.
 //!
-//! [`TokenService`] is the only place that decides. It knows the codec, the principals and a store behind a
-//! trait; it knows nothing of HTTP. The rule of validity is a table in `docs/architecture.md`.
+//! [`TokenService`] is the only place that decides. It knows the codec, the principals and a store
+//! behind a trait; it knows nothing of HTTP. The rule of validity is a table in
+//! `docs/architecture.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,8 @@ pub struct Revocation {
     until: UnixMillis,
 }
 
-/// Why a presented token is refused. Callers answer all of them alike; the difference is for metrics.
+/// Why a presented token is refused. Callers answer all of them alike; the difference is for
+/// metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Not in the form of a token.
@@ -171,7 +173,8 @@ impl TokenService {
         self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
-    /// Decides whether a verified token is valid: not revoked, and recorded as far as records are complete.
+    /// Decides whether a verified token is valid: not revoked, and recorded as far as records are
+    /// complete.
     ///
     /// # Errors
     /// The reason, already counted.
@@ -179,15 +182,15 @@ impl TokenService {
         self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
-    /// What a token is, if it is valid; `None` for any other text. Asking is no attempt to enter, so a refusal
-    /// is not counted.
+    /// What a token is, if it is valid; `None` for any other text. Asking is no attempt to enter,
+    /// so a refusal is not counted.
     pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
         let verified = self.check(presented).ok()?;
         self.judge(&verified).await.ok()
     }
 
-    /// What revoking the presented token takes; `None` for a text that is no token of ours, which needs no
-    /// revocation (RFC 7009 §2.2).
+    /// What revoking the presented token takes; `None` for a text that is no token of ours, which
+    /// needs no revocation (RFC 7009 §2.2).
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
         let verified = self.check(presented).ok()?;
@@ -236,7 +239,8 @@ impl TokenService {
         let TokenServiceDeps { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
         let expires_at = end_of(verified);
-        // The token does not say how long it was to live, and another instance may have given it another life.
+        // The token does not say how long it was to live, and another instance may have given it
+        // another life.
         let issued_after = expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE);
         let started = Instant::now();
         let found = store.lookup(digest, issued_after).await;

@@ -1,7 +1,8 @@
-//! Logs: one line an occurrence, as text for people or JSON for machines, each with the id of its request.
+//! Logs: one line an occurrence, as text for people or JSON for machines, each with the id of its
+//! request.
 //!
-//! Requests are named by their route, never by their URL: a query string may hold a token. Lines go through a
-//! [queue](Log): the thread that logs never waits for whoever reads them.
+//! Requests are named by their route, never by their URL: a query string may hold a token. Lines go
+//! through a [queue](Log): the thread that logs never waits for whoever reads them.
 
 mod log;
 mod queue;
@@ -31,7 +32,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// A subscriber that writes to `writer` what `filter` lets through. Colours only where a person looks.
+/// A subscriber that writes to `writer` what `filter` lets through. Colours only where a person
+/// looks.
 pub fn subscriber<W>(
     format: LogFormat,
     filter: Targets,
@@ -51,11 +53,11 @@ where
     tracing_subscriber::registry().with(lines.with_filter(filter.and(WithoutClosedListener::new())))
 }
 
-/// Leaves out the error that actix logs when a drain shuts the listening socket down (ADR 0028). `accept` fails with
-/// this error on a socket that was shut down, and on no other.
+/// Leaves out the error that actix logs when a drain shuts the listening socket down (ADR 0028).
+/// `accept` fails with this error on a socket that was shut down, and on no other.
 ///
-/// `callsite_enabled` stays as the trait has it, "sometimes": `event_enabled` is not asked reliably for callsites that are
-/// always enabled.
+/// `callsite_enabled` stays as the trait has it, "sometimes": `event_enabled` is not asked reliably
+/// for callsites that are always enabled.
 struct WithoutClosedListener {
     message: String,
 }
@@ -91,7 +93,8 @@ impl<S> Filter<S> for WithoutClosedListener {
     }
 }
 
-/// Names one request in its log lines and error body: 16 hex characters, or what a trusted proxy chose.
+/// Names one request in its log lines and error body: 16 hex characters, or what a trusted proxy
+/// chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Box<str>);
 

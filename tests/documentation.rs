@@ -26,7 +26,8 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors of a document's headings, as the forges make them: small letters, digits and hyphens for blanks.
+/// The anchors of a document's headings, as the forges make them: small letters, digits and hyphens
+/// for blanks.
 fn anchors(text: &str) -> BTreeSet<String> {
     let (mut anchors, mut counts) = (BTreeSet::new(), BTreeMap::<String, usize>::new());
     for heading in prose(text).filter(|line| line.starts_with('#')) {

@@ -1,6 +1,6 @@
-//! The failover drills, each in brief: one round of a few seconds under a small load, as `make verify` runs them. How long
-//! things take is noted and not judged; `make drill` judges it, at full length. The drills themselves are in
-//! `tests/rig/drills`.
+//! The failover drills, each in brief: one round of a few seconds under a small load, as
+//! `make verify` runs them. How long things take is noted and not judged; `make drill` judges it,
+//! at full length. The drills themselves are in `tests/rig/drills`.
 
 use std::path::Path;
 

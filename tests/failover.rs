@@ -1,5 +1,5 @@
-//! The failover store before a primary that fails when and how a test says: what a real Redis cannot be made to do at a
-//! chosen moment. Time stands still but for what the tests let pass.
+//! The failover store before a primary that fails when and how a test says: what a real Redis
+//! cannot be made to do at a chosen moment. Time stands still but for what the tests let pass.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::collections::{BTreeMap, BTreeSet};

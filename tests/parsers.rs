@@ -1,6 +1,6 @@
-//! Properties of everything that reads from the network, through the front door of a running instance. The parsers
-//! have properties of their own beside them in `src`; these hold what they promise together. `make fuzz` runs both
-//! with more cases.
+//! Properties of everything that reads from the network, through the front door of a running
+//! instance. The parsers have properties of their own beside them in `src`; these hold what they
+//! promise together. `make fuzz` runs both with more cases.
 #![expect(
     unreachable_pub,
     dead_code,
@@ -26,7 +26,8 @@ use vx11_rig::PATIENCE;
 const STREAM: &str = "/operator/api/events/stream";
 
 #[expect(clippy::needless_pass_by_value, reason = "a property reads best where it is called upon")]
-/// Holds `property` against one instance for many cases; at last the instance must be as good as new.
+/// Holds `property` against one instance for many cases; at last the instance must be as good as
+/// new.
 fn holds<S>(strategy: &S, property: impl AsyncFn(&Instance, S::Value) -> Result<(), TestCaseError>)
 where
     S: Strategy<Value: Debug>,

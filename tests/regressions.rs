@@ -1,5 +1,6 @@
-//! If a handler panics in spite of everything, the client gets a 500 like any other problem and nobody else notices.
-//! The one test that runs an instance in its own process: no request can make the real binary panic.
+//! If a handler panics in spite of everything, the client gets a 500 like any other problem and
+//! nobody else notices. The one test that runs an instance in its own process: no request can make
+//! the real binary panic.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! After all other tests: none of the tokens and principals they used appears in anything they logged. Runs last,
-//! by name and in `make test`, and fails when there is nothing to look at.
+//! After all other tests: none of the tokens and principals they used appears in anything they
+//! logged. Runs last, by name and in `make test`, and fails when there is nothing to look at.
 
 use std::path::{Path, PathBuf};
 

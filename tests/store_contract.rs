@@ -1,4 +1,5 @@
-//! The contract of `TokenStore`, written once and held by every backend. A new backend is a line in `backends`.
+//! The contract of `TokenStore`, written once and held by every backend. A new backend is a line in
+//! `backends`.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::sync::Arc;
@@ -144,8 +145,8 @@ impl Subject {
         self.store.lookup(digest(number), START).await.unwrap()
     }
 
-    /// Time before its end at which a record is looked up. Records in Redis also age while the test runs, which may be
-    /// slow on a busy machine.
+    /// Time before its end at which a record is looked up. Records in Redis also age while the test
+    /// runs, which may be slow on a busy machine.
     fn last_moment(&self) -> Duration {
         match self.servers {
             Servers::None => Duration::from_millis(1),
@@ -157,8 +158,8 @@ impl Subject {
         self.store.statistics().await.unwrap().live
     }
 
-    /// Lets time pass, for the store's clock and for what it keeps in Redis. Redis has no clock that a test could
-    /// move: what it keeps is brought nearer to its end instead.
+    /// Lets time pass, for the store's clock and for what it keeps in Redis. Redis has no clock
+    /// that a test could move: what it keeps is brought nearer to its end instead.
     async fn pass(&self, time: Duration) {
         self.clock.advance(time);
         match &self.servers {

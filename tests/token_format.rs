@@ -1,4 +1,5 @@
-//! `docs/token-format.md` says what the code does: its test vectors are minted and verified here, and its Python is run.
+//! `docs/token-format.md` says what the code does: its test vectors are minted and verified here,
+//! and its Python is run.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::io::Write;

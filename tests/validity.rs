@@ -1,5 +1,5 @@
-//! When a token is valid: each row of the table in `docs/architecture.md`, with a store that answers as the row says. What
-//! real stores answer is held by `store_contract`.
+//! When a token is valid: each row of the table in `docs/architecture.md`, with a store that
+//! answers as the row says. What real stores answer is held by `store_contract`.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::sync::{Arc, Mutex};
@@ -112,7 +112,8 @@ fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metr
     })
 }
 
-/// What a service says about a token that ends `life` seconds from now, and whether it accepted it on its signature alone.
+/// What a service says about a token that ends `life` seconds from now, and whether it accepted it
+/// on its signature alone.
 async fn judge(answer: Result<Lookup, StoreError>, offline: bool, life: i64) -> (Result<(), Refusal>, bool) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let service = service(Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)), &metrics);
@@ -162,8 +163,9 @@ async fn a_token_whose_time_is_over_is_refused_wherever_a_store_answers() {
     }
 }
 
-/// The holder of a credential can sign a token that is refused at first because its end is too far ahead. Its revocation must
-/// still be known when the end has come near enough, and no longer than that.
+/// The holder of a credential can sign a token that is refused at first because its end is too far
+/// ahead. Its revocation must still be known when the end has come near enough, and no longer than
+/// that.
 #[tokio::test]
 async fn a_post_dated_token_revoked_by_its_id_stays_revoked_until_its_end() {
     const SKEW: i64 = 2;
@@ -231,8 +233,8 @@ async fn a_token_has_the_offline_bit_exactly_if_the_store_could_not_be_asked_for
     }
 }
 
-/// The longest life is 900 s. Rounding adds up to 1 s to the end of a token, and the clock of the instance that issued it up to
-/// 2 s.
+/// The longest life is 900 s. Rounding adds up to 1 s to the end of a token, and the clock of the
+/// instance that issued it up to 2 s.
 #[tokio::test]
 async fn a_token_without_a_record_is_refused_only_if_no_instance_can_have_issued_it_before_the_store_began() {
     let metrics = Arc::new(Metrics::new().unwrap());

@@ -1,5 +1,5 @@
-//! The whole way a request takes: through nginx, an instance and Redis. What more instances bring, what each part costs,
-//! and what a stream costs nginx: the constants of `docs/scaling.md`.
+//! The whole way a request takes: through nginx, an instance and Redis. What more instances bring,
+//! what each part costs, and what a stream costs nginx: the constants of `docs/scaling.md`.
 
 #[path = "../support/load.rs"]
 mod load;

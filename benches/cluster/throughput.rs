@@ -52,8 +52,8 @@ pub(crate) fn measure(testbed: &Testbed) -> Vec<Row> {
             ));
         }
         let ratio = median(&|rounds| rounds[MOST - 1].round.per_second / rounds[0].round.per_second);
-        // On two cores that one fills, six workers are more switches and smaller batches; what they bring, they bring on
-        // other machines.
+        // On two cores that one fills, six workers are more switches and smaller batches; what they
+        // bring, they bring on other machines.
         rows.push(Row::judged(&format!("{what}, {MOST} instances / 1 instance"), ">= 0.70", ratio));
         for (part, name) in ["nginx", "the instance", "Redis"].into_iter().enumerate() {
             let cost = median(&|r| r[0].cost[part]);

@@ -1,4 +1,5 @@
-//! A thousand events at once and a large one, and what streams still hold when they have passed them on.
+//! A thousand events at once and a large one, and what streams still hold when they have passed
+//! them on.
 
 use std::time::{Duration, Instant};
 

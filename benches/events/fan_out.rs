@@ -1,4 +1,5 @@
-//! One event to fifteen thousand streams: an instance of the operator and nginx with nchan, in turn.
+//! One event to fifteen thousand streams: an instance of the operator and nginx with nchan, in
+//! turn.
 
 use std::time::{Duration, Instant};
 

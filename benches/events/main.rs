@@ -1,4 +1,5 @@
-//! Events on their way to many streams: how soon, at what price, and how that compares with nginx and nchan.
+//! Events on their way to many streams: how soon, at what price, and how that compares with nginx
+//! and nchan.
 
 mod burst;
 mod delivery;

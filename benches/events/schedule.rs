@@ -21,8 +21,9 @@ impl Schedule {
         Self { moments: (0..events).map(|event| every * event).collect(), size }
     }
 
-    /// Events of many publishers who know nothing of each other: gaps are distributed exponentially, as in a Poisson
-    /// process, with the mean `every`. The same `seed` gives the same moments.
+    /// Events of many publishers who know nothing of each other: gaps are distributed
+    /// exponentially, as in a Poisson process, with the mean `every`. The same `seed` gives the
+    /// same moments.
     pub(crate) fn random(events: u32, every: Duration, size: usize, seed: u64) -> Self {
         let mut chance = Rng::with_seed(seed);
         let mut moment = Duration::ZERO;
@@ -38,9 +39,9 @@ impl Schedule {
         u32::try_from(self.moments.len()).expect("a number of events is small")
     }
 
-    /// Publishes all of them from a thread of its own, which returns when each was due: an event that waits for its
-    /// publisher is late. The publishers take turns, so that a slow answer does not hold up what comes next; a single
-    /// one keeps the order.
+    /// Publishes all of them from a thread of its own, which returns when each was due: an event
+    /// that waits for its publisher is late. The publishers take turns, so that a slow answer does
+    /// not hold up what comes next; a single one keeps the order.
     pub(crate) fn run(&self, mut publishers: Vec<Publisher>) -> JoinHandle<Vec<Instant>> {
         let (moments, size) = (self.moments.clone(), self.size);
         thread::spawn(move || {

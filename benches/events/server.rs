@@ -63,8 +63,8 @@ impl Publisher {
         self.sent = Some((headers, body));
     }
 
-    /// Waits until the server has taken the last event. One that cannot say so within its deadline, as on a machine
-    /// with other things to do, is asked again; that makes the event late.
+    /// Waits until the server has taken the last event. One that cannot say so within its deadline,
+    /// as on a machine with other things to do, is asked again; that makes the event late.
     pub(crate) fn settle(&mut self) {
         let Some((headers, body)) = self.sent.take() else {
             return;

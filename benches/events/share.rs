@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// Resident bytes of a process, each shared page divided by the number of those that share it: over all processes of
-/// a server they add up to what the server holds.
+/// Resident bytes of a process, each shared page divided by the number of those that share it: over
+/// all processes of a server they add up to what the server holds.
 pub(crate) fn proportional_bytes(process: u32) -> f64 {
     let maps = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
         .expect("the memory of a process that runs can be read");

@@ -20,7 +20,8 @@ const SLOW: u32 = 200;
 const ROUNDS: u32 = 5;
 /// Bytes of an event's data; so many that buffers are soon full.
 const SIZE: usize = 4096;
-/// Before it counts: more than fits into the buffers between a server and a client that does not read.
+/// Before it counts: more than fits into the buffers between a server and a client that does not
+/// read.
 const FILLING: (u32, Duration) = (60, Duration::from_millis(80));
 /// Over before the kernel cuts whoever has taken nothing for 20 seconds.
 const MEASURED: (u32, Duration) = (50, Duration::from_millis(200));
@@ -97,7 +98,8 @@ fn round(slow_ones_stop: bool) -> Round {
     })
 }
 
-/// Bytes that the kernel holds of what was sent from a port and not taken, with what it needs to hold them.
+/// Bytes that the kernel holds of what was sent from a port and not taken, with what it needs to
+/// hold them.
 fn queued_bytes(port: u16) -> f64 {
     let output = Command::new("ss")
         .args([

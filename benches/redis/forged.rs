@@ -1,4 +1,5 @@
-//! A million random UUIDs sent to the stream: what they cost the instance, and that they cost Redis nothing.
+//! A million random UUIDs sent to the stream: what they cost the instance, and that they cost Redis
+//! nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
-//! What Redis costs: issuing and introspection with it against constant answers of the same server, a pool's checkout
-//! for each request, and a reference of the predecessor; and what a million live tokens change.
+//! What Redis costs: issuing and introspection with it against constant answers of the same server,
+//! a pool's checkout for each request, and a reference of the predecessor; and what a million live
+//! tokens change.
 
 mod checkout;
 #[path = "../support/child.rs"]

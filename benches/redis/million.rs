@@ -14,7 +14,8 @@ use crate::server::Redis;
 const TOKENS: u32 = 1_000_000;
 /// The longest there is: the million must live until all is measured.
 const LONG_LIFE: &str = "900";
-/// One turn of the two loads: what a round adds is gone before the next round of the same load ends.
+/// One turn of the two loads: what a round adds is gone before the next round of the same load
+/// ends.
 const SHORT_LIFE: &str = "4";
 const ROUNDS: usize = 8;
 const ROUND_SECONDS: u32 = 2;

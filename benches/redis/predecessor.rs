@@ -14,7 +14,8 @@ const PRINCIPAL: &str = "benchmark-principal-of-the-predecessor";
 /// For the interpreter to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The reference; its process and its workers end when this is dropped, or when this process ends in any other way.
+/// The reference; its process and its workers end when this is dropped, or when this process ends
+/// in any other way.
 pub(crate) struct Predecessor {
     process: Child,
     address: SocketAddr,
@@ -83,7 +84,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a listener has an address")
 }
 
-/// The Python that has all that is required; set up below `target/bench/python` unless it is there already.
+/// The Python that has all that is required; set up below `target/bench/python` unless it is there
+/// already.
 fn installed() -> PathBuf {
     let environment = target_directory().join("bench/python");
     let python = environment.join("bin/python");

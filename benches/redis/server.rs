@@ -32,7 +32,8 @@ impl Redis {
         ]
     }
 
-    /// An instance on this Redis, of one deployment with the others. Its log is named after both `name` and the benchmark.
+    /// An instance on this Redis, of one deployment with the others. Its log is named after both
+    /// `name` and the benchmark.
     pub(crate) fn instance(&self, name: &str, id: &str, life: &str) -> Instance {
         let settings = self.settings(life);
         let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -61,7 +62,8 @@ impl Redis {
     }
 }
 
-/// Records a second that a Redis takes when nothing stands beside it and commands come 64 at a time.
+/// Records a second that a Redis takes when nothing stands beside it and commands come 64 at a
+/// time.
 pub(crate) fn ceiling() -> f64 {
     let redis = Redis::start();
     let output = Command::new("redis-benchmark")

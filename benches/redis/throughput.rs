@@ -16,7 +16,8 @@ const ROUNDS: usize = 12;
 /// Against the reference, where the difference is not a matter of percents.
 const ROUNDS_BESIDE_PYTHON: usize = 4;
 const ROUND_SECONDS: u32 = 3;
-/// Seconds: as many tokens expire as are issued for most of a round, and about as many live as in a busy deployment.
+/// Seconds: as many tokens expire as are issued for most of a round, and about as many live as in a
+/// busy deployment.
 const LIFE: &str = "1";
 /// Seconds: more than a round.
 const LONG_LIFE: &str = "12";

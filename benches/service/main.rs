@@ -1,5 +1,5 @@
-//! What the service itself costs: issuing and introspection against constant answers of the same size behind the
-//! same middleware.
+//! What the service itself costs: issuing and introspection against constant answers of the same
+//! size behind the same middleware.
 
 #[path = "../support/child.rs"]
 mod child;
@@ -37,7 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ABOUT: &str = "wrk with 128 connections against one instance on its memory store. Rounds of the real and of \
                      a constant answer of the same size alternate; ratios are taken round by round. Tokens live \
                      10 seconds here, so that expiry is part of what is measured.";
-/// Many short rounds: what else the machine does then falls on few of them, and on both loads alike.
+/// Many short rounds: what else the machine does then falls on few of them, and on both loads
+/// alike.
 const ROUNDS: usize = 15;
 const ROUND_SECONDS: u32 = 2;
 const INTROSPECT: &str = "/operator/api/tokens/introspect";

@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Plays the measured process: fills a store and says what it takes, in bytes and microseconds for one record.
+/// Plays the measured process: fills a store and says what it takes, in bytes and microseconds for
+/// one record.
 fn fill() {
     let clock = Arc::new(ManualClock::at(UnixMillis(1_767_470_400_000)));
     let limits = MemoryLimits { entries: u64::from(RECORDS) * 2, bytes: u64::MAX };
@@ -93,7 +94,8 @@ impl Issuer {
         (self.codec.mint(&self.principal, claims).digest(), record)
     }
 
-    /// Records as many tokens as shall live at once, evenly over the life of one; says how long recording took.
+    /// Records as many tokens as shall live at once, evenly over the life of one; says how long
+    /// recording took.
     fn issue_for_a_life(&self, store: &MemoryStore) -> Duration {
         const BATCH: u32 = RECORDS / 1000;
         let mut recording = Duration::ZERO;

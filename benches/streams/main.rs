@@ -1,5 +1,5 @@
-//! Fifteen thousand open streams on one instance: their memory, their cost while nothing happens, and how soon an
-//! event reaches all of them.
+//! Fifteen thousand open streams on one instance: their memory, their cost while nothing happens,
+//! and how soon an event reaches all of them.
 
 #[path = "../support/child.rs"]
 mod child;
@@ -104,7 +104,8 @@ fn open(clients: &mut SseClients, instance: &Instance, client: &mut Client) -> D
     started.elapsed()
 }
 
-/// Closes a thousand streams; says how long until the server has noticed. Nothing is sent on any stream meanwhile.
+/// Closes a thousand streams; says how long until the server has noticed. Nothing is sent on any
+/// stream meanwhile.
 fn vanish(clients: &mut SseClients, client: &mut Client) -> Duration {
     clients.listen_for(PAUSE);
     let started = Instant::now();
@@ -122,7 +123,8 @@ fn open_streams(client: &mut Client) -> u64 {
     figures["instance"]["streams"].as_u64().expect("the figures count streams")
 }
 
-/// Publishes the event with the number `event` and waits until all have it; says after how many seconds each had.
+/// Publishes the event with the number `event` and waits until all have it; says after how many
+/// seconds each had.
 fn publish(clients: &mut SseClients, publisher: &mut Client, event: u32) -> Vec<f64> {
     clients.listen_for(PAUSE);
     let body = format!(r#"{{"event": "bench", "data": {{"number":{event}}}}}"#);

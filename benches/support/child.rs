@@ -1,5 +1,5 @@
-//! This program a second time, as the process that is measured: only there does memory and processor time
-//! belong to what is measured alone.
+//! This program a second time, as the process that is measured: only there does memory and
+//! processor time belong to what is measured alone.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,7 +10,8 @@ use super::report::target_directory;
 /// The argument that makes this program play the measured part.
 const MEASURED: &str = "--measured";
 
-/// The process that is measured; ends when this is dropped, or when this process ends in any other way.
+/// The process that is measured; ends when this is dropped, or when this process ends in any other
+/// way.
 pub(crate) struct Measured {
     /// The process itself.
     pub(crate) child: Child,
@@ -18,7 +19,8 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Starts it with `environment` and no other variables. What it logs is kept as `target/bench/<name>.log`.
+    /// Starts it with `environment` and no other variables. What it logs is kept as
+    /// `target/bench/<name>.log`.
     pub(crate) fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         let folder = target_directory().join("bench");
         std::fs::create_dir_all(&folder).expect("target/bench can be created");

@@ -1,5 +1,5 @@
-//! What issuing and introspection are measured against: routes behind the same middleware that answer the same
-//! number of bytes under the same headers, and otherwise do nothing.
+//! What issuing and introspection are measured against: routes behind the same middleware that
+//! answer the same number of bytes under the same headers, and otherwise do nothing.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ pub(crate) fn answer(body: &'static str) -> HttpResponse {
         .body(body)
 }
 
-/// Sees to it that the comparison is fair: the constant answer and the real one have the same headers, the date
-/// apart, and bodies of the same length.
+/// Sees to it that the comparison is fair: the constant answer and the real one have the same
+/// headers, the date apart, and bodies of the same length.
 pub(crate) fn assert_alike(client: &mut Client, real: &str, constant: &str, content_type: &str, body: &str) {
     let mut ask = |path: &str| {
         client.send(&format!("POST {path}"), content_type, body);

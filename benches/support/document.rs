@@ -25,7 +25,8 @@ pub(super) fn today() -> String {
     now
 }
 
-/// Writes the document from the reports in `folder`; a benchmark that has none keeps the section it had.
+/// Writes the document from the reports in `folder`; a benchmark that has none keeps the section it
+/// had.
 pub(super) fn write(folder: &Path) -> io::Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
     let old = fs::read_to_string(&file)?;

@@ -36,8 +36,8 @@ impl Client {
         sent.expect("the server takes a request");
     }
 
-    /// Waits for the answer to the last request and returns its head, with the line ends, and its body. Anything
-    /// but success ends the benchmark.
+    /// Waits for the answer to the last request and returns its head, with the line ends, and its
+    /// body. Anything but success ends the benchmark.
     pub(crate) fn receive(&mut self) -> (String, String) {
         let (head, body) = self.answer();
         assert!(head.starts_with("HTTP/1.1 20"), "the server answered {head}{body}");

@@ -12,7 +12,8 @@ use vx11_operator::telemetry;
 use super::child::Measured;
 use super::processor;
 
-/// An instance, on its memory store unless its settings say otherwise, listening on a loopback port of its own.
+/// An instance, on its memory store unless its settings say otherwise, listening on a loopback port
+/// of its own.
 pub(crate) struct Instance {
     /// Its process.
     pub(crate) process: Measured,

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 /// So many that the server has something to do while some of them wait for Redis.
 const CONNECTIONS: u32 = 128;
-/// As many as the server has workers: with fewer, the load would be the bottleneck and hide differences.
+/// As many as the server has workers: with fewer, the load would be the bottleneck and hide
+/// differences.
 const THREADS: u32 = 2;
 
 /// One kind of request, repeated.
@@ -34,7 +35,8 @@ pub(crate) struct Round {
 }
 
 impl Load {
-    /// POSTs of `body` to `path` of the `server`, which is its address and its principal's credential.
+    /// POSTs of `body` to `path` of the `server`, which is its address and its principal's
+    /// credential.
     pub(crate) fn post(server: (SocketAddr, &str), path: &str, content_type: &str, body: &str) -> Self {
         let (address, principal) = server;
         let folder = tempfile::tempdir().expect("a temporary folder can be created");

@@ -1,5 +1,5 @@
-//! What a benchmark found: rows of a table that are printed, kept as JSON beside the build, and written into
-//! `docs/performance.md` together with the rows of the other benchmarks.
+//! What a benchmark found: rows of a table that are printed, kept as JSON beside the build, and
+//! written into `docs/performance.md` together with the rows of the other benchmarks.
 
 mod document;
 mod row;
@@ -23,8 +23,9 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// Runs the benchmark `name`, reports its rows, and fails where a target is missed. Does nothing unless Cargo
-/// asks for a measurement: `cargo test --all-targets` also starts benchmarks, to see that they start.
+/// Runs the benchmark `name`, reports its rows, and fails where a target is missed. Does nothing
+/// unless Cargo asks for a measurement: `cargo test --all-targets` also starts benchmarks, to see
+/// that they start.
 pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -> ExitCode {
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
@@ -36,7 +37,8 @@ pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -
     if report.rows.iter().all(|row| row.holds != Some(false)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where Cargo builds. Known at compile time, so that it does not depend on where a benchmark is started.
+/// Where Cargo builds. Known at compile time, so that it does not depend on where a benchmark is
+/// started.
 pub(crate) fn target_directory() -> PathBuf {
     let inside = Path::new(env!("CARGO_TARGET_TMPDIR"));
     inside.parent().unwrap_or(inside).to_owned()

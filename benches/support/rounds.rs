@@ -4,7 +4,8 @@ use crate::instance::Instance;
 use crate::load::{Load, Round};
 use crate::sample::quantile;
 
-/// What one round of one load came to, and the microseconds of the server's processor time for one request.
+/// What one round of one load came to, and the microseconds of the server's processor time for one
+/// request.
 pub(crate) type Costed = (Round, f64);
 
 /// Runs all `loads`, in their order, `count` times over; they are made anew each time.

@@ -1,4 +1,5 @@
-//! Many streams on one thread: non-blocking sockets, one poll, one buffer, a few bytes of state for each.
+//! Many streams on one thread: non-blocking sockets, one poll, one buffer, a few bytes of state for
+//! each.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -9,8 +10,8 @@ use mio::{Events, Interest, Poll, Token};
 
 /// Connections being opened at once; below the server's backlog.
 const OPENING_AT_ONCE: usize = 256;
-/// Begins the data of every event of a benchmark, and occurs nowhere else. No server cuts the beginning of a frame in
-/// two chunks of the transfer encoding, so counting it counts events.
+/// Begins the data of every event of a benchmark, and occurs nowhere else. No server cuts the
+/// beginning of a frame in two chunks of the transfer encoding, so counting it counts events.
 const MARKER: &[u8] = br#"{"number":"#;
 
 /// The clients of all streams.
@@ -114,7 +115,8 @@ impl SseClients {
         receipts
     }
 
-    /// Waits until something happens, `deadline` at the latest, and calls `on_heard` with each thing that did.
+    /// Waits until something happens, `deadline` at the latest, and calls `on_heard` with each
+    /// thing that did.
     fn turn(&mut self, deadline: Instant, mut on_heard: impl FnMut(Heard)) {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.poll.poll(&mut self.events, Some(left)) {
@@ -141,8 +143,8 @@ impl Stream {
         self.request = Vec::new();
     }
 
-    /// Reads until there is nothing left. A read that does not fill the buffer has emptied the socket
-    /// (epoll(7)), which spares a second call.
+    /// Reads until there is nothing left. A read that does not fill the buffer has emptied the
+    /// socket (epoll(7)), which spares a second call.
     fn read(&mut self, buffer: &mut [u8], on_heard: &mut impl FnMut(Heard)) {
         loop {
             let read = match self.socket.read(buffer) {
@@ -158,8 +160,8 @@ impl Stream {
         }
     }
 
-    /// Counts markers, also those that two reads share. The marker's first byte occurs in it once only, so a
-    /// mismatch never hides the start of another.
+    /// Counts markers, also those that two reads share. The marker's first byte occurs in it once
+    /// only, so a mismatch never hides the start of another.
     fn scan(&mut self, bytes: &[u8], on_heard: &mut impl FnMut(Heard)) {
         if !self.answered {
             let said = String::from_utf8_lossy(bytes);

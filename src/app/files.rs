@@ -1,14 +1,16 @@
 //! Open files: how many the system allows, and how many of them connections and streams may take.
 
-/// Files of the process as a whole: the socket that connections come in by, the log, the audit trail, what libraries open.
+/// Files of the process as a whole: the socket that connections come in by, the log, the audit
+/// trail, what libraries open.
 const OF_THE_PROCESS: usize = 64;
-/// Files of each worker: its event queue, its connections to the nodes of Redis, and connections of clients that are not
-/// counted yet or not closed yet.
+/// Files of each worker: its event queue, its connections to the nodes of Redis, and connections of
+/// clients that are not counted yet or not closed yet.
 const OF_A_WORKER: usize = 32;
-/// Connections that streams leave to others: whoever issues, publishes, looks after the service, or only keeps one open.
+/// Connections that streams leave to others: whoever issues, publishes, looks after the service, or
+/// only keeps one open.
 const LEAST_OTHER_CONNECTIONS: usize = 896;
-/// Most connections beside the configured streams. An idle connection costs as much memory as a stream, and containers
-/// have far more files than memory for connections.
+/// Most connections beside the configured streams. An idle connection costs as much memory as a
+/// stream, and containers have far more files than memory for connections.
 const MOST_OTHER_CONNECTIONS: usize = 4096;
 
 /// What an instance may have open.
@@ -21,8 +23,9 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The room for `workers` threads within `open_files`: as many streams as are configured, or fewer where files are few.
-    /// Connections get half of the files at least, because what many workers need may exceed a low limit.
+    /// The room for `workers` threads within `open_files`: as many streams as are configured, or
+    /// fewer where files are few. Connections get half of the files at least, because what many
+    /// workers need may exceed a low limit.
     pub(super) fn within(open_files: usize, workers: usize, configured: usize) -> Self {
         let taken = OF_THE_PROCESS + OF_A_WORKER * workers;
         let connections = open_files

@@ -32,8 +32,8 @@ impl Begun {
     }
 }
 
-/// An effect that has begun. It is noted once: by [`Self::ended`], or as unknown when it is dropped before that, as when
-/// its task is cancelled or panics.
+/// An effect that has begun. It is noted once: by [`Self::ended`], or as unknown when it is dropped
+/// before that, as when its task is cancelled or panics.
 pub struct Effect {
     audit: Arc<Audit>,
     principal: PrincipalId,

@@ -1,5 +1,5 @@
-//! The file of the audit trail: appended to by a thread of its own, so that no request waits for a disk, and opened anew
-//! when whoever rotates logs has moved it away.
+//! The file of the audit trail: appended to by a thread of its own, so that no request waits for a
+//! disk, and opened anew when whoever rotates logs has moved it away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -84,7 +84,8 @@ impl Writer {
                 // What failed may have been written in part.
                 batch.text.insert(0, b'\n');
             }
-            // One write for the whole batch. A line is never cut in two by another process that appends.
+            // One write for the whole batch. A line is never cut in two by another process that
+            // appends.
             let written = self.file_of_that_name().and_then(|()| self.file.write_all(&batch.text));
             match written {
                 Ok(()) if self.failing => {

@@ -1,4 +1,5 @@
-//! What the client's commands are told. Never a credential: anyone on the machine can read a command line.
+//! What the client's commands are told. Never a credential: anyone on the machine can read a
+//! command line.
 
 use std::ffi::OsString;
 
@@ -60,11 +61,13 @@ pub(crate) struct PublishArguments {
     /// The event's type; "message" if none is given
     #[arg(long, value_name = "TYPE", value_parser = EventType::parse)]
     pub(super) event: Option<EventType>,
-    /// The event's idempotency key: however often it is sent, it is published once; a random one if none is given
+    /// The event's idempotency key: however often it is sent, it is published once; a random one if
+    /// none is given
     #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
     pub(super) key: Option<String>,
     // The service knows a key again for 15 minutes; repeating for longer could publish twice.
-    /// For so many seconds a failed attempt is repeated, 1 to 600; the last begins when they are over
+    /// For so many seconds a failed attempt is repeated, 1 to 600; the last begins when they are
+    /// over
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) patience: u64,
     /// The event's data, JSON; "-" or nothing reads it from standard input

@@ -1,5 +1,5 @@
-//! How long to wait before trying again, by the rules of the browser client: full jitter under a bound that doubles,
-//! anew once a connection has opened, unless connections keep ending at once.
+//! How long to wait before trying again, by the rules of the browser client: full jitter under a
+//! bound that doubles, anew once a connection has opened, unless connections keep ending at once.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ impl Backoff {
         self.jitter.between(Duration::ZERO, bound)
     }
 
-    /// After one more failure, and no sooner than the server allows. Jitter comes on top: all clients were told the
-    /// same.
+    /// After one more failure, and no sooner than the server allows. Jitter comes on top: all
+    /// clients were told the same.
     pub(super) fn next_after(&mut self, told: Option<Duration>) -> Duration {
         told.unwrap_or_default().min(LONGEST_WAIT) + self.next()
     }
@@ -56,7 +56,8 @@ mod tests {
     const LEAST: Duration = Duration::from_millis(500);
     const MOST: Duration = Duration::from_secs(3);
 
-    /// The largest of many waits, each drawn after what `before` does to a new backoff: close below the bound.
+    /// The largest of many waits, each drawn after what `before` does to a new backoff: close below
+    /// the bound.
     fn bound(before: impl Fn(&mut Backoff)) -> Duration {
         let waits = (0..500).map(|seed| {
             let mut backoff = Backoff::new(Jitter::seeded(seed), LEAST, MOST);

@@ -11,7 +11,8 @@ use jiff::fmt::rfc2822;
 use serde::Deserialize;
 use vx11_operator::clock::{Clock, SystemClock};
 
-/// Set by our nginx on the answer of an instance when it had sent the request to another one before.
+/// Set by our nginx on the answer of an instance when it had sent the request to another one
+/// before.
 const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");
 
 #[derive(Debug)]
@@ -89,9 +90,10 @@ impl Failure {
         }
     }
 
-    /// The request may have taken effect all the same. Only the last answer is seen: where a balancer had sent the
-    /// request to another instance before, a refusal says nothing about that one. Of other server errors only
-    /// `log_unavailable` is the service's statement that nothing was published; a balancer may have made up the rest.
+    /// The request may have taken effect all the same. Only the last answer is seen: where a
+    /// balancer had sent the request to another instance before, a refusal says nothing about that
+    /// one. Of other server errors only `log_unavailable` is the service's statement that nothing
+    /// was published; a balancer may have made up the rest.
     pub(super) fn may_have_been_done(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::WithoutTls | Self::WithoutHttp => false,
@@ -118,8 +120,8 @@ impl Failure {
         }
     }
 
-    /// The URL is wrong, as far as one answer can tell: a balancer without instances answers otherwise (5xx), and so
-    /// does the service when it refuses a token.
+    /// The URL is wrong, as far as one answer can tell: a balancer without instances answers
+    /// otherwise (5xx), and so does the service when it refuses a token.
     pub(super) fn is_wrong_url(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => false,

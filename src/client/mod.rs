@@ -1,11 +1,13 @@
-//! The service's commands for people and scripts without a browser: `tail` prints events, `publish` makes them, `stats`
-//! prints how the instances are.
+//! The service's commands for people and scripts without a browser: `tail` prints events, `publish`
+//! makes them, `stats` prints how the instances are.
 //!
-//! `arguments`, `variables`, `server` and [`Config::principal_credential`] say what to do, where and as whom; `session`
-//! asks the service, `failure` says why it did not; `backoff` waits. `tail`, `publish` and `stats` are what is left.
+//! `arguments`, `variables`, `server` and [`Config::principal_credential`] say what to do, where
+//! and as whom; `session` asks the service, `failure` says why it did not; `backoff` waits. `tail`,
+//! `publish` and `stats` are what is left.
 //!
-//! Standard output holds what was asked for and nothing else; whatever happens on the way goes to standard error. A
-//! client needs to know a principal's credential, and nothing else of the service's configuration.
+//! Standard output holds what was asked for and nothing else; whatever happens on the way goes to
+//! standard error. A client needs to know a principal's credential, and nothing else of the
+//! service's configuration.
 
 mod arguments;
 mod backoff;

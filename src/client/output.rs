@@ -1,5 +1,5 @@
-//! Events as lines: for people, or one JSON object each for programs. Neither holds a character that a terminal would
-//! obey: anyone may publish anything.
+//! Events as lines: for people, or one JSON object each for programs. Neither holds a character
+//! that a terminal would obey: anyone may publish anything.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -55,8 +55,8 @@ fn object(event: &Event, data: Data<'_>) -> String {
     serde_json::to_string(&Line { id: &event.id, event: &event.kind, data }).unwrap_or_default()
 }
 
-/// JSON on one line: between its parts a line end, and the indentation after it, is as good as a blank, and inside them
-/// there is none.
+/// JSON on one line: between its parts a line end, and the indentation after it, is as good as a
+/// blank, and inside them there is none.
 fn one_line(data: &str) -> Cow<'_, str> {
     if data.contains(['\n', '\r', '\t']) {
         data.split(['\n', '\r', '\t'])
@@ -70,8 +70,8 @@ fn one_line(data: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text with everything escaped, as JSON escapes it, that a terminal would obey or that would make it show another
-/// order of characters than there is.
+/// The text with everything escaped, as JSON escapes it, that a terminal would obey or that would
+/// make it show another order of characters than there is.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| {
         c.is_control()

@@ -1,5 +1,5 @@
-//! `vx11-operator publish`: one event, published once. What is not answered is sent again under the same idempotency
-//! key, for as long as the caller's patience lasts.
+//! `vx11-operator publish`: one event, published once. What is not answered is sent again under the
+//! same idempotency key, for as long as the caller's patience lasts.
 
 use std::io::{IsTerminal, Read};
 use std::time::Duration;
@@ -33,7 +33,8 @@ pub(super) struct Unpublished {
 }
 
 impl Unpublished {
-    /// Why it may be published all the same; `None` where every attempt is known not to have published it.
+    /// Why it may be published all the same; `None` where every attempt is known not to have
+    /// published it.
     pub(super) fn doubt(&self) -> Option<String> {
         let Self { failure, earlier } = self;
         match earlier {
@@ -105,8 +106,8 @@ pub(super) async fn publish(
     repeat(session.url(), patience, backoff, attempt).await
 }
 
-/// Attempts until one succeeds, or fails for good, or patience ends. The last attempt begins when patience ends, unless
-/// one is under way then or the service asks for a longer wait.
+/// Attempts until one succeeds, or fails for good, or patience ends. The last attempt begins when
+/// patience ends, unless one is under way then or the service asks for a longer wait.
 async fn repeat<F: Future<Output = Result<Published, Failure>>>(
     url: &str,
     patience: Duration,

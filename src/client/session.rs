@@ -1,4 +1,5 @@
-//! A principal's dealings with the service over HTTP. Credentials travel in headers, never in a URL.
+//! A principal's dealings with the service over HTTP. Credentials travel in headers, never in a
+//! URL.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// For all addresses of the server together. Shorter than an attempt: who could not be connected to was told nothing.
+/// For all addresses of the server together. Shorter than an attempt: who could not be connected to
+/// was told nothing.
 const CONNECT: Duration = Duration::from_secs(5);
 /// More than any answer but a stream takes.
 const LARGEST_ANSWER: usize = 64 * 1024;
@@ -88,8 +90,8 @@ impl Session {
 
     /// The body of a stream, whose first byte may take as long as it likes.
     ///
-    /// Asks for no type by name: nginx would take this for a browser's `EventSource`, and turn a refusal into a stream
-    /// that does not say why.
+    /// Asks for no type by name: nginx would take this for a browser's `EventSource`, and turn a
+    /// refusal into a stream that does not say why.
     pub(super) async fn open(&self, token: Token, last_event_id: Option<&str>) -> Result<Incoming, Failure> {
         let mut request = self.request(Method::GET, STREAM).header(X_VX11_TOKEN, token.0);
         if let Some(id) = last_event_id {

@@ -1,5 +1,5 @@
-//! Standard output of a command that may run for ever: a reader that does not read must not keep it from being told to
-//! end, and one that has gone ends it, even when there is nothing to write.
+//! Standard output of a command that may run for ever: a reader that does not read must not keep it
+//! from being told to end, and one that has gone ends it, even when there is nothing to write.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,10 +21,11 @@ impl Stdout {
     }
 }
 
-/// Resolves when nobody can read standard output any more. Only of a pipe that can be known, and of no file.
+/// Resolves when nobody can read standard output any more. Only of a pipe that can be known, and of
+/// no file.
 pub(super) async fn closed() {
-    // Only looked at, through a descriptor of our own, and left as it is: to make it one that never blocks would do so
-    // for everyone who writes to the same pipe.
+    // Only looked at, through a descriptor of our own, and left as it is: to make it one that never
+    // blocks would do so for everyone who writes to the same pipe.
     let watched = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
     match watched {
         Ok(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}

@@ -1,5 +1,5 @@
-//! An open stream as its subscriber sees it: a greeting, then events and what the service says about the stream itself.
-//! Reconnecting is `tail`'s.
+//! An open stream as its subscriber sees it: a greeting, then events and what the service says
+//! about the stream itself. Reconnecting is `tail`'s.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::session::{Session, Token};
 
 /// For everything up to the first frame.
 const OPENING: Duration = Duration::from_secs(15);
-/// Instances send a comment every 15 seconds. Where not a byte has come for longer than two of these, there is nobody
-/// any more.
+/// Instances send a comment every 15 seconds. Where not a byte has come for longer than two of
+/// these, there is nobody any more.
 const LONGEST_SILENCE: Duration = Duration::from_secs(40);
 
 /// An event as it was published.
@@ -63,8 +63,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// Opens a stream that resumes after an event, up to its first frame: a proxy may answer for an instance that has
-    /// not.
+    /// Opens a stream that resumes after an event, up to its first frame: a proxy may answer for an
+    /// instance that has not.
     pub(super) async fn open(
         session: &Session,
         token: Token,

@@ -1,6 +1,6 @@
-//! `vx11-operator tail`: every event as a line, for as long as anyone wants them. Reconnects for ever, by the rules of
-//! the browser client (`http/panel/assets/vx11-events.js`): a new token for each attempt, after the last event that was
-//! printed.
+//! `vx11-operator tail`: every event as a line, for as long as anyone wants them. Reconnects for
+//! ever, by the rules of the browser client (`http/panel/assets/vx11-events.js`): a new token for
+//! each attempt, after the last event that was printed.
 
 use std::fmt;
 use std::io;
@@ -115,7 +115,8 @@ impl Tail<'_> {
         loop {
             match stream.next().await {
                 Ok(Frame::Event(event)) => {
-                    // Counted first: who reads the line may press Ctrl-C before we know that it is out.
+                    // Counted first: who reads the line may press Ctrl-C before we know that it is
+                    // out.
                     self.tally.events += 1;
                     self.stdout.write(&self.format.line(&event)).await.map_err(End::Unwritable)?;
                     self.passed(event.id);

@@ -1,4 +1,5 @@
-//! Variables that a client does not read although somebody set them for one: a slip would lead an event elsewhere.
+//! Variables that a client does not read although somebody set them for one: a slip would lead an
+//! event elsewhere.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ const PREFIX: &str = "VX11_";
 /// Most characters that a slip gets wrong.
 const SLIP: usize = 3;
 
-/// Refuses unknown variables. Those of the service are known: environment files are often shared. Those of a Kubernetes
-/// Service called `vx11-operator` are passed over: nobody set them.
+/// Refuses unknown variables. Those of the service are known: environment files are often shared.
+/// Those of a Kubernetes Service called `vx11-operator` are passed over: nobody set them.
 pub(super) fn check(environment: &HashMap<String, String>) -> Result<(), String> {
     let unknown = Config::unknown_variables(environment).into_iter().filter(|name| name.starts_with(PREFIX));
     let doubled = environment.keys().map(String::as_str).filter(|name| is_doubled(name));
@@ -28,7 +29,8 @@ fn is_doubled(name: &str) -> bool {
     name.contains("__") && VARIABLES.contains(&name.replace("__", "_").as_str())
 }
 
-/// A variable that Kubernetes sets for a Service in every pod of its namespace, as `VX11_OPERATOR_PORT_8001_TCP`.
+/// A variable that Kubernetes sets for a Service in every pod of its namespace, as
+/// `VX11_OPERATOR_PORT_8001_TCP`.
 fn is_service_link(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("VX11_OPERATOR_") else { return false };
     rest == "SERVICE_HOST" || rest == "PORT" || rest.starts_with("SERVICE_PORT") || rest.starts_with("PORT_")

@@ -7,7 +7,8 @@ const SLOTS: usize = 1024;
 /// Slots that no living thing can fill.
 const SPARE: u64 = 100;
 
-/// How many things are over in each second to come; bounded, because nothing counted lives longer than the ring.
+/// How many things are over in each second to come; bounded, because nothing counted lives longer
+/// than the ring.
 pub struct ExpiringCounts {
     slots: Box<[AtomicU64]>,
     settled_until: AtomicU64,
@@ -30,22 +31,25 @@ impl ExpiringCounts {
         self.slot(second).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Empties the slots of all seconds up to and including `now` that were not yet emptied; says how many things
-    /// they held. The clock may have been set back since: seconds that come a second time are emptied a second time.
+    /// Empties the slots of all seconds up to and including `now` that were not yet emptied; says
+    /// how many things they held. The clock may have been set back since: seconds that come a
+    /// second time are emptied a second time.
     pub fn take_until(&self, now: u64) -> u64 {
         let settled = self.settled_until.swap(now, Ordering::Relaxed);
         if settled >= now + SLOTS as u64 {
-            // When the clock was that far ahead all slots were emptied. What they hold was counted by that clock, and its
-            // seconds will not come.
+            // When the clock was that far ahead all slots were emptied. What they hold was counted
+            // by that clock, and its seconds will not come.
             return self.slots.iter().map(|slot| slot.swap(0, Ordering::Relaxed)).sum();
         }
-        // The first time there is nothing settled to go on from, and further back the slots are those of the future.
+        // The first time there is nothing settled to go on from, and further back the slots are
+        // those of the future.
         let back = if settled == 0 { SPARE } else { SLOTS as u64 };
         let first = (settled + 1).max((now + 1).saturating_sub(back));
         (first..=now).map(|second| self.slot(second).swap(0, Ordering::Relaxed)).sum()
     }
 
-    /// How many things are over in each of the seconds after `now`. Slots up to `now` must have been emptied.
+    /// How many things are over in each of the seconds after `now`. Slots up to `now` must have
+    /// been emptied.
     pub fn after(&self, now: u64) -> impl Iterator<Item = u64> {
         (now + 1..now + SLOTS as u64).map(|second| self.slot(second).load(Ordering::Relaxed))
     }
@@ -59,8 +63,8 @@ mod tests {
     const LIFE: u64 = 2;
     const STAY: u64 = 3;
 
-    /// Counts ten things a second, each over after two, while a clock of its own tells the seconds of `clock`; how many are
-    /// there at the end of each second.
+    /// Counts ten things a second, each over after two, while a clock of its own tells the seconds
+    /// of `clock`; how many are there at the end of each second.
     fn counted(clock: impl Iterator<Item = u64>) -> Vec<u64> {
         let counts = ExpiringCounts::default();
         let mut there = 0;

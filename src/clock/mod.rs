@@ -1,7 +1,7 @@
 //! What the outside world decides: the time of day and chance; and what time does to counts.
 //!
-//! Both are handed down as values, so that a test can stop the clock and repeat a shuffle. Monotonic time
-//! (heartbeats, stream ages) is tokio's, which tests pause.
+//! Both are handed down as values, so that a test can stop the clock and repeat a shuffle.
+//! Monotonic time (heartbeats, stream ages) is tokio's, which tests pause.
 
 mod expiring_counts;
 

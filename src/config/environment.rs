@@ -29,8 +29,8 @@ const ALIASES: [(&str, &str); 22] = [
     ("REDIS_SENTINEL_PASSWORD_FILE", "redis.sentinel_password_file"),
     ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
 ];
-/// Variables of the same family that belong to others, the gateway and the command-line client; environment files are
-/// often shared.
+/// Variables of the same family that belong to others, the gateway and the command-line client;
+/// environment files are often shared.
 const OTHERS: [&str; 3] = ["VX11_OPERATOR_PROXY_ENABLED", "VX11_OPERATOR_URL", "VX11_OPERATOR_CA"];
 /// Whoever sets a variable that begins like this means us.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
@@ -49,8 +49,8 @@ pub(super) struct Variable {
     pub(super) value: String,
 }
 
-/// Keys that are set by a variable. The short name of a key wins over the long one, and a variable set to nothing counts
-/// as not set.
+/// Keys that are set by a variable. The short name of a key wins over the long one, and a variable
+/// set to nothing counts as not set.
 pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMap<String, Variable> {
     let long = environment.iter().filter_map(|(name, value)| {
         let key = long_key(name).filter(|key| keys.contains(key) && key != LIST_OF_TABLES)?;
@@ -64,8 +64,8 @@ pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMa
         .collect()
 }
 
-/// Variables that begin like ours and that neither the service nor its clients read, in alphabetical order. Those in the
-/// form `VX11_OPERATOR__SECTION__KEY` are not looked at.
+/// Variables that begin like ours and that neither the service nor its clients read, in
+/// alphabetical order. Those in the form `VX11_OPERATOR__SECTION__KEY` are not looked at.
 pub(super) fn unknown(environment: &HashMap<String, String>) -> Vec<&str> {
     let mut unknown: Vec<_> =
         environment.keys().map(String::as_str).filter(|name| is_unknown(name)).collect();

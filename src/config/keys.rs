@@ -69,8 +69,9 @@ impl Keys {
         self.all().filter(|key| !key.contains('.'))
     }
 
-    /// The key or section that an unknown key was probably meant to be: the same name with `_` where the dot belongs, a
-    /// similar name in the same place, or the same name in another section.
+    /// The key or section that an unknown key was probably meant to be: the same name with `_`
+    /// where the dot belongs, a similar name in the same place, or the same name in another
+    /// section.
     pub(super) fn meant_by(&self, unknown: &str) -> Option<&str> {
         let flat = unknown.replace('.', "_");
         let similar = || match unknown.split_once('.') {
@@ -92,7 +93,8 @@ pub(super) fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// The candidate that is like `name`: but for a slip or two the same, or one the beginning of the other.
+/// The candidate that is like `name`: but for a slip or two the same, or one the beginning of the
+/// other.
 pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let distance = |candidate: &str| {

@@ -1,8 +1,10 @@
-//! Configuration: commented defaults, then a file, then the environment; read at once, checked at once.
+//! Configuration: commented defaults, then a file, then the environment; read at once, checked at
+//! once.
 //!
-//! `sources` reads file and variables and finds unknown keys; `raw` is what can be written down, [`Config`] what the rest
-//! of the program may rely on. Each complaint names the key and the file or variable that sets it, the problem with its
-//! value and what is allowed; a secret's value is never repeated.
+//! `sources` reads file and variables and finds unknown keys; `raw` is what can be written down,
+//! [`Config`] what the rest of the program may rely on. Each complaint names the key and the file
+//! or variable that sets it, the problem with its value and what is allowed; a secret's value is
+//! never repeated.
 
 mod environment;
 mod keys;
@@ -130,8 +132,9 @@ impl Config {
         }
     }
 
-    /// The credential with which a client of the service acts, by the same rules: of the principals written down the
-    /// first. Whatever else `file` and `environment` say may be wrong, for it is no client's concern.
+    /// The credential with which a client of the service acts, by the same rules: of the principals
+    /// written down the first. Whatever else `file` and `environment` say may be wrong, for it is
+    /// no client's concern.
     ///
     /// # Errors
     /// All complaints about principals.
@@ -158,7 +161,8 @@ impl Config {
         }
     }
 
-    /// Variables whose names begin like ours and that neither the service nor its clients read, in alphabetical order.
+    /// Variables whose names begin like ours and that neither the service nor its clients read, in
+    /// alphabetical order.
     #[must_use]
     pub fn unknown_variables(environment: &HashMap<String, String>) -> Vec<&str> {
         environment::unknown(environment)
@@ -177,7 +181,8 @@ const GROUPS: [&str; 2] = ["principal", "redis"];
 struct ErrorCollector {
     sources: Sources,
     lines: Vec<String>,
-    /// Groups in which something could not be read: what their other keys mean together is not known.
+    /// Groups in which something could not be read: what their other keys mean together is not
+    /// known.
     undecided: Vec<&'static str>,
 }
 
@@ -361,9 +366,11 @@ fn audit(raw: &RawAudit, complaints: &mut ErrorCollector) -> Option<AuditSetting
     (!raw.file.is_empty()).then(|| AuditSettings { file: raw.file.clone().into(), client_address })
 }
 
-/// A level, or levels by module. With a mere level the web server's own chatter stays out below debug.
+/// A level, or levels by module. With a mere level the web server's own chatter stays out below
+/// debug.
 fn log_filter(text: &str) -> Option<Targets> {
-    // `Targets` takes a word that is no level for the name of a module: a slip would silence everything else.
+    // `Targets` takes a word that is no level for the name of a module: a slip would silence
+    // everything else.
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     if !text.split(',').all(|part| part.contains('=') || is_level(part)) {
         return None;
@@ -392,7 +399,8 @@ fn listen_address(text: &str, complaints: &mut ErrorCollector) -> SocketAddr {
 
 fn networks(texts: &[String], complaints: &mut ErrorCollector) -> Vec<IpNet> {
     let parse = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    // Peers on a socket for both are seen as what they are: a network written as ::ffff:… would match none.
+    // Peers on a socket for both are seen as what they are: a network written as ::ffff:… would
+    // match none.
     let is_mapped =
         |network: &IpNet| matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let mut networks = Vec::new();

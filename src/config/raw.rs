@@ -1,4 +1,5 @@
-//! What can be written down, in the shape of `defaults.toml`. Numbers are wide so that range checks can name them.
+//! What can be written down, in the shape of `defaults.toml`. Numbers are wide so that range checks
+//! can name them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -165,8 +166,8 @@ pub(super) struct RawLog {
     pub(super) format: String,
 }
 
-/// A whole number, or in the environment its digits. The configuration library would also take `true` for 1 and
-/// 1.5 for 2.
+/// A whole number, or in the environment its digits. The configuration library would also take
+/// `true` for 1 and 1.5 for 2.
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
 pub(super) struct StrictInt(pub(super) i64);
@@ -237,8 +238,8 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     })
 }
 
-/// Reads the keys that `T` has. Adds a complaint for each value of the wrong type, which is then left at its default so
-/// that all of them are found. `None` when nothing can be read.
+/// Reads the keys that `T` has. Adds a complaint for each value of the wrong type, which is then
+/// left at its default so that all of them are found. `None` when nothing can be read.
 pub(super) fn read<T: DeserializeOwned>(complaints: &mut ErrorCollector, keys: &Keys) -> Option<T> {
     let mut without = BTreeSet::<String>::new();
     loop {
@@ -276,7 +277,8 @@ struct Misfit {
 }
 
 enum Problem {
-    /// A value of the wrong type. The library quotes it, and a secret may have been written there: it is left out.
+    /// A value of the wrong type. The library quotes it, and a secret may have been written there:
+    /// it is left out.
     Expected(String),
     Other(String),
 }

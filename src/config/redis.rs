@@ -73,7 +73,8 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Optio
     Some(settings)
 }
 
-/// Without TLS nobody asks for the client's certificate, so whoever set one believes that TLS is in use.
+/// Without TLS nobody asks for the client's certificate, so whoever set one believes that TLS is in
+/// use.
 fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) {
     let files = [("redis.cert_file", &raw.cert_file), ("redis.key_file", &raw.key_file)];
     for (key, _) in files.iter().filter(|(_, file)| !file.is_empty()) {

@@ -1,5 +1,5 @@
-//! Secrets: credentials of principals and signing keys, given directly or by file, generated or derived. No complaint
-//! repeats one.
+//! Secrets: credentials of principals and signing keys, given directly or by file, generated or
+//! derived. No complaint repeats one.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ pub(super) struct Weak {
     key: String,
 }
 
-/// Principals with their credentials, and whether the only one was made up because none is configured.
+/// Principals with their credentials, and whether the only one was made up because none is
+/// configured.
 pub(super) fn principals(
     raw: &Raw,
     complaints: &mut ErrorCollector,
@@ -60,8 +61,8 @@ pub(super) fn principals(
     (principals, generate)
 }
 
-/// Principals with their credentials, in the order in which they are written down. Which of them are weak is left to the
-/// caller to judge.
+/// Principals with their credentials, in the order in which they are written down. Which of them
+/// are weak is left to the caller to judge.
 pub(super) fn configured(
     raw: &RawPrincipals,
     complaints: &mut ErrorCollector,
@@ -112,8 +113,8 @@ pub(super) fn configured(
     principals
 }
 
-/// Whether fewer than 2^128 credentials are as long and have as many different characters: an estimate, and a generous one,
-/// because it takes every credential for random.
+/// Whether fewer than 2^128 credentials are as long and have as many different characters: an
+/// estimate, and a generous one, because it takes every credential for random.
 fn is_weak(secret: &str) -> bool {
     let different = secret.bytes().collect::<HashSet<_>>().len() as u128;
     u32::try_from(secret.len()).is_ok_and(|length| different.checked_pow(length).is_some())
@@ -125,7 +126,8 @@ fn generated_secret() -> Result<SecretString, getrandom::Error> {
     Ok(hex::encode(bytes).into())
 }
 
-/// What tokens are signed with: the configured keys, else keys derived from the principals' credentials.
+/// What tokens are signed with: the configured keys, else keys derived from the principals'
+/// credentials.
 pub(super) fn signing_keys(
     raw: &Raw,
     principals: &[(PrincipalId, SecretString)],
@@ -189,7 +191,8 @@ fn read_secret(key: &str, file: &Path, complaints: &mut ErrorCollector) -> Optio
     }
 }
 
-/// A file's name for a complaint, unless it may be the secret itself, given where the name of its file belongs.
+/// A file's name for a complaint, unless it may be the secret itself, given where the name of its
+/// file belongs.
 pub(super) fn shown(file: &Path) -> String {
     if file.components().nth(1).is_some() {
         format!("the file {}", file.display())

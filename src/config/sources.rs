@@ -57,7 +57,8 @@ impl Sources {
         Ok((Self { file: Some(Written { name, table }), variables }, misplaced))
     }
 
-    /// The defaults with file and variables laid over them, but for some keys that keep their default.
+    /// The defaults with file and variables laid over them, but for some keys that keep their
+    /// default.
     pub(super) fn merged(&self, without: &BTreeSet<String>) -> Result<config::Config, ConfigError> {
         let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = &self.file {

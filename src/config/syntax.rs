@@ -1,4 +1,5 @@
-//! Complaints about a file that is no TOML: the place, what was expected, and the line if it cannot contain a secret.
+//! Complaints about a file that is no TOML: the place, what was expected, and the line if it cannot
+//! contain a secret.
 
 use super::keys::Keys;
 
@@ -31,8 +32,9 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     }
 }
 
-/// The line, or as much of it as cannot hold a secret: of a key that may hold one the name alone. Nothing of a line
-/// whose key is unknown, and nothing inside a text or list of several lines, which may contain anything.
+/// The line, or as much of it as cannot hold a secret: of a key that may hold one the name alone.
+/// Nothing of a line whose key is unknown, and nothing inside a text or list of several lines,
+/// which may contain anything.
 fn shown(before: &str, line: &str, keys: &Keys) -> Option<String> {
     if before.parse::<toml::Table>().is_err() || line.chars().any(char::is_control) {
         return None;

@@ -1,5 +1,5 @@
-//! The seam between publishing and where the log lives. An event is acknowledged once its bus has made it as
-//! durable as the deployment can.
+//! The seam between publishing and where the log lives. An event is acknowledged once its bus has
+//! made it as durable as the deployment can.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use super::id::EventId;
 use super::publication::Publication;
 
-/// For so long a publisher that repeats an event under the same key is told where the first one stands. As far as the
-/// log reaches back, if that is less.
+/// For so long a publisher that repeats an event under the same key is told where the first one
+/// stands. As far as the log reaches back, if that is less.
 pub const KEYS_KEPT: Duration = Duration::from_mins(15);
 
 /// An event that is in the log.

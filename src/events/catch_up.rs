@@ -1,5 +1,6 @@
-//! A stream whose client has seen less than the ring holds, or more than this instance has read, or that began before the
-//! log was known. It reads the log itself, page by page, until the ring goes on from where it is.
+//! A stream whose client has seen less than the ring holds, or more than this instance has read, or
+//! that began before the log was known. It reads the log itself, page by page, until the ring goes
+//! on from where it is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,15 +20,16 @@ use super::registry::Place;
 use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
 
-/// Another instance may have delivered an event that this one has yet to read; not longer than this, while the log can be
-/// reached and this instance is not known to lag.
+/// Another instance may have delivered an event that this one has yet to read; not longer than
+/// this, while the log can be reached and this instance is not known to lag.
 const AHEAD_FOR: Duration = Duration::from_secs(2);
 /// After the log could not be asked.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Where such a stream stands.
 pub(super) struct CatchUp {
-    /// What the client has seen; nothing, where it did not say and the log was not known when it came.
+    /// What the client has seen; nothing, where it did not say and the log was not known when it
+    /// came.
     seen: Option<EventId>,
     page: VecDeque<Entry>,
     /// What the client has seen when it has got the page.
@@ -41,8 +43,8 @@ pub(super) struct CatchUp {
     not_before: Option<Instant>,
 }
 
-/// The question for the next page. It is kept while the stream does something else, such as sending a heartbeat: asked again, it
-/// would stand at the end of the line.
+/// The question for the next page. It is kept while the stream does something else, such as sending
+/// a heartbeat: asked again, it would stand at the end of the line.
 enum Question {
     /// Nothing was asked.
     No,
@@ -80,7 +82,8 @@ impl CatchUp {
         matches!(self.question, Question::Asked(_))
     }
 
-    /// Waits for the page that was asked for; for ever, where none was. Dropping the future loses nothing.
+    /// Waits for the page that was asked for; for ever, where none was. Dropping the future loses
+    /// nothing.
     pub(super) async fn page_comes(&mut self) {
         let Question::Asked(answer) = &mut self.question else { return std::future::pending().await };
         let answer = answer.await;
@@ -202,7 +205,8 @@ mod tests {
         Entry { position: at(millis), event_type: EventType::default(), data: millis.to_string(), key: None }
     }
 
-    /// Answers of a log that a test thought of, the first one first, and after what it was asked for.
+    /// Answers of a log that a test thought of, the first one first, and after what it was asked
+    /// for.
     #[derive(Default)]
     struct Script {
         answers: Mutex<VecDeque<Result<Page, Unreachable>>>,

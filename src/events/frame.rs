@@ -1,5 +1,5 @@
-//! The wire format of `text/event-stream` (WHATWG HTML §9.2): each frame is encoded once and shared by all
-//! streams.
+//! The wire format of `text/event-stream` (WHATWG HTML §9.2): each frame is encoded once and shared
+//! by all streams.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use bytes::Bytes;
 
 use super::id::EventId;
 
-/// Most bytes that the data of a new event may take in a frame: twice those of the largest body, so that data is refused only
-/// where its lines are shorter than what begins each of them.
+/// Most bytes that the data of a new event may take in a frame: twice those of the largest body, so
+/// that data is refused only where its lines are shorter than what begins each of them.
 pub const LONGEST_DATA: usize = 128 * 1024;
 /// The beginning of a line of data.
 const DATA: &str = "data: ";
 /// A comment that keeps proxies and clients from giving up on a silent stream.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
-/// Event types the service itself sends, and those by which a browser's `EventSource` tells of its connection: a
-/// publisher may not imitate them.
+/// Event types the service itself sends, and those by which a browser's `EventSource` tells of its
+/// connection: a publisher may not imitate them.
 const RESERVED: [&str; 6] = ["reset", "reconnect", "degraded", "recovered", "open", "error"];
 /// The log cannot be reached: nothing new comes until it can, and nothing is lost.
 pub(super) const DEGRADED: Bytes =
@@ -24,7 +24,8 @@ pub(super) const DEGRADED: Bytes =
 /// The log can be reached again.
 pub(super) const RECOVERED: Bytes = Bytes::from_static(b"event: recovered\ndata: {}\n\n");
 
-/// A checked event type: 1 to 64 characters of `A-Z a-z 0-9 . _ : / -`, not one the service reserves.
+/// A checked event type: 1 to 64 characters of `A-Z a-z 0-9 . _ : / -`, not one the service
+/// reserves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType(String);
 
@@ -90,8 +91,9 @@ pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Bytes {
     frame.into()
 }
 
-/// What every stream begins with: how long to wait before reconnecting, and the position it starts at. Without a
-/// position when a gap is announced next: a client cut between the two would resume as if there were none.
+/// What every stream begins with: how long to wait before reconnecting, and the position it starts
+/// at. Without a position when a gap is announced next: a client cut between the two would resume
+/// as if there were none.
 pub(super) fn connected(id: Option<EventId>, retry: Duration, instance_id: &str) -> Bytes {
     let mut frame = String::with_capacity(160);
     let _ = writeln!(frame, "retry: {}", retry.as_millis());
@@ -112,8 +114,8 @@ pub(super) fn reset(id: EventId, reason: &str) -> Bytes {
     frame.into()
 }
 
-/// The last frame of a stream that the service ends: come back after `retry`, with a new token. Carries no id,
-/// so that the client resumes after the last event it saw.
+/// The last frame of a stream that the service ends: come back after `retry`, with a new token.
+/// Carries no id, so that the client resumes after the last event it saw.
 pub(super) fn reconnect(reason: &str, retry: Duration) -> Bytes {
     let mut frame = String::with_capacity(96);
     let _ = writeln!(frame, "retry: {}", retry.as_millis());
@@ -126,7 +128,8 @@ pub(super) fn reconnect(reason: &str, retry: Duration) -> Bytes {
     frame.into()
 }
 
-/// Bytes that `data` takes in a frame. As `push_data` writes it, whose line ends are of one byte each.
+/// Bytes that `data` takes in a frame. As `push_data` writes it, whose line ends are of one byte
+/// each.
 #[must_use]
 pub fn data_bytes(data: &str) -> usize {
     let ends = data.bytes().filter(|byte| matches!(byte, b'\r' | b'\n')).count();

@@ -1,4 +1,5 @@
-//! History: what a stream asks the log for when its client was away for longer than the ring reaches back.
+//! History: what a stream asks the log for when its client was away for longer than the ring
+//! reaches back.
 
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,7 +23,8 @@ pub(super) struct Events {
     pub(super) entries: Vec<Entry>,
     /// The position reached; none where the log has nothing newer.
     pub(super) read_to: Option<Position>,
-    /// The page's share of the bytes that pages may take, kept until its last event is sent; none where nobody counts.
+    /// The page's share of the bytes that pages may take, kept until its last event is sent; none
+    /// where nobody counts.
     pub(super) held: Option<OwnedSemaphorePermit>,
 }
 
@@ -33,7 +35,7 @@ pub(super) struct Unreachable;
 /// A log that reaches further back than the ring, and that other instances write to.
 #[async_trait]
 pub(super) trait History: Send + Sync {
-    /// The events after `position`, for a stream that `token` opened. Waits for its turn: streams of one token read one
-    /// after the other.
+    /// The events after `position`, for a stream that `token` opened. Waits for its turn: streams
+    /// of one token read one after the other.
     async fn after(&self, position: Position, token: Option<TokenId>) -> Result<Page, Unreachable>;
 }

@@ -19,8 +19,8 @@ use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 
-/// What an event may be late for each stream: several times what a write costs the machine, so that writing takes a part of
-/// its time and never all of it.
+/// What an event may be late for each stream: several times what a write costs the machine, so that
+/// writing takes a part of its time and never all of it.
 const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
 
 /// How streams behave.
@@ -34,7 +34,8 @@ pub struct StreamSettings {
     pub coalesce: Duration,
     /// Longest life of a stream; each draws its own between 80 and 100 % of it.
     pub max_age: Duration,
-    /// Longest wait a client is told to keep before it reconnects; each is told between 50 and 100 % of it.
+    /// Longest wait a client is told to keep before it reconnects; each is told between 50 and 100
+    /// % of it.
     pub retry: Duration,
 }
 
@@ -91,7 +92,8 @@ pub(super) enum ResetReason {
     Expired,
     /// The id lies after the newest event.
     Future,
-    /// What came before cannot be told: the text is no event id, or the log was not known when the stream began.
+    /// What came before cannot be told: the text is no event id, or the log was not known when the
+    /// stream began.
     Unknown,
 }
 
@@ -161,7 +163,8 @@ impl Hub {
         id
     }
 
-    /// Puts events that the log has into the ring and wakes all streams; `read_to` is where the next ones follow.
+    /// Puts events that the log has into the ring and wakes all streams; `read_to` is where the
+    /// next ones follow.
     pub(super) fn extend(&self, entries: &[Entry], read_to: Position) {
         let mut ring = self.ring.write();
         let before = ring.head();
@@ -175,8 +178,9 @@ impl Hub {
         }
     }
 
-    /// Begins anew with a log that does not go on where the ring ends: `entries`, after `horizon` and up to `read_to`, are
-    /// what is known of it. Streams are told of the gap, unless this is the first that is known.
+    /// Begins anew with a log that does not go on where the ring ends: `entries`, after `horizon`
+    /// and up to `read_to`, are what is known of it. Streams are told of the gap, unless this is
+    /// the first that is known.
     pub(super) fn begin_anew(
         &self,
         epoch: Epoch,
@@ -240,7 +244,8 @@ impl Hub {
         self.registry.end_token(token)
     }
 
-    /// Lets no further stream in, ends the open ones spread evenly over `window` and waits for them.
+    /// Lets no further stream in, ends the open ones spread evenly over `window` and waits for
+    /// them.
     pub async fn drain(&self, window: Duration) {
         self.registry.drain(window).await;
     }
@@ -253,8 +258,9 @@ impl Hub {
         &self.settings
     }
 
-    /// For how long after an event a stream lets others gather, so that those that follow closely share a write
-    /// (docs/adr/0022). The fewer the streams the shorter: what is saved grows with their number.
+    /// For how long after an event a stream lets others gather, so that those that follow closely
+    /// share a write (docs/adr/0022). The fewer the streams the shorter: what is saved grows with
+    /// their number.
     pub(super) fn gathering(&self) -> Duration {
         let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
         GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.coalesce)
@@ -311,8 +317,8 @@ impl Hub {
         self.newest().map(|(_, id)| id)
     }
 
-    /// The events of this life of the log that are in the ring, for a log that may have lost some; and up to where there
-    /// are none.
+    /// The events of this life of the log that are in the ring, for a log that may have lost some;
+    /// and up to where there are none.
     pub(super) fn kept(&self) -> (Position, Vec<Kept>) {
         let ring = self.ring.read();
         (ring.horizon(), ring.events().cloned().collect())

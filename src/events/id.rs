@@ -1,4 +1,5 @@
-//! Event ids: `<epoch>-<ms>-<seq>`, ordered within an epoch. The epoch changes when the log is lost.
+//! Event ids: `<epoch>-<ms>-<seq>`, ordered within an epoch. The epoch changes when the log is
+//! lost.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +30,8 @@ impl Position {
         }
     }
 
-    /// The place of an event published at `millis` after this one. Never moves backward, even if the clock does.
+    /// The place of an event published at `millis` after this one. Never moves backward, even if
+    /// the clock does.
     pub(super) const fn next(self, millis: u64) -> Self {
         if millis > self.millis {
             Self { millis, seq: 0 }

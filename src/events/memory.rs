@@ -20,7 +20,8 @@ pub struct MemoryBus {
 }
 
 impl MemoryBus {
-    /// A bus that appends to `hub` and remembers the keys of the last `most_keys` events that had one.
+    /// A bus that appends to `hub` and remembers the keys of the last `most_keys` events that had
+    /// one.
     #[must_use]
     pub fn new(hub: Arc<Hub>, most_keys: usize) -> Self {
         Self { hub, keys: Mutex::new(Keys { most: most_keys, ..Keys::default() }) }

@@ -1,11 +1,12 @@
 //! Events: from a publisher to every open stream, in order.
 //!
-//! A [bus](EventBus) makes a published event durable and gives it its [`EventId`]; the [`Hub`] keeps the last
-//! events as encoded frames in a bounded ring; each open response is an [`EventStream`], a cursor into that ring.
-//! No stream has a queue of its own, so a slow one costs nothing and holds nobody up.
+//! A [bus](EventBus) makes a published event durable and gives it its [`EventId`]; the [`Hub`]
+//! keeps the last events as encoded frames in a bounded ring; each open response is an
+//! [`EventStream`], a cursor into that ring. No stream has a queue of its own, so a slow one costs
+//! nothing and holds nobody up.
 //!
-//! Alone, an instance's ring is the log ([`MemoryBus`]). Instances that share a Redis share the log there ([`RedisLog`]),
-//! and each ring is a copy of its end.
+//! Alone, an instance's ring is the log ([`MemoryBus`]). Instances that share a Redis share the log
+//! there ([`RedisLog`]), and each ring is a copy of its end.
 
 mod bus;
 mod catch_up;

@@ -33,8 +33,8 @@ impl Publication {
     }
 }
 
-/// An idempotency key as it is remembered: 128 bits of SHA-256, so that it takes the same room whatever a publisher
-/// chooses, and shows nobody what that was.
+/// An idempotency key as it is remembered: 128 bits of SHA-256, so that it takes the same room
+/// whatever a publisher chooses, and shows nobody what that was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 16]);
 

@@ -1,5 +1,5 @@
-//! The open streams of this instance: how many there may be, of all and of one token or principal, and the means to end them
-//! one by one.
+//! The open streams of this instance: how many there may be, of all and of one token or principal,
+//! and the means to end them one by one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -102,7 +102,8 @@ struct EndSignal {
 }
 
 impl EndSignal {
-    /// The first reason stands, unless the token is revoked: that ends a stream at once, whatever it still owes.
+    /// The first reason stands, unless the token is revoked: that ends a stream at once, whatever
+    /// it still owes.
     fn send(&self, reason: EndReason) {
         let mut standing = self.reason.lock();
         if standing.is_none() || reason == EndReason::Revoked {
@@ -119,8 +120,8 @@ struct Open {
 }
 
 impl StreamLimits {
-    /// Looks whether there is room for a stream of `opener`. Who has too many itself hears that first: no other instance has to
-    /// be asked then.
+    /// Looks whether there is room for a stream of `opener`. Who has too many itself hears that
+    /// first: no other instance has to be asked then.
     fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
         let of_token = opener.token.and_then(|token| state.by_token.get(&token)).map_or(0, Vec::len);
         let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);
@@ -161,7 +162,8 @@ impl Registry {
         Self { limits, state: Mutex::default(), empty: Notify::new() }
     }
 
-    /// Takes a place for a stream of `opener`. Counted and taken under one lock, so that no two take the last one.
+    /// Takes a place for a stream of `opener`. Counted and taken under one lock, so that no two
+    /// take the last one.
     pub(super) fn enter(self: &Arc<Self>, opener: Opener) -> Result<Place, OpenError> {
         let mut state = self.state.lock();
         if state.draining {
@@ -190,7 +192,8 @@ impl Registry {
         self.state.lock().draining
     }
 
-    /// Lets no further stream in and ends the open ones spread evenly over `window`. Returns when all have left.
+    /// Lets no further stream in and ends the open ones spread evenly over `window`. Returns when
+    /// all have left.
     pub(super) async fn drain(&self, window: Duration) {
         let signals: Vec<_> = {
             let mut state = self.state.lock();

@@ -103,8 +103,8 @@ impl Ring {
         self.head = self.head.max(position);
     }
 
-    /// Begins anew at `head`: what was there before is read out to its end and then `announcement`, but nobody resumes in
-    /// it.
+    /// Begins anew at `head`: what was there before is read out to its end and then `announcement`,
+    /// but nobody resumes in it.
     pub(super) fn begin_anew(&mut self, epoch: Epoch, head: Position, announcement: Option<Bytes>) {
         self.kept.iter_mut().for_each(|kept| kept.epoch = None);
         if let Some(frame) = announcement {
@@ -141,8 +141,8 @@ impl Ring {
             .map_or(Read::CaughtUp, |kept| Read::Frame(kept.frame.clone()))
     }
 
-    /// The cursor at which a client continues that has seen everything of this epoch up to `position`; `None` when
-    /// something it has not seen has left the ring.
+    /// The cursor at which a client continues that has seen everything of this epoch up to
+    /// `position`; `None` when something it has not seen has left the ring.
     pub(super) fn resume_after(&self, position: Position) -> Option<Cursor> {
         if self.horizon.is_some_and(|horizon| horizon > position) {
             return None;

@@ -28,8 +28,9 @@ pub struct StreamOpening {
 }
 
 impl StreamOpening {
-    /// Takes a place for a stream of `opener`. Done before the token is judged, so that a revocation that arrives in between
-    /// finds the stream; and after its tag was checked, so that who forges one takes no place.
+    /// Takes a place for a stream of `opener`. Done before the token is judged, so that a
+    /// revocation that arrives in between finds the stream; and after its tag was checked, so that
+    /// who forges one takes no place.
     ///
     /// # Errors
     /// [`OpenError`] when a limit is reached or the instance is stopping.
@@ -40,8 +41,8 @@ impl StreamOpening {
         Ok(Self { hub: Arc::clone(hub), place, by_token })
     }
 
-    /// Opens the stream: after `last_event_id` where that is possible, else at the newest event, with the gap
-    /// announced. `request_id` names the request in the log line of the stream's end.
+    /// Opens the stream: after `last_event_id` where that is possible, else at the newest event,
+    /// with the gap announced. `request_id` names the request in the log line of the stream's end.
     #[must_use]
     pub fn open(self, last_event_id: Option<&str>, request_id: RequestId) -> EventStream {
         let Self { hub, place, by_token } = self;
@@ -187,8 +188,9 @@ impl EventStream {
         }
     }
 
-    /// Whether the stream ends here and now. One that was revoked does; any other first sends what was published before
-    /// it was told, unless that is not at hand: its client resumes elsewhere and misses nothing.
+    /// Whether the stream ends here and now. One that was revoked does; any other first sends what
+    /// was published before it was told, unless that is not at hand: its client resumes elsewhere
+    /// and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
         match (self.place.told_to_end(), self.drain_cursor, &self.reading) {
             (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
@@ -201,7 +203,8 @@ impl EventStream {
         }
     }
 
-    /// Waits for a page that was asked for, otherwise for news; for an order to end; or for `until`. The frame is a heartbeat.
+    /// Waits for a page that was asked for, otherwise for news; for an order to end; or for
+    /// `until`. The frame is a heartbeat.
     async fn wait(&mut self, until: Option<Instant>) -> Option<Bytes> {
         let silent_until = self.last_sent + self.hub.settings().streams.heartbeat;
         let wake_at = until.map_or(silent_until, |until| until.min(silent_until)).min(self.ends_at);
@@ -241,8 +244,8 @@ impl EventStream {
         frame
     }
 
-    /// The frames, cut into chunks for a response body. A connection's buffer keeps the size it once needed: uncut, one
-    /// large event would leave as much behind with every stream.
+    /// The frames, cut into chunks for a response body. A connection's buffer keeps the size it
+    /// once needed: uncut, one large event would leave as much behind with every stream.
     pub fn into_chunks(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         futures_util::stream::unfold((self, Bytes::new()), |(mut stream, mut rest)| async move {
             if rest.is_empty() {
@@ -263,7 +266,8 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        // A client that stopped reading never polls again: the kernel cuts it, and here is where that shows.
+        // A client that stopped reading never polls again: the kernel cuts it, and here is where
+        // that shows.
         let fell_out = || match self.reading {
             Reading::Ring(cursor) => matches!(self.hub.read(cursor), Read::FellOut),
             Reading::CatchUp(_) => false,
@@ -376,7 +380,8 @@ mod tests {
         let _others: Vec<_> = (1..MANY).map(|_| stream(&hub, None)).collect();
         let reading = read(stream(&hub, Some(token)));
         elapse(100).await;
-        // The first at once; the next two 30 ms after it; one 30 ms after these, and one after a pause, at once again.
+        // The first at once; the next two 30 ms after it; one 30 ms after these, and one after a
+        // pause, at once again.
         for (n, wait) in [10, 10, 30, 150, 10].into_iter().enumerate() {
             publish(&hub, &format!("event-{n}"));
             elapse(wait).await;

@@ -1,8 +1,10 @@
-//! The connections of this instance: how many there may be, and how long each may be without a whole request.
+//! The connections of this instance: how many there may be, and how long each may be without a
+//! whole request.
 //!
-//! actix gives a deadline only to the head of a connection's first request, and accepts nobody where its own limit is reached.
-//! Here every head has a deadline. Where there is no room for another connection, the one that has been without a request
-//! for longest makes room, so that nobody can lock out health checks and other clients by holding connections.
+//! actix gives a deadline only to the head of a connection's first request, and accepts nobody
+//! where its own limit is reached. Here every head has a deadline. Where there is no room for
+//! another connection, the one that has been without a request for longest makes room, so that
+//! nobody can lock out health checks and other clients by holding connections.
 
 mod watched;
 
@@ -50,8 +52,8 @@ pub(super) struct Connections {
 struct Table {
     open: HashMap<u64, Arc<Connection>>,
     next: u64,
-    /// Those that were idle for longest when they were chosen, by state and key; the longest at the end. What has had a
-    /// request since then has another state.
+    /// Those that were idle for longest when they were chosen, by state and key; the longest at the
+    /// end. What has had a request since then has another state.
     chosen: Vec<(u64, u64)>,
 }
 
@@ -96,8 +98,8 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes the connection that has been without a request for longest. It leaves the table at once; its file is closed by
-    /// its own worker.
+    /// Closes the connection that has been without a request for longest. It leaves the table at
+    /// once; its file is closed by its own worker.
     fn make_room(&mut self) -> bool {
         // What was chosen before may all have had requests since.
         self.close_chosen() || {
@@ -140,7 +142,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Since when it is idle, in nanoseconds; none while a request is being answered, or where it is closed.
+    /// Since when it is idle, in nanoseconds; none while a request is being answered, or where it
+    /// is closed.
     fn idle_since(&self) -> Option<u64> {
         Some(self.state.load(Ordering::Acquire)).filter(|state| *state < CLOSED)
     }
@@ -172,7 +175,8 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Begins with a request; None where its connection was closed while the request was on its way.
+    /// Begins with a request; None where its connection was closed while the request was on its
+    /// way.
     pub(super) fn begin(connection: Option<&Arc<Connection>>) -> Option<Self> {
         let Some(connection) = connection else { return Some(Self { connection: None, before: 0 }) };
         let begin = |state| (state < CLOSED).then_some(ANSWERING);

@@ -22,8 +22,8 @@ const LAST_EFFECTS: Duration = Duration::from_secs(1);
 pub struct Effects(TaskTracker);
 
 impl Effects {
-    /// Runs an effect to its end, also where the caller is dropped before that: actix drops a handler when its client
-    /// closes the connection.
+    /// Runs an effect to its end, also where the caller is dropped before that: actix drops a
+    /// handler when its client closes the connection.
     ///
     /// # Errors
     /// [`Problem::Internal`] when the effect panicked.
@@ -36,7 +36,8 @@ impl Effects {
         if let Some(outcome) = effect.as_mut().now_or_never() {
             return Ok(outcome);
         }
-        // On the runtime of this worker. If that ends first, the effect is dropped and noted as unknown.
+        // On the runtime of this worker. If that ends first, the effect is dropped and noted as
+        // unknown.
         self.0.spawn(effect.in_current_span()).await.map_err(|_panicked| Problem::Internal)
     }
 
@@ -55,7 +56,8 @@ pub(super) async fn run_noted<T: Send + 'static>(
     if state.audit.is_kept() { state.effects.run(effect).await } else { Ok(effect.await) }
 }
 
-/// Begins an effect that the client of this request asks for as `principal`. None where no audit trail is kept.
+/// Begins an effect that the client of this request asks for as `principal`. None where no audit
+/// trail is kept.
 pub(super) fn begin(
     request: &HttpRequest,
     state: &AppState,

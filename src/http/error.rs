@@ -34,12 +34,14 @@ pub enum Problem {
     /// 403: the token does not open a stream, for whatever reason.
     #[error("the token is not valid; issue a new one")]
     TokenRefused,
-    /// 403: a principal's credential in a URL, where that is forbidden. Only its holder ever sees this.
+    /// 403: a principal's credential in a URL, where that is forbidden. Only its holder ever sees
+    /// this.
     #[error(
         "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
     )]
     PrincipalInQuery,
-    /// 400: a field or parameter that the call does not know; ignoring it would read as granting it.
+    /// 400: a field or parameter that the call does not know; ignoring it would read as granting
+    /// it.
     #[error("{0}")]
     UnknownParameter(String),
     /// 400: the body or a parameter is not what is expected.
@@ -81,7 +83,8 @@ pub enum Problem {
     /// 503: the store cannot be asked, and nothing stands in for it.
     #[error("the store of tokens cannot be asked at present; nothing was recorded")]
     StoreUnavailable,
-    /// 429 where one token or principal has too many streams, 503 where nobody can open a further one here.
+    /// 429 where one token or principal has too many streams, 503 where nobody can open a further
+    /// one here.
     #[error("{0}")]
     NoStream(OpenError),
     /// 503: not, or no longer, meant to be sent requests.

@@ -34,7 +34,8 @@ const EXPECTED: &str =
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "event": "order.paid", "data": { "order": 42 } }))]
 pub(super) struct PublishBody<'a> {
-    /// Its type; `message` when absent. `reset`, `reconnect`, `degraded`, `recovered`, `open` and `error` are reserved.
+    /// Its type; `message` when absent. `reset`, `reconnect`, `degraded`, `recovered`, `open` and
+    /// `error` are reserved.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._:/-]{1,64}$")]
     event: Option<String>,
@@ -54,9 +55,9 @@ pub(super) struct PublishedBody {
 
 /// Publish an event to every open stream.
 ///
-/// With an `Idempotency-Key` it may be repeated, whatever became of the first request: within 15 minutes, as far as the log
-/// reaches back, the answer is that of the event published first, with `Idempotent-Replayed: true`, and nothing is
-/// published a second time.
+/// With an `Idempotency-Key` it may be repeated, whatever became of the first request: within 15
+/// minutes, as far as the log reaches back, the answer is that of the event published first, with
+/// `Idempotent-Replayed: true`, and nothing is published a second time.
 #[utoipa::path(
     post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
     params((
@@ -153,8 +154,8 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
         return Err(Problem::bad_request(format!("the body is not a JSON object; {EXPECTED}")));
     }
     let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
-    // What reaches subscribers must be readable there: numbers, strings and depth within what JSON parsers
-    // agree on (RFC 7493).
+    // What reaches subscribers must be readable there: numbers, strings and depth within what JSON
+    // parsers agree on (RFC 7493).
     serde_json::from_str::<serde_json::Value>(data.get()).map_err(|error| not_an_event(&error))?;
     if data_bytes(data.get()) > LONGEST_DATA {
         return Err(Problem::EventTooLarge);
@@ -199,7 +200,8 @@ mod tests {
         }
     }
 
-    /// Publishes on `bus` until that has to wait, drops what then still waits, and returns the audit trail.
+    /// Publishes on `bus` until that has to wait, drops what then still waits, and returns the
+    /// audit trail.
     fn audited(file: &Path, bus: Bus) -> Vec<Value> {
         let metrics = Arc::new(Metrics::new().unwrap());
         let settings = AuditSettings { file: file.to_owned(), client_address: ClientAddress::Full };

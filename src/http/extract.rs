@@ -1,5 +1,5 @@
-//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in an error, but for the
-//! plain name of an unknown parameter.
+//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in
+//! an error, but for the plain name of an unknown parameter.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,8 +22,8 @@ const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Largest body taken, in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Longest name of an unknown parameter that an answer repeats: shorter than a token, with hyphens or without, and than
-/// a credential that cannot be guessed.
+/// Longest name of an unknown parameter that an answer repeats: shorter than a token, with hyphens
+/// or without, and than a credential that cannot be guessed.
 const LONGEST_SHOWN_NAME: usize = 24;
 const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/json";
 
@@ -70,8 +70,8 @@ pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<
     Ok(found)
 }
 
-/// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name is
-/// case-insensitive (RFC 9110 §11.1).
+/// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name
+/// is case-insensitive (RFC 9110 §11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, credential) = header.split_at_checked(SCHEME.len())?;
@@ -101,7 +101,8 @@ pub(super) fn only_parameters(request: &HttpRequest, known: &[&str]) -> Result<(
     Err(unknown(name, &taken))
 }
 
-/// Names the unknown parameter if its name can be neither a token nor a credential nor anything but a plain name.
+/// Names the unknown parameter if its name can be neither a token nor a credential nor anything but
+/// a plain name.
 fn unknown(name: &str, taken: &str) -> Problem {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
     let is_shown = (1..=LONGEST_SHOWN_NAME).contains(&name.len()) && name.bytes().all(is_plain);
@@ -110,8 +111,9 @@ fn unknown(name: &str, taken: &str) -> Problem {
     Problem::UnknownParameter(format!("{what} is unknown; {taken}"))
 }
 
-/// The principal whose credential stands in a header. Failures count against the client's address where that
-/// is limited. Two credentials that differ are one: nginx may have seen the first alone, and taken it for a backend's.
+/// The principal whose credential stands in a header. Failures count against the client's address
+/// where that is limited. Two credentials that differ are one: nginx may have seen the first alone,
+/// and taken it for a backend's.
 pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Result<&'a PrincipalId, Problem> {
     let presented = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
     let credential = presented.ok_or(Problem::CredentialMissing)?;
@@ -121,8 +123,8 @@ pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Resul
         .ok_or_else(|| failed(request, state, Problem::CredentialWrong))
 }
 
-/// Whose credential a request carries, where that of a principal and a token are both let in. What is said of a
-/// token holds without asking any store.
+/// Whose credential a request carries, where that of a principal and a token are both let in. What
+/// is said of a token holds without asking any store.
 #[derive(Debug)]
 pub(super) enum Bearer<'a> {
     /// A principal itself.
@@ -131,8 +133,8 @@ pub(super) enum Bearer<'a> {
     Token(Verified),
 }
 
-/// Whose credential stands in a header or in `?token=`, and how the log may call it. Failures count against the
-/// client's address where that is limited.
+/// Whose credential stands in a header or in `?token=`, and how the log may call it. Failures count
+/// against the client's address where that is limited.
 pub(super) fn credential<'a>(
     request: &HttpRequest,
     state: &'a AppState,
@@ -175,8 +177,9 @@ pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>)
     state.audit.note(act, Asker { client, request_id: extensions.get::<RequestId>() });
 }
 
-/// The client's address: the peer's, or what trusted proxies say it is. From the right, the first address in
-/// `X-Forwarded-For` that is no trusted proxy's; what stands left of it anyone may have written.
+/// The client's address: the peer's, or what trusted proxies say it is. From the right, the first
+/// address in `X-Forwarded-For` that is no trusted proxy's; what stands left of it anyone may have
+/// written.
 pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer_address(request.peer_addr());
@@ -196,16 +199,16 @@ pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr
     client
 }
 
-/// An address in `X-Forwarded-For`. Some proxies write the port behind it, `192.0.2.1:5678` or `[2001:db8::1]:5678`, or
-/// brackets alone.
+/// An address in `X-Forwarded-For`. Some proxies write the port behind it, `192.0.2.1:5678` or
+/// `[2001:db8::1]:5678`, or brackets alone.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().or_else(|_| hop.parse().map(|address: SocketAddr| address.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address at the other end of the connection. A socket that listens on `[::]` shows those of IPv4 as
-/// `::ffff:192.0.2.1`.
+/// The address at the other end of the connection. A socket that listens on `[::]` shows those of
+/// IPv4 as `::ffff:192.0.2.1`.
 pub(super) fn peer_address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
@@ -238,8 +241,8 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
 }
 
-/// Refuses a body with any field: ignored, it would read as granted. Bodies without one are what clients send that
-/// always send a body, under whatever type.
+/// Refuses a body with any field: ignored, it would read as granted. Bodies without one are what
+/// clients send that always send a body, under whatever type.
 pub(super) async fn no_fields(
     request: &HttpRequest,
     payload: Payload,
@@ -272,7 +275,8 @@ fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_urlencoded::from_bytes(body).ok()
 }
 
-/// Whether a JSON text can only be an object. The deserialiser would also take a list for the members in order.
+/// Whether a JSON text can only be an object. The deserialiser would also take a list for the
+/// members in order.
 pub(super) fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }

@@ -1,5 +1,5 @@
-//! Rates that an instance limits where it is told to: issuing for each principal, failed authentication for each
-//! client address. Off by default; nginx limits in front.
+//! Rates that an instance limits where it is told to: issuing for each principal, failed
+//! authentication for each client address. Off by default; nginx limits in front.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -12,7 +12,8 @@ use governor::{Quota, RateLimiter};
 
 use crate::principal::PrincipalId;
 
-/// Most client addresses remembered at once. Beyond it, strangers share one budget until others are forgotten.
+/// Most client addresses remembered at once. Beyond it, strangers share one budget until others are
+/// forgotten.
 const MAX_ADDRESSES: usize = 65_536;
 /// Whose budget strangers share once the table is full.
 const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
@@ -58,9 +59,9 @@ impl<C: Clock + Clone> Limits<C> {
         }
     }
 
-    /// Counts a failed authentication, or says how long until the next is answered as such. Limits the noise one
-    /// address can make; whoever has a valid credential is served all the same, so that an address shared with an
-    /// attacker locks nobody out.
+    /// Counts a failed authentication, or says how long until the next is answered as such. Limits
+    /// the noise one address can make; whoever has a valid credential is served all the same, so
+    /// that an address shared with an attacker locks nobody out.
     pub(super) fn failed_auth(&self, client: IpAddr) -> Result<(), Duration> {
         let Some(limiter) = &self.failed_auth else {
             return Ok(());

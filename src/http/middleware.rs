@@ -1,5 +1,5 @@
-//! The one middleware around everything: names the request, measures it, logs it, and writes the body of its
-//! problem if it came to one.
+//! The one middleware around everything: names the request, measures it, logs it, and writes the
+//! body of its problem if it came to one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -68,7 +68,8 @@ pub(super) async fn observe(
             Some(unread) => unread.until_sent(response),
             None => response,
         };
-        // A response that is complete has its own time to be sent in; a stream is answered until it ends.
+        // A response that is complete has its own time to be sent in; a stream is answered until it
+        // ends.
         Ok(match response.response().body().size() {
             BodySize::Stream => until_sent(response, answering),
             _ => response,
@@ -88,7 +89,8 @@ fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     by_proxy().unwrap_or_else(|| state.request_ids.draw())
 }
 
-/// What an error means to the client. Errors that are not ours come from a caught panic or from actix itself.
+/// What an error means to the client. Errors that are not ours come from a caught panic or from
+/// actix itself.
 fn problem_of(error: &Error) -> Problem {
     error.as_error::<Problem>().cloned().unwrap_or_else(|| {
         tracing::error!(%error, "a request failed because of a defect");

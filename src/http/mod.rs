@@ -1,8 +1,8 @@
-//! HTTP: the only code that knows actix. Requests come in here, are turned into calls of the services, and
-//! their outcomes into responses.
+//! HTTP: the only code that knows actix. Requests come in here, are turned into calls of the
+//! services, and their outcomes into responses.
 //!
-//! `routes` is the one table of URLs; `error` the one place that chooses status codes; `observe` the one
-//! middleware around everything.
+//! `routes` is the one table of URLs; `error` the one place that chooses status codes; `observe`
+//! the one middleware around everything.
 
 mod admin;
 mod authorise;

@@ -1,7 +1,7 @@
 //! Problems as `/openapi.json` describes them: those that calls have in common, in groups.
 //!
-//! A call names its groups in `responses(…)` and after them what only itself can answer, or says better. A test compares the
-//! document with the answers of a real instance.
+//! A call names its groups in `responses(…)` and after them what only itself can answer, or says
+//! better. A test compares the document with the answers of a real instance.
 
 use std::collections::BTreeMap;
 

@@ -15,8 +15,8 @@ pub struct Endpoint {
     resource: Resource,
 }
 
-/// Every path of the service. A new endpoint is a line here, a handler in the file of its subject, and its path
-/// in `openapi.rs`; a test compares the two.
+/// Every path of the service. A new endpoint is a line here, a handler in the file of its subject,
+/// and its path in `openapi.rs`; a test compares the two.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     vec![

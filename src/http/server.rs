@@ -27,26 +27,29 @@ use super::error::Problem;
 use super::middleware::observe;
 use super::routes::endpoints;
 
-/// Data a client does not take for this long ends its connection. The kernel does it: actix never times out a
-/// write, and a peer that advertises no window would otherwise be kept for ever.
+/// Data a client does not take for this long ends its connection. The kernel does it: actix never
+/// times out a write, and a peer that advertises no window would otherwise be kept for ever.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping, and takes a little more
-/// than that. Small, so that a client that stopped reading is noticed soon and costs less than 64 KiB.
+/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping, and
+/// takes a little more than that. Small, so that a client that stopped reading is noticed soon and
+/// costs less than 64 KiB.
 const SEND_BUFFER: usize = 16 * 1024;
-/// Bytes after which a connection is written to before more is asked of its response. What a stream is given at a time
-/// fits beside it into the 8 KiB that actix reserves for a connection and never takes back once it has grown.
+/// Bytes after which a connection is written to before more is asked of its response. What a stream
+/// is given at a time fits beside it into the 8 KiB that actix reserves for a connection and never
+/// takes back once it has grown.
 const WRITE_BUFFER: usize = 4 * 1024;
-/// How long a connection may be without a request: longer than nginx keeps an idle upstream connection, so that nginx closes
-/// first and never sends a request into a closing connection.
+/// How long a connection may be without a request: longer than nginx keeps an idle upstream
+/// connection, so that nginx closes first and never sends a request into a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long the head of a request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may take to be closed in order.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Connections of a worker that were accepted and are not counted yet, or make room and are not closed yet.
+/// Connections of a worker that were accepted and are not counted yet, or make room and are not
+/// closed yet.
 const UNDER_WAY: usize = 16;
-/// A kernel filter that drops packets which begin a TCP connection (SYN without ACK). It loads the flags, the 14th byte of
-/// the TCP header, and compares these two.
+/// A kernel filter that drops packets which begin a TCP connection (SYN without ACK). It loads the
+/// flags, the 14th byte of the TCP header, and compares these two.
 #[cfg(target_os = "linux")]
 const WITHOUT_SYN: [SockFilter; 5] = [
     SockFilter::new(0x30, 0, 0, 13),
@@ -67,7 +70,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Worker threads.
     pub workers: usize,
-    /// Most connections of all workers together. Above the cap on streams, so that other requests always have room.
+    /// Most connections of all workers together. Above the cap on streams, so that other requests
+    /// always have room.
     pub max_connections: usize,
     /// Longest time from a graceful stop to the cut of what is still open.
     pub shutdown_timeout: Duration,
@@ -75,8 +79,9 @@ pub struct ServerSettings {
     pub extra: Option<ExtraRoutes>,
 }
 
-/// Where connections come in. A graceful stop of actix drops those it has accepted but not begun to read from: so
-/// the door is closed first, and the server stopped once nobody can be left standing behind it.
+/// Where connections come in. A graceful stop of actix drops those it has accepted but not begun to
+/// read from: so the door is closed first, and the server stopped once nobody can be left standing
+/// behind it.
 pub struct ListenerHandle {
     listener: TcpListener,
     address: SocketAddr,
@@ -89,17 +94,19 @@ impl ListenerHandle {
         self.address
     }
 
-    /// Lets no further connection begin. Connections that wait to be accepted would be reset by [`Self::close`], together
-    /// with the requests that their clients have sent already.
+    /// Lets no further connection begin. Connections that wait to be accepted would be reset by
+    /// [`Self::close`], together with the requests that their clients have sent already.
     pub fn begin_closing(&self) {
-        // Without the filter, which only Linux has, they are reset: clients notice as if the instance had crashed.
+        // Without the filter, which only Linux has, they are reset: clients notice as if the
+        // instance had crashed.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.listener).attach_filter(&WITHOUT_SYN);
     }
 
     /// Refuses connections from now on; those that were accepted go on.
     pub fn close(&self) {
-        // Where a listening socket cannot be shut down (only Linux does it), stopping the server closes it.
+        // Where a listening socket cannot be shut down (only Linux does it), stopping the server
+        // closes it.
         let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
     }
 }
@@ -120,7 +127,8 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     let (address, extra) = (door.address, settings.extra);
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
-    // As `HttpServer` does it, which takes connections only as they are, without anything around them.
+    // As `HttpServer` does it, which takes connections only as they are, without anything around
+    // them.
     let service = move || {
         let stopping = stopping.clone();
         let app = App::new()

@@ -18,9 +18,10 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 
 /// Open a stream of events.
 ///
-/// The first frame carries `retry:`, an `id:` to resume from and `{"type": "connected"}`. `event: reset` tells of
-/// events that cannot be resumed, `event: degraded` that none come at present, until `event: recovered`; `event: reconnect` is
-/// the last frame of a stream that the service ends.
+/// The first frame carries `retry:`, an `id:` to resume from and `{"type": "connected"}`.
+/// `event: reset` tells of events that cannot be resumed, `event: degraded` that none come at
+/// present, until `event: recovered`; `event: reconnect` is the last frame of a stream that the
+/// service ends.
 #[utoipa::path(
     get, path = "/operator/api/events/stream", tag = "events",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
@@ -56,7 +57,8 @@ pub(super) async fn open(
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        // A finished stream has no use for its connection, and a draining instance none for idle ones.
+        // A finished stream has no use for its connection, and a draining instance none for idle
+        // ones.
         .force_close()
         .streaming(stream.into_chunks()))
 }
@@ -83,8 +85,9 @@ async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<
     Ok(opening)
 }
 
-/// Where to resume: the header, else the parameter. Empty is as good as none (WHATWG HTML §9.2.4). Whatever else
-/// it says, the answer is a stream: a browser's `EventSource` would never come back from an error.
+/// Where to resume: the header, else the parameter. Empty is as good as none (WHATWG HTML §9.2.4).
+/// Whatever else it says, the answer is a stream: a browser's `EventSource` would never come back
+/// from an error.
 fn last_event_id(request: &HttpRequest) -> Option<String> {
     let header = request.headers().get(LAST_EVENT_ID);
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -1,6 +1,6 @@
-//! Bodies that nobody reads to their end. When the rest comes in chunks, actix goes on reading after the response,
-//! without an end or a deadline; while someone still holds the body it closes the connection instead, as it does
-//! with bodies of a known length.
+//! Bodies that nobody reads to their end. When the rest comes in chunks, actix goes on reading
+//! after the response, without an end or a deadline; while someone still holds the body it closes
+//! the connection instead, as it does with bodies of a known length.
 
 use std::cell::RefCell;
 use std::pin::Pin;

@@ -1,11 +1,10 @@
 -- Announces revocations, unless others were announced since the caller has read the stream.
 --
--- KEYS: the stream of revocations.
--- ARGV: position of the last announcement that the caller has read; announcements to keep at most; then the id and the end
---   of each revocation.
--- Answers: the position of the last announcement now. Nothing, where there is one that the caller has not read: it may be of
---   one of these revocations. Of several instances that announce the same after a loss of data, each announcement is made
---   by one.
+-- KEYS: the stream of revocations. ARGV: position of the last announcement that the caller has
+-- read; announcements to keep at most; then the id and the end of each revocation. Answers: the
+-- position of the last announcement now. Nothing, where there is one that the caller has not read:
+-- it may be of one of these revocations. Of several instances that announce the same after a loss
+-- of data, each announcement is made by one.
 local stream, read_to, most = KEYS[1], ARGV[1], ARGV[2]
 local FIRST = 3
 

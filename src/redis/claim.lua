@@ -1,9 +1,10 @@
 -- Claims the data for the deployment of an instance, or finds that it is another's.
 --
--- KEYS: the claim, a hash: when an instance last named each fingerprint, and the schema of the data.
--- ARGV: schema of the instance; milliseconds after which a fingerprint that nobody names counts no longer; seconds to keep the
---   claim; 1 if the instance may take what nobody holds, or 0; its fingerprints.
--- Answers: 'held'; or 'other' and when a fingerprint was last named (0 for never); or 'newer' and the schema.
+-- KEYS: the claim, a hash: when an instance last named each fingerprint, and the schema of the
+-- data. ARGV: schema of the instance; milliseconds after which a fingerprint that nobody names
+-- counts no longer; seconds to keep the claim; 1 if the instance may take what nobody holds, or 0;
+-- its fingerprints. Answers: 'held'; or 'other' and when a fingerprint was last named (0 for
+-- never); or 'newer' and the schema.
 local claim, schema, left_after, kept_for, may_take = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local FIRST = 5
 
@@ -36,8 +37,8 @@ end
 if known_schema > schema then
   return { 'newer', known_schema }
 end
--- HDEL comes first because a full Redis lets a script go on that has written, and refuses one that begins with HSET. Who
--- cannot claim cannot make room either.
+-- HDEL comes first because a full Redis lets a script go on that has written, and refuses one that
+-- begins with HSET. Who cannot claim cannot make room either.
 redis.call('HDEL', claim, unpack(old))
 local named = { 'schema', schema }
 for at = FIRST, #ARGV do

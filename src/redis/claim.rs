@@ -1,8 +1,10 @@
-//! Whose data this is. Instances of one deployment accept a signing key in common, and its fingerprint stands in Redis as
-//! long as one of them names it. An instance that knows none of the fingerprints there is of another deployment: it
-//! neither writes nor reads, and asks again until the others have left.
+//! Whose data this is. Instances of one deployment accept a signing key in common, and its
+//! fingerprint stands in Redis as long as one of them names it. An instance that knows none of the
+//! fingerprints there is of another deployment: it neither writes nor reads, and asks again until
+//! the others have left.
 //!
-//! The store's pulse asks; the event log begins when the claim is held, and ends when it is refused.
+//! The store's pulse asks; the event log begins when the claim is held, and ends when it is
+//! refused.
 
 use std::time::Duration;
 
@@ -16,8 +18,8 @@ use super::namespace::Namespace;
 
 /// Claims the data, or finds that it is another deployment's.
 const CLAIM: &str = include_str!("claim.lua");
-/// Version of what instances keep in Redis. Raised by a release whose data its predecessor would damage: earlier ones
-/// then stay away.
+/// Version of what instances keep in Redis. Raised by a release whose data its predecessor would
+/// damage: earlier ones then stay away.
 pub(crate) const SCHEMA: u64 = 1;
 /// A deployment of which no instance was heard for so long has left.
 const LEFT_AFTER: Duration = Duration::from_secs(10);
@@ -43,9 +45,9 @@ enum Standing {
 
 /// What an instance sees of another deployment.
 ///
-/// Redis may have lost its data, or come back with old data, and then it holds no fingerprint of the deployment that is
-/// there. So an instance that waits does not take it before it has seen nothing change for a while: the deployment that
-/// was there comes first.
+/// Redis may have lost its data, or come back with old data, and then it holds no fingerprint of
+/// the deployment that is there. So an instance that waits does not take it before it has seen
+/// nothing change for a while: the deployment that was there comes first.
 struct Waiting {
     /// When one of its instances last named a fingerprint, by the clock of Redis.
     named_at: u64,
@@ -54,7 +56,8 @@ struct Waiting {
 }
 
 impl Claim {
-    /// Nothing is asked yet. `fingerprints` are those of all signing keys that the instance accepts.
+    /// Nothing is asked yet. `fingerprints` are those of all signing keys that the instance
+    /// accepts.
     #[must_use]
     pub fn new(namespace: &Namespace, mut fingerprints: Vec<String>) -> Self {
         fingerprints.sort_unstable();
@@ -111,8 +114,8 @@ impl Claim {
     /// Takes note of the answer.
     ///
     /// # Errors
-    /// [`Fault::OtherDeployment`] and [`Fault::NewerSchema`], when this instance must not use the data; the fault by
-    /// which there was no answer.
+    /// [`Fault::OtherDeployment`] and [`Fault::NewerSchema`], when this instance must not use the
+    /// data; the fault by which there was no answer.
     pub(crate) fn learn(&self, answer: Result<Value, Fault>) -> Result<(), Fault> {
         let mut waiting = self.waiting.lock();
         let read = answer

@@ -32,8 +32,8 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// Errors that the library has no kind for are told apart by the code Redis begins them with, or, where the library
-/// has wrapped it, by finding that code in the text.
+/// Errors that the library has no kind for are told apart by the code Redis begins them with, or,
+/// where the library has wrapped it, by finding that code in the text.
 fn of_text(code: Option<&str>, text: String) -> Fault {
     let is = |known: &str| code == Some(known) || text.contains(known);
     if is("OOM") {

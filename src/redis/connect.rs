@@ -35,7 +35,8 @@ const MAX_AGE: Duration = Duration::from_mins(10);
 const MASTER_KNOWN: Duration = Duration::from_secs(1);
 /// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// Silence after which the other side is asked whether it is there; shorter than middleboxes remember a connection.
+/// Silence after which the other side is asked whether it is there; shorter than middleboxes
+/// remember a connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Calls that may wait in line for a connection's driver.
 const PIPELINE: usize = 1024;
@@ -89,8 +90,8 @@ impl Connector {
         Ok(Connection::Node(connection))
     }
 
-    /// A connection off the hot path, checked before it is given out; to be created within `patience`. A cluster's
-    /// connection is a pool by itself.
+    /// A connection off the hot path, checked before it is given out; to be created within
+    /// `patience`. A cluster's connection is a pool by itself.
     pub(crate) async fn from_pool(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
         let server = self.server().await?;
         let pool = self.pool_for(server)?;
@@ -124,8 +125,8 @@ impl Connector {
         Ok(new)
     }
 
-    /// Whether the server that the pulse talks to is still the one to talk to, asked anew. While a failover is carried
-    /// out, the old master calls itself one for a while.
+    /// Whether the server that the pulse talks to is still the one to talk to, asked anew. While a
+    /// failover is carried out, the old master calls itself one for a while.
     pub(crate) async fn is_still_the_master(&self) -> bool {
         if !matches!(self.settings.topology, Topology::Sentinel { .. }) {
             return true;
@@ -139,14 +140,16 @@ impl Connector {
         self.dialled.lock().clone()
     }
 
-    /// The server that most sentinels name, asked anew; none, where there are no sentinels, or most do not say.
+    /// The server that most sentinels name, asked anew; none, where there are no sentinels, or most
+    /// do not say.
     pub(crate) async fn named_master(&self) -> Option<HostPort> {
         let Topology::Sentinel { sentinels, master } = &self.settings.topology else { return None };
         let (named, votes) = self.ask_sentinels(sentinels, master).await.ok()?;
         (votes > sentinels.len() / 2).then_some(named)
     }
 
-    /// Forgets what was learned about where to dial, and the pool that leads there: a demoted master still answers.
+    /// Forgets what was learned about where to dial, and the pool that leads there: a demoted
+    /// master still answers.
     pub(crate) fn forget(&self) {
         *self.master.lock() = None;
         *self.pool.lock() = None;
@@ -169,8 +172,9 @@ impl Connector {
         }
     }
 
-    /// What most sentinels say, as soon as most have said it: one that is cut off may still name the old master, and
-    /// one that is gone must hold nobody up. Where no majority answers, what the most of those that do say.
+    /// What most sentinels say, as soon as most have said it: one that is cut off may still name
+    /// the old master, and one that is gone must hold nobody up. Where no majority answers, what
+    /// the most of those that do say.
     async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<(HostPort, usize), Fault> {
         let mut asked: FuturesUnordered<_> = sentinels
             .iter()
@@ -254,10 +258,12 @@ impl Connector {
             nodes.iter().map(|node| self.info(node, self.user(), 0)).collect::<RedisResult<_>>()?;
         let mut builder = ClusterClient::builder(infos)
             .connection_timeout(DIAL_DEADLINE / 2)
-            // Each caller has its own, shorter deadline. The library requires one for its own calls.
+            // Each caller has its own, shorter deadline. The library requires one for its own
+            // calls.
             .response_timeout(LONGEST_CALL)
             .tcp_settings(tcp_settings())
-            // One redirection is normal where a slot has moved; whatever takes longer is for the breaker.
+            // One redirection is normal where a slot has moved; whatever takes longer is for the
+            // breaker.
             .retries(1);
         if let Some(certificates) = self.certificates() {
             builder = builder.certs(certificates);

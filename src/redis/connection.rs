@@ -24,8 +24,8 @@ impl Connection {
         answer.extract_error()
     }
 
-    /// The answers to several commands that are sent at once; the first error, if there is one. To a cluster each
-    /// goes to the node of its key.
+    /// The answers to several commands that are sent at once; the first error, if there is one. To
+    /// a cluster each goes to the node of its key.
     pub(crate) async fn ask_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Node(node) => {

@@ -1,7 +1,8 @@
-//! Why a primary store could not do its part, in the words that an operator reads and the labels that metrics carry.
+//! Why a primary store could not do its part, in the words that an operator reads and the labels
+//! that metrics carry.
 
-/// What went wrong between an instance and its primary store. `Display` says what it is and what to do about it; it
-/// never contains a secret.
+/// What went wrong between an instance and its primary store. `Display` says what it is and what to
+/// do about it; it never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No answer within the deadline.

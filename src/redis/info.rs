@@ -36,8 +36,8 @@ impl Deployment {
     /// Reads the answers of all masters.
     ///
     /// # Errors
-    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so; [`Fault::Unexpected`], when one does not name
-    /// its data, as some that are like Redis.
+    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so; [`Fault::Unexpected`],
+    /// when one does not name its data, as some that are like Redis.
     pub(crate) fn read(answers: &[String]) -> Result<Self, Fault> {
         let mut epochs = Vec::with_capacity(answers.len());
         let mut evicts = None;
@@ -61,8 +61,8 @@ impl Deployment {
             if field("role") != "master" {
                 return Err(Fault::ReadOnly);
             }
-            // The run id alone would not tell a master that was replaced and is back without having been restarted;
-            // its replication id changes with each promotion.
+            // The run id alone would not tell a master that was replaced and is back without having
+            // been restarted; its replication id changes with each promotion.
             epochs.push(format!("{}:{}", named("run_id")?, named("master_replid")?));
             figures.memory_bytes += number("used_memory");
             figures.ops_per_second += number("instantaneous_ops_per_sec");
@@ -88,7 +88,8 @@ impl Deployment {
     }
 }
 
-/// Of the form `slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0`. A replica tells every second how far it is.
+/// Of the form `slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0`. A replica tells every
+/// second how far it is.
 fn is_replica_in_step(line: &str) -> bool {
     let Some((name, about)) = line.split_once(':') else { return false };
     let number = name.strip_prefix("slave").unwrap_or_default();

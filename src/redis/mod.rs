@@ -1,6 +1,8 @@
-//! Redis as everything here meets it: where it is, how a connection to it is made, what its answers and its errors mean.
+//! Redis as everything here meets it: where it is, how a connection to it is made, what its answers
+//! and its errors mean.
 //!
-//! The store of tokens and the log of events each keep connections of their own; what they ask is theirs to know.
+//! The store of tokens and the log of events each keep connections of their own; what they ask is
+//! theirs to know.
 
 mod claim;
 mod classify;

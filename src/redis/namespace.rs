@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The namespace where none is configured. Its keys have the names that they had before there were namespaces.
+/// The namespace where none is configured. Its keys have the names that they had before there were
+/// namespaces.
 const DEFAULT: &str = "vx11";
 const LONGEST: usize = 32;
 
@@ -19,7 +20,8 @@ impl Namespace {
         is_name.then(|| Self(name.to_owned()))
     }
 
-    /// A key that a Redis Cluster keeps on one node with all others of this kind: they have a hash tag in common.
+    /// A key that a Redis Cluster keeps on one node with all others of this kind: they have a hash
+    /// tag in common.
     pub(crate) fn together(&self, name: impl fmt::Display) -> String {
         format!("{{{}}}:{name}", self.0)
     }

@@ -1,5 +1,5 @@
-//! What instances tell one another about revocations: a stream in Redis that every instance reads on from where it left
-//! off. Nobody is subscribed, so nobody misses anything while away.
+//! What instances tell one another about revocations: a stream in Redis that every instance reads
+//! on from where it left off. Nobody is subscribed, so nobody misses anything while away.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::stream::StreamEntry;
 use crate::clock::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
 
-/// No revocation ends later than in so long: the longest life of a tombstone, and a minute for clocks that differ.
-/// Announcements are kept as long.
+/// No revocation ends later than in so long: the longest life of a tombstone, and a minute for
+/// clocks that differ. Announcements are kept as long.
 const LONGEST_KEPT: Duration = Duration::from_secs(LONGEST_TOMBSTONE.as_secs() + 60);
 /// Announcements that are kept at most: as many revocations as an instance remembers by default.
 const MOST_KEPT: usize = 1_000_000;
@@ -27,8 +27,8 @@ pub(crate) fn stream(namespace: &Namespace) -> String {
     namespace.together("revocations")
 }
 
-/// Announces a revocation, and removes old announcements. XADD takes one bound: that of age, or, where it is sent in every
-/// sixteenth millisecond, that of number.
+/// Announces a revocation, and removes old announcements. XADD takes one bound: that of age, or,
+/// where it is sent in every sixteenth millisecond, that of number.
 pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
     let mut command = redis::cmd("XADD");
     command.arg(stream);
@@ -41,8 +41,8 @@ pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: Un
     command
 }
 
-/// Announces revocations, unless there are announcements behind `read_to`. The answer is the position of the last one now, or
-/// nothing.
+/// Announces revocations, unless there are announcements behind `read_to`. The answer is the
+/// position of the last one now, or nothing.
 pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(ANNOUNCE).arg(1).arg(stream).arg(read_to).arg(MOST_KEPT);
@@ -52,7 +52,8 @@ pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId
     command
 }
 
-/// Asks for up to `count` announcements behind `read_to`, and waits for the next one for as long as `block`.
+/// Asks for up to `count` announcements behind `read_to`, and waits for the next one for as long as
+/// `block`.
 pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Duration>) -> Cmd {
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(count);
@@ -83,8 +84,8 @@ impl Heard {
     }
 }
 
-/// The end in place of one that is too late. By when it was announced, so that all instances remember the same: each announces
-/// again what ends later than what it has read.
+/// The end in place of one that is too late. By when it was announced, so that all instances
+/// remember the same: each announces again what ends later than what it has read.
 fn latest_end(position: &str, now: UnixMillis) -> UnixMillis {
     let announced_at =
         position.split('-').next().and_then(|millis| millis.parse().ok()).map_or(now, UnixMillis);

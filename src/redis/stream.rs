@@ -1,5 +1,6 @@
-//! Entries of a Redis stream, as Redis answers them. Whoever may write to Redis may have written them. The library's own
-//! types are not used: they read all entries or none, and one with a field that is no text would hide all others.
+//! Entries of a Redis stream, as Redis answers them. Whoever may write to Redis may have written
+//! them. The library's own types are not used: they read all entries or none, and one with a field
+//! that is no text would hide all others.
 
 use redis::Value;
 

@@ -1,5 +1,5 @@
-//! The circuit breaker before the primary store: closed lets calls through, open rejects them, half-open is open
-//! while probes begin to succeed. Pure: it is told what happened and when.
+//! The circuit breaker before the primary store: closed lets calls through, open rejects them,
+//! half-open is open while probes begin to succeed. Pure: it is told what happened and when.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ const TIMEOUTS_TO_OPEN: u32 = 3;
 const GOOD_PROBES_TO_CLOSE: u32 = 2;
 /// An opening so soon after a closing is a flap.
 const FLAP_WINDOW: Duration = Duration::from_secs(10);
-/// After the first flap, probes have to stay good for this long; twice as long after each further one.
+/// After the first flap, probes have to stay good for this long; twice as long after each further
+/// one.
 const FIRST_HOLD: Duration = Duration::from_millis(250);
 /// But no longer than this.
 const LONGEST_HOLD: Duration = Duration::from_millis(1500);
@@ -55,8 +56,8 @@ pub enum Failure {
     Hard,
     /// By not answering.
     Timeout {
-        /// When it was made. All calls that wait through the same pause time out for one reason, so those made
-        /// before the last counted timeout do not count again.
+        /// When it was made. All calls that wait through the same pause time out for one reason, so
+        /// those made before the last counted timeout do not count again.
         asked_at: Instant,
     },
 }
@@ -139,8 +140,8 @@ impl Breaker {
         self.state = State::Open { good: 0, good_since: None };
     }
 
-    /// Whether probes have been good for long enough, so that what the primary missed may be brought to it and the
-    /// breaker then closed.
+    /// Whether probes have been good for long enough, so that what the primary missed may be
+    /// brought to it and the breaker then closed.
     #[must_use]
     pub fn may_close(&self, now: Instant) -> bool {
         match self.state {

@@ -1,13 +1,17 @@
-//! Where instances remember tokens. [`TokenStore`] is the contract; what stands beside this file are backends.
+//! Where instances remember tokens. [`TokenStore`] is the contract; what stands beside this file
+//! are backends.
 //!
-//! - `memory`: this process's memory, bounded. The store of a single instance, and the standby of a cluster's.
+//! - `memory`: this process's memory, bounded. The store of a single instance, and the standby of a
+//!   cluster's.
 //! - `redis`: one Redis, a Sentinel set or a Redis Cluster, shared by all instances.
-//! - `failover`: Redis while it can be asked, memory while it cannot; `gate` and `breaker` say which it is.
+//! - `failover`: Redis while it can be asked, memory while it cannot; `gate` and `breaker` say
+//!   which it is.
 //!
 //! `revocation_reader` hears of the revocations that other instances make.
 //!
-//! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen in
-//! `app.rs`. Absent is an answer; not being able to ask is a [`StoreError`]. They never look alike.
+//! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen
+//! in `app.rs`. Absent is an answer; not being able to ask is a [`StoreError`]. They never look
+//! alike.
 
 mod breaker;
 mod failover;
@@ -36,17 +40,21 @@ use crate::token::{Record, TokenDigest, TokenId};
 /// Remembers issued and revoked tokens for the rest of their lives.
 ///
 /// What every implementation guarantees:
-/// - A record is found by its digest from the moment `record` returned until its `expires_at`, and not after.
-/// - A record is never dropped before its time to make room; when there is none, `record` and `revoke` fail.
-/// - After `revoke` returned, every token with that id reads as [`Lookup::Revoked`] until `until`, whether a
-///   record existed or not, and whatever is recorded later. Revoking again only ever extends.
+/// - A record is found by its digest from the moment `record` returned until its `expires_at`, and
+///   not after.
+/// - A record is never dropped before its time to make room; when there is none, `record` and
+///   `revoke` fail.
+/// - After `revoke` returned, every token with that id reads as [`Lookup::Revoked`] until `until`,
+///   whether a record existed or not, and whatever is recorded later. Revoking again only ever
+///   extends.
 /// - All operations are idempotent: repeating one after a timeout does no harm.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
     /// Remembers a token; says where.
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError>;
 
-    /// Remembers a token that says of itself that it was issued while [`Self::record`] was unavailable.
+    /// Remembers a token that says of itself that it was issued while [`Self::record`] was
+    /// unavailable.
     async fn record_offline(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
         self.record(digest, record).await
     }
@@ -73,8 +81,8 @@ pub enum Lookup {
     Revoked,
     /// Neither. Not the same as revoked, which leaves a tombstone.
     Absent {
-        /// The store certainly holds every record made since the token can have been issued. If not, the token may
-        /// be missing without having been revoked.
+        /// The store certainly holds every record made since the token can have been issued. If
+        /// not, the token may be missing without having been revoked.
         complete: bool,
     },
 }
@@ -155,7 +163,8 @@ pub struct Member {
     pub version: Option<String>,
 }
 
-/// An instance that contradicts the one that tells of it, although all of a deployment should agree.
+/// An instance that contradicts the one that tells of it, although all of a deployment should
+/// agree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mismatch {
     /// Its name.
@@ -168,7 +177,8 @@ pub struct Mismatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MismatchKind {
-    /// It accepts other signing keys: each may refuse tokens that the other issues. Expected during a rotation.
+    /// It accepts other signing keys: each may refuse tokens that the other issues. Expected during
+    /// a rotation.
     OtherSigningKeys,
     /// It gives tokens another life.
     OtherTokenLife,

@@ -1,7 +1,8 @@
-//! The one task that reads what all instances announce about revocations, and announces those that were lost.
+//! The one task that reads what all instances announce about revocations, and announces those that
+//! were lost.
 //!
-//! It has a connection that serves nothing else: however much the event log has to carry, and whether it can be reached or
-//! not, a revocation is heard of at once (docs/adr/0031).
+//! It has a connection that serves nothing else: however much the event log has to carry, and
+//! whether it can be reached or not, a revocation is heard of at once (docs/adr/0031).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::token::TokenId;
 const BLOCK: Duration = Duration::from_millis(250);
 /// Deadline for an answer, beside [`BLOCK`].
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
-/// Announcements read at once, at most: 130 KB. After a timeout so few that they arrive over any link.
+/// Announcements read at once, at most: 130 KB. After a timeout so few that they arrive over any
+/// link.
 const LARGEST_PAGE: usize = 1000;
 const SMALLEST_PAGE: usize = 10;
 /// Revocations announced at once.
@@ -158,8 +160,8 @@ impl RevocationReader {
         }
     }
 
-    /// Goes on behind the last announcement read, in the same data. In other data, or where some was lost, positions may be
-    /// others and announcements may be missing.
+    /// Goes on behind the last announcement read, in the same data. In other data, or where some
+    /// was lost, positions may be others and announcements may be missing.
     fn found(&mut self, data: String, losses: u64) {
         let before = self.data.replace(data);
         if before == self.data && losses == self.losses {
@@ -218,7 +220,8 @@ impl RevocationReader {
         (self.parts.on_revoked)(id);
     }
 
-    /// Announces what others may not have heard of, as long as nobody else announces anything: that is to be read first.
+    /// Announces what others may not have heard of, as long as nobody else announces anything: that
+    /// is to be read first.
     async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
         loop {
             let some = self.parts.store.unannounced(ANNOUNCED_AT_ONCE);
@@ -264,7 +267,8 @@ impl RevocationReader {
         }
     }
 
-    /// While nothing reaches Redis, others say so. That revocations alone do not is to be said here.
+    /// While nothing reaches Redis, others say so. That revocations alone do not is to be said
+    /// here.
     fn note_away(&mut self, fault: Option<&Fault>) {
         self.parts.metrics.revocations.in_reach(false);
         let since = *self.away_since.get_or_insert_with(Instant::now);

@@ -1,5 +1,6 @@
-//! The breaker as all workers share it: cheap to ask, and the one place that tells of transitions, in the log and in
-//! the metrics. Transitions and nothing else are told: a fault that lasts is logged once.
+//! The breaker as all workers share it: cheap to ask, and the one place that tells of transitions,
+//! in the log and in the metrics. Transitions and nothing else are told: a fault that lasts is
+//! logged once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +21,8 @@ pub struct SharedBreaker {
     closed: AtomicBool,
     /// Whether a success has something to clear.
     counting: AtomicBool,
-    /// How often it has opened, or data has changed its name: what was dialled before is not used after it.
+    /// How often it has opened, or data has changed its name: what was dialled before is not used
+    /// after it.
     generation: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -125,7 +127,8 @@ impl SharedBreaker {
         if !inner.told.contains(&fault.label()) {
             inner.told.push(fault.label());
             let reason = fault.label();
-            // An outage passes by itself; what has never worked is more likely a mistake in the configuration.
+            // An outage passes by itself; what has never worked is more likely a mistake in the
+            // configuration.
             if inner.was_reached {
                 tracing::warn!(
                     reason,
@@ -140,7 +143,8 @@ impl SharedBreaker {
         }
     }
 
-    /// A probe succeeded; says whether the breaker may be closed once the primary has what it missed.
+    /// A probe succeeded; says whether the breaker may be closed once the primary has what it
+    /// missed.
     pub fn probe_succeeded(&self) -> bool {
         if self.is_closed() {
             self.succeeded();
@@ -157,7 +161,8 @@ impl SharedBreaker {
         inner.breaker.may_close(now)
     }
 
-    /// Lets calls through again; `reconciled` tokens and tombstones were brought to the primary before.
+    /// Lets calls through again; `reconciled` tokens and tombstones were brought to the primary
+    /// before.
     pub fn close(&self, reconciled: u64) {
         let mut inner = self.inner.lock();
         let now = Instant::now();

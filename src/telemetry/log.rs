@@ -11,7 +11,8 @@ const MOST_LINES: usize = 8192;
 /// Most bytes of them.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Lines lost since [`take_lost_lines`] was last called. Static because the log starts before there are metrics.
+/// Lines lost since [`take_lost_lines`] was last called. Static because the log starts before there
+/// are metrics.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// Number of log lines lost since the last call.
@@ -49,7 +50,8 @@ impl Drop for Log {
     }
 }
 
-/// Takes log lines, each in one write. Never waits and never fails: lines without room are counted as lost.
+/// Takes log lines, each in one write. Never waits and never fails: lines without room are counted
+/// as lost.
 #[derive(Debug)]
 pub struct LogLines {
     queue: LineQueue,
@@ -84,7 +86,8 @@ fn write(lines: Lines, mut to: impl Write, unreported: &AtomicU64) {
         if !is_written {
             count_lost(unreported, count);
         } else if is_last {
-            // A reader that is gone does not make reports follow one another for ever: they need a write that succeeded.
+            // A reader that is gone does not make reports follow one another for ever: they need a
+            // write that succeeded.
             let lost = unreported.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 tracing::warn!(lost, "log lines were lost: their reader did not take them in time");

@@ -1,4 +1,5 @@
-//! A queue of lines in front of a thread that writes them, bounded in lines and bytes. Handing in a line never waits.
+//! A queue of lines in front of a thread that writes them, bounded in lines and bytes. Handing in a
+//! line never waits.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Longest wait for lines to be written at the end. A reader that hangs must not keep the process alive.
+/// Longest wait for lines to be written at the end. A reader that hangs must not keep the process
+/// alive.
 pub(crate) const FLUSH: Duration = Duration::from_secs(1);
 /// Bytes after which a batch takes no further line.
 const BATCH: usize = 64 * 1024;

@@ -1,7 +1,8 @@
 //! The `UUIDv8` codec: claims and a signing key in, a self-authenticating token out, and back.
 //!
-//! The 122 free bits of the UUID hold, from the left: key hint (2), offline (1), expiry (12), nonce (27) and
-//! the leftmost 80 bits of an HMAC-SHA-256 (RFC 2104) over all of them, the full expiry and the principal.
+//! The 122 free bits of the UUID hold, from the left: key hint (2), offline (1), expiry (12), nonce
+//! (27) and the leftmost 80 bits of an HMAC-SHA-256 (RFC 2104) over all of them, the full expiry
+//! and the principal.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ const SKEW_SECONDS: u64 = 2;
 pub struct Claims {
     /// First Unix second at which the token is no longer valid.
     pub expires_at: u64,
-    /// The primary store was out of reach when the token was issued: no record is required elsewhere.
+    /// The primary store was out of reach when the token was issued: no record is required
+    /// elsewhere.
     pub offline: bool,
     /// Makes tokens of the same second differ.
     pub nonce: Nonce,
@@ -45,14 +47,15 @@ pub struct Verified {
     pub claims: Claims,
 }
 
-/// Why a text is not a valid token. Callers answer all of them alike; the difference is for metrics.
+/// Why a text is not a valid token. Callers answer all of them alike; the difference is for
+/// metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Not the canonical form of a version-8 UUID.
     #[error("not in the form of a token")]
     Malformed,
-    /// Not minted by an instance: no principal and key of its own produce this tag, or no instance gives a token so long a
-    /// life.
+    /// Not minted by an instance: no principal and key of its own produce this tag, or no instance
+    /// gives a token so long a life.
     #[error("no instance has signed this token")]
     Forged,
     /// Issued here, but its time is over.
@@ -67,7 +70,8 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A codec that signs with the first key that the principal may use, and verifies with all of those.
+    /// A codec that signs with the first key that the principal may use, and verifies with all of
+    /// those.
     #[must_use]
     pub const fn new(keys: SigningKeys) -> Self {
         Self { keys }
@@ -81,9 +85,9 @@ impl Codec {
         Token(layout(fields, tag(key, fields, claims.expires_at, principal)))
     }
 
-    /// Checks form, tag and expiry of `text`, for each of `principals`, at the time `now`. A token that lives longer than any
-    /// that an instance issues is refused: a holder of a credential can sign it, and its revocation would be forgotten
-    /// before its end.
+    /// Checks form, tag and expiry of `text`, for each of `principals`, at the time `now`. A token
+    /// that lives longer than any that an instance issues is refused: a holder of a credential can
+    /// sign it, and its revocation would be forgotten before its end.
     ///
     /// # Errors
     /// The reason for refusing it.
@@ -135,7 +139,8 @@ fn unpack_fields(fields: u64, now_seconds: u64) -> Claims {
     }
 }
 
-/// The latest expiry of a token that any instance has issued by `now`: issuing rounds up to the whole second, too.
+/// The latest expiry of a token that any instance has issued by `now`: issuing rounds up to the
+/// whole second, too.
 fn last_expiry(now: UnixMillis) -> u64 {
     now.plus(Duration::from_secs(u64::from(LONGEST_LIFE_SECONDS) + SKEW_SECONDS)).seconds_rounded_up()
 }
@@ -164,7 +169,8 @@ fn tags_match(ours: u128, presented: u128) -> bool {
     ours.to_be_bytes().ct_eq(&presented.to_be_bytes()).into()
 }
 
-/// Spreads 42 bits of fields and 80 bits of tag around version and variant: 48, version, 12, variant, 62.
+/// Spreads 42 bits of fields and 80 bits of tag around version and variant: 48, version, 12,
+/// variant, 62.
 fn layout(fields: u64, tag: u128) -> [u8; 16] {
     let free = u128::from(fields) << TAG_BITS | tag;
     let (a, b, c) = (free >> 74, free >> 62 & 0xfff, free & ((1 << 62) - 1));
@@ -272,7 +278,8 @@ mod tests {
                 .verify(&text, now, [&alice].into_iter())
                 .map(|verified| verified.claims.expires_at - NOW.seconds())
         };
-        // NOW is half a second past, so a token of 900 s ends after 901 s, and for a clock that is 2 s behind after 903 s.
+        // NOW is half a second past, so a token of 900 s ends after 901 s, and for a clock that is
+        // 2 s behind after 903 s.
         assert_eq!(verify(903, NOW), Ok(903));
         for too_long in [904, 950, 1500, 2047] {
             assert_eq!(verify(too_long, NOW), Err(CodecError::Forged), "{too_long}");

@@ -1,11 +1,12 @@
 //! Signing keys: a list of which the first signs and all verify, so that a key can be rotated.
 //!
-//! A configured key signs and verifies for every principal. A key that was derived from a principal's credential does so
-//! for its owner only: whoever holds that credential can derive the key, and must not be able to sign for others.
+//! A configured key signs and verifies for every principal. A key that was derived from a
+//! principal's credential does so for its owner only: whoever holds that credential can derive the
+//! key, and must not be able to sign for others.
 //!
-//! A token names its key by a two-bit hint taken from the key itself, not by its place in the list: instances
-//! whose lists are in different order, as during a rotation, still agree. Keys may share a hint; each that
-//! fits is tried.
+//! A token names its key by a two-bit hint taken from the key itself, not by its place in the list:
+//! instances whose lists are in different order, as during a rotation, still agree. Keys may share
+//! a hint; each that fits is tried.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,7 +19,8 @@ const MIN_KEY_BYTES: usize = 32;
 const HINT_LABEL: &[u8] = b"vx11-operator key-hint v1\0";
 const DERIVE_LABEL: &[u8] = b"vx11-operator signing-key v1";
 const DEPLOYMENT_LABEL: &[u8] = b"vx11-operator deployment v1";
-/// Length of a [deployment fingerprint](SigningKey::deployment_fingerprint), in bytes before they are written as hexadecimal.
+/// Length of a [deployment fingerprint](SigningKey::deployment_fingerprint), in bytes before they
+/// are written as hexadecimal.
 const FINGERPRINT_BYTES: usize = 8;
 
 /// Why a configured signing key cannot be used. Never repeats the key.
@@ -50,8 +52,8 @@ impl SigningKey {
         Self { hint, mac, owner }
     }
 
-    /// Tells keys apart where others can read it, as in Redis, without giving the key away: 16 hexadecimal characters of
-    /// a MAC, the same on all instances that have the key.
+    /// Tells keys apart where others can read it, as in Redis, without giving the key away: 16
+    /// hexadecimal characters of a MAC, the same on all instances that have the key.
     #[must_use]
     pub fn deployment_fingerprint(&self) -> String {
         let mac = self.mac().chain_update(DEPLOYMENT_LABEL).finalize().into_bytes();
@@ -91,8 +93,9 @@ impl SigningKeys {
         Self::from_list(keys)
     }
 
-    /// Keys derived with HKDF-SHA-256 (RFC 5869) from the credentials of principals, which all instances share. Each
-    /// belongs to the credential's principal; of several for one principal the first signs.
+    /// Keys derived with HKDF-SHA-256 (RFC 5869) from the credentials of principals, which all
+    /// instances share. Each belongs to the credential's principal; of several for one principal
+    /// the first signs.
     ///
     /// # Errors
     /// [`KeyError::None`] when there is no credential.
@@ -123,8 +126,9 @@ impl SigningKeys {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The key that signs for `principal`. Every configured principal has one. A token for any other is signed all the
-    /// same, with a key that does not verify for it: nobody accepts that token.
+    /// The key that signs for `principal`. Every configured principal has one. A token for any
+    /// other is signed all the same, with a key that does not verify for it: nobody accepts that
+    /// token.
     pub(super) fn signing_for(&self, principal: &PrincipalId) -> &SigningKey {
         self.iter().find(|key| key.is_for(principal)).unwrap_or(&self.first)
     }
@@ -170,8 +174,8 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "SigningKeys(1 keys)");
     }
 
-    /// Instances of two versions compare fingerprints, so they must never change. The expected values come from another
-    /// implementation.
+    /// Instances of two versions compare fingerprints, so they must never change. The expected
+    /// values come from another implementation.
     #[test]
     fn the_fingerprint_of_a_key_is_the_same_in_every_version() {
         let [zeros, counting] = ["00".repeat(32), hex::encode((0..32).collect::<Vec<u8>>())];

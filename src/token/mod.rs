@@ -1,7 +1,9 @@
-//! Tokens as values: what they look like, how they prove themselves, what is kept about them. No I/O.
+//! Tokens as values: what they look like, how they prove themselves, what is kept about them. No
+//! I/O.
 //!
-//! [`Codec`] turns claims into a [`Token`] and back; [`SigningKeys`] holds what it signs with; [`Record`] is
-//! what a store remembers. The format is specified, with test vectors, in `docs/token-format.md`.
+//! [`Codec`] turns claims into a [`Token`] and back; [`SigningKeys`] holds what it signs with;
+//! [`Record`] is what a store remembers. The format is specified, with test vectors, in
+//! `docs/token-format.md`.
 
 mod codec;
 mod keys;
@@ -22,12 +24,14 @@ pub use record::Record;
 /// Longest life that an instance may be configured to give a token, in seconds.
 pub const LONGEST_LIFE_SECONDS: u32 = 900;
 
-/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this instance.
+/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this
+/// instance.
 pub const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
 
-/// Longest life of a tombstone. A revocation by id does not know when the token ends, so it is kept until the latest end that
-/// a token can say at that moment. That is beyond what any instance issues: who holds a principal's credential can sign a
-/// token that is refused now and would be accepted later.
+/// Longest life of a tombstone. A revocation by id does not know when the token ends, so it is kept
+/// until the latest end that a token can say at that moment. That is beyond what any instance
+/// issues: who holds a principal's credential can sign a token that is refused now and would be
+/// accepted later.
 pub const LONGEST_TOMBSTONE: Duration =
     Duration::from_secs(codec::EXPIRY_HORIZON_SECONDS + TOMBSTONE_MARGIN.as_secs());
 
@@ -36,8 +40,9 @@ pub const LONGEST_TOMBSTONE: Duration =
 pub struct Token([u8; 16]);
 
 impl Token {
-    /// Reads the one accepted spelling of a token: 36 lower-case characters with hyphens, UUID version 8,
-    /// variant 10 (RFC 9562 §4, §5.8). Braced, URN, simple and upper-case forms are not tokens.
+    /// Reads the one accepted spelling of a token: 36 lower-case characters with hyphens, UUID
+    /// version 8, variant 10 (RFC 9562 §4, §5.8). Braced, URN, simple and upper-case forms are not
+    /// tokens.
     ///
     /// # Errors
     /// [`CodecError::Malformed`] for anything else.

@@ -25,7 +25,8 @@ impl Nonce {
     }
 }
 
-/// Hands out nonces that do not repeat within 2^19 draws, which is more than an instance issues in a second.
+/// Hands out nonces that do not repeat within 2^19 draws, which is more than an instance issues in
+/// a second.
 #[derive(Debug)]
 pub struct NonceSource {
     slot: u8,
@@ -33,8 +34,8 @@ pub struct NonceSource {
 }
 
 impl NonceSource {
-    /// A source for the instance named `instance_id`, counting from `start` (drawn at random, so that an
-    /// instance that restarts within a second does not repeat itself).
+    /// A source for the instance named `instance_id`, counting from `start` (drawn at random, so
+    /// that an instance that restarts within a second does not repeat itself).
     #[must_use]
     pub fn new(instance_id: &str, start: u32) -> Self {
         Self { slot: slot(instance_id), counter: AtomicU32::new(start) }

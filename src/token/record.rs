@@ -2,8 +2,8 @@
 
 use crate::clock::UnixMillis;
 
-/// A token's record. Contains nothing that opens a stream, and not whom the token was issued to: the token's tag
-/// vouches for that.
+/// A token's record. Contains nothing that opens a stream, and not whom the token was issued to:
+/// the token's tag vouches for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     /// When it was issued.

@@ -1,4 +1,5 @@
-//! The panel and the browser client as files: their types, their caching, and what a browser is told to forbid.
+//! The panel and the browser client as files: their types, their caching, and what a browser is
+//! told to forbid.
 
 use reqwest::StatusCode;
 use vx11_operator::http::endpoints;

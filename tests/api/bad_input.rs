@@ -1,5 +1,5 @@
-//! Requests for what is not there, in ways that are not taken, or that are no HTTP at all. Each is refused in an
-//! orderly way, and none of them leaves a trace on the instance.
+//! Requests for what is not there, in ways that are not taken, or that are no HTTP at all. Each is
+//! refused in an orderly way, and none of them leaves a trace on the instance.
 
 use reqwest::{Method, StatusCode};
 use vx11_operator::http::endpoints;

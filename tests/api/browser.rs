@@ -18,7 +18,8 @@ const ENTER: &str = "\u{e007}";
 const CONTROL: &str = "\u{e009}";
 const ESCAPE: &str = "\u{e00c}";
 
-/// An address and a principal for an instance that is to come back. The port stays ours while nothing listens on it.
+/// An address and a principal for an instance that is to come back. The port stays ours while
+/// nothing listens on it.
 fn place() -> (Port, String, String) {
     let port = Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
@@ -90,7 +91,8 @@ async fn next_data(stream: &mut EventStream) -> String {
     stream.next().await.expect("the stream is open").data
 }
 
-/// Numbers that a parser would write otherwise, a key twice, escapes that stand for other characters.
+/// Numbers that a parser would write otherwise, a key twice, escapes that stand for other
+/// characters.
 const EXACT: &str = r#"{"id": 12345678901234567890, "n": [1.10, 1e2, -0], "a": 1, "a": 2, "s": "\u0041\/"}"#;
 
 #[tokio::test]
@@ -500,7 +502,8 @@ async fn an_event_nobody_takes_is_tried_again_under_its_key_a_few_times() {
 
 #[tokio::test]
 async fn an_event_whose_answer_is_lost_is_published_once() {
-    // Loses the first answer to publishing, as a network would: nothing else here can lose one when it should.
+    // Loses the first answer to publishing, as a network would: nothing else here can lose one when
+    // it should.
     const LOSE_AN_ANSWER: &str = "
         const real = window.fetch;
         window.fetch = async (address, request) => {

@@ -1,4 +1,5 @@
-//! The rules by which the browser client reads a stream and reconnects, in a real browser, on a bench without time.
+//! The rules by which the browser client reads a stream and reconnects, in a real browser, on a
+//! bench without time.
 
 use crate::support::{Browser, Instance};
 

@@ -1,5 +1,5 @@
-//! The code that users copy, from the README and from the head of the client. It runs unchanged in a real browser, on a
-//! page that has a backend, and is checked against the client's types.
+//! The code that users copy, from the README and from the head of the client. It runs unchanged in
+//! a real browser, on a page that has a backend, and is checked against the client's types.
 
 use std::path::Path;
 use std::process::Command;
@@ -37,7 +37,8 @@ fn snippets() -> [(&'static str, String); 2] {
     [("README.md", from_readme()), ("vx11-events.js", from_client())]
 }
 
-/// A browser, an instance of its own for each snippet, and the application whose page runs the snippet.
+/// A browser, an instance of its own for each snippet, and the application whose page runs the
+/// snippet.
 struct Page {
     browser: Browser,
     instance: Instance,

@@ -1,4 +1,5 @@
-//! Connections of clients that send half a request, or that are too many: each goes in time, and nobody else is locked out.
+//! Connections of clients that send half a request, or that are too many: each goes in time, and
+//! nobody else is locked out.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -65,7 +66,8 @@ async fn the_head_of_every_request_has_a_deadline() {
     assert_eq!(closed(&instance, "slow_head").await, 2);
 }
 
-/// Makes more connections of a kind than the instance has room for, and sees that others are answered.
+/// Makes more connections of a kind than the instance has room for, and sees that others are
+/// answered.
 async fn lock_nobody_out(half_a_head: impl AsyncFn(&Instance) -> TcpStream) {
     let instance = Instance::with_open_files(FILES, &[WORKERS]).await;
     let mut held = Vec::new();

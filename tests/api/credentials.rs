@@ -12,7 +12,8 @@ const FORBIDDEN: (StatusCode, &str) = (StatusCode::FORBIDDEN, "token_refused");
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// A call that needs a principal: method, path, type and content of its body, status when it is let in.
+/// A call that needs a principal: method, path, type and content of its body, status when it is let
+/// in.
 type Call = (Method, &'static str, &'static str, &'static str, StatusCode);
 
 /// Every call that needs a principal.
@@ -42,7 +43,8 @@ fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
     headers
 }
 
-/// Asserts the problem on each call, on the stream, and where a proxy asks: it understands 401 and 403 only.
+/// Asserts the problem on each call, on the stream, and where a proxy asks: it understands 401 and
+/// 403 only.
 async fn refused_everywhere(instance: &Instance, with: &HeaderMap, status: StatusCode, code: &str) {
     for known in &CALLS {
         let request = call(instance, known).headers(with.clone());
@@ -288,7 +290,8 @@ async fn a_credential_too_long_for_a_header_is_refused_before_it_is_read_and_hur
         format!("GET {STREAM}?token={endless} HTTP/1.1\r\nHost: x\r\n\r\n"),
         format!("GET {STREAM}?token={} HTTP/1.1\r\nHost: x\r\n\r\n", &endless[..70_000]),
     ] {
-        // A server that stops reading may reset the connection, and the reset may overtake its answer.
+        // A server that stops reading may reset the connection, and the reset may overtake its
+        // answer.
         let answer = exchange(&instance, request.as_bytes()).await;
         let answer = String::from_utf8_lossy(&answer);
         let status = answer.split(' ').nth(1).unwrap_or("431");

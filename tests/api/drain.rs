@@ -16,13 +16,14 @@ use vx11_rig::until;
 use crate::support::Instance;
 
 const STREAMS: usize = 1000;
-/// Longer than any wait of a test, so that nothing that a test has seen can be due to the end of the window.
+/// Longer than any wait of a test, so that nothing that a test has seen can be due to the end of
+/// the window.
 const LONG: (&str, &str) = ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "300");
 /// One token may open as many streams as it likes.
 const NO_LIMIT: (&str, &str) = ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "0");
 
-/// Connections that wait for an answer at the same time. With a thousand, a busy client sends some requests later than the
-/// service waits for them.
+/// Connections that wait for an answer at the same time. With a thousand, a busy client sends some
+/// requests later than the service waits for them.
 static OPENING: Semaphore = Semaphore::const_new(50);
 
 /// Opens a stream and reads it to the end of the connection; gives back everything.
@@ -85,15 +86,15 @@ async fn streams_end_one_after_the_other_over_the_window() {
     for _ in 0..2 {
         streams.join_next().await.expect("a stream ends").unwrap();
     }
-    // Time for others that must not end yet. A slow machine makes this weaker and never red: half of the window is longer
-    // than any wait.
+    // Time for others that must not end yet. A slow machine makes this weaker and never red: half
+    // of the window is longer than any wait.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let ended = ended.load(Ordering::Relaxed);
     assert!(ended < 50, "{ended} of 100 have ended");
 }
 
-/// Number of connections to a port of 127.0.0.1 that the kernel has made and that nobody has accepted yet (`rx_queue` in
-/// proc(5), `/proc/net/tcp`).
+/// Number of connections to a port of 127.0.0.1 that the kernel has made and that nobody has
+/// accepted yet (`rx_queue` in proc(5), `/proc/net/tcp`).
 fn not_accepted(address: &str) -> u32 {
     let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
     let (local, listens) = (format!("0100007F:{port:04X}"), "0A");
@@ -108,8 +109,8 @@ fn not_accepted(address: &str) -> u32 {
 async fn requests_on_connections_accepted_before_the_stop_are_answered() {
     const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let mut lost = Vec::new();
-    // A machine that is so busy that nothing is read in the grace period loses requests. Without a grace period each round
-    // loses some.
+    // A machine that is so busy that nothing is read in the grace period loses requests. Without a
+    // grace period each round loses some.
     while lost.len() < 5 && !lost.contains(&0) {
         let instance = Instance::start().await;
         let connecting = (0..100).map(|_| TcpStream::connect(instance.address()));

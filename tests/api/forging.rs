@@ -1,5 +1,6 @@
-//! What the holder of a principal's credential can sign without asking an instance. Where no signing keys are configured,
-//! each holder can derive a key from its credential, as `docs/token-format.md` says.
+//! What the holder of a principal's credential can sign without asking an instance. Where no
+//! signing keys are configured, each holder can derive a key from its credential, as
+//! `docs/token-format.md` says.
 
 use hkdf::Hkdf;
 use reqwest::StatusCode;
@@ -27,7 +28,8 @@ impl Holder {
         Self(Codec::new(SigningKeys::from_hex([hex::encode(key).as_str()]).unwrap()))
     }
 
-    /// A token that names `principal` and ends `life` seconds from now. It has the offline bit, so no record has to exist.
+    /// A token that names `principal` and ends `life` seconds from now. It has the offline bit, so
+    /// no record has to exist.
     fn sign(&self, principal: &str, life: u64) -> String {
         let expires_at = SystemClock.now().seconds() + life;
         let claims = Claims { expires_at, offline: true, nonce: Nonce::from_bits(7) };
@@ -46,7 +48,8 @@ fn id(principal: &str) -> PrincipalId {
     PrincipalId::parse(principal).unwrap()
 }
 
-/// An instance with the principals `operator`, `dashboard` and `billing`, without signing keys; and their credentials.
+/// An instance with the principals `operator`, `dashboard` and `billing`, without signing keys; and
+/// their credentials.
 async fn with_three_principals() -> (Instance, [(&'static str, String); 3]) {
     let [dashboard, billing] = [planted(), planted()];
     let (_folder, config) = file(&format!(

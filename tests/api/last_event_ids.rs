@@ -1,5 +1,5 @@
-//! Whatever a client says it saw last, it gets a stream: resumed where possible, else with the gap announced. An
-//! error would end a browser's `EventSource` for good.
+//! Whatever a client says it saw last, it gets a stream: resumed where possible, else with the gap
+//! announced. An error would end a browser's `EventSource` for good.
 
 use reqwest::header::HeaderValue;
 use serde_json::json;
@@ -8,7 +8,8 @@ use crate::support::{EventStream, Instance};
 
 const STREAM: &str = "/operator/api/events/stream";
 
-/// Opens a stream with a `Last-Event-ID` header, a `last_event_id` parameter as it stands in the URL, or both.
+/// Opens a stream with a `Last-Event-ID` header, a `last_event_id` parameter as it stands in the
+/// URL, or both.
 async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -> EventStream {
     let query = query.map_or_else(String::new, |id| format!("?last_event_id={id}"));
     let mut request = instance.get_as_principal(&format!("{STREAM}{query}"));
@@ -22,7 +23,8 @@ async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -
 async fn announces(instance: &Instance, mut stream: EventStream, reason: &str) {
     let reset = stream.next().await.expect("a frame");
     assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({ "reason": reason })));
-    // Resuming after the announcement misses nothing: it carries the position the stream goes on from.
+    // Resuming after the announcement misses nothing: it carries the position the stream goes on
+    // from.
     assert_eq!(stream.greeting.id, "", "the position comes with the reset, not before it");
     assert!(!reset.id.is_empty());
     let id = instance.publish(json!("onward")).await;

@@ -1,4 +1,5 @@
-//! A reader of the log that hangs, as a stuck collector or a full disk behind it. Nothing suffers but log lines.
+//! A reader of the log that hangs, as a stuck collector or a full disk behind it. Nothing suffers
+//! but log lines.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::support::{Instance, raw_request};
 const STREAMS: usize = 320;
 const ONE_WORKER: (&str, &str) = ("VX11_OPERATOR__HTTP__WORKERS", "1");
 const WINDOW: (&str, &str) = ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "1");
-/// Longest stop with that window. Six seconds are promised, and the rest is for a busy machine. Below 20 s, after which the
-/// kernel would cut a client that does not read.
+/// Longest stop with that window. Six seconds are promised, and the rest is for a busy machine.
+/// Below 20 s, after which the kernel would cut a client that does not read.
 const LONGEST_STOP: Duration = Duration::from_secs(16);
 
 /// Reads on until `text` has come, and returns everything up to it.

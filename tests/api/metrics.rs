@@ -1,4 +1,5 @@
-//! `/metrics`: the predecessor's names with its label, and ours; each counts what it says, and no label says who.
+//! `/metrics`: the predecessor's names with its label, and ours; each counts what it says, and no
+//! label says who.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! `/openapi.json` describes the service as it is: what each operation takes, and everything it answers. Two programs that
-//! are not ours judge that, one the document itself, one the answers of a real instance to requests made from it.
+//! `/openapi.json` describes the service as it is: what each operation takes, and everything it
+//! answers. Two programs that are not ours judge that, one the document itself, one the answers of
+//! a real instance to requests made from it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const SEED: &str = "20260101";
 /// Requests for each operation in the phase that invents them.
 const EXAMPLES: &str = "20";
-/// The line of a run that tested every operation but the stream, and the fewest requests that it makes.
+/// The line of a run that tested every operation but the stream, and the fewest requests that it
+/// makes.
 const OPERATIONS: &str = "Tested: 17";
 const REQUESTS: u32 = 200;
 /// To install from the network on a busy machine, and for one run.
@@ -155,7 +157,8 @@ async fn requests_made_from_the_document_find_no_difference_to_the_service() {
         let mut command = Command::new(tools.join("schemathesis"));
         command.current_dir(folder.path()).arg("--config-file").arg(CONFIGURATION);
         command.args(["run", &address]).args(credentials);
-        // No credentials are invented: two that disagree are refused with 400, whatever else is right.
+        // No credentials are invented: two that disagree are refused with 400, whatever else is
+        // right.
         command.args(["--generation-with-security-parameters", "false"]);
         command.args(["--exclude-path", STREAM, "--phases", "examples,coverage,fuzzing"]);
         command.args(["--seed", SEED, "--max-examples", EXAMPLES, "--generation-database", "none"]);

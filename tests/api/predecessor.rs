@@ -1,5 +1,5 @@
-//! The calls of the predecessor's documents, in the shell its operators use, so that scripts with these calls keep
-//! working. Only host, port, credential and the limit of curl differ.
+//! The calls of the predecessor's documents, in the shell its operators use, so that scripts with
+//! these calls keep working. Only host, port, credential and the limit of curl differ.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,8 +29,9 @@ impl Shell {
         Self::with(&[("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1")]).await
     }
 
-    /// The command for `script`, with this instance in the place of gateway and backend. `curl` prints without a buffer,
-    /// and its limit is one that a busy machine does not reach: the last `--max-time` counts.
+    /// The command for `script`, with this instance in the place of gateway and backend. `curl`
+    /// prints without a buffer, and its limit is one that a busy machine does not reach: the last
+    /// `--max-time` counts.
     fn command(&self, script: &str) -> Command {
         let script = ["localhost:8000", "localhost:8001", "staging-api:8000", "staging-api:8001"]
             .iter()
@@ -58,7 +59,8 @@ impl Shell {
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 
-    /// Runs `script` until it has printed the end of a frame, or has ended; returns what it has printed.
+    /// Runs `script` until it has printed the end of a frame, or has ended; returns what it has
+    /// printed.
     async fn first_frame(&self, script: &str) -> String {
         let mut child = self
             .command(script)

@@ -1,5 +1,5 @@
-//! Rates an instance limits where it is told to: 429 with a time to return, and whoever has a valid credential is
-//! served all the same.
+//! Rates an instance limits where it is told to: 429 with a time to return, and whoever has a valid
+//! credential is served all the same.
 
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ async fn limited(response: Response) -> Duration {
     Duration::from_secs(wait)
 }
 
-/// Sends, ten at once, until something else than `status` comes back; returns how often it was `status`, and the first
-/// other answer. At once, so that a budget is used up sooner than it fills, however long a request takes.
+/// Sends, ten at once, until something else than `status` comes back; returns how often it was
+/// `status`, and the first other answer. At once, so that a budget is used up sooner than it fills,
+/// however long a request takes.
 async fn until_other(status: StatusCode, request: impl Fn() -> RequestBuilder) -> (usize, Response) {
     let (mut count, mut other) = (0, None);
     for _ in 0..20 {
@@ -67,7 +68,8 @@ async fn issuing_more_than_allowed_waits_and_nothing_else_does() {
         assert_eq!(instance.ask_for_stream(&token).await.status(), StatusCode::OK);
         instance.publish(1.into()).await;
     }
-    // Who waits as told is served. The budget of a process fills in real time; a longer sleep does no harm.
+    // Who waits as told is served. The budget of a process fills in real time; a longer sleep does
+    // no harm.
     tokio::time::sleep(wait).await;
     instance.issue().await;
 }

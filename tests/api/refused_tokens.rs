@@ -1,4 +1,5 @@
-//! Tokens that open nothing. From outside they are all alike; why one was refused, only the metrics tell.
+//! Tokens that open nothing. From outside they are all alike; why one was refused, only the metrics
+//! tell.
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -80,8 +81,9 @@ async fn reasons(instance: &Instance) -> [u64; 4] {
     counts
 }
 
-/// An instance with a principal of its own, and a token that has lived its life. The token is of another instance with the
-/// same principal, whose tokens live for a second: those of the one that is given back live long enough for any test.
+/// An instance with a principal of its own, and a token that has lived its life. The token is of
+/// another instance with the same principal, whose tokens live for a second: those of the one that
+/// is given back live long enough for any test.
 async fn with_expired_token() -> (Instance, String) {
     let instance = Instance::start().await;
     let brief = [("VX11_PRINCIPAL_TOKEN", instance.principal.as_str()), ("EPHEMERAL_TOKEN_TTL_SEC", "1")];
@@ -121,8 +123,8 @@ async fn no_alias_of_a_valid_token_is_a_token() {
     for alias in aliases(&token) {
         refusal(instance.ask_for_stream(&alias).await, &token).await;
         refused += 1;
-        // In a header nobody can tell a malformed token from a wrong principal. Blanks around a header's value
-        // are not part of it (RFC 9110 §5.5).
+        // In a header nobody can tell a malformed token from a wrong principal. Blanks around a
+        // header's value are not part of it (RFC 9110 §5.5).
         if alias.trim() != token
             && let Ok(header) = reqwest::header::HeaderValue::from_bytes(alias.as_bytes())
         {

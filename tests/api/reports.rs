@@ -1,4 +1,5 @@
-//! What the service says about itself: health, statistics, its name, and the document of its interface.
+//! What the service says about itself: health, statistics, its name, and the document of its
+//! interface.
 
 use std::collections::BTreeSet;
 

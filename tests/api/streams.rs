@@ -64,7 +64,8 @@ async fn a_stream_that_reached_its_age_is_told_to_reconnect() {
     instance.stream_ends_are("max_age", 1).await;
 }
 
-/// For each event that its reader takes another one is published, so that there is always something to send.
+/// For each event that its reader takes another one is published, so that there is always something
+/// to send.
 #[tokio::test]
 async fn a_stream_that_lags_behind_reaches_its_age_too() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "2")]).await;

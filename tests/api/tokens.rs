@@ -86,7 +86,8 @@ async fn a_token_keeps_the_life_it_was_given_when_its_instance_restarts_with_ano
     after.open_stream(&issued.token).await;
     let revocation = after.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &issued.token)]);
     assert_eq!(revocation.send().await.unwrap().status(), StatusCode::OK);
-    // Longer than this instance's own tokens live, twice: the first may have begun before the revocation was remembered.
+    // Longer than this instance's own tokens live, twice: the first may have begun before the
+    // revocation was remembered.
     for _ in 0..2 {
         after.expires(&after.issue().await.token).await;
     }

@@ -1,5 +1,6 @@
-//! A field or parameter that the service does not know is refused where access is granted or an event is published:
-//! whoever sends `sub`, `ttl` or `topic` and is answered with 200 takes it for granted.
+//! A field or parameter that the service does not know is refused where access is granted or an
+//! event is published: whoever sends `sub`, `ttl` or `topic` and is answered with 200 takes it for
+//! granted.
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! A credential that is easy to guess, where tokens are signed with a key derived from it: whoever sees a token could find
-//! the credential.
+//! A credential that is easy to guess, where tokens are signed with a key derived from it: whoever
+//! sees a token could find the credential.
 
 use crate::support::{Instance, complaint, complaint_about_file, file, planted, run};
 

@@ -1,6 +1,6 @@
-//! `.ci/deny` and its place in `.ci/verify`: which checks of the dependencies run, and what is said of one that cannot.
-//! `cargo`, `make` and the like are fakes, because the real database of advisories cannot be made to be out of reach, or to
-//! have one of ours in it.
+//! `.ci/deny` and its place in `.ci/verify`: which checks of the dependencies run, and what is said
+//! of one that cannot. `cargo`, `make` and the like are fakes, because the real database of
+//! advisories cannot be made to be out of reach, or to have one of ours in it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -96,7 +96,8 @@ fn a_licence_a_crate_or_a_source_that_is_not_allowed_fails_the_check() {
     assert!(!deny(&[REST, FETCH]).succeeded, "also without the database");
 }
 
-/// `.ci/verify`, in a folder of its own, where `make deny` prints a line and no container engine answers.
+/// `.ci/verify`, in a folder of its own, where `make deny` prints a line and no container engine
+/// answers.
 fn verify(printed_by_deny: &str) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let scripts = folder.path().join(".ci");

@@ -1,5 +1,5 @@
-//! Texts that take long to make. `cargo nextest` runs each test in a separate process, so tests cannot share a static.
-//! A file keeps the text until one of its sources changes.
+//! Texts that take long to make. `cargo nextest` runs each test in a separate process, so tests
+//! cannot share a static. A file keeps the text until one of its sources changes.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};

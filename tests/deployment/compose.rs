@@ -1,5 +1,5 @@
-//! `docker-compose.scale.yml`: valid for both generations of Compose, and the rules that no schema knows. What needs an
-//! engine is `make compose-test`.
+//! `docker-compose.scale.yml`: valid for both generations of Compose, and the rules that no schema
+//! knows. What needs an engine is `make compose-test`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

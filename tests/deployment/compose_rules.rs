@@ -1,5 +1,6 @@
-//! What must hold between fields of the Compose file, and between it and the contract. Each rule returns what it has to
-//! complain about, so that a test can break the file and see that the rule notices.
+//! What must hold between fields of the Compose file, and between it and the contract. Each rule
+//! returns what it has to complain about, so that a test can break the file and see that the rule
+//! notices.
 
 use std::collections::BTreeSet;
 

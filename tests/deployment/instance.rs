@@ -20,7 +20,8 @@ fn command(environment: &Environment) -> Command {
     command
 }
 
-/// What `check-config` makes of an environment: exit code, and the effective configuration or the complaint.
+/// What `check-config` makes of an environment: exit code, and the effective configuration or the
+/// complaint.
 pub(crate) fn check_config(environment: &Environment) -> (i32, String) {
     let output = command(environment).arg("check-config").output().unwrap();
     let text = if output.status.success() { output.stdout } else { output.stderr };
@@ -34,7 +35,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts it and waits until it says where it listens. It has to log JSON, as both deployments make it.
+    /// Starts it and waits until it says where it listens. It has to log JSON, as both deployments
+    /// make it.
     pub(crate) fn start(environment: &Environment) -> Self {
         let mut child = command(environment).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());

@@ -1,4 +1,5 @@
-//! The manifests as `kubectl apply -k` would send them, rendered and validated by `deploy/kubernetes/validate`.
+//! The manifests as `kubectl apply -k` would send them, rendered and validated by
+//! `deploy/kubernetes/validate`.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! What must hold between fields of the manifests and no schema knows. Each rule returns what it has to complain about, so
-//! that a test can break a manifest and see that the rule notices.
+//! What must hold between fields of the manifests and no schema knows. Each rule returns what it
+//! has to complain about, so that a test can break a manifest and see that the rule notices.
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -162,7 +162,8 @@ fn the_memory_limit_has_room_for_all_bounds(objects: &Objects) -> Result<(), Str
     require(processor.is_null(), "processor: a limit throttles past the time that Redis is waited for")
 }
 
-/// A pod network has 16 bits for the cluster, with IPv6 48. What is wider has addresses of clients in it.
+/// A pod network has 16 bits for the cluster, with IPv6 48. What is wider has addresses of clients
+/// in it.
 fn no_client_is_a_trusted_proxy(objects: &Objects) -> Result<(), String> {
     let given = objects.only("ConfigMap")["data"]["VX11_OPERATOR__HTTP__TRUSTED_PROXIES"].as_str();
     let networks = given.ok_or("proxies: nobody is believed about a client's address")?;

@@ -1,4 +1,5 @@
-//! `deploy/systemd`: the unit by systemd's own verdict, and an instance under the environment that the unit makes.
+//! `deploy/systemd`: the unit by systemd's own verdict, and an instance under the environment that
+//! the unit makes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::shipped;
 const NAME: &str = "vx11-operator@.service";
 /// Where the unit looks for the program.
 const INSTALLED: &str = "/usr/local/bin/vx11-operator";
-/// systemd's figure for how much a service could do if it were taken over, times ten: 0 is nothing, 100 everything.
+/// systemd's figure for how much a service could do if it were taken over, times ten: 0 is nothing,
+/// 100 everything.
 const MOST_EXPOSURE: u64 = 15;
 
 fn unit() -> String {
@@ -124,7 +126,8 @@ fn environment(unit: &str, number: &str, credentials: &Path) -> Environment {
     own.chain(file()).collect()
 }
 
-/// The credentials of the unit as systemd lays them out: files that may be read and nothing else, in a folder likewise.
+/// The credentials of the unit as systemd lays them out: files that may be read and nothing else,
+/// in a folder likewise.
 fn credentials(unit: &str, folder: &Path, secrets: &[(&str, &str)]) {
     for loaded in values(unit, "LoadCredential") {
         let (name, source) = loaded.split_once(':').unwrap();

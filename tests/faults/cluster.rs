@@ -1,4 +1,5 @@
-//! A Redis Cluster of three masters without replicas, of which one dies. Redis is back when all nodes say so.
+//! A Redis Cluster of three masters without replicas, of which one dies. Redis is back when all
+//! nodes say so.
 
 use vx11_rig::RedisCluster;
 

@@ -7,8 +7,9 @@ use vx11_rig::{FaultRun, Operator, new_principal};
 /// What tells an instance where Redis is.
 pub(crate) type Environment<'a> = [(&'a str, &'a str)];
 
-/// Tokens of the first are seen to grow old. Those of the second live as long as any may: only of these Redis' word
-/// that it does not know them counts against them, beginning three seconds after its data began.
+/// Tokens of the first are seen to grow old. Those of the second live as long as any may: only of
+/// these Redis' word that it does not know them counts against them, beginning three seconds after
+/// its data began.
 const LIVES: [&str; 2] = ["10", "900"];
 
 /// Puts the load on two instances, each of which finds Redis in its own way.

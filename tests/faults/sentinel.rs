@@ -1,4 +1,5 @@
-//! A master and its replica under Sentinels. Redis is back when the Sentinels agree on another master.
+//! A master and its replica under Sentinels. Redis is back when the Sentinels agree on another
+//! master.
 
 use std::time::Duration;
 

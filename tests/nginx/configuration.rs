@@ -50,7 +50,8 @@ fn a_configuration_with_a_mistake_is_not_taken() {
     assert!(said.expect_err("it is wrong").contains("sever"));
 }
 
-/// Only there may deployments differ: nothing else says where something listens, or which instances there are.
+/// Only there may deployments differ: nothing else says where something listens, or which instances
+/// there are.
 #[test]
 fn what_differs_between_deployments_stands_in_site_alone() {
     for folder in [".", "http", "locations"] {
@@ -71,7 +72,8 @@ fn what_differs_between_deployments_stands_in_site_alone() {
     }
 }
 
-/// Timeouts promised for slow clients and for instances that hang. The comments of these files have the sums.
+/// Timeouts promised for slow clients and for instances that hang. The comments of these files have
+/// the sums.
 #[test]
 fn nginx_waits_as_long_as_is_promised() {
     for (file, setting) in [

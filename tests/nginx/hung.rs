@@ -1,7 +1,7 @@
 //! An instance that hangs: its sockets are open, and nobody reads from them.
 //!
-//! The time until nginx gives it up is a timeout in its configuration (held in `configuration`). Drill 13 measures the
-//! effect on streams.
+//! The time until nginx gives it up is a timeout in its configuration (held in `configuration`).
+//! Drill 13 measures the effect on streams.
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;

@@ -29,7 +29,8 @@ async fn use_up_the_budget_of_anybody(cluster: &Cluster) {
     panic!("an address may ask without end");
 }
 
-/// The limit on wrong credentials that ships. `tests/deployment` checks that every deployment has one.
+/// The limit on wrong credentials that ships. `tests/deployment` checks that every deployment has
+/// one.
 fn shipped_failures() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/operator.env");
     let settings = std::fs::read_to_string(file).unwrap();
@@ -156,7 +157,8 @@ async fn a_header_that_no_instance_judges_is_limited_as_anybodys() {
         as_principal(Method::HEAD, ISSUE),
         as_principal(Method::POST, "/operator/internal/cache-stats"),
         as_principal(Method::POST, "/operator/api//tokens/revoke"),
-        // Two credentials. None, and one of another scheme, are no failed authentication: nobody would count them.
+        // Two credentials. None, and one of another scheme, are no failed authentication: nobody
+        // would count them.
         cluster.get_as_principal(ISSUE).bearer_auth("another"),
         cluster.get(ISSUE).header("X-VX11-Token", ""),
         cluster.get(ISSUE).header("Authorization", "Bearer "),
@@ -174,7 +176,8 @@ async fn two_credentials_in_one_header_are_limited() {
     let cluster = Cluster::with(1, without_refill(), &[(FAILURES, "20")]).await;
     let forged = new_principal();
     remember_secret(&forged);
-    // nginx before 1.23 sees the first header alone and lets all of them through. Far fewer than it lets through.
+    // nginx before 1.23 sees the first header alone and lets all of them through. Far fewer than it
+    // lets through.
     for _ in 0..500 {
         let request = cluster.get_as_principal(ISSUE).header("X-VX11-Token", &forged);
         let answer = request.send().await.unwrap();

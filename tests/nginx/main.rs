@@ -1,5 +1,5 @@
-//! The specification of `nginx/`: a real nginx with the configuration that ships, in front of real instances, or of
-//! backends that do on purpose what real ones do by accident.
+//! The specification of `nginx/`: a real nginx with the configuration that ships, in front of real
+//! instances, or of backends that do on purpose what real ones do by accident.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 #![expect(
     unreachable_pub,

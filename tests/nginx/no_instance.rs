@@ -1,4 +1,5 @@
-//! No instance answers, or none takes streams: what keeps a browser's `EventSource` alive, and what others are told.
+//! No instance answers, or none takes streams: what keeps a browser's `EventSource` alive, and what
+//! others are told.
 
 use std::collections::BTreeSet;
 

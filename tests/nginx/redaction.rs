@@ -1,4 +1,5 @@
-//! No token is in what nginx writes down, wherever a client puts it and whatever becomes of the request.
+//! No token is in what nginx writes down, wherever a client puts it and whatever becomes of the
+//! request.
 
 use std::path::Path;
 

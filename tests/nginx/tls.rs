@@ -30,7 +30,8 @@ pub fn certificate(folder: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A certificate for localhost as `fullchain.pem` and `privkey.pem`, signed by an authority of its own, `authority.pem`.
+/// A certificate for localhost as `fullchain.pem` and `privkey.pem`, signed by an authority of its
+/// own, `authority.pem`.
 fn signed_certificate(folder: &Path) {
     const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     // Two of one name would be taken for each other, and the signature for a bad one.
@@ -79,8 +80,8 @@ fn start_curl(configuration: &str) -> Child {
     curl
 }
 
-/// Two instances behind the example, with the certificate in `folder`; its port, and the plain one beside it, through
-/// which the rig sees that nginx has started.
+/// Two instances behind the example, with the certificate in `folder`; its port, and the plain one
+/// beside it, through which the rig sees that nginx has started.
 async fn serving(folder: &Path) -> (Cluster, Port, Port) {
     let (port, plain) = (Port::reserve(), Port::reserve());
     let example = std::fs::read_to_string(shipped_nginx().join("examples/tls.conf")).unwrap();

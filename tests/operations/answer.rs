@@ -1,4 +1,5 @@
-//! "Is it all right?", as the first panel of the dashboards asks it: whatever goes wrong, its answer says so.
+//! "Is it all right?", as the first panel of the dashboards asks it: whatever goes wrong, its
+//! answer says so.
 
 use serde_json::json;
 

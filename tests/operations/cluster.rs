@@ -1,4 +1,5 @@
-//! A deployment: Redis with a password, three instances whose secrets are files, and nginx in front of them.
+//! A deployment: Redis with a password, three instances whose secrets are files, and nginx in front
+//! of them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,7 +18,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Whose tokens live for so many seconds, with nginx as `site` says. Signing keys are derived from the principal.
+    /// Whose tokens live for so many seconds, with nginx as `site` says. Signing keys are derived
+    /// from the principal.
     pub(crate) async fn start(life: u64, site: Site) -> Self {
         Self::begin(life, site, false).await
     }

@@ -1,4 +1,5 @@
-//! Grafana's dashboards, as far as they can be judged without Grafana: their structure, and what their panels ask.
+//! Grafana's dashboards, as far as they can be judged without Grafana: their structure, and what
+//! their panels ask.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

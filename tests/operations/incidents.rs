@@ -1,4 +1,5 @@
-//! The steps of `docs/operations/security.md` for a secret that has leaked: whoever has it is let in nowhere afterwards.
+//! The steps of `docs/operations/security.md` for a secret that has leaked: whoever has it is let
+//! in nowhere afterwards.
 
 use crate::cluster::Cluster;
 use crate::page;

@@ -1,5 +1,6 @@
-//! The commands of a page: its blocks marked `sh`, by the sections they stand in. A block that no test can run has a line
-//! `<!-- only an operator: REASON -->` right before it. What stands in the text cannot be marked, and is no command.
+//! The commands of a page: its blocks marked `sh`, by the sections they stand in. A block that no
+//! test can run has a line `<!-- only an operator: REASON -->` right before it. What stands in the
+//! text cannot be marked, and is no command.
 
 use std::path::Path;
 

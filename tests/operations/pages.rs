@@ -1,4 +1,5 @@
-//! The commands of `docs/operations/` do what they say on a deployment, or are left to an operator for a reason.
+//! The commands of `docs/operations/` do what they say on a deployment, or are left to an operator
+//! for a reason.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What ships for Prometheus and Alertmanager is valid by their own tools, and complete: each alert is tested in both
-//! states, tells people what to do, and has a page.
+//! What ships for Prometheus and Alertmanager is valid by their own tools, and complete: each alert
+//! is tested in both states, tells people what to do, and has a page.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

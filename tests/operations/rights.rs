@@ -1,5 +1,6 @@
-//! What the users of Redis may do: the same rights wherever a Redis ships. Those of people are enough for every command of
-//! the runbooks, and change nothing; those of the instances are enough for an instance, and reach nothing else.
+//! What the users of Redis may do: the same rights wherever a Redis ships. Those of people are
+//! enough for every command of the runbooks, and change nothing; those of the instances are enough
+//! for an instance, and reach nothing else.
 
 use std::process::{Command, Output};
 
@@ -72,7 +73,8 @@ impl Users {
     }
 }
 
-/// The rights of a user in `docs/redis.md`: everything that stands behind `ACL SETUSER` and the name.
+/// The rights of a user in `docs/redis.md`: everything that stands behind `ACL SETUSER` and the
+/// name.
 fn documented(user: &str) -> String {
     let page = std::fs::read_to_string(shipped("docs/redis.md")).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {user} ")));

@@ -1,5 +1,5 @@
-//! Each secret is replaced in a running deployment by the commands of `docs/operations/rotation.md`, under load, and
-//! nobody notices.
+//! Each secret is replaced in a running deployment by the commands of
+//! `docs/operations/rotation.md`, under load, and nobody notices.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,14 +16,15 @@ use crate::terminal::{self, Errand};
 /// Long enough for tokens to be older than a restart of all instances takes.
 const LIFE: u64 = 15;
 const MEASURE: Measure = Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0 };
-/// Of all instances, in a rotation. Whoever moves from one that ends to one that ends next does so again.
+/// Of all instances, in a rotation. Whoever moves from one that ends to one that ends next does so
+/// again.
 const RESTARTS: usize = 3;
 const INSTANCES: usize = 3;
 /// Longest wait for streams that ended to be open again and for all instances to be well.
 const SETTLED: Duration = PATIENCE;
 
-/// Streams end in order and resume; nothing is refused, lost, or left unanswered, events included. How long anything takes
-/// is noted and not judged; `make drill` judges it (12 and 20).
+/// Streams end in order and resume; nothing is refused, lost, or left unanswered, events included.
+/// How long anything takes is noted and not judged; `make drill` judges it (12 and 20).
 fn targets() -> Targets {
     Targets {
         longest: None,
@@ -54,12 +55,14 @@ fn commands(section: &str) -> String {
     page::script(blocks.iter().filter(|block| block.section == PREPARATION)) + &own
 }
 
-/// Runs commands on a deployment under load, in which every instance uses Redis again after its restart, and judges.
+/// Runs commands on a deployment under load, in which every instance uses Redis again after its
+/// restart, and judges.
 async fn rotate(cluster: &mut Cluster, name: &str, commands: &str) -> Report {
     rotate_until(cluster, name, commands, Operator::await_well).await
 }
 
-/// Runs commands on a deployment under load, waits for `returned` after each restart of an instance, and judges.
+/// Runs commands on a deployment under load, waits for `returned` after each restart of an
+/// instance, and judges.
 async fn rotate_until(
     cluster: &mut Cluster,
     name: &str,
@@ -77,7 +80,8 @@ async fn rotate_until(
         match errand {
             Errand::RollingRestart => {
                 for instance in 0..INSTANCES {
-                    // Whoever has not restarted yet, as the rig never does, has to get in with the password it knows.
+                    // Whoever has not restarted yet, as the rig never does, has to get in with the
+                    // password it knows.
                     cluster.redis.command(&["PING"]).await;
                     fault_run.recorder().down(Place::Instance(instance));
                     cluster.restart(instance).await;
@@ -163,7 +167,8 @@ fn with_secret(text: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Runs commands that restart nothing, with the functions of the page: what is left in the file, or the error.
+/// Runs commands that restart nothing, with the functions of the page: what is left in the file, or
+/// the error.
 async fn step(secrets: &Path, commands: &str) -> Result<Vec<String>, String> {
     let environment = [("SECRETS", secrets.display().to_string())];
     let script = page::script(blocks().iter().filter(|block| block.section == PREPARATION)) + commands;

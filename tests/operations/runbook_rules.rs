@@ -1,5 +1,5 @@
-//! What holds for the pages of `docs/runbooks` as texts: what looks changes nothing, every command stands where it is run or
-//! is marked, and none can fail unseen.
+//! What holds for the pages of `docs/runbooks` as texts: what looks changes nothing, every command
+//! stands where it is run or is marked, and none can fail unseen.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -38,7 +38,8 @@ fn what_looks_changes_nothing() {
     }
 }
 
-/// Of a command within a word nobody hears how it ended, but for one that is assigned; nor of one that is told to be well.
+/// Of a command within a word nobody hears how it ended, but for one that is assigned; nor of one
+/// that is told to be well.
 #[test]
 fn no_command_fails_unseen() {
     for block in commands() {

@@ -1,5 +1,6 @@
-//! `docs/runbooks`: every command that a page gives is run against a cluster by who may only look into Redis, every figure
-//! it asks for is there, and every line it looks for in a log is one that we write.
+//! `docs/runbooks`: every command that a page gives is run against a cluster by who may only look
+//! into Redis, every figure it asks for is there, and every line it looks for in a log is one that
+//! we write.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -24,10 +25,11 @@ use crate::shipped;
 const READERS: usize = 4;
 /// Its first block is run before anything else.
 pub(crate) const INDEX: &str = "docs/runbooks/README.md";
-/// What one of our log lines says of how grave it is; the subscriber writes it, no line of ours does.
+/// What one of our log lines says of how grave it is; the subscriber writes it, no line of ours
+/// does.
 const LEVELS: [&str; 2] = ["WARN", "ERROR"];
-/// In front of a program: other users of a machine can read command lines, so no argument has the shape of a token, a
-/// principal or a password.
+/// In front of a program: other users of a machine can read command lines, so no argument has the
+/// shape of a token, a principal or a password.
 const GUARD: &str = r#"#!/bin/bash
 for argument; do
   # A key in Redis is named by a hash, which is none of these.
@@ -151,7 +153,8 @@ fn fields() -> BTreeSet<String> {
     fields
 }
 
-/// What pages look for in the log of an instance, with their places: `/one\|another/p`, or `s/.*one.*field=…/`.
+/// What pages look for in the log of an instance, with their places: `/one\|another/p`, or
+/// `s/.*one.*field=…/`.
 fn words() -> BTreeSet<(String, String)> {
     let mut words = BTreeSet::new();
     for block in commands() {

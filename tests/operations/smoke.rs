@@ -1,4 +1,5 @@
-//! `deploy/smoke` says what is so, of whole deployments and of broken ones, and gives no secret away.
+//! `deploy/smoke` says what is so, of whole deployments and of broken ones, and gives no secret
+//! away.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

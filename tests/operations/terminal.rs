@@ -1,5 +1,6 @@
-//! A shell in which the commands of a page are run. What a page leaves to the deployment (how its instances are restarted
-//! one by one, how its clients are given another credential) is a function there, which the test carries out.
+//! A shell in which the commands of a page are run. What a page leaves to the deployment (how its
+//! instances are restarted one by one, how its clients are given another credential) is a function
+//! there, which the test carries out.
 
 use std::process::Stdio;
 
@@ -37,8 +38,8 @@ restart_at_once() { errand restart_at_once; }
 move_clients() { errand move_clients; }
 "#;
 
-/// Runs commands from the root of the repository, as somebody types them one after the other, in an environment. The error
-/// is what they printed, with the command that failed.
+/// Runs commands from the root of the repository, as somebody types them one after the other, in an
+/// environment. The error is what they printed, with the command that failed.
 pub(crate) async fn run(
     commands: &str,
     environment: &[(&str, String)],

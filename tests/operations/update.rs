@@ -1,5 +1,5 @@
-//! `deploy/compose/update`, as far as it can be tried without an engine: what it does to a deployment is tried by
-//! `deploy/compose/test/run`.
+//! `deploy/compose/update`, as far as it can be tried without an engine: what it does to a
+//! deployment is tried by `deploy/compose/test/run`.
 
 use std::process::{Command, Output};
 

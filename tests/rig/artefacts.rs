@@ -1,4 +1,5 @@
-//! Where the processes leave their logs: beside those of the operator's own tests, so that one search finds them all.
+//! Where the processes leave their logs: beside those of the operator's own tests, so that one
+//! search finds them all.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -10,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Where a person looks for the logs, if one does.
 static KEPT: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on logs are kept in this folder, one for each program, which is continued when the program starts again.
+/// From now on logs are kept in this folder, one for each program, which is continued when the
+/// program starts again.
 pub(crate) fn keep_logs_in(folder: &Path) {
     KEPT.set(folder.to_owned()).expect("there is one folder for all logs");
 }
@@ -20,8 +22,8 @@ pub(crate) fn is_watched_by_a_person() -> bool {
     KEPT.get().is_some()
 }
 
-/// A log file for a program: a new one, named after the program, this test process and a running number, unless a
-/// person is to read it.
+/// A log file for a program: a new one, named after the program, this test process and a running
+/// number, unless a person is to read it.
 pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = if let Some(kept) = KEPT.get() {
@@ -79,7 +81,8 @@ fn known<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
 /// Whether secrets are kept to this process.
 static NO_LEDGER: AtomicBool = AtomicBool::new(false);
 
-/// From now on secrets are not written down: they are somebody's, and no test of the whole run compares them.
+/// From now on secrets are not written down: they are somebody's, and no test of the whole run
+/// compares them.
 pub(crate) fn keep_secrets_to_ourselves() {
     NO_LEDGER.store(true, Ordering::Relaxed);
 }

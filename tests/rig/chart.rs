@@ -10,8 +10,8 @@ const MARGIN: u64 = 2;
 /// The longest bar.
 const WIDTH: usize = 40;
 
-/// The first round of an account: requests answered and failed through the balancer, the slowest of them, streams open,
-/// and which instances went and came.
+/// The first round of an account: requests answered and failed through the balancer, the slowest of
+/// them, streams open, and which instances went and came.
 pub(crate) fn chart(history: &History) -> String {
     let Some(round) = history.rounds.first() else { return String::new() };
     let seconds = span(history, round);

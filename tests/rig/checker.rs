@@ -1,5 +1,5 @@
-//! What did not hold, by the operation log alone. Pure: it knows neither instances nor Redis, so that it can be shown a
-//! log in which something went wrong.
+//! What did not hold, by the operation log alone. Pure: it knows neither instances nor Redis, so
+//! that it can be shown a log in which something went wrong.
 
 mod latencies;
 mod publishing;
@@ -27,8 +27,9 @@ pub use streams::{Resumption, Since};
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// So many of each sort are told in full.
 const TOLD: usize = 5;
-/// Answers for which somebody was too slow: a client that gives up waiting, a server that gives up on the client, and an
-/// instance that reads a request only after its drain has begun, for which nginx asks an `EventSource` to come back later.
+/// Answers for which somebody was too slow: a client that gives up waiting, a server that gives up
+/// on the client, and an instance that reads a request only after its drain has begun, for which
+/// nginx asks an `EventSource` to come back later.
 const TOO_SLOW: [&str; 3] = ["timed out", "408 Request Timeout", COME_BACK];
 
 /// What has to hold.
@@ -36,7 +37,8 @@ const TOO_SLOW: [&str; 3] = ["timed out", "408 Request Timeout", COME_BACK];
 pub struct Targets {
     /// For every request, by the instances' own clocks; one of the bounds of their histogram.
     pub longest: Option<Duration>,
-    /// From a fault until so many instances as are [`detectors`](Self::detectors) no longer use Redis.
+    /// From a fault until so many instances as are [`detectors`](Self::detectors) no longer use
+    /// Redis.
     pub detection: Option<Duration>,
     /// How many instances have to notice.
     pub detectors: usize,
@@ -62,8 +64,8 @@ pub struct Targets {
     pub losses: bool,
     /// How soon lost streams are open again.
     pub resumption: Option<Resumption>,
-    /// From a fault until so long after all instances use Redis again publishers may be told that the log cannot be
-    /// reached. Without it, never.
+    /// From a fault until so long after all instances use Redis again publishers may be told that
+    /// the log cannot be reached. Without it, never.
     pub refusals: Option<Duration>,
     /// Deliveries during a fault may take so many times what they take otherwise, 99 of a hundred.
     pub delivery_times: Option<f64>,
@@ -80,8 +82,8 @@ pub struct Targets {
 pub enum Times {
     /// It counts.
     Count,
-    /// It is told and held against nobody: where the load fills the machine before anything is broken, it says nothing
-    /// about the service.
+    /// It is told and held against nobody: where the load fills the machine before anything is
+    /// broken, it says nothing about the service.
     AreTold,
 }
 
@@ -298,8 +300,8 @@ fn instances(history: &History, targets: Targets) -> Vec<String> {
     found
 }
 
-/// How long the instances say that requests took. Their histograms do not say when; as many as their clients saw taking
-/// long in a famine are the famine's.
+/// How long the instances say that requests took. Their histograms do not say when; as many as
+/// their clients saw taking long in a famine are the famine's.
 fn long(history: &History, targets: Targets) -> Vec<String> {
     let Some(longest) = targets.longest else { return Vec::new() };
     let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);

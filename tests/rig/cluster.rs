@@ -1,4 +1,5 @@
-//! A whole deployment: Redis, instances of the operator, and nginx in front of them, each a real process.
+//! A whole deployment: Redis, instances of the operator, and nginx in front of them, each a real
+//! process.
 
 mod plan;
 
@@ -20,7 +21,8 @@ pub(crate) enum Store {
     Sentinel(Box<SentinelSet>),
 }
 
-/// The way between an instance and Redis, or between nginx and an instance, where there is something on it.
+/// The way between an instance and Redis, or between nginx and an instance, where there is
+/// something on it.
 #[derive(Default)]
 pub(crate) struct Detours {
     pub(crate) to_redis: Vec<FaultProxy>,
@@ -96,7 +98,8 @@ impl Cluster {
         &self.plan.principal
     }
 
-    /// Starts an instance that uses the same Redis and belongs to somebody else: it has a principal and keys of its own.
+    /// Starts an instance that uses the same Redis and belongs to somebody else: it has a principal
+    /// and keys of its own.
     pub(crate) async fn start_another(&self) -> Operator {
         let mut environment = self.plan.environment(self.instances.len(), &self.store, None);
         environment.push(("VX11_OPERATOR_SIGNING_KEYS", format!("{}{}", new_principal(), new_principal())));

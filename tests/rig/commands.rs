@@ -17,7 +17,8 @@ use stop::Stop;
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Start Redis, instances and nginx on this machine, on the ports of the documentation; Ctrl-C ends them.
+    /// Start Redis, instances and nginx on this machine, on the ports of the documentation; Ctrl-C
+    /// ends them.
     Cluster(cluster::Options),
     /// Run the failover drills and print their table.
     Drill(drill::Options),

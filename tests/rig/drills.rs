@@ -1,8 +1,9 @@
-//! The failover drills: a cluster under load, a fault, and a checker that reads the operation log. Redis, instances and
-//! nginx are real processes; what is imitated says so where it is.
+//! The failover drills: a cluster under load, a fault, and a checker that reads the operation log.
+//! Redis, instances and nginx are real processes; what is imitated says so where it is.
 //!
-//! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last, repair it, wait until
-//! all is well. That the checker finds what it looks for is shown in `tests/rig_selftest/violations.rs`.
+//! Each drill is a row of [`DRILLS`] and a function of one round: break something, let it last,
+//! repair it, wait until all is well. That the checker finds what it looks for is shown in
+//! `tests/rig_selftest/violations.rs`.
 
 mod abuse;
 mod clock;
@@ -68,7 +69,8 @@ impl Length {
         }
     }
 
-    /// Short enough for `make verify`, which also runs on machines that are busy with something else.
+    /// Short enough for `make verify`, which also runs on machines that are busy with something
+    /// else.
     #[must_use]
     pub fn brief() -> Self {
         let fault = Duration::from_secs(3);

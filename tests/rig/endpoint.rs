@@ -30,7 +30,8 @@ impl Endpoint {
     }
 
     pub(crate) fn client(&self) -> RedisResult<Client> {
-        // Without a name for the library there is less noise in what a test sees of its own commands.
+        // Without a name for the library there is less noise in what a test sees of its own
+        // commands.
         let settings = RedisConnectionInfo::default().set_db(self.db).set_skip_set_lib_name();
         let settings = match &self.password {
             Some(password) => settings.set_password(password),

@@ -1,4 +1,5 @@
-//! A fault is tried: a load, something that breaks at a random moment, a wait until all is well again, a verdict.
+//! A fault is tried: a load, something that breaks at a random moment, a wait until all is well
+//! again, a verdict.
 
 use std::io::Write;
 use std::sync::{Arc, Once};
@@ -59,8 +60,8 @@ impl FaultRun {
         Self { operators, ..Self::over(name, members, None, measure).await }
     }
 
-    /// Puts a load on instances that somebody else keeps, behind a balancer if there is one. `SEED` in the environment
-    /// repeats the moments and durations of an earlier run, which printed it.
+    /// Puts a load on instances that somebody else keeps, behind a balancer if there is one. `SEED`
+    /// in the environment repeats the moments and durations of an earlier run, which printed it.
     pub async fn over(name: &str, members: Vec<Member>, balancer: Option<Api>, measure: Measure) -> Self {
         let seed = std::env::var("SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
@@ -113,7 +114,8 @@ impl FaultRun {
         self.settle(LOST).await;
     }
 
-    /// Waits until all instances have been well for a while and all streams are open, or for so long.
+    /// Waits until all instances have been well for a while and all streams are open, or for so
+    /// long.
     pub async fn settle(&mut self, at_most: Duration) {
         let recorder = &self.stage.recorder;
         let until = recorder.now() + at_most;
@@ -124,8 +126,8 @@ impl FaultRun {
         recorder.over();
     }
 
-    /// Waits until every subscriber knows that the log can be reached and has what is acknowledged by now, but not for
-    /// ever.
+    /// Waits until every subscriber knows that the log can be reached and has what is acknowledged
+    /// by now, but not for ever.
     pub(crate) async fn catch_up(&self) {
         catch_up(&self.stage.recorder).await;
     }
@@ -185,7 +187,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints a line, writes everything down in a folder of the artefacts, and panics if a target was missed.
+    /// Prints a line, writes everything down in a folder of the artefacts, and panics if a target
+    /// was missed.
     pub fn publish(&self, folder: &str) {
         let Self { name, seed, verdict, .. } = self;
         let row = verdict.summary.row(name);

@@ -1,5 +1,5 @@
-//! The operation log: everything the load asked for and was answered, what was broken when, and how the instances stood
-//! meanwhile. It knows no secret: tokens have numbers here.
+//! The operation log: everything the load asked for and was answered, what was broken when, and how
+//! the instances stood meanwhile. It knows no secret: tokens have numbers here.
 
 mod deliveries;
 mod event_id;
@@ -90,7 +90,8 @@ impl HistoryRecorder {
         instant.saturating_duration_since(self.begun)
     }
 
-    /// Notes a request that was due at `due`, is sent now and ends with `request`. A refusal is the answer `false`.
+    /// Notes a request that was due at `due`, is sent now and ends with `request`. A refusal is the
+    /// answer `false`.
     pub async fn note(
         &self,
         (kind, token, place): (Kind, u64, Place),
@@ -110,8 +111,8 @@ impl HistoryRecorder {
         outcome
     }
 
-    /// Waits until whatever was asked before this moment is answered, but no longer than that; what is not answered by then
-    /// is noted as such.
+    /// Waits until whatever was asked before this moment is answered, but no longer than that; what
+    /// is not answered by then is noted as such.
     pub async fn await_answers(&self, at_most: Duration) {
         let until = self.now();
         let is_waiting = |recorder: &Self| recorder.pending().values().any(|pending| pending.sent < until);

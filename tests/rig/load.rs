@@ -1,6 +1,6 @@
-//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; events published at a fixed
-//! rate; subscribers whose streams stay open; and a look at every instance many times a second. Whatever comes of it
-//! stands in the journal.
+//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; events
+//! published at a fixed rate; subscribers whose streams stay open; and a look at every instance
+//! many times a second. Whatever comes of it stands in the journal.
 
 mod chunks;
 mod connection;

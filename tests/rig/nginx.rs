@@ -1,8 +1,8 @@
-//! A real nginx in front of instances, with the configuration that ships: a copy of the repository's `nginx/`, in
-//! which only `site/` is written anew, as somebody who deploys it would.
+//! A real nginx in front of instances, with the configuration that ships: a copy of the
+//! repository's `nginx/`, in which only `site/` is written anew, as somebody who deploys it would.
 //!
-//! It runs in a process group of its own, so that its workers can be killed with their master, and logs into the
-//! artefacts, where the check for secrets looks.
+//! It runs in a process group of its own, so that its workers can be killed with their master, and
+//! logs into the artefacts, where the check for secrets looks.
 
 mod site;
 mod stock;
@@ -36,8 +36,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// In front of `instances`, given as `127.0.0.1:8011`, on ports of its own and without limits that a load of
-    /// one address would feel.
+    /// In front of `instances`, given as `127.0.0.1:8011`, on ports of its own and without limits
+    /// that a load of one address would feel.
     pub async fn start(instances: &[String]) -> Self {
         Self::with(Site { instances: instances.to_vec(), ..Site::default() }).await
     }
@@ -96,7 +96,8 @@ impl Nginx {
         String::from_utf8_lossy(&std::fs::read(&self.access_log).expect("the log can be read")).into_owned()
     }
 
-    /// From now on in front of these instances. Returns when no new connection reaches the workers from before.
+    /// From now on in front of these instances. Returns when no new connection reaches the workers
+    /// from before.
     pub async fn reload(&mut self, instances: &[String]) {
         instances.clone_into(&mut self.site.instances);
         self.site.write(&self.folder, self.balancer, self.gateway, &self.access_log);
@@ -113,7 +114,8 @@ impl Nginx {
         .await;
     }
 
-    /// Kills master and workers without warning, as `kill -9` does. Returns when nothing listens any more.
+    /// Kills master and workers without warning, as `kill -9` does. Returns when nothing listens
+    /// any more.
     pub async fn kill(&mut self) {
         self.process.kill_group();
         let ports = [self.balancer, self.gateway];
@@ -163,7 +165,8 @@ fn run(folder: &Path) -> Process {
     Process::run("nginx", command.args(["-g", "daemon off;"]).process_group(0))
 }
 
-/// nginx with the configuration in `folder`. What it says before it has read that goes to stderr, too.
+/// nginx with the configuration in `folder`. What it says before it has read that goes to stderr,
+/// too.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-p"]).arg(folder).args(["-c", "nginx.conf"]);
@@ -171,7 +174,8 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-/// What `nginx -t` says of the configuration as it ships, with these files in place of, or beside, its own.
+/// What `nginx -t` says of the configuration as it ships, with these files in place of, or beside,
+/// its own.
 ///
 /// # Errors
 /// What nginx says against the configuration.

@@ -52,7 +52,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// An instance of the binary at `binary` with a clean environment but for `environment`, on a port of its own.
+    /// An instance of the binary at `binary` with a clean environment but for `environment`, on a
+    /// port of its own.
     pub async fn start(binary: &Path, principal: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_in(Surroundings::default(), binary, principal, environment).await
     }

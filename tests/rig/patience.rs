@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Limit of every wait. Generous, because both cores may be busy with something else; what takes longer has failed.
+/// Limit of every wait. Generous, because both cores may be busy with something else; what takes
+/// longer has failed.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(10);

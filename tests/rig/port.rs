@@ -4,11 +4,12 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-/// Below those that the kernel gives to outgoing connections. On one of these a client that tries again and again to
-/// reach a killed server would sooner or later be given the server's own port, connect to itself, and keep the server
-/// from coming back.
+/// Below those that the kernel gives to outgoing connections. On one of these a client that tries
+/// again and again to reach a killed server would sooner or later be given the server's own port,
+/// connect to itself, and keep the server from coming back.
 const RANGE: Range<u16> = 10_000..20_000;
-/// A cluster's nodes talk to each other on a second port, this much higher: the ranges do not overlap.
+/// A cluster's nodes talk to each other on a second port, this much higher: the ranges do not
+/// overlap.
 const TO_BUS: u16 = 10_000;
 
 /// A port of this machine that is ours until this is dropped, also while the server on it is dead.

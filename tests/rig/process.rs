@@ -63,7 +63,8 @@ impl Process {
             command.process_group(0);
         }
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
-        // The command keeps its ends of a pipe, and as long as one is open the reader waits for more.
+        // The command keeps its ends of a pipe, and as long as one is open the reader waits for
+        // more.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
@@ -114,7 +115,8 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Kills it with all that it started, where it leads a group of its own, and waits for its own end.
+    /// Kills it with all that it started, where it leads a group of its own, and waits for its own
+    /// end.
     pub(crate) fn kill_group(&mut self) {
         if self.is_running() {
             kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
@@ -127,8 +129,8 @@ impl Process {
         }
     }
 
-    /// Those of its group that outlived it. By their program's name as well: with the last of a group its number
-    /// becomes free for another.
+    /// Those of its group that outlived it. By their program's name as well: with the last of a
+    /// group its number becomes free for another.
     fn orphans(&self) -> Vec<Pid> {
         let (group, name) = (self.pid().to_string(), format!("({})", self.name));
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -175,8 +177,8 @@ impl Process {
     }
 }
 
-/// How long the threads of a process, added up, were ready to run and were given no processor; nothing of one that is
-/// no more.
+/// How long the threads of a process, added up, were ready to run and were given no processor;
+/// nothing of one that is no more.
 pub(crate) fn starved(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let waited = threads.filter_map(|thread| {
@@ -190,10 +192,12 @@ pub(crate) fn starved(pid: u32) -> Duration {
 /// What the kernel counts processor time in, for whoever reads `/proc`.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How much processor time a process has taken, its threads added up; nothing of one that is no more.
+/// How much processor time a process has taken, its threads added up; nothing of one that is no
+/// more.
 pub(crate) fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may contain anything, the twelfth and thirteenth: in user mode, and in the kernel.
+    // Behind the name, which may contain anything, the twelfth and thirteenth: in user mode, and in
+    // the kernel.
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
     fields.filter_map(|ticks| ticks.parse::<u32>().ok()).map(|ticks| TICK * ticks).sum()
 }

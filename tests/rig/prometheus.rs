@@ -1,5 +1,6 @@
-//! A real Prometheus that looks at instances by the configuration that ships: a copy of the repository's
-//! `deploy/prometheus`, in which only the targets are others and all times are [a thirtieth](hurried).
+//! A real Prometheus that looks at instances by the configuration that ships: a copy of the
+//! repository's `deploy/prometheus`, in which only the targets are others and all times are [a
+//! thirtieth](hurried).
 
 mod hurry;
 

@@ -1,9 +1,10 @@
 //! A network to Redis that can be broken: a TCP proxy between an instance and a real server.
 //!
-//! This is the only fake of the rig. What Redis can do by itself, it does by itself (see the faults of
-//! [`RedisServer`](crate::RedisServer)); but a network between two processes of one machine neither loses nor delays
-//! anything, and to make the kernel do so takes rights that a test has not. [`answer`](FaultProxy::answer) imitates
-//! Redis for the one purpose of refusing some instances and not others, or with words that take long to provoke.
+//! This is the only fake of the rig. What Redis can do by itself, it does by itself (see the faults
+//! of [`RedisServer`](crate::RedisServer)); but a network between two processes of one machine
+//! neither loses nor delays anything, and to make the kernel do so takes rights that a test has
+//! not. [`answer`](FaultProxy::answer) imitates Redis for the one purpose of refusing some
+//! instances and not others, or with words that take long to provoke.
 
 mod condition;
 mod door;
@@ -24,10 +25,12 @@ use crate::port::Port;
 use condition::Change;
 use door::{Door, Order};
 
-/// A proxy that passes everything on until it is told otherwise. Its connections end when it is dropped.
+/// A proxy that passes everything on until it is told otherwise. Its connections end when it is
+/// dropped.
 ///
-/// Each change applies to open connections and to new ones, and has happened when the call returns: not a byte passes
-/// in the old way after that. The proxy runs on a thread of its own, which a busy test does not slow.
+/// Each change applies to open connections and to new ones, and has happened when the call returns:
+/// not a byte passes in the old way after that. The proxy runs on a thread of its own, which a busy
+/// test does not slow.
 pub struct FaultProxy {
     address: SocketAddr,
     /// Taken when dropped: the thread ends with its orders.
@@ -73,8 +76,9 @@ impl FaultProxy {
         self.give(|done| Order::Change(Change::Pass, done));
     }
 
-    /// Swallows whatever is sent in either direction, for good: a connection that was open meanwhile stays dead after
-    /// this is over, as one whose packets were dropped for long. New ones are accepted, and dead as well.
+    /// Swallows whatever is sent in either direction, for good: a connection that was open
+    /// meanwhile stays dead after this is over, as one whose packets were dropped for long. New
+    /// ones are accepted, and dead as well.
     pub fn black_hole(&self) {
         self.give(|done| Order::Change(Change::BlackHole, done));
     }
@@ -89,25 +93,28 @@ impl FaultProxy {
         self.give(|done| Order::Change(Change::Delay(by), done));
     }
 
-    /// Lets some answers come later still, and with them all that is behind them, as after the loss of a packet. Lasts
-    /// until [`pass`](Self::pass); a [`delay`](Self::delay) stays as it is.
+    /// Lets some answers come later still, and with them all that is behind them, as after the loss
+    /// of a packet. Lasts until [`pass`](Self::pass); a [`delay`](Self::delay) stays as it is.
     pub fn stall(&self, probability: f64, by: Duration) {
         self.give(|done| Order::Change(Change::Stall(probability, by), done));
     }
 
-    /// Lets no more than so many bytes a second pass in either direction on each connection. Lasts until [`pass`](Self::pass).
+    /// Lets no more than so many bytes a second pass in either direction on each connection. Lasts
+    /// until [`pass`](Self::pass).
     pub fn narrow(&self, bytes_per_second: u32) {
         self.give(|done| Order::Change(Change::Narrow(bytes_per_second), done));
     }
 
-    /// Answers every command with an error, such as `LOADING Redis is loading the dataset in memory`. Redis does not
-    /// see the command. What it was asked before is answered by itself, in its place. Redis must be there all the same:
+    /// Answers every command with an error, such as
+    /// `LOADING Redis is loading the dataset in memory`. Redis does not see the command. What it
+    /// was asked before is answered by itself, in its place. Redis must be there all the same:
     /// without it there are no connections. Understands neither TLS nor subscriptions.
     pub fn answer(&self, error: &str) {
         self.give(|done| Order::Change(Change::Answer(error.to_owned()), done));
     }
 
-    /// Gives an order and waits until it is carried out, which takes no longer than a change of threads.
+    /// Gives an order and waits until it is carried out, which takes no longer than a change of
+    /// threads.
     fn give<T>(&self, order: impl FnOnce(mpsc::Sender<T>) -> Order) -> T {
         let (done, carried_out) = mpsc::channel();
         let orders = self.orders.as_ref().expect("orders are taken until it is dropped");

@@ -1,5 +1,5 @@
-//! A Redis Cluster: three masters that share the keys, none with a replica. What is on a node that is dead cannot be
-//! reached until the node is back.
+//! A Redis Cluster: three masters that share the keys, none with a replica. What is on a node that
+//! is dead cannot be reached until the node is back.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -18,8 +18,9 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// A cluster in which all nodes agree that all is well. With `full_coverage`, which is the default of Redis, no
-    /// node answers for any key while one of them is dead; without, the others answer for theirs.
+    /// A cluster in which all nodes agree that all is well. With `full_coverage`, which is the
+    /// default of Redis, no node answers for any key while one of them is dead; without, the others
+    /// answer for theirs.
     pub async fn start(full_coverage: bool) -> Self {
         let coverage = if full_coverage { "yes" } else { "no" };
         let node_timeout = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
@@ -66,13 +67,14 @@ impl RedisCluster {
         SLOTS.iter().position(|slots| slots.contains(&slot)).expect("every slot has a node")
     }
 
-    /// Kills a node without warning. The others notice by themselves ([`await_loss`](Self::await_loss)).
+    /// Kills a node without warning. The others notice by themselves
+    /// ([`await_loss`](Self::await_loss)).
     pub fn kill(&mut self, index: usize) {
         self.nodes[index].kill();
     }
 
-    /// Starts a node again: it comes back with its slots and without its data, and finds the others by itself
-    /// ([`await_ok`](Self::await_ok)).
+    /// Starts a node again: it comes back with its slots and without its data, and finds the others
+    /// by itself ([`await_ok`](Self::await_ok)).
     pub async fn restart(&mut self, index: usize) {
         self.nodes[index].restart().await;
     }

@@ -1,7 +1,7 @@
 //! Something between nginx and an instance that resets a connection when a request asks for it.
 //!
-//! This is a fake: no request is known that makes an instance reset its connection, and none should be. What nginx does
-//! when an instance has such a bug has to be known all the same.
+//! This is a fake: no request is known that makes an instance reset its connection, and none should
+//! be. What nginx does when an instance has such a bug has to be known all the same.
 
 use std::net::SocketAddr;
 use std::time::Duration;

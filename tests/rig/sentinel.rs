@@ -1,8 +1,10 @@
-//! A master and its replica under three Sentinels, which put the replica in the master's place when it fails.
+//! A master and its replica under three Sentinels, which put the replica in the master's place when
+//! it fails.
 //!
-//! Sentinel looks at what its servers say of themselves every ten seconds, and believes a master that calls itself a
-//! replica only after another twenty: left to itself it takes half a minute to agree with a demotion. Here it looks more
-//! often, with the knob its authors made for their own tests: what it does is the same, in three seconds.
+//! Sentinel looks at what its servers say of themselves every ten seconds, and believes a master
+//! that calls itself a replica only after another twenty: left to itself it takes half a minute to
+//! agree with a demotion. Here it looks more often, with the knob its authors made for their own
+//! tests: what it does is the same, in three seconds.
 
 mod changes;
 mod watcher;
@@ -85,8 +87,9 @@ impl SentinelSet {
         self.watchers[index].restart().await;
     }
 
-    /// Waits until all Sentinels live and agree that all is well: one master that says so itself, one replica that
-    /// follows it, and three of them. Only then is the next failure met by a set that can deal with it.
+    /// Waits until all Sentinels live and agree that all is well: one master that says so itself,
+    /// one replica that follows it, and three of them. Only then is the next failure met by a set
+    /// that can deal with it.
     pub async fn await_healthy(&self) {
         until("a healthy set", async || {
             let master = self.master_index().await;

@@ -1,4 +1,5 @@
-//! One Redis: a real `redis-server` on a port of its own, which a test may kill, stop, restart and put in a bad mood.
+//! One Redis: a real `redis-server` on a port of its own, which a test may kill, stop, restart and
+//! put in a bad mood.
 
 mod faults;
 mod fill;
@@ -20,7 +21,8 @@ pub use monitor::Monitor;
 
 /// The database that the operator uses.
 const DB: i64 = 1;
-/// What a server logs when it has loaded its data. Read in its own log: on the port another's server may answer.
+/// What a server logs when it has loaded its data. Read in its own log: on the port another's
+/// server may answer.
 const READY: &str = "Ready to accept connections";
 /// What a server logs when another process has taken the port first.
 const CLASH: &str = "Address already in use";
@@ -45,7 +47,8 @@ impl RedisServer {
         Self::with(&[]).await
     }
 
-    /// A Redis with further arguments, such as `["--requirepass", "x"]` or `["--maxmemory", "3mb"]`.
+    /// A Redis with further arguments, such as `["--requirepass", "x"]` or
+    /// `["--maxmemory", "3mb"]`.
     pub async fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a folder for the server");
@@ -129,13 +132,15 @@ impl RedisServer {
         self.process.ended()
     }
 
-    /// Kills without warning, as `kill -9` does. Connections are closed by the kernel and new ones refused.
+    /// Kills without warning, as `kill -9` does. Connections are closed by the kernel and new ones
+    /// refused.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again, having killed it if it still runs: same port, same arguments, and no data unless the arguments
-    /// let it keep some. What was changed while it ran, such as a password, is forgotten.
+    /// Starts it again, having killed it if it still runs: same port, same arguments, and no data
+    /// unless the arguments let it keep some. What was changed while it ran, such as a password, is
+    /// forgotten.
     pub async fn restart(&mut self) {
         self.kill();
         self.endpoint.password = value_of(&self.arguments, PASSWORD).map(str::to_owned);
@@ -144,7 +149,8 @@ impl RedisServer {
         ready.unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
     }
 
-    /// Stops the process (SIGSTOP): connections stay open and new ones are even accepted, but nobody answers.
+    /// Stops the process (SIGSTOP): connections stay open and new ones are even accepted, but
+    /// nobody answers.
     pub async fn stop(&mut self) {
         self.process.stop().await;
     }

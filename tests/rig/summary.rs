@@ -80,7 +80,8 @@ pub struct Summary {
     pub events_announced: usize,
     /// How often a subscriber was told of a gap.
     pub resets: usize,
-    /// From when an event was due until a subscriber had it, for 99 of a hundred, while nothing was broken.
+    /// From when an event was due until a subscriber had it, for 99 of a hundred, while nothing was
+    /// broken.
     pub delivery_p99_calm: Option<Duration>,
     /// The same from a fault until all instances were well again.
     pub delivery_p99_fault: Option<Duration>,

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_rig::PATIENCE;
 
-/// Time for an answer that must not come, or need not come. A slow machine makes such a test weaker and never red.
+/// Time for an answer that must not come, or need not come. A slow machine makes such a test weaker
+/// and never red.
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
 /// A connection that waits for answers as long as a test does.

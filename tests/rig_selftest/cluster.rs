@@ -8,7 +8,8 @@ use vx11_rig::{RedisCluster, until};
 
 use crate::client::command;
 
-/// Long enough for an answer on a busy machine, and short enough to wait for one that does not come.
+/// Long enough for an answer on a busy machine, and short enough to wait for one that does not
+/// come.
 const ANSWERED: Duration = Duration::from_secs(5);
 
 async fn client(cluster: &RedisCluster) -> ClusterConnection {

@@ -1,4 +1,5 @@
-//! The checker is shown sequences of events in which something is wrong, and some in which all is as it should be.
+//! The checker is shown sequences of events in which something is wrong, and some in which all is
+//! as it should be.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ fn acknowledged(id: EventId) -> Answer {
     Answer::Acknowledged { id, replayed: false }
 }
 
-/// All events acknowledged, one a second, and one subscriber that heard `heard`; something was broken from 5 s to 6 s.
+/// All events acknowledged, one a second, and one subscriber that heard `heard`; something was
+/// broken from 5 s to 6 s.
 fn history(heard: Vec<Heard>) -> History {
     let token = |kind| {
         let (due, sent, answered) = (MS, MS, 2 * MS);

@@ -1,4 +1,5 @@
-//! What the load's subscribers read is what an independent parser reads, wherever the network cuts it.
+//! What the load's subscribers read is what an independent parser reads, wherever the network cuts
+//! it.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,5 @@
-//! The rig proves itself: every fault that other tests rely on really does what it says, to a client that is not ours.
+//! The rig proves itself: every fault that other tests rely on really does what it says, to a
+//! client that is not ours.
 
 mod client;
 mod cluster;

@@ -116,8 +116,8 @@ async fn ask_side_by_side(client: MultiplexedConnection, times: usize) {
     join_all((0..times).map(|_| ask_in_turn(client.clone(), 1))).await;
 }
 
-/// Whether `one` completes before `other`, which is then dropped. `other` takes longer than any wait of a test, however
-/// busy the machine is.
+/// Whether `one` completes before `other`, which is then dropped. `other` takes longer than any
+/// wait of a test, however busy the machine is.
 async fn is_over_first(one: impl Future, other: impl Future) -> bool {
     tokio::select! {
         _ = one => true,

@@ -55,7 +55,8 @@ async fn a_command_in_pieces_is_one_command() {
         let (first, rest) = command.split_at(at);
         // Sent with a command whose answer says that the piece has been read, too.
         let begin = format!("PING\r\n{first}");
-        // What becomes of it is decided by what is the case at its first byte, whatever is the case at its last.
+        // What becomes of it is decided by what is the case at its first byte, whatever is the case
+        // at its last.
         proxy.pass();
         client.say(&begin).await;
         client.hear("+PONG\r\n").await;
@@ -98,7 +99,8 @@ async fn answers_of_every_shape_are_counted_as_one() {
     until("the client to wait", async || server.info("clients").await["blocked_clients"] == "1").await;
     proxy.answer(LOADING);
     client.say("PING\r\n").await;
-    // Were one of the answers counted twice, this error would come too early; were one not counted, never.
+    // Were one of the answers counted twice, this error would come too early; were one not counted,
+    // never.
     client.hear_nothing().await;
     proxy.pass();
     client.say("ECHO end\r\n").await;

@@ -25,7 +25,8 @@ fn observation(instance: usize, at: u32, standing: Standing) -> Observation {
     Observation { at: at * MS, instance, standing }
 }
 
-/// A fault from 5 s to 6 s that both instances survive as they should. Token 1 is validated, token 2 revoked.
+/// A fault from 5 s to 6 s that both instances survive as they should. Token 1 is validated, token
+/// 2 revoked.
 fn faultless() -> History {
     let issue = Kind::Issue { life: Duration::from_secs(10) };
     let quick = [(100_000, 10), (250_000, 10), (u64::MAX, 10)];

@@ -1,4 +1,5 @@
-//! What an instance answers when it is asked how it is: its own words, and what it has heard of all.
+//! What an instance answers when it is asked how it is: its own words, and what it has heard of
+//! all.
 
 use serde::{Deserialize, Serialize};
 

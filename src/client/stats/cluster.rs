@@ -1,7 +1,9 @@
-//! What has been heard of the instances, by the rules of the panel (`http/panel/assets/panel-cluster.js`).
+//! What has been heard of the instances, by the rules of the panel
+//! (`http/panel/assets/panel-cluster.js`).
 //!
-//! Behind a balancer every answer may be another instance's: its backend and breaker are known from its own words only,
-//! its tokens and streams also from what it lets the others know. So for each instance the newest of both is kept.
+//! Behind a balancer every answer may be another instance's: its backend and breaker are known from
+//! its own words only, its tokens and streams also from what it lets the others know. So for each
+//! instance the newest of both is kept.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +13,8 @@ use tokio::time::Instant;
 use super::answer::{Answer, CUT_OFF, Figures, Member, Standing};
 use super::picture::{Own, Picture, Row};
 
-/// Beyond one for each instance, so many answers without a word of or about one, and it counts as gone.
+/// Beyond one for each instance, so many answers without a word of or about one, and it counts as
+/// gone.
 pub(super) const FORBEARANCE: usize = 2;
 /// So long what one instance counted of all is believed while others count only their own.
 const WHOLE: Duration = Duration::from_secs(10);
@@ -129,7 +132,8 @@ mod tests {
 
     use super::*;
 
-    /// What an instance answers that has heard of these, itself among them, each with a number of streams.
+    /// What an instance answers that has heard of these, itself among them, each with a number of
+    /// streams.
     fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> Answer {
         let member = |(id, age, streams): &(&str, f64, u64)| json!({"instance_id": id, "seen_seconds_ago": age, "active": 10, "streams": streams});
         let is_cut_off = backend == CUT_OFF;

@@ -1,8 +1,8 @@
 //! `vx11-operator stats`: how the instances are, once or again and again.
 //!
-//! Each `answer` is one instance's, and behind a balancer they answer in turn; a [`look`] asks until all have. `cluster`
-//! keeps what they said, a `picture` is what is known of it at one moment, a `table` its text. `watch` looks for as long
-//! as anyone wants, on a `screen`.
+//! Each `answer` is one instance's, and behind a balancer they answer in turn; a [`look`] asks
+//! until all have. `cluster` keeps what they said, a `picture` is what is known of it at one
+//! moment, a `table` its text. `watch` looks for as long as anyone wants, on a `screen`.
 
 mod answer;
 mod cluster;
@@ -87,8 +87,9 @@ async fn watch(session: &Session, every: Duration, mut screen: Screen) -> io::Re
     })
 }
 
-/// Asks until the instances have answered in turn: each that is heard of, and one of them again, for while Redis is away
-/// they hear of nobody else. Not without end: not every URL leads to all, and others may ask, too.
+/// Asks until the instances have answered in turn: each that is heard of, and one of them again,
+/// for while Redis is away they hear of nobody else. Not without end: not every URL leads to all,
+/// and others may ask, too.
 async fn look(session: &Session, cluster: &mut Cluster) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut answered = HashSet::new();

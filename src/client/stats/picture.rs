@@ -47,7 +47,8 @@ pub(super) struct Own {
 }
 
 impl Picture {
-    /// The rows in order, and their sum. `whole` is the answer of an instance that sees all of them, if there is one.
+    /// The rows in order, and their sum. `whole` is the answer of an instance that sees all of
+    /// them, if there is one.
     pub(super) fn new(mut rows: Vec<Row>, whole: Option<&Answer>) -> Self {
         // The shorter first: ten comes after nine.
         let order = |row: &Row| (row.instance_id.len(), row.instance_id.clone());
@@ -61,7 +62,8 @@ impl Picture {
             rows.iter().filter_map(Row::cut_off).filter_map(|own| own.standing.degraded_since.as_ref());
         Self {
             backends: backends.into_iter().cloned().collect(),
-            // Revoked tokens count among those an instance issued, not among those that live: the second best.
+            // Revoked tokens count among those an instance issued, not among those that live: the
+            // second best.
             cache_size: whole
                 .map_or_else(|| present().map(|row| row.figures.active).sum(), |whole| whole.cache_size),
             streams: present().map(|row| row.figures.streams).sum(),

@@ -1,5 +1,5 @@
-//! Where pictures are drawn: over one another on a terminal's alternate screen, which hides what was there before and
-//! gives it back; one below the other anywhere else.
+//! Where pictures are drawn: over one another on a terminal's alternate screen, which hides what
+//! was there before and gives it back; one below the other anywhere else.
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +15,8 @@ const USUAL: (usize, usize) = (24, 80);
 /// The alternate screen, without a cursor (xterm's private modes 1049 and 25), and back.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-/// The cursor to the upper left corner; the rest of a line, and what is below, erased (ECMA-48 §8.3.21, 41, 39).
+/// The cursor to the upper left corner; the rest of a line, and what is below, erased (ECMA-48
+/// §8.3.21, 41, 39).
 const HOME: &str = "\u{1b}[H";
 const ERASE_LINE: &str = "\u{1b}[K";
 const ERASE_BELOW: &str = "\u{1b}[J";
@@ -76,8 +77,8 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// The lines cut to a window, with a word on those that have no room. Its last line stays free for the cursor, or it
-/// would scroll.
+/// The lines cut to a window, with a word on those that have no room. Its last line stays free for
+/// the cursor, or it would scroll.
 fn fitted(lines: &[Line], (rows, columns): (usize, usize)) -> Vec<Line> {
     let room = rows.saturating_sub(1);
     let mut fitted = lines.to_vec();

@@ -1,5 +1,5 @@
-//! `stats --watch`: looks again and again, and shows what has changed. While the service does not answer it keeps the
-//! last picture and says how old that is.
+//! `stats --watch`: looks again and again, and shows what has changed. While the service does not
+//! answer it keeps the last picture and says how old that is.
 
 use std::io;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A connection's socket, which fails once its client has taken too long or the connection makes room for another. actix
-//! drops a connection whose socket fails, whatever it still had to send.
+//! A connection's socket, which fails once its client has taken too long or the connection makes
+//! room for another. actix drops a connection whose socket fails, whatever it still had to send.
 
 use std::io;
 use std::pin::Pin;
@@ -18,13 +18,15 @@ pub(in crate::http) struct Watched<S = TcpStream> {
     socket: S,
     connection: Arc<Connection>,
     head: Option<Head>,
-    /// Wakes the worker at a deadline, or before. Seldom set anew: that the deadline is later is found when it goes off.
+    /// Wakes the worker at a deadline, or before. Seldom set anew: that the deadline is later is
+    /// found when it goes off.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Of the next request something has arrived.
 struct Head {
-    /// The time of idleness in which it did. In any other there is no such head: it became a request.
+    /// The time of idleness in which it did. In any other there is no such head: it became a
+    /// request.
     since: u64,
     /// Its deadline, from the moment on when all responses before it are sent.
     until: Option<Instant>,
@@ -43,8 +45,8 @@ impl<S> Watched<S> {
         if self.connection.is_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Fails if the connection is to be closed, and wakes the task of `context` when it is. `all_sent`: nothing waits to be
-    /// written.
+    /// Fails if the connection is to be closed, and wakes the task of `context` when it is.
+    /// `all_sent`: nothing waits to be written.
     fn watch(&mut self, context: &mut Context<'_>, all_sent: bool) -> io::Result<()> {
         self.connection.waker.register(context.waker());
         self.fail_if_closed()?;
@@ -113,7 +115,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         written
     }
 
-    /// actix calls this last whenever it has looked after a connection, unless the socket takes no more.
+    /// actix calls this last whenever it has looked after a connection, unless the socket takes no
+    /// more.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch(context, true)?;
         Pin::new(&mut self.socket).poll_flush(context)
@@ -155,8 +158,8 @@ mod tests {
         Answering::begin(Some(socket.connection())).unwrap()
     }
 
-    /// Looks after a connection as actix does: whenever it is woken it reads what there is, writes what there is, and
-    /// flushes. Returns why the connection is closed.
+    /// Looks after a connection as actix does: whenever it is woken it reads what there is, writes
+    /// what there is, and flushes. Returns why the connection is closed.
     async fn serve(socket: &mut Watched<DuplexStream>, mut to_send: &[u8]) -> io::ErrorKind {
         let closed = poll_fn(|context| -> Poll<io::Result<()>> {
             let mut bytes = [0; ROOM];

@@ -1,5 +1,5 @@
-//! The events panel and the browser client, embedded in the binary. Holds no secret: the principal is typed in
-//! by its user and stays in that browser tab.
+//! The events panel and the browser client, embedded in the binary. Holds no secret: the principal
+//! is typed in by its user and stays in that browser tab.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,8 @@ use super::problem_docs::Proxied;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'";
-/// For pages of other origins: they may neither embed an asset nor keep a hold on the panel's window.
+/// For pages of other origins: they may neither embed an asset nor keep a hold on the panel's
+/// window.
 const SAME_ORIGIN: &str = "same-origin";
 
 const HTML: &str = "text/html; charset=utf-8";

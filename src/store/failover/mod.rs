@@ -1,8 +1,9 @@
-//! The store of an instance in a cluster: the primary while it can be asked, this process's memory while it cannot.
+//! The store of an instance in a cluster: the primary while it can be asked, this process's memory
+//! while it cannot.
 //!
-//! An outage removes a step instead of switching code: a token that the primary cannot vouch for is judged by its
-//! signature, here as everywhere. What is written meanwhile waits in the standby, and the [`Pulse`] brings it to the
-//! primary before the breaker closes.
+//! An outage removes a step instead of switching code: a token that the primary cannot vouch for is
+//! judged by its signature, here as everywhere. What is written meanwhile waits in the standby, and
+//! the [`Pulse`] brings it to the primary before the breaker closes.
 
 mod pulse;
 mod unannounced;
@@ -32,12 +33,13 @@ const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
 /// A store that may be out of reach, shared by all instances.
 #[async_trait]
 pub trait Primary: TokenStore {
-    /// One round of all that shows it is well (a write, a read, its time), with the news since the last one.
-    /// Works whatever the breaker says.
+    /// One round of all that shows it is well (a write, a read, its time), with the news since the
+    /// last one. Works whatever the breaker says.
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault>;
 
-    /// Records and revokes what `entries` holds, whatever the breaker says, and announces nothing; repeating it does no
-    /// harm. Says how many of them it refuses for what they say, which no repetition would change; those stop no other.
+    /// Records and revokes what `entries` holds, whatever the breaker says, and announces nothing;
+    /// repeating it does no harm. Says how many of them it refuses for what they say, which no
+    /// repetition would change; those stop no other.
     async fn restore(&self, entries: &Entries) -> Result<u64, Fault>;
 }
 
@@ -53,7 +55,8 @@ pub struct Figures {
 /// What a primary tells when it is asked how it is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Beat {
-    /// Records and tombstones were lost since the last beat: by a restart, a failover or an administrator.
+    /// Records and tombstones were lost since the last beat: by a restart, a failover or an
+    /// administrator.
     pub lost_data: bool,
     /// How far this instance's clock is ahead of the primary's, in milliseconds.
     pub skew_millis: i64,
@@ -67,8 +70,8 @@ pub struct FailoverStoreDeps {
     pub breaker: Arc<SharedBreaker>,
     /// What the primary does not have yet; empty.
     pub standby: MemoryStore,
-    /// Revocations by any instance, as far as they were heard of: they hold while the primary cannot be asked, and
-    /// are brought to it again where it has lost them. Empty.
+    /// Revocations by any instance, as far as they were heard of: they hold while the primary
+    /// cannot be asked, and are brought to it again where it has lost them. Empty.
     pub revoked: MemoryStore,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
@@ -125,7 +128,8 @@ impl FailoverStore {
         self.unannounced.remove(revocations);
     }
 
-    /// Announcements may be missing: all revocations that were heard of are unannounced until they are heard of again.
+    /// Announcements may be missing: all revocations that were heard of are unannounced until they
+    /// are heard of again.
     pub fn announce_all(&self) {
         self.unannounced.add(&self.revoked.peek_batch(usize::MAX).tombstones);
     }
@@ -136,7 +140,8 @@ impl FailoverStore {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// The primary has lost data. All revocations that were heard of, which it has to be given again.
+    /// The primary has lost data. All revocations that were heard of, which it has to be given
+    /// again.
     fn lose(&self) -> Vec<(TokenId, UnixMillis)> {
         self.losses.fetch_add(1, Ordering::Relaxed);
         self.revoked.peek_batch(usize::MAX).tombstones

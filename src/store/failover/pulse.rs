@@ -1,5 +1,5 @@
-//! The one background task that asks the primary how it is: while it is well, while it is not, and what it takes to
-//! return to it. Requests never probe.
+//! The one background task that asks the primary how it is: while it is well, while it is not, and
+//! what it takes to return to it. Requests never probe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +49,9 @@ impl Pulse {
         Self { settings, skewed: false, owed: None, deaf: 0 }
     }
 
-    /// Beats until the primary is in use or has failed once; bounded by the primary's own deadlines. Called before
-    /// the first request, so that an instance whose primary is well never starts degraded.
+    /// Beats until the primary is in use or has failed once; bounded by the primary's own
+    /// deadlines. Called before the first request, so that an instance whose primary is well never
+    /// starts degraded.
     pub async fn begin(&mut self) {
         while self.beat().await.is_ok() && !self.settings.store.breaker.is_closed() {}
     }

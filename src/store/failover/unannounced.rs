@@ -1,5 +1,5 @@
-//! Revocations that other instances may not have heard of. Each waits here until it is announced, or read among the
-//! announcements: then somebody else has announced it.
+//! Revocations that other instances may not have heard of. Each waits here until it is announced,
+//! or read among the announcements: then somebody else has announced it.
 
 use std::collections::BTreeMap;
 

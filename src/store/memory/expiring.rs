@@ -15,8 +15,8 @@ pub(super) trait Expires {
     fn expires_at(&self) -> UnixMillis;
 }
 
-/// Entries by key, and keys by the second after which nobody needs them. A B-tree, because it grows without ever
-/// copying all of itself, as a hash table does in the middle of somebody's request.
+/// Entries by key, and keys by the second after which nobody needs them. A B-tree, because it grows
+/// without ever copying all of itself, as a hash table does in the middle of somebody's request.
 pub(super) struct ExpiringMap<K, V> {
     entries: BTreeMap<K, V>,
     by_second: BTreeMap<u64, Vec<K>>,
@@ -58,8 +58,8 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         keys.iter().filter(|key| self.entries.remove(key).is_some()).count()
     }
 
-    /// Removes the entry if it is there and `unwanted`; says whether it went. Its place in `by_second` stays until its
-    /// time.
+    /// Removes the entry if it is there and `unwanted`; says whether it went. Its place in
+    /// `by_second` stays until its time.
     pub(super) fn remove_if(&mut self, key: &K, unwanted: impl FnOnce(&V) -> bool) -> bool {
         self.entries.get(key).is_some_and(unwanted) && self.entries.remove(key).is_some()
     }
@@ -99,8 +99,8 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         self.entries.len()
     }
 
-    /// Up to `count` keys that are not over at `now`, the longest-lived first. Looks at a bounded number of keys:
-    /// those of removed entries stay filed until their second comes.
+    /// Up to `count` keys that are not over at `now`, the longest-lived first. Looks at a bounded
+    /// number of keys: those of removed entries stay filed until their second comes.
     pub(super) fn sample(&self, now: UnixMillis, count: usize) -> impl Iterator<Item = &K> {
         self.by_second
             .range(now.seconds() + 1..)

@@ -1,7 +1,8 @@
 //! The store in this process's memory: bounded, sharded, expiring by time.
 //!
-//! It never makes room by dropping live records. Expired ones are swept a few at a time by the inserts that
-//! follow them and by [`MemoryStore::sweep`], so that no single call pays for a whole second's worth.
+//! It never makes room by dropping live records. Expired ones are swept a few at a time by the
+//! inserts that follow them and by [`MemoryStore::sweep`], so that no single call pays for a whole
+//! second's worth.
 
 mod expiring;
 
@@ -24,7 +25,8 @@ const SWEEP_PER_INSERT: usize = 4;
 /// Expired entries one shard removes in a background sweep, or when the store seems full.
 const SWEEP_PER_SHARD: usize = 1024;
 const SAMPLE: usize = 5;
-/// Revocations of unknown tokens may exceed the bound by this fraction: a full store can still take tokens back.
+/// Revocations of unknown tokens may exceed the bound by this fraction: a full store can still take
+/// tokens back.
 const TOMBSTONE_RESERVE: u64 = 8;
 /// Resident bytes of one entry, rounded up; `cargo bench --bench store` measures it.
 pub const ENTRY_BYTES: u64 = 160;
@@ -177,8 +179,9 @@ impl MemoryStore {
         self.release(before - shard.len());
     }
 
-    /// Lets `insert` put one entry with this id into its shard, in a place taken for it below `bound` unless it
-    /// `replaces` another. A store that seems full first sheds what has expired everywhere.
+    /// Lets `insert` put one entry with this id into its shard, in a place taken for it below
+    /// `bound` unless it `replaces` another. A store that seems full first sheds what has expired
+    /// everywhere.
     fn place(
         &self,
         id: TokenId,
@@ -206,7 +209,8 @@ impl MemoryStore {
         Err(StoreError::Full { retry_after: self.until_next_expiry() })
     }
 
-    /// How long until the first entry expires; a second at least, so that nobody is told to come back at once.
+    /// How long until the first entry expires; a second at least, so that nobody is told to come
+    /// back at once.
     fn until_next_expiry(&self) -> Duration {
         let now = self.clock.now().seconds();
         let next = self.shards.iter().filter_map(|shard| shard.lock().next_second()).min();

@@ -1,5 +1,6 @@
-//! What the requests of one worker ask in the same moment goes out together: one message to the connection's driver, one
-//! deadline, one look at the breaker, instead of one of each for every request.
+//! What the requests of one worker ask in the same moment goes out together: one message to the
+//! connection's driver, one deadline, one look at the breaker, instead of one of each for every
+//! request.
 
 use std::time::Duration;
 
@@ -27,9 +28,9 @@ pub(super) struct Waiting {
 }
 
 impl Batch {
-    /// Adds a command; says where its answer will come, and whether it is the first of its batch, so that the caller
-    /// has to see to its departure.
-    /// One that has waited for longer than `patience` was never seen to: the worker it belonged to has died.
+    /// Adds a command; says where its answer will come, and whether it is the first of its batch,
+    /// so that the caller has to see to its departure. One that has waited for longer than
+    /// `patience` was never seen to: the worker it belonged to has died.
     pub(super) fn add(&self, command: Cmd, patience: Duration) -> (oneshot::Receiver<Answer>, bool) {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.0.lock();

@@ -1,5 +1,5 @@
-//! The one function every call of Redis goes through: it owns the deadline, the second try after a broken connection,
-//! and what the breaker learns.
+//! The one function every call of Redis goes through: it owns the deadline, the second try after a
+//! broken connection, and what the breaker learns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::store::shared_breaker::SharedBreaker;
 
 /// For all that a request waits for Redis, a new connection and a second try included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
-/// For a question of the pulse, which checks its connection first: two round trips, and no request waits for them.
+/// For a question of the pulse, which checks its connection first: two round trips, and no request
+/// waits for them.
 const PULSE_DEADLINE: Duration = Duration::from_millis(300);
 /// For the same while the breaker is not closed: a new connection may take longer.
 const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);
@@ -145,13 +146,15 @@ impl Client {
         }
     }
 
-    /// Whether the pulse's server is still the one to talk to; no, where that cannot be learned in time.
+    /// Whether the pulse's server is still the one to talk to; no, where that cannot be learned in
+    /// time.
     pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
         let asked = self.connector.is_still_the_master();
         tokio::time::timeout_at(asked_at + REQUEST_DEADLINE, asked).await.unwrap_or(false)
     }
 
-    /// After a beat that failed, the next one begins from nothing: it asks for the master, and dials, anew.
+    /// After a beat that failed, the next one begins from nothing: it asks for the master, and
+    /// dials, anew.
     pub(super) fn begin_anew(&self) {
         self.connector.forget();
         self.lane().clear();

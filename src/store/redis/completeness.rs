@@ -1,5 +1,6 @@
-//! Since when Redis certainly holds every record: noted in Redis itself, under a name that changes whenever data may
-//! have been lost, and proven anew whenever a token is to be refused for being unknown (docs/adr/0009).
+//! Since when Redis certainly holds every record: noted in Redis itself, under a name that changes
+//! whenever data may have been lost, and proven anew whenever a token is to be refused for being
+//! unknown (docs/adr/0009).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 /// The note stays for so long after the last instance has gone.
 const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
 
-/// Under Sentinel, an instance may go on writing to the old one for about a second and a half after another
-/// has moved to the new one: it asks the sentinels once a second, and the old master takes writes until they get to it.
-/// What was recorded in this time may be missing.
+/// Under Sentinel, an instance may go on writing to the old one for about a second and a half after
+/// another has moved to the new one: it asks the sentinels once a second, and the old master takes
+/// writes until they get to it. What was recorded in this time may be missing.
 const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 
 /// What the last beat of the pulse found out.
@@ -69,7 +70,8 @@ impl Completeness {
         command
     }
 
-    /// Notes that the data of this name is complete from `now` on, unless an earlier moment is noted, which is the answer.
+    /// Notes that the data of this name is complete from `now` on, unless an earlier moment is
+    /// noted, which is the answer.
     fn begin_note(&self, epoch: &str, now: UnixMillis) -> Cmd {
         let mut command = redis::cmd("SET");
         command
@@ -82,8 +84,9 @@ impl Completeness {
         command
     }
 
-    /// Asks for the data's name and since when it is complete, and notes that it is complete from `now` on where no
-    /// note is there: after a restart, a failover or a FLUSHALL. The answers to `others` come with it.
+    /// Asks for the data's name and since when it is complete, and notes that it is complete from
+    /// `now` on where no note is there: after a restart, a failover or a FLUSHALL. The answers to
+    /// `others` come with it.
     pub(super) async fn confirm(
         &self,
         mut connection: Connection,

@@ -56,8 +56,8 @@ impl Keys {
 /// Bits for the life of a token, in milliseconds: 17 minutes.
 const LIFE_BITS: u32 = 20;
 
-/// A record as a number: Redis keeps those in 16 bytes, where a text would take 64. The moment of issue, in
-/// milliseconds, above the life of the token.
+/// A record as a number: Redis keeps those in 16 bytes, where a text would take 64. The moment of
+/// issue, in milliseconds, above the life of the token.
 pub(super) fn encode(record: Record) -> i64 {
     let life = record.expires_at.0.saturating_sub(record.issued_at.0).min((1 << LIFE_BITS) - 1);
     i64::try_from(record.issued_at.0 << LIFE_BITS | life).unwrap_or(i64::MAX)

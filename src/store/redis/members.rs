@@ -1,4 +1,5 @@
-//! What instances tell one another: a heartbeat of each, and the view of the cluster that comes of all.
+//! What instances tell one another: a heartbeat of each, and the view of the cluster that comes of
+//! all.
 
 use std::time::Duration;
 
@@ -65,8 +66,8 @@ impl MemberRecord {
     }
 }
 
-/// The name of a heartbeat: that of the instance, and a number of its own for each of its starts, so that the tokens
-/// it issued before a restart go on counting.
+/// The name of a heartbeat: that of the instance, and a number of its own for each of its starts,
+/// so that the tokens it issued before a restart go on counting.
 pub(super) fn field(instance_id: &str, start: u64) -> String {
     format!("{instance_id} {start:016x}")
 }
@@ -96,7 +97,8 @@ impl View {
         Self { others: Vec::new(), mismatches: Vec::new(), redis_now: 0, read_at: Instant::now() }
     }
 
-    /// Reads the heartbeats as they stand in Redis; also says which of them nobody needs any longer.
+    /// Reads the heartbeats as they stand in Redis; also says which of them nobody needs any
+    /// longer.
     pub(super) fn read(
         fields: Vec<(String, String)>,
         own: &str,

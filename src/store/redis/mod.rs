@@ -1,7 +1,8 @@
 //! The store in Redis: one server, a master under Sentinel, or a Redis Cluster.
 //!
-//! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way to Redis;
-//! `lane` keeps its connections. What is kept, what it costs and which rights it takes is in docs/redis.md.
+//! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way
+//! to Redis; `lane` keeps its connections. What is kept, what it costs and which rights it takes is
+//! in docs/redis.md.
 
 mod batch;
 mod client;
@@ -120,7 +121,8 @@ impl RedisStore {
         command
     }
 
-    /// Writes a tombstone, without ever shortening one. The answer to the first command says whether it is a new one.
+    /// Writes a tombstone, without ever shortening one. The answer to the first command says
+    /// whether it is a new one.
     fn tombstone_commands(&self, id: TokenId, until: UnixMillis) -> [Cmd; 2] {
         let key = self.keys.tombstone(id);
         let seconds = self.seconds_until(until);
@@ -142,7 +144,8 @@ impl RedisStore {
         }
     }
 
-    /// A tombstone may outlive its token; what is counted is the token, which lives no longer than the last one.
+    /// A tombstone may outlive its token; what is counted is the token, which lives no longer than
+    /// the last one.
     fn count_revoked(&self, id: TokenId, until: UnixMillis) {
         for lane in self.client.lanes() {
             lane.latest.lock().take_if(|latest| latest.id == id);
@@ -151,7 +154,8 @@ impl RedisStore {
         self.client.lane().revoked.add(until.seconds_rounded_up().min(longest));
     }
 
-    /// Live tokens recorded by this instance, by the second in which they expire, from the next one on.
+    /// Live tokens recorded by this instance, by the second in which they expire, from the next one
+    /// on.
     fn lives(&self, now: UnixMillis) -> Vec<i64> {
         let mut lives: Vec<i64> = Vec::new();
         for lane in self.client.lanes() {
@@ -305,7 +309,8 @@ impl RedisStore {
         self.claim.learn(answer)
     }
 
-    /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs any longer.
+    /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs
+    /// any longer.
     async fn exchange_heartbeats(
         &self,
         confirmed: &Confirmed,

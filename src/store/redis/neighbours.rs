@@ -1,5 +1,5 @@
-//! Instances that contradict one another: their settings are compared with every exchange of heartbeats, and each difference
-//! is warned about once.
+//! Instances that contradict one another: their settings are compared with every exchange of
+//! heartbeats, and each difference is warned about once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,8 @@ use crate::store::{Mismatch, MismatchKind};
 /// What is known of the others from exchange to exchange.
 pub(super) struct Neighbours {
     own: About,
-    /// By the name of a heartbeat: its time when it, or another of the same instance, was first seen.
+    /// By the name of a heartbeat: its time when it, or another of the same instance, was first
+    /// seen.
     first_seen: BTreeMap<String, u64>,
     /// What was found last.
     found: BTreeSet<Mismatch>,
@@ -25,7 +26,8 @@ impl Neighbours {
         &self.own
     }
 
-    /// Compares this instance with those that run; `live` are all other heartbeats that are not old.
+    /// Compares this instance with those that run; `live` are all other heartbeats that are not
+    /// old.
     pub(super) fn compare(&mut self, own: &str, live: &[&(String, MemberRecord)]) -> Vec<Mismatch> {
         let running = self.running(live);
         let mut found = BTreeSet::new();
@@ -51,8 +53,8 @@ impl Neighbours {
         self.found.iter().cloned().collect()
     }
 
-    /// Heartbeats that have changed since they, or others of the same instance, were first seen. A start that is over
-    /// leaves one behind, which does not change any more.
+    /// Heartbeats that have changed since they, or others of the same instance, were first seen. A
+    /// start that is over leaves one behind, which does not change any more.
     fn running<'a>(&mut self, live: &[&'a (String, MemberRecord)]) -> Vec<&'a (String, MemberRecord)> {
         self.first_seen.retain(|name, _| live.iter().any(|(known, _)| known == name));
         let new = live.iter().filter(|(name, _)| !self.first_seen.contains_key(name));

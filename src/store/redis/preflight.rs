@@ -1,5 +1,6 @@
-//! Trying out, before Redis is used again, every command that requests will need: a right that is missing, or a server
-//! that takes some writes and not others, shows here and not in somebody's request.
+//! Trying out, before Redis is used again, every command that requests will need: a right that is
+//! missing, or a server that takes some writes and not others, shows here and not in somebody's
+//! request.
 
 use redis::Cmd;
 

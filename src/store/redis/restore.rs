@@ -1,5 +1,5 @@
-//! Bringing to Redis what it lacks: after an outage, and after a loss of its data. Nothing is announced here
-//! (docs/adr/0031).
+//! Bringing to Redis what it lacks: after an outage, and after a loss of its data. Nothing is
+//! announced here (docs/adr/0031).
 
 use std::collections::BTreeSet;
 
@@ -52,8 +52,9 @@ impl RedisStore {
     }
 }
 
-/// How many of several entries were refused for what they say, from the answers to so many commands for each. One of those
-/// stops no other. The first error of another kind is the answer, where there is one.
+/// How many of several entries were refused for what they say, from the answers to so many commands
+/// for each. One of those stops no other. The first error of another kind is the answer, where
+/// there is one.
 fn refused(answers: Vec<Value>, commands_each: usize) -> RedisResult<u64> {
     let mut refused = BTreeSet::new();
     for (at, answer) in answers.into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! One shared connection for each worker thread: dialled where it is used, replaced after an outage, after an error,
-//! and by age.
+//! One shared connection for each worker thread: dialled where it is used, replaced after an
+//! outage, after an error, and by age.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,8 +14,8 @@ use super::batch::Batch;
 use crate::clock::{ExpiringCounts, Jitter};
 use crate::redis::{Connection, Connector, Fault};
 
-/// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address, credential or
-/// middlebox outlives it.
+/// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address,
+/// credential or middlebox outlives it.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
 /// Between two looks at the age of the connection; shorter than any deadline.
@@ -110,8 +110,9 @@ impl WorkerConnection {
 
     /// Replaces the connection when it is old; the old one serves until the new one is there.
     ///
-    /// It ticks more often than that takes, and than a call's deadline is long: tokio wakes itself with a system call
-    /// for each new timer that is due before all others, which every call's would be (a fifth of the throughput).
+    /// It ticks more often than that takes, and than a call's deadline is long: tokio wakes itself
+    /// with a system call for each new timer that is due before all others, which every call's
+    /// would be (a fifth of the throughput).
     async fn keep(lane: Weak<Self>, connector: Arc<Connector>, jitter: Arc<Jitter>) {
         let mut tick = tokio::time::interval(KEEPER_INTERVAL);
         loop {
@@ -144,9 +145,10 @@ impl WorkerConnection {
         }
     }
 
-    /// A call was not answered in time. A connection whose packets are lost never ends by itself, and what other
-    /// lanes hear keeps the breaker closed: after several in a row this one is dialled anew.
-    /// As for the breaker, calls that wait through the same pause count once (docs/adr/0012).
+    /// A call was not answered in time. A connection whose packets are lost never ends by itself,
+    /// and what other lanes hear keeps the breaker closed: after several in a row this one is
+    /// dialled anew. As for the breaker, calls that wait through the same pause count once
+    /// (docs/adr/0012).
     pub(super) fn timed_out(&self, asked_at: Instant) {
         {
             let mut last = self.last_timeout.lock();

@@ -1,5 +1,5 @@
-//! As whom a command acts: the principal comes from the environment or a file, never from an argument, and is never
-//! shown.
+//! As whom a command acts: the principal comes from the environment or a file, never from an
+//! argument, and is never shown.
 
 use reqwest::StatusCode;
 use serde_json::json;

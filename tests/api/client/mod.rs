@@ -1,4 +1,5 @@
-//! The command-line client: `vx11-operator tail`, `publish` and `stats`, as people and scripts run them.
+//! The command-line client: `vx11-operator tail`, `publish` and `stats`, as people and scripts run
+//! them.
 
 mod acting_as;
 mod page;

@@ -86,7 +86,8 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
         "2",
     ]);
     patient.says("not published yet").await;
-    // An attempt that patience cuts short ends as unknown, too, whether or not its connection was lost.
+    // An attempt that patience cuts short ends as unknown, too, whether or not its connection was
+    // lost.
     let ended = terminal.run(&["publish", "--patience", "2", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (3, ""));
     let last = ended.errors.lines().last().unwrap();
@@ -98,8 +99,8 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
     assert!(patient.runs(), "whoever has more patience, and began before, still tries");
 }
 
-/// The end of a patience on 503 and 429 is held in `client::publish`, where time can be stopped. Here the second answer is
-/// final.
+/// The end of a patience on 503 and 429 is held in `client::publish`, where time can be stopped.
+/// Here the second answer is final.
 #[tokio::test]
 async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_published() {
     let refused = problem("400 Bad Request", "bad_request");
@@ -191,7 +192,8 @@ async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says()
     let front = Front::answering(&[&unavailable, &unknown, accepted]).await;
     let ended = at(&front).run(&["publish", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (0, "e-1\n"), "{}", ended.errors);
-    // It says for how long it waits; that this is no less than it was told is held by `client::backoff`.
+    // It says for how long it waits; that this is no less than it was told is held by
+    // `client::backoff`.
     for words in ["503 log_unavailable: try later; again in 1", "504 outcome_unknown: try later; again in 1"]
     {
         assert!(ended.errors.contains(words), "{}", ended.errors);

@@ -41,7 +41,8 @@ async fn no_event_can_make_a_terminal_do_anything() {
     let (mut readable, mut json) = (terminal.start(&["tail"]), terminal.start(&["tail", "--json"]));
     readable.says("connected").await;
     json.says("connected").await;
-    // JSON lets some control characters stand in strings as they are, the C1 ones and DEL among them.
+    // JSON lets some control characters stand in strings as they are, the C1 ones and DEL among
+    // them.
     let nasty = "\u{9b}31m\u{7f}\u{202e}";
     let publish =
         instance.post_as_principal("/operator/api/events").header("Content-Type", "application/json");

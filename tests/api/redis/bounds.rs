@@ -1,5 +1,5 @@
-//! The log is bounded in bytes, and leaves Redis room for tokens and revocations. The servers have the shipped settings with
-//! less memory.
+//! The log is bounded in bytes, and leaves Redis room for tokens and revocations. The servers have
+//! the shipped settings with less memory.
 
 use serde_json::{Value, json};
 use vx11_rig::{RedisServer, until};
@@ -44,7 +44,8 @@ async fn number(redis: &RedisServer, command: &[&str]) -> usize {
     redis.command_text(command).await.parse().unwrap()
 }
 
-/// Fills Redis with something else, beyond its limit by less than half of the log: a script goes on once it has begun.
+/// Fills Redis with something else, beyond its limit by less than half of the log: a script goes on
+/// once it has begun.
 async fn fill(redis: &RedisServer) {
     let script = "for n = 1, ARGV[1] do redis.call('SET', KEYS[1] .. n, string.rep('x', ARGV[2])) end";
     // What is allocated for that many bytes is hardly more.
@@ -106,7 +107,8 @@ async fn a_redis_filled_from_elsewhere_is_relieved_by_trimming_the_log() {
         counted
     };
     assert_eq!(relieved(&one).await + relieved(&two).await, 1);
-    // What was removed is announced as expired to whoever needs it from the log; rings still have it.
+    // What was removed is announced as expired to whoever needs it from the log; rings still have
+    // it.
     let three = instance(&cluster, "3", 16 * MIB).await;
     let mut late = three.resume_stream(&three.issue().await.token, &first).await;
     let reset = late.next_published().await;

@@ -1,4 +1,5 @@
-//! Streams that were away for longer than the ring of an instance reaches back: what they missed comes from the log.
+//! Streams that were away for longer than the ring of an instance reaches back: what they missed
+//! comes from the log.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ const SMALL_RING: [(&str, &str); 2] =
 /// What stands in the question for a page for a stream: the bytes.
 const CATCH_UP: [&str; 2] = [r#""EVAL""#, r#""32768""#];
 
-/// Publishes events of these sizes; what each has for data, with its id. The first is the position before them all.
+/// Publishes events of these sizes; what each has for data, with its id. The first is the position
+/// before them all.
 async fn publish(instance: &Instance, sizes: impl IntoIterator<Item = usize>) -> Vec<(String, String)> {
     let mut published = vec![(instance.publish(json!("first")).await, r#""first""#.to_owned())];
     for (number, size) in sizes.into_iter().enumerate() {

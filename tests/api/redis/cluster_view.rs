@@ -66,8 +66,8 @@ async fn an_instance_that_died_leaves_the_list_while_its_tokens_count_on() {
     assert_eq!(figures(&one).await["cache_size"], json!(3));
 }
 
-/// Commands that an instance sends by itself: for its health checks, for its record, and to read the log. `SELECT` is from
-/// the monitor.
+/// Commands that an instance sends by itself: for its health checks, for its record, and to read
+/// the log. `SELECT` is from the monitor.
 const BY_ITSELF: [&str; 14] = [
     "EVAL", "EXPIRE", "HDEL", "HGET", "HGETALL", "HSET", "INFO", "PING", "SELECT", "SET", "TIME", "UNWATCH",
     "XRANGE", "XREAD",
@@ -81,7 +81,8 @@ fn names(told: &[String]) -> BTreeSet<&str> {
 /// How often figures are asked for, at least.
 const ASKED: usize = 50;
 
-/// Asks for figures until every command of `BY_ITSELF` was seen; all commands that Redis was sent meanwhile.
+/// Asks for figures until every command of `BY_ITSELF` was seen; all commands that Redis was sent
+/// meanwhile.
 async fn asked_meanwhile(cluster: &Cluster, instance: &Instance) -> Vec<String> {
     let monitor = cluster.redis.monitor().await;
     for _ in 0..ASKED {
@@ -111,8 +112,9 @@ async fn figures_walk_no_keyspace_and_ask_redis_nothing() {
     }
     assert_eq!(names(&told), BTreeSet::from(BY_ITSELF));
     let count = |command: &str| told.iter().filter(|line| line.contains(&format!("\"{command}\""))).count();
-    // Health checks go on meanwhile, however long that takes: each asks once for the time and once for the figures. The
-    // event log asks twice a second which Redis it is. Requests for figures ask Redis nothing.
+    // Health checks go on meanwhile, however long that takes: each asks once for the time and once
+    // for the figures. The event log asks twice a second which Redis it is. Requests for figures
+    // ask Redis nothing.
     assert!(count("INFO") < count("TIME") + ASKED / 2, "{told:?}");
     // One exchange may have begun before, and another end afterwards.
     assert!(count("HGETALL").abs_diff(count("HSET")) <= 1, "{told:?}");
@@ -146,7 +148,8 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
             page.lines().find(|line| line.starts_with("vx11_operator_redis_clock_skew_seconds{")).unwrap();
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    // Measured to half the time that an answer of Redis takes; a busy machine may make one measurement worthless.
+    // Measured to half the time that an answer of Redis takes; a busy machine may make one
+    // measurement worthless.
     vx11_rig::until("the difference to be shown", async || (skew(&wrong).await - 5.0).abs() < 0.5).await;
     vx11_rig::until("no difference to be shown", async || skew(&right).await.abs() < 0.5).await;
     assert_eq!(wrong.log_text().matches("this clock and that of Redis differ").count(), 1);

@@ -1,5 +1,5 @@
-//! Deployments that have a Redis in common: each keeps to its own, and one that is given the data of another stays away from
-//! it and says why.
+//! Deployments that have a Redis in common: each keeps to its own, and one that is given the data
+//! of another stays away from it and says why.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! One log for all instances: what is published anywhere reaches every stream, and a stream goes on wherever it resumes.
+//! One log for all instances: what is published anywhere reaches every stream, and a stream goes on
+//! wherever it resumes.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -14,7 +15,8 @@ async fn publish_once(instance: &Instance, key: &str, data: Value) -> (StatusCod
     (answer.status(), answer.json().await.unwrap(), replayed)
 }
 
-/// The answer to publishing under a key. It repeats while Redis misses the deadline of the service, as on a busy machine.
+/// The answer to publishing under a key. It repeats while Redis misses the deadline of the service,
+/// as on a busy machine.
 async fn publish_under(instance: &Instance, key: &str, data: Value) -> (StatusCode, Value, bool) {
     vx11_rig::eventually("an answer other than that of the deadline", async || {
         let answer = publish_once(instance, key, data.clone()).await;
@@ -24,7 +26,8 @@ async fn publish_under(instance: &Instance, key: &str, data: Value) -> (StatusCo
     .await
 }
 
-/// How many events the instance has answered at its deadline, not knowing whether they were published.
+/// How many events the instance has answered at its deadline, not knowing whether they were
+/// published.
 async fn unknown_outcomes(instance: &Instance) -> u64 {
     instance.metric("vx11_operator_events_refused_total{outcome=\"unknown\"").await
 }

@@ -12,7 +12,8 @@ use vx11_rig::until;
 use super::Cluster;
 use crate::support::Instance;
 
-/// A round trip to Redis: long enough to hang up during it, and within the deadlines of the service.
+/// A round trip to Redis: long enough to hang up during it, and within the deadlines of the
+/// service.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 10;
 
@@ -84,7 +85,8 @@ async fn a_revocation_whose_client_hung_up_ends_the_streams_and_has_its_audit_li
         hang_up_once(&instance, "/operator/api/tokens/revoke", &body, is_done).await;
         way.pass();
         assert_eq!(stream.rest().await.last().unwrap().event, "reconnect");
-        // The stream may have ended by the echo from Redis. This line is written after the instance's own ending.
+        // The stream may have ended by the echo from Redis. This line is written after the
+        // instance's own ending.
         instance.logs(&format!("token revoked token_id={}", issued.id)).await;
         ids.push(issued.id);
     }
@@ -98,8 +100,8 @@ async fn a_revocation_whose_client_hung_up_ends_the_streams_and_has_its_audit_li
 
 #[tokio::test]
 async fn a_token_whose_client_hung_up_has_its_audit_line() {
-    // On a busy machine Redis may miss the deadline of the service. The token is issued by another attempt then, and the
-    // record of the first stays without a line.
+    // On a busy machine Redis may miss the deadline of the service. The token is issued by another
+    // attempt then, and the record of the first stays without a line.
     const FALLBACKS: &str = "vx11_operator_store_operation_duration_seconds_count{backend=\"fallback-memory\",operation=\"record\"}";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");

@@ -1,4 +1,5 @@
-//! The script by which the log is read, asked directly: which events share a page depends on their sizes.
+//! The script by which the log is read, asked directly: which events share a page depends on their
+//! sizes.
 
 use redis::streams::StreamRangeReply;
 use redis::{Value, from_redis_value};

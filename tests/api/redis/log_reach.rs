@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{Cluster, figures};
 use crate::support::Panel;
 
-/// Takes the right from every user, or gives it back, without which the log cannot be read and tokens can be recorded.
+/// Takes the right from every user, or gives it back, without which the log cannot be read and
+/// tokens can be recorded.
 async fn may_read_the_log(cluster: &Cluster, may: bool) {
     let right = if may { "+xrange" } else { "-xrange" };
     cluster.redis.command(&["ACL", "SETUSER", "default", right]).await;

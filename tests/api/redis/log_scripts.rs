@@ -1,5 +1,5 @@
-//! The script by which an instance enters the log, asked directly: two instances that each know an event the other does not
-//! know, in between, cannot be had at will from outside.
+//! The script by which an instance enters the log, asked directly: two instances that each know an
+//! event the other does not know, in between, cannot be had at will from outside.
 
 use redis::Value;
 use vx11_rig::RedisServer;
@@ -158,7 +158,8 @@ async fn events_before_the_log_are_left_out_where_they_exceed_its_bounds() {
         let redis = RedisServer::start().await;
         let all: Vec<_> = (101..=120).map(|n| format!("{n}-0")).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        // Streams forget in blocks of 100 entries; with one entry in a block they keep to the bound.
+        // Streams forget in blocks of 100 entries; with one entry in a block they keep to the
+        // bound.
         redis.command(&["CONFIG", "SET", "stream-node-max-entries", "1"]).await;
         let of = Joining { data, log_bytes, log_entries, ..FIRST };
         Joining { head: "120-0", horizon: "117-0", ids: &all[17..], ..of }.call(&redis).await;

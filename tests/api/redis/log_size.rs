@@ -1,5 +1,5 @@
-//! The scripts that append events and keep the log within its bytes, asked directly: so many events of so many sizes would
-//! take long from outside.
+//! The scripts that append events and keep the log within its bytes, asked directly: so many events
+//! of so many sizes would take long from outside.
 
 use vx11_rig::RedisServer;
 
@@ -31,7 +31,8 @@ async fn publish(redis: &RedisServer, bytes: usize) {
     redis.command(&command).await;
 }
 
-/// Publishes under an idempotency key, for an instance that has joined the log of this founding; what the script answers.
+/// Publishes under an idempotency key, for an instance that has joined the log of this founding;
+/// what the script answers.
 async fn publish_under(redis: &RedisServer, founding: &str, key: &str, event: [&str; 2]) -> Vec<String> {
     let (bound, name, [data, fingerprint]) = (MIB.to_string(), format!("{{vx11}}:published:{key}"), event);
     let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, &name, &bound, founding, "1000000", "message"];
@@ -98,8 +99,8 @@ async fn the_bound_is_used_and_kept_whatever_the_sizes_of_events() {
         }
         let bytes: usize = sizes(&redis).await.iter().sum();
         assert!(bytes <= MIB, "{bytes}");
-        // A 64th is left free until the next look, what a block of Redis holds is removed together, and each event counts a
-        // little more than its data.
+        // A 64th is left free until the next look, what a block of Redis holds is removed together,
+        // and each event counts a little more than its data.
         assert!(bytes >= published.min(MIB * 9 / 10), "{bytes} of {published}");
     }
     assert!(published > 2 * MIB, "{published}");

@@ -1,5 +1,5 @@
-//! When Redis loses the log, the instances have it, and bring it back before anything follows it. Only what nobody can
-//! bring back in its place is lost, and then every stream is told.
+//! When Redis loses the log, the instances have it, and bring it back before anything follows it.
+//! Only what nobody can bring back in its place is lost, and then every stream is told.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -57,7 +57,8 @@ async fn next(stream: &mut EventStream) -> (String, String) {
     }
 }
 
-/// Everything can be resumed, from anywhere, on an instance that has seen all of it and on one that has not.
+/// Everything can be resumed, from anywhere, on an instance that has seen all of it and on one that
+/// has not.
 async fn all_of_it_is_there(cluster: &Cluster, old: &Instance, start: &str, ids: &[String]) {
     let new = cluster.instance("9").await;
     for instance in [old, &new] {

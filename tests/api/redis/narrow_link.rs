@@ -1,5 +1,5 @@
-//! An instance whose link to Redis is narrow: a 100 Mbit/s uplink, a VPN, a throttled virtual machine. It reads the log as fast
-//! as the link allows, and is not locked out of it.
+//! An instance whose link to Redis is narrow: a 100 Mbit/s uplink, a VPN, a throttled virtual
+//! machine. It reads the log as fast as the link allows, and is not locked out of it.
 
 use serde_json::json;
 use vx11_rig::FaultProxy;
@@ -9,7 +9,8 @@ use crate::support::{EventStream, Instance};
 
 /// Nearly the largest event.
 const LARGE: usize = 60_000;
-/// So many of them take two seconds on a link of so many bytes a second: four times the deadline for a small answer.
+/// So many of them take two seconds on a link of so many bytes a second: four times the deadline
+/// for a small answer.
 const BACKLOG: usize = 64;
 const NARROW: u32 = 2_000_000;
 /// A link on which one of them takes longer than that deadline.

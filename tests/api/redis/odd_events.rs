@@ -1,5 +1,5 @@
-//! Events that are large, many, or full of characters that mean something to the wire, through Redis and back. What comes
-//! out is read by a parser that is not ours.
+//! Events that are large, many, or full of characters that mean something to the wire, through
+//! Redis and back. What comes out is read by a parser that is not ours.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -116,7 +116,8 @@ async fn bytes_that_are_no_json_are_refused_and_nothing_of_them_arrives() {
     assert_eq!(stream.next_published().await.id, next);
 }
 
-/// As a later version may write them, or somebody else. To leave them out without a word would be a silent loss.
+/// As a later version may write them, or somebody else. To leave them out without a word would be a
+/// silent loss.
 #[tokio::test]
 async fn an_event_that_an_instance_cannot_read_is_announced_to_streams_and_stops_nothing() {
     let cluster = Cluster::start().await;

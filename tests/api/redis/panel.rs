@@ -211,7 +211,8 @@ async fn while_the_log_is_away_the_panel_says_so_keeps_its_stream_and_publishes_
     panel.close().await;
 }
 
-/// Positions of the parts of the page that must not move, and whether the right column has to be scrolled.
+/// Positions of the parts of the page that must not move, and whether the right column has to be
+/// scrolled.
 const PLACES: &str = "[
     ...['main', '.stats', '.cluster', '.events', '.side', '.history'].map((part) => {
         const { top, bottom } = document.querySelector(part).getBoundingClientRect();

@@ -1,5 +1,5 @@
-//! A revocation reaches every instance, also one that was away. How soon is measured by every drill (column SR of
-//! `docs/drills.md`).
+//! A revocation reaches every instance, also one that was away. How soon is measured by every drill
+//! (column SR of `docs/drills.md`).
 
 use std::collections::BTreeMap;
 

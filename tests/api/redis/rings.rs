@@ -1,4 +1,5 @@
-//! Instances whose rings differ in size bring back a log that Redis has lost. It begins where the largest ring begins.
+//! Instances whose rings differ in size bring back a log that Redis has lost. It begins where the
+//! largest ring begins.
 
 use serde_json::json;
 use vx11_rig::{FaultProxy, RedisServer, until};
@@ -13,7 +14,8 @@ const SMALL_RING: usize = 10;
 /// Bytes a second of a link over which one part of them takes most of a second.
 const NARROW: u32 = 1_500_000;
 
-/// Writes what the first instance to come would write, with more time to bring events: the second one must come within it.
+/// Writes what the first instance to come would write, with more time to bring events: the second
+/// one must come within it.
 async fn found(redis: &RedisServer) {
     let (server, replication) = (redis.info("server").await, redis.info("replication").await);
     let name = format!("{}:{}", server["run_id"], replication["master_replid"]);

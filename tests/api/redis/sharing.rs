@@ -71,8 +71,8 @@ async fn a_token_takes_at_most_200_bytes_of_redis() {
     let keys = cluster.redis.keys().await;
     let key = keys.iter().find(|key| key.starts_with(&format!("token:{}", issued.id))).unwrap();
     let bytes: u64 = cluster.redis.command_text(&["MEMORY", "USAGE", key]).await.parse().unwrap();
-    // Beside what belongs to the key itself: its entry in the table of expiries (a pointer, a time, a link, and its
-    // share of two tables' buckets).
+    // Beside what belongs to the key itself: its entry in the table of expiries (a pointer, a time,
+    // a link, and its share of two tables' buckets).
     assert!(bytes + 24 + 16 <= 200, "{bytes}");
     let ttl: u64 = cluster.redis.command_text(&["PTTL", key]).await.parse().unwrap();
     assert!((1..=60_000).contains(&ttl), "{ttl}");

@@ -65,8 +65,8 @@ async fn each_instance_is_asked_and_has_a_row() {
     assert_eq!(standings(&stats), [closed("1"), closed("2"), closed("3")]);
     assert!(stats["redis_memory_bytes"].as_u64().unwrap() > 100_000 && stats["redis_ops_per_sec"].is_u64());
 
-    // The tokens of all are counted by the one that answered last, which may have heard of the others a second ago; on a
-    // busy machine an answer may be older.
+    // The tokens of all are counted by the one that answered last, which may have heard of the
+    // others a second ago; on a busy machine an answer may be older.
     let mut output = String::new();
     vx11_rig::until("the last to know of both tokens, and three new answers", async || {
         let ended = terminal.run(&["stats"]).await;
@@ -162,8 +162,8 @@ async fn while_redis_is_away_each_instance_is_shown_although_none_hears_of_anoth
     let cut_off = |stats: &Value, id: &str| {
         standings(stats).iter().any(|row| *row == json!([id, "fallback-memory", "open"]))
     };
-    // Heartbeats are believed for three seconds. An instance that has not noticed yet may answer before the others, with
-    // figures of Redis for all.
+    // Heartbeats are believed for three seconds. An instance that has not noticed yet may answer
+    // before the others, with figures of Redis for all.
     let stats = until("all to be cut off, and none to have figures of Redis", &terminal, |stats| {
         ["1", "2", "3"].iter().all(|id| cut_off(stats, id))
             && stats["instances"].as_array().is_some_and(|rows| rows.len() == 3)

@@ -1,4 +1,5 @@
-//! An instance is suspended for longer than any of its deadlines, as a frozen virtual machine is (SIGSTOP, SIGCONT).
+//! An instance is suspended for longer than any of its deadlines, as a frozen virtual machine is
+//! (SIGSTOP, SIGCONT).
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 
-/// Longer than the deadlines of the session with the log, all of which have expired when the instance resumes.
+/// Longer than the deadlines of the session with the log, all of which have expired when the
+/// instance resumes.
 const SUSPENDED: Duration = Duration::from_millis(1500);
 
 #[tokio::test]

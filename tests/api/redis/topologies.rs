@@ -6,7 +6,8 @@ use vx11_rig::{RedisCluster, SentinelSet};
 use super::{backend_becomes, figures};
 use crate::support::{Instance, random_hex};
 
-/// Two instances with the same principal and these settings; a token of one is valid, and revocable, on the other.
+/// Two instances with the same principal and these settings; a token of one is valid, and
+/// revocable, on the other.
 async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
     let principal = random_hex();
     let mut instances = Vec::new();

@@ -16,8 +16,8 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
         assert_eq!(issued["backend"], "fallback-memory");
     }
     instance.metric_becomes("vx11_operator_breaker_state", 2).await;
-    // Once for the tokens, once for the events. On a busy machine a connection may also take too long, which is another
-    // reason.
+    // Once for the tokens, once for the events. On a busy machine a connection may also take too
+    // long, which is another reason.
     let complaints = |begins: &str| -> Vec<String> {
         let log = instance.log_text();
         let of_this = log.lines().filter(|line| line.contains(begins) && line.contains(words[0]));
@@ -141,7 +141,8 @@ async fn the_documented_rights_are_enough() {
     let issued = instance.issue().await;
     revoke_everywhere(&instance, ("token", &issued.token)).await;
     instance.publish(serde_json::json!(1)).await;
-    // A leftover of an instance that is long gone has to be removed, which takes a right of its own.
+    // A leftover of an instance that is long gone has to be removed, which takes a right of its
+    // own.
     redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
     vx11_rig::until("the leftover to go", async || {
         redis.command_text(&["HLEN", "{vx11}:instances"]).await == "1"

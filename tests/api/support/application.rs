@@ -1,5 +1,5 @@
-//! A small web application in front of an instance, as users of the service build one: a page, a page to log in at, and
-//! a backend that holds the principal and issues tokens to pages.
+//! A small web application in front of an instance, as users of the service build one: a page, a
+//! page to log in at, and a backend that holds the principal and issues tokens to pages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::instance::Instance;
 
-/// Keeps what the page prints in `lines`: `console.log` and `console.warn`, each line with its kind.
+/// Keeps what the page prints in `lines`: `console.log` and `console.warn`, each line with its
+/// kind.
 const RECORDER: &str = "
     const lines = [];
     for (const kind of ['log', 'warn']) {
@@ -121,7 +122,8 @@ impl Parts {
         client.shutdown().await
     }
 
-    /// Passes a request to the instance. The connection serves no other: the next request may be for the application.
+    /// Passes a request to the instance. The connection serves no other: the next request may be
+    /// for the application.
     async fn pass(&self, request: &str, mut client: TcpStream) -> std::io::Result<()> {
         let mut instance = TcpStream::connect(&self.instance).await?;
         let kept = request.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));

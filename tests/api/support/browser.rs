@@ -1,6 +1,7 @@
 //! A real browser, driven through its driver.
 //!
-//! Each test has a driver, a browser and a profile of its own; all three are gone when its [`Browser`] is dropped.
+//! Each test has a driver, a browser and a profile of its own; all three are gone when its
+//! [`Browser`] is dropped.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -137,7 +138,8 @@ impl Browser {
         id.as_str().expect("a string").to_owned()
     }
 
-    /// The accessible name of each visible element, as the browser tells assistive technology, by its markup.
+    /// The accessible name of each visible element, as the browser tells assistive technology, by
+    /// its markup.
     pub async fn accessible_names(&self, css: &str) -> Vec<(String, String)> {
         let found = self.client.find_all(Locator::Css(css)).await;
         let mut names = Vec::new();
@@ -183,8 +185,9 @@ impl Browser {
             .expect("the screenshot can be saved");
     }
 
-    /// Warnings and errors on the console since the last call, those of the browser itself included. What it merely
-    /// remarks upon, such as which field it gave the focus, depends on timing.
+    /// Warnings and errors on the console since the last call, those of the browser itself
+    /// included. What it merely remarks upon, such as which field it gave the focus, depends on
+    /// timing.
     pub async fn console(&self) -> Vec<String> {
         let entries = self.log("browser").await;
         let text = |entry: &Value| format!("{}: {}", entry["level"], entry["message"]);

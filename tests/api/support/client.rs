@@ -51,14 +51,16 @@ impl Terminal {
         Running::of(self.command(arguments).stdin(Stdio::null()))
     }
 
-    /// Starts a command that nobody listens to but for its errors; its output is given back instead.
+    /// Starts a command that nobody listens to but for its errors; its output is given back
+    /// instead.
     pub fn start_unread(&self, arguments: &[&str]) -> (Running, ChildStdout) {
         let mut running = Running::spawn(self.command(arguments).stdin(Stdio::null()));
         let output = running.stdout.take().expect("the output is piped");
         (Running::listening(running, None), output)
     }
 
-    /// Starts a command on a terminal of its own (`script` makes one), which shows output and errors alike.
+    /// Starts a command on a terminal of its own (`script` makes one), which shows output and
+    /// errors alike.
     pub fn start_on_a_terminal(&self, arguments: &[&str]) -> Running {
         let words = [&[env!("CARGO_BIN_EXE_vx11-operator")], arguments].concat();
         let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
@@ -77,8 +79,8 @@ impl Terminal {
         self.start(arguments).ended().await
     }
 
-    /// Runs a command to its end, again while one of its attempts had no answer in time: an attempt at the end of a short
-    /// patience has little time, which a busy machine may not give it.
+    /// Runs a command to its end, again while one of its attempts had no answer in time: an attempt
+    /// at the end of a short patience has little time, which a busy machine may not give it.
     pub async fn run_without_silence(&self, arguments: &[&str]) -> Ended {
         vx11_rig::eventually("a run whose attempts are all answered", async || {
             let ended = self.run(arguments).await;

@@ -1,5 +1,5 @@
-// Text below 4.5:1 (3:1 where large) and borders of fields and buttons below 3:1, as lines of text: WCAG 2.2,
-// success criteria 1.4.3 and 1.4.11. Disabled controls are exempt.
+// Text below 4.5:1 (3:1 where large) and borders of fields and buttons below 3:1, as lines of text:
+// WCAG 2.2, success criteria 1.4.3 and 1.4.11. Disabled controls are exempt.
 
 const canvas = document.createElement("canvas");
 canvas.width = canvas.height = 1;

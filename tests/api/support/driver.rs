@@ -27,8 +27,8 @@ impl Driver {
             loop {
                 match Self::try_start(folder).await {
                     Ok(driver) => return driver,
-                    // Asked for any port, it takes a free one of IPv6 and insists on the same of IPv4. Beside
-                    // a thousand open connections, that one may be taken.
+                    // Asked for any port, it takes a free one of IPv6 and insists on the same of
+                    // IPv4. Beside a thousand open connections, that one may be taken.
                     Err(words) if words.contains("port not available") => {}
                     Err(words) => panic!("chromedriver ends at once: {words}; {PACKAGES}"),
                 }
@@ -71,7 +71,8 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Has the driver end its browser and itself. Done without the runtime, so that a failed test ends them too.
+    /// Has the driver end its browser and itself. Done without the runtime, so that a failed test
+    /// ends them too.
     fn drop(&mut self) {
         let ended = TcpStream::connect(&self.address).and_then(|mut connection| {
             connection.set_read_timeout(Some(PATIENCE))?;

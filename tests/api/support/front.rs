@@ -1,5 +1,5 @@
-//! What may stand between a client and an instance. The only fakes: no instance loses its answer, or gives a wrong one,
-//! because a test would like it to.
+//! What may stand between a client and an instance. The only fakes: no instance loses its answer,
+//! or gives a wrong one, because a test would like it to.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Passes everything on to an instance, and cuts the connection in place of its first answers, as many as `lost`.
+    /// Passes everything on to an instance, and cuts the connection in place of its first answers,
+    /// as many as `lost`.
     pub async fn losing(upstream: &str, lost: usize) -> Self {
         let (upstream, lost) = (upstream.to_owned(), Arc::new(AtomicUsize::new(lost)));
         Self::with(move |client, heard| pass(client, upstream.clone(), Arc::clone(&lost), heard)).await

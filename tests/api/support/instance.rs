@@ -106,8 +106,8 @@ impl Instance {
         }
     }
 
-    /// An instance that logs into a pipe. Its reader hangs as soon as the instance is ready: nothing is read from the pipe
-    /// until the test reads on.
+    /// An instance that logs into a pipe. Its reader hangs as soon as the instance is ready:
+    /// nothing is read from the pipe until the test reads on.
     pub async fn with_hung_log_reader(environment: &[(&str, &str)]) -> (Self, ChildStderr) {
         let principal = random_hex();
         remember_secret(&principal);
@@ -196,10 +196,11 @@ impl Instance {
         self.publish_body(&json!({ "data": data }).to_string()).await
     }
 
-    /// Publishes an event with this request body and returns its id. With Redis it repeats under the same key while the
-    /// answer is that the log is unavailable or the outcome unknown: on a busy machine Redis may miss the deadline of the
-    /// service. A client that is so slow that the service gives up on its request (408) repeats it, too. Otherwise the
-    /// first attempt must succeed.
+    /// Publishes an event with this request body and returns its id. With Redis it repeats under
+    /// the same key while the answer is that the log is unavailable or the outcome unknown: on a
+    /// busy machine Redis may miss the deadline of the service. A client that is so slow that the
+    /// service gives up on its request (408) repeats it, too. Otherwise the first attempt must
+    /// succeed.
     pub async fn publish_body(&self, body: &str) -> String {
         let key = self.has_redis.then(random_hex);
         eventually("an event to be published", async || {
@@ -247,8 +248,8 @@ impl Instance {
         self.refuses(token).await;
     }
 
-    /// Waits until the token is refused. A lookup that misses the deadline for Redis, as on a busy machine, leaves the token
-    /// to its signature.
+    /// Waits until the token is refused. A lookup that misses the deadline for Redis, as on a busy
+    /// machine, leaves the token to its signature.
     pub async fn refuses(&self, token: &str) {
         until("the token to be refused", async || self.introspect(token).await == json!({ "active": false }))
             .await;
@@ -264,7 +265,8 @@ impl Instance {
         request.send().await.expect("introspection answers").json().await.expect("in JSON")
     }
 
-    /// The value of a counter or gauge, 0 if there is none yet; `name` may carry labels besides `service`, in alphabetical order.
+    /// The value of a counter or gauge, 0 if there is none yet; `name` may carry labels besides
+    /// `service`, in alphabetical order.
     pub async fn metric(&self, name: &str) -> u64 {
         let page = self.get("/metrics").send().await.expect("metrics answer").text().await.expect("as text");
         let (name, labels) = name.split_once('{').unwrap_or((name, "}"));

@@ -1,4 +1,5 @@
-//! Where tests leave their logs, and every secret they used, for `tests/secrets_stay_secret.rs` to compare.
+//! Where tests leave their logs, and every secret they used, for `tests/secrets_stay_secret.rs` to
+//! compare.
 
 use std::fs::OpenOptions;
 use std::io::Write;

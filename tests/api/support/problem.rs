@@ -8,7 +8,8 @@ use super::raw::RawResponse;
 /// The members of a problem, each of them always present, and no others.
 const MEMBERS: [&str; 6] = ["code", "detail", "request_id", "status", "title", "type"];
 
-/// Asserts that a response is the problem `code` with `status`, in the form every problem has; returns its body.
+/// Asserts that a response is the problem `code` with `status`, in the form every problem has;
+/// returns its body.
 pub async fn problem(response: Response, status: StatusCode, code: &str) -> Value {
     let url = response.url().path().to_owned();
     let headers = response.headers().clone();

@@ -51,8 +51,8 @@ impl EventStream {
         next(&mut self.events).await
     }
 
-    /// The next event that somebody has published, or a reset. Passes over the notices that the log is unavailable and
-    /// available again, which may come at any time on a busy machine.
+    /// The next event that somebody has published, or a reset. Passes over the notices that the log
+    /// is unavailable and available again, which may come at any time on a busy machine.
     pub async fn next_published(&mut self) -> Frame {
         loop {
             let frame = self.next().await.expect("the stream goes on");

@@ -29,8 +29,8 @@ impl Cluster {
         Self::on(ports, site, environment).await
     }
 
-    /// As many instances, each of which nginx leaves alone for a time such as `10m` after it has failed, instead of two
-    /// seconds.
+    /// As many instances, each of which nginx leaves alone for a time such as `10m` after it has
+    /// failed, instead of two seconds.
     pub async fn left_alone_for(count: usize, time: &str) -> Self {
         let ports: Vec<_> = (0..count).map(|_| Port::reserve()).collect();
         let servers = ports
@@ -85,9 +85,10 @@ impl Cluster {
         self.post_as_principal("/operator/api/events").json(&json!({ "data": number }))
     }
 
-    /// Publishes an event and returns its id. The first attempt has no key, so that nginx sends it to one instance only.
-    /// While an instance answers that the log is unavailable or the outcome unknown, as on a busy machine that misses the
-    /// deadline for Redis, it repeats under a key. Any other answer fails the test, one that nginx gives included.
+    /// Publishes an event and returns its id. The first attempt has no key, so that nginx sends it
+    /// to one instance only. While an instance answers that the log is unavailable or the outcome
+    /// unknown, as on a busy machine that misses the deadline for Redis, it repeats under a key.
+    /// Any other answer fails the test, one that nginx gives included.
     pub async fn publish_event(&self, data: Value) -> String {
         let (key, mut attempts) = (new_principal(), 0);
         eventually("an event to be published", async || {
@@ -130,8 +131,8 @@ impl Cluster {
     }
 }
 
-/// Whether an answer to publishing may be due to a Redis that was slow. Only instances give it: nginx says 502 or 504
-/// where it does not know the outcome.
+/// Whether an answer to publishing may be due to a Redis that was slow. Only instances give it:
+/// nginx says 502 or 504 where it does not know the outcome.
 pub fn is_deadline(status: StatusCode, body: &Value) -> bool {
     status == StatusCode::SERVICE_UNAVAILABLE
         && ["log_unavailable", "outcome_unknown"].contains(&body["code"].as_str().unwrap_or_default())

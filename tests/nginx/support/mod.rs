@@ -1,4 +1,5 @@
-//! What these tests stand on: a cluster behind nginx, backends that misbehave, and problems read strictly.
+//! What these tests stand on: a cluster behind nginx, backends that misbehave, and problems read
+//! strictly.
 
 mod backend;
 mod cluster;

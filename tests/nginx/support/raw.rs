@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_rig::PATIENCE;
 
-/// Sends `bytes` to `http://127.0.0.1:port` and returns what comes back before the server closes or resets the
-/// connection, be it nothing.
+/// Sends `bytes` to `http://127.0.0.1:port` and returns what comes back before the server closes or
+/// resets the connection, be it nothing.
 pub async fn exchange(base: &str, bytes: &[u8]) -> String {
     let connection = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
     let (mut reader, mut writer) = connection.into_split();

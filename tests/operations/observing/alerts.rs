@@ -8,8 +8,8 @@ use vx11_rig::{PATIENCE, Prometheus};
 
 use crate::promtool::WATCHDOG;
 
-/// Alerts on how long things take. Where builds without optimisation and other tests share two processors that is
-/// nobody's fault, and says nothing about what a test did.
+/// Alerts on how long things take. Where builds without optimisation and other tests share two
+/// processors that is nobody's fault, and says nothing about what a test did.
 const BY_THE_MACHINE: [&str; 7] = [
     "GatewayLatencyHigh",
     "SSEStreamOpenLatencyBudgetBurn",
@@ -19,8 +19,9 @@ const BY_THE_MACHINE: [&str; 7] = [
     "TokenLookupLatencyBudgetBurn",
     "TokenLookupSlow",
 ];
-/// Alerts on what is not there. In a hurry an instance has a third of a second to answer Prometheus, and as always 150 ms to
-/// be answered by Redis: where both processors are busy, these may fire for a moment before they are looked for.
+/// Alerts on what is not there. In a hurry an instance has a third of a second to answer
+/// Prometheus, and as always 150 ms to be answered by Redis: where both processors are busy, these
+/// may fire for a moment before they are looked for.
 const FOR_A_MOMENT: [&str; 7] = [
     "EventLogOutOfReach",
     "EventsRefused",
@@ -33,8 +34,8 @@ const FOR_A_MOMENT: [&str; 7] = [
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Waits until all of these alerts fire, beside the one that always does, and no other one is even pending; then none
-/// other has ever fired that could not have done so for a moment.
+/// Waits until all of these alerts fire, beside the one that always does, and no other one is even
+/// pending; then none other has ever fired that could not have done so for a moment.
 pub(crate) async fn await_exactly(prometheus: &Prometheus, expected: &[&str]) {
     let expected: BTreeSet<_> = expected.iter().chain(&[WATCHDOG]).map(|name| (*name).to_owned()).collect();
     await_alerts(prometheus, &expected, "ALERTS").await;

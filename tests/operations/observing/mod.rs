@@ -1,5 +1,5 @@
-//! A real Prometheus looks at a real cluster by the rules that ship, in a hurry: half a second between two scrapes, ten
-//! seconds for five minutes.
+//! A real Prometheus looks at a real cluster by the rules that ship, in a hurry: half a second
+//! between two scrapes, ten seconds for five minutes.
 
 mod alerts;
 mod data;

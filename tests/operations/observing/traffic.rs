@@ -10,7 +10,8 @@ use vx11_rig::Api;
 
 use crate::cluster::Cluster;
 
-/// Of every token here. Times of Prometheus's are a thirtieth; less than this would be less than clocks may differ.
+/// Of every token here. Times of Prometheus's are a thirtieth; less than this would be less than
+/// clocks may differ.
 pub(crate) const LIFE: u64 = 10;
 /// Between two clients: 240 tokens a minute, half of what an alert begins at.
 const BETWEEN: Duration = Duration::from_millis(250);
@@ -30,8 +31,8 @@ pub(crate) fn service(cluster: &Cluster) -> Api {
 }
 
 impl Traffic {
-    /// What there always is: tokens are issued, looked up, shown to open streams and to a reverse proxy, and events
-    /// are published. What fails is not repeated.
+    /// What there always is: tokens are issued, looked up, shown to open streams and to a reverse
+    /// proxy, and events are published. What fails is not repeated.
     pub(crate) fn steady(cluster: &Cluster) -> Self {
         let (service, proxy) = (service(cluster), Client::builder().no_proxy().build().unwrap());
         let authorise = format!("{}/operator/internal/authorise", cluster.instances[0].base());

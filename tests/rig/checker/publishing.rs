@@ -1,4 +1,5 @@
-//! What publishers were told: that the log takes an event, that it cannot be reached, or that nobody knows.
+//! What publishers were told: that the log takes an event, that it cannot be reached, or that
+//! nobody knows.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::history::{Answer, Attempt, History, Moment, Publication};
 
 /// So long after all is well again it may still not be known what became of an event.
 const CALM: Duration = Duration::from_secs(1);
-/// An instance waits so long for the log. What took longer by the machine's fault says nothing about it.
+/// An instance waits so long for the log. What took longer by the machine's fault says nothing
+/// about it.
 const DEADLINE: Duration = Duration::from_millis(150);
 
 /// What became of publishing.
@@ -24,7 +26,8 @@ pub(crate) struct Publishing {
     pub(crate) unavailable: Option<Duration>,
     /// Attempts that were not answered, or refused where nothing is broken that would be a reason.
     pub(super) unanswered: Vec<String>,
-    /// Attempts whose outcome was not known in time, where nothing is broken that would be a reason.
+    /// Attempts whose outcome was not known in time, where nothing is broken that would be a
+    /// reason.
     pub(super) overdue: Findings,
     /// Events that were acknowledged once more as something else.
     pub(super) doubled: Findings,

@@ -15,7 +15,8 @@ pub(crate) struct Revoked {
     pub(crate) late: Vec<String>,
     /// In words; accepted for longer than they may be, but not for long.
     pub(crate) slow: Vec<String>,
-    /// How long after the revocation; where instances cannot hear of one another, which is known and stated.
+    /// How long after the revocation; where instances cannot hear of one another, which is known
+    /// and stated.
     pub(crate) listed: Vec<Moment>,
 }
 
@@ -24,8 +25,9 @@ const MISSING: u32 = 5;
 /// What is accepted sooner after its revocation is not worth listing.
 const LISTED_FROM: Duration = Duration::from_secs(1);
 
-/// A revocation holds at once where it was made, as long as that instance lives, and everywhere after `within`, except
-/// between the moment something breaks and as long after all is well again. Without `within` it is only listed where not.
+/// A revocation holds at once where it was made, as long as that instance lives, and everywhere
+/// after `within`, except between the moment something breaks and as long after all is well again.
+/// Without `within` it is only listed where not.
 pub(super) fn judge(history: &History, tokens: &Tokens, within: Option<Duration>) -> Revoked {
     let count = tokens.revoked.values().filter(|it| it.outcome == Outcome::Yes).count();
     let troubles = within.map(|within| Troubles::of(history, within));

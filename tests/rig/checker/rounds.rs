@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Starvation, Targets};
 use crate::history::{History, Moment, Observation, Round};
 
-/// An instance that uses Redis for so long uses it again; before that it may just not have noticed yet.
+/// An instance that uses Redis for so long uses it again; before that it may just not have noticed
+/// yet.
 const STAYS: Duration = Duration::from_millis(600);
 
 /// Between a famine and what it causes.
@@ -21,7 +22,8 @@ pub(crate) struct Recoveries {
     pub(crate) took: Vec<Duration>,
     /// In words; what took longer.
     pub(crate) late: Vec<String>,
-    /// In words; rounds after which not all instances were well again, however long that was waited for.
+    /// In words; rounds after which not all instances were well again, however long that was waited
+    /// for.
     pub(crate) never: Vec<String>,
 }
 

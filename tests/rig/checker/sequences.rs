@@ -1,5 +1,5 @@
-//! Whether every subscriber got what was acknowledged: once, and in the order of the log. What it is told that it has
-//! lost is announced; what it is not told is lost.
+//! Whether every subscriber got what was acknowledged: once, and in the order of the log. What it
+//! is told that it has lost is announced; what it is not told is lost.
 
 use std::collections::HashMap;
 

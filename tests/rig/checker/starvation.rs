@@ -1,5 +1,6 @@
-//! Times in which the machine was busy with something else. They are taken off, so that a test that shares its machine
-//! still judges the instances and not their neighbours; on a quiet machine there are none.
+//! Times in which the machine was busy with something else. They are taken off, so that a test that
+//! shares its machine still judges the instances and not their neighbours; on a quiet machine there
+//! are none.
 
 use std::time::Duration;
 

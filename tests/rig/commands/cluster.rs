@@ -45,7 +45,8 @@ pub struct Options {
     /// Whether the gateway on port 8000 passes the operator's routes on: 1 or 0.
     #[arg(long, env = "VX11_OPERATOR_PROXY_ENABLED", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     proxy_enabled: u8,
-    /// The principal's credential; a new one otherwise. By this variable only, as others can read command lines.
+    /// The principal's credential; a new one otherwise. By this variable only, as others can read
+    /// command lines.
     #[arg(skip = std::env::var("VX11_PRINCIPAL_TOKEN").ok())]
     principal: Option<String>,
 }
@@ -84,8 +85,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         drain: DRAIN,
         principal,
         ports: Some(ports),
-        // As in every other deployment: what is looked for in a log is found in all of them, and wrong credentials are
-        // limited.
+        // As in every other deployment: what is looked for in a log is found in all of them, and
+        // wrong credentials are limited.
         settings: vec![
             ("VX11_OPERATOR_LOG_FORMAT", "json".to_owned()),
             ("VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE", "600".to_owned()),
@@ -112,8 +113,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     Ok(true)
 }
 
-/// What an earlier cluster left there would be taken for this one's. Only what a cluster writes is removed, and nothing
-/// from a folder that no cluster has written to.
+/// What an earlier cluster left there would be taken for this one's. Only what a cluster writes is
+/// removed, and nothing from a folder that no cluster has written to.
 fn clear(folder: &Path) -> Result<(), String> {
     let words = |error: std::io::Error| format!("{}: {error}", folder.display());
     let names: Vec<_> =

@@ -1,4 +1,5 @@
-//! The table in `docs/drills.md`: a row for each drill and load, replaced when it is run at full length.
+//! The table in `docs/drills.md`: a row for each drill and load, replaced when it is run at full
+//! length.
 
 use std::collections::BTreeMap;
 use std::path::Path;

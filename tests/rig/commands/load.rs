@@ -45,8 +45,9 @@ pub struct Options {
     secrets: Option<PathBuf>,
 }
 
-/// Whether what holds under any single fault held: no valid token refused, no request through the balancer lost, and in
-/// the end everything well. What breaks when is not known here, so revoked tokens that were accepted are only listed.
+/// Whether what holds under any single fault held: no valid token refused, no request through the
+/// balancer lost, and in the end everything well. What breaks when is not known here, so revoked
+/// tokens that were accepted are only listed.
 pub(super) async fn run(options: Options) -> Result<bool, String> {
     let principal = std::fs::read_to_string(&options.principal_file)
         .map_err(|error| format!("{}: {error}", options.principal_file.display()))?;

@@ -2,7 +2,8 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM, and the end of the terminal. Whoever hears them ends what was started; it would go on otherwise.
+/// Ctrl-C, SIGTERM, and the end of the terminal. Whoever hears them ends what was started; it would
+/// go on otherwise.
 pub(super) struct Stop([Signal; 4]);
 
 impl Stop {

@@ -1,5 +1,5 @@
-//! What others do to the service: clients that hang up or send half a request, another deployment in the same database,
-//! and what somebody wrote there.
+//! What others do to the service: clients that hang up or send half a request, another deployment
+//! in the same database, and what somebody wrote there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,14 +24,16 @@ const REVOCATIONS: &str = "{vx11}:revocations";
 /// Followed by the id of a token. A tombstone by id lives 2,052 s.
 const TOMBSTONE: &str = "revoked:";
 
-/// Requests whose clients leave before they are answered: directly to instances, and as many through nginx.
+/// Requests whose clients leave before they are answered: directly to instances, and as many
+/// through nginx.
 const HANGING_UP: usize = 150;
 /// Of these, so many are sent at the same time.
 const AT_ONCE: usize = 8;
 /// The longest wait before a client leaves.
 const LONGEST_WAIT: Duration = Duration::from_millis(2);
 
-/// Clients publish and revoke, and leave. Whatever takes effect stands in one line of one audit trail.
+/// Clients publish and revoke, and leave. Whatever takes effect stands in one line of one audit
+/// trail.
 pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
     let principal = drilling.cluster.principal().to_owned();
     let balancer = drilling.cluster.balancer();
@@ -178,7 +180,8 @@ impl AuditLines {
 
 /// Files that an instance may open, and connections of one client: more than there is room for.
 pub(super) const OPEN_FILES: u64 = 1400;
-/// Worker threads of an instance. Files are reserved for each, so the room would depend on the processor cores.
+/// Worker threads of an instance. Files are reserved for each, so the room would depend on the
+/// processor cores.
 pub(super) const WORKERS: u64 = 2;
 const CONNECTIONS: usize = 1500;
 /// After so many that were not answered, each within 5 s, nobody tries any more.
@@ -244,7 +247,8 @@ async fn ended(socket: &mut TcpStream) {
     while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
-/// An instance with another principal and other keys uses the same database, and leaves everything as it is.
+/// An instance with another principal and other keys uses the same database, and leaves everything
+/// as it is.
 pub(super) async fn other_deployment(drilling: &mut Drilling) {
     drilling.begin_fault().await;
     let other = drilling.cluster.start_another().await;

@@ -21,8 +21,8 @@ use crate::patience::eventually;
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Before the first round, as a part of a fault.
 const CALM_BEFORE: f64 = 1.0 / 3.0;
-/// So long all has to be well before the next round, at least; and as a part of a fault. Revocations are judged again from
-/// a second after all is well.
+/// So long all has to be well before the next round, at least; and as a part of a fault.
+/// Revocations are judged again from a second after all is well.
 const CALM: Duration = Duration::from_secs(1);
 const CALM_AFTER: f64 = 1.0 / 6.0;
 

@@ -1,5 +1,5 @@
-//! More than there is room for: log lines that nobody reads, events that fill Redis or a narrow link, and streams of one
-//! token.
+//! More than there is room for: log lines that nobody reads, events that fill Redis or a narrow
+//! link, and streams of one token.
 
 use std::time::Duration;
 
@@ -27,12 +27,14 @@ const PIPE_FULL: u64 = 60 * 1024;
 const TALKERS: usize = 2;
 /// Openings with one token, which lives longer.
 const OPENINGS: usize = 50;
-/// Between two of them once the pipe is full: as fast as they can, they would take the machine from the load for a minute.
+/// Between two of them once the pipe is full: as fast as they can, they would take the machine from
+/// the load for a minute.
 const BETWEEN_OPENINGS: Duration = Duration::from_millis(5);
 /// For so long the readers hang in the first round at full length.
 const LONG_HANG: Duration = Duration::from_mins(1);
 
-/// The log of all instances goes through readers that hang: as where the engine of a host, or its disk, stands still.
+/// The log of all instances goes through readers that hang: as where the engine of a host, or its
+/// disk, stands still.
 pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
     drilling.begin_fault().await;
     let mut talkers = JoinSet::new();
@@ -141,7 +143,8 @@ async fn in_reach(drilling: &mut Drilling, instance: usize) {
     drilling.fault_run.note(format!("the log was in reach after {:?} on the narrow link", began.elapsed()));
 }
 
-/// A ring that holds the last third of the events that the flood reads: the others are in Redis only.
+/// A ring that holds the last third of the events that the flood reads: the others are in Redis
+/// only.
 pub(super) const SMALL_RING_BYTES: u64 = 2 * 1024 * 1024;
 /// What the flood reads, again and again.
 const HISTORY: Flood = Flood { events: 300, bytes: 20_000, a_second: 50 };
@@ -155,7 +158,8 @@ const BETWEEN_CHUNKS: Duration = Duration::from_millis(100);
 /// Small events whose times are compared, and how many are sent a second.
 const TIMED: usize = 100;
 const TIMED_A_SECOND: u32 = 40;
-/// So many times as long they may take during the flood; what is shorter than the second is not compared.
+/// So many times as long they may take during the flood; what is shorter than the second is not
+/// compared.
 const PUBLISHING: u32 = 2;
 const COMPARABLE: Duration = Duration::from_millis(5);
 /// So many times what the readers received Redis may send for it.
@@ -216,8 +220,8 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     }
 }
 
-/// Resumes behind an event and reads, again and again until the token is refused or all is to end; then to the end of the
-/// events, without pauses. Answers how many bytes it received.
+/// Resumes behind an event and reads, again and again until the token is refused or all is to end;
+/// then to the end of the events, without pauses. Answers how many bytes it received.
 async fn read_history(api: Api, token: String, after: String, mut ending: watch::Receiver<bool>) -> usize {
     let mut received = 0;
     while !*ending.borrow() {

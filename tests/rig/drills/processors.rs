@@ -30,7 +30,8 @@ impl Processors {
         Self { at: Instant::now(), machine: Machine::now(), parts }
     }
 
-    /// How many processors each part has taken since then, in words. Nothing may have been restarted meanwhile.
+    /// How many processors each part has taken since then, in words. Nothing may have been
+    /// restarted meanwhile.
     pub(super) fn since(&self, before: &Self) -> String {
         let took = self.at.duration_since(before.at).as_secs_f64();
         let parts = self.parts.iter().zip(before.parts).map(|((name, now), (_, then))| {
@@ -54,7 +55,8 @@ struct Machine {
 impl Machine {
     fn now() -> Self {
         let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in these.
+        // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what follows is
+        // counted in these.
         let first = stat.lines().next().unwrap_or_default();
         let times: Vec<u64> = first.split_whitespace().skip(1).take(8).flat_map(str::parse).collect();
         Self { idle: times.iter().skip(3).take(2).sum(), all: times.iter().sum() }

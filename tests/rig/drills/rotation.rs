@@ -1,5 +1,5 @@
-//! The signing key is replaced while the service runs: first every instance learns to verify with the new key, then they
-//! sign with it one after the other, the last one late.
+//! The signing key is replaced while the service runs: first every instance learns to verify with
+//! the new key, then they sign with it one after the other, the last one late.
 
 use super::drilling::Drilling;
 

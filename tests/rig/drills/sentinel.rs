@@ -5,8 +5,8 @@ use tokio::time::sleep;
 use super::drilling::Drilling;
 use super::table::DOWN_AFTER;
 
-/// Redis is reckoned to be back when the Sentinels may know that the master is gone: what they take longer is the
-/// instances' time, too.
+/// Redis is reckoned to be back when the Sentinels may know that the master is gone: what they take
+/// longer is the instances' time, too.
 pub(super) async fn master_killed(drilling: &mut Drilling) {
     drilling.begin_fault().await;
     let old = drilling.cluster.sentinel().kill_master().await;

@@ -1,5 +1,5 @@
-//! What streams come to by themselves: their clients stop reading, or are away while everything is replaced, or they get
-//! old.
+//! What streams come to by themselves: their clients stop reading, or are away while everything is
+//! replaced, or they get old.
 
 use std::time::Duration;
 
@@ -12,16 +12,20 @@ use crate::patience::eventually;
 
 /// Of so many subscribers, one stops reading.
 pub(super) const ONE_PAUSES_OF: usize = 20;
-/// For so long: until buffers are full, and then longer than an instance or nginx waits for a client that takes nothing.
+/// For so long: until buffers are full, and then longer than an instance or nginx waits for a
+/// client that takes nothing.
 const PAUSE: Duration = Duration::from_secs(35);
 /// Before that, for comparison, nothing happens.
 const CALM: Duration = Duration::from_secs(15);
-/// Others read nothing for so long before the log is lost, and as long again before the first instance is replaced.
+/// Others read nothing for so long before the log is lost, and as long again before the first
+/// instance is replaced.
 const AWAY: Duration = Duration::from_secs(5);
-/// What an event takes there, so that buffers are soon full, and what nginx has the kernel keep for a client.
+/// What an event takes there, so that buffers are soon full, and what nginx has the kernel keep for
+/// a client.
 pub(super) const LARGE_EVENT: usize = 1000;
 pub(super) const SEND_BUFFER: u32 = 64 * 1024;
-/// A stream lives for so many drains, so that those that were open in the end of a rolling restart are still open after it.
+/// A stream lives for so many drains, so that those that were open in the end of a rolling restart
+/// are still open after it.
 const AGE_IN_DRAINS: u64 = 6;
 /// The instance with the most streams may have so many times as many as the one with the fewest.
 const SPREAD: f64 = 1.5;
@@ -50,8 +54,8 @@ pub(super) async fn some_stop_reading(drilling: &mut Drilling) {
     }
 }
 
-/// While some do not read, Redis forgets everything, and then every instance is replaced: what they have missed is only in
-/// what the instances brought back before they ended.
+/// While some do not read, Redis forgets everything, and then every instance is replaced: what they
+/// have missed is only in what the instances brought back before they ended.
 pub(super) async fn all_replaced_while_some_are_away(drilling: &mut Drilling, round: usize) {
     drilling.begin_fault().await;
     drilling.fault_run.pause_reading(true);
@@ -78,7 +82,8 @@ pub(super) fn age(length: Length) -> u64 {
     AGE_IN_DRAINS * length.drain
 }
 
-/// After a rolling restart the last instance has no streams. When all that were open then have got old, it has its part.
+/// After a rolling restart the last instance has no streams. When all that were open then have got
+/// old, it has its part.
 pub(super) async fn spread_by_age(drilling: &mut Drilling) {
     drilling.begin_fault().await;
     drilling.restart_one_by_one().await;
@@ -95,7 +100,8 @@ pub(super) async fn spread_by_age(drilling: &mut Drilling) {
     }
 }
 
-/// How many streams each instance has, in words, and how many times as many the fullest has as the emptiest.
+/// How many streams each instance has, in words, and how many times as many the fullest has as the
+/// emptiest.
 async fn spread(drilling: &Drilling) -> (String, f64) {
     let mut streams = Vec::new();
     for instance in &drilling.cluster.instances {

@@ -1,16 +1,20 @@
 //! All drills: what breaks, on what it stands, and what has to hold.
 //!
-//! Beside each drill stands a change with which it was seen to miss a target, in brief: that it can fail. That secrets
-//! are found was seen by an access log of nginx with the query (4), and by an instance that logs addresses (12).
+//! Beside each drill stands a change with which it was seen to miss a target, in brief: that it can
+//! fail. That secrets are found was seen by an access log of nginx with the query (4), and by an
+//! instance that logs addresses (12).
 //!
-//! Drills 24 to 33 were run with a debug build of the service from before their findings were fixed (679fc6d).
+//! Drills 24 to 33 were run with a debug build of the service from before their findings were fixed
+//! (679fc6d).
 //!
-//! Events lost were seen with streams that resume at the newest event (11, 12, 13, 19), with instances that go on at the
-//! end of the log after they could not reach it (3, 4, 6), and with instances that deliver what they read backward (6);
-//! events received twice, with streams that begin with the event they should resume behind (11, 12, 19), and with
-//! idempotency keys that are not looked up (2, 11), which also shows in repetitions under another id. Streams left with
-//! the word that the log cannot be reached: with instances that never say otherwise (1, 2, 3). Not seen: a failover under
-//! Sentinel with events that are acknowledged before a replica has them (9, 10), because instances bring them back.
+//! Events lost were seen with streams that resume at the newest event (11, 12, 13, 19), with
+//! instances that go on at the end of the log after they could not reach it (3, 4, 6), and with
+//! instances that deliver what they read backward (6); events received twice, with streams that
+//! begin with the event they should resume behind (11, 12, 19), and with idempotency keys that are
+//! not looked up (2, 11), which also shows in repetitions under another id. Streams left with the
+//! word that the log cannot be reached: with instances that never say otherwise (1, 2, 3). Not
+//! seen: a failover under Sentinel with events that are acknowledged before a replica has them (9,
+//! 10), because instances bring them back.
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,7 +48,8 @@ pub struct Drill {
 pub(super) enum Streams {
     /// Nothing.
     Plain,
-    /// Some clients stop reading; and what is sent to them is soon more than is kept for them on the way.
+    /// Some clients stop reading; and what is sent to them is soon more than is kept for them on
+    /// the way.
     Pausing,
     /// They soon get old.
     Ageing,
@@ -69,26 +74,28 @@ const fn on_sentinel(drill: Drill) -> Drill {
 
 /// In the order of their numbers.
 pub const DRILLS: [Drill; 33] = [
-    // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with nothing brought to Redis
-    // afterwards: it never recovers.
+    // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with
+    // nothing brought to Redis afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
-    // Missed with a token refused that Redis cannot be asked about (VR), and with 5 s for a request to Redis (p99).
-    // With revocations not brought to Redis afterwards, missed in one run of two (SR).
+    // Missed with a token refused that Redis cannot be asked about (VR), and with 5 s for a request
+    // to Redis (p99). With revocations not brought to Redis afterwards, missed in one run of two
+    // (SR).
     drill(2, "SIGSTOP Redis, CONT"),
     // Missed like 2; with 5 s for a request to Redis, clients give up, too (UN).
     on_ways(Ways::Breakable, drill(3, "all instances cut off from Redis")),
-    // Missed with a token refused that Redis cannot be asked about (VR), and with revocations from within the cut not
-    // brought to Redis afterwards (SR).
+    // Missed with a token refused that Redis cannot be asked about (VR), and with revocations from
+    // within the cut not brought to Redis afterwards (SR).
     on_ways(Ways::Breakable, drill(4, "one instance cut off from Redis")),
     // Missed with a breaker that opens at the first timeout (openings).
     on_ways(Ways::Breakable, drill(5, "80 ms and 1 % stalls to Redis")),
-    // Missed with a token refused that Redis cannot be asked about (VR). Not with a breaker that forgets its flaps: one
-    // opening for each is allowed.
+    // Missed with a token refused that Redis cannot be asked about (VR). Not with a breaker that
+    // forgets its flaps: one opening for each is allowed.
     drill(6, "Redis flaps, 1 s up, 1 s down"),
-    // Missed with absence held against a token although the data is not proven complete (VR), and with revocations
-    // neither heard from others nor brought to Redis again (SR).
+    // Missed with absence held against a token although the data is not proven complete (VR), and
+    // with revocations neither heard from others nor brought to Redis again (SR).
     drill(7, "FLUSHALL, restart empty"),
-    // Missed with a token refused that Redis cannot be asked about (VR), and with READONLY counted as something else.
+    // Missed with a token refused that Redis cannot be asked about (VR), and with READONLY counted
+    // as something else.
     drill(8, "READONLY, OOM, LOADING, NOAUTH"),
     // Missed with sentinels that are asked for the master only once: it never recovers.
     on_sentinel(drill(9, "Sentinel: kill -9 the master")),
@@ -96,22 +103,24 @@ pub const DRILLS: [Drill; 33] = [
     on_sentinel(drill(10, "Sentinel: master demoted")),
     // Missed with requests that nginx never takes to another instance (UN).
     drill(11, "kill -9 one instance"),
-    // Missed like 11, and with instances that go on listening for 5 s after they ended their streams (resumption). One
-    // that exits without draining was not noticed in three runs of four; since then a cut stream is held against it.
+    // Missed like 11, and with instances that go on listening for 5 s after they ended their
+    // streams (resumption). One that exits without draining was not noticed in three runs of four;
+    // since then a cut stream is held against it.
     drill(12, "rolling restart"),
-    // Missed like 11. An nginx that waits longer for an answer than the instance stands still was not noticed in brief;
-    // since then nobody may wait longer than three seconds behind it.
+    // Missed like 11. An nginx that waits longer for an answer than the instance stands still was
+    // not noticed in brief; since then nobody may wait longer than three seconds behind it.
     drill(13, "SIGSTOP one instance"),
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR).
     drill(14, "Redis down, an instance killed"),
-    // Missed with an instance that waits for Redis before it is ready, and with a token refused that Redis cannot be
-    // asked about (VR).
+    // Missed with an instance that waits for Redis before it is ready, and with a token refused
+    // that Redis cannot be asked about (VR).
     drill(15, "boot while Redis is down"),
-    // Missed with instances that nginx leaves alone for 10 s after one failure, and no location that asks those all the
-    // same (UN). Not with only one of the two, nor with requests that are never repeated.
+    // Missed with instances that nginx leaves alone for 10 s after one failure, and no location
+    // that asks those all the same (UN). Not with only one of the two, nor with requests that are
+    // never repeated.
     on_ways(Ways::Resettable, drill(16, "3 requests reset connections")),
-    // Missed with forged tokens looked up in Redis; by little where few are forged, because looks from before and after
-    // are allowed for, too.
+    // Missed with forged tokens looked up in Redis; by little where few are forged, because looks
+    // from before and after are allowed for, too.
     drill(17, "forged tokens at full speed"),
     // Missed with neither instances nor nginx cutting those who do not read, within two minutes.
     with_streams(Streams::Pausing, drill(18, "1 of 20 subscribers stops reading")),
@@ -119,20 +128,24 @@ pub const DRILLS: [Drill; 33] = [
     drill(19, "nginx killed and restarted"),
     // Missed with instances that verify with their first key alone (VR).
     drill(20, "signing key rotated, one late"),
-    // Missed with clocks judged to be as close as ever (VR), and with an instance that says it is not ahead.
+    // Missed with clocks judged to be as close as ever (VR), and with an instance that says it is
+    // not ahead.
     drill(21, "clock of one instance 5 s ahead"),
     // Missed with streams that never get old.
     with_streams(Streams::Ageing, drill(22, "rolling restart, streams even out")),
-    // Missed with instances that bring nothing back to a Redis that has lost its data (gaps); 7 was not.
+    // Missed with instances that bring nothing back to a Redis that has lost its data (gaps); 7 was
+    // not.
     with_streams(Streams::Pausing, drill(23, "all replaced, some clients away")),
     // Missed with an instance that does not end after SIGTERM.
     drill(24, "the log reader hangs"),
-    // Missed with events refused, breakers that open and no recovery. Run without `events.log_bytes`, an unknown setting there.
+    // Missed with events refused, breakers that open and no recovery. Run without
+    // `events.log_bytes`, an unknown setting there.
     drill(25, "Redis is filled by events"),
     // Missed with an instance that never reaches the log.
     on_ways(Ways::Breakable, drill(26, "10 MB/s to Redis, large events")),
-    // Missed with 2.75 times as many bytes from Redis as readers receive, and with slow publishing: in two rounds with 400
-    // streams and without `streams.max_per_token`, an unknown setting there. Not in brief, which judges neither.
+    // Missed with 2.75 times as many bytes from Redis as readers receive, and with slow publishing:
+    // in two rounds with 400 streams and without `streams.max_per_token`, an unknown setting there.
+    // Not in brief, which judges neither.
     on_ways(Ways::Breakable, drill(27, "resume flood by one token")),
     // Missed with 400 streams of one token.
     drill(28, "one token for all places"),
@@ -140,9 +153,11 @@ pub const DRILLS: [Drill; 33] = [
     drill(29, "publish and hang up"),
     // Missed with connections that stay open with half a request.
     drill(30, "half heads up to the file limit"),
-    // Missed with an instance of another deployment that uses Redis, publishes and revokes, and that counts no reason.
+    // Missed with an instance of another deployment that uses Redis, publishes and revokes, and
+    // that counts no reason.
     drill(31, "another deployment in the database"),
-    // Missed with announcements by each instance, again and again, no recovery, and nothing counted.
+    // Missed with announcements by each instance, again and again, no recovery, and nothing
+    // counted.
     drill(32, "poisoned revocation, data lost"),
     // Missed with an instance that cannot resume behind the first event.
     drill(33, "two ring sizes, data lost"),
@@ -156,7 +171,8 @@ const ALL_BACK: Duration = Duration::from_secs(10);
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
 /// So soon nginx has asked another instance, which it leaves two seconds for.
 const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
-/// So soon after a failover events are taken again: instances hear of it one by one, and wait for each other.
+/// So soon after a failover events are taken again: instances hear of it one by one, and wait for
+/// each other.
 const FAILED_OVER: Duration = Duration::from_secs(5);
 /// By so much deliveries may get slower because of others that do not read.
 const DELIVERY: f64 = 1.1;
@@ -251,7 +267,8 @@ impl Drill {
             1 => Targets { detection: Some(ms(300)), detectors: INSTANCES, ..base },
             2 | 3 => Targets { detection: Some(ms(1000)), detectors: INSTANCES, p99: Some(ms(250)), ..base },
             4 => Targets { detection: Some(ms(1000)), ..base },
-            // Nothing may open, and nothing is lost that could recover: Redis is slow, or busy, and not taken for lost.
+            // Nothing may open, and nothing is lost that could recover: Redis is slow, or busy, and
+            // not taken for lost.
             5 | 25 | 27 | 28 => Targets { openings: 0, ..base },
             6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
             9 => Targets { refusals: Some(FAILED_OVER), ..base },
@@ -282,8 +299,8 @@ impl Drill {
             23 => Targets { reconnects: 4, gaps: Some(0), ..once },
             // As in 12, one of them in each round.
             24 => Targets { reconnects: 1, in_order: true, ..once },
-            // The instance that is restarted may have none of the few streams, and those that are lost are too few for a
-            // percentile.
+            // The instance that is restarted may have none of the few streams, and those that are
+            // lost are too few for a percentile.
             26 => Targets { reconnects: 2, ..base },
             // Many hundred connections are made on the machine that measures.
             30 => Targets { longest: None, ..base },

@@ -90,7 +90,8 @@ async fn asked(drilling: &mut Drilling) -> u64 {
 async fn forge(balancer: Api, counts: Arc<Counts>) {
     loop {
         let random = fastrand::u128(..);
-        // Version 8 and the variant of RFC 9562, so that it is refused for its signature and not for its form.
+        // Version 8 and the variant of RFC 9562, so that it is refused for its signature and not
+        // for its form.
         let bits = random & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
         let hex = format!("{bits:032x}");
         let token = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
@@ -105,7 +106,8 @@ async fn forge(balancer: Api, counts: Arc<Counts>) {
     }
 }
 
-/// All streams at once, and whoever asks meanwhile, find nobody; nothing can be expected of nginx until it is back.
+/// All streams at once, and whoever asks meanwhile, find nobody; nothing can be expected of nginx
+/// until it is back.
 pub(super) async fn all_streams_cut(drilling: &mut Drilling) {
     drilling.begin_fault().await;
     drilling.fault_run.recorder().down(Place::Balancer);

@@ -1,5 +1,6 @@
-//! What subscribers got. Written with every frame of every stream, so a subscriber's sequence is kept as ranges of one
-//! list that all share: that of the events in the order in which anybody first got them.
+//! What subscribers got. Written with every frame of every stream, so a subscriber's sequence is
+//! kept as ranges of one list that all share: that of the events in the order in which anybody
+//! first got them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -54,7 +55,8 @@ pub struct Deliveries {
     pub heard: Vec<Vec<Heard>>,
     /// Where each subscriber is.
     pub positions: Vec<Option<EventId>>,
-    /// From when events were due until subscribers had them, in microseconds, by the second in which they were due.
+    /// From when events were due until subscribers had them, in microseconds, by the second in
+    /// which they were due.
     pub times: BTreeMap<u64, Histogram<u32>>,
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `<epoch>-<ms>-<seq>`: a place in the log. Places are ordered within an epoch; between epochs they are not.
+/// `<epoch>-<ms>-<seq>`: a place in the log. Places are ordered within an epoch; between epochs
+/// they are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
     /// One life of the log.

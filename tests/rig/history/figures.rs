@@ -11,8 +11,8 @@ const EXPECTED_ENDS: [&str; 2] = ["client", "revoked"];
 /// What an instance counted since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InstanceFigures {
-    /// Requests that issue, introspect or revoke, by the upper bound of their time in microseconds: so many took no
-    /// longer. The last bound is [`u64::MAX`].
+    /// Requests that issue, introspect or revoke, by the upper bound of their time in microseconds:
+    /// so many took no longer. The last bound is [`u64::MAX`].
     pub requests: BTreeMap<u64, u64>,
     /// Transitions of the breaker, by the state it went to.
     pub transitions: BTreeMap<String, u64>,

@@ -113,7 +113,8 @@ pub struct Observation {
     pub standing: Standing,
 }
 
-/// A time in which an instance, or the balancer, could not be expected to answer: it was killed, hung or ending.
+/// A time in which an instance, or the balancer, could not be expected to answer: it was killed,
+/// hung or ending.
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
     /// Whose.
@@ -151,7 +152,8 @@ pub struct StreamMoment {
     pub turn: StreamTurn,
 }
 
-/// A time in which the machine was busy with something else: what was slow then says nothing about an instance.
+/// A time in which the machine was busy with something else: what was slow then says nothing about
+/// an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct StarvedTime {
     /// From when.

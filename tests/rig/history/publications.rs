@@ -2,13 +2,14 @@
 
 use super::{EventId, Moment, Place};
 
-/// An event that was to be published. Events have numbers, from zero; whatever its attempts, an event keeps its number
-/// and its idempotency key.
+/// An event that was to be published. Events have numbers, from zero; whatever its attempts, an
+/// event keeps its number and its idempotency key.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
     /// When it was to be sent.
     pub due: Moment,
-    /// In the order of their answers. An acknowledged event may be published once more, to see whether it is known.
+    /// In the order of their answers. An acknowledged event may be published once more, to see
+    /// whether it is known.
     pub attempts: Vec<Attempt>,
 }
 

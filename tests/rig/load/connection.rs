@@ -1,5 +1,5 @@
-//! The connection of one stream: a request, the head of its answer, and then whatever comes. With little work for each
-//! frame, as there are many of them.
+//! The connection of one stream: a request, the head of its answer, and then whatever comes. With
+//! little work for each frame, as there are many of them.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,8 @@ use crate::operator::Api;
 const BUFFER: usize = 16 * 1024;
 /// More than an answer has.
 const HEADERS: usize = 32;
-/// Of the kernel, for a client that is to stop reading: so small that this is soon felt at the other end.
+/// Of the kernel, for a client that is to stop reading: so small that this is soon felt at the
+/// other end.
 const SMALL_BUFFER: u32 = 4 * 1024;
 
 /// An open stream.
@@ -38,7 +39,8 @@ pub(super) struct Request<'a> {
 }
 
 impl Connection {
-    /// Opens a stream, or none if the token was refused. The error is what came instead, without the token.
+    /// Opens a stream, or none if the token was refused. The error is what came instead, without
+    /// the token.
     pub(super) async fn open(api: &Api, request: Request<'_>) -> Result<Option<Self>, String> {
         let words = |error: std::io::Error| error.to_string();
         let authority = api.authority();

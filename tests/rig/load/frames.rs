@@ -1,5 +1,5 @@
-//! Reading `text/event-stream` (WHATWG HTML §9.2.6), as it comes: what thousands of subscribers read has to be read
-//! with little work and no allocation for each frame.
+//! Reading `text/event-stream` (WHATWG HTML §9.2.6), as it comes: what thousands of subscribers
+//! read has to be read with little work and no allocation for each frame.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
-//! A publisher of numbered events: at a fixed rate, and each of them again and again under the same key until it is
-//! acknowledged. Many at once, so that one that takes long does not hold up the others.
+//! A publisher of numbered events: at a fixed rate, and each of them again and again under the same
+//! key until it is acknowledged. Many at once, so that one that takes long does not hold up the
+//! others.
 
 use std::sync::Arc;
 use std::time::Duration;

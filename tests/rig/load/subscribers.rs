@@ -1,5 +1,6 @@
-//! Subscribers that do what the browser client does (`src/http/panel/assets/vx11-events.js`): issue a token, open a
-//! stream, and when it ends wait with full jitter, or for as long as the instance said, and begin anew where they were.
+//! Subscribers that do what the browser client does (`src/http/panel/assets/vx11-events.js`): issue
+//! a token, open a stream, and when it ends wait with full jitter, or for as long as the instance
+//! said, and begin anew where they were.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use crate::history::{DeliveryRecorder, EventId, IN_ORDER, Kind, Moment, Outcome,
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// A connection that ends sooner counts as short-lived; so many of them in a row slow a subscriber down.
+/// A connection that ends sooner counts as short-lived; so many of them in a row slow a subscriber
+/// down.
 const STABLE: Duration = Duration::from_secs(2);
 const MOST_FLAPS: u32 = 2;
 /// For each attempt.

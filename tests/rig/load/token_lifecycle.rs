@@ -10,12 +10,14 @@ use super::Stage;
 use crate::history::{Kind, Moment, Outcome, Place};
 use crate::operator::{Api, Issued};
 
-/// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is older than this.
+/// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is
+/// older than this.
 const OLDEST: Duration = Duration::from_mins(1);
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// Most are looked at before they are as old as this.
 const YOUNG: Duration = Duration::from_secs(3);
-/// After a revocation every instance is asked so many milliseconds later; the other instances may take a second.
+/// After a revocation every instance is asked so many milliseconds later; the other instances may
+/// take a second.
 const LOOKS_AT_REVOKED: [u64; 4] = [1020, 2500, 4500, 7000];
 
 /// What becomes of a token after some time.

@@ -16,7 +16,8 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// An instance whose threads have waited so long for a processor since the last look was starved.
 const STARVED: Duration = Duration::from_millis(10);
 
-/// Looks for ever. An answer is worth noting where it differs from the one before; that none comes always is.
+/// Looks for ever. An answer is worth noting where it differs from the one before; that none comes
+/// always is.
 pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
     let (member, recorder) = (&stage.members[instance], &stage.recorder);
     let starved_so_far =

@@ -39,9 +39,11 @@ pub struct Site {
     pub proxy_enabled: bool,
     /// What one client address may do; `None` is what ships.
     pub limits: Option<ClientLimits>,
-    /// What the kernel keeps for a client of the balancer that does not read, in bytes; `None` is its own choice.
+    /// What the kernel keeps for a client of the balancer that does not read, in bytes; `None` is
+    /// its own choice.
     pub send_buffer: Option<u32>,
-    /// Further files with their contents, in place of what would stand there; paths are relative to `site/`.
+    /// Further files with their contents, in place of what would stand there; paths are relative to
+    /// `site/`.
     pub files: Vec<(String, String)>,
     /// Where the configuration is put, and stays; `None` is a folder that is removed in the end.
     pub folder: Option<PathBuf>,

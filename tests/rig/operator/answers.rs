@@ -1,4 +1,5 @@
-//! What an instance answers. Nothing here ends the test: an answer that does not come is what a test looks for.
+//! What an instance answers. Nothing here ends the test: an answer that does not come is what a
+//! test looks for.
 
 use std::time::Duration;
 
@@ -96,7 +97,8 @@ impl Api {
         }
     }
 
-    /// Publishes an event under a key; what came of it, and how long it asks to wait before the next attempt.
+    /// Publishes an event under a key; what came of it, and how long it asks to wait before the
+    /// next attempt.
     pub async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
         let request = self.post("/operator/api/events").header("Idempotency-Key", key);
         match request.json(&json!({ "data": data })).send().await {

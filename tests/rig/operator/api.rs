@@ -1,4 +1,5 @@
-//! A service as its clients see it, be it one instance or the balancer in front of all: an address and a credential.
+//! A service as its clients see it, be it one instance or the balancer in front of all: an address
+//! and a credential.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use reqwest::{Client, RequestBuilder};
 
 /// Longer than any request may take; what takes longer counts as not answered.
 const UNANSWERED: Duration = Duration::from_secs(5);
-/// Shorter than the server keeps an idle connection, so that no request is sent on one that is being closed.
+/// Shorter than the server keeps an idle connection, so that no request is sent on one that is
+/// being closed.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Where to ask, and with which principal.

@@ -11,7 +11,8 @@ impl Operator {
         self.process.kill();
     }
 
-    /// Stops it where it stands (SIGSTOP): connections stay open and new ones are accepted, but nobody answers.
+    /// Stops it where it stands (SIGSTOP): connections stay open and new ones are accepted, but
+    /// nobody answers.
     pub async fn stop(&mut self) {
         self.process.stop().await;
     }
@@ -37,7 +38,8 @@ impl Operator {
         self.process.ended()
     }
 
-    /// Starts it again on the same address, having killed it if it still runs; how long that took until it was ready.
+    /// Starts it again on the same address, having killed it if it still runs; how long that took
+    /// until it was ready.
     pub async fn restart(&mut self) -> Duration {
         self.kill();
         let started = Instant::now();

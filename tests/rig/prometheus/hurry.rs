@@ -2,7 +2,8 @@
 
 /// Half a second between two scrapes, ten seconds for five minutes.
 const HURRY: u64 = 30;
-/// What stands before a time that Prometheus keeps. Others, in names such as `rate5m` and in texts, stay as they are.
+/// What stands before a time that Prometheus keeps. Others, in names such as `rate5m` and in texts,
+/// stay as they are.
 const BEFORE: [&str; 5] = ["[", "offset ", "for: ", "_interval: ", "_timeout: "];
 /// What times are given in, and how many milliseconds that is.
 const UNITS: [(&str, u64); 6] =

@@ -17,7 +17,8 @@ impl SentinelSet {
         self.nodes[replica].kill();
     }
 
-    /// Waits until all Sentinels that live agree on another master than `old`, which says so itself; returns its port.
+    /// Waits until all Sentinels that live agree on another master than `old`, which says so
+    /// itself; returns its port.
     pub async fn await_master_other_than(&self, old: u16) -> u16 {
         let new = self.nodes.iter().find(|node| node.port() != old).expect("there are two servers");
         until("another master", async || {
@@ -32,8 +33,8 @@ impl SentinelSet {
         new.port()
     }
 
-    /// Starts the server again that was killed. It comes back as a master without data, until the Sentinels make it the
-    /// other's replica; returns when they have, and all is well again.
+    /// Starts the server again that was killed. It comes back as a master without data, until the
+    /// Sentinels make it the other's replica; returns when they have, and all is well again.
     pub async fn restart_killed(&mut self) {
         for node in &mut self.nodes {
             if !node.is_running() {
@@ -43,8 +44,8 @@ impl SentinelSet {
         self.await_healthy().await;
     }
 
-    /// Has the Sentinels exchange master and replica, in order: they close the clients' connections to both.
-    /// Returns the port of the new master, when all is well again.
+    /// Has the Sentinels exchange master and replica, in order: they close the clients' connections
+    /// to both. Returns the port of the new master, when all is well again.
     pub async fn failover(&self) -> u16 {
         let old = self.master_port().await;
         // It is refused while another one is under way.
@@ -54,10 +55,12 @@ impl SentinelSet {
         new
     }
 
-    /// Exchanges master and replica behind the Sentinels' back: the old master refuses writes with `READONLY` when this
-    /// returns, while connections to it stay open, except those that wait in a blocking command. The Sentinels still
-    /// name the old master; they notice that it has become a replica, and then make the other the master
-    /// ([`await_master_other_than`](Self::await_master_other_than)). Returns the port of the old master.
+    /// Exchanges master and replica behind the Sentinels' back: the old master refuses writes with
+    /// `READONLY` when this returns, while connections to it stay open, except those that wait in a
+    /// blocking command. The Sentinels still name the old master; they notice that it has become a
+    /// replica, and then make the other the master
+    /// ([`await_master_other_than`](Self::await_master_other_than)). Returns the port of the old
+    /// master.
     pub async fn demote_leaving_sockets_open(&self) -> u16 {
         let (old, new) = (self.master().await, self.replica().await);
         new.command(&["REPLICAOF", "NO", "ONE"]).await;

@@ -11,10 +11,11 @@ use crate::patience::eventually;
 use crate::port::Port;
 use crate::process::Process;
 
-/// In milliseconds: between two looks at what a server says of itself; between two words to other Sentinels; between
-/// two questions to them, which holds five times as long what they said of a master that is gone; and between two
-/// signs of life. By default the last is as long as the silence that means death here: a master that was just made one
-/// would now and then be declared dead before it was first asked, and the one that came back empty take its place.
+/// In milliseconds: between two looks at what a server says of itself; between two words to other
+/// Sentinels; between two questions to them, which holds five times as long what they said of a
+/// master that is gone; and between two signs of life. By default the last is as long as the
+/// silence that means death here: a master that was just made one would now and then be declared
+/// dead before it was first asked, and the one that came back empty take its place.
 const PERIODS: [&str; 8] =
     ["INFO-PERIOD", "250", "PUBLISH-PERIOD", "500", "ASK-PERIOD", "200", "PING-PERIOD", "200"];
 /// What a Sentinel logs when it begins.

@@ -17,8 +17,9 @@ impl RedisServer {
         self.command(&["CONFIG", "SET", "maxmemory", limit]).await;
     }
 
-    /// From now on writing is refused with `READONLY`, as by a master that was demoted. Connections stay open, except
-    /// those that wait in a blocking command: Redis itself closes them, with `UNBLOCKED`.
+    /// From now on writing is refused with `READONLY`, as by a master that was demoted. Connections
+    /// stay open, except those that wait in a blocking command: Redis itself closes them, with
+    /// `UNBLOCKED`.
     pub async fn become_replica(&self) {
         self.command(&["REPLICAOF", NOBODY[0], NOBODY[1]]).await;
     }
@@ -28,8 +29,8 @@ impl RedisServer {
         self.command(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
-    /// From now on whoever does not know the password is refused with `NOAUTH`. All connections are closed: Redis asks
-    /// for a password only on new ones.
+    /// From now on whoever does not know the password is refused with `NOAUTH`. All connections are
+    /// closed: Redis asks for a password only on new ones.
     pub async fn require_password(&mut self, password: &str) {
         self.command(&["CONFIG", "SET", "requirepass", password]).await;
         self.endpoint.password = Some(password.to_owned());
@@ -42,7 +43,8 @@ impl RedisServer {
         self.endpoint.password = None;
     }
 
-    /// From now on every command but those the rig needs is refused with `NOPERM`, also on open connections.
+    /// From now on every command but those the rig needs is refused with `NOPERM`, also on open
+    /// connections.
     pub async fn forbid_data(&self) {
         self.command(&["ACL", "SETUSER", "default", "resetkeys", "-@all", "+@admin", "+@connection"]).await;
     }

@@ -1,5 +1,5 @@
-//! A server that is still loading, for as long as a test likes. Redis produces this itself, too: it is started on a
-//! snapshot, with a delay for each key that its authors use in their own tests.
+//! A server that is still loading, for as long as a test likes. Redis produces this itself, too: it
+//! is started on a snapshot, with a delay for each key that its authors use in their own tests.
 
 use super::{RedisServer, spawn};
 use crate::patience::until;
@@ -8,15 +8,15 @@ use crate::patience::until;
 const BALLAST_DB: &str = "15";
 /// More than a test waits, one delay each.
 const BALLAST: u32 = 600;
-/// Between two looks at its sockets a loading Redis reads at least so many bytes; with one such key between two
-/// looks, it answers after every delay.
+/// Between two looks at its sockets a loading Redis reads at least so many bytes; with one such key
+/// between two looks, it answers after every delay.
 const SIZE: usize = 1024;
 /// In microseconds.
 const DELAY: &str = "100000";
 
 impl RedisServer {
-    /// Restarts it with the data it has, and leaves it loading: it refuses everything with `LOADING` until
-    /// [`finish_loading`](Self::finish_loading), or for a minute.
+    /// Restarts it with the data it has, and leaves it loading: it refuses everything with
+    /// `LOADING` until [`finish_loading`](Self::finish_loading), or for a minute.
     pub async fn restart_loading(&mut self) {
         let ballast = "local value = string.rep('x', ARGV[2]) for key = 1, ARGV[1] do redis.call('SET', key, value) end";
         let mut other = self.endpoint.clone();

@@ -1,5 +1,5 @@
-//! Questions to a server, each on a connection that lives as long as its answer takes. Servers count these, too: a
-//! test that counts commands compares two counts of the commands it cares for.
+//! Questions to a server, each on a connection that lives as long as its answer takes. Servers
+//! count these, too: a test that counts commands compares two counts of the commands it cares for.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,8 @@ impl RedisServer {
         members.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
     }
 
-    /// How often each command was called since the server started, by its name in lower case, such as `setex`.
+    /// How often each command was called since the server started, by its name in lower case, such
+    /// as `setex`.
     pub async fn commandstats(&self) -> BTreeMap<String, u64> {
         let counted = self.info("commandstats").await.into_iter().map(|(name, counts)| {
             let calls = counts.strip_prefix("calls=").and_then(|counts| counts.split(',').next());

@@ -15,12 +15,14 @@ impl RedisServer {
         Self::asking_for_certificates("no").await
     }
 
-    /// A Redis that speaks TLS with clients that show a certificate of its authority, and with no others.
+    /// A Redis that speaks TLS with clients that show a certificate of its authority, and with no
+    /// others.
     pub async fn with_mutual_tls() -> Self {
         Self::asking_for_certificates("yes").await
     }
 
-    /// A certificate of the server's authority for clients, and its private key, of a server [with TLS](Self::with_tls).
+    /// A certificate of the server's authority for clients, and its private key, of a server [with
+    /// TLS](Self::with_tls).
     #[must_use]
     pub fn client_certificate(&self) -> [PathBuf; 2] {
         ["client.crt", "client.key"].map(|name| self.ca_file().with_file_name(name))

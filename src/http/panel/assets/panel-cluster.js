@@ -156,7 +156,8 @@ const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 function words(own, now) {
   if (!own) return [el("span", { class: "words" }, "not asked yet")];
   const degraded = own.backend === FALLBACK;
-  // One line, so that the rows keep their height in an outage. Without Redis there is no log either.
+  // One line, so that the rows keep their height in an outage. Without Redis there is no log
+  // either.
   const noLog = !own.log && !degraded;
   let said = noLog ? "event log out of reach" : own.breaker ? `breaker ${own.breaker}` : "";
   if (now - own.at > FRESH_MS) said += `${said && ", "}${seconds(now - own.at)} ago`;
