@@ -1,6 +1,6 @@
-# The image of one instance: the binary on a base without shell or package manager, as a user without rights.
-# Takes BuildKit and the classic builder alike (so no cache mounts, no heredocs). The base images are arguments;
-# docs/adr/0016 says why these.
+# The image of one instance: the binary on a base without shell or package manager, as a user
+# without rights. Takes BuildKit and the classic builder alike (so no cache mounts, no heredocs).
+# The base images are arguments; docs/adr/0016 says why these.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
@@ -9,8 +9,8 @@ WORKDIR /build
 # Backtraces keep their names; what a debugger wants is left out.
 ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo CARGO_INCREMENTAL=0
 
-# The dependencies, in a layer that only a change of the manifests builds anew. Cargo wants every target of a manifest
-# to have a source, so each gets an empty one.
+# The dependencies, in a layer that only a change of the manifests builds anew. Cargo wants every
+# target of a manifest to have a source, so each gets an empty one.
 COPY Cargo.toml Cargo.lock ./
 COPY tests/rig/Cargo.toml tests/rig/
 RUN set -eu; \
@@ -21,8 +21,9 @@ RUN set -eu; \
     cargo build --release --locked --bin vx11-operator
 
 COPY src src
-# What was built from the empty sources is newer than the real ones, until these are touched. (`cargo clean --package`
-# would take the redis crate away as well, which is called like a benchmark of ours.)
+# What was built from the empty sources is newer than the real ones, until these are touched.
+# (`cargo clean --package` would take the redis crate away as well, which is called like a benchmark
+# of ours.)
 RUN find src -type f -exec touch {} + \
     && cargo build --release --locked --bin vx11-operator
 
@@ -34,7 +35,8 @@ LABEL org.opencontainers.image.title="vx11-operator" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /build/target/release/vx11-operator /usr/local/bin/vx11-operator
-# A number, so that an orchestrator can see that it is not root. It owns nothing in the image and writes nothing.
+# A number, so that an orchestrator can see that it is not root. It owns nothing in the image and
+# writes nothing.
 USER 65532:65532
 EXPOSE 8001
 STOPSIGNAL SIGTERM

@@ -3,12 +3,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test verify faults cluster observe drill compose-test fuzz mutants bench check packages nextest deny clean-artefacts
 
-# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made of, Redis, nginx, and
-# what checks the deployments and looks at them. kubectl is missing here: deploy/kubernetes/validate installs it only
-# where there is none.
+# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made
+# of, Redis, nginx, and what checks the deployments and looks at them. kubectl is missing here:
+# deploy/kubernetes/validate installs it only where there is none.
 TEST_PACKAGES := chromium chromium-driver curl docker-compose iproute2 jq libfaketime nginx node-typescript openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
-# What the benchmarks need: the load, Redis with its own benchmark, what fan-out is compared with, and what the reference
-# of the predecessor runs in.
+# What the benchmarks need: the load, Redis with its own benchmark, what fan-out is compared with,
+# and what the reference of the predecessor runs in.
 BENCH_PACKAGES := iproute2 libnginx-mod-nchan nginx wrk redis-server redis-tools python3 python3-venv
 # What a cluster is made of beside the operator.
 CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server

@@ -1,6 +1,7 @@
 #!/bin/sh
-# From now on Redis accepts these passwords and no others, given by their SHA-256; connections stay open. Lasts until Redis
-# starts again: then it accepts the one in the secret. For replacing it (docs/operations/rotation.md).
+# From now on Redis accepts these passwords and no others, given by their SHA-256; connections stay
+# open. Lasts until Redis starts again: then it accepts the one in the secret. For replacing it
+# (docs/operations/rotation.md).
 #
 # Usage: accept.sh HASH...
 set -eu

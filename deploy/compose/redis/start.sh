@@ -1,6 +1,7 @@
 #!/bin/sh
-# Starts Redis with the password of the secret, of which only a hash is written down, in memory, readable by Redis
-# alone: it is on no command line and in no environment. users.sh says what it gives power over.
+# Starts Redis with the password of the secret, of which only a hash is written down, in memory,
+# readable by Redis alone: it is on no command line and in no environment. users.sh says what it
+# gives power over.
 set -eu
 umask 077
 password=$(cat /run/secrets/redis-password)

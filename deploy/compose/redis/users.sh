@@ -1,8 +1,9 @@
 #!/bin/sh
-# Prints the users of Redis, given the SHA-256 of each password that the instances may use. The instances come as the user
-# `default`, which has the rights of docs/redis.md and no others: it cannot configure, empty, watch or stop the server, load
-# functions or list keys, and reaches the service's keys only. Of two more users, one may have this list read again, and
-# nothing else; the other is for people, and may only look. Their passwords are made here when Redis starts, and lie
+# Prints the users of Redis, given the SHA-256 of each password that the instances may use. The
+# instances come as the user `default`, which has the rights of docs/redis.md and no others: it
+# cannot configure, empty, watch or stop the server, load functions or list keys, and reaches the
+# service's keys only. Of two more users, one may have this list read again, and nothing else; the
+# other is for people, and may only look. Their passwords are made here when Redis starts, and lie
 # beside the list, in memory.
 #
 # Usage: users.sh HASH...

@@ -1,4 +1,5 @@
-# The cluster under test: its project, addresses, secrets, and how it is asked. Sourced; expects $work.
+# The cluster under test: its project, addresses, secrets, and how it is asked. Sourced; expects
+# $work.
 
 address=127.0.0.42
 balancer=http://$address:8001
@@ -6,8 +7,8 @@ gateway=http://$address:8000
 services=(vx11-redis vx11-operator-1 vx11-operator-2 vx11-operator-3 vx11-nginx-lb)
 secrets_used=$work/secrets.list
 
-# Nothing of this comes from a .env that may lie here, and an address and a network of its own keep it apart from
-# what runs on this machine already.
+# Nothing of this comes from a .env that may lie here, and an address and a network of its own keep
+# it apart from what runs on this machine already.
 export VX11_PUBLISH_ADDRESS=$address VX11_INSTANCE_ADDRESS=$address VX11_NETWORK=${VX11_TEST_NETWORK:-172.30.42}
 export VX11_SECRETS=$work/secrets VX11_OPERATOR_IMAGE=vx11-operator:compose-test VX11_OPERATOR_PROXY_ENABLED=1
 export VX11_OPERATOR_LOG_LEVEL=debug VX11_OPERATOR__AUDIT__FILE=/dev/stdout
@@ -27,7 +28,8 @@ healthy() { [ "$(health "$1")" = healthy ]; }
 all_healthy() { local service; for service in "${services[@]}"; do healthy "$service" || return 1; done; }
 instance() { echo "http://$address:801$1"; }
 
-# Asks with the principal's credential, which is in a file: a command line can be read by everyone on the machine.
+# Asks with the principal's credential, which is in a file: a command line can be read by everyone
+# on the machine.
 ask() { curl --silent --show-error --fail --max-time 5 --header "@$work/principal.header" "$@"; }
 
 # A new token on standard output, noted as a secret.

@@ -2,8 +2,9 @@
 
 load_runs() { kill -0 "$load" 2> /dev/null; }
 
-# Starts the load of the rig, which says in the end how many valid tokens were refused (VR) and requests not answered (UN).
-# It lasts until it is told to end, so that on a slow machine it is still there when the last fault is over.
+# Starts the load of the rig, which says in the end how many valid tokens were refused (VR) and
+# requests not answered (UN). It lasts until it is told to end, so that on a slow machine it is
+# still there when the last fault is over.
 start_load() {
   "$rig" load --balancer "$balancer" --instance "$(instance 1)" --instance "$(instance 2)" --instance "$(instance 3)" \
     --principal-file "$VX11_SECRETS/principal-token" --secrets "$work/secrets.load" --seconds "$1" > "$work/load.out" 2>&1 &

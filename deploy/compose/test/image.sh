@@ -1,6 +1,7 @@
 # What is in the image, and what its containers may do. Sourced.
 
-# The packages as scanners see them: distroless images note them in status.d, others in dpkg's or apk's list.
+# The packages as scanners see them: distroless images note them in status.d, others in dpkg's or
+# apk's list.
 list_image() {
   local root=$work/image-root id
   rm -rf "$root"
@@ -15,7 +16,8 @@ list_image() {
     awk '/^Package: / { name = $2 } /^Version: / { print name " " $2 }' | sort -u)
   echo "  packages: $(grep -c . <<< "$packages" || true)"
   sed 's/^/    /' <<< "$packages"
-  # What the engine lays over an image is no part of it (.dockerenv, /etc/hosts …), documentation is no program.
+  # What the engine lays over an image is no part of it (.dockerenv, /etc/hosts …), documentation is
+  # no program.
   find "$root" -path "$root/usr/share" -prune -o -path "$root/etc" -prune -o -name .dockerenv -o \
     -type f -perm /111 ! -name '*.so*' -printf '/%P\n' | sort > "$work/executables"
   echo "  programs: $(tr '\n' ' ' < "$work/executables")"
@@ -24,11 +26,13 @@ list_image() {
 holds_no_shell_and_no_other_program() { [ "$(cat "$work/executables")" = /usr/local/bin/vx11-operator ]; }
 holds_no_setuid_file() { [ -z "$(find "$work/image-root" -type f -perm /6000)" ]; }
 holds_nothing_of_this_machine() {
-  # A stand-in of the builder was given certificate authorities and cargo's configuration; the image must not be.
+  # A stand-in of the builder was given certificate authorities and cargo's configuration; the image
+  # must not be.
   [ ! -e "$work/image-root/usr/local/cargo" ] && [ ! -e "$work/image-root/build" ]
 }
 
-# There is no shell in it to look around with: another container joins its process namespace and looks through /proc.
+# There is no shell in it to look around with: another container joins its process namespace and
+# looks through /proc.
 look_into() {
   docker run --rm --network none --user 0 --cap-drop ALL --cap-add SYS_PTRACE --cap-add DAC_OVERRIDE \
     --pid "container:$(container vx11-operator-1)" --entrypoint sh "$redis_image" -c "$1"

@@ -1,4 +1,5 @@
-# Whether a secret that was used stands where none may: logs of all containers, Redis, metrics. Sourced.
+# Whether a secret that was used stands where none may: logs of all containers, Redis, metrics.
+# Sourced.
 
 traces=$work/traces
 
@@ -11,8 +12,8 @@ collect_logs() {
   done
 }
 
-# Every key of the database with its value. Values are asked for as each type there may be; what does not fit is an error
-# text among them, and no harm. The instances' user may not list keys.
+# Every key of the database with its value. Values are asked for as each type there may be; what
+# does not fit is an error text among them, and no harm. The instances' user may not list keys.
 collect_redis() {
   people -n 1 --scan | tr -d '\r' > "$traces/redis.keys.log"
   awk '{ gsub(/"/, "\\\""); key = "\"" $0 "\""; print "GET " key; print "HGETALL " key; print "XRANGE " key " - +" }' \

@@ -1,4 +1,5 @@
-# The commands of the predecessor's guide to scaling, phases 2 and 3, and what it promised of them. Sourced.
+# The commands of the predecessor's guide to scaling, phases 2 and 3, and what it promised of them.
+# Sourced.
 
 five_services_are_up() { [ "$(compose ps --quiet | wc -l)" -eq 5 ] && all_healthy; }
 

@@ -1,4 +1,5 @@
-# Steps, checks and the closing line of the compose test. Sourced; expects $work, a folder for what is said.
+# Steps, checks and the closing line of the compose test. Sourced; expects $work, a folder for what
+# is said.
 
 passed=0
 failed=0
@@ -14,8 +15,8 @@ step() {
   [ -z "$1" ] || printf '\n== %s\n' "$1"
 }
 
-# Runs a command, says in one line whether what it stands for holds, and shows its output when not. A function may be
-# several commands: the first that fails decides.
+# Runs a command, says in one line whether what it stands for holds, and shows its output when not.
+# A function may be several commands: the first that fails decides.
 check() {
   local rule=$1 status
   shift
@@ -57,7 +58,8 @@ within() {
   done
 }
 
-# The times of all steps, and the line that says how it went. Fails when a check did, or none was made.
+# The times of all steps, and the line that says how it went. Fails when a check did, or none was
+# made.
 conclude() {
   step ''
   printf '\n'
