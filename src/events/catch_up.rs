@@ -1,6 +1,8 @@
-//! A stream whose client has seen less than the ring holds, or more than this instance has read, or
-//! that began before the log was known. It reads the log itself, page by page, until the ring goes
-//! on from where it is.
+//! Catch-up: serves a stream from the log itself while its cursor is outside this instance's ring.
+//!
+//! The cursor is before the ring, or after the head (another instance was faster), or the log was
+//! not known yet when the stream began. The stream reads the log page by page until the ring
+//! contains its cursor. If the log no longer holds the next event, the client gets `reset`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,47 +22,48 @@ use super::registry::Place;
 use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
 
-/// Another instance may have delivered an event that this one has yet to read; not longer than
-/// this, while the log can be reached and this instance is not known to lag.
+/// Time after which a cursor after the head counts as wrong (`reset` with reason `future`). Another
+/// instance may have delivered an event that this one has not read yet. The time does not run while
+/// the log is unavailable or this instance lags.
 const AHEAD_FOR: Duration = Duration::from_secs(2);
-/// After the log could not be asked.
+/// Pause before the log is asked again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Where such a stream stands.
+/// State of a stream in catch-up.
 pub(super) struct CatchUp {
-    /// What the client has seen; nothing, where it did not say and the log was not known when it
-    /// came.
+    /// Last event that the client has received; `None` if it named none and the log was not known
+    /// when it connected.
     seen: Option<EventId>,
     page: VecDeque<Entry>,
-    /// What the client has seen when it has got the page.
+    /// Position reached at the end of the page.
     page_ends: Option<Position>,
-    /// Room that the page takes.
+    /// Reservation for the bytes of the page.
     held: Option<OwnedSemaphorePermit>,
     question: Question,
-    /// When a client that is ahead is taken to be wrong.
+    /// Time at which a cursor after the head counts as wrong.
     patience: Option<Instant>,
-    /// When to ask the log again.
+    /// Earliest time of the next request.
     not_before: Option<Instant>,
 }
 
-/// The question for the next page. It is kept while the stream does something else, such as sending
-/// a heartbeat: asked again, it would stand at the end of the line.
+/// Request for the next page. It is kept while the stream does something else, such as sending a
+/// heartbeat: a new request would wait at the end of the queue.
 enum Question {
-    /// Nothing was asked.
+    /// No request is pending.
     No,
     Asked(BoxFuture<'static, Result<Page, Unreachable>>),
     Answered(Result<Page, Unreachable>),
 }
 
-/// What comes next.
+/// Next step of a stream in catch-up.
 pub(super) enum Next {
-    /// An event, from the log.
+    /// Send an event from the log.
     Event(Bytes),
-    /// What the client missed cannot be told; it goes on at this place in the ring.
+    /// Send `reset` and continue at this cursor in the ring.
     Reset(Bytes, Cursor),
-    /// The ring goes on from here.
+    /// Continue in the ring at this cursor.
     InRing(Cursor),
-    /// Nothing, before there is news, or a page that was asked for, or this moment.
+    /// Wait for news, for the page, or until this time.
     Wait(Option<Instant>),
 }
 
@@ -77,20 +80,21 @@ impl CatchUp {
         }
     }
 
-    /// Whether a page was asked for and has not come.
+    /// Whether a request is pending.
     pub(super) const fn awaits_page(&self) -> bool {
         matches!(self.question, Question::Asked(_))
     }
 
-    /// Waits for the page that was asked for; for ever, where none was. Dropping the future loses
-    /// nothing.
+    /// Waits for the pending page, or for ever if no request is pending.
+    ///
+    /// Cancel safe: the request and its answer stay in `self`.
     pub(super) async fn page_comes(&mut self) {
         let Question::Asked(answer) = &mut self.question else { return std::future::pending().await };
         let answer = answer.await;
         self.question = Question::Answered(answer);
     }
 
-    /// Does not wait.
+    /// The next step. Does not block.
     pub(super) fn next(&mut self, hub: &Hub, place: &Place) -> Next {
         loop {
             let Some(seen) = &mut self.seen else {
@@ -126,13 +130,13 @@ impl CatchUp {
             return Next::Wait(None);
         }
         let now = Instant::now();
-        // Over a slow link an instance reads page by page what others have delivered already.
+        // A lagging instance is still reading what others have delivered already.
         let known = self.patience.filter(|_| !hub.is_lagging());
         let patience = *self.patience.insert(known.unwrap_or(now + AHEAD_FOR));
         if now >= patience { reset(hub, ResetReason::Future) } else { Next::Wait(Some(patience)) }
     }
 
-    /// Takes the next page, or asks for it; says what to do unless there is one.
+    /// Takes the next page or requests it. Returns the next step, or `None` if a page was taken.
     fn turn_page(&mut self, hub: &Hub, place: &Place, seen: EventId) -> Option<Next> {
         let now = Instant::now();
         match std::mem::replace(&mut self.question, Question::No) {
@@ -167,7 +171,7 @@ impl CatchUp {
     }
 }
 
-/// Not before the log is known.
+/// `reset` at the head, or a wait if the log is not known yet.
 fn reset(hub: &Hub, gap: ResetReason) -> Next {
     hub.newest().map_or(Next::Wait(None), |(cursor, id)| {
         hub.settings().metrics.events.resumed(ResumedFrom::Nowhere);
@@ -286,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn pages_of_the_log_come_before_the_ring_which_goes_on_where_the_last_one_ends() {
-        // The second page ends behind its last event: what stands there is none.
+        // The second page ends after its last event, at an entry that is no event.
         let stage = stage([page(&[6, 7], 7), page(&[9], 10)]);
         let mut catch_up = behind(5);
         for millis in [6, 7, 9] {

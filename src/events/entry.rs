@@ -1,4 +1,4 @@
-//! An event with its place in the log.
+//! An event with its position in the log.
 
 use bytes::Bytes;
 
@@ -6,18 +6,18 @@ use super::frame::{self, EventType};
 use super::id::{Epoch, EventId, Position};
 use super::publication::KeyDigest;
 
-/// An event as the log keeps it.
+/// An event of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) position: Position,
     pub(super) event_type: EventType,
     pub(super) data: String,
-    /// Under which it was published.
+    /// Idempotency key, if it was published under one.
     pub(super) key: Option<KeyDigest>,
 }
 
 impl Entry {
-    /// As subscribers get it.
+    /// The frame for subscribers.
     pub(super) fn frame(&self, epoch: Epoch) -> Bytes {
         frame::event(EventId { epoch, position: self.position }, &self.event_type, &self.data)
     }

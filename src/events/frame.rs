@@ -8,46 +8,45 @@ use bytes::Bytes;
 
 use super::id::EventId;
 
-/// Most bytes that the data of a new event may take in a frame: twice those of the largest body, so
-/// that data is refused only where its lines are shorter than what begins each of them.
+/// Bound of an event's data in a frame, in bytes: twice the largest body. Only data of very short
+/// lines exceeds it, because each line begins with `data: `.
 pub const LONGEST_DATA: usize = 128 * 1024;
-/// The beginning of a line of data.
+/// Prefix of a line of data.
 const DATA: &str = "data: ";
-/// A comment that keeps proxies and clients from giving up on a silent stream.
+/// SSE heartbeat: a comment, so that proxies and clients do not close an idle stream.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
-/// Event types the service itself sends, and those by which a browser's `EventSource` tells of its
-/// connection: a publisher may not imitate them.
+/// Event types that publishers may not use: those that the service sends, and those that a
+/// browser's `EventSource` fires for its connection.
 const RESERVED: [&str; 6] = ["reset", "reconnect", "degraded", "recovered", "open", "error"];
-/// The log cannot be reached: nothing new comes until it can, and nothing is lost.
+/// The log is unavailable: no new events until it is back, and none is lost.
 pub(super) const DEGRADED: Bytes =
     Bytes::from_static(b"event: degraded\ndata: {\"reason\":\"log_unavailable\"}\n\n");
-/// The log can be reached again.
+/// The log is available again.
 pub(super) const RECOVERED: Bytes = Bytes::from_static(b"event: recovered\ndata: {}\n\n");
 
-/// A checked event type: 1 to 64 characters of `A-Z a-z 0-9 . _ : / -`, not one the service
-/// reserves.
+/// Event type: 1 to 64 characters of `A-Z a-z 0-9 . _ : / -`, and not a reserved one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType(String);
 
-/// Why a text cannot be an event type.
+/// Reason why a text is no event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EventTypeError {
     /// Wrong length or characters.
     #[error("an event type is 1 to 64 characters of A-Z a-z 0-9 . _ : / -")]
     Form,
-    /// Sent by the service itself.
+    /// Reserved for the service.
     #[error("the event types {} are reserved", RESERVED.join(", "))]
     Reserved,
 }
 
 impl EventType {
-    /// Sent by the service itself; no event can have one of these types.
+    /// Types that are reserved for the service.
     pub const RESERVED: [&'static str; 6] = RESERVED;
 
-    /// Checks the form of an event type.
+    /// Parses an event type.
     ///
     /// # Errors
-    /// [`EventTypeError`] says what is wrong.
+    /// Wrong length or characters, or a reserved type.
     pub fn parse(text: &str) -> Result<Self, EventTypeError> {
         let fits = (1..=64).contains(&text.len())
             && text
@@ -62,7 +61,7 @@ impl EventType {
         }
     }
 
-    /// Its text.
+    /// The type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -70,7 +69,7 @@ impl EventType {
 }
 
 impl Default for EventType {
-    /// What a browser assumes when a frame names no type.
+    /// `message`, the type that browsers use for frames without one.
     fn default() -> Self {
         Self("message".to_owned())
     }
@@ -82,7 +81,7 @@ impl fmt::Display for EventType {
     }
 }
 
-/// A published event.
+/// Frame of a published event.
 pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Bytes {
     let mut frame = String::with_capacity(data.len() + 96);
     let _ = writeln!(frame, "id: {id}");
@@ -91,9 +90,9 @@ pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Bytes {
     frame.into()
 }
 
-/// What every stream begins with: how long to wait before reconnecting, and the position it starts
-/// at. Without a position when a gap is announced next: a client cut between the two would resume
-/// as if there were none.
+/// First frame of a stream: the reconnect delay and the id at which the stream starts. The id is
+/// left out if `reset` follows: a client that is cut between the two would resume without noticing
+/// the loss.
 pub(super) fn connected(id: Option<EventId>, retry: Duration, instance_id: &str) -> Bytes {
     let mut frame = String::with_capacity(160);
     let _ = writeln!(frame, "retry: {}", retry.as_millis());
@@ -105,7 +104,7 @@ pub(super) fn connected(id: Option<EventId>, retry: Duration, instance_id: &str)
     frame.into()
 }
 
-/// Tells a client that events between its last id and `id` are lost to it.
+/// `reset`: events between the client's last id and `id` are lost to it.
 pub(super) fn reset(id: EventId, reason: &str) -> Bytes {
     let mut frame = String::with_capacity(96);
     let _ = writeln!(frame, "id: {id}");
@@ -114,8 +113,8 @@ pub(super) fn reset(id: EventId, reason: &str) -> Bytes {
     frame.into()
 }
 
-/// The last frame of a stream that the service ends: come back after `retry`, with a new token.
-/// Carries no id, so that the client resumes after the last event it saw.
+/// `reconnect`, the last frame of a stream that the service ends: reconnect after `retry`, with a
+/// new token. Without an id, so that the client resumes after the last event it received.
 pub(super) fn reconnect(reason: &str, retry: Duration) -> Bytes {
     let mut frame = String::with_capacity(96);
     let _ = writeln!(frame, "retry: {}", retry.as_millis());
@@ -128,8 +127,7 @@ pub(super) fn reconnect(reason: &str, retry: Duration) -> Bytes {
     frame.into()
 }
 
-/// Bytes that `data` takes in a frame. As `push_data` writes it, whose line ends are of one byte
-/// each.
+/// Size of `data` in a frame, in bytes, as `push_data` writes it: each line end is one byte.
 #[must_use]
 pub fn data_bytes(data: &str) -> usize {
     let ends = data.bytes().filter(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -138,7 +136,7 @@ pub fn data_bytes(data: &str) -> usize {
     data.len() - doubled + lines * DATA.len() + 1
 }
 
-/// One `data:` line for each line of `data`, whichever of the three line ends separates them.
+/// Writes one `data:` line for each line of `data`. Line ends are CR, LF or CRLF.
 fn push_data(frame: &mut String, data: &str) {
     let mut rest = data;
     loop {
@@ -155,7 +153,7 @@ fn push_data(frame: &mut String, data: &str) {
     frame.push('\n');
 }
 
-/// The type and the data that [`event`] made a frame of.
+/// Type and data of a frame that [`event`] made.
 pub(super) fn parts(frame: &[u8]) -> Option<(EventType, String)> {
     let mut lines = std::str::from_utf8(frame).ok()?.split('\n').skip(1);
     let event_type = EventType(lines.next()?.strip_prefix("event: ")?.to_owned());
@@ -174,7 +172,7 @@ mod tests {
 
     const ID: EventId = EventId { epoch: Epoch(7), position: Position { millis: 12, seq: 3 } };
 
-    /// What an independent parser reads from a frame.
+    /// The events that an independent parser reads from a frame.
     fn read(frame: Bytes) -> Vec<Event> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(frame)]);

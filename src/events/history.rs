@@ -1,5 +1,4 @@
-//! History: what a stream asks the log for when its client was away for longer than the ring
-//! reaches back.
+//! The log beyond the ring, for streams in catch-up.
 
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
@@ -8,34 +7,36 @@ use super::entry::Entry;
 use super::id::Position;
 use crate::token::TokenId;
 
-/// An answer of the log.
+/// Answer of the log to a stream in catch-up.
 #[derive(Debug)]
 pub(super) enum Page {
-    /// The next events, as many as are read at once.
+    /// The next events, bounded in bytes.
     Events(Events),
-    /// Some of those that follow are no longer kept, or cannot be read by this version.
+    /// The next event was trimmed, or cannot be read by this version.
     Expired,
 }
 
-/// Events from the log, in order.
+/// A page of events, in order.
 #[derive(Debug)]
 pub(super) struct Events {
     pub(super) entries: Vec<Entry>,
-    /// The position reached; none where the log has nothing newer.
+    /// Position reached; `None` at the tail of the log.
     pub(super) read_to: Option<Position>,
-    /// The page's share of the bytes that pages may take, kept until its last event is sent; none
-    /// where nobody counts.
+    /// Reservation for the bytes of the page, held until its last event is sent. `None` in tests.
     pub(super) held: Option<OwnedSemaphorePermit>,
 }
 
-/// The log cannot be asked at present.
+/// The log is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreachable;
 
-/// A log that reaches further back than the ring, and that other instances write to.
+/// A shared log that reaches further back than the ring.
 #[async_trait]
 pub(super) trait History: Send + Sync {
-    /// The events after `position`, for a stream that `token` opened. Waits for its turn: streams
-    /// of one token read one after the other.
+    /// The events after `position`, for a stream that `token` opened. Waits for the token's turn:
+    /// streams of one token read one after the other.
+    ///
+    /// # Errors
+    /// The log is unavailable.
     async fn after(&self, position: Position, token: Option<TokenId>) -> Result<Page, Unreachable>;
 }

@@ -1,4 +1,7 @@
-//! The hub: what one instance knows of the event log, and the streams that read it.
+//! The hub of an instance: its ring of events, and the registry of its streams.
+//!
+//! It owns the ring and wakes streams for new events. Where events come from (`memory`, `redis`)
+//! and how a stream writes them (`stream`) is not its concern.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,81 +22,79 @@ use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 
-/// What an event may be late for each stream: several times what a write costs the machine, so that
-/// writing takes a part of its time and never all of it.
+/// Coalescing delay added per open stream: a few times the cost of one socket write, so that
+/// fan-out cannot saturate a core.
 const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
 
-/// How streams behave.
+/// Configuration of streams.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSettings {
-    /// How many may be open at once.
+    /// Bounds of open streams.
     pub limits: StreamLimits,
-    /// Longest silence on a stream.
+    /// Interval of SSE heartbeats on an idle stream.
     pub heartbeat: Duration,
-    /// Longest wait of an event for others.
+    /// Bound of the coalescing delay.
     pub coalesce: Duration,
-    /// Longest life of a stream; each draws its own between 80 and 100 % of it.
+    /// Maximum age of a stream; each stream draws 80 to 100 % of it.
     pub max_age: Duration,
-    /// Longest wait a client is told to keep before it reconnects; each is told between 50 and 100
-    /// % of it.
+    /// Maximum of the `retry` field; each client gets 50 to 100 % of it.
     pub retry: Duration,
 }
 
-/// What a hub is made of.
+/// Dependencies of a hub.
 pub struct HubDeps {
-    /// Name of this instance, told to each client.
+    /// Name of this instance, sent to each client.
     pub instance_id: String,
-    /// Where the log lives.
+    /// Location of the log.
     pub log: Log,
     /// Bounds of the ring.
     pub ring: RingLimits,
-    /// How streams behave.
+    /// Configuration of streams.
     pub streams: StreamSettings,
-    /// The time of day, for event ids.
+    /// Clock for event ids.
     pub clock: Arc<dyn Clock>,
-    /// Spreads reconnects and ages.
+    /// Randomises reconnects and ages.
     pub jitter: Arc<Jitter>,
-    /// Where events and streams are counted.
+    /// Counts events and streams.
     pub metrics: Arc<Metrics>,
 }
 
-/// Where the log of events lives.
+/// Location of the event log.
 pub enum Log {
-    /// In this hub's ring.
+    /// The ring of this hub is the log (an instance without Redis).
     Own(Epoch),
-    /// Elsewhere, shared with other instances; which life of it this is, a reader will tell.
+    /// The log is shared with other instances. Its epoch becomes known when it is read.
     Shared(SharedLog),
 }
 
-/// A log that is shared, as far as streams need to know it.
+/// The shared log, for streams in catch-up.
 pub struct SharedLog(pub(super) Arc<dyn History>);
 
-/// Where a client that comes back continues.
+/// Place at which a client resumes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resume {
-    /// In the ring.
+    /// At this cursor in the ring.
     At(Cursor),
-    /// Nowhere: there is a gap.
+    /// Nowhere: the client gets `reset`.
     Never(ResetReason),
-    /// In the log, at events that have left the ring.
+    /// In the log, before the horizon of the ring.
     Earlier,
-    /// Behind what this instance has read so far. Another instance may have been faster.
+    /// After the head of this instance: another instance was faster, or the id is wrong.
     Ahead,
-    /// That cannot be told before the log is known.
+    /// Unknown, because the log is not known yet.
     NotYet,
 }
 
-/// Why a stream cannot be resumed where its client left off, as clients see it.
+/// Reason of a `reset`: why the client lost continuity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResetReason {
-    /// The id belongs to a log that is lost.
+    /// The id belongs to another log epoch.
     Epoch,
-    /// Events after the id are no longer kept.
+    /// Events after the id were trimmed, or cannot be read by this version.
     Expired,
-    /// The id lies after the newest event.
+    /// The id is after the newest event.
     Future,
-    /// What came before cannot be told: the text is no event id, or the log was not known when the
-    /// stream began.
+    /// The text is no event id, or the log was not known when the stream began.
     Unknown,
 }
 
@@ -108,12 +109,12 @@ impl ResetReason {
     }
 }
 
-/// The newest event.
+/// Notice of the newest event.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct News {
-    /// Behind it.
+    /// Cursor after it.
     pub(super) end: Cursor,
-    /// When it came.
+    /// Time at which it was added to the ring.
     pub(super) at: Instant,
 }
 
@@ -121,17 +122,17 @@ pub(super) struct News {
 pub struct Hub {
     settings: HubDeps,
     ring: RwLock<Ring>,
-    /// Announces the newest event, and wakes streams for whatever else they should look at.
+    /// Announces the newest event. Also wakes streams when the availability of the log changes.
     news: watch::Sender<News>,
-    /// Whether the log can be reached.
+    /// Whether the log is available.
     in_reach: AtomicBool,
-    /// Whether the log has more than was read here, as far as is known.
+    /// Whether the log is known to hold more than this instance has read.
     lags: AtomicBool,
     registry: Arc<Registry>,
 }
 
 impl Hub {
-    /// An empty hub.
+    /// Creates a hub without events and streams.
     #[must_use]
     pub fn new(settings: HubDeps) -> Self {
         let epoch = match settings.log {
@@ -149,7 +150,7 @@ impl Hub {
         }
     }
 
-    /// Puts an event into the ring under the next id and wakes all streams.
+    /// Appends an event under the next id and wakes all streams.
     pub(super) fn append(&self, publication: &Publication) -> EventId {
         let mut ring = self.ring.write();
         let epoch = ring.epoch().unwrap_or(Epoch(0));
@@ -163,8 +164,8 @@ impl Hub {
         id
     }
 
-    /// Puts events that the log has into the ring and wakes all streams; `read_to` is where the
-    /// next ones follow.
+    /// Appends events that were read from the log and wakes all streams. `read_to` is the position
+    /// reached.
     pub(super) fn extend(&self, entries: &[Entry], read_to: Position) {
         let mut ring = self.ring.write();
         let before = ring.head();
@@ -173,14 +174,14 @@ impl Hub {
         drop(ring);
         self.announce(end);
         if moved && entries.is_empty() {
-            // Some client may have been waiting for this instance to get there.
+            // A stream in catch-up may wait for this position.
             self.news.send_modify(|_| {});
         }
     }
 
-    /// Begins anew with a log that does not go on where the ring ends: `entries`, after `horizon`
-    /// and up to `read_to`, are what is known of it. Streams are told of the gap, unless this is
-    /// the first that is known.
+    /// Replaces the content of the ring by `entries`, which lie after `horizon` and up to
+    /// `read_to`: the log does not continue at the head. Open streams get `reset`, unless the log
+    /// was not known before.
     pub(super) fn begin_anew(
         &self,
         epoch: Epoch,
@@ -199,7 +200,7 @@ impl Hub {
         self.announce(end);
     }
 
-    /// Tells streams whether the log can be reached.
+    /// Notes whether the log is available, and wakes streams if that has changed.
     pub(super) fn set_log_available(&self, in_reach: bool) {
         if self.in_reach.swap(in_reach, Ordering::Relaxed) != in_reach {
             self.settings.metrics.events.log_in_reach(in_reach);
@@ -207,23 +208,23 @@ impl Hub {
         }
     }
 
-    /// Whether the log can be reached; always, where it is this hub's own.
+    /// Whether the log is available. An instance without Redis always has its log.
     #[must_use]
     pub fn is_log_in_reach(&self) -> bool {
         self.in_reach.load(Ordering::Relaxed)
     }
 
-    /// Says whether the log is known to have more than was read here.
+    /// Notes whether the log holds more than this instance has read.
     pub(super) fn lags(&self, lags: bool) {
         self.lags.store(lags, Ordering::Relaxed);
     }
 
-    /// Whether the log is known to have more than was read here.
+    /// Whether the log is known to hold more than this instance has read.
     pub(super) fn is_lagging(&self) -> bool {
         self.lags.load(Ordering::Relaxed)
     }
 
-    /// Two publishers may arrive here in either order; the end must not go back.
+    /// Wakes streams. Two publishers may arrive in either order; the announced end never decreases.
     fn announce(&self, end: Cursor) {
         self.news.send_if_modified(|news| {
             let newer = end > news.end;
@@ -234,18 +235,20 @@ impl Hub {
         });
     }
 
-    /// Takes a place among the open streams.
+    /// Registers a stream.
+    ///
+    /// # Errors
+    /// A bound of open streams is reached, or the instance drains.
     pub(super) fn enter(&self, opener: Opener) -> Result<Place, OpenError> {
         self.registry.enter(opener)
     }
 
-    /// Ends every stream that `token` opened on this instance; says how many.
+    /// Ends every stream that `token` opened on this instance. Returns their number.
     pub fn end_streams_of(&self, token: TokenId) -> usize {
         self.registry.end_token(token)
     }
 
-    /// Lets no further stream in, ends the open ones spread evenly over `window` and waits for
-    /// them.
+    /// Refuses new streams, ends the open ones spread evenly over `window`, and waits for them.
     pub async fn drain(&self, window: Duration) {
         self.registry.drain(window).await;
     }
@@ -258,9 +261,9 @@ impl Hub {
         &self.settings
     }
 
-    /// For how long after an event a stream lets others gather, so that those that follow closely
-    /// share a write (docs/adr/0022). The fewer the streams the shorter: what is saved grows with
-    /// their number.
+    /// Coalescing delay: a stream waits this long after an event, so that events that follow
+    /// closely share a write (docs/adr/0022). It grows with the number of streams, as the saving
+    /// does.
     pub(super) fn gathering(&self) -> Duration {
         let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
         GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.coalesce)
@@ -274,18 +277,19 @@ impl Hub {
         self.ring.read().read(cursor)
     }
 
-    /// Behind the newest event.
+    /// Cursor after the newest event.
     pub(super) fn end(&self) -> Cursor {
         self.ring.read().end()
     }
 
-    /// Where a new stream starts: behind the newest event. Not known before the log is.
+    /// Start of a new stream: the cursor after the newest event, and that event's id. `None` while
+    /// the log is not known.
     pub(super) fn newest(&self) -> Option<(Cursor, EventId)> {
         let ring = self.ring.read();
         Some((ring.end(), EventId { epoch: ring.epoch()?, position: ring.head() }))
     }
 
-    /// Where a client continues that has seen everything up to `id`.
+    /// Place at which a client resumes that has received everything up to `id`.
     pub(super) fn resume(&self, id: EventId) -> Resume {
         let is_shared = matches!(self.settings.log, Log::Shared(_));
         let ring = self.ring.read();
@@ -304,7 +308,7 @@ impl Hub {
         }
     }
 
-    /// The log, where it is more than the ring.
+    /// The shared log, if there is one.
     pub(super) fn history(&self) -> Option<Arc<dyn History>> {
         match &self.settings.log {
             Log::Own(_) => None,
@@ -312,13 +316,12 @@ impl Hub {
         }
     }
 
-    /// The life of the log, as far as it is known, and how far it was read.
+    /// Epoch and position of the head; `None` while the log is not known.
     pub(super) fn log_head(&self) -> Option<EventId> {
         self.newest().map(|(_, id)| id)
     }
 
-    /// The events of this life of the log that are in the ring, for a log that may have lost some;
-    /// and up to where there are none.
+    /// The horizon, and the events of the present epoch in the ring: what recovery re-submits.
     pub(super) fn kept(&self) -> (Position, Vec<Kept>) {
         let ring = self.ring.read();
         (ring.horizon(), ring.events().cloned().collect())

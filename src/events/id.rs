@@ -1,27 +1,27 @@
-//! Event ids: `<epoch>-<ms>-<seq>`, ordered within an epoch. The epoch changes when the log is
-//! lost.
+//! Event ids, `<epoch>-<milliseconds>-<sequence>`, ordered within a log epoch.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One life of the event log. Ids of different epochs cannot be compared.
+/// Log epoch. It changes when events were lost with the log; ids of two epochs are not comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(pub u32);
 
-/// A place in the log: the millisecond of publishing, and a number within it.
+/// Position in the log: the millisecond of publishing, and a sequence number within it, as in the
+/// ids of a Redis stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Milliseconds since 1970.
     pub(super) millis: u64,
-    /// Counts events of the same millisecond from zero.
+    /// Sequence number within the millisecond, from zero.
     pub(super) seq: u64,
 }
 
 impl Position {
-    /// Before every event.
+    /// Position before every event.
     pub(super) const START: Self = Self { millis: 0, seq: 0 };
 
-    /// The last place before this one.
+    /// The position directly before this one.
     pub(super) const fn before(self) -> Self {
         match (self.millis, self.seq) {
             (0, 0) => Self::START,
@@ -30,8 +30,8 @@ impl Position {
         }
     }
 
-    /// The place of an event published at `millis` after this one. Never moves backward, even if
-    /// the clock does.
+    /// Position of the next event, published at `millis`. It is after this one even if the clock
+    /// was set back.
     pub(super) const fn next(self, millis: u64) -> Self {
         if millis > self.millis {
             Self { millis, seq: 0 }
@@ -41,12 +41,12 @@ impl Position {
     }
 }
 
-/// Names one event, and with it the place at which a stream resumes.
+/// Id of an event, and the point after which a stream resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
-    /// Which log.
+    /// Log epoch.
     pub epoch: Epoch,
-    /// Where in it.
+    /// Position in the log.
     pub position: Position,
 }
 
@@ -96,7 +96,7 @@ impl FromStr for EventId {
     }
 }
 
-/// Digits only: `u64::from_str` would also take a sign.
+/// Parses digits without leading zeros. `u64::from_str` would also accept a sign.
 fn decimal(text: &str) -> Result<u64, NotAnEventId> {
     let is_one_spelling = text == "0" || !text.starts_with('0');
     if is_one_spelling && text.bytes().all(|b| b.is_ascii_digit()) {

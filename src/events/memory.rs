@@ -1,4 +1,4 @@
-//! The bus of a single instance: its hub's ring is the log, and ends with the process.
+//! The event log of an instance without Redis: the ring of its hub, which ends with the process.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,15 +13,14 @@ use super::hub::Hub;
 use super::id::EventId;
 use super::publication::{Fingerprint, KeyDigest, Publication};
 
-/// Appends to its hub.
+/// Event log in the memory of one instance.
 pub struct MemoryBus {
     hub: Arc<Hub>,
     keys: Mutex<Keys>,
 }
 
 impl MemoryBus {
-    /// A bus that appends to `hub` and remembers the keys of the last `most_keys` events that had
-    /// one.
+    /// Creates a log that appends to `hub` and remembers the last `most_keys` idempotency keys.
     #[must_use]
     pub fn new(hub: Arc<Hub>, most_keys: usize) -> Self {
         Self { hub, keys: Mutex::new(Keys { most: most_keys, ..Keys::default() }) }
@@ -31,7 +30,7 @@ impl MemoryBus {
 #[async_trait]
 impl EventBus for MemoryBus {
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        // The ring ends with the process, so a stopping instance can no longer promise delivery.
+        // The ring ends with the process: an instance that drains cannot promise delivery.
         if self.hub.is_draining() {
             return Err(PublishError::Unavailable { retry_after: Duration::from_secs(1) });
         }
@@ -39,7 +38,7 @@ impl EventBus for MemoryBus {
             return Ok(Published { id: self.hub.append(&publication), repeated: false });
         };
         let fingerprint = publication.fingerprint();
-        // Held while the event is appended, so that of two calls at once only one does.
+        // The lock is held while the event is appended, so that of two equal calls one appends.
         let mut keys = self.keys.lock();
         match keys.find(key) {
             Some((known, _)) if known != fingerprint => Err(PublishError::KeyReused),
@@ -53,7 +52,7 @@ impl EventBus for MemoryBus {
     }
 }
 
-/// Keys with what was published under them, bounded in number and age.
+/// Idempotency keys with the events published under them, bounded in number and age.
 #[derive(Default)]
 struct Keys {
     most: usize,

@@ -1,12 +1,12 @@
 //! Events: from a publisher to every open stream, in order.
 //!
-//! A [bus](EventBus) makes a published event durable and gives it its [`EventId`]; the [`Hub`]
-//! keeps the last events as encoded frames in a bounded ring; each open response is an
-//! [`EventStream`], a cursor into that ring. No stream has a queue of its own, so a slow one costs
-//! nothing and holds nobody up.
+//! The event log, an [`EventBus`], makes a published event durable and assigns its [`EventId`]. The
+//! [`Hub`] keeps the newest events as encoded frames in a bounded ring. Each open response is an
+//! [`EventStream`]: a cursor into the ring, or into the log (`catch_up`). Streams have no queues,
+//! so a slow client costs no memory and delays nobody.
 //!
-//! Alone, an instance's ring is the log ([`MemoryBus`]). Instances that share a Redis share the log
-//! there ([`RedisLog`]), and each ring is a copy of its end.
+//! The ring of an instance without Redis is the log ([`MemoryBus`]). Instances with Redis share the
+//! log there ([`RedisLog`]), and each ring is a copy of its newest part.
 
 mod bus;
 mod catch_up;

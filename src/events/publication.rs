@@ -1,4 +1,4 @@
-//! What a publisher hands in: a type, data, and perhaps a key by which repeating it is recognised.
+//! Publication: type and data of an event, and an optional idempotency key.
 
 use sha2::{Digest, Sha256};
 
@@ -16,7 +16,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// `data` is what subscribers get, but for its line ends: the wire knows only one.
+    /// Normalises the line ends of `data` to LF, the only one that subscribers receive.
     #[must_use]
     pub fn new(event_type: EventType, data: &str, key: Option<KeyDigest>) -> Self {
         let data = if data.contains('\r') {
@@ -27,27 +27,27 @@ impl Publication {
         Self { event_type, data, key }
     }
 
-    /// Tells another event under the same key from the same one.
+    /// Fingerprint, which distinguishes a repeated event from another one under the same key.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.event_type, &self.data)
     }
 }
 
-/// An idempotency key as it is remembered: 128 bits of SHA-256, so that it takes the same room
-/// whatever a publisher chooses, and shows nobody what that was.
+/// Idempotency key as it is stored: 128 bits of SHA-256. It has a fixed size and does not disclose
+/// the publisher's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 16]);
 
-/// Why a text cannot be an idempotency key.
+/// The text is no idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an Idempotency-Key is 1 to 128 visible ASCII characters")]
 pub struct NotAKey;
 
 impl KeyDigest {
-    /// The key `text` of this principal; others may use the same text for something else.
+    /// Digest of the key `text` of this principal. Keys of two principals never collide.
     ///
     /// # Errors
-    /// When the text is empty, too long, or has other than visible ASCII characters.
+    /// The text is empty, too long, or has other characters than visible ASCII.
     pub fn of(principal: &str, text: &str) -> Result<Self, NotAKey> {
         let fits = (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if !fits {
@@ -78,7 +78,7 @@ pub(super) struct Fingerprint([u8; 8]);
 impl Fingerprint {
     pub(super) fn of(event_type: &EventType, data: &str) -> Self {
         let mut hash = Sha256::new();
-        // No type contains a line end.
+        // A type contains no line end, so the separator is unambiguous.
         hash.update(event_type.as_str());
         hash.update(b"\n");
         hash.update(data);

@@ -1,5 +1,5 @@
-//! The open streams of this instance: how many there may be, of all and of one token or principal,
-//! and the means to end them one by one.
+//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal) and
+//! ends them one by one.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 use crate::principal::PrincipalId;
 use crate::token::TokenId;
 
-/// Why a stream ended.
+/// Reason for the end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
     /// The instance is stopping.
     Drain,
     /// The stream reached its maximum age.
     MaxAge,
-    /// The client read so slowly that events it had not seen left the ring.
+    /// The client read so slowly that its next event left the ring.
     Slow,
     /// The token that opened it was revoked.
     Revoked,
-    /// The client went away.
+    /// The client closed the connection.
     Client,
 }
 
 impl EndReason {
-    /// The reason as clients and metrics see it.
+    /// Name in the `reconnect` event and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,38 +42,38 @@ impl EndReason {
     }
 }
 
-/// Who opens a stream.
+/// The credential that opens a stream.
 #[derive(Debug, Clone)]
 pub struct Opener {
-    /// The principal: itself, or the one that the token was issued to.
+    /// The principal, or the principal that the token was issued to.
     pub principal: PrincipalId,
-    /// The token; none for the principal's own credential.
+    /// The token; `None` for a principal's credential.
     pub token: Option<TokenId>,
 }
 
-/// How many streams may be open on this instance at once.
+/// Bounds of the streams that are open on an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
-    /// All together.
+    /// Of all together.
     pub all: usize,
-    /// Of one token; `None` is no limit.
+    /// Of one token; `None`: no bound.
     pub per_token: Option<usize>,
-    /// Of one principal: by its tokens and by its own credential; `None` is no limit.
+    /// Of one principal, by its tokens and its credential; `None`: no bound.
     pub per_principal: Option<usize>,
 }
 
-/// Why no further stream can be opened here.
+/// Reason why a stream is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The cap on all streams is reached; another instance may have room.
+    /// The bound of all streams is reached; another instance may have room.
     #[error("this instance has as many streams open as it may")]
     Full,
-    /// The token has as many streams as it may.
+    /// The bound of the token is reached.
     #[error(
         "this token has as many streams open on this instance as it may; each page needs a token of its own"
     )]
     TokenLimit,
-    /// The principal has as many streams as it may.
+    /// The bound of the principal is reached.
     #[error("the principal of this credential has as many streams open on this instance as it may")]
     PrincipalLimit,
     /// The instance is stopping.
@@ -82,7 +82,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The reason as metrics see it.
+    /// Name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl OpenError {
     }
 }
 
-/// How a stream is told to end.
+/// Request to a stream to end.
 #[derive(Default)]
 struct EndSignal {
     reason: Mutex<Option<EndReason>>,
@@ -102,8 +102,8 @@ struct EndSignal {
 }
 
 impl EndSignal {
-    /// The first reason stands, unless the token is revoked: that ends a stream at once, whatever
-    /// it still owes.
+    /// Sets the reason. The first one is kept, but a revocation replaces it: that ends the stream
+    /// at once, without the events that are still due.
     fn send(&self, reason: EndReason) {
         let mut standing = self.reason.lock();
         if standing.is_none() || reason == EndReason::Revoked {
@@ -120,8 +120,8 @@ struct Open {
 }
 
 impl StreamLimits {
-    /// Looks whether there is room for a stream of `opener`. Who has too many itself hears that
-    /// first: no other instance has to be asked then.
+    /// Checks whether there is room for a stream of `opener`. The opener's own bounds come first:
+    /// for these another instance need not be tried.
     fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
         let of_token = opener.token.and_then(|token| state.by_token.get(&token)).map_or(0, Vec::len);
         let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);
@@ -141,19 +141,19 @@ impl StreamLimits {
 #[derive(Default)]
 struct State {
     open: HashMap<u64, Open>,
-    /// Keys of the streams that a token opened.
+    /// Keys of the streams of each token.
     by_token: HashMap<TokenId, Vec<u64>>,
-    /// How many streams a principal and its tokens opened.
+    /// Number of streams of each principal, those of its tokens included.
     by_principal: HashMap<PrincipalId, usize>,
     next: u64,
     draining: bool,
 }
 
-/// All open streams.
+/// The open streams.
 pub(super) struct Registry {
     limits: StreamLimits,
     state: Mutex<State>,
-    /// Notified when the last stream has left.
+    /// Notified when the last stream has ended in a drain.
     empty: Notify,
 }
 
@@ -162,8 +162,8 @@ impl Registry {
         Self { limits, state: Mutex::default(), empty: Notify::new() }
     }
 
-    /// Takes a place for a stream of `opener`. Counted and taken under one lock, so that no two
-    /// take the last one.
+    /// Registers a stream of `opener`. One lock covers check and registration, so that two streams
+    /// cannot take the last place.
     pub(super) fn enter(self: &Arc<Self>, opener: Opener) -> Result<Place, OpenError> {
         let mut state = self.state.lock();
         if state.draining {
@@ -181,7 +181,7 @@ impl Registry {
         Ok(Place { registry: Arc::clone(self), key, end })
     }
 
-    /// Ends every stream that `token` opened; says how many.
+    /// Ends every stream that `token` opened. Returns their number.
     pub(super) fn end_token(&self, token: TokenId) -> usize {
         let state = self.state.lock();
         let opened = state.by_token.get(&token).into_iter().flatten();
@@ -192,8 +192,8 @@ impl Registry {
         self.state.lock().draining
     }
 
-    /// Lets no further stream in and ends the open ones spread evenly over `window`. Returns when
-    /// all have left.
+    /// Refuses new streams and ends the open ones spread evenly over `window`. Returns when all
+    /// have ended.
     pub(super) async fn drain(&self, window: Duration) {
         let signals: Vec<_> = {
             let mut state = self.state.lock();
@@ -216,7 +216,7 @@ impl Registry {
     }
 }
 
-/// A stream's place among the open ones; given back when dropped.
+/// Registration of a stream; dropping it removes the stream.
 pub(super) struct Place {
     registry: Arc<Registry>,
     key: u64,
@@ -224,17 +224,17 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The token that opened the stream; none for a principal's credential.
+    /// The token that opened the stream; `None` for a principal's credential.
     pub(super) fn token(&self) -> Option<TokenId> {
         self.registry.state.lock().open.get(&self.key).and_then(|open| open.opener.token)
     }
 
-    /// Why the stream should end, if it was told to.
+    /// Reason to end, if there is one.
     pub(super) fn told_to_end(&self) -> Option<EndReason> {
         *self.end.reason.lock()
     }
 
-    /// Waits until the stream is told to end.
+    /// Waits for a reason to end. Cancel safe.
     pub(super) async fn ended(&self) -> EndReason {
         loop {
             if let Some(reason) = self.told_to_end() {

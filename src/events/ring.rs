@@ -1,4 +1,5 @@
-//! The last events, encoded, bounded in number and bytes. Pure: no locks, no time.
+//! The ring: the newest events of an instance, encoded, bounded in number and bytes. No locks, no
+//! time.
 
 use std::collections::VecDeque;
 
@@ -10,34 +11,34 @@ use super::publication::KeyDigest;
 /// Bounds of the ring.
 #[derive(Debug, Clone, Copy)]
 pub struct RingLimits {
-    /// Most events kept.
+    /// Bound in events.
     pub entries: usize,
-    /// Most bytes of encoded frames kept. One event is always kept, whatever its size.
+    /// Bound in bytes of encoded frames. One event is always kept, whatever its size.
     pub bytes: usize,
 }
 
-/// How many events were appended before the one a stream reads next.
+/// Position of a stream: the number of events that were appended before the next one it reads.
 pub(super) type Cursor = u64;
 
-/// What a cursor finds.
+/// Result of a read at a cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
     /// The event at the cursor.
     Frame(Bytes),
-    /// Nothing newer yet.
+    /// There is no newer event yet.
     CaughtUp,
     /// The event at the cursor has left the ring.
     FellOut,
 }
 
-/// One place in the ring.
+/// An event in the ring.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) position: Position,
     pub(super) frame: Bytes,
     /// The key under which the event was published.
     pub(super) key: Option<KeyDigest>,
-    /// Of which life of the log; `None` for what is over, or stands in no log.
+    /// Log epoch; `None` for events of a former epoch and for announcements of the instance.
     pub(super) epoch: Option<Epoch>,
 }
 
@@ -48,9 +49,9 @@ pub(super) struct Ring {
     /// Cursor of `kept[0]`.
     first: Cursor,
     bytes: usize,
-    /// The life of the log that its events belong to; `None` until that is known.
+    /// Present log epoch; `None` until it is known.
     epoch: Option<Epoch>,
-    /// Events of this epoch up to here are not in the ring.
+    /// Horizon: events of this epoch up to here are not in the ring.
     horizon: Option<Position>,
     head: Position,
 }
@@ -72,12 +73,12 @@ impl Ring {
         self.epoch
     }
 
-    /// The newest event's position.
+    /// Position of the newest event.
     pub(super) const fn head(&self) -> Position {
         self.head
     }
 
-    /// Events of this epoch up to here are not in the ring.
+    /// Horizon: events of this epoch up to here are not in the ring.
     pub(super) fn horizon(&self) -> Position {
         self.horizon.unwrap_or(Position::START)
     }
@@ -86,25 +87,25 @@ impl Ring {
         self.limits
     }
 
-    /// The cursor behind the newest event.
+    /// The cursor after the newest event.
     pub(super) fn end(&self) -> Cursor {
         self.first + self.kept.len() as u64
     }
 
-    /// Appends an event; its position must lie after the head.
+    /// Appends an event, whose position must be after the head.
     pub(super) fn append(&mut self, event: Kept) {
         debug_assert!(event.position > self.head, "positions only grow");
         self.head = event.position;
         self.push(event);
     }
 
-    /// Nothing that a stream gets stands up to this position.
+    /// Moves the head to `position`, up to which the log has no further events for streams.
     pub(super) fn advance(&mut self, position: Position) {
         self.head = self.head.max(position);
     }
 
-    /// Begins anew at `head`: what was there before is read out to its end and then `announcement`,
-    /// but nobody resumes in it.
+    /// Starts another epoch, or the same one after a loss, at `head`. Open streams still read the
+    /// former events and then `announcement`, but no client resumes in them.
     pub(super) fn begin_anew(&mut self, epoch: Epoch, head: Position, announcement: Option<Bytes>) {
         self.kept.iter_mut().for_each(|kept| kept.epoch = None);
         if let Some(frame) = announcement {
@@ -130,7 +131,7 @@ impl Ring {
         }
     }
 
-    /// The event at `cursor`.
+    /// Reads at `cursor`.
     pub(super) fn read(&self, cursor: Cursor) -> Read {
         let Some(offset) = cursor.checked_sub(self.first) else {
             return Read::FellOut;
@@ -141,18 +142,19 @@ impl Ring {
             .map_or(Read::CaughtUp, |kept| Read::Frame(kept.frame.clone()))
     }
 
-    /// The cursor at which a client continues that has seen everything of this epoch up to
-    /// `position`; `None` when something it has not seen has left the ring.
+    /// The cursor at which a client resumes that has received everything of this epoch up to
+    /// `position`; `None` if a later event has left the ring.
     pub(super) fn resume_after(&self, position: Position) -> Option<Cursor> {
         if self.horizon.is_some_and(|horizon| horizon > position) {
             return None;
         }
-        // Of an earlier epoch, positions say nothing: those come first, and count as seen.
+        // Events of a former epoch come first and count as received: their positions are not
+        // comparable.
         let seen = self.kept.partition_point(|kept| kept.epoch != self.epoch || kept.position <= position);
         Some(self.first + seen as u64)
     }
 
-    /// The events of this epoch.
+    /// The events of the present epoch.
     pub(super) fn events(&self) -> impl Iterator<Item = &Kept> {
         self.kept.iter().filter(|kept| kept.epoch.is_some() && kept.epoch == self.epoch)
     }

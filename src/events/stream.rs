@@ -1,4 +1,5 @@
-//! One open response: a cursor into the hub's ring, a heartbeat, an age, and an orderly end.
+//! One open response: a cursor into the ring or the log, SSE heartbeats, a maximum age, and an
+//! orderly end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use super::ring::{Cursor, Read};
 use crate::metrics::ResumedFrom;
 use crate::telemetry::RequestId;
 
-/// Most bytes of a frame in one chunk of a response body.
+/// Bound of a chunk of the response body, in bytes.
 const CHUNK: usize = 4000;
 
-/// A place for a stream whose client has not been judged yet.
+/// A registered stream whose token has not been checked against the store yet.
 pub struct StreamOpening {
     hub: Arc<Hub>,
     place: Place,
@@ -28,12 +29,12 @@ pub struct StreamOpening {
 }
 
 impl StreamOpening {
-    /// Takes a place for a stream of `opener`. Done before the token is judged, so that a
-    /// revocation that arrives in between finds the stream; and after its tag was checked, so that
-    /// who forges one takes no place.
+    /// Registers a stream of `opener`. Call it after the token's tag was checked, so that forged
+    /// tokens take no place, and before the store is asked, so that a revocation that arrives
+    /// meanwhile finds the stream.
     ///
     /// # Errors
-    /// [`OpenError`] when a limit is reached or the instance is stopping.
+    /// A bound of open streams is reached, or the instance drains.
     pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
         let by_token = opener.token.is_some();
         let place =
@@ -41,12 +42,12 @@ impl StreamOpening {
         Ok(Self { hub: Arc::clone(hub), place, by_token })
     }
 
-    /// Opens the stream: after `last_event_id` where that is possible, else at the newest event,
-    /// with the gap announced. `request_id` names the request in the log line of the stream's end.
+    /// Opens the stream after `last_event_id`, or at the newest event with a `reset` if that is not
+    /// possible. `request_id` appears in the log line of the stream's end.
     #[must_use]
     pub fn open(self, last_event_id: Option<&str>, request_id: RequestId) -> EventStream {
         let Self { hub, place, by_token } = self;
-        // Subscribed before the position is read, so that nothing falls between the two.
+        // Subscribe before the cursor is read, so that no event is missed between the two.
         let news = hub.watch();
         let (opening, reading) = begin(&hub, last_event_id);
         let settings = hub.settings();
@@ -70,7 +71,7 @@ impl StreamOpening {
     }
 }
 
-/// What a stream says first, and where it reads from then on.
+/// First frames of a stream, and its place for reading.
 fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
     let wish = last_event_id.map(|id| id.parse::<EventId>().ok());
     let resume = match wish {
@@ -100,11 +101,11 @@ fn greeting(hub: &Hub, id: Option<EventId>) -> Bytes {
     frame::connected(id, settings.jitter.between(retry / 2, retry), &settings.instance_id)
 }
 
-/// Where a stream finds what it sends next.
+/// Source of a stream's next event.
 enum Reading {
-    /// In the ring.
+    /// The ring, at this cursor.
     Ring(Cursor),
-    /// Not there, or not yet.
+    /// The log.
     CatchUp(Box<CatchUp>),
 }
 
@@ -113,7 +114,7 @@ impl Reading {
         matches!(self, Self::CatchUp(catch_up) if catch_up.awaits_page())
     }
 
-    /// Waits for a page of the log that was asked for; for ever, where none was.
+    /// Waits for the pending page of the log, or for ever if none is pending. Cancel safe.
     async fn page_comes(&mut self) {
         match self {
             Self::Ring(_) => std::future::pending().await,
@@ -122,27 +123,29 @@ impl Reading {
     }
 }
 
-/// An open stream. Dropping it gives its place back and counts its end.
+/// An open stream. Dropping it removes it from the registry and counts its end.
 pub struct EventStream {
     hub: Arc<Hub>,
     place: Place,
     news: watch::Receiver<News>,
     opening: VecDeque<Bytes>,
     reading: Reading,
-    /// What the client was last told about the log.
+    /// Availability of the log that was last sent to the client.
     client_knows_available: bool,
     last_sent: Instant,
-    /// Events that come before then wait for it.
+    /// End of the coalescing delay.
     gathers_until: Instant,
     ends_at: Instant,
-    /// Set once the stream was told to end: what lies before it is still sent.
+    /// Set when the stream has to end: events before this cursor are still sent.
     drain_cursor: Option<Cursor>,
     ended: Option<EndReason>,
     request_id: RequestId,
 }
 
 impl EventStream {
-    /// The next frame to send; `None` after the last. Dropping the future loses nothing.
+    /// The next frame to send; `None` after the last.
+    ///
+    /// Cancel safe: dropping the future loses no frame.
     pub async fn next(&mut self) -> Option<Bytes> {
         if self.ended.is_some() {
             return None;
@@ -188,9 +191,9 @@ impl EventStream {
         }
     }
 
-    /// Whether the stream ends here and now. One that was revoked does; any other first sends what
-    /// was published before it was told, unless that is not at hand: its client resumes elsewhere
-    /// and misses nothing.
+    /// Reason to end now, if there is one. A revoked stream ends at once. Any other stream first
+    /// sends the events before its drain cursor, unless it is in catch-up: its client resumes
+    /// elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
         match (self.place.told_to_end(), self.drain_cursor, &self.reading) {
             (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
@@ -198,13 +201,13 @@ impl EventStream {
                 Some(reason)
             }
             (Some(reason), _, Reading::CatchUp(_)) => Some(reason),
-            // Looked at with every frame: a client that reads slowly never catches up.
+            // Checked with every frame: a slow client never reaches the end of the ring.
             _ => (Instant::now() >= self.ends_at).then_some(EndReason::MaxAge),
         }
     }
 
-    /// Waits for a page that was asked for, otherwise for news; for an order to end; or for
-    /// `until`. The frame is a heartbeat.
+    /// Waits for the pending page, or for news if none is pending; for a reason to end; or until
+    /// `until`. Returns a heartbeat if one is due.
     async fn wait(&mut self, until: Option<Instant>) -> Option<Bytes> {
         let silent_until = self.last_sent + self.hub.settings().streams.heartbeat;
         let wake_at = until.map_or(silent_until, |until| until.min(silent_until)).min(self.ends_at);
@@ -212,7 +215,7 @@ impl EventStream {
         tokio::select! {
             _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
             () = self.reading.page_comes(), if awaits_page => {}
-            // The sender lives in the hub, which this stream holds: it cannot be gone.
+            // The sender is part of the hub, which this stream holds: it cannot be dropped.
             _ = self.news.changed(), if !awaits_page => self.coalesce().await,
             () = sleep_until(wake_at) => {
                 if wake_at == silent_until {
@@ -223,7 +226,7 @@ impl EventStream {
         None
     }
 
-    /// Waits until what follows an event closely has come, too.
+    /// Waits for the end of the coalescing delay.
     async fn coalesce(&mut self) {
         if Instant::now() < self.gathers_until {
             tokio::select! {
@@ -244,8 +247,8 @@ impl EventStream {
         frame
     }
 
-    /// The frames, cut into chunks for a response body. A connection's buffer keeps the size it
-    /// once needed: uncut, one large event would leave as much behind with every stream.
+    /// The frames in chunks for a response body. The buffer of a connection never shrinks: without
+    /// chunks one large event would leave its size with every stream.
     pub fn into_chunks(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
         futures_util::stream::unfold((self, Bytes::new()), |(mut stream, mut rest)| async move {
             if rest.is_empty() {
@@ -266,8 +269,7 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        // A client that stopped reading never polls again: the kernel cuts it, and here is where
-        // that shows.
+        // A client that stopped reading never polls again; the kernel cuts its connection.
         let fell_out = || match self.reading {
             Reading::Ring(cursor) => matches!(self.hub.read(cursor), Read::FellOut),
             Reading::CatchUp(_) => false,
@@ -386,7 +388,7 @@ mod tests {
             publish(&hub, &format!("event-{n}"));
             elapse(wait).await;
         }
-        // Told to end while events gather.
+        // A reason to end arrives in the coalescing delay.
         publish(&hub, "event-5");
         elapse(1).await;
         hub.end_streams_of(token);
