@@ -1,10 +1,13 @@
--- Announces revocations, unless others were announced since the caller has read the stream.
+-- Announces revocations, unless there are announcements that the caller has not read. After a loss
+-- of data several instances want to announce the same revocations. Because of this check each
+-- revocation is announced by one of them.
 --
--- KEYS: the stream of revocations. ARGV: position of the last announcement that the caller has
--- read; announcements to keep at most; then the id and the end of each revocation. Answers: the
--- position of the last announcement now. Nothing, where there is one that the caller has not read:
--- it may be of one of these revocations. Of several instances that announce the same after a loss
--- of data, each announcement is made by one.
+-- KEYS: the stream of revocations.
+--
+-- ARGV: position of the last announcement that the caller has read; bound of announcements; then id
+-- and end of each revocation.
+--
+-- Answer: position of the last announcement, or nil if there is one that the caller has not read.
 local stream, read_to, most = KEYS[1], ARGV[1], ARGV[2]
 local FIRST = 3
 

@@ -1,10 +1,16 @@
--- Claims the data for the deployment of an instance, or finds that it is another's.
+-- Claims the data for the deployment of an instance, or finds that it belongs to another one. KEYS:
+-- the claim, a hash: the time at which each fingerprint was last named, and the schema number.
 --
--- KEYS: the claim, a hash: when an instance last named each fingerprint, and the schema of the
--- data. ARGV: schema of the instance; milliseconds after which a fingerprint that nobody names
--- counts no longer; seconds to keep the claim; 1 if the instance may take what nobody holds, or 0;
--- its fingerprints. Answers: 'held'; or 'other' and when a fingerprint was last named (0 for
--- never); or 'newer' and the schema.
+-- ARGV:
+--
+-- 1. schema number of the instance
+-- 2. ms without being named after which a fingerprint no longer counts
+-- 3. lifetime of the claim in seconds
+-- 4. 1 if the instance may take an unclaimed data set, otherwise 0
+-- 5. and more: fingerprints of the instance's keys
+--
+-- Answer: 'held'; or 'other' and the time of the last fingerprint (0 for none); or 'newer' and the
+-- schema number.
 local claim, schema, left_after, kept_for, may_take = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local FIRST = 5
 
@@ -14,7 +20,7 @@ for at = FIRST, #ARGV do
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- No field has the name '': HDEL needs one.
+-- No field has the name '': HDEL needs at least one name.
 local known_schema, newest, is_held, is_ours, old = 0, 0, false, false, { '' }
 local noted = redis.call('HGETALL', claim)
 for at = 1, #noted, 2 do
@@ -23,7 +29,7 @@ for at = 1, #noted, 2 do
     known_schema = value
   else
     newest = math.max(newest, value)
-    -- An hour far ahead is one by a clock that was set back since.
+    -- A time far in the future comes from a clock that was set back since.
     if math.abs(now - value) < left_after then
       is_held, is_ours = true, is_ours or own[name]
     else
@@ -37,8 +43,8 @@ end
 if known_schema > schema then
   return { 'newer', known_schema }
 end
--- HDEL comes first because a full Redis lets a script go on that has written, and refuses one that
--- begins with HSET. Who cannot claim cannot make room either.
+-- HDEL comes first: a full Redis refuses a script that begins with HSET, and continues one that has
+-- written already. An instance without the claim could not make room either.
 redis.call('HDEL', claim, unpack(old))
 local named = { 'schema', schema }
 for at = FIRST, #ARGV do

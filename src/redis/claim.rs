@@ -1,10 +1,10 @@
-//! Whose data this is. Instances of one deployment accept a signing key in common, and its
-//! fingerprint stands in Redis as long as one of them names it. An instance that knows none of the
-//! fingerprints there is of another deployment: it neither writes nor reads, and asks again until
-//! the others have left.
+//! The claim: which deployment the data in Redis belongs to.
 //!
-//! The store's pulse asks; the event log begins when the claim is held, and ends when it is
-//! refused.
+//! The instances of a deployment have a signing key in common. Redis holds the fingerprints of
+//! their keys for as long as an instance names them. An instance that knows none of these
+//! fingerprints belongs to another deployment: it neither reads nor writes, and asks again until
+//! the others have left (docs/adr/0027). The health check of the store asks. The event log starts
+//! when the claim is held and stops when it is refused.
 
 use std::time::Duration;
 
@@ -16,48 +16,45 @@ use tokio::time::Instant;
 use super::error::Fault;
 use super::namespace::Namespace;
 
-/// Claims the data, or finds that it is another deployment's.
+/// Script that claims the data, or finds that it belongs to another deployment.
 const CLAIM: &str = include_str!("claim.lua");
-/// Version of what instances keep in Redis. Raised by a release whose data its predecessor would
-/// damage: earlier ones then stay away.
+/// Schema number of the data in Redis. A release whose data earlier releases would damage increases
+/// it; those then do not use Redis.
 pub(crate) const SCHEMA: u64 = 1;
-/// A deployment of which no instance was heard for so long has left.
+/// Time without a sign of any instance after which a deployment has left.
 const LEFT_AFTER: Duration = Duration::from_secs(10);
-/// The claim stays for so long after the last instance has gone.
+/// Lifetime of the claim after the last instance has stopped.
 const KEPT: Duration = Duration::from_hours(24 * 7);
 
-/// The claim of one instance. Its pulse and its event log share it.
+/// The claim of an instance, shared by its health check, event log and reader of revocations.
 pub struct Claim {
     key: String,
     fingerprints: Vec<String>,
     standing: watch::Sender<Standing>,
-    /// While another deployment is there.
+    /// Set while another deployment holds the claim.
     waiting: Mutex<Option<Waiting>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Redis has yet to be asked.
+    /// Redis was not asked yet.
     Unknown,
     Held,
     Refused,
 }
 
-/// What an instance sees of another deployment.
-///
-/// Redis may have lost its data, or come back with old data, and then it holds no fingerprint of
-/// the deployment that is there. So an instance that waits does not take it before it has seen
-/// nothing change for a while: the deployment that was there comes first.
+/// Observation of another deployment. Redis may have lost its data, or came back with old data, and
+/// then holds no fingerprint of the deployment that was there. A waiting instance therefore claims
+/// it only after it has seen no change for a while: the former deployment comes first.
 struct Waiting {
-    /// When one of its instances last named a fingerprint, by the clock of Redis.
+    /// Time of its last fingerprint, by the clock of Redis.
     named_at: u64,
-    /// Since when that is the same, and Redis has been answering.
+    /// Time since which that is unchanged while Redis answers.
     since: Instant,
 }
 
 impl Claim {
-    /// Nothing is asked yet. `fingerprints` are those of all signing keys that the instance
-    /// accepts.
+    /// Creates a claim that was not asked yet, with the fingerprints of all accepted signing keys.
     #[must_use]
     pub fn new(namespace: &Namespace, mut fingerprints: Vec<String>) -> Self {
         fingerprints.sort_unstable();
@@ -70,37 +67,37 @@ impl Claim {
         }
     }
 
-    /// Those of all signing keys that this instance accepts, sorted.
+    /// Fingerprints of all accepted signing keys, sorted.
     pub(crate) fn fingerprints(&self) -> &[String] {
         &self.fingerprints
     }
 
-    /// Whether Redis said, when it was last asked, that the data belongs to this deployment.
+    /// Whether the data belonged to this deployment at the last question.
     pub(crate) fn is_held(&self) -> bool {
         *self.standing.borrow() == Standing::Held
     }
 
-    /// Waits until the data belongs to this deployment.
+    /// Waits until the claim is held.
     pub(crate) async fn held(&self) {
         self.becomes(|standing| standing == Standing::Held).await;
     }
 
-    /// Waits until the data is found to be another's.
+    /// Waits until the claim is refused.
     pub(crate) async fn refused(&self) {
         self.becomes(|standing| standing == Standing::Refused).await;
     }
 
-    /// Waits while the data is known to be another's.
+    /// Waits while the claim is refused.
     pub(crate) async fn not_refused(&self) {
         self.becomes(|standing| standing != Standing::Refused).await;
     }
 
     async fn becomes(&self, wanted: impl Fn(Standing) -> bool) {
-        // The sender lives as long as this future.
+        // The sender is part of `self` and outlives this future.
         let _ = self.standing.subscribe().wait_for(|standing| wanted(*standing)).await;
     }
 
-    /// Claims the data, or renews the claim. What Redis answers is to be given to [`Self::learn`].
+    /// Command that claims the data or renews the claim; pass its answer to [`Self::learn`].
     pub(crate) fn question(&self) -> Cmd {
         let may_take =
             self.waiting.lock().as_ref().is_none_or(|waiting| waiting.since.elapsed() >= LEFT_AFTER);
@@ -111,11 +108,11 @@ impl Claim {
         command
     }
 
-    /// Takes note of the answer.
+    /// Stores the answer.
     ///
     /// # Errors
-    /// [`Fault::OtherDeployment`] and [`Fault::NewerSchema`], when this instance must not use the
-    /// data; the fault by which there was no answer.
+    /// [`Fault::OtherDeployment`] or [`Fault::NewerSchema`] if this instance must not use the data,
+    /// or the fault because of which there was no answer.
     pub(crate) fn learn(&self, answer: Result<Value, Fault>) -> Result<(), Fault> {
         let mut waiting = self.waiting.lock();
         let read = answer

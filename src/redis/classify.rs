@@ -1,4 +1,4 @@
-//! What the errors of the client library mean.
+//! Classification of the client library's errors as [`Fault`]s.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use super::error::Fault;
 
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
-        // What a server says about a refusal names users, commands and keys, never a password.
+        // The server's text names users, commands and keys, never a password.
         let detail = || error.detail().map_or_else(|| error.to_string(), ToOwned::to_owned);
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Authentication(error.to_string()),
@@ -32,8 +32,8 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// Errors that the library has no kind for are told apart by the code Redis begins them with, or,
-/// where the library has wrapped it, by finding that code in the text.
+/// Classifies errors for which the library has no kind, by the code that begins Redis' text, or by
+/// finding the code in a text that the library has wrapped.
 fn of_text(code: Option<&str>, text: String) -> Fault {
     let is = |known: &str| code == Some(known) || text.contains(known);
     if is("OOM") {
@@ -41,12 +41,12 @@ fn of_text(code: Option<&str>, text: String) -> Fault {
     } else if is("NOAUTH") || is("WRONGPASS") || text.contains("Authentication required") {
         Fault::Authentication(text)
     } else if text.contains("The user executing the script can't") {
-        // What a script may not do has no code of its own.
+        // A script without a right gets no separate code.
         Fault::Permission(text)
     } else if is("MISCONF") || is("NOREPLICAS") || is("NOGOODSLAVE") {
         Fault::NotWriting(text)
     } else if text.contains("Mismatch in the number of multi-slot results") {
-        // A cluster client's word for a node that is gone.
+        // The cluster client's text for a lost node.
         Fault::ClusterDown(text)
     } else if text.contains("DB index") {
         Fault::Database(text)
@@ -57,7 +57,7 @@ fn of_text(code: Option<&str>, text: String) -> Fault {
 
 fn of_io(error: &RedisError) -> Fault {
     let text = error.to_string();
-    // The library keeps the cause in an `Arc`, which stands for it as an error of its own.
+    // The library keeps the cause in an `Arc`, which is an error itself.
     let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
     let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     match cause.map(io::Error::kind) {
@@ -67,11 +67,11 @@ fn of_io(error: &RedisError) -> Fault {
             | io::ErrorKind::NetworkUnreachable,
         ) => Fault::Refused(text),
         Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Fault::Timeout,
-        // rustls reports what it finds wrong with a certificate as invalid data.
+        // rustls reports certificate errors as invalid data.
         Some(io::ErrorKind::InvalidData) => Fault::Untrusted(text),
-        // The library's own have no cause.
+        // Errors of the library itself have no cause.
         _ if text.contains("timed out") => Fault::Timeout,
-        // The resolver's errors have no kind of their own.
+        // Errors of the resolver have no separate kind.
         _ if text.contains("lookup address") || text.contains("Name or service") => Fault::Unresolved(text),
         _ => Fault::Disconnected(text),
     }

@@ -1,4 +1,4 @@
-//! What an instance shows a Redis that asks its clients for a certificate.
+//! Client certificate for a Redis that requires one.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -13,27 +13,27 @@ pub struct ClientCertificate {
     pub(super) key: SecretString,
 }
 
-/// Why a certificate and a key cannot be used. `Display` repeats nothing of the key.
+/// Reason why certificate and key cannot be used. `Display` repeats nothing of the key.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NotACertificate {
-    /// The first is no certificate.
+    /// The certificate cannot be parsed.
     #[error("holds no certificate in PEM form")]
     Chain,
-    /// The second is no key.
+    /// The key cannot be parsed.
     #[error("holds no private key in PEM form; one that is encrypted cannot be used")]
     Key,
-    /// They do not belong together, or are of a kind that is not known.
+    /// Certificate and key do not match, or have an unknown type.
     #[error("holds a private key that cannot be used with the certificate: {0}")]
     Pair(rustls::Error),
 }
 
 impl ClientCertificate {
-    /// Reads a certificate with its chain, and its private key.
+    /// Parses a certificate with its chain, and its private key.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// They cannot be parsed, or do not match.
     pub fn new(chain: Vec<u8>, key: SecretString) -> Result<Self, NotACertificate> {
-        // What the parser says may repeat a line of the key.
+        // The parser's text may repeat a line of the key, so it is dropped.
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&chain)
             .collect::<Result<_, _>>()
             .map_err(|_| NotACertificate::Chain)?;

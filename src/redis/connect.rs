@@ -1,6 +1,6 @@
-//! Making connections: to the server, to the master that the sentinels agree on, or to the cluster.
-//!
-//! A connection's driver is a task of the runtime that dials, so whoever dials is whoever uses it.
+//! The connector: dials the server, the master that the sentinels name, or the cluster. The driver
+//! of a connection is a task of the runtime that dials. Dial on the runtime that uses the
+//! connection.
 
 use std::time::Duration;
 
@@ -23,35 +23,34 @@ use super::connection::Connection;
 use super::error::Fault;
 use super::settings::{HostPort, RedisSettings, Topology};
 
-/// For a connection, from the first packet to the answer to its greeting.
+/// Deadline of a dial, from the first packet to the answer to the greeting.
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
-/// Longest deadline of a caller: that of a page of the event log.
+/// Longest deadline of a caller: a page of the event log.
 const LONGEST_CALL: Duration = Duration::from_secs(5);
-/// For a sentinel's word.
+/// Deadline of a question to a sentinel.
 const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
-/// A pool is replaced at this age, as a lane's connection is.
+/// Maximum age of a pool, as of a worker connection.
 const MAX_AGE: Duration = Duration::from_mins(10);
-/// What the sentinels said holds for so long.
+/// Lifetime of the sentinels' answer.
 const MASTER_KNOWN: Duration = Duration::from_secs(1);
-/// Bytes that were sent and not acknowledged for so long mean that the other side is gone.
+/// TCP_USER_TIMEOUT: time without an acknowledgement after which the kernel ends the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// Silence after which the other side is asked whether it is there; shorter than middleboxes
-/// remember a connection.
+/// Interval of TCP keep-alive; shorter than the timeouts of middleboxes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Calls that may wait in line for a connection's driver.
+/// Bound of the calls that wait for a connection's driver.
 const PIPELINE: usize = 1024;
-/// Connections off the hot path: the pulse and one more.
+/// Connections of the pool: the health check's and one more.
 const POOL_SIZE: usize = 2;
 
-/// Makes connections.
+/// Dials connections to Redis.
 pub(crate) struct Connector {
     settings: RedisSettings,
     cluster: Option<ClusterClient>,
-    /// Off the hot path, to the server it was made for.
+    /// Pool for calls off the hot path, with the server that it leads to.
     pool: Mutex<Option<OpenPool>>,
-    /// What the sentinels last said, and when.
+    /// Last answer of the sentinels, and its time.
     master: Mutex<Option<(HostPort, Instant)>>,
-    /// The server last dialled.
+    /// Server that was dialled last.
     dialled: Mutex<Option<HostPort>>,
 }
 
@@ -63,7 +62,7 @@ struct OpenPool {
 }
 
 impl Connector {
-    /// Nothing is dialled yet.
+    /// Creates a connector without dialling.
     pub(crate) fn new(settings: RedisSettings) -> RedisResult<Self> {
         let mut connector = Self {
             settings,
@@ -78,7 +77,10 @@ impl Connector {
         Ok(connector)
     }
 
-    /// A new connection, driven by the caller's runtime.
+    /// Dials a new connection, driven by the caller's runtime.
+    ///
+    /// # Errors
+    /// Redis cannot be reached or refuses the connection.
     pub(crate) async fn dial(&self) -> Result<Connection, Fault> {
         if let Some(cluster) = &self.cluster {
             let connected = tokio::time::timeout(DIAL_DEADLINE, cluster.get_async_connection()).await;
@@ -90,8 +92,8 @@ impl Connector {
         Ok(Connection::Node(connection))
     }
 
-    /// A connection off the hot path, checked before it is given out; to be created within
-    /// `patience`. A cluster's connection is a pool by itself.
+    /// A tested connection of the pool, for calls off the hot path. A new one is dialled within
+    /// `patience`. Clusters have no pool: their connection is one already.
     pub(crate) async fn from_pool(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
         let server = self.server().await?;
         let pool = self.pool_for(server)?;
@@ -125,8 +127,8 @@ impl Connector {
         Ok(new)
     }
 
-    /// Whether the server that the pulse talks to is still the one to talk to, asked anew. While a
-    /// failover is carried out, the old master calls itself one for a while.
+    /// Asks the sentinels whether the dialled server is still the master. During a failover the old
+    /// master still reports itself as master.
     pub(crate) async fn is_still_the_master(&self) -> bool {
         if !matches!(self.settings.topology, Topology::Sentinel { .. }) {
             return true;
@@ -135,27 +137,25 @@ impl Connector {
         known.is_some() && self.named_master().await == known
     }
 
-    /// The server that was dialled last; none, for a cluster.
+    /// The server that was dialled last; `None` for a cluster.
     pub(crate) fn dialled(&self) -> Option<HostPort> {
         self.dialled.lock().clone()
     }
 
-    /// The server that most sentinels name, asked anew; none, where there are no sentinels, or most
-    /// do not say.
+    /// Asks the sentinels for the master. `None` without sentinels or without a majority.
     pub(crate) async fn named_master(&self) -> Option<HostPort> {
         let Topology::Sentinel { sentinels, master } = &self.settings.topology else { return None };
         let (named, votes) = self.ask_sentinels(sentinels, master).await.ok()?;
         (votes > sentinels.len() / 2).then_some(named)
     }
 
-    /// Forgets what was learned about where to dial, and the pool that leads there: a demoted
-    /// master still answers.
+    /// Drops the known master and the pool that leads there: a demoted master still answers.
     pub(crate) fn forget(&self) {
         *self.master.lock() = None;
         *self.pool.lock() = None;
     }
 
-    /// The server to talk to at present.
+    /// The server to dial.
     async fn server(&self) -> Result<HostPort, Fault> {
         match &self.settings.topology {
             Topology::Single(server) => Ok(server.clone()),
@@ -172,9 +172,9 @@ impl Connector {
         }
     }
 
-    /// What most sentinels say, as soon as most have said it: one that is cut off may still name
-    /// the old master, and one that is gone must hold nobody up. Where no majority answers, what
-    /// the most of those that do say.
+    /// The master that most sentinels name, as soon as a majority has answered: an isolated
+    /// sentinel may name the old master, and a lost one must not delay the answer. Without a
+    /// majority, the most frequent answer.
     async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<(HostPort, usize), Fault> {
         let mut asked: FuturesUnordered<_> = sentinels
             .iter()
@@ -219,7 +219,7 @@ impl Connector {
         Ok(answer.map(|(host, port)| HostPort { host, port }))
     }
 
-    /// Who we are to Redis; sentinels have users of their own.
+    /// User and password for Redis; sentinels have other users.
     fn user(&self) -> (Option<&String>, Option<&SecretString>) {
         (self.settings.username.as_ref(), self.settings.password.as_ref())
     }
@@ -246,7 +246,7 @@ impl Connector {
         let info = address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp_settings());
         match self.certificates() {
             None => Ok(info),
-            // The only way the library has to put certificates into an address.
+            // The library takes certificates only through an address.
             Some(certificates) => {
                 Client::build_with_tls(info, certificates).map(|client| client.get_connection_info().clone())
             }
@@ -258,11 +258,10 @@ impl Connector {
             nodes.iter().map(|node| self.info(node, self.user(), 0)).collect::<RedisResult<_>>()?;
         let mut builder = ClusterClient::builder(infos)
             .connection_timeout(DIAL_DEADLINE / 2)
-            // Each caller has its own, shorter deadline. The library requires one for its own
-            // calls.
+            // Every caller has a shorter deadline. The library requires one for its internal calls.
             .response_timeout(LONGEST_CALL)
             .tcp_settings(tcp_settings())
-            // One redirection is normal where a slot has moved; whatever takes longer is for the
+            // One redirection is normal after a slot has moved; longer failures are left to the
             // breaker.
             .retries(1);
         if let Some(certificates) = self.certificates() {
@@ -271,7 +270,7 @@ impl Connector {
         builder.build()
     }
 
-    /// Those to trust and those to show, where the settings name any.
+    /// Trusted authorities and the client certificate, if configured.
     fn certificates(&self) -> Option<TlsCertificates> {
         let RedisSettings { tls, ca, client, .. } = &self.settings;
         let client_tls = client.as_ref().map(|client| ClientTlsConfig {
@@ -287,7 +286,7 @@ async fn open(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
     Client::open(info)?.get_multiplexed_async_connection_with_config(&connection_config()).await
 }
 
-/// The deadline of a call is its caller's; the library's own would not let connections be replaced.
+/// Callers own the deadlines; the library's deadline would keep dead connections in use.
 fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(DIAL_DEADLINE))

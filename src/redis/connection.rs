@@ -1,4 +1,4 @@
-//! A connection to whatever is configured: one server, or a cluster that looks like one.
+//! A connection: to one server, or to a cluster with the same interface.
 
 use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -6,7 +6,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-/// Many calls may use one at the same time.
+/// Multiplexed: many calls may use it at the same time.
 #[derive(Clone)]
 pub(crate) enum Connection {
     Node(MultiplexedConnection),
@@ -14,18 +14,18 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// The answer to one command.
+    /// Sends one command.
     pub(crate) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
-            // The method of its own, because the trait's allocates each future.
+            // The inherent method: the trait's allocates each future.
             Self::Node(node) => node.send_packed_command(command).await?,
             Self::Cluster(cluster) => cluster.req_packed_command(command).await?,
         };
         answer.extract_error()
     }
 
-    /// The answers to several commands that are sent at once; the first error, if there is one. To
-    /// a cluster each goes to the node of its key.
+    /// Sends several commands at once and returns their answers, or the first error. In a cluster
+    /// each goes to the node of its key.
     pub(crate) async fn ask_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Node(node) => {
@@ -42,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// The same, but each error stands where its answer would.
+    /// Like [`Self::ask_all`], with an error in the place of the answer.
     pub(crate) async fn ask_each(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Node(node) => node.send_packed_commands(commands, 0, commands.len()).await,
@@ -56,7 +56,7 @@ impl Connection {
         }
     }
 
-    /// The answers to several commands of which each is carried out after the one before.
+    /// Sends several commands, each carried out after the one before.
     pub(crate) async fn ask_in_order(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         if matches!(self, Self::Node(_)) {
             return self.ask_all(commands).await;
@@ -68,7 +68,7 @@ impl Connection {
         Ok(answers)
     }
 
-    /// What every master says about itself.
+    /// INFO of every master.
     pub(crate) async fn info(&mut self) -> RedisResult<Vec<String>> {
         let command = redis::cmd("INFO");
         match self {
@@ -86,7 +86,7 @@ impl Connection {
     }
 }
 
-/// These commands, to be sent at once.
+/// A pipeline of these commands.
 pub(crate) fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
     let mut pipeline = Pipeline::new();
     for command in commands {

@@ -1,19 +1,17 @@
-//! Why a primary store could not do its part, in the words that an operator reads and the labels
-//! that metrics carry.
+//! Faults of Redis, with the text for administrators and the label for metrics.
 
-/// What went wrong between an instance and its primary store. `Display` says what it is and what to
-/// do about it; it never contains a secret.
+/// A fault of Redis. `Display` says what it is and what to do about it, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No answer within the deadline.
     #[error("it does not answer in time; check whether it is overloaded, stopped, or cut off by a firewall")]
     Timeout,
-    /// Nothing listens there.
+    /// The connection is refused.
     #[error(
         "nothing accepts connections there ({0}); check that it is running, and that the address is right (REDIS_HOST, REDIS_PORT, REDIS_URL)"
     )]
     Refused(String),
-    /// The name of the host leads nowhere.
+    /// The host name cannot be resolved.
     #[error("the host's name cannot be resolved ({0}); check REDIS_HOST or REDIS_URL and the DNS")]
     Unresolved(String),
     /// TLS failed.
@@ -29,24 +27,24 @@ pub enum Fault {
         "it refuses the credentials ({0}); check REDIS_PASSWORD, REDIS_USERNAME or those in REDIS_URL, and that this user exists and is on (ACL LIST)"
     )]
     Authentication(String),
-    /// The user may not do what is needed.
+    /// The user lacks a right.
     #[error("its user lacks a right ({0}); docs/redis.md lists the rights that are needed (ACL SETUSER)")]
     Permission(String),
     /// The database does not exist.
     #[error("it has no database of this number ({0}); check REDIS_DB, and `databases` in redis.conf")]
     Database(String),
-    /// It is a replica, by design or since a failover.
+    /// The server is a replica, by design or after a failover.
     #[error(
         "it is a replica and takes no writes; if this lasts, point the configuration at the master, or use Sentinel"
     )]
     ReadOnly,
-    /// It reads its data set.
+    /// The server is loading its data.
     #[error("it is still loading its data set")]
     Loading,
-    /// It has no memory left.
+    /// The server has reached `maxmemory`.
     #[error("its memory is full (maxmemory) and it takes no writes; docs/redis.md says how much is needed")]
     OutOfMemory,
-    /// It takes no writes for another reason of its own.
+    /// The server refuses writes for another reason.
     #[error("it takes no writes at present ({0})")]
     NotWriting(String),
     /// No master is known.
@@ -67,13 +65,13 @@ pub enum Fault {
         "its data was written by a later release (schema {0}), so this instance neither reads nor writes it; update this instance to that release"
     )]
     NewerSchema(u64),
-    /// Something it should not have answered.
+    /// An answer of an unexpected form.
     #[error("it answered what was not expected ({0})")]
     Unexpected(String),
 }
 
 impl Fault {
-    /// The value of the metric's `reason` label.
+    /// Value of the label `reason` in metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {

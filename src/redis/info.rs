@@ -1,43 +1,43 @@
-//! What Redis says about itself (INFO), as far as it matters here.
+//! Parsing of INFO: state and figures of the masters.
 
 use sha2::{Digest, Sha256};
 
 use super::error::Fault;
 
-/// Seconds since a replica was heard of.
+/// Bound of the lag, in seconds, of a replica in step.
 const MOST_LAG: u64 = 2;
 
-/// What Redis says about itself.
+/// Figures of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RedisFigures {
-    /// Bytes it uses; of a cluster, all masters together.
+    /// Memory in use, in bytes; of a cluster, of all masters together.
     pub memory_bytes: u64,
-    /// Commands it handles a second; of a cluster, all masters together.
+    /// Commands per second; of a cluster, of all masters together.
     pub ops_per_second: u64,
 }
 
-/// The masters of a deployment, as they describe themselves.
+/// State of the masters, according to their INFO.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Deployment {
-    /// Names the data that is there: changes when a master restarts, is replaced or is promoted.
+    /// Data id: changes when a master restarts, is replaced or is promoted.
     pub(crate) epoch: String,
-    /// Why records may leave before their time, if they may.
+    /// Eviction policy by which records may be dropped early.
     pub(crate) evicts: Option<String>,
-    /// The lowest limit of memory of a master; 0 where none has a limit.
+    /// Lowest `maxmemory` of the masters; 0 if none has a limit.
     pub(crate) memory_limit: u64,
-    /// Whether one of the masters has reached its limit of memory.
+    /// Whether a master has reached its `maxmemory`.
     pub(crate) is_full: bool,
-    /// Replicas of the masters that have heard from them within the last seconds.
+    /// Number of replicas in step.
     pub(crate) replicas_in_step: usize,
     pub(crate) figures: RedisFigures,
 }
 
 impl Deployment {
-    /// Reads the answers of all masters.
+    /// Parses the answers of all masters.
     ///
     /// # Errors
-    /// [`Fault::ReadOnly`] and [`Fault::Loading`], when one of them says so; [`Fault::Unexpected`],
-    /// when one does not name its data, as some that are like Redis.
+    /// [`Fault::ReadOnly`] or [`Fault::Loading`] if a master reports it; [`Fault::Unexpected`]
+    /// without a run id or replication id, as from servers that imitate Redis.
     pub(crate) fn read(answers: &[String]) -> Result<Self, Fault> {
         let mut epochs = Vec::with_capacity(answers.len());
         let mut evicts = None;
@@ -61,8 +61,8 @@ impl Deployment {
             if field("role") != "master" {
                 return Err(Fault::ReadOnly);
             }
-            // The run id alone would not tell a master that was replaced and is back without having
-            // been restarted; its replication id changes with each promotion.
+            // The run id alone does not change if a master was replaced and returns without a
+            // restart. The replication id changes with each promotion.
             epochs.push(format!("{}:{}", named("run_id")?, named("master_replid")?));
             figures.memory_bytes += number("used_memory");
             figures.ops_per_second += number("instantaneous_ops_per_sec");
@@ -88,8 +88,8 @@ impl Deployment {
     }
 }
 
-/// Of the form `slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0`. A replica tells every
-/// second how far it is.
+/// Parses `slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0`. A replica reports its offset
+/// every second.
 fn is_replica_in_step(line: &str) -> bool {
     let Some((name, about)) = line.split_once(':') else { return false };
     let number = name.strip_prefix("slave").unwrap_or_default();

@@ -1,8 +1,5 @@
-//! Redis as everything here meets it: where it is, how a connection to it is made, what its answers
-//! and its errors mean.
-//!
-//! The store of tokens and the log of events each keep connections of their own; what they ask is
-//! theirs to know.
+//! Access to Redis, for the store and the event log: configuration, connections, answers and
+//! errors. The store and the event log keep separate connections and know their own commands.
 
 mod claim;
 mod classify;

@@ -1,18 +1,17 @@
-//! Names of keys: deployments that share a database have a namespace each.
+//! Namespace of the keys in Redis: deployments that share a database have different ones.
 
 use std::fmt;
 
-/// The namespace where none is configured. Its keys have the names that they had before there were
-/// namespaces.
+/// Default namespace. Its keys have the names of releases before namespaces existed.
 const DEFAULT: &str = "vx11";
 const LONGEST: usize = 32;
 
-/// What distinguishes the keys of a deployment from those of others in the same database.
+/// Prefix of a deployment's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
 
 impl Namespace {
-    /// Reads 1 to 32 characters of `a-z 0-9 -`.
+    /// Parses 1 to 32 characters of `a-z 0-9 -`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -20,13 +19,12 @@ impl Namespace {
         is_name.then(|| Self(name.to_owned()))
     }
 
-    /// A key that a Redis Cluster keeps on one node with all others of this kind: they have a hash
-    /// tag in common.
+    /// Name of a key with the common hash tag: Redis Cluster keeps all such keys on one node.
     pub(crate) fn together(&self, name: impl fmt::Display) -> String {
         format!("{{{}}}:{name}", self.0)
     }
 
-    /// A key that a Redis Cluster places by its whole name, or the beginning of such keys.
+    /// Name of a key, or prefix of names, that Redis Cluster places by the whole name.
     pub(crate) fn apart(&self, name: impl fmt::Display) -> String {
         if self.0 == DEFAULT { name.to_string() } else { format!("{}:{name}", self.0) }
     }

@@ -1,5 +1,5 @@
-//! What instances tell one another about revocations: a stream in Redis that every instance reads
-//! on from where it left off. Nobody is subscribed, so nobody misses anything while away.
+//! Announcements of revocations: a stream in Redis. Every instance reads it from its last position,
+//! so none misses an announcement while it is disconnected (docs/adr/0011).
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use super::stream::StreamEntry;
 use crate::clock::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
 
-/// No revocation ends later than in so long: the longest life of a tombstone, and a minute for
-/// clocks that differ. Announcements are kept as long.
+/// Latest end of a revocation, and lifetime of announcements: the longest lifetime of a tombstone
+/// plus a minute for clock differences.
 const LONGEST_KEPT: Duration = Duration::from_secs(LONGEST_TOMBSTONE.as_secs() + 60);
-/// Announcements that are kept at most: as many revocations as an instance remembers by default.
+/// Bound of announcements: the number of revocations that an instance remembers by default.
 const MOST_KEPT: usize = 1_000_000;
-/// One of so many announcements removes those beyond [`MOST_KEPT`].
+/// One in so many announcements trims those beyond [`MOST_KEPT`].
 const BOUNDED_IN_NUMBER: u64 = 16;
-/// Announces several at once.
+/// Script that announces several revocations.
 const ANNOUNCE: &str = include_str!("announce.lua");
 /// Position before the first entry.
 pub(crate) const BEGINNING: &str = "0";
 
-/// The key of the stream.
+/// Name of the stream.
 pub(crate) fn stream(namespace: &Namespace) -> String {
     namespace.together("revocations")
 }
 
-/// Announces a revocation, and removes old announcements. XADD takes one bound: that of age, or,
-/// where it is sent in every sixteenth millisecond, that of number.
+/// Command that announces a revocation and trims old announcements. XADD takes one bound: of the
+/// age, or in every sixteenth millisecond of the number.
 pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
     let mut command = redis::cmd("XADD");
     command.arg(stream);
@@ -41,8 +41,8 @@ pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: Un
     command
 }
 
-/// Announces revocations, unless there are announcements behind `read_to`. The answer is the
-/// position of the last one now, or nothing.
+/// Command that announces revocations unless there are announcements after `read_to`. Answer: the
+/// last position, or nil.
 pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(ANNOUNCE).arg(1).arg(stream).arg(read_to).arg(MOST_KEPT);
@@ -52,8 +52,7 @@ pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId
     command
 }
 
-/// Asks for up to `count` announcements behind `read_to`, and waits for the next one for as long as
-/// `block`.
+/// Command that reads up to `count` announcements after `read_to`, and waits for one for `block`.
 pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Duration>) -> Cmd {
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(count);
@@ -64,17 +63,17 @@ pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Dur
     command
 }
 
-/// A revocation that was heard of.
+/// A revocation that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) id: TokenId,
     pub(crate) until: UnixMillis,
-    /// As it is announced, it ends later than any.
+    /// Whether its announced end was beyond [`LONGEST_KEPT`].
     pub(crate) is_cut_short: bool,
 }
 
 impl Heard {
-    /// Reads an announcement; nothing, where it is none.
+    /// Parses an announcement; `None` if it is invalid.
     pub(crate) fn read(entry: &StreamEntry<'_>, now: UnixMillis) -> Option<Self> {
         let id = TokenId::parse(entry.field("id")?).ok()?;
         let announced = UnixMillis(entry.field("until")?.parse().ok()?);
@@ -84,8 +83,8 @@ impl Heard {
     }
 }
 
-/// The end in place of one that is too late. By when it was announced, so that all instances
-/// remember the same: each announces again what ends later than what it has read.
+/// End of a revocation whose announced end is too late. It depends on the time of the announcement,
+/// so that all instances agree: an instance announces again what ends later than what it has read.
 fn latest_end(position: &str, now: UnixMillis) -> UnixMillis {
     let announced_at =
         position.split('-').next().and_then(|millis| millis.parse().ok()).map_or(now, UnixMillis);

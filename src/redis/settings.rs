@@ -1,4 +1,4 @@
-//! Where Redis is and how to enter it.
+//! Configuration of Redis.
 
 use std::fmt;
 
@@ -17,10 +17,10 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Reads `host`, `host:port` or `[address]:port`.
+    /// Parses `host`, `host:port` or `[address]:port`.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// The text has another form.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, &'static str> {
         const EXPECTED: &str = "expected is host or host:port";
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -50,26 +50,26 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// How many Redis servers there are, and what finds the right one.
+/// Topology of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
     /// One server.
     Single(HostPort),
     /// A master with replicas, watched by sentinels.
     Sentinel {
-        /// Some of the sentinels; better all of them.
+        /// The sentinels, preferably all.
         sentinels: Vec<HostPort>,
-        /// What they call the master.
+        /// Name of the master.
         master: String,
     },
     /// A Redis Cluster.
     Cluster {
-        /// Some of its nodes, from which the others are learned.
+        /// Some of its nodes; the others are discovered.
         nodes: Vec<HostPort>,
     },
 }
 
-/// Where Redis is and how to enter it. `Debug` shows no secret.
+/// Configuration of Redis. `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// The servers.
@@ -82,13 +82,13 @@ pub struct RedisSettings {
     pub sentinel_password: Option<SecretString>,
     /// The number of the database; 0 in a cluster.
     pub db: i64,
-    /// What distinguishes our keys from those of other deployments.
+    /// Namespace of the keys.
     pub namespace: Namespace,
-    /// Whether to speak TLS, to sentinels too.
+    /// Whether to use TLS, also for sentinels.
     pub tls: bool,
     /// Certificates (PEM) of the authorities to trust instead of the system's.
     pub ca: Option<Vec<u8>>,
-    /// What to show servers, sentinels among them, that ask for a certificate.
+    /// Client certificate for servers and sentinels.
     pub client: Option<ClientCertificate>,
 }
 

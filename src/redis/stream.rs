@@ -1,10 +1,9 @@
-//! Entries of a Redis stream, as Redis answers them. Whoever may write to Redis may have written
-//! them. The library's own types are not used: they read all entries or none, and one with a field
-//! that is no text would hide all others.
+//! Parsing of stream entries. Any program with access to Redis may have written them. The library's
+//! types parse all entries or none: one with a binary field would hide all others.
 
 use redis::Value;
 
-/// One entry.
+/// An entry of a stream.
 #[derive(Debug)]
 pub(crate) struct StreamEntry<'a> {
     pub(crate) position: &'a str,
@@ -12,7 +11,7 @@ pub(crate) struct StreamEntry<'a> {
 }
 
 impl<'a> StreamEntry<'a> {
-    /// The value of a field, if it is text.
+    /// Value of a field, if it is text.
     pub(crate) fn field(&self, name: &str) -> Option<&'a str> {
         self.fields.chunks_exact(2).find_map(|pair| match pair {
             [key, value] if text(key) == Some(name) => text(value),
@@ -21,7 +20,7 @@ impl<'a> StreamEntry<'a> {
     }
 }
 
-/// The entries in the answer to an `XREAD` of one stream; nothing, where it is no such answer.
+/// Entries in the answer to `XREAD` of one stream; `None` if the answer has another form.
 pub(crate) fn news(answer: &Value) -> Option<Vec<StreamEntry<'_>>> {
     if *answer == Value::Nil {
         return Some(Vec::new());
@@ -31,7 +30,7 @@ pub(crate) fn news(answer: &Value) -> Option<Vec<StreamEntry<'_>>> {
     entries(found)
 }
 
-/// The entries in the answer to an `XRANGE`; nothing, where it is no such answer.
+/// Entries in the answer to `XRANGE`; `None` if the answer has another form.
 pub(crate) fn entries(answer: &Value) -> Option<Vec<StreamEntry<'_>>> {
     let entry = |entry| match list(entry)? {
         [position, fields] => {

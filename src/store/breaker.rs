@@ -1,5 +1,12 @@
-//! The circuit breaker before the primary store: closed lets calls through, open rejects them,
-//! half-open is open while probes begin to succeed. Pure: it is told what happened and when.
+//! State machine of the circuit breaker before Redis. No I/O and no clock: callers pass results and
+//! times.
+//!
+//! - closed: calls are allowed. A hard failure, or [`TIMEOUTS_TO_OPEN`] timeouts without a success
+//!   between them, opens it.
+//! - open: calls are rejected; the monitor probes.
+//! - half-open: calls are rejected and probes succeed. After [`GOOD_PROBES_TO_CLOSE`] good probes
+//!   and reconciliation it closes. If it opens again soon after closing (a flap), probes have to
+//!   stay good for longer.
 
 use std::time::Duration;
 
@@ -7,32 +14,31 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-/// Timeouts one after the other that open it.
+/// Consecutive timeouts that open the breaker.
 const TIMEOUTS_TO_OPEN: u32 = 3;
-/// Good probes one after the other that it takes to close.
+/// Consecutive good probes that are needed to close it.
 const GOOD_PROBES_TO_CLOSE: u32 = 2;
-/// An opening so soon after a closing is a flap.
+/// An opening within this time after a closing is a flap.
 const FLAP_WINDOW: Duration = Duration::from_secs(10);
-/// After the first flap, probes have to stay good for this long; twice as long after each further
-/// one.
+/// Time for which probes have to stay good after the first flap; it doubles with each further flap.
 const FIRST_HOLD: Duration = Duration::from_millis(250);
-/// But no longer than this.
+/// Bound of that time.
 const LONGEST_HOLD: Duration = Duration::from_millis(1500);
 
-/// The state as operators see it.
+/// State of the breaker, as shown to administrators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Calls flow.
+    /// Calls are allowed.
     Closed,
-    /// Calls are rejected; probes succeed, and what the primary missed is being brought to it.
+    /// Calls are rejected; probes succeed, and reconciliation is under way.
     HalfOpen,
     /// Calls are rejected.
     Open,
 }
 
 impl BreakerState {
-    /// The name as metrics see it.
+    /// Name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,22 +48,22 @@ impl BreakerState {
         }
     }
 
-    /// The value of the gauge: 0, 1 and 2.
+    /// Value of the gauge: 0 closed, 1 half-open, 2 open.
     #[must_use]
     pub const fn gauge(self) -> u8 {
         self as u8
     }
 }
 
-/// How a call failed.
+/// Kind of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// In a way that a second try does not cure.
+    /// An error that a second try does not cure.
     Hard,
-    /// By not answering.
+    /// No answer in time.
     Timeout {
-        /// When it was made. All calls that wait through the same pause time out for one reason, so
-        /// those made before the last counted timeout do not count again.
+        /// Start of the call. Calls that wait in the same pause time out for one reason: those that
+        /// started before the last counted timeout are not counted again.
         asked_at: Instant,
     },
 }
@@ -67,7 +73,7 @@ enum State {
     Open { good: u32, good_since: Option<Instant> },
 }
 
-/// The state machine.
+/// The circuit breaker.
 pub struct Breaker {
     state: State,
     closed_at: Option<Instant>,
@@ -75,14 +81,14 @@ pub struct Breaker {
 }
 
 impl Default for Breaker {
-    /// Open: the primary has yet to show that it is there.
+    /// Open: Redis has not answered a probe yet.
     fn default() -> Self {
         Self { state: State::Open { good: 0, good_since: None }, closed_at: None, hold: Duration::ZERO }
     }
 }
 
 impl Breaker {
-    /// Where it stands.
+    /// Present state.
     #[must_use]
     pub const fn state(&self) -> BreakerState {
         match self.state {
@@ -92,20 +98,20 @@ impl Breaker {
         }
     }
 
-    /// Whether timeouts have been counted that a success should clear.
+    /// Whether timeouts were counted that a success clears.
     #[must_use]
     pub const fn is_counting(&self) -> bool {
         matches!(self.state, State::Closed { timeouts: 1.., .. })
     }
 
-    /// A call succeeded.
+    /// Counts a call that succeeded.
     pub const fn succeeded(&mut self) {
         if let State::Closed { timeouts, .. } = &mut self.state {
             *timeouts = 0;
         }
     }
 
-    /// A call failed.
+    /// Counts a call that failed.
     pub fn failed(&mut self, failure: Failure, now: Instant) {
         let State::Closed { timeouts, last_timeout } = &mut self.state else {
             self.probe_failed();
@@ -128,7 +134,7 @@ impl Breaker {
         }
     }
 
-    /// A probe succeeded. Says nothing while closed.
+    /// Counts a probe that succeeded. Without effect while closed.
     pub fn probe_succeeded(&mut self, now: Instant) {
         if let State::Open { good, good_since } = &mut self.state {
             *good = good.saturating_add(1);
@@ -140,8 +146,8 @@ impl Breaker {
         self.state = State::Open { good: 0, good_since: None };
     }
 
-    /// Whether probes have been good for long enough, so that what the primary missed may be
-    /// brought to it and the breaker then closed.
+    /// Whether probes were good for long enough, so that reconciliation may begin and the breaker
+    /// may close after it.
     #[must_use]
     pub fn may_close(&self, now: Instant) -> bool {
         match self.state {
@@ -152,7 +158,7 @@ impl Breaker {
         }
     }
 
-    /// Lets calls through.
+    /// Closes the breaker.
     pub const fn close(&mut self, now: Instant) {
         self.state = State::Closed { timeouts: 0, last_timeout: None };
         self.closed_at = Some(now);
@@ -171,7 +177,8 @@ mod tests {
         breaker
     }
 
-    /// Probes until it may close, and closes it; says how long that took with a probe every 100 ms.
+    /// Probes every 100 ms until the breaker may close, and closes it. Returns the time of the
+    /// closing.
     fn recover(breaker: &mut Breaker, mut now: Instant) -> Instant {
         while !breaker.may_close(now) {
             now += 100 * MS;

@@ -1,17 +1,15 @@
-//! Where instances remember tokens. [`TokenStore`] is the contract; what stands beside this file
-//! are backends.
+//! The stores of token records and tombstones. [`TokenStore`] is their contract.
 //!
-//! - `memory`: this process's memory, bounded. The store of a single instance, and the standby of a
-//!   cluster's.
+//! - `memory`: this process's memory, bounded. The store of an instance without Redis, and the
+//!   standby of one with Redis.
 //! - `redis`: one Redis, a Sentinel set or a Redis Cluster, shared by all instances.
-//! - `failover`: Redis while it can be asked, memory while it cannot; `gate` and `breaker` say
-//!   which it is.
+//! - `failover`: the primary (Redis) with the standby beside it. `breaker` decides whether Redis is
+//!   asked; `shared_breaker` makes that decision cheap to read and reports transitions.
 //!
-//! `revocation_reader` hears of the revocations that other instances make.
+//! `revocation_reader` reads the revocations that other instances announce.
 //!
 //! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen
-//! in `app.rs`. Absent is an answer; not being able to ask is a [`StoreError`]. They never look
-//! alike.
+//! in `app.rs`. "Absent" is an answer; a store that cannot be asked is a [`StoreError`].
 
 mod breaker;
 mod failover;
@@ -37,68 +35,82 @@ use crate::clock::UnixMillis;
 use crate::redis::RedisFigures;
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Remembers issued and revoked tokens for the rest of their lives.
+/// Keeps records and tombstones of tokens until the tokens expire.
 ///
-/// What every implementation guarantees:
+/// Every implementation guarantees:
 /// - A record is found by its digest from the moment `record` returned until its `expires_at`, and
 ///   not after.
-/// - A record is never dropped before its time to make room; when there is none, `record` and
-///   `revoke` fail.
+/// - A record is never dropped early to make room; without room, `record` and `revoke` fail.
 /// - After `revoke` returned, every token with that id reads as [`Lookup::Revoked`] until `until`,
-///   whether a record existed or not, and whatever is recorded later. Revoking again only ever
-///   extends.
-/// - All operations are idempotent: repeating one after a timeout does no harm.
+///   whether or not a record exists or follows. Revoking again can only extend that time.
+/// - All operations are idempotent: each may be repeated after a timeout.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// Remembers a token; says where.
+    /// Records a token. Returns the backend that has the record.
+    ///
+    /// # Errors
+    /// The store is full or unavailable.
     async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError>;
 
-    /// Remembers a token that says of itself that it was issued while [`Self::record`] was
+    /// Records a token with the offline bit, which was minted because [`Self::record`] was
     /// unavailable.
+    ///
+    /// # Errors
+    /// The store is full or unavailable.
     async fn record_offline(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
         self.record(digest, record).await
     }
 
-    /// What is known about a token that was issued at `issued_after` or later.
+    /// Looks up a token that was issued at `issued_after` or later.
+    ///
+    /// # Errors
+    /// The store is unavailable.
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError>;
 
-    /// Leaves a tombstone for every token with this id until `until`; says who knows of it.
+    /// Writes a tombstone for all tokens with this id until `until`. Returns the scope of the
+    /// revocation.
+    ///
+    /// # Errors
+    /// The store is full or unavailable.
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError>;
 
-    /// Figures, by bounded work however many tokens live.
+    /// Figures, by bounded work, independent of the number of tokens.
+    ///
+    /// # Errors
+    /// The store is unavailable.
     async fn statistics(&self) -> Result<StoreStatistics, StoreError>;
 
-    /// Which backend answers.
+    /// The backend in use.
     fn backend(&self) -> Backend;
 }
 
-/// What a store knows about a token.
+/// Result of a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// Recorded and alive.
+    /// There is a record, and the token has not expired.
     Active(Record),
-    /// A tombstone.
+    /// There is a tombstone.
     Revoked,
-    /// Neither. Not the same as revoked, which leaves a tombstone.
+    /// There is neither. A revoked token has a tombstone, so absent does not mean revoked.
     Absent {
-        /// The store certainly holds every record made since the token can have been issued. If
-        /// not, the token may be missing without having been revoked.
+        /// Whether the store certainly has every record since `issued_after`. If not, the record
+        /// may have been lost or may not have arrived yet.
         complete: bool,
     },
 }
 
-/// Who knows of a revocation.
+/// Scope of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RevocationScope {
-    /// Every instance, within a second.
+    /// All instances apply it within a second.
     Cluster,
-    /// This instance; the others as soon as they can be reached.
+    /// This instance applies it now, the others when Redis is available again.
     Instance,
 }
 
 impl RevocationScope {
-    /// The word for it, as clients see it.
+    /// Name in answers and in the audit trail.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -108,16 +120,16 @@ impl RevocationScope {
     }
 }
 
-/// Why a store could not do what it was asked.
+/// Error of a store. Both kinds are transient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The bound on live records is reached. Room comes back as tokens expire, in about this time.
+    /// The bound of live records is reached. Tokens that expire make room.
     #[error("the token store is full; room comes back within {retry_after:?}")]
     Full {
-        /// When to try again.
+        /// Time after which there is room again, about.
         retry_after: Duration,
     },
-    /// The store cannot be asked at present. A write may have happened all the same.
+    /// The store cannot be asked or did not answer in time. A write may have happened.
     #[error("the token store cannot be asked at present")]
     Unavailable,
 }
@@ -125,68 +137,66 @@ pub enum StoreError {
 /// Figures of a store.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StoreStatistics {
-    /// Live records, of all instances that share the store.
+    /// Live records of all instances that share the store.
     pub live: u64,
-    /// A few ids of live tokens.
+    /// Ids of a few live tokens.
     pub sample: Vec<TokenId>,
-    /// The instances that share the store and were heard of lately.
+    /// Instances with a recent member record.
     pub members: Vec<Member>,
-    /// Those of them that contradict this instance.
+    /// Contradictions between their configuration and this instance's.
     pub mismatches: Vec<Mismatch>,
-    /// Of Redis, where one is configured and was reached.
+    /// Figures of Redis, if one is configured and was reached.
     pub redis: Option<RedisFigures>,
-    /// Of the standby, where there is one.
+    /// Figures of the standby, if there is one.
     pub standby: Option<StandbyFigures>,
 }
 
-/// How a store that can fail over is doing.
+/// State of a failover store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StandbyFigures {
-    /// Records and tombstones that wait for the primary.
+    /// Records and tombstones that the primary does not have yet.
     pub entries: u64,
-    /// State of the breaker before the primary.
+    /// State of the circuit breaker.
     pub breaker: BreakerState,
-    /// Since when the standby has been in use; `None` while it is not.
+    /// Time since which the standby is in use; `None` while the primary is.
     pub degraded_since: Option<UnixMillis>,
 }
 
-/// An instance as its heartbeat shows it.
+/// An instance, according to its member record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     /// Its name.
     pub instance_id: String,
-    /// Age of these figures.
+    /// Age of the record.
     pub seen: Duration,
-    /// What it says of itself.
+    /// Its own figures.
     pub figures: Figures,
-    /// Its release; `None` for releases that do not tell.
+    /// Its release; `None` for releases that do not report it.
     pub version: Option<String>,
 }
 
-/// An instance that contradicts the one that tells of it, although all of a deployment should
-/// agree.
+/// Contradiction between an instance and this one, in something that a deployment has to agree on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mismatch {
     /// Its name.
     pub instance_id: String,
-    /// In what.
+    /// Kind of the contradiction.
     pub kind: MismatchKind,
 }
 
-/// In what an instance contradicts another.
+/// Kind of a contradiction between two instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MismatchKind {
-    /// It accepts other signing keys: each may refuse tokens that the other issues. Expected during
-    /// a rotation.
+    /// Other signing keys: each may refuse tokens of the other. Expected during a rotation.
     OtherSigningKeys,
-    /// It gives tokens another life.
+    /// Another lifetime of tokens.
     OtherTokenLife,
-    /// Two instances that run have this name.
+    /// Two running instances have the same name.
     InstanceIdUsedTwice,
 }
 
-/// The backend that answers, as clients see it.
+/// The backend in use, as shown to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
@@ -194,12 +204,12 @@ pub enum Backend {
     Memory,
     /// Redis.
     Redis,
-    /// Redis is configured but cannot be asked: the memory of this process, until it can.
+    /// Redis is configured and unavailable: the memory of this process.
     FallbackMemory,
 }
 
 impl Backend {
-    /// The name as clients and metrics see it.
+    /// Name in answers and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

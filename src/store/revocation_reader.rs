@@ -1,8 +1,8 @@
-//! The one task that reads what all instances announce about revocations, and announces those that
-//! were lost.
+//! The task that reads announcements of revocations from Redis and announces those that are
+//! missing.
 //!
-//! It has a connection that serves nothing else: however much the event log has to carry, and
-//! whether it can be reached or not, a revocation is heard of at once (docs/adr/0031).
+//! It uses a separate connection: revocations arrive at once whatever the event log carries and
+//! whether or not it is available (docs/adr/0031).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,66 +19,66 @@ use crate::metrics::Metrics;
 use crate::redis::{Claim, Connection, Connector, Deployment, Fault, RedisSettings, revocations, stream};
 use crate::token::TokenId;
 
-/// How long Redis holds on to a question for which it has nothing new.
+/// BLOCK time of XREAD, in which Redis waits for a new announcement.
 const BLOCK: Duration = Duration::from_millis(250);
-/// Deadline for an answer, beside [`BLOCK`].
+/// Deadline of an answer, in addition to [`BLOCK`].
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
-/// Announcements read at once, at most: 130 KB. After a timeout so few that they arrive over any
-/// link.
+/// Bounds of the announcements read at once. The largest page has 130 kB; after a timeout the next
+/// page is the smallest, which arrives over any link.
 const LARGEST_PAGE: usize = 1000;
 const SMALLEST_PAGE: usize = 10;
 /// Revocations announced at once.
 const ANNOUNCED_AT_ONCE: usize = 200;
-/// Between two questions to the sentinels, and two attempts to reach Redis.
+/// Interval of questions to the sentinels, and longest pause between two attempts to dial.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
-/// Time without an answer that is worth a warning while requests reach Redis.
+/// Time without an answer that is logged while requests reach Redis.
 const LONG: Duration = Duration::from_secs(2);
 
-/// What a reader is made of.
+/// Dependencies of the reader.
 pub struct RevocationReaderDeps {
-    /// Remembers what is heard of, and knows what others may not have heard of.
+    /// Applies the revocations that are read, and holds those that were not announced.
     pub store: Arc<FailoverStore>,
-    /// Says whether the data belongs to this deployment.
+    /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Keeps instances apart.
+    /// Randomises pauses, so that instances do not act at the same moment.
     pub jitter: Arc<Jitter>,
-    /// Where it reports.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Called with each token that was revoked.
+    /// Called with the id of each revoked token.
     pub on_revoked: Box<dyn Fn(TokenId) + Send + Sync>,
 }
 
-/// The task.
+/// The reader of revocations, a background task.
 pub struct RevocationReader {
     parts: RevocationReaderDeps,
     connector: Connector,
-    /// The key of the stream.
+    /// Name of the stream in Redis.
     stream: String,
-    /// Names the data that was last read.
+    /// Data id at the last session.
     data: Option<String>,
-    /// The losses of data that were noticed before that.
+    /// Losses of data that were noticed before that session.
     losses: u64,
     /// Position of the last announcement read.
     read_to: String,
     page: usize,
     has_caught_up: watch::Sender<bool>,
     away_since: Option<Instant>,
-    /// Announced here since the last loss of data, until that is done.
+    /// Number of revocations announced after a loss of data, while that is under way.
     announced_again: Option<usize>,
-    /// What was told, each once: of this outage, and for good.
+    /// Warnings that were logged, so that each is logged once.
     told_away: bool,
     told_invalid: bool,
     told_unannounced: bool,
 }
 
-/// Why a session ended; nothing, where it has to begin anew although nothing is wrong.
+/// Reason for the end of a session; `None` if another server or data set has to be read.
 type Ended = Option<Fault>;
 
 impl RevocationReader {
-    /// Nothing is dialled yet.
+    /// Creates the task without dialling.
     ///
     /// # Errors
     /// When the settings contradict one another.
@@ -101,7 +101,7 @@ impl RevocationReader {
         })
     }
 
-    /// Waits until all announcements there are have been read once.
+    /// Waits until all present announcements were read once.
     pub fn caught_up(&self) -> impl Future<Output = ()> + use<> {
         let mut has_caught_up = self.has_caught_up.subscribe();
         async move {
@@ -109,7 +109,8 @@ impl RevocationReader {
         }
     }
 
-    /// Reads for ever, while the data does not belong to another deployment.
+    /// Reads for as long as the instance runs, and pauses while Redis belongs to another
+    /// deployment.
     pub async fn run(mut self) {
         let claim = Arc::clone(&self.parts.claim);
         loop {
@@ -160,8 +161,8 @@ impl RevocationReader {
         }
     }
 
-    /// Goes on behind the last announcement read, in the same data. In other data, or where some
-    /// was lost, positions may be others and announcements may be missing.
+    /// Continues after the last announcement if the data is the same. After a change or loss of
+    /// data, reads from the beginning and announces every known revocation.
     fn found(&mut self, data: String, losses: u64) {
         let before = self.data.replace(data);
         if before == self.data && losses == self.losses {
@@ -175,7 +176,8 @@ impl RevocationReader {
         }
     }
 
-    /// Reads what is new, and waits for it for a while if it may; says whether that was all.
+    /// Reads new announcements, waiting for [`BLOCK`] if `waits`. Returns whether the end was
+    /// reached.
     async fn read(&mut self, connection: &mut Connection, waits: bool) -> Result<bool, Fault> {
         let question = revocations::after(&self.stream, &self.read_to, self.page, waits.then_some(BLOCK));
         let Ok(answer) = timeout(BLOCK + ANSWER_DEADLINE, connection.ask(&question)).await else {
@@ -213,15 +215,15 @@ impl RevocationReader {
         }
         let Some(revocations::Heard { id, until, .. }) = heard else { return };
         tracing::debug!(token_id = %id, "revocation heard");
-        // Of one that is over only the streams may be left.
+        // An expired revocation still ends streams that are open.
         if until > now {
             self.parts.store.apply_revocation(id, until).await;
         }
         (self.parts.on_revoked)(id);
     }
 
-    /// Announces what others may not have heard of, as long as nobody else announces anything: that
-    /// is to be read first.
+    /// Announces what was not announced. Stops if another instance has announced something
+    /// meanwhile, which has to be read first: it may be the same revocations.
     async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
         loop {
             let some = self.parts.store.unannounced(ANNOUNCED_AT_ONCE);
@@ -234,7 +236,7 @@ impl RevocationReader {
             let last: Option<String> = match answer {
                 Ok(answer) => from_redis_value(answer).map_err(RedisError::from)?,
                 Err(fault @ (Fault::Timeout | Fault::Disconnected(_))) => return Err(fault),
-                // They wait. What others announce can be read all the same.
+                // They wait; reading still works.
                 Err(fault) => {
                     if !std::mem::replace(&mut self.told_unannounced, true) {
                         tracing::warn!(
@@ -267,8 +269,8 @@ impl RevocationReader {
         }
     }
 
-    /// While nothing reaches Redis, others say so. That revocations alone do not is to be said
-    /// here.
+    /// Logs that announcements cannot be read, if requests do reach Redis. Otherwise the breaker
+    /// logs the outage.
     fn note_away(&mut self, fault: Option<&Fault>) {
         self.parts.metrics.revocations.in_reach(false);
         let since = *self.away_since.get_or_insert_with(Instant::now);

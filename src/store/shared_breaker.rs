@@ -1,6 +1,14 @@
-//! The breaker as all workers share it: cheap to ask, and the one place that tells of transitions,
-//! in the log and in the metrics. Transitions and nothing else are told: a fault that lasts is
-//! logged once.
+//! The circuit breaker that all worker threads of an instance share.
+//!
+//! Reading it costs one atomic load. It alone reports to log and metrics, and it reports
+//! transitions only: a fault that lasts is logged once.
+//!
+//! # Connection generation
+//!
+//! A number that increases when the breaker opens, and when Redis is found to hold different data.
+//! A worker connection notes the generation at which it was dialled and is used only while that is
+//! the present one. So after an outage or a failover nobody uses a connection to the old server,
+//! and nothing has to find and close them (docs/adr/0010).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +21,16 @@ use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
 
-/// The shared breaker.
+/// Circuit breaker shared by the worker threads.
 pub struct SharedBreaker {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    /// What callers read; written at transitions only.
+    /// Whether calls are allowed; written at transitions only.
     closed: AtomicBool,
-    /// Whether a success has something to clear.
+    /// Whether timeouts were counted that a success clears.
     counting: AtomicBool,
-    /// How often it has opened, or data has changed its name: what was dialled before is not used
-    /// after it.
+    /// Connection generation. Incremented when the breaker opens and when Redis is found to hold
+    /// different data.
     generation: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -31,14 +39,14 @@ struct Inner {
     breaker: Breaker,
     degraded_since: Option<UnixMillis>,
     opened_at: Instant,
-    /// The reasons told in this outage, each once.
+    /// Reasons that were logged in this outage, so that each is logged once.
     told: Vec<&'static str>,
-    /// The primary has been in use since the start.
+    /// Whether Redis was used since the instance started.
     was_reached: bool,
 }
 
 impl SharedBreaker {
-    /// Open, until the primary has shown that it is there.
+    /// Creates an open breaker: the monitor closes it after the first good probes.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let breaker = Breaker::default();
@@ -60,36 +68,36 @@ impl SharedBreaker {
         }
     }
 
-    /// Whether calls may be made.
+    /// Whether calls are allowed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// How often it has opened.
+    /// Present connection generation.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Counts as an opening for whoever keeps connections from before: they are dialled anew.
+    /// Starts a new connection generation: existing connections are not used any more.
     pub fn invalidate_connections(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where the breaker stands.
+    /// Present state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.inner.lock().breaker.state()
     }
 
-    /// Since when calls have been rejected; `None` while they are not.
+    /// Time since which calls are rejected; `None` while the breaker is closed.
     #[must_use]
     pub fn degraded_since(&self) -> Option<UnixMillis> {
         self.inner.lock().degraded_since
     }
 
-    /// A call succeeded.
+    /// Counts a call that succeeded.
     pub fn succeeded(&self) {
         if self.counting.load(Ordering::Relaxed) {
             let mut inner = self.inner.lock();
@@ -98,7 +106,7 @@ impl SharedBreaker {
         }
     }
 
-    /// A call or a probe that was made at `asked_at` failed.
+    /// Counts a call or probe that was made at `asked_at` and failed.
     pub fn failed(&self, fault: &Fault, asked_at: Instant) {
         self.metrics.store_fault(fault.label());
         let failure = match fault {
@@ -127,7 +135,7 @@ impl SharedBreaker {
         if !inner.told.contains(&fault.label()) {
             inner.told.push(fault.label());
             let reason = fault.label();
-            // An outage passes by itself; what has never worked is more likely a mistake in the
+            // An outage ends without intervention. A Redis that was never usable points to a wrong
             // configuration.
             if inner.was_reached {
                 tracing::warn!(
@@ -143,8 +151,7 @@ impl SharedBreaker {
         }
     }
 
-    /// A probe succeeded; says whether the breaker may be closed once the primary has what it
-    /// missed.
+    /// Counts a probe that succeeded. Returns whether the breaker may close after reconciliation.
     pub fn probe_succeeded(&self) -> bool {
         if self.is_closed() {
             self.succeeded();
@@ -161,8 +168,7 @@ impl SharedBreaker {
         inner.breaker.may_close(now)
     }
 
-    /// Lets calls through again; `reconciled` tokens and tombstones were brought to the primary
-    /// before.
+    /// Closes the breaker after reconciliation, which brought `reconciled` records and tombstones.
     pub fn close(&self, reconciled: u64) {
         let mut inner = self.inner.lock();
         let now = Instant::now();

@@ -1,9 +1,9 @@
-//! The store of an instance in a cluster: the primary while it can be asked, this process's memory
-//! while it cannot.
+//! The store of an instance with Redis: the primary while it is available, with the standby, this
+//! process's memory, beside it.
 //!
-//! An outage removes a step instead of switching code: a token that the primary cannot vouch for is
-//! judged by its signature, here as everywhere. What is written meanwhile waits in the standby, and
-//! the [`Pulse`] brings it to the primary before the breaker closes.
+//! An outage removes a step instead of switching code: without an answer of the primary, a token is
+//! accepted by its tag. Records and tombstones of an outage wait in the standby. The [`Pulse`]
+//! (health check) brings them to the primary before the breaker closes.
 
 mod pulse;
 mod unannounced;
@@ -27,55 +27,61 @@ use crate::metrics::Metrics;
 use crate::redis::Fault;
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Between two warnings that revocations are forgotten.
+/// Interval between two warnings about forgotten revocations.
 const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
 
-/// A store that may be out of reach, shared by all instances.
+/// A store that all instances share and that may be unavailable.
 #[async_trait]
 pub trait Primary: TokenStore {
-    /// One round of all that shows it is well (a write, a read, its time), with the news since the
-    /// last one. Works whatever the breaker says.
+    /// Health check: a write, a read, the time, and whether data was lost since the last one. Also
+    /// exchanges member records. Independent of the breaker.
+    ///
+    /// # Errors
+    /// The primary cannot be used.
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault>;
 
-    /// Records and revokes what `entries` holds, whatever the breaker says, and announces nothing;
-    /// repeating it does no harm. Says how many of them it refuses for what they say, which no
-    /// repetition would change; those stop no other.
+    /// Writes the records and tombstones of `entries`, without announcing revocations. Independent
+    /// of the breaker, and idempotent. Returns the number of entries that the primary refuses for
+    /// their content; such an entry stops no other.
+    ///
+    /// # Errors
+    /// The primary cannot be used; some entries may have been written.
     async fn restore(&self, entries: &Entries) -> Result<u64, Fault>;
 }
 
-/// What an instance tells the others about itself.
+/// Figures of an instance in its member record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Figures {
-    /// Tokens it issued that have not expired.
+    /// Live tokens that it issued.
     pub active: u64,
-    /// Streams open on it.
+    /// Open streams.
     pub streams: u64,
 }
 
-/// What a primary tells when it is asked how it is.
+/// Result of a health check.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Beat {
-    /// Records and tombstones were lost since the last beat: by a restart, a failover or an
-    /// administrator.
+    /// Whether records and tombstones were lost since the last check, by a restart, a failover or
+    /// an administrator.
     pub lost_data: bool,
-    /// How far this instance's clock is ahead of the primary's, in milliseconds.
+    /// Lead of this instance's clock over the primary's, in milliseconds.
     pub skew_millis: i64,
 }
 
-/// What a failover store is made of.
+/// Dependencies of a failover store.
 pub struct FailoverStoreDeps {
-    /// Shared by all instances.
+    /// The store that all instances share.
     pub primary: Arc<dyn Primary>,
-    /// The breaker before it.
+    /// The circuit breaker before the primary.
     pub breaker: Arc<SharedBreaker>,
-    /// What the primary does not have yet; empty.
+    /// The standby, empty: records and tombstones that the primary does not have yet.
     pub standby: MemoryStore,
-    /// Revocations by any instance, as far as they were heard of: they hold while the primary
-    /// cannot be asked, and are brought to it again where it has lost them. Empty.
+    /// Known revocations of all instances, empty. They are applied while the primary is
+    /// unavailable, and written to it again after it has lost its data.
     pub revoked: MemoryStore,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where it reports.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -86,16 +92,16 @@ pub struct FailoverStore {
     standby: MemoryStore,
     revoked: MemoryStore,
     unannounced: Unannounced,
-    /// How often the primary was found to have lost data.
+    /// Number of losses of data that were noticed.
     losses: AtomicU64,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    /// When a warning last said that a revocation was forgotten for want of room.
+    /// Time of the last warning about forgotten revocations.
     warned_at: Mutex<Option<Instant>>,
 }
 
 impl FailoverStore {
-    /// Puts the two together.
+    /// Creates the store.
     #[must_use]
     pub fn new(parts: FailoverStoreDeps) -> Self {
         let FailoverStoreDeps { primary, breaker, standby, revoked, clock, metrics } = parts;
@@ -104,50 +110,49 @@ impl FailoverStore {
         Self { primary, breaker, standby, revoked, unannounced, losses, clock, metrics, warned_at }
     }
 
-    /// Frees the memory of expired entries; called about once a second.
+    /// Frees expired entries; called about once a second.
     pub fn sweep(&self) {
         self.standby.sweep();
         self.revoked.sweep();
         self.unannounced.sweep(self.clock.now());
     }
 
-    /// Notes a revocation that was announced to all instances.
+    /// Applies a revocation that was read among the announcements.
     pub async fn apply_revocation(&self, id: TokenId, until: UnixMillis) {
         self.unannounced.remove(&[(id, until)]);
         self.remember(id, until).await;
     }
 
-    /// Up to `count` revocations that other instances may not have heard of.
+    /// Up to `count` revocations that were not announced yet.
     #[must_use]
     pub fn unannounced(&self, count: usize) -> Vec<(TokenId, UnixMillis)> {
         self.unannounced.peek_batch(count)
     }
 
-    /// These were announced.
+    /// Notes that these revocations were announced.
     pub fn announced(&self, revocations: &[(TokenId, UnixMillis)]) {
         self.unannounced.remove(revocations);
     }
 
-    /// Announcements may be missing: all revocations that were heard of are unannounced until they
-    /// are heard of again.
+    /// Notes that announcements were lost with the data: every known revocation counts as not
+    /// announced until it is read again.
     pub fn announce_all(&self) {
         self.unannounced.add(&self.revoked.peek_batch(usize::MAX).tombstones);
     }
 
-    /// How often the primary was found to have lost data.
+    /// Number of losses of data that were noticed.
     #[must_use]
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// The primary has lost data. All revocations that were heard of, which it has to be given
-    /// again.
+    /// Counts a loss of data. Returns all known revocations, which the primary needs again.
     fn lose(&self) -> Vec<(TokenId, UnixMillis)> {
         self.losses.fetch_add(1, Ordering::Relaxed);
         self.revoked.peek_batch(usize::MAX).tombstones
     }
 
-    /// Without room for it, it holds as long as the primary can be asked.
+    /// Remembers a revocation. Without room for it, only the primary knows it.
     async fn remember(&self, id: TokenId, until: UnixMillis) {
         if self.revoked.revoke(id, until).await.is_ok() {
             return;

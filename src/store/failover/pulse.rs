@@ -1,5 +1,14 @@
-//! The one background task that asks the primary how it is: while it is well, while it is not, and
-//! what it takes to return to it. Requests never probe.
+//! The health check of the primary, and reconciliation: the one background task that decides when
+//! the primary is used again. Requests never probe.
+//!
+//! Each check does, in this order:
+//!
+//! 1. probe the primary and exchange member records (`Primary::beat`);
+//! 2. after a loss of data, write all known tombstones to it again;
+//! 3. count the probe; with enough good ones, write records and tombstones of the standby to it;
+//! 4. close the breaker.
+//!
+//! Tombstones come before the breaker closes, so that no revoked token is accepted in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,56 +22,56 @@ use crate::redis::Fault;
 use crate::store::Entries;
 use crate::token::TokenId;
 
-/// Between two beats; the jitter of a fifth keeps instances apart.
+/// Interval of the checks, with a jitter of a fifth, so that instances do not check at once.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Records and tombstones brought to the primary in one go.
+/// Entries written to the primary at once.
 const BATCH: usize = 1000;
-/// Failed beats in a row that are told of although requests get through.
+/// Consecutive failed checks that are logged although requests reach the primary.
 const BEATS_UNTIL_DEAF: u32 = 10;
-/// Clocks further apart than this are told of. Tokens allow for two seconds.
+/// Difference of the clocks, in ms, that is logged. Tokens allow for two seconds.
 const SKEW_WORTH_TELLING: i64 = 1000;
 
-/// What a pulse is made of.
+/// Dependencies of the health check.
 pub struct PulseDeps {
-    /// The store it keeps.
+    /// The store whose primary is checked.
     pub store: Arc<FailoverStore>,
-    /// Where instances' own figures come from, and where it reports.
+    /// Source of this instance's figures; also receives the results.
     pub metrics: Arc<Metrics>,
-    /// Keeps instances apart.
+    /// Randomises the interval.
     pub jitter: Arc<Jitter>,
 }
 
-/// The task.
+/// The health check of the primary, a background task.
 pub struct Pulse {
     settings: PulseDeps,
     skewed: bool,
-    /// Tombstones that the primary has lost, as far as it has yet to be given them again.
+    /// Tombstones that the primary has lost and does not have again yet.
     owed: Option<Vec<(TokenId, UnixMillis)>>,
-    /// Beats that failed one after the other while requests reach the primary.
+    /// Consecutive failed checks while requests reach the primary.
     deaf: u32,
 }
 
 impl Pulse {
-    /// A pulse that has yet to beat.
+    /// Creates the task.
     #[must_use]
     pub const fn new(settings: PulseDeps) -> Self {
         Self { settings, skewed: false, owed: None, deaf: 0 }
     }
 
-    /// Beats until the primary is in use or has failed once; bounded by the primary's own
-    /// deadlines. Called before the first request, so that an instance whose primary is well never
-    /// starts degraded.
+    /// Checks until the primary is in use or has failed once, bounded by the primary's deadlines.
+    /// Called before the first request, so that an instance with a healthy primary never starts
+    /// degraded.
     pub async fn begin(&mut self) {
         while self.beat().await.is_ok() && !self.settings.store.breaker.is_closed() {}
     }
 
-    /// Beats for ever.
+    /// Checks for as long as the instance runs.
     pub async fn run(mut self) {
         loop {
             let pause = self.settings.jitter.between(INTERVAL * 4 / 5, INTERVAL * 6 / 5);
             let began = Instant::now();
             let well = self.beat().await.is_ok();
-            // A failure while closed is looked into at once: it may be the first of an outage.
+            // After a failure while closed the next check follows at once: an outage may begin.
             if well || !self.settings.store.breaker.is_closed() {
                 tokio::time::sleep_until(began + pause).await;
             }
@@ -118,7 +127,7 @@ impl Pulse {
         self.skewed = skewed;
     }
 
-    /// Brings the revocations that were heard of to a primary that has lost its data.
+    /// Writes the known tombstones to a primary that has lost its data.
     async fn restore_tombstones(&mut self, store: &FailoverStore) -> Result<(), Fault> {
         let Some(mut owed) = self.owed.take() else { return Ok(()) };
         while !owed.is_empty() {
@@ -140,7 +149,7 @@ impl Pulse {
         Ok(())
     }
 
-    /// What the primary refuses now it would always refuse.
+    /// Counts entries that the primary refuses for their content. Repeating them would not help.
     fn note_refused(&self, refused: u64) {
         if refused > 0 {
             self.settings.metrics.revocations.invalid(refused);
@@ -148,7 +157,7 @@ impl Pulse {
         }
     }
 
-    /// Brings to the primary what the standby holds; says how much that was.
+    /// Writes the entries of the standby to the primary. Returns their number.
     async fn reconcile(&self, store: &FailoverStore) -> Result<u64, Fault> {
         let mut reconciled = 0;
         loop {

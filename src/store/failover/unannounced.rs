@@ -1,5 +1,5 @@
-//! Revocations that other instances may not have heard of. Each waits here until it is announced,
-//! or read among the announcements: then somebody else has announced it.
+//! Revocations that were not announced yet. Each waits here until this instance announces it, or
+//! reads it among the announcements of the others.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 use crate::clock::UnixMillis;
 use crate::token::TokenId;
 
-/// A revocation: the token, and until when that has to be remembered.
+/// A revocation: token id and end.
 type Revocation = (TokenId, UnixMillis);
 
-/// No more than two stores hold: what was heard of, and what waits for the primary.
+/// Revocations without an announcement. Bounded by the two stores that they come from.
 #[derive(Default)]
 pub(super) struct Unannounced(Mutex<BTreeMap<TokenId, UnixMillis>>);
 
 impl Unannounced {
-    /// Lets them wait.
+    /// Adds revocations.
     pub(super) fn add(&self, revocations: &[Revocation]) {
         let mut all = self.0.lock();
         for (id, until) in revocations {
@@ -25,12 +25,12 @@ impl Unannounced {
         }
     }
 
-    /// Up to `count` of those that wait.
+    /// Up to `count` of them.
     pub(super) fn peek_batch(&self, count: usize) -> Vec<Revocation> {
         self.0.lock().iter().take(count).map(|(id, until)| (*id, *until)).collect()
     }
 
-    /// These were announced. One that has been extended since waits on.
+    /// Removes announced revocations. One that was extended since then stays.
     pub(super) fn remove(&self, revocations: &[Revocation]) {
         let mut all = self.0.lock();
         for (id, until) in revocations {
@@ -40,7 +40,7 @@ impl Unannounced {
         }
     }
 
-    /// Removes those that are over.
+    /// Removes expired ones.
     pub(super) fn sweep(&self, now: UnixMillis) {
         self.0.lock().retain(|_, until| *until > now);
     }

@@ -1,4 +1,4 @@
-//! A map whose entries leave by time, cheaply: each is filed under the second in which it may go.
+//! A map with expiry: each key is also filed under the second after which it may be removed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -6,17 +6,17 @@ use std::ops::RangeInclusive;
 
 use crate::clock::UnixMillis;
 
-/// Keys a sample may look at for each it gives.
+/// Keys that a sample examines for each key it returns, at most.
 const CANDIDATES: usize = 64;
 
-/// Something that is over at a known moment.
+/// A value with a known expiry.
 pub(super) trait Expires {
-    /// The first moment at which it is over.
+    /// First moment at which it is expired.
     fn expires_at(&self) -> UnixMillis;
 }
 
-/// Entries by key, and keys by the second after which nobody needs them. A B-tree, because it grows
-/// without ever copying all of itself, as a hash table does in the middle of somebody's request.
+/// Entries by key, and keys by second of expiry. A B-tree grows without copying all of itself,
+/// unlike a hash table, which would do so during a request (docs/adr/0004).
 pub(super) struct ExpiringMap<K, V> {
     entries: BTreeMap<K, V>,
     by_second: BTreeMap<u64, Vec<K>>,
@@ -27,17 +27,17 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         Self { entries: BTreeMap::new(), by_second: BTreeMap::new() }
     }
 
-    /// The entry, unless its time is over at `now`.
+    /// The entry, unless it is expired at `now`.
     pub(super) fn get(&self, key: &K, now: UnixMillis) -> Option<&V> {
         self.entries.get(key).filter(|value| value.expires_at() > now)
     }
 
-    /// Whether there is an entry, alive or not yet swept.
+    /// Whether there is an entry, possibly expired.
     pub(super) fn holds(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// Whether there is an entry with a key in `range`, alive or not yet swept.
+    /// Whether there is an entry with a key in `range`, possibly expired.
     pub(super) fn holds_any(&self, range: RangeInclusive<K>) -> bool {
         self.entries.range(range).next().is_some()
     }
@@ -51,25 +51,25 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         }
     }
 
-    /// Removes all entries with keys in `range`; says how many.
+    /// Removes all entries with keys in `range`. Returns their number.
     pub(super) fn remove_range(&mut self, range: RangeInclusive<K>) -> usize {
         let keys: Vec<K> = self.entries.range(range).map(|(key, _)| *key).collect();
-        // Their places in `by_second` stay until their time; a sweep finds nothing there.
+        // Their keys stay in `by_second` until their second; a sweep finds no entry for them.
         keys.iter().filter(|key| self.entries.remove(key).is_some()).count()
     }
 
-    /// Removes the entry if it is there and `unwanted`; says whether it went. Its place in
-    /// `by_second` stays until its time.
+    /// Removes the entry if it exists and is `unwanted`. Returns whether it was removed. Its key
+    /// stays in `by_second` until its second.
     pub(super) fn remove_if(&mut self, key: &K, unwanted: impl FnOnce(&V) -> bool) -> bool {
         self.entries.get(key).is_some_and(unwanted) && self.entries.remove(key).is_some()
     }
 
-    /// The entries that are not over at `now`.
+    /// The entries that are not expired at `now`.
     pub(super) fn iter(&self, now: UnixMillis) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().filter(move |(_, value)| value.expires_at() > now)
     }
 
-    /// Removes up to `budget` entries whose time is over; says how many went.
+    /// Removes up to `budget` expired entries. Returns their number.
     pub(super) fn sweep(&mut self, now: UnixMillis, budget: usize) -> usize {
         let mut removed = 0;
         for _ in 0..budget {
@@ -83,7 +83,7 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
                 bucket.remove();
                 continue;
             };
-            // One that was replaced by a longer-lived one is filed again under a later second.
+            // An entry that was replaced by a longer-lived one is also filed under a later second.
             if let Entry::Occupied(entry) = self.entries.entry(key)
                 && entry.get().expires_at() <= now
             {
@@ -94,13 +94,13 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
         removed
     }
 
-    /// Entries held, of which some may be over but not yet swept.
+    /// Number of entries, expired ones that were not removed yet included.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Up to `count` keys that are not over at `now`, the longest-lived first. Looks at a bounded
-    /// number of keys: those of removed entries stay filed until their second comes.
+    /// Up to `count` keys that are not expired at `now`, the longest-lived first. Examines a
+    /// bounded number of keys, because keys of removed entries stay filed until their second.
     pub(super) fn sample(&self, now: UnixMillis, count: usize) -> impl Iterator<Item = &K> {
         self.by_second
             .range(now.seconds() + 1..)
@@ -111,7 +111,7 @@ impl<K: Copy + Ord, V: Expires> ExpiringMap<K, V> {
             .take(count)
     }
 
-    /// The second in which the next entry may go.
+    /// Second of the next expiry.
     pub(super) fn next_second(&self) -> Option<u64> {
         self.by_second.first_key_value().map(|(second, _)| *second)
     }

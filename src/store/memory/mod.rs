@@ -1,8 +1,7 @@
-//! The store in this process's memory: bounded, sharded, expiring by time.
+//! The store in this process's memory: bounded, sharded, with expiry.
 //!
-//! It never makes room by dropping live records. Expired ones are swept a few at a time by the
-//! inserts that follow them and by [`MemoryStore::sweep`], so that no single call pays for a whole
-//! second's worth.
+//! It never drops live records to make room. Expired ones are removed a few at a time, by later
+//! inserts and by [`MemoryStore::sweep`], so that no call removes a whole second's worth.
 
 mod expiring;
 
@@ -18,25 +17,24 @@ use super::{Backend, Lookup, RevocationScope, StoreError, StoreStatistics, Token
 use crate::clock::{Clock, UnixMillis};
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Many, so that their trees stay shallow.
+/// Number of shards: many, so that their trees stay shallow.
 const SHARDS: usize = 256;
-/// Expired entries each insert removes; more than one, so that sweeping outpaces inserting.
+/// Expired entries that an insert removes: more than one, so that removal outpaces insertion.
 const SWEEP_PER_INSERT: usize = 4;
-/// Expired entries one shard removes in a background sweep, or when the store seems full.
+/// Expired entries that a shard removes in a background sweep, or when the store seems full.
 const SWEEP_PER_SHARD: usize = 1024;
 const SAMPLE: usize = 5;
-/// Revocations of unknown tokens may exceed the bound by this fraction: a full store can still take
-/// tokens back.
+/// Tombstones may exceed the bound by this fraction (an eighth): a full store can still revoke.
 const TOMBSTONE_RESERVE: u64 = 8;
-/// Resident bytes of one entry, rounded up; `cargo bench --bench store` measures it.
+/// Resident bytes of an entry, rounded up, measured by `cargo bench --bench store`.
 pub const ENTRY_BYTES: u64 = 160;
 
 /// Bounds of the memory store.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
-    /// Most records and tombstones held at once.
+    /// Bound of records and tombstones.
     pub entries: u64,
-    /// Most bytes they may take, by the measured size of an entry.
+    /// Bound of their bytes, by [`ENTRY_BYTES`].
     pub bytes: u64,
 }
 
@@ -46,34 +44,34 @@ impl MemoryLimits {
     }
 }
 
-/// Tokens in this process's memory.
+/// Records and tombstones in this process's memory.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     most_entries: u64,
-    /// Entries held, live or not yet swept.
+    /// Number of entries, expired ones that were not removed yet included.
     entries: AtomicU64,
     started_at: UnixMillis,
-    /// Picked by token id, so that a token's record and its tombstone share a lock.
+    /// Shards by token id, so that record and tombstone of a token share a lock.
     shards: [Mutex<Shard>; SHARDS],
 }
 
-/// Some of what a store holds.
+/// A batch of records and tombstones.
 #[derive(Debug, Default)]
 pub struct Entries {
-    /// Tokens taken back, and until when that has to be remembered.
+    /// Revoked token ids with the end of each tombstone.
     pub tombstones: Vec<(TokenId, UnixMillis)>,
-    /// Tokens.
+    /// Records of tokens.
     pub records: Vec<(TokenDigest, Record)>,
 }
 
 impl Entries {
-    /// How many.
+    /// Number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.tombstones.len() + self.records.len()
     }
 
-    /// Whether there are none.
+    /// Whether the batch is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
@@ -111,7 +109,7 @@ impl Expires for Tombstone {
 }
 
 impl MemoryStore {
-    /// An empty store, complete from now on.
+    /// Creates an empty store, which is complete from now on.
     #[must_use]
     pub fn new(limits: MemoryLimits, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -125,13 +123,13 @@ impl MemoryStore {
         }
     }
 
-    /// Records and tombstones held, some of which may be over but not yet swept.
+    /// Number of records and tombstones, expired ones that were not removed yet included.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed)
     }
 
-    /// Up to about `count` of what is held and not over, tombstones of a shard before its records.
+    /// About `count` live entries at most, tombstones of a shard before its records.
     #[must_use]
     pub fn peek_batch(&self, count: usize) -> Entries {
         let now = self.clock.now();
@@ -150,7 +148,7 @@ impl MemoryStore {
         some
     }
 
-    /// Lets go of what is held as it is in `entries`; what has changed since stays.
+    /// Removes the entries that are the same as in `entries`. An entry that has changed stays.
     pub fn remove_if_unchanged(&self, entries: &Entries) {
         for (id, until) in &entries.tombstones {
             let mut shard = self.shard(*id).lock();
@@ -164,7 +162,7 @@ impl MemoryStore {
         }
     }
 
-    /// Frees the memory of expired entries; called about once a second.
+    /// Frees expired entries; called about once a second.
     pub fn sweep(&self) {
         let now = self.clock.now();
         for shard in &self.shards {
@@ -179,9 +177,9 @@ impl MemoryStore {
         self.release(before - shard.len());
     }
 
-    /// Lets `insert` put one entry with this id into its shard, in a place taken for it below
-    /// `bound` unless it `replaces` another. A store that seems full first sheds what has expired
-    /// everywhere.
+    /// Runs `insert`, which adds one entry with this id to its shard, if the store has less than
+    /// `bound` entries or the entry `replaces` another. A store that seems full removes expired
+    /// entries of all shards first.
     fn place(
         &self,
         id: TokenId,
@@ -191,11 +189,11 @@ impl MemoryStore {
     ) -> Result<(), StoreError> {
         for last_attempt in [false, true] {
             let mut shard = self.shard(id).lock();
-            // Swept first, so that nothing leaves between looking and inserting.
+            // Removed first, so that nothing leaves between the check and the insertion.
             self.sweep_shard(&mut shard, self.clock.now(), SWEEP_PER_INSERT);
             let takes = u64::from(!replaces(&shard));
             if self.try_reserve(takes, bound) {
-                // What is counted is what is there, whatever `insert` removed or replaced.
+                // The count follows the shard, whatever `insert` removed or replaced.
                 let expected = shard.len() + takes;
                 insert(&mut shard);
                 self.release(expected - shard.len());
@@ -209,15 +207,15 @@ impl MemoryStore {
         Err(StoreError::Full { retry_after: self.until_next_expiry() })
     }
 
-    /// How long until the first entry expires; a second at least, so that nobody is told to come
-    /// back at once.
+    /// Time until the first entry expires, at least a second, so that clients do not retry at once.
     fn until_next_expiry(&self) -> Duration {
         let now = self.clock.now().seconds();
         let next = self.shards.iter().filter_map(|shard| shard.lock().next_second()).min();
         Duration::from_secs(next.unwrap_or(now).saturating_sub(now).max(1))
     }
 
-    /// The count is one cache line that all workers share: nothing is written for nothing.
+    /// Releases places. All workers share the counter's cache line, so it is written only if
+    /// needed.
     fn release(&self, places: u64) {
         if places > 0 {
             self.entries.fetch_sub(places, Ordering::Relaxed);

@@ -1,6 +1,5 @@
-//! What the requests of one worker ask in the same moment goes out together: one message to the
-//! connection's driver, one deadline, one look at the breaker, instead of one of each for every
-//! request.
+//! Batches: commands of one worker's requests are sent together. One message to the connection's
+//! driver, one deadline and one check of the breaker serve all of them.
 
 use std::time::Duration;
 
@@ -11,26 +10,26 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// The answer to one command, or why there is none.
+/// Answer to one command.
 pub(super) type Answer = Result<Value, StoreError>;
 
-/// Commands that wait for the next departure.
+/// Commands that wait for the next flush.
 #[derive(Default)]
 pub(super) struct Batch(Mutex<Waiting>);
 
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) commands: Pipeline,
-    /// When the first of them came.
+    /// Time at which the first one was added.
     since: Option<Instant>,
-    /// Who waits for them, in the same order.
+    /// Callers, in the order of the commands.
     callers: Vec<oneshot::Sender<Answer>>,
 }
 
 impl Batch {
-    /// Adds a command; says where its answer will come, and whether it is the first of its batch,
-    /// so that the caller has to see to its departure. One that has waited for longer than
-    /// `patience` was never seen to: the worker it belonged to has died.
+    /// Adds a command. Returns the channel for its answer, and whether it is the first of its
+    /// batch: the caller then has to flush it. A batch older than `patience` counts as new, because
+    /// the task that should have flushed it is gone.
     pub(super) fn add(&self, command: Cmd, patience: Duration) -> (oneshot::Receiver<Answer>, bool) {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.0.lock();
@@ -43,16 +42,16 @@ impl Batch {
         (receiver, is_first)
     }
 
-    /// Everything that waits; what is added from now on goes with the next batch.
+    /// Takes the batch and starts the next one.
     pub(super) fn take(&self) -> Waiting {
         std::mem::take(&mut self.0.lock())
     }
 }
 
 impl Waiting {
-    /// Hands each caller its answer, or all of them the same error.
+    /// Sends each caller its answer, or all of them the same error.
     pub(super) fn answer(self, answers: Result<Vec<Value>, StoreError>) {
-        // A caller that is gone, because its client is, needs none.
+        // A caller whose client has left no longer receives.
         match answers {
             Ok(answers) => {
                 for (caller, answer) in self.callers.into_iter().zip(answers) {

@@ -1,5 +1,5 @@
-//! The one function every call of Redis goes through: it owns the deadline, the second try after a
-//! broken connection, and what the breaker learns.
+//! The client: every call of Redis by the store goes through it. It owns the deadline, the second
+//! try after a broken connection, and the report to the circuit breaker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use crate::redis::{Connection, Connector, Fault};
 use crate::store::StoreError;
 use crate::store::shared_breaker::SharedBreaker;
 
-/// For all that a request waits for Redis, a new connection and a second try included.
+/// Deadline of a request for Redis, dialling and second try included.
 const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
-/// For a question of the pulse, which checks its connection first: two round trips, and no request
-/// waits for them.
+/// Deadline of a health check, which tests its connection first (two round trips). No request waits
+/// for it.
 const PULSE_DEADLINE: Duration = Duration::from_millis(300);
-/// For the same while the breaker is not closed: a new connection may take longer.
+/// Deadline of a health check while the breaker is not closed, because dialling takes longer.
 const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);
 
-/// Where a call belongs.
+/// Purpose of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Of a request: on the worker's shared connection, only while the breaker is closed.
+    /// A request: on the worker connection, only while the breaker is closed.
     Hot,
-    /// Of the pulse: on a connection from the pool, whatever the breaker says.
+    /// A health check: on a connection from the pool, independent of the breaker.
     Pulse,
 }
 
-/// The way to Redis.
+/// Client of the store for Redis.
 pub(super) struct Client {
     connector: Arc<Connector>,
     jitter: Arc<Jitter>,
@@ -45,17 +45,17 @@ impl Client {
         Self { connector: Arc::new(connector), jitter, breaker, connections: ThreadLocal::new() }
     }
 
-    /// What this worker thread has for itself.
+    /// The connection of this worker thread.
     pub(super) fn lane(&self) -> &Arc<WorkerConnection> {
         self.connections.get_or_default()
     }
 
-    /// What all worker threads have for themselves.
+    /// The connections of all worker threads.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<WorkerConnection>> {
         self.connections.iter()
     }
 
-    /// The answer to one command of a request, which goes out with those of others.
+    /// Sends one command of a request in a batch with those of other requests.
     pub(super) async fn ask_with_others(self: &Arc<Self>, command: Cmd) -> Answer {
         if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
@@ -63,13 +63,13 @@ impl Client {
         let lane = self.lane();
         let (answer, is_first) = lane.batch.add(command, REQUEST_DEADLINE);
         if is_first {
-            // Runs when the requests that are ready now have had their turn.
+            // The task runs after the requests that are ready now, which join the batch.
             tokio::spawn(Arc::clone(self).flush(Arc::clone(lane)));
         }
         answer.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
-    /// Sends what waits in a lane.
+    /// Sends the batch of a worker connection.
     async fn flush(self: Arc<Self>, lane: Arc<WorkerConnection>) {
         let waiting = lane.batch.take();
         let commands = &waiting.commands;
@@ -77,7 +77,7 @@ impl Client {
         waiting.answer(answers);
     }
 
-    /// A call of a request.
+    /// Calls Redis for a request.
     pub(super) async fn ask<T, F: Future<Output = RedisResult<T>> + Send>(
         &self,
         work: impl Fn(Connection) -> F + Send + Sync,
@@ -85,7 +85,7 @@ impl Client {
         self.ask_since(Instant::now(), work).await
     }
 
-    /// A call of a request that has asked before: all of it counts towards the deadline.
+    /// Calls Redis again for a request that began at `asked_at`: one deadline covers all its calls.
     pub(super) async fn ask_since<T, F: Future<Output = RedisResult<T>> + Send>(
         &self,
         asked_at: Instant,
@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    /// A call on either path; what it means for the breaker is the caller's to say.
+    /// Calls Redis without a report to the breaker, which is left to the caller.
     pub(super) async fn call<T, F: Future<Output = RedisResult<T>> + Send>(
         &self,
         path: Path,
@@ -132,8 +132,8 @@ impl Client {
         };
         let answer = async {
             match self.attempt(path, deadline, &work).await {
-                // Whatever was sent may have been done, and everything may be done twice.
-                // In a box, as all that is rare here: what every request does should be small.
+                // The first try may have been carried out; all operations are idempotent. Boxed,
+                // because it is rare: the future of every request stays small.
                 Err(Attempt::Broke) => Box::pin(self.attempt(path, deadline, &work)).await,
                 other => other,
             }
@@ -146,26 +146,26 @@ impl Client {
         }
     }
 
-    /// Whether the pulse's server is still the one to talk to; no, where that cannot be learned in
-    /// time.
+    /// Whether the server of the health check is still the master; false if that cannot be learned
+    /// in time.
     pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
         let asked = self.connector.is_still_the_master();
         tokio::time::timeout_at(asked_at + REQUEST_DEADLINE, asked).await.unwrap_or(false)
     }
 
-    /// After a beat that failed, the next one begins from nothing: it asks for the master, and
-    /// dials, anew.
+    /// Discards connections and the known master after a failed health check, so that the next one
+    /// asks for the master and dials.
     pub(super) fn begin_anew(&self) {
         self.connector.forget();
         self.lane().clear();
     }
 
-    /// After a change of the data's name, requests must not go on talking to where it was before.
+    /// Invalidates all worker connections after a change of the data id.
     pub(super) fn invalidate_connections(&self) {
         self.breaker.invalidate_connections();
     }
 
-    /// Whether requests reach Redis at present.
+    /// Whether requests use Redis at present.
     pub(super) fn is_in_use(&self) -> bool {
         self.breaker.is_closed()
     }
@@ -196,9 +196,9 @@ impl Client {
     }
 }
 
-/// How an attempt failed.
+/// Failure of an attempt.
 enum Attempt {
-    /// In a way that a new connection may cure.
+    /// The connection broke; a new one may help.
     Broke,
     Failed(Fault),
 }

@@ -1,6 +1,18 @@
-//! Since when Redis certainly holds every record: noted in Redis itself, under a name that changes
-//! whenever data may have been lost, and proven anew whenever a token is to be refused for being
-//! unknown (docs/adr/0009).
+//! The completeness marker: the time since which no record can be missing from Redis.
+//!
+//! A token without a record may be refused only if its record cannot have been lost. The marker is
+//! a key in Redis whose name contains the data id, which changes whenever data may have been lost:
+//! a restart, a failover, an administrator who loads another copy. `FLUSHALL` removes the marker.
+//!
+//! - An instance that finds no marker for the present data id writes one with the present time
+//!   (`SET NX GET`, so that the first instance wins).
+//! - A record is certainly there if the token was issued after the marker's time, plus the time in
+//!   which all instances have moved to a new master under Sentinel.
+//! - Before an absent token is refused, the marker and the data id are read again from the master:
+//!   a cached value would miss a loss since then.
+//! - With an eviction policy Redis may drop records, so nothing is ever complete.
+//!
+//! See docs/adr/0009.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,48 +25,48 @@ use super::keys::Keys;
 use crate::clock::UnixMillis;
 use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 
-/// The note stays for so long after the last instance has gone.
+/// Lifetime of the marker after the last instance has stopped.
 const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
 
-/// Under Sentinel, an instance may go on writing to the old one for about a second and a half after
-/// another has moved to the new one: it asks the sentinels once a second, and the old master takes
-/// writes until they get to it. What was recorded in this time may be missing.
+/// Time until all instances have moved to a new master under Sentinel. Until then an instance may
+/// write to the old master, and its records are lost. Each asks the sentinels once a second, so
+/// this takes about 1.5 s.
 const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 
-/// What the last beat of the pulse found out.
+/// Completeness of the data, according to the last health check.
 pub(super) struct Completeness {
     keys: Arc<Keys>,
     known: Mutex<Option<Known>>,
-    /// From the first sight of data until all instances write to it.
+    /// Time from the first sight of a data set until all instances write to it.
     settling: Duration,
 }
 
 struct Known {
-    /// Names the data, as [`Deployment::epoch`] does.
+    /// Data id ([`Deployment::epoch`]).
     epoch: String,
     complete_since: UnixMillis,
-    /// The policy by which Redis may drop records before their time.
+    /// Eviction policy by which Redis may drop records early.
     evicts: Option<String>,
 }
 
-/// What Redis just said.
+/// A confirmation by Redis.
 pub(super) struct Confirmed {
     pub(super) deployment: Deployment,
     complete_since: UnixMillis,
     settled: UnixMillis,
-    /// To the other commands.
+    /// Answers to the other commands.
     pub(super) answers: Vec<Value>,
 }
 
 impl Confirmed {
-    /// Whether every record made since `moment` is there.
+    /// Whether no record since `moment` can be missing.
     pub(super) fn proves(&self, moment: UnixMillis) -> bool {
         self.deployment.evicts.is_none() && moment >= self.settled
     }
 }
 
 impl Completeness {
-    /// Nothing is known yet.
+    /// Creates the state without any knowledge.
     pub(super) fn new(topology: &Topology, keys: Arc<Keys>) -> Self {
         let settling = match topology {
             Topology::Single(_) | Topology::Cluster { .. } => Duration::ZERO,
@@ -63,15 +75,14 @@ impl Completeness {
         Self { keys, known: Mutex::new(None), settling }
     }
 
-    /// Keeps the note for another while.
+    /// Command that extends the lifetime of the marker.
     pub(super) fn keep(&self, Confirmed { deployment, .. }: &Confirmed) -> Cmd {
         let mut command = redis::cmd("EXPIRE");
         command.arg(self.keys.epoch(&deployment.epoch)).arg(NOTE_KEPT.as_secs());
         command
     }
 
-    /// Notes that the data of this name is complete from `now` on, unless an earlier moment is
-    /// noted, which is the answer.
+    /// Command that writes the marker with `now`, or answers the time of an existing one.
     fn begin_note(&self, epoch: &str, now: UnixMillis) -> Cmd {
         let mut command = redis::cmd("SET");
         command
@@ -84,9 +95,8 @@ impl Completeness {
         command
     }
 
-    /// Asks for the data's name and since when it is complete, and notes that it is complete from
-    /// `now` on where no note is there: after a restart, a failover or a FLUSHALL. The answers to
-    /// `others` come with it.
+    /// Reads the data id and the marker, and writes the marker if there is none. Sends `others`
+    /// along and returns their answers.
     pub(super) async fn confirm(
         &self,
         mut connection: Connection,
@@ -94,7 +104,7 @@ impl Completeness {
         others: &[Cmd],
     ) -> RedisResult<Result<Confirmed, Fault>> {
         let expected = self.known.lock().as_ref().map(|known| known.epoch.clone());
-        // Most often the name is still the same, and one round trip is enough.
+        // The data id is usually unchanged, so one round trip is enough.
         let note_as_expected = expected.as_ref().map(|epoch| self.begin_note(epoch, now));
         let commands = pipeline(others.iter().cloned().chain(note_as_expected));
         let mut for_info = connection.clone();
@@ -114,7 +124,7 @@ impl Completeness {
         Ok(Ok(Confirmed { deployment, complete_since, settled, answers }))
     }
 
-    /// Takes note of what was confirmed; says whether data was lost since the last time.
+    /// Stores a confirmation. Returns whether data was lost since the last one.
     pub(super) fn note(&self, Confirmed { deployment, complete_since, .. }: &Confirmed) -> bool {
         let new = Known {
             epoch: deployment.epoch.clone(),
@@ -134,12 +144,12 @@ impl Completeness {
         old.is_some_and(|old| old.complete_since != *complete_since)
     }
 
-    /// Whether this is the data that the pulse found last.
+    /// Whether the confirmation is about the data of the last health check.
     pub(super) fn is_of(&self, Confirmed { deployment, .. }: &Confirmed) -> bool {
         self.known.lock().as_ref().is_some_and(|known| known.epoch == deployment.epoch)
     }
 
-    /// Whether, as far as is known without asking, every record made since `moment` is there.
+    /// Whether no record since `moment` can be missing, according to the last health check.
     pub(super) fn is_known_since(&self, moment: UnixMillis) -> bool {
         let known = self.known.lock();
         let has_settled = |known: &Known| moment >= known.complete_since.plus(self.settling);

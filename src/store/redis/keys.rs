@@ -1,18 +1,18 @@
-//! Names and values as they stand in Redis; docs/redis.md lists them. Nothing here opens a stream.
+//! Names and values of the store in Redis, listed in docs/redis.md. None of them opens a stream.
 
 use crate::clock::UnixMillis;
 use crate::redis::{Namespace, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// The names of a namespace.
+/// Names of the store's keys in a namespace.
 pub(super) struct Keys {
-    /// A hash: one heartbeat for each instance.
+    /// Member records, a hash.
     pub(super) instances: String,
-    /// A stream: every revocation that may still be remembered.
+    /// Announced revocations, a stream.
     pub(super) revocations: String,
-    /// A stream that is never created: the preflight sends it an entry to test the right to write.
+    /// A stream that is never created: the preflight sends `XADD … NOMKSTREAM` to it.
     pub(super) no_stream: String,
-    /// What the names of these begin with.
+    /// Prefixes of names.
     records: String,
     tombstones: String,
     epochs: String,
@@ -32,7 +32,7 @@ impl Keys {
         }
     }
 
-    /// Key to which an instance writes to test the right to do so.
+    /// Key that an instance writes in the preflight.
     pub(super) fn trial(&self, instance: &str) -> String {
         format!("{}{instance}", self.trials)
     }
@@ -47,17 +47,17 @@ impl Keys {
         format!("{}{id}", self.tombstones)
     }
 
-    /// Key of the completeness marker of the data of this name.
+    /// Key of the completeness marker for a data id.
     pub(super) fn epoch(&self, name: &str) -> String {
         format!("{}{name}", self.epochs)
     }
 }
 
-/// Bits for the life of a token, in milliseconds: 17 minutes.
+/// Bits for the lifetime of a token in ms: 17 minutes.
 const LIFE_BITS: u32 = 20;
 
-/// A record as a number: Redis keeps those in 16 bytes, where a text would take 64. The moment of
-/// issue, in milliseconds, above the life of the token.
+/// Encodes a record as a number, which Redis keeps in 16 bytes instead of 64 for a text: time of
+/// issue in ms, and the lifetime in the low bits (docs/adr/0008).
 pub(super) fn encode(record: Record) -> i64 {
     let life = record.expires_at.0.saturating_sub(record.issued_at.0).min((1 << LIFE_BITS) - 1);
     i64::try_from(record.issued_at.0 << LIFE_BITS | life).unwrap_or(i64::MAX)

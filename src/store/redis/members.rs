@@ -1,5 +1,5 @@
-//! What instances tell one another: a heartbeat of each, and the view of the cluster that comes of
-//! all.
+//! Member records: the entry of each instance in Redis, and the view of the cluster from all of
+//! them.
 
 use std::time::Duration;
 
@@ -12,46 +12,46 @@ use crate::clock::UnixMillis;
 use crate::store::{Figures, Member, Mismatch};
 use crate::token::TokenId;
 
-/// An instance whose heartbeat is older is gone, as far as the list goes.
+/// Age of a member record after which the instance is not listed any more.
 const GONE_AFTER: Duration = Duration::from_secs(3);
-/// A heartbeat that old has nothing left to count.
+/// Age after which a member record without live tokens is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 const SAMPLE: usize = 5;
-/// Between two heartbeats.
+/// Interval of writing the member record.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// One instance's word about itself, as JSON in Redis.
+/// Member record of an instance, JSON in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MemberRecord {
-    /// When, in milliseconds, by the clock of Redis.
+    /// Time of writing, in ms, by the clock of Redis.
     pub(super) at: u64,
     pub(super) active: u64,
     pub(super) streams: u64,
-    /// The Unix second, by the instance's clock, that `lives` begins with.
+    /// Unix second of the first element of `lives`, by the instance's clock.
     pub(super) first: u64,
-    /// Live tokens it recorded, by the second in which they expire.
+    /// Live tokens that the instance recorded, by second of expiry.
     pub(super) lives: Vec<i64>,
-    /// Ids of some of them.
+    /// Ids of a few of them.
     pub(super) sample: Vec<String>,
-    /// What all instances should agree on; earlier releases do not tell.
+    /// Configuration that all instances have to agree on; `None` for earlier releases.
     pub(super) about: Option<About>,
 }
 
-/// What the instances of a deployment should agree on.
+/// Configuration that the instances of a deployment have to agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
-    /// Fingerprints of the signing keys that are accepted, sorted.
+    /// Fingerprints of the accepted signing keys, sorted.
     pub(super) keys: Vec<String>,
-    /// Life of a token, in seconds.
+    /// Lifetime of a token in seconds.
     pub(super) token_ttl: u64,
-    /// Of the release.
+    /// Version of the release.
     pub(super) version: String,
-    /// Of the data.
+    /// Schema number of the data in Redis.
     pub(super) schema: u64,
 }
 
 impl MemberRecord {
-    /// Live tokens it counts at `now`, which is later than when it was written.
+    /// Live tokens at `now`, which is after the time of writing.
     fn live(&self, now: UnixMillis) -> i64 {
         let over = usize::try_from((now.seconds() + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
         self.lives.iter().skip(over).sum()
@@ -66,26 +66,26 @@ impl MemberRecord {
     }
 }
 
-/// The name of a heartbeat: that of the instance, and a number of its own for each of its starts,
-/// so that the tokens it issued before a restart go on counting.
+/// Field name of a member record: the instance's name and the number of its start. Tokens from
+/// before a restart are therefore still counted.
 pub(super) fn field(instance_id: &str, start: u64) -> String {
     format!("{instance_id} {start:016x}")
 }
 
-/// The name of the instance in the name of its heartbeat.
+/// The instance's name in the field name of a member record.
 pub(super) fn instance_id(field: &str) -> &str {
     field.split(' ').next().unwrap_or_default()
 }
 
-/// The time of day by the clock of Redis, in milliseconds; of a cluster, by that of one node.
+/// Parses the answer to `TIME`, in ms. In a cluster it is the clock of one node.
 pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
     let (seconds, micros): (u64, u64) = from_redis_value(answer)?;
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// What is known of the others.
+/// View of the cluster: the member records of the other instances.
 pub(super) struct View {
-    /// Heartbeats of all instances but this one.
+    /// Member records of all other instances.
     others: Vec<(String, MemberRecord)>,
     mismatches: Vec<Mismatch>,
     redis_now: u64,
@@ -97,8 +97,7 @@ impl View {
         Self { others: Vec::new(), mismatches: Vec::new(), redis_now: 0, read_at: Instant::now() }
     }
 
-    /// Reads the heartbeats as they stand in Redis; also says which of them nobody needs any
-    /// longer.
+    /// Parses the member records. Also returns the fields of outdated ones, to be removed.
     pub(super) fn read(
         fields: Vec<(String, String)>,
         own: &str,
@@ -119,12 +118,12 @@ impl View {
         (Self { others, mismatches, redis_now, read_at: Instant::now() }, spent)
     }
 
-    /// Live tokens the others count.
+    /// Live tokens of the other instances.
     pub(super) fn live(&self, now: UnixMillis) -> i64 {
         self.others.iter().map(|(_, heartbeat)| heartbeat.live(now)).sum()
     }
 
-    /// The others that were heard of lately.
+    /// The other instances with a recent member record.
     pub(super) fn members(&self) -> Vec<Member> {
         let since = self.read_at.elapsed();
         let members = self.others.iter().map(|(name, heartbeat)| Member {
@@ -136,12 +135,12 @@ impl View {
         members.filter(|member| member.seen < GONE_AFTER).collect()
     }
 
-    /// Instances that contradict this one, as far as they were heard of lately.
+    /// Contradictions with other instances, if the view is recent.
     pub(super) fn mismatches(&self) -> Vec<Mismatch> {
         if self.read_at.elapsed() < GONE_AFTER { self.mismatches.clone() } else { Vec::new() }
     }
 
-    /// A few ids of live tokens, `own` first.
+    /// Ids of a few live tokens, `own` first.
     pub(super) fn sample(&self, own: Vec<TokenId>) -> Vec<TokenId> {
         let others = self.others.iter().flat_map(|(_, heartbeat)| &heartbeat.sample);
         let others = others.filter_map(|id| TokenId::parse(id).ok());

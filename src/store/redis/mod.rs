@@ -1,8 +1,10 @@
 //! The store in Redis: one server, a master under Sentinel, or a Redis Cluster.
 //!
-//! A record and a tombstone are a key each; looking up fetches both at once. `link` is the one way
-//! to Redis; `lane` keeps its connections. What is kept, what it costs and which rights it takes is
-//! in docs/redis.md.
+//! Record and tombstone of a token are a key each; a lookup reads both at once. All calls go
+//! through `client`, which uses the connections of `worker_connection` and sends commands in
+//! batches (`batch`). `completeness` proves that no record is missing; `members` and `neighbours`
+//! exchange member records; `preflight` tests the rights before Redis is used. Keys, cost and
+//! rights are in docs/redis.md.
 
 mod batch;
 mod client;
@@ -38,36 +40,36 @@ use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{Claim, Connector, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Room for the words of a command that records a token.
+/// Capacity for the arguments of a command that records a token, in bytes.
 const RECORD_COMMAND_BYTES: usize = 80;
 
-/// What a Redis store is made of.
+/// Dependencies of a Redis store.
 pub struct RedisStoreDeps {
-    /// Names this instance to the others.
+    /// Name of this instance.
     pub instance_id: String,
-    /// Tells this start of the instance from others.
+    /// Number of this start of the instance.
     pub start: u64,
-    /// Life of the tokens that this instance issues.
+    /// Lifetime of the tokens that this instance issues.
     pub token_ttl: Duration,
-    /// Says whether the data belongs to this deployment.
+    /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Spreads the ages of connections.
+    /// Randomises the ages of connections.
     pub jitter: Arc<Jitter>,
-    /// The breaker.
+    /// The circuit breaker.
     pub breaker: Arc<SharedBreaker>,
 }
 
-/// Tokens in Redis.
+/// Records and tombstones in Redis.
 pub struct RedisStore {
     keys: Arc<Keys>,
     client: Arc<Client>,
     claim: Arc<Claim>,
     clock: Arc<dyn Clock>,
-    /// The name of this instance's heartbeat.
+    /// Field of this instance's member record.
     heartbeat: String,
-    /// Seconds that the token last recorded was to live.
+    /// Lifetime, in seconds, of the token that was recorded last.
     life: AtomicU64,
     data: Completeness,
     view: Mutex<View>,
@@ -77,7 +79,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Nothing is dialled yet.
+    /// Creates the store without dialling.
     ///
     /// # Errors
     /// When the settings contradict one another.
@@ -121,8 +123,8 @@ impl RedisStore {
         command
     }
 
-    /// Writes a tombstone, without ever shortening one. The answer to the first command says
-    /// whether it is a new one.
+    /// Commands that write a tombstone and never shorten one. The answer to the first tells whether
+    /// it is new.
     fn tombstone_commands(&self, id: TokenId, until: UnixMillis) -> [Cmd; 2] {
         let key = self.keys.tombstone(id);
         let seconds = self.seconds_until(until);
@@ -138,14 +140,14 @@ impl RedisStore {
         lane.recorded.add(record.expires_at.seconds_rounded_up());
         *lane.latest.lock() = Some(Latest { id: digest.id(), expires_at: record.expires_at });
         let life = record.expires_at.seconds().saturating_sub(record.issued_at.seconds());
-        // One line of memory that all workers share: written only when it changes.
+        // All workers share this cache line, so it is written only when it changes.
         if self.life.load(Ordering::Relaxed) != life {
             self.life.store(life, Ordering::Relaxed);
         }
     }
 
-    /// A tombstone may outlive its token; what is counted is the token, which lives no longer than
-    /// the last one.
+    /// Counts a revoked token. A tombstone may outlive its token, so the count ends with the
+    /// lifetime of a token.
     fn count_revoked(&self, id: TokenId, until: UnixMillis) {
         for lane in self.client.lanes() {
             lane.latest.lock().take_if(|latest| latest.id == id);
@@ -154,8 +156,8 @@ impl RedisStore {
         self.client.lane().revoked.add(until.seconds_rounded_up().min(longest));
     }
 
-    /// Live tokens recorded by this instance, by the second in which they expire, from the next one
-    /// on.
+    /// Live tokens that this instance recorded, by second of expiry, beginning with the next
+    /// second.
     fn lives(&self, now: UnixMillis) -> Vec<i64> {
         let mut lives: Vec<i64> = Vec::new();
         for lane in self.client.lanes() {
@@ -199,12 +201,13 @@ impl TokenStore for RedisStore {
         }
         let mut complete = false;
         if record.is_none() && self.data.is_known_since(issued_after) {
-            // Absence counts against a token only if the data is proven complete, now, by a master.
+            // Absence counts only if a master proves now that the data is complete.
             let proof = self
                 .client
                 .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
             let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
-            // A server of another name is one that the pulse has left, or has yet to find.
+            // With another data id this is a server that the health check has left or not found
+            // yet.
             complete = self.data.is_of(&proof)
                 && proof.proves(issued_after)
                 && self.client.is_still_the_master(asked_at).await;
@@ -247,7 +250,7 @@ impl TokenStore for RedisStore {
 impl Primary for RedisStore {
     async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
         self.beat_once(figures).await.inspect_err(|fault| {
-            // Redis itself is well where its data is another deployment's.
+            // Data of another deployment is no fault of Redis: keep the connections.
             if !matches!(fault, Fault::OtherDeployment | Fault::NewerSchema(_)) {
                 self.client.begin_anew();
             }
@@ -262,7 +265,7 @@ impl Primary for RedisStore {
 impl RedisStore {
     async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
         let is_due = self.is_time_for_heartbeat();
-        // Before anything is written: always, but where that was asked within the last second.
+        // Check the owner before anything is written, at least once a second.
         if is_due || !self.claim.is_held() || !self.client.is_in_use() {
             self.renew_claim().await?;
         }
@@ -285,7 +288,7 @@ impl RedisStore {
             *self.last_heartbeat.lock() = Some(Instant::now());
             self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
         }
-        // Only now, so that nothing that was learned is lost with a beat that failed half way.
+        // Note the loss last: a check that fails half way must report it again.
         let lost_data = self.data.note(&confirmed);
         if lost_data {
             self.client.invalidate_connections();
@@ -294,12 +297,12 @@ impl RedisStore {
         Ok(Beat { lost_data, skew_millis })
     }
 
-    /// Whether the last heartbeat was a second ago.
+    /// Whether the member record is due.
     fn is_time_for_heartbeat(&self) -> bool {
         self.last_heartbeat.lock().is_none_or(|last| last.elapsed() >= members::INTERVAL)
     }
 
-    /// Makes sure that the data belongs to this deployment.
+    /// Checks that Redis belongs to this deployment.
     async fn renew_claim(&self) -> Result<(), Fault> {
         let question = &self.claim.question();
         let answer = self
@@ -309,8 +312,7 @@ impl RedisStore {
         self.claim.learn(answer)
     }
 
-    /// Writes this instance's heartbeat, reads those of all, and removes those that nobody needs
-    /// any longer.
+    /// Writes this instance's member record, reads all of them, and removes outdated ones.
     async fn exchange_heartbeats(
         &self,
         confirmed: &Confirmed,

@@ -1,18 +1,17 @@
-//! Instances that contradict one another: their settings are compared with every exchange of
-//! heartbeats, and each difference is warned about once.
+//! Contradictions between instances: their configuration is compared with every exchange of member
+//! records, and each difference is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::members::{About, MemberRecord, instance_id};
 use crate::store::{Mismatch, MismatchKind};
 
-/// What is known of the others from exchange to exchange.
+/// Knowledge about the other instances between exchanges.
 pub(super) struct Neighbours {
     own: About,
-    /// By the name of a heartbeat: its time when it, or another of the same instance, was first
-    /// seen.
+    /// Time of each member record when it, or another one of the same instance, was first seen.
     first_seen: BTreeMap<String, u64>,
-    /// What was found last.
+    /// Contradictions of the last exchange.
     found: BTreeSet<Mismatch>,
 }
 
@@ -21,13 +20,13 @@ impl Neighbours {
         Self { own, first_seen: BTreeMap::new(), found: BTreeSet::new() }
     }
 
-    /// What this instance should have in common with the others.
+    /// Configuration of this instance.
     pub(super) const fn own(&self) -> &About {
         &self.own
     }
 
-    /// Compares this instance with those that run; `live` are all other heartbeats that are not
-    /// old.
+    /// Compares this instance with the running ones. `live` are the recent member records of
+    /// others.
     pub(super) fn compare(&mut self, own: &str, live: &[&(String, MemberRecord)]) -> Vec<Mismatch> {
         let running = self.running(live);
         let mut found = BTreeSet::new();
@@ -53,8 +52,8 @@ impl Neighbours {
         self.found.iter().cloned().collect()
     }
 
-    /// Heartbeats that have changed since they, or others of the same instance, were first seen. A
-    /// start that is over leaves one behind, which does not change any more.
+    /// Member records that have changed since they, or others of the same instance, were first
+    /// seen. A former start of an instance leaves a record that does not change.
     fn running<'a>(&mut self, live: &[&'a (String, MemberRecord)]) -> Vec<&'a (String, MemberRecord)> {
         self.first_seen.retain(|name, _| live.iter().any(|(known, _)| known == name));
         let new = live.iter().filter(|(name, _)| !self.first_seen.contains_key(name));
@@ -137,7 +136,7 @@ mod tests {
             found.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
         };
         let none: [&str; 0] = [];
-        // What this instance left behind before it was restarted ages.
+        // The member record of the start before ages.
         assert_eq!(at(10, &[("1 00", 1), ("2 bb", 0)]), none);
         assert_eq!(at(11, &[("1 00", 2), ("2 bb", 0)]), none);
         // Another is restarted.

@@ -1,15 +1,14 @@
-//! Trying out, before Redis is used again, every command that requests will need: a right that is
-//! missing, or a server that takes some writes and not others, shows here and not in somebody's
-//! request.
+//! Preflight: before Redis is used, every command that requests need is tried once. A missing
+//! right, or a server that refuses some writes, keeps the breaker open instead of failing requests.
 
 use redis::Cmd;
 
 use super::keys::Keys;
 
-/// Seconds after which nothing is left of a trial.
+/// Lifetime of the test key in seconds.
 const KEPT: u64 = 10;
 
-/// One of each, on a key that belongs to `instance` alone.
+/// One command of each kind, on a key that `instance` alone uses.
 pub(super) fn commands(keys: &Keys, instance: &str) -> [Cmd; 4] {
     let key = keys.trial(instance);
     let mut record = redis::cmd("SETEX");
@@ -18,7 +17,7 @@ pub(super) fn commands(keys: &Keys, instance: &str) -> [Cmd; 4] {
     extend.arg(&key).arg(KEPT).arg("GT");
     let mut lookup = redis::cmd("MGET");
     lookup.arg(&key);
-    // Adds nothing to a stream that is not there.
+    // NOMKSTREAM: nothing is added, because the stream does not exist.
     let mut announce = redis::cmd("XADD");
     announce.arg(&keys.no_stream).arg("NOMKSTREAM").arg("*").arg("id").arg("");
     [record, extend, lookup, announce]

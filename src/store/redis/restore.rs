@@ -1,5 +1,5 @@
-//! Bringing to Redis what it lacks: after an outage, and after a loss of its data. Nothing is
-//! announced here (docs/adr/0031).
+//! Reconciliation: writes records and tombstones to Redis after an outage or a loss of data. It
+//! announces nothing (docs/adr/0031).
 
 use std::collections::BTreeSet;
 
@@ -12,21 +12,21 @@ use crate::redis::{Fault, pipeline};
 use crate::store::Entries;
 use crate::token::{Record, TokenDigest, TokenId};
 
-/// Tokens or tombstones that are brought to Redis in one go.
+/// Records or tombstones in one pipeline.
 const AT_ONCE: usize = 200;
 
 impl RedisStore {
-    /// Brings all of it; says how many tombstones Redis refuses for what they say.
+    /// Writes all entries. Returns the number of tombstones that Redis refuses for their content.
     pub(super) async fn restore_all(&self, entries: &Entries) -> Result<u64, Fault> {
         let mut refused = 0;
-        // Tombstones first: what was taken back must not come to life in between.
+        // Tombstones first: a revoked token must not be accepted in between.
         for some in entries.tombstones.chunks(AT_ONCE) {
             refused += self.restore_tombstones(some).await?;
         }
         for some in entries.records.chunks(AT_ONCE) {
             self.restore_records(some).await?;
         }
-        // Only now, so that none is counted twice where some are brought again.
+        // Count at the end, so that a repetition counts no record twice.
         for (digest, record) in &entries.records {
             self.count_recorded(*digest, *record);
         }
@@ -52,14 +52,16 @@ impl RedisStore {
     }
 }
 
-/// How many of several entries were refused for what they say, from the answers to so many commands
-/// for each. One of those stops no other. The first error of another kind is the answer, where
-/// there is one.
+/// Number of entries that were refused for their content, from the answers to `commands_each`
+/// commands for each entry.
+///
+/// # Errors
+/// The first error of another kind.
 fn refused(answers: Vec<Value>, commands_each: usize) -> RedisResult<u64> {
     let mut refused = BTreeSet::new();
     for (at, answer) in answers.into_iter().enumerate() {
         match answer.extract_error() {
-            // `ERR`: whatever is wrong with Redis itself has a code that says what.
+            // `ERR` refuses the content; faults of Redis have other codes.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError) => {
                 refused.insert(at / commands_each.max(1));
             }

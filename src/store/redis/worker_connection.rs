@@ -1,5 +1,7 @@
-//! One shared connection for each worker thread: dialled where it is used, replaced after an
-//! outage, after an error, and by age.
+//! Worker connections: one multiplexed connection for each worker thread.
+//!
+//! It is dialled on first use. It is replaced after an error, after [`TIMEOUTS_TO_REDIAL`]
+//! timeouts, by age, and when the connection generation changes (`store::shared_breaker`).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,34 +16,34 @@ use super::batch::Batch;
 use crate::clock::{ExpiringCounts, Jitter};
 use crate::redis::{Connection, Connector, Fault};
 
-/// A connection is replaced at an age between 80 and 100 % of this, so that no forgotten address,
-/// credential or middlebox outlives it.
+/// Maximum age of a connection; each draws 80 to 100 % of it. It bounds the time for which an old
+/// address, credential or middlebox is used.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// Between two looks at the age of the connection; shorter than any deadline.
+/// Interval of the check of the age; shorter than any deadline.
 const KEEPER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// After a connection could not be replaced for its age, before that is tried again.
+/// Pause after a failed replacement of an old connection, which stays in use meanwhile.
 const BETWEEN_DIALS: Duration = Duration::from_secs(10);
-/// Timeouts in a row after which a connection is taken to be dead.
+/// Consecutive timeouts after which a connection counts as dead.
 const TIMEOUTS_TO_REDIAL: u32 = 3;
 
-/// The connection, and what it is called in this lane.
+/// A pending dial: the connection and its id.
 type Dialling = Shared<BoxFuture<'static, Result<(Connection, u64), Fault>>>;
 
-/// What one worker thread has for itself, so that workers share no line of memory on the hot path.
+/// State of one worker thread. Workers share no cache line on the hot path.
 #[derive(Default)]
 pub(super) struct WorkerConnection {
     state: Mutex<State>,
     pub(super) batch: Batch,
-    /// Calls in a row that were not answered in time.
+    /// Consecutive timeouts.
     timeouts: AtomicU32,
     last_timeout: Mutex<Option<Instant>>,
-    /// Tokens recorded through this lane, by the second in which they expire.
+    /// Tokens recorded by this worker, by second of expiry.
     pub(super) recorded: ExpiringCounts,
-    /// Those of them that were revoked through this lane.
+    /// Tokens revoked by this worker, by second of expiry.
     pub(super) revoked: ExpiringCounts,
-    /// The token last recorded.
+    /// The token that was recorded last.
     pub(super) latest: Mutex<Option<Latest>>,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Latest {
 struct State {
     live: Option<Live>,
     dialling: Option<Dialling>,
-    /// [`WorkerConnection::keep`] runs.
+    /// Whether [`WorkerConnection::keep`] runs.
     kept: bool,
     next_id: u64,
 }
@@ -64,20 +66,20 @@ struct State {
 struct Live {
     connection: Connection,
     id: u64,
-    /// Openings of the breaker before it was dialled.
+    /// Connection generation at which it was dialled.
     generation: u64,
     until: Instant,
 }
 
 impl WorkerConnection {
-    /// The connection, if there is one from after the last of `generation`.
+    /// The connection, if there is one of this generation.
     pub(super) fn live(&self, generation: u64) -> Option<(Connection, u64)> {
         let state = self.state.lock();
         let live = state.live.as_ref().filter(|live| live.generation == generation);
         live.map(|live| (live.connection.clone(), live.id))
     }
 
-    /// The connection, dialled if there is none from after the last of `generation`.
+    /// The connection, dialled if there is none of this generation.
     pub(super) async fn connection(
         self: &Arc<Self>,
         connector: &Arc<Connector>,
@@ -92,7 +94,7 @@ impl WorkerConnection {
             if let Some(live) = &state.live {
                 return Ok((live.connection.clone(), live.id));
             }
-            // One that failed, or was ended with its task, would fail for ever.
+            // A failed dial would return its error for ever.
             state.dialling.take_if(|dialling| matches!(dialling.peek(), Some(Err(_))));
             if let Some(dialling) = &state.dialling {
                 dialling.clone()
@@ -108,11 +110,11 @@ impl WorkerConnection {
         dialling.await
     }
 
-    /// Replaces the connection when it is old; the old one serves until the new one is there.
+    /// Background task: replaces the connection when it is old. The old one stays in use until the
+    /// new one is dialled. Ends when the worker thread drops its state.
     ///
-    /// It ticks more often than that takes, and than a call's deadline is long: tokio wakes itself
-    /// with a system call for each new timer that is due before all others, which every call's
-    /// would be (a fifth of the throughput).
+    /// Its short interval also saves system calls: tokio makes one for each new timer that is due
+    /// before all others, which the deadline of every call would be (a fifth of the throughput).
     async fn keep(lane: Weak<Self>, connector: Arc<Connector>, jitter: Arc<Jitter>) {
         let mut tick = tokio::time::interval(KEEPER_INTERVAL);
         loop {
@@ -128,27 +130,26 @@ impl WorkerConnection {
         }
     }
 
-    /// Lets go of this connection, because it broke; not of the one that may have replaced it.
+    /// Drops the connection with this id, which broke. A connection that has replaced it stays.
     pub(super) fn discard(&self, id: u64) {
         self.state.lock().live.take_if(|live| live.id == id);
     }
 
-    /// Lets go of whichever connection there is.
+    /// Drops the connection.
     pub(super) fn clear(&self) {
         self.state.lock().live = None;
     }
 
-    /// A call was answered.
+    /// Notes an answer.
     pub(super) fn answered(&self) {
         if self.timeouts.load(Ordering::Relaxed) > 0 {
             self.timeouts.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A call was not answered in time. A connection whose packets are lost never ends by itself,
-    /// and what other lanes hear keeps the breaker closed: after several in a row this one is
-    /// dialled anew. As for the breaker, calls that wait through the same pause count once
-    /// (docs/adr/0012).
+    /// Notes a timeout, and drops the connection after several. A connection whose packets are lost
+    /// never ends, and answers on other worker connections keep the breaker closed. Calls that wait
+    /// in the same pause count once, as for the breaker (docs/adr/0012).
     pub(super) fn timed_out(&self, asked_at: Instant) {
         {
             let mut last = self.last_timeout.lock();
@@ -163,7 +164,7 @@ impl WorkerConnection {
         }
     }
 
-    /// Dials in a task of its own: whoever waits for it may give up without ending it.
+    /// Dials in a separate task, which goes on if the callers give up.
     fn dial(self: &Arc<Self>, connector: &Arc<Connector>, jitter: &Arc<Jitter>, generation: u64) -> Dialling {
         let (lane, connector) = (Arc::clone(self), Arc::clone(connector));
         let age = jitter.between(MAX_AGE * 4 / 5, MAX_AGE);
@@ -172,7 +173,7 @@ impl WorkerConnection {
             let mut state = lane.state.lock();
             state.next_id += 1;
             let id = state.next_id;
-            // A dial from before an opening has nothing to say any more.
+            // The result of a dial of an older generation is ignored.
             if state.live.as_ref().is_none_or(|live| live.generation <= generation) {
                 state.dialling = None;
                 match (&outcome, &mut state.live) {
