@@ -35,20 +35,20 @@ use crate::store::{
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
 
-/// How long connections that were accepted just before the drain may take to say what they came
-/// for. Nobody else may be asked again for what they carry, such as an event.
+/// Grace period for connections accepted just before the drain to send their request. A load
+/// balancer may not repeat it elsewhere, for example a publish.
 const REQUEST_GRACE: Duration = Duration::from_millis(250);
-/// Time for connections that began before the drain to be accepted.
+/// Grace period for connections in the accept queue to be accepted.
 const ACCEPT_GRACE: Duration = Duration::from_millis(250);
-/// A log whose Redis is well is in reach by then, even one that was just founded. Nobody who comes
-/// before that should be told that it is not.
+/// Bound of the wait for the event log at start. With a healthy Redis it is available by then, also
+/// after a recovery window, so that no client sees it as unavailable.
 const LOG_START_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Time after the drain window for connections to say goodbye. Whole seconds: actix drops
-/// fractions. The process ends within five seconds after the window, and a subscriber that does not
-/// read uses all of this.
+/// Time after the drain window for connections to end. In whole seconds, because actix drops
+/// fractions. A subscriber that does not read uses all of it; the process ends within 5 s after the
+/// window.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// A built instance that already holds its port.
+/// An instance that is built and listens.
 pub struct Application {
     server: Server,
     door: ListenerHandle,
@@ -60,10 +60,10 @@ pub struct Application {
     drain_window: Duration,
 }
 
-/// Why an instance could not be built.
+/// Reason why an instance cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The instance cannot listen on the address.
     #[error(
         "cannot listen on {address}: {source}; {}Set VX11_OPERATOR_LISTEN to a free address:port",
         likely_cause(source)
@@ -71,7 +71,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The audit trail cannot be written.
@@ -81,21 +81,21 @@ pub enum StartError {
     Audit {
         /// The file.
         file: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system gave no random numbers.
+    /// The system provides no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     /// Redis cannot be used as it is configured.
     #[error("Redis: {0}")]
     Redis(#[from] Fault),
-    /// A defect.
+    /// A defect of the program.
     #[error("metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
-/// The most likely reason why an address cannot be listened on.
+/// Most likely cause of a failure to listen.
 fn likely_cause(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "is another process using it? ",
@@ -105,12 +105,11 @@ fn likely_cause(error: &io::Error) -> &'static str {
 }
 
 impl Application {
-    /// Builds an instance, with `extra` routes beside its own. Where Redis is configured it is
-    /// asked once before the first request is taken, so that an instance whose Redis is well never
-    /// starts degraded.
+    /// Builds an instance, with `extra` routes. Redis, if configured, is asked before the first
+    /// request, so that an instance with a healthy Redis never starts degraded.
     ///
     /// # Errors
-    /// When the address cannot be bound, or Redis is configured in a way that can never work.
+    /// The instance cannot listen on the address, or the configuration of Redis can never work.
     pub async fn build(config: &Config, extra: Option<ExtraRoutes>) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let jitter = Arc::new(Jitter::seeded(getrandom::u64()?));
@@ -197,17 +196,17 @@ impl Application {
         Ok(Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window })
     }
 
-    /// Where the instance listens.
+    /// The address on which the instance listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.door.address()
     }
 
-    /// Serves until `stop` completes, then drains: no new connections, streams ended one after the
-    /// other, and at last the return.
+    /// Serves until `stop` completes, then drains: accepts no connections, ends the streams one
+    /// after the other, and returns.
     ///
     /// # Errors
-    /// When the server fails by itself.
+    /// The server fails, or a background task ends.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window } = self;
         let _written = WrittenAtTheEnd(audit);
@@ -230,8 +229,8 @@ impl Application {
     }
 }
 
-/// Writes the rest of the audit trail when the instance stops, also where a second signal cuts the
-/// stop short.
+/// Writes the rest of the audit trail when the instance stops, also if a second signal ends the
+/// drain.
 struct WrittenAtTheEnd(Arc<Audit>);
 
 impl Drop for WrittenAtTheEnd {
@@ -240,34 +239,35 @@ impl Drop for WrittenAtTheEnd {
     }
 }
 
-/// Stops accepting, then ends the streams. Behind `least_conn` a draining instance would attract
-/// every reconnect if it still listened; a refused connection nginx takes to the next instance.
+/// Stops accepting, then ends the streams. With `least_conn`, an instance that still listened would
+/// attract all reconnects, because its connections become fewer. nginx takes a refused connection
+/// to another instance.
 async fn drain(door: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: Duration) {
     door.begin_closing();
     tokio::time::sleep(ACCEPT_GRACE).await;
     door.close();
     tokio::time::sleep(REQUEST_GRACE).await;
-    // Takes effect at the call; what it returns completes with the last connection, as the server
-    // itself does.
+    // The stop begins with the call; the returned future completes with the last connection, as the
+    // server does.
     let _stopping = handle.stop(true);
-    // A stream whose client does not read cannot be ended in order; the server cuts it at its own
+    // A stream whose client does not read cannot be ended in order; the server cuts it at its
     // deadline.
     let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, hub.drain(window)).await;
 }
 
-/// What needs doing about once a second, whether requests come or not.
+/// Work that is due about once a second, independent of requests.
 struct Housekeeping {
     limits: Arc<Limits>,
     store: Store,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// What runs as long as the instance does.
+    /// Background tasks, which run for as long as the instance does.
     background: JoinSet<()>,
 }
 
 impl Housekeeping {
-    /// Runs for ever, unless a part of it ends, which none does but by a defect: better no instance
-    /// than one that looks well and hears nothing.
+    /// Runs until a background task ends, which is a defect: the instance then stops, because it
+    /// would look healthy without receiving revocations or events.
     async fn run(mut self) -> io::Error {
         let mut background = std::mem::take(&mut self.background);
         let broken = async {
@@ -294,7 +294,7 @@ impl Housekeeping {
     }
 }
 
-/// The store that the configuration asks for.
+/// The configured store.
 #[derive(Clone)]
 enum Store {
     Memory(Arc<MemoryStore>),
@@ -317,7 +317,7 @@ impl Store {
     }
 }
 
-/// What it takes to share tokens and events in Redis.
+/// Builds the parts of an instance with Redis.
 struct WithRedis<'a> {
     settings: &'a RedisSettings,
     log: &'a Arc<RedisLog>,
@@ -328,8 +328,8 @@ struct WithRedis<'a> {
 }
 
 impl WithRedis<'_> {
-    /// Redis with memory beside it, the pulse between them, the reader of revocations, and the log.
-    /// Returns when all is in use, or does not get so in time.
+    /// Starts the failover store with its health check, the reader of revocations, and the log
+    /// task. Returns when all are in use, or at [`LOG_START_TIMEOUT`].
     async fn start(
         &self,
         config: &Config,
@@ -408,7 +408,7 @@ impl WithRedis<'_> {
     }
 }
 
-/// Processor cores that the process may use.
+/// Number of processor cores that the process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get)
 }

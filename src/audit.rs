@@ -1,6 +1,5 @@
-//! Who was let do what: one JSON line for each token issued and revoked, each event published, and
-//! each principal refused. Apart from the log, for whoever has to answer for it later. No line
-//! holds a token or a principal's credential.
+//! The audit trail: one JSON line for each token issued or revoked, each event published, and each
+//! principal refused. It is separate from the log. No line contains a token or a credential.
 
 mod effect;
 mod file;
@@ -17,10 +16,10 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::telemetry::RequestId;
 
-/// How much of a client's address is written down.
+/// Part of a client's address that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// All of it.
+    /// The whole address.
     Full,
     /// Its network: the first 24 bits of IPv4, the first 48 of IPv6.
     Network,
@@ -39,42 +38,42 @@ impl ClientAddress {
     }
 }
 
-/// Where the lines go, and what they tell of clients.
+/// Configuration of the audit trail.
 #[derive(Debug, Clone)]
 pub struct AuditSettings {
-    /// Appended to, and opened anew when it is moved away.
+    /// File that is appended to, and opened again after it was moved away.
     pub file: PathBuf,
-    /// What is written of a client's address.
+    /// Part of a client's address that is written.
     pub client_address: ClientAddress,
 }
 
-/// What was done, or not.
+/// An act to be audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Act<'a> {
     /// A token was issued.
     Issue {
-        /// Its public name, where that is known.
+        /// Its id, if known.
         #[serde(skip_serializing_if = "Option::is_none")]
         token_id: Option<&'a str>,
-        /// To whom.
+        /// Principal that it was issued to.
         principal: &'a str,
-        /// `unknown`, or absent where the token was issued.
+        /// `unknown`; absent if the token was issued.
         #[serde(skip_serializing_if = "Option::is_none")]
         outcome: Option<&'a str>,
     },
     /// A token was revoked.
     Revoke {
-        /// Its public name.
+        /// Its id.
         token_id: &'a str,
-        /// By whom.
+        /// Principal that did it.
         principal: &'a str,
         /// `cluster`, `instance`, `failed`, or `unknown`.
         effective: &'a str,
     },
     /// An event was published.
     Publish {
-        /// Its id, where that is known.
+        /// Its id, if known.
         #[serde(skip_serializing_if = "Option::is_none")]
         event_id: Option<&'a str>,
         /// By whom.
@@ -82,20 +81,19 @@ pub enum Act<'a> {
         /// `published`, `repeated` (it was there before, under the same key), or `unknown`.
         outcome: &'a str,
     },
-    /// A credential was presented that is no principal's, or stood in a URL where that is
-    /// forbidden.
+    /// A credential was refused: it is no principal's, or it was in a URL where that is forbidden.
     RefusePrincipal {
-        /// The code that the client was answered with.
+        /// The code of the answer.
         code: &'a str,
     },
 }
 
-/// Who asked, and under which name the log has it.
+/// Client and request.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {
     /// The client's address.
     pub client: IpAddr,
-    /// Names the request.
+    /// Id of the request.
     pub request_id: Option<&'a RequestId>,
 }
 
@@ -119,10 +117,10 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Writes where `settings` say, or nowhere.
+    /// Opens the configured file; without a configuration nothing is written.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
+    /// The file cannot be opened for appending.
     pub fn open(
         settings: Option<&AuditSettings>,
         instance_id: String,
@@ -136,13 +134,13 @@ impl Audit {
         Ok(Self { instance_id, clock, trail: settings.map(open).transpose()? })
     }
 
-    /// Whether anything is written down.
+    /// Whether anything is written.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         self.trail.is_some()
     }
 
-    /// Writes down what was done.
+    /// Writes a line.
     pub fn note(&self, act: Act<'_>, asker: Asker<'_>) {
         let Some((file, client_address)) = &self.trail else { return };
         let line = Line {
@@ -161,7 +159,7 @@ impl Audit {
         }
     }
 
-    /// Waits until everything noted so far is written, a second at most.
+    /// Waits until all lines so far are written, at most a second.
     pub fn flush(&self) {
         if let Some((file, _)) = &self.trail {
             file.flush();

@@ -6,19 +6,20 @@
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`]: values that are
-//!   handed down.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`]: values that all
+//!   parts may use.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
-//! - [`service`]: all policy about tokens. [`principal`]: who may ask.
-//! - [`events`]: the hub, the bus and the open streams.
-//! - [`store`]: where tokens are remembered.
-//! - [`redis`](mod@redis): connections to Redis and what its answers mean.
+//! - [`service`]: all policy about tokens. [`principal`]: holders of long-lived credentials.
+//! - [`events`]: the event log, the hub and the open streams.
+//! - [`store`]: records and tombstones of tokens.
+//! - [`redis`](mod@redis): connections to Redis, its answers and errors.
 //! - [`token`]: tokens as values.
 //!
-//! Arrows go down this list, never up; `tests/architecture.rs` holds them.
+//! Dependencies go down this list, never up; `tests/architecture.rs` checks them. docs/glossary.md
+//! has the terms.
 //!
-//! # One token's walk
+//! # The path of a token
 //!
 //! `POST /operator/api/events/sse-token` reaches `http::tokens::issue`, which finds the principal
 //! in the headers and calls [`service::TokenService::issue`]. The service mints a [`token::Token`]

@@ -15,7 +15,7 @@ use vx11_operator::telemetry::{self, Log};
 mod client;
 mod healthcheck;
 
-/// Many small allocations live as long as a stream: this allocator packs them closer than the
+/// Many small allocations live as long as a stream. This allocator packs them more densely than the
 /// system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -75,14 +75,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is done with a configuration as a whole.
+/// Runs a command that needs the whole configuration.
 fn with_config(
     file: Option<&Path>,
     environment: HashMap<String, String>,
     command: impl FnOnce(&Config) -> ExitCode,
 ) -> ExitCode {
     let config = Config::load(file, &environment);
-    // It may hold credentials in clear, and the command may last as long as the process.
+    // Drop the environment: it may hold credentials, and the command may run as long as the
+    // process.
     drop(environment);
     match config {
         Ok(config) => command(&config),
@@ -103,8 +104,8 @@ fn check_config(config: &Config) -> ExitCode {
     }
 }
 
-/// The environment as text. Other programs' variables may hold any bytes; in one of ours, what
-/// replaces them is found to be wrong.
+/// The environment as text. Other programs' variables may hold any bytes; in ours the replacement
+/// characters are reported as invalid.
 fn environment() -> HashMap<String, String> {
     let variables = std::env::vars_os();
     variables
@@ -114,7 +115,7 @@ fn environment() -> HashMap<String, String> {
 
 fn serve(config: &Config) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // Lives to the end of this function: dropping it writes the lines that still wait.
+    // Dropped at the end of this function, which writes the remaining lines.
     let log = match Log::start(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -178,8 +179,8 @@ async fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// What someone who just typed `make run` wants to know. The generated principal is shown here and
-/// nowhere else: not in the log.
+/// Prints address and generated credential for a person who started the instance at a terminal. The
+/// credential is printed here only, never logged.
 fn log_start(config: &Config, application: &Application) {
     let address = application.address();
     let mut page = address;
@@ -199,7 +200,7 @@ fn log_start(config: &Config, application: &Application) {
     }
 }
 
-/// For the person at the terminal; not a log line.
+/// Prints a line for the person at the terminal; not a log line.
 fn print(words: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }

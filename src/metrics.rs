@@ -1,7 +1,7 @@
-//! Every metric's name, labels and buckets, in one struct.
+//! All metrics, with names, labels and buckets, in one struct.
 //!
-//! Names follow the Prometheus conventions; those without a comment of their own are the
-//! predecessor's. No label ever carries a token, a principal or a client's address.
+//! Names follow the Prometheus conventions; names without a comment come from the predecessor, a
+//! Python service. No label contains a token, a principal or a client's address.
 
 mod events;
 mod names;
@@ -19,18 +19,18 @@ pub use self::revocations::RevocationMetrics;
 use crate::clock::{ExpiringCounts, UnixMillis};
 use crate::telemetry::take_lost_lines;
 
-/// Seconds; from a memory look-up to the longest deadline a request has.
+/// Buckets in seconds, from a lookup in memory to the longest deadline of a request.
 const REQUEST_BUCKETS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// Seconds; ends at the deadline for everything a store is asked.
+/// Buckets in seconds, up to the deadline of a call of the store.
 const STORE_BUCKETS: &[f64] = &[
     0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
     0.25,
 ];
-/// Reasons that are shown before they first occur: a rate over a series that begins with its first
-/// event misses that event.
+/// Label values that are shown before they first occur: a rate over a series that begins with its
+/// first event misses that event.
 const REFUSALS: [&str; 6] = ["malformed", "forged", "expired", "revoked", "unknown", "principal_in_query"];
-/// The same for faults of Redis, as `redis::Fault` names them.
+/// Faults of Redis, as in `redis::Fault`.
 const STORE_FAULTS: [&str; 17] = [
     "authentication",
     "cluster_down",
@@ -50,43 +50,42 @@ const STORE_FAULTS: [&str; 17] = [
     "unresolved",
     "untrusted",
 ];
-/// The same for the ends of streams.
+/// Reasons for the end of a stream.
 const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
-/// The same for streams that were refused, as `events::OpenError` names the reasons.
+/// Reasons for refusing a stream, as in `events::OpenError`.
 const STREAM_REFUSALS: [&str; 4] = ["draining", "full", "principal_limit", "token_limit"];
-/// Why the server closed a connection that its client had not finished with, as labels; in the
-/// order of [`Closed`].
+/// Reasons for closing a connection, in the order of [`Closed`].
 const CLOSED_CONNECTIONS: [&str; 3] = ["no_room", "for_room", "slow_head"];
-/// Backends of a store, as labels; as `store::Backend` names them.
+/// Backends of a store, as in `store::Backend`.
 const BACKENDS: [&str; 3] = ["memory", "redis", "fallback-memory"];
-/// Operations on a store, as labels; in the order of [`StoreOperation`].
+/// Operations of a store, in the order of [`StoreOperation`].
 const OPERATIONS: [&str; 3] = ["record", "lookup", "revoke"];
-/// States of the breaker, as labels; in the order of their value.
+/// States of the breaker, in the order of their values.
 const BREAKER_STATES: [&str; 3] = ["closed", "half-open", "open"];
 
-/// An operation on a token store, as a label.
+/// An operation of a token store.
 #[derive(Debug, Clone, Copy)]
 pub enum StoreOperation {
-    /// Remembering a token.
+    /// Recording a token.
     Record,
     /// Looking a token up.
     Lookup,
-    /// Leaving a tombstone.
+    /// Writing a tombstone.
     Revoke,
 }
 
-/// Why the server closed a connection, as a label.
+/// Reason for closing a connection whose client had not finished.
 #[derive(Debug, Clone, Copy)]
 pub enum Closed {
-    /// There are as many as there may be, all with a request that is being answered.
+    /// The bound of connections is reached, and all of them have a request in progress.
     NoRoom,
-    /// It had been without a request for longest when there was room for no other.
+    /// The bound is reached, and this connection was idle the longest.
     ForRoom,
-    /// The head of a request did not become complete in time.
+    /// The head of a request was not complete in time.
     SlowHead,
 }
 
-/// How a stream came to its end, as a label.
+/// Reason for the end of a stream, as in `events::EndReason`.
 pub type EndLabel = &'static str;
 
 /// All metrics of one instance.
@@ -104,12 +103,12 @@ pub struct Metrics {
     streams_ended: IntCounterVec,
     streams_refused: IntCounterVec,
     connections_closed: [IntCounter; CLOSED_CONNECTIONS.len()],
-    /// Of the log of events.
+    /// Metrics of events.
     pub events: EventMetrics,
-    /// Of revocations.
+    /// Metrics of revocations.
     pub revocations: RevocationMetrics,
     requests: HistogramVec,
-    /// By operation, then by backend.
+    /// By operation and backend.
     store_operations: [[Histogram; BACKENDS.len()]; OPERATIONS.len()],
     store_faults: IntCounterVec,
     store_degraded: IntGauge,
@@ -123,10 +122,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// Only when a name is registered twice, which a test rules out.
+    /// A name is registered twice, which a test rules out.
     #[expect(
         clippy::too_many_lines,
         reason = "a list: one entry for each metric, with its name and its help"
@@ -245,7 +244,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Gives every label that is known its series.
+    /// Creates the series of all known label values.
     fn show_from_the_start(&self) {
         for reason in REFUSALS {
             self.invalid.with_label_values(&[reason]);
@@ -264,7 +263,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a token that expires with the second `expires_at`.
+    /// Counts an issued token that expires in the second `expires_at`.
     pub fn token_issued(&self, expires_at: u64) {
         self.issued.inc();
         self.expiring.add(expires_at);
@@ -275,65 +274,64 @@ impl Metrics {
         self.invalid.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a token accepted without the store's word.
+    /// Counts a token that was accepted by its tag alone.
     pub fn degraded_accept(&self) {
         self.degraded_accepts.inc();
     }
 
-    /// Moves tokens whose time is over from active to expired; called about once a second.
+    /// Moves expired tokens from active to expired; called about once a second.
     pub fn roll_expired(&self, now: UnixMillis) {
         let over = self.expiring.take_until(now.seconds());
         self.expired.inc_by(over);
     }
 
-    /// Tokens issued by this instance that have not expired.
+    /// Live tokens that this instance issued.
     #[must_use]
     pub fn active_tokens(&self) -> u64 {
         self.issued.get().saturating_sub(self.expired.get())
     }
 
-    /// How many of the tokens issued here expire in each of the seconds after `now`; called after
-    /// [`Self::roll_expired`].
+    /// Number of this instance's tokens that expire in each second after `now`; call
+    /// [`Self::roll_expired`] first.
     pub fn expiring_after(&self, now: UnixMillis) -> impl Iterator<Item = u64> {
         self.expiring.after(now.seconds())
     }
 
-    /// Records one operation of a store; `backend` is the one that answered.
+    /// Counts an operation of a store, answered by `backend`.
     pub fn store_operation(&self, operation: StoreOperation, backend: &str, took: Duration) {
         if let Some(backend) = BACKENDS.iter().position(|known| *known == backend) {
             self.store_operations[operation as usize][backend].observe(took.as_secs_f64());
         }
     }
 
-    /// Counts a call of the primary store that failed.
+    /// Counts a failed call of the primary.
     pub fn store_fault(&self, reason: &str) {
         self.store_faults.with_label_values(&[reason]).inc();
     }
 
-    /// Notes where the breaker begins: its value, and whether that means running without the
-    /// primary store.
+    /// Sets the state of the breaker at start, and whether the primary is out of use.
     pub fn breaker_begins(&self, value: u8, degraded: bool) {
         self.breaker_state.set(value.into());
         self.store_degraded.set(degraded.into());
     }
 
-    /// Counts a transition of the breaker and notes where it is.
+    /// Counts a transition of the breaker and sets its state.
     pub fn breaker_went_to(&self, state: &str, value: u8, degraded: bool) {
         self.breaker_transitions.with_label_values(&[state]).inc();
         self.breaker_begins(value, degraded);
     }
 
-    /// Counts tokens and revocations brought to the primary store after an outage.
+    /// Counts entries that reconciliation wrote to the primary.
     pub fn reconciled(&self, count: u64) {
         self.reconciled.inc_by(count);
     }
 
-    /// Notes how far this clock is ahead of the primary store's, in seconds.
+    /// Sets the lead of this clock over the primary's, in seconds.
     pub fn clock_skew(&self, seconds: f64) {
         self.clock_skew.set(seconds);
     }
 
-    /// Counts lines of the audit trail that could not be written.
+    /// Counts lost lines of the audit trail.
     pub fn audit_lines_lost(&self, count: u64) {
         self.audit_lines_lost.inc_by(count);
     }
@@ -354,7 +352,7 @@ impl Metrics {
         self.streams_ended.with_label_values(&[reason]).inc();
     }
 
-    /// Counts a stream for which there was no place.
+    /// Counts a refused stream.
     pub fn stream_refused(&self, reason: &str) {
         self.streams_refused.with_label_values(&[reason]).inc();
     }
@@ -364,18 +362,18 @@ impl Metrics {
         self.connections_closed[reason as usize].inc();
     }
 
-    /// Notes how many streams may be open at once.
+    /// Sets the bound of open streams.
     pub fn streams_limit(&self, limit: usize) {
         self.streams_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
-    /// Streams open now.
+    /// Number of open streams.
     #[must_use]
     pub fn open_streams(&self) -> u64 {
         u64::try_from(self.streams_open.get()).unwrap_or(0)
     }
 
-    /// Records one answered request.
+    /// Counts an answered request.
     pub fn request(&self, route: &str, method: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[route, method, status]).observe(took.as_secs_f64());
     }
@@ -383,10 +381,10 @@ impl Metrics {
     /// The Prometheus text format, version 0.0.4.
     ///
     /// # Errors
-    /// Only when a collector yields an invalid family.
+    /// A collector yields an invalid family.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
-        // Computed when asked for: every issue would otherwise write one more line that all workers
-        // share.
+        // Computed on request: otherwise every issue would write one more cache line that all
+        // workers share.
         self.active.set(i64::try_from(self.active_tokens()).unwrap_or(i64::MAX));
         self.log_lines_lost.inc_by(take_lost_lines());
         let mut page = Vec::with_capacity(16 * 1024);

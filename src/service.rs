@@ -16,21 +16,21 @@ use crate::token::{
     TOMBSTONE_MARGIN, Token, TokenId, Verified,
 };
 
-/// What a service is made of.
+/// Dependencies of the service.
 pub struct TokenServiceDeps {
     /// Mints and verifies.
     pub codec: Codec,
-    /// Who may ask.
+    /// The principals.
     pub principals: Principals,
-    /// Where tokens are remembered.
+    /// The store of records and tombstones.
     pub store: Arc<dyn TokenStore>,
-    /// Makes tokens differ.
+    /// Source of nonces.
     pub nonces: NonceSource,
-    /// Life of a token.
+    /// Lifetime of a token.
     pub ttl: Duration,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Where outcomes are counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -46,28 +46,28 @@ pub struct Issued {
     pub token: Token,
     /// Its public name.
     pub id: TokenId,
-    /// How long it lives.
+    /// Lifetime.
     pub ttl: Duration,
     /// The first moment at which it is no longer valid.
     pub expires_at: UnixMillis,
-    /// Where it is remembered.
+    /// Backend that has its record.
     pub backend: Backend,
 }
 
-/// What introspection says about a valid token.
+/// Properties of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introspection {
-    /// Whom it was issued to.
+    /// Principal that it was issued to.
     pub principal: PrincipalId,
     /// Its public name.
     pub id: TokenId,
-    /// When it was issued.
+    /// Time of issue.
     pub issued_at: UnixMillis,
     /// The first moment at which it is no longer valid.
     pub expires_at: UnixMillis,
 }
 
-/// A token to be taken back, and how long that must be remembered.
+/// A token to be revoked, and the end of its tombstone.
 #[derive(Debug, Clone, Copy)]
 pub struct Revocation {
     /// The token.
@@ -75,29 +75,29 @@ pub struct Revocation {
     until: UnixMillis,
 }
 
-/// Why a presented token is refused. Callers answer all of them alike; the difference is for
-/// metrics.
+/// Reason why a token is refused. Clients get the same answer for all reasons; metrics distinguish
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Not in the form of a token.
+    /// The text has not the form of a token.
     #[error("malformed")]
     Malformed,
-    /// Not issued by an instance.
+    /// No instance has issued it.
     #[error("forged")]
     Forged,
-    /// Its time is over.
+    /// It has expired.
     #[error("expired")]
     Expired,
-    /// It was taken back.
+    /// It was revoked.
     #[error("revoked")]
     Revoked,
-    /// Properly signed, but not in a store that would know it.
+    /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
 }
 
 impl Refusal {
-    /// The value of the metric's `reason` label.
+    /// Value of the label `reason` in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -120,17 +120,18 @@ impl From<CodecError> for Refusal {
     }
 }
 
-/// Expiry is rounded up by a second at most, and clocks differ by two.
+/// Uncertainty of the time of issue: the expiry is rounded up by at most 1 s, and clocks differ by
+/// 2 s.
 const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
 
 impl TokenService {
-    /// Puts the service together.
+    /// Creates the service.
     #[must_use]
     pub const fn new(parts: TokenServiceDeps) -> Self {
         Self { parts }
     }
 
-    /// Whose principal secret `presented` is.
+    /// The principal whose credential `presented` is.
     #[must_use]
     pub fn authenticate(&self, presented: &[u8]) -> Option<&PrincipalId> {
         self.parts.principals.authenticate(presented)
@@ -139,7 +140,7 @@ impl TokenService {
     /// Issues a token to `principal` and records it.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when no further token can be remembered; nothing was issued then.
+    /// [`StoreError::Full`] if the store has no room; nothing was issued then.
     pub async fn issue(&self, principal: &PrincipalId) -> Result<Issued, StoreError> {
         let TokenServiceDeps { codec, store, nonces, ttl, clock, metrics, .. } = &self.parts;
         let issued_at = clock.now();
@@ -155,7 +156,8 @@ impl TokenService {
         let started = Instant::now();
         let mut recorded = store.record(digest, record).await;
         if recorded == Err(StoreError::Unavailable) {
-            // One that says so of itself: no other instance will miss its record.
+            // Mint again with the offline bit: other instances then accept the token without a
+            // record.
             (token, digest) = mint(true);
             recorded = store.record_offline(digest, record).await;
         }
@@ -165,7 +167,7 @@ impl TokenService {
         Ok(Issued { token, id: digest.id(), ttl: *ttl, expires_at, backend })
     }
 
-    /// Checks form, tag and expiry of a presented token, without any I/O.
+    /// Checks form, tag and expiry of a token, without any I/O.
     ///
     /// # Errors
     /// The reason, already counted.
@@ -173,7 +175,7 @@ impl TokenService {
         self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
-    /// Decides whether a verified token is valid: not revoked, and recorded as far as records are
+    /// Decides whether a verified token is valid: not revoked, and recorded if records are
     /// complete.
     ///
     /// # Errors
@@ -182,15 +184,15 @@ impl TokenService {
         self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
     }
 
-    /// What a token is, if it is valid; `None` for any other text. Asking is no attempt to enter,
-    /// so a refusal is not counted.
+    /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
+    /// stream, so a refusal is not counted.
     pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
         let verified = self.check(presented).ok()?;
         self.judge(&verified).await.ok()
     }
 
-    /// What revoking the presented token takes; `None` for a text that is no token of ours, which
-    /// needs no revocation (RFC 7009 §2.2).
+    /// The revocation of a token; `None` for a text that is no token of ours, which needs none (RFC
+    /// 7009 §2.2).
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
         let verified = self.check(presented).ok()?;
@@ -198,16 +200,16 @@ impl TokenService {
         Some(Revocation { id: verified.token.digest().id(), until })
     }
 
-    /// What revoking the token of this name takes, whoever signed it.
+    /// The revocation of the token with this id.
     #[must_use]
     pub fn revocation_of_id(&self, id: TokenId) -> Revocation {
         Revocation { id, until: self.parts.clock.now().plus(LONGEST_TOMBSTONE) }
     }
 
-    /// Takes a token back.
+    /// Revokes a token.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when the revocation could not be remembered.
+    /// [`StoreError::Full`] if the store has no room for the tombstone.
     pub async fn revoke(&self, revocation: Revocation) -> Result<RevocationScope, StoreError> {
         let TokenServiceDeps { store, metrics, .. } = &self.parts;
         let started = Instant::now();
@@ -219,12 +221,12 @@ impl TokenService {
     /// Figures of the store.
     ///
     /// # Errors
-    /// Whatever the store answers.
+    /// The error of the store.
     pub async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
         self.parts.store.statistics().await
     }
 
-    /// Which backend answers at present.
+    /// The backend in use.
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.parts.store.backend()
@@ -239,8 +241,8 @@ impl TokenService {
         let TokenServiceDeps { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
         let expires_at = end_of(verified);
-        // The token does not say how long it was to live, and another instance may have given it
-        // another life.
+        // The token does not contain its lifetime, and another instance may use another one: assume
+        // the longest.
         let issued_after = expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE);
         let started = Instant::now();
         let found = store.lookup(digest, issued_after).await;
@@ -271,12 +273,12 @@ impl TokenService {
     }
 }
 
-/// No token that any instance issued was given more.
+/// Longest lifetime of a token, on any instance.
 fn longest_life() -> Duration {
     Duration::from_secs(LONGEST_LIFE_SECONDS.into())
 }
 
-/// The end of a token's life as it says itself: its record's, rounded up to the whole second.
+/// Expiry in the token: the record's, rounded up to the whole second.
 fn end_of(verified: &Verified) -> UnixMillis {
     UnixMillis(verified.claims.expires_at.saturating_mul(1000))
 }

@@ -1,8 +1,7 @@
-//! Logs: one line an occurrence, as text for people or JSON for machines, each with the id of its
-//! request.
+//! Logs: one line per event, as text or JSON, each with the id of its request.
 //!
-//! Requests are named by their route, never by their URL: a query string may hold a token. Lines go
-//! through a [queue](Log): the thread that logs never waits for whoever reads them.
+//! Lines contain the route of a request, never its URL: a query string may contain a token. They go
+//! through a bounded [queue](Log), so that a thread that logs never waits for the reader.
 
 mod log;
 mod queue;
@@ -22,18 +21,18 @@ pub use self::log::{Log, LogLines, take_lost_lines};
 pub(crate) use self::queue::FLUSH;
 pub(crate) use self::queue::{LineQueue, Lines, Room};
 
-/// How log lines are written.
+/// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A subscriber that writes to `writer` what `filter` lets through. Colours only where a person
-/// looks.
+/// A subscriber that writes to `writer` the lines that pass `filter`, with colours only on a
+/// terminal.
 pub fn subscriber<W>(
     format: LogFormat,
     filter: Targets,
@@ -44,7 +43,7 @@ where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
-    // The layer would write its own failures to standard error directly, past the queue.
+    // The layer would write its failures to standard error, past the queue.
     let lines = lines.log_internal_errors(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Text => lines.with_target(false).boxed(),
@@ -53,11 +52,11 @@ where
     tracing_subscriber::registry().with(lines.with_filter(filter.and(WithoutClosedListener::new())))
 }
 
-/// Leaves out the error that actix logs when a drain shuts the listening socket down (ADR 0028).
-/// `accept` fails with this error on a socket that was shut down, and on no other.
+/// Drops the error that actix logs when a drain shuts the listening socket down (ADR 0028).
+/// `accept` fails with this error on such a socket only.
 ///
-/// `callsite_enabled` stays as the trait has it, "sometimes": `event_enabled` is not asked reliably
-/// for callsites that are always enabled.
+/// `callsite_enabled` keeps the default, "sometimes": `event_enabled` is not called reliably for
+/// callsites that are always enabled.
 struct WithoutClosedListener {
     message: String,
 }
@@ -93,13 +92,13 @@ impl<S> Filter<S> for WithoutClosedListener {
     }
 }
 
-/// Names one request in its log lines and error body: 16 hex characters, or what a trusted proxy
-/// chose.
+/// Id of a request in its log lines and error body: 16 hex characters, or the id that a trusted
+/// proxy chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// An id given by a trusted proxy: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    /// Parses the id of a trusted proxy: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
@@ -107,7 +106,7 @@ impl RequestId {
         fits.then(|| Self(text.into()))
     }
 
-    /// The span that puts this id into each log line written within it.
+    /// The span that adds this id to each log line.
     #[must_use]
     pub fn span(&self) -> Span {
         tracing::info_span!("request", id = %self)
@@ -120,15 +119,16 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Hands out request ids that do not repeat within a process and hardly between processes.
+/// Source of request ids, which do not repeat within a process and hardly between processes.
 #[derive(Debug)]
 pub struct RequestIds(AtomicU64);
 
 impl RequestIds {
-    /// Odd, so that 2^64 steps pass before an id repeats; large, so that neighbours look different.
+    /// Step between ids: odd, so that an id repeats after 2^64 steps; large, so that successive ids
+    /// look different.
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-    /// Counts from `start`, drawn at random.
+    /// Starts at `start`, a random number.
     #[must_use]
     pub const fn new(start: u64) -> Self {
         Self(AtomicU64::new(start))

@@ -1,19 +1,17 @@
-//! Open files: how many the system allows, and how many of them connections and streams may take.
+//! Bound of open files, and the shares of connections and streams.
 
-/// Files of the process as a whole: the socket that connections come in by, the log, the audit
-/// trail, what libraries open.
+/// Files of the process: the listening socket, the log, the audit trail, files of libraries.
 const OF_THE_PROCESS: usize = 64;
 /// Files of each worker: its event queue, its connections to the nodes of Redis, and connections of
 /// clients that are not counted yet or not closed yet.
 const OF_A_WORKER: usize = 32;
-/// Connections that streams leave to others: whoever issues, publishes, looks after the service, or
-/// only keeps one open.
+/// Connections that streams leave for other requests, and for clients that only keep one open.
 const LEAST_OTHER_CONNECTIONS: usize = 896;
-/// Most connections beside the configured streams. An idle connection costs as much memory as a
-/// stream, and containers have far more files than memory for connections.
+/// Bound of the connections beside the configured streams. An idle connection needs as much memory
+/// as a stream, and containers have far more files than memory for connections.
 const MOST_OTHER_CONNECTIONS: usize = 4096;
 
-/// What an instance may have open.
+/// Bounds of open connections and streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     /// Connections of clients, those of streams included.
@@ -23,9 +21,9 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The room for `workers` threads within `open_files`: as many streams as are configured, or
-    /// fewer where files are few. Connections get half of the files at least, because what many
-    /// workers need may exceed a low limit.
+    /// Bounds for `workers` threads within `open_files`: the configured streams, or fewer if files
+    /// are few. Connections get at least half of the files, because the needs of many workers may
+    /// exceed a low limit.
     pub(super) fn within(open_files: usize, workers: usize, configured: usize) -> Self {
         let taken = OF_THE_PROCESS + OF_A_WORKER * workers;
         let connections = open_files
@@ -46,7 +44,7 @@ impl Room {
     }
 }
 
-/// Raises the limit on open files as far as the system lets it; says how far that is.
+/// Raises the limit of open files as far as the system allows. Returns the limit.
 pub(super) fn raise_limit() -> usize {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     let limit = raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()).unwrap_or(1024);

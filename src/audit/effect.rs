@@ -1,4 +1,4 @@
-//! An effect that is noted exactly once, whatever becomes of the request that asked for it.
+//! Effects: each gets exactly one audit line, whatever happens to its request.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub enum Begun {
 }
 
 impl Begun {
-    /// The act whose outcome nobody learned.
+    /// The act with an unknown outcome.
     fn unknown<'a>(&'a self, principal: &'a str) -> Act<'a> {
         match self {
             Self::Issue => Act::Issue { token_id: None, principal, outcome: Some("unknown") },
@@ -32,19 +32,19 @@ impl Begun {
     }
 }
 
-/// An effect that has begun. It is noted once: by [`Self::ended`], or as unknown when it is dropped
-/// before that, as when its task is cancelled or panics.
+/// An effect that has begun. Its line is written by [`Self::ended`], or with the outcome `unknown`
+/// when it is dropped before, for example because its task was cancelled.
 pub struct Effect {
     audit: Arc<Audit>,
     principal: PrincipalId,
     client: IpAddr,
     request_id: Option<RequestId>,
-    /// None once its line is settled.
+    /// `None` after its line was written.
     begun: Option<Begun>,
 }
 
 impl Effect {
-    /// Begins an effect that `principal` asks for.
+    /// Begins an effect for `principal`.
     #[must_use]
     pub fn begin(audit: &Arc<Audit>, begun: Begun, principal: &PrincipalId, asker: Asker<'_>) -> Self {
         Self {
@@ -56,13 +56,13 @@ impl Effect {
         }
     }
 
-    /// Notes what was done.
+    /// Writes the line of the act.
     pub fn ended(mut self, act: Act<'_>) {
         self.begun = None;
         self.audit.note(act, self.asker());
     }
 
-    /// Notes nothing, because nothing was done.
+    /// Writes no line, because nothing was done.
     pub fn came_to_nothing(mut self) {
         self.begun = None;
     }

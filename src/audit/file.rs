@@ -1,5 +1,5 @@
-//! The file of the audit trail: appended to by a thread of its own, so that no request waits for a
-//! disk, and opened anew when whoever rotates logs has moved it away.
+//! The file of the audit trail. A separate thread appends to it, so that no request waits for a
+//! disk. It is opened again after log rotation has moved it away.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use crate::metrics::Metrics;
 use crate::telemetry::{LineQueue, Lines, Room};
 
-/// Most lines that wait for the disk. Further ones are lost and counted.
+/// Bound of the lines that wait for the disk. Further ones are dropped and counted.
 pub(super) const MOST_LINES: usize = 65_536;
-/// Most bytes of them.
+/// Bound of their bytes.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// Part of both that lines of refused principals may take: anybody can cause those.
+/// Fraction (an eighth) of both that lines of refused principals may take, because anybody can
+/// cause them.
 pub(super) const REFUSALS: usize = 8;
-/// Between two looks whether the file is still the one of that name.
+/// Interval of the check whether the file was moved.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// An open file.
@@ -35,7 +36,7 @@ impl AuditFile {
         Self::written_by(metrics, |lines| writer.run(lines))
     }
 
-    /// A file that `write` writes, on a thread of its own.
+    /// A file that `write` writes, on a separate thread.
     pub(super) fn written_by(
         metrics: Arc<Metrics>,
         write: impl FnOnce(Lines) + Send + 'static,
@@ -51,20 +52,20 @@ impl AuditFile {
         }
     }
 
-    /// Appends the line of a refusal, which takes no room that acts need.
+    /// Appends the line of a refusal, within its share.
     pub(super) fn append_refusal(&self, line: Vec<u8>) {
         if !self.lines.push_within(&self.refusals, line) {
             self.metrics.audit_lines_lost(1);
         }
     }
 
-    /// Waits until what was appended is written, a second at most.
+    /// Waits until the appended lines are written, at most a second.
     pub(super) fn flush(&self) {
         self.lines.flush();
     }
 }
 
-/// Readable by its owner and group: it says who did what from where.
+/// Readable by owner and group only: it contains addresses of clients.
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
@@ -81,11 +82,10 @@ impl Writer {
     fn run(mut self, lines: Lines) {
         for mut batch in lines.filter(|batch| batch.lines > 0) {
             if self.failing {
-                // What failed may have been written in part.
+                // A failed write may have written a part.
                 batch.text.insert(0, b'\n');
             }
-            // One write for the whole batch. A line is never cut in two by another process that
-            // appends.
+            // One write for the whole batch: another process that appends never splits a line.
             let written = self.file_of_that_name().and_then(|()| self.file.write_all(&batch.text));
             match written {
                 Ok(()) if self.failing => {
@@ -107,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Opens the file anew where another, or none, has its name by now.
+    /// Opens the file again if its name leads to another file or to none.
     fn file_of_that_name(&mut self) -> io::Result<()> {
         if self.looked.elapsed() >= BETWEEN_LOOKS || self.failing {
             self.looked = Instant::now();

@@ -1,14 +1,14 @@
-//! Counting things that are over at a known second, without keeping them.
+//! Counts of things with a known expiry, without keeping the things.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One more than the longest life of what is counted, in seconds, with room for rounding.
+/// Number of slots: the longest lifetime in seconds, with room for rounding.
 const SLOTS: usize = 1024;
-/// Slots that no living thing can fill.
+/// Slots that nothing live can occupy.
 const SPARE: u64 = 100;
 
-/// How many things are over in each second to come; bounded, because nothing counted lives longer
-/// than the ring.
+/// Number of things that expire in each second to come. Bounded, because nothing lives longer than
+/// the slots cover.
 pub struct ExpiringCounts {
     slots: Box<[AtomicU64]>,
     settled_until: AtomicU64,
@@ -26,30 +26,27 @@ impl ExpiringCounts {
         &self.slots[(second % SLOTS as u64) as usize]
     }
 
-    /// Counts one more that is over with `second`.
+    /// Counts a thing that expires in `second`.
     pub fn add(&self, second: u64) {
         self.slot(second).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Empties the slots of all seconds up to and including `now` that were not yet emptied; says
-    /// how many things they held. The clock may have been set back since: seconds that come a
-    /// second time are emptied a second time.
+    /// Empties the slots up to and including `now`. Returns how many things they held. If the clock
+    /// was set back, seconds that come twice are emptied twice.
     pub fn take_until(&self, now: u64) -> u64 {
         let settled = self.settled_until.swap(now, Ordering::Relaxed);
         if settled >= now + SLOTS as u64 {
-            // When the clock was that far ahead all slots were emptied. What they hold was counted
-            // by that clock, and its seconds will not come.
+            // The clock was far ahead when all slots were emptied. Their content was counted by
+            // that clock, and its seconds will not come.
             return self.slots.iter().map(|slot| slot.swap(0, Ordering::Relaxed)).sum();
         }
-        // The first time there is nothing settled to go on from, and further back the slots are
-        // those of the future.
+        // The first call has no start, and slots further back belong to the future.
         let back = if settled == 0 { SPARE } else { SLOTS as u64 };
         let first = (settled + 1).max((now + 1).saturating_sub(back));
         (first..=now).map(|second| self.slot(second).swap(0, Ordering::Relaxed)).sum()
     }
 
-    /// How many things are over in each of the seconds after `now`. Slots up to `now` must have
-    /// been emptied.
+    /// Number of things that expire in each second after `now`. Slots up to `now` must be empty.
     pub fn after(&self, now: u64) -> impl Iterator<Item = u64> {
         (now + 1..now + SLOTS as u64).map(|second| self.slot(second).load(Ordering::Relaxed))
     }
@@ -63,8 +60,8 @@ mod tests {
     const LIFE: u64 = 2;
     const STAY: u64 = 3;
 
-    /// Counts ten things a second, each over after two, while a clock of its own tells the seconds
-    /// of `clock`; how many are there at the end of each second.
+    /// Counts ten things a second, each with a lifetime of two, by the seconds of `clock`. Returns
+    /// the live ones at the end of each second.
     fn counted(clock: impl Iterator<Item = u64>) -> Vec<u64> {
         let counts = ExpiringCounts::default();
         let mut there = 0;
@@ -87,7 +84,7 @@ mod tests {
             let there = counted(before.clone().chain(jump).chain(after));
             assert_eq!(there[9], 10 * LIFE, "before");
             let last = there.last().copied().unwrap();
-            // What was issued by the wrong clock may say that it lives for so much longer.
+            // Things that were counted by the wrong clock may live longer by the difference.
             let by_that_clock = if (100..=1000).contains(&ahead) { 10 * STAY } else { 0 };
             assert!((10 * LIFE..=10 * LIFE + by_that_clock).contains(&last), "{ahead}: {there:?}");
         }

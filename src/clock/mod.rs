@@ -1,7 +1,7 @@
-//! What the outside world decides: the time of day and chance; and what time does to counts.
+//! The clock and randomness, and counts that expire.
 //!
-//! Both are handed down as values, so that a test can stop the clock and repeat a shuffle.
-//! Monotonic time (heartbeats, stream ages) is tokio's, which tests pause.
+//! Both are passed as values, so that a test can stop the clock and repeat random choices.
+//! Monotonic time (heartbeats, ages of streams) is tokio's, which tests pause.
 
 mod expiring_counts;
 
@@ -50,7 +50,7 @@ impl UnixMillis {
     }
 }
 
-/// Tells the time of day.
+/// A clock: the time of day.
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> UnixMillis;
@@ -68,12 +68,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move; for tests.
+/// A clock that tests move.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// A clock at `start`.
     #[must_use]
     pub const fn at(start: UnixMillis) -> Self {
         Self(AtomicU64::new(start.0))
@@ -91,7 +91,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A source of chance for spreading things out in time. Not for secrets.
+/// Random numbers for spreading actions in time. Not for secrets.
 #[derive(Debug)]
 pub struct Jitter(Mutex<fastrand::Rng>);
 

@@ -1,17 +1,17 @@
-//! What is counted of events: published, delivered, resumed, and whether their log can be reached.
+//! Metrics of events: published, delivered, resumed, and availability of the log.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::names::Names;
 
-/// Where a stream that continues after an earlier one finds what follows.
+/// Source from which a stream resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumedFrom {
-    /// In the ring of this instance.
+    /// The ring of this instance.
     Ring,
-    /// In the log.
+    /// The log.
     Log,
-    /// Nowhere: its client is told of a gap.
+    /// None: the client gets `reset`.
     Nowhere,
 }
 
@@ -25,12 +25,12 @@ impl ResumedFrom {
     }
 }
 
-/// What became of an event that was not acknowledged.
+/// Outcome of an event that was not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedEvent {
     /// It is not in the log.
     NotPublished,
-    /// The log did not say.
+    /// Unknown.
     Unknown,
 }
 
@@ -43,7 +43,7 @@ impl RefusedEvent {
     }
 }
 
-/// Metrics of the log of events.
+/// Metrics of the event log.
 pub struct EventMetrics {
     published: IntCounter,
     repeated: IntCounter,
@@ -108,48 +108,48 @@ impl EventMetrics {
         Ok(metrics)
     }
 
-    /// Counts a stream that continues after an earlier one.
+    /// Counts a stream that resumes.
     pub fn resumed(&self, from: ResumedFrom) {
         self.resumed.with_label_values(&[from.as_str()]).inc();
     }
 
-    /// Counts a page that was read for a stream, and its bytes.
+    /// Counts a page of catch-up and its bytes.
     pub fn caught_up(&self, bytes: usize) {
         self.catch_up_pages.inc();
         self.catch_up_bytes.inc_by(bytes as u64);
     }
 
-    /// Counts events of the log that cannot be read here.
+    /// Counts events that this version cannot read.
     pub fn unreadable(&self, count: u64) {
         self.unreadable.inc_by(count);
     }
 
-    /// Counts a log that was shortened to make room in Redis.
+    /// Counts a log that was trimmed to make room in Redis.
     pub fn log_relieved(&self) {
         self.log_relieved.inc();
     }
 
-    /// Notes whether events can be published and read.
+    /// Sets whether the log is available.
     pub fn log_in_reach(&self, in_reach: bool) {
         self.log_in_reach.set(i64::from(in_reach));
     }
 
-    /// Counts an event that was published again under the same key.
+    /// Counts an event that was repeated under its idempotency key.
     pub fn repeated(&self) {
         self.repeated.inc();
     }
 
-    /// Counts an event that was not acknowledged: it was not published, or nobody knows.
+    /// Counts an event that was not acknowledged.
     pub fn refused(&self, outcome: RefusedEvent) {
         self.refused.with_label_values(&[outcome.as_str()]).inc();
     }
 
-    /// Counts an event that was put into the log.
+    /// Counts an event that was appended to the log.
     pub fn published(&self) {
         self.published.inc();
     }
 
-    /// Counts an event handed to one stream.
+    /// Counts an event that was delivered to a stream.
     pub fn delivered(&self, count: u64) {
         self.delivered.inc_by(count);
     }

@@ -1,11 +1,11 @@
-//! Registering a metric under its name.
+//! Registration of metrics.
 
 use prometheus::core::Collector;
 use prometheus::{
     Error, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-/// Where metrics are registered.
+/// Registry of metrics.
 pub(super) struct Names<'a>(pub(super) &'a Registry);
 
 impl Names<'_> {

@@ -1,4 +1,4 @@
-//! Metrics of revocations, as far as instances tell one another of them.
+//! Metrics of announced revocations.
 
 use prometheus::{Error, IntCounter, IntGauge};
 
@@ -31,17 +31,17 @@ impl RevocationMetrics {
         Ok(metrics)
     }
 
-    /// Counts revocations that cannot be carried out as they stand.
+    /// Counts invalid revocations.
     pub fn invalid(&self, count: u64) {
         self.invalid.inc_by(count);
     }
 
-    /// Counts a revocation that could not be remembered.
+    /// Counts a revocation without room to remember it.
     pub fn forgotten(&self) {
         self.forgotten.inc();
     }
 
-    /// Notes whether the revocations of all instances can be read.
+    /// Sets whether announcements can be read.
     pub fn in_reach(&self, in_reach: bool) {
         self.in_reach.set(i64::from(in_reach));
     }

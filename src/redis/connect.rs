@@ -1,6 +1,7 @@
-//! The connector: dials the server, the master that the sentinels name, or the cluster. The driver
-//! of a connection is a task of the runtime that dials. Dial on the runtime that uses the
-//! connection.
+//! The connector: dials the server, the master that the sentinels name, or the cluster.
+//!
+//! The driver of a connection is a task of the runtime that dials. Dial on the runtime that uses
+//! the connection.
 
 use std::time::Duration;
 

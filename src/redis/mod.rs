@@ -1,5 +1,7 @@
 //! Access to Redis, for the store and the event log: configuration, connections, answers and
-//! errors. The store and the event log keep separate connections and know their own commands.
+//! errors.
+//!
+//! The store and the event log keep separate connections and know their own commands.
 
 mod claim;
 mod classify;

@@ -1,4 +1,4 @@
-//! Standard error behind a bounded queue. A reader that hangs costs log lines and nothing else.
+//! Standard error behind a bounded queue: a reader that hangs costs log lines and nothing else.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{LineQueue, Lines, Room};
 
-/// Most lines that wait for the reader. Further ones are lost and counted.
+/// Bound of the lines that wait for the reader. Further ones are dropped and counted.
 const MOST_LINES: usize = 8192;
-/// Most bytes of them.
+/// Bound of their bytes.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Lines lost since [`take_lost_lines`] was last called. Static because the log starts before there
-/// are metrics.
+/// Dropped lines since the last call of [`take_lost_lines`]. Static, because the log starts before
+/// the metrics.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Number of log lines lost since the last call.
+/// Number of dropped log lines since the last call.
 #[must_use]
 pub fn take_lost_lines() -> u64 {
     LOST.swap(0, Ordering::Relaxed)
 }
 
-/// The log of the process. Dropping it waits until its lines are written, a second at most.
+/// The log of the process. Dropping it waits until its lines are written, at most a second.
 pub struct Log(Arc<LogLines>);
 
 impl Log {
     /// Starts the thread that writes lines to `to`.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// The system refuses a thread.
     pub fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let unreported = Arc::new(AtomicU64::new(0));
         let of_writer = Arc::clone(&unreported);
@@ -50,12 +50,12 @@ impl Drop for Log {
     }
 }
 
-/// Takes log lines, each in one write. Never waits and never fails: lines without room are counted
-/// as lost.
+/// Receives log lines, each in one write. Never blocks and never fails: lines without room are
+/// dropped and counted.
 #[derive(Debug)]
 pub struct LogLines {
     queue: LineQueue,
-    /// Lines that were lost and that no line has reported yet.
+    /// Dropped lines that no log line has reported yet.
     unreported: Arc<AtomicU64>,
 }
 
@@ -81,13 +81,13 @@ fn write(lines: Lines, mut to: impl Write, unreported: &AtomicU64) {
     for batch in lines {
         let is_written = to.write_all(&batch.text).is_ok();
         let (count, is_last) = (batch.lines, batch.is_last);
-        // Gives its room back, which the report may need.
+        // Releases its room, which the report may need.
         drop(batch);
         if !is_written {
             count_lost(unreported, count);
         } else if is_last {
-            // A reader that is gone does not make reports follow one another for ever: they need a
-            // write that succeeded.
+            // A report needs a write that succeeded: with a closed reader reports would otherwise
+            // never end.
             let lost = unreported.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 tracing::warn!(lost, "log lines were lost: their reader did not take them in time");

@@ -1,5 +1,4 @@
-//! A queue of lines in front of a thread that writes them, bounded in lines and bytes. Handing in a
-//! line never waits.
+//! A queue of lines with a writer thread, bounded in lines and bytes. Adding a line never blocks.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,13 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Longest wait for lines to be written at the end. A reader that hangs must not keep the process
-/// alive.
+/// Bound of the wait for the last lines. A reader that hangs must not keep the process alive.
 pub(crate) const FLUSH: Duration = Duration::from_secs(1);
-/// Bytes after which a batch takes no further line.
+/// Size in bytes at which a batch is complete.
 const BATCH: usize = 64 * 1024;
 
-/// Room that is left, in lines and in bytes of text.
+/// Free room, in lines and bytes.
 #[derive(Debug)]
 pub(crate) struct Room {
     lines: AtomicUsize,
@@ -42,7 +40,7 @@ fn take(left: &AtomicUsize, amount: usize) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount)).is_ok()
 }
 
-/// A line's part of a room. Dropping it gives the part back.
+/// Room of a line; dropping it releases the room.
 #[derive(Debug)]
 struct Place {
     room: Arc<Room>,
@@ -56,7 +54,7 @@ impl Drop for Place {
     }
 }
 
-/// A line's place in the whole queue, and in the share of its kind if that has one.
+/// A line with its room in the queue, and in the share of its kind.
 type Places = (Place, Option<Place>);
 
 enum Item {
@@ -76,7 +74,7 @@ impl LineQueue {
     /// Starts a thread that runs `write`. Its lines end when the queue is dropped.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// The system refuses a thread.
     pub(crate) fn start(
         thread: &str,
         room: Arc<Room>,
@@ -87,13 +85,13 @@ impl LineQueue {
         Ok(Self { room, items })
     }
 
-    /// Hands in a line; false if there is no room for it.
+    /// Adds a line; false without room.
     #[must_use]
     pub(crate) fn push(&self, line: Vec<u8>) -> bool {
         self.hand_in(line, None)
     }
 
-    /// The same for lines that together may take no more than `share` of the room.
+    /// Adds a line that also needs room in `share`.
     #[must_use]
     pub(crate) fn push_within(&self, share: &Arc<Room>, line: Vec<u8>) -> bool {
         share.place(line.len()).is_some_and(|place| self.hand_in(line, Some(place)))
@@ -104,7 +102,7 @@ impl LineQueue {
         self.items.send(Item::Line(line, (place, share))).is_ok()
     }
 
-    /// Waits until the lines handed in so far are written, a second at most.
+    /// Waits until the lines so far are written, at most a second.
     pub(crate) fn flush(&self) {
         self.flush_within(FLUSH);
     }
@@ -112,7 +110,7 @@ impl LineQueue {
     fn flush_within(&self, longest: Duration) {
         let (unwritten, written) = channel();
         if self.items.send(Item::Flush(unwritten)).is_ok() {
-            // Nothing is ever sent: this returns when the writer drops the other end.
+            // Nothing is sent: this returns when the writer drops the other end.
             let _ = written.recv_timeout(longest);
         }
     }
@@ -121,7 +119,7 @@ impl LineQueue {
 /// Receiving end: an iterator over batches of lines.
 pub(crate) struct Lines(Receiver<Item>);
 
-/// Lines to write at once. They keep their room until the batch is dropped.
+/// Lines to be written at once; they keep their room until the batch is dropped.
 #[derive(Default)]
 pub(crate) struct Batch {
     /// Whole lines, each with its line end.
@@ -150,7 +148,7 @@ impl Batch {
 impl Iterator for Lines {
     type Item = Batch;
 
-    /// Waits for a line, and takes with it those that wait already.
+    /// Waits for a line, and takes all that are queued.
     fn next(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         batch.add(self.0.recv().ok()?);

@@ -24,13 +24,13 @@ pub(super) const EXPIRY_HORIZON_SECONDS: u64 = EXPIRY_MODULUS / 2;
 /// Clocks of instances may differ by this much without a valid token being refused.
 const SKEW_SECONDS: u64 = 2;
 
-/// What a token says, all of it covered by the tag.
+/// Claims of a token; the tag covers all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
     /// First Unix second at which the token is no longer valid.
     pub expires_at: u64,
-    /// The primary store was out of reach when the token was issued: no record is required
-    /// elsewhere.
+    /// Offline bit: the primary was unavailable when the token was issued, so no record is
+    /// required.
     pub offline: bool,
     /// Makes tokens of the same second differ.
     pub nonce: Nonce,
@@ -43,22 +43,21 @@ pub struct Verified {
     pub token: Token,
     /// Whom it was issued to.
     pub principal: PrincipalId,
-    /// What it says.
+    /// Its claims.
     pub claims: Claims,
 }
 
-/// Why a text is not a valid token. Callers answer all of them alike; the difference is for
-/// metrics.
+/// Reason why a text is no valid token. Clients get the same answer for all reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Not the canonical form of a version-8 UUID.
     #[error("not in the form of a token")]
     Malformed,
-    /// Not minted by an instance: no principal and key of its own produce this tag, or no instance
-    /// gives a token so long a life.
+    /// Not minted by an instance: no principal with one of its keys produces this tag, or the
+    /// lifetime is longer than any instance's.
     #[error("no instance has signed this token")]
     Forged,
-    /// Issued here, but its time is over.
+    /// Minted by an instance, and expired.
     #[error("the token has expired")]
     Expired,
 }
@@ -196,7 +195,7 @@ mod tests {
         PrincipalId::parse(name).unwrap()
     }
 
-    /// Keys that sign for everybody, each made of a word.
+    /// Keys that sign for every principal, each made from a text.
     fn codec(seeds: &[&str]) -> Codec {
         let keys: Vec<_> = seeds.iter().map(|seed| hex::encode(seed.repeat(32))).collect();
         Codec::new(SigningKeys::from_hex(keys.iter().map(String::as_str)).unwrap())

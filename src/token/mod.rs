@@ -75,7 +75,7 @@ impl Token {
         uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
     }
 
-    /// What a store files the token under: 128 bits of its SHA-256.
+    /// Key of the token in a store: 128 bits of its SHA-256.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         let hash = Sha256::digest(self.0);

@@ -1,4 +1,4 @@
-//! What makes two tokens of the same second differ: who issued them and a counter.
+//! Nonces: the issuing instance and a counter make tokens of the same second differ.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

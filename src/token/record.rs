@@ -1,12 +1,12 @@
-//! What a store remembers about a token.
+//! The record of a token in a store.
 
 use crate::clock::UnixMillis;
 
-/// A token's record. Contains nothing that opens a stream, and not whom the token was issued to:
-/// the token's tag vouches for that.
+/// A token's record. It contains nothing that opens a stream, and no principal: the token's tag
+/// proves that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// When it was issued.
+    /// Time of issue.
     pub issued_at: UnixMillis,
     /// The first moment at which it is no longer valid.
     pub expires_at: UnixMillis,
