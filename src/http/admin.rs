@@ -1,4 +1,4 @@
-//! For operators: figures, the instance's name, metrics.
+//! For administrators: figures, the instance's name, metrics.
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
@@ -17,7 +17,7 @@ use crate::store::{Backend, BreakerState, MismatchKind};
 /// Figures of the token cache.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CacheStatsBody {
-    /// Where tokens are remembered at present.
+    /// The backend in use.
     backend: Backend,
     /// Live tokens of the cluster.
     cache_size: u64,
@@ -30,9 +30,9 @@ pub(super) struct CacheStatsBody {
     sample_tokens: Vec<String>,
     /// This instance.
     instance: InstanceBody,
-    /// Every instance that is heard of.
+    /// All instances with a recent member record.
     cluster: Vec<MemberBody>,
-    /// Instances that contradict this one, although all of a deployment should agree.
+    /// Instances whose configuration contradicts this one's.
     warnings: Vec<WarningBody>,
 }
 
@@ -40,39 +40,39 @@ pub(super) struct CacheStatsBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct InstanceBody {
     instance_id: String,
-    /// Tokens it issued that have not expired.
+    /// Live tokens that it issued.
     active: u64,
-    /// Streams open on it.
+    /// Open streams.
     streams: u64,
-    /// Records kept in memory because Redis was unreachable.
+    /// Records and tombstones in memory that Redis does not have yet.
     fallback_entries: u64,
-    /// State of the breaker in front of Redis; null without Redis.
+    /// State of the circuit breaker; null without Redis.
     breaker: Option<BreakerState>,
-    /// Since when it runs without Redis, RFC 3339; null when it does not.
+    /// Time since which it runs without Redis, RFC 3339; null while it uses Redis.
     #[schema(format = DateTime)]
     degraded_since: Option<String>,
-    /// Whether events can be published and read; without Redis, always.
+    /// Whether the event log is available; always without Redis.
     event_log_in_reach: bool,
 }
 
-/// An instance as the cluster sees it.
+/// An instance, according to its member record.
 #[derive(Serialize, ToSchema)]
 pub(super) struct MemberBody {
     instance_id: String,
-    /// Age of these figures, in seconds.
+    /// Age of the record in seconds.
     seen_seconds_ago: f64,
     /// Tokens it issued that have not expired.
     active: u64,
     /// Streams open on it.
     streams: u64,
-    /// Its release; null for releases that do not tell.
+    /// Its release; null for releases that do not report it.
     version: Option<String>,
 }
 
-/// An instance that contradicts the one that answers.
+/// A contradiction between an instance and the one that answers.
 #[derive(Serialize, ToSchema)]
 pub(super) struct WarningBody {
-    /// In what.
+    /// Kind of the contradiction.
     warning: MismatchKind,
     /// Its name.
     instance_id: String,
@@ -139,7 +139,7 @@ pub(super) async fn cache_stats(
     }))
 }
 
-/// Which instance answers.
+/// Name of the instance that answers.
 #[utoipa::path(
     get, path = "/operator/internal/instance-id", tag = "administration",
     security(("principal" = []), ("bearer" = [])),

@@ -1,5 +1,5 @@
-//! Judging a credential for somebody else: what a reverse proxy asks before it lets a client
-//! through to a backend that knows nothing of tokens (nginx: `auth_request`).
+//! Checks of a credential for a reverse proxy, which asks before it passes a request to a backend
+//! that knows no tokens (nginx: `auth_request`).
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
@@ -9,10 +9,10 @@ use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed};
 
-/// Judge a credential.
+/// Check a credential.
 ///
 /// The credential is presented as on the stream, and refused for the same reasons. For reverse
-/// proxies: not meant to be reachable from outside.
+/// proxies; it should not be reachable from outside.
 #[utoipa::path(
     get, path = "/operator/internal/authorise", tag = "administration",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
@@ -44,8 +44,7 @@ pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Re
     Ok(response.finish())
 }
 
-/// A proxy understands 401 and 403 and takes anything else for a defect of ours: a client's mistake
-/// has to be one of them.
+/// A proxy understands 401 and 403, and treats any other status as a failure of this service.
 fn refused_for_good(problem: Problem) -> Problem {
     match problem {
         Problem::CredentialsConflict | Problem::BadRequest(_) => Problem::TokenRefused,

@@ -1,10 +1,9 @@
-//! The connections of this instance: how many there may be, and how long each may be without a
-//! whole request.
+//! Connections of clients: their bound, and the deadlines for the heads of requests.
 //!
-//! actix gives a deadline only to the head of a connection's first request, and accepts nobody
-//! where its own limit is reached. Here every head has a deadline. Where there is no room for
-//! another connection, the one that has been without a request for longest makes room, so that
-//! nobody can lock out health checks and other clients by holding connections.
+//! actix has a deadline for the head of a connection's first request only, and stops accepting at
+//! its limit. Here every head has a deadline. Without room for a new connection, the connection
+//! that was idle the longest is closed, so that held connections cannot lock out health checks and
+//! others.
 
 mod watched;
 
@@ -22,14 +21,14 @@ use tokio::time::Instant;
 pub(super) use self::watched::Watched;
 use crate::metrics::{Closed, Metrics};
 
-/// State of a connection while a request is being answered on it.
+/// State of a connection with a request in progress.
 const ANSWERING: u64 = u64::MAX;
-/// State of a connection that makes room for another.
+/// State of a connection that is closed to make room.
 const CLOSED: u64 = u64::MAX - 1;
-/// So many connections are chosen at once to make room, because each choice looks at all of them.
+/// Connections that are chosen at once to make room, because a choice examines all of them.
 const CHOSEN: usize = 64;
 
-/// How long a connection may be without a whole request.
+/// Deadlines of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
     /// From the first byte of a head to its last.
@@ -38,12 +37,12 @@ pub(super) struct Deadlines {
     pub(super) idle: Duration,
 }
 
-/// All open connections of all workers.
+/// Open connections of all workers.
 pub(super) struct Connections {
     most: usize,
     deadlines: Deadlines,
     metrics: Arc<Metrics>,
-    /// When the states of connections begin to count.
+    /// Start of the time that states count from.
     start: Instant,
     table: Mutex<Table>,
 }
@@ -52,8 +51,8 @@ pub(super) struct Connections {
 struct Table {
     open: HashMap<u64, Arc<Connection>>,
     next: u64,
-    /// Those that were idle for longest when they were chosen, by state and key; the longest at the
-    /// end. What has had a request since then has another state.
+    /// Connections that were idle the longest when they were chosen, by state and key, the longest
+    /// last. One that had a request since then has another state.
     chosen: Vec<(u64, u64)>,
 }
 
@@ -62,10 +61,10 @@ impl Connections {
         Self { most, deadlines, metrics, start: Instant::now(), table: Mutex::default() }
     }
 
-    /// Takes in a connection that was accepted.
+    /// Adds an accepted connection.
     ///
     /// # Errors
-    /// When there is no room, and a request is being answered on every connection.
+    /// There is no room, and every connection has a request in progress.
     pub(super) fn enter(self: &Arc<Self>) -> io::Result<Arc<Connection>> {
         let mut table = self.table.lock();
         if table.open.len() >= self.most {
@@ -98,10 +97,10 @@ impl Connections {
 }
 
 impl Table {
-    /// Closes the connection that has been without a request for longest. It leaves the table at
-    /// once; its file is closed by its own worker.
+    /// Closes the connection that was idle the longest. It leaves the table at once; its worker
+    /// closes the file.
     fn make_room(&mut self) -> bool {
-        // What was chosen before may all have had requests since.
+        // All that were chosen before may have had requests since.
         self.close_chosen() || {
             self.choose();
             self.close_chosen()
@@ -131,24 +130,23 @@ impl Table {
     }
 }
 
-/// One connection, as far as others than its worker need to know it.
+/// A connection, as other workers see it.
 pub(super) struct Connection {
     key: u64,
     connections: Arc<Connections>,
-    /// [`ANSWERING`], [`CLOSED`], or since when it is idle, which differs each time.
+    /// [`ANSWERING`], [`CLOSED`], or the time since which it is idle, which differs each time.
     state: AtomicU64,
     /// Wakes its worker to close it.
     waker: AtomicWaker,
 }
 
 impl Connection {
-    /// Since when it is idle, in nanoseconds; none while a request is being answered, or where it
-    /// is closed.
+    /// Time since which it is idle, in ns; `None` with a request in progress or if it is closed.
     fn idle_since(&self) -> Option<u64> {
         Some(self.state.load(Ordering::Acquire)).filter(|state| *state < CLOSED)
     }
 
-    /// The end of a time of idleness.
+    /// End of an idle period.
     fn idle_until(&self, since: u64) -> Instant {
         self.connections.start + Duration::from_nanos(since) + self.connections.deadlines.idle
     }
@@ -157,7 +155,7 @@ impl Connection {
         self.state.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Closes it, if it has been idle since then.
+    /// Closes it if it was idle since then.
     fn close(&self, since: u64) -> bool {
         let closed = self.state.compare_exchange(since, CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if closed {
@@ -167,16 +165,15 @@ impl Connection {
     }
 }
 
-/// A request that is being answered. Its connection does not make room for others.
+/// A request in progress. Its connection is not closed to make room.
 pub(super) struct Answering {
-    /// None in tests without connections.
+    /// `None` in tests without connections.
     connection: Option<Arc<Connection>>,
     before: u64,
 }
 
 impl Answering {
-    /// Begins with a request; None where its connection was closed while the request was on its
-    /// way.
+    /// Begins a request; `None` if its connection was closed meanwhile.
     pub(super) fn begin(connection: Option<&Arc<Connection>>) -> Option<Self> {
         let Some(connection) = connection else { return Some(Self { connection: None, before: 0 }) };
         let begin = |state| (state < CLOSED).then_some(ANSWERING);

@@ -1,4 +1,4 @@
-//! Effects that outlive their request: they are finished and noted although the client has hung up.
+//! Effects that outlive their request: they are finished and audited even if the client has left.
 
 use std::time::Duration;
 
@@ -14,41 +14,41 @@ use crate::audit::{Asker, Begun, Effect};
 use crate::principal::PrincipalId;
 use crate::telemetry::RequestId;
 
-/// Longest wait at a stop for effects whose clients have gone. Redis is given 150 ms to answer.
+/// Bound of the wait at a stop for effects whose clients have left. Redis has 150 ms to answer.
 const LAST_EFFECTS: Duration = Duration::from_secs(1);
 
-/// The effects that run apart from their request.
+/// Effects that run independently of their request.
 #[derive(Debug, Clone, Default)]
 pub struct Effects(TaskTracker);
 
 impl Effects {
-    /// Runs an effect to its end, also where the caller is dropped before that: actix drops a
-    /// handler when its client closes the connection.
+    /// Runs an effect to its end, even if the caller is dropped: actix drops a handler when its
+    /// client closes the connection.
     ///
     /// # Errors
-    /// [`Problem::Internal`] when the effect panicked.
+    /// [`Problem::Internal`] if the effect panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         effect: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
         let mut effect = Box::pin(effect);
-        // An effect that does not have to wait, as without Redis, needs no task.
+        // An effect that never waits, as without Redis, needs no task.
         if let Some(outcome) = effect.as_mut().now_or_never() {
             return Ok(outcome);
         }
-        // On the runtime of this worker. If that ends first, the effect is dropped and noted as
-        // unknown.
+        // On the runtime of this worker. If the runtime ends first, the effect is dropped, with the
+        // outcome unknown.
         self.0.spawn(effect.in_current_span()).await.map_err(|_panicked| Problem::Internal)
     }
 
-    /// Waits for the effects that still run, a second at most.
+    /// Waits for running effects, at most a second.
     pub async fn finish(&self) {
         self.0.close();
         let _ = tokio::time::timeout(LAST_EFFECTS, self.0.wait()).await;
     }
 }
 
-/// Runs an effect of which nothing remains to be done after it but to note it.
+/// Runs an effect without work after it, except for its audit line.
 pub(super) async fn run_noted<T: Send + 'static>(
     state: &AppState,
     effect: impl Future<Output = T> + Send + 'static,
@@ -56,8 +56,7 @@ pub(super) async fn run_noted<T: Send + 'static>(
     if state.audit.is_kept() { state.effects.run(effect).await } else { Ok(effect.await) }
 }
 
-/// Begins an effect that the client of this request asks for as `principal`. None where no audit
-/// trail is kept.
+/// Begins an effect for `principal`; `None` without an audit trail.
 pub(super) fn begin(
     request: &HttpRequest,
     state: &AppState,
@@ -94,7 +93,7 @@ mod tests {
             answered.await.unwrap();
             done.send(()).unwrap();
         };
-        // Dropped while it waits, as a handler whose client closes the connection.
+        // Dropped while it waits, like a handler whose client closes the connection.
         assert!(effects.run(effect).now_or_never().is_none());
         assert!(finishes.try_recv().is_err());
         answer.send(()).unwrap();

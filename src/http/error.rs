@@ -1,4 +1,4 @@
-//! Problems as clients see them (RFC 9457): the one place where status codes are chosen.
+//! Problem documents (RFC 9457). All status codes are chosen here.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::service::Refusal;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
 
-/// Everything a request can come to instead of success.
+/// Failures of a request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Problem {
     /// 401: no credential.
     #[error("this needs a principal credential, as X-VX11-Token: … or Authorization: Bearer …")]
     CredentialMissing,
-    /// 401: no credential, where clients show stream tokens.
+    /// 401: no credential, on a path for stream tokens.
     #[error(
         "this needs a stream token, as ?token=… or Authorization: Bearer …; your backend issues one with POST /operator/api/events/sse-token"
     )]
@@ -28,23 +28,22 @@ pub enum Problem {
     /// 401: a credential that is no principal's.
     #[error("the credential is not that of a known principal")]
     CredentialWrong,
-    /// 400: two credentials that disagree.
+    /// 400: two different credentials.
     #[error("the request carries more than one credential, and they disagree")]
     CredentialsConflict,
-    /// 403: the token does not open a stream, for whatever reason.
+    /// 403: the token does not open a stream; all reasons have this answer.
     #[error("the token is not valid; issue a new one")]
     TokenRefused,
-    /// 403: a principal's credential in a URL, where that is forbidden. Only its holder ever sees
-    /// this.
+    /// 403: a principal's credential in a URL, where that is forbidden. Only the holder of a
+    /// credential gets this answer.
     #[error(
         "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
     )]
     PrincipalInQuery,
-    /// 400: a field or parameter that the call does not know; ignoring it would read as granting
-    /// it.
+    /// 400: an unknown field or parameter. Ignoring it would look like granting it.
     #[error("{0}")]
     UnknownParameter(String),
-    /// 400: the body or a parameter is not what is expected.
+    /// 400: the body or a parameter is invalid.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
     /// 404.
@@ -59,47 +58,46 @@ pub enum Problem {
     /// 413.
     #[error("the request's body is larger than 65536 bytes")]
     BodyTooLarge,
-    /// 413: an event that is far longer as it is sent than as it was written.
+    /// 413: an event that is far larger in its frame than in the body.
     #[error(
         "each line of the data takes 6 bytes more as it is sent, and that would be more than {} bytes; write it in fewer lines",
         LONGEST_DATA
     )]
     EventTooLarge,
-    /// 415, with the types that are taken.
+    /// 415, with the accepted types.
     #[error("the request's body must be {0}")]
     UnsupportedMediaType(&'static str),
     /// 429.
     #[error("too many requests of this kind; try again later")]
     RateLimited {
-        /// When there is room again.
+        /// Time after which there is room again.
         retry_after: Duration,
     },
-    /// 503: no further token or revocation can be remembered.
+    /// 503: the store is full.
     #[error("the store of tokens is full at present; nothing was recorded")]
     StoreFull {
-        /// When there may be room again.
+        /// Time after which there may be room again.
         retry_after: Duration,
     },
-    /// 503: the store cannot be asked, and nothing stands in for it.
+    /// 503: the store is unavailable, without a standby.
     #[error("the store of tokens cannot be asked at present; nothing was recorded")]
     StoreUnavailable,
-    /// 429 where one token or principal has too many streams, 503 where nobody can open a further
-    /// one here.
+    /// 429 if the bound of a token or principal is reached, 503 if the bound of the instance is.
     #[error("{0}")]
     NoStream(OpenError),
-    /// 503: not, or no longer, meant to be sent requests.
+    /// 503: the instance is not ready, or drains.
     #[error("this instance is starting or stopping")]
     NotReady,
     /// 505: a stream over HTTP/1.0 would have neither chunks nor an end.
     #[error("a stream needs HTTP/1.1 (nginx: proxy_http_version 1.1)")]
     HttpVersion,
-    /// 503: the event cannot be made durable.
+    /// 503: the event log is unavailable.
     #[error("the event cannot be made durable at present and was not published")]
     LogUnavailable {
-        /// When to try again.
+        /// Time after which to try again.
         retry_after: Duration,
     },
-    /// 503: whether the event is in the log is not known.
+    /// 503: it is not known whether the event is in the log.
     #[error(
         "whether the event was published is not known; repeat it with the same Idempotency-Key, and it is published once"
     )]
@@ -110,7 +108,7 @@ pub enum Problem {
     /// 422: the idempotency key belongs to another event.
     #[error("this Idempotency-Key was used for another event; give each event a key of its own")]
     KeyReused,
-    /// 500: a defect of this service; the log names it.
+    /// 500: a defect of this service, described in the log.
     #[error("something went wrong here; the log has the details under this request id")]
     Internal,
 }
@@ -118,30 +116,31 @@ pub enum Problem {
 /// The body of every error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProblemBody {
-    /// Always `about:blank`: the status says it all, `code` tells cases apart.
+    /// Always `about:blank`: `code` distinguishes the cases.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
     problem_type: &'static str,
-    /// The status in words.
+    /// The status as text.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// For people: what is wrong and what to do.
+    /// Text for people: what is wrong and what to do.
     detail: String,
-    /// For programs: stable.
+    /// Stable name for programs.
     #[schema(example = "token_refused")]
     code: &'static str,
-    /// Names the request in the log: always for a 5xx but 505, at level debug for any other.
+    /// Id of the request in the log, which has a line for each 5xx except 505, and at level debug
+    /// for others.
     request_id: String,
 }
 
 impl Problem {
-    /// A 400 with its explanation, which must not repeat any part of the request.
+    /// A 400 with an explanation, which must not repeat any part of the request.
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::BadRequest(detail.into())
     }
 
-    /// The stable name of the problem.
+    /// Stable name of the problem.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -183,7 +182,7 @@ impl Problem {
         }
     }
 
-    /// The whole response.
+    /// The response.
     #[must_use]
     pub fn response(&self, request_id: &RequestId) -> HttpResponse {
         let status = self.status_code();
@@ -201,7 +200,8 @@ impl Problem {
             response.insert_header((ALLOW, allowed.as_str()));
         }
         if matches!(self, Self::BodyTimeout | Self::BodyTooLarge) {
-            // The rest of the body is still on its way; nothing after it can be told apart.
+            // The rest of the body is still to come, so no further request can be read from this
+            // connection.
             response.force_close();
         }
         let body = ProblemBody {
@@ -246,7 +246,7 @@ impl ResponseError for Problem {
         }
     }
 
-    /// Empty: the middleware writes the body, because it knows the request's id.
+    /// Empty: the middleware writes the body, because it has the request's id.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }

@@ -1,4 +1,4 @@
-//! Publishing.
+//! Publishing of events.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use crate::events::{
 use crate::metrics::{Metrics, RefusedEvent};
 use crate::principal::PrincipalId;
 
-/// draft-ietf-httpapi-idempotency-key-header.
+/// Request header, draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer is that of an earlier request with the same key.
+/// Response header: the answer is that of an earlier request with the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 const EXPECTED: &str =
@@ -34,12 +34,12 @@ const EXPECTED: &str =
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "event": "order.paid", "data": { "order": 42 } }))]
 pub(super) struct PublishBody<'a> {
-    /// Its type; `message` when absent. `reset`, `reconnect`, `degraded`, `recovered`, `open` and
+    /// Its type, `message` by default. `reset`, `reconnect`, `degraded`, `recovered`, `open` and
     /// `error` are reserved.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._:/-]{1,64}$")]
     event: Option<String>,
-    /// Any JSON, nested at most 127 deep; reaches subscribers as it was written.
+    /// Any JSON, nested at most 127 deep; subscribers receive it unchanged.
     #[serde(borrow)]
     #[schema(value_type = Value)]
     data: &'a RawValue,
@@ -55,9 +55,9 @@ pub(super) struct PublishedBody {
 
 /// Publish an event to every open stream.
 ///
-/// With an `Idempotency-Key` it may be repeated, whatever became of the first request: within 15
-/// minutes, as far as the log reaches back, the answer is that of the event published first, with
-/// `Idempotent-Replayed: true`, and nothing is published a second time.
+/// With an `Idempotency-Key` the request may be repeated after any outcome. Within 15 minutes, and
+/// as far as the log reaches back, the answer is that of the first publish, with
+/// `Idempotent-Replayed: true`, and nothing is published twice.
 #[utoipa::path(
     post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
     params((
@@ -101,7 +101,7 @@ pub(super) async fn publish(
     Ok(response.json(PublishedBody { id: published.id.to_string() }))
 }
 
-/// Publishes an event, counts the outcome and notes it.
+/// Publishes an event, and counts and audits the outcome.
 async fn publish_and_note(
     bus: Arc<dyn EventBus>,
     metrics: Arc<Metrics>,
@@ -154,8 +154,8 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
         return Err(Problem::bad_request(format!("the body is not a JSON object; {EXPECTED}")));
     }
     let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
-    // What reaches subscribers must be readable there: numbers, strings and depth within what JSON
-    // parsers agree on (RFC 7493).
+    // Subscribers must be able to parse the data: numbers, strings and depth are within the limits
+    // of common JSON parsers (RFC 7493).
     serde_json::from_str::<serde_json::Value>(data.get()).map_err(|error| not_an_event(&error))?;
     if data_bytes(data.get()) > LONGEST_DATA {
         return Err(Problem::EventTooLarge);
@@ -167,7 +167,7 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
     Ok((event_type, data.get()))
 }
 
-/// Says where the body goes wrong, without the parser's own words: they quote the body.
+/// Position of the error in the body, without the parser's text, which quotes the body.
 fn not_an_event(error: &serde_json::Error) -> Problem {
     let what = if error.is_data() { "the body is not an event" } else { "the body is not JSON" };
     Problem::bad_request(format!("{what} (line {}, column {}); {EXPECTED}", error.line(), error.column()))
@@ -187,7 +187,7 @@ mod tests {
     use crate::audit::{Asker, Audit, AuditSettings, ClientAddress};
     use crate::clock::SystemClock;
 
-    /// A bus with one answer to every publication; None never answers.
+    /// A log with one answer to every publish; `None` never answers.
     struct Bus(Option<Result<Published, PublishError>>);
 
     #[async_trait]
@@ -200,8 +200,7 @@ mod tests {
         }
     }
 
-    /// Publishes on `bus` until that has to wait, drops what then still waits, and returns the
-    /// audit trail.
+    /// Publishes on `bus` until it waits, drops the request, and returns the audit trail.
     fn audited(file: &Path, bus: Bus) -> Vec<Value> {
         let metrics = Arc::new(Metrics::new().unwrap());
         let settings = AuditSettings { file: file.to_owned(), client_address: ClientAddress::Full };
@@ -258,10 +257,10 @@ mod tests {
         let most = 65_000;
         let ends = of(format!("[{}1]", "\n".repeat(most)));
         assert_eq!(parse(ends.as_bytes()).unwrap_err().code(), "body_too_large");
-        // As programs write JSON for people.
+        // Indented JSON.
         let lines = of(format!("[\n{}\n  1]", "  123,\n".repeat(most / 7)));
         assert!(parse(lines.as_bytes()).is_ok());
-        // What is no end of a line costs nothing.
+        // Characters that only resemble line ends cost nothing.
         let text = of(format!("\"{}\"", "\\n".repeat(most / 2)));
         assert!(parse(text.as_bytes()).is_ok());
     }

@@ -1,5 +1,5 @@
-//! What a request carries: credentials, a body, a client's address. Nothing here repeats input in
-//! an error, but for the plain name of an unknown parameter.
+//! Extraction from requests: credentials, body, client address. No error repeats input, except the
+//! plain name of an unknown parameter.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,34 +20,34 @@ use crate::token::{Token, Verified};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Largest body taken, in bytes.
+/// Bound of a body in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Longest name of an unknown parameter that an answer repeats: shorter than a token, with hyphens
-/// or without, and than a credential that cannot be guessed.
+/// Longest name of an unknown parameter that an error repeats: shorter than a token (with or
+/// without hyphens) and than a strong credential.
 const LONGEST_SHOWN_NAME: usize = 24;
 const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/json";
 
-/// A credential as presented, not judged.
+/// A credential that was not checked yet.
 #[derive(Debug)]
 pub(super) struct Presented {
-    /// The bytes of the credential; a header may hold anything but control characters.
+    /// Bytes of the credential; a header may contain anything but control characters.
     pub(super) value: Vec<u8>,
     /// In a header.
     pub(super) in_header: bool,
-    /// In `?token=`, alone or beside a header.
+    /// In `?token=`, alone or in addition to a header.
     pub(super) in_query: bool,
 }
 
-/// Where a credential may stand.
+/// Places in which a credential is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Places {
     /// In `X-VX11-Token` or `Authorization: Bearer`.
     Headers,
-    /// There, or in `?token=`, because a browser cannot put a header on an `EventSource`.
+    /// In a header or in `?token=`, because a browser cannot put a header on an `EventSource`.
     HeadersAndQuery,
 }
 
-/// The one credential of a request, if any. The same one given twice is one.
+/// The credential of a request, if there is one. The same credential twice counts as one.
 pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<Presented>, Problem> {
     let headers = request.headers();
     let own = headers.get_all(X_VX11_TOKEN).map(HeaderValue::as_bytes);
@@ -70,8 +70,8 @@ pub(super) fn presented(request: &HttpRequest, places: Places) -> Result<Option<
     Ok(found)
 }
 
-/// The credential of an `Authorization` header with the Bearer scheme (RFC 6750 §2.1), whose name
-/// is case-insensitive (RFC 9110 §11.1).
+/// The credential of an `Authorization` header with the scheme Bearer (RFC 6750 §2.1), which is
+/// case-insensitive (RFC 9110 §11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, credential) = header.split_at_checked(SCHEME.len())?;
@@ -87,7 +87,7 @@ fn query_pairs(request: &HttpRequest) -> Vec<(String, String)> {
     serde_urlencoded::from_str(request.query_string()).unwrap_or_default()
 }
 
-/// Refuses a request with a query parameter that is not `known`: ignored, it would read as granted.
+/// Refuses a query parameter that is not `known`. Ignoring it would look like granting it.
 pub(super) fn only_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
     let pairs = query_pairs(request);
     let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
@@ -101,8 +101,7 @@ pub(super) fn only_parameters(request: &HttpRequest, known: &[&str]) -> Result<(
     Err(unknown(name, &taken))
 }
 
-/// Names the unknown parameter if its name can be neither a token nor a credential nor anything but
-/// a plain name.
+/// Repeats the name of an unknown parameter if it is a plain name that is no token or credential.
 fn unknown(name: &str, taken: &str) -> Problem {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte);
     let is_shown = (1..=LONGEST_SHOWN_NAME).contains(&name.len()) && name.bytes().all(is_plain);
@@ -111,9 +110,9 @@ fn unknown(name: &str, taken: &str) -> Problem {
     Problem::UnknownParameter(format!("{what} is unknown; {taken}"))
 }
 
-/// The principal whose credential stands in a header. Failures count against the client's address
-/// where that is limited. Two credentials that differ are one: nginx may have seen the first alone,
-/// and taken it for a backend's.
+/// The principal whose credential is in a header. Failures count against the limit of the client's
+/// address. Two different credentials count as a failure: nginx may have seen only the first and
+/// taken it for a backend's.
 pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Result<&'a PrincipalId, Problem> {
     let presented = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
     let credential = presented.ok_or(Problem::CredentialMissing)?;
@@ -123,18 +122,18 @@ pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Resul
         .ok_or_else(|| failed(request, state, Problem::CredentialWrong))
 }
 
-/// Whose credential a request carries, where that of a principal and a token are both let in. What
-/// is said of a token holds without asking any store.
+/// Holder of a credential, on a path that accepts principals and tokens. A token is verified
+/// without asking the store.
 #[derive(Debug)]
 pub(super) enum Bearer<'a> {
-    /// A principal itself.
+    /// A principal.
     Principal(&'a PrincipalId),
     /// The holder of a token.
     Token(Verified),
 }
 
-/// Whose credential stands in a header or in `?token=`, and how the log may call it. Failures count
-/// against the client's address where that is limited.
+/// The holder of the credential in a header or `?token=`. Failures count against the limit of the
+/// client's address.
 pub(super) fn credential<'a>(
     request: &HttpRequest,
     state: &'a AppState,
@@ -157,7 +156,7 @@ pub(super) fn credential<'a>(
     Ok((Bearer::Token(verified), shown))
 }
 
-/// The problem of a failed authentication, or 429 once the client's address has caused too many.
+/// The problem of a failed authentication, or 429 if the client's address has caused too many.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
     if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
         audit_event(request, state, Act::RefusePrincipal { code: problem.code() });
@@ -166,9 +165,9 @@ pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) 
     state.limits.failed_auth(client).err().map_or(problem, |retry_after| Problem::RateLimited { retry_after })
 }
 
-/// Writes into the audit trail what the client of this request did.
+/// Writes an act of this request's client to the audit trail.
 pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>) {
-    // Only then is it worth finding out who asks.
+    // Without an audit trail the client's address is not needed.
     if !state.audit.is_kept() {
         return;
     }
@@ -177,9 +176,9 @@ pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>)
     state.audit.note(act, Asker { client, request_id: extensions.get::<RequestId>() });
 }
 
-/// The client's address: the peer's, or what trusted proxies say it is. From the right, the first
-/// address in `X-Forwarded-For` that is no trusted proxy's; what stands left of it anyone may have
-/// written.
+/// The client's address: the peer's, or the one that trusted proxies report. From the right, it is
+/// the first address in `X-Forwarded-For` that is not a trusted proxy's. Anybody may have written
+/// the addresses left of it.
 pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer_address(request.peer_addr());
@@ -199,21 +198,21 @@ pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr
     client
 }
 
-/// An address in `X-Forwarded-For`. Some proxies write the port behind it, `192.0.2.1:5678` or
-/// `[2001:db8::1]:5678`, or brackets alone.
+/// Parses an address in `X-Forwarded-For`. Some proxies add the port, `192.0.2.1:5678` or
+/// `[2001:db8::1]:5678`, or only brackets.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().or_else(|_| hop.parse().map(|address: SocketAddr| address.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The address at the other end of the connection. A socket that listens on `[::]` shows those of
-/// IPv4 as `::ffff:192.0.2.1`.
+/// The peer's address. A socket that listens on `[::]` reports IPv4 addresses as
+/// `::ffff:192.0.2.1`.
 pub(super) fn peer_address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
 }
 
-/// A body as JSON.
+/// Parses a JSON body.
 pub(super) async fn json_body(
     request: &HttpRequest,
     payload: Payload,
@@ -225,7 +224,7 @@ pub(super) async fn json_body(
     read_body(request, payload, timeout).await
 }
 
-/// A body as form or JSON, deserialised.
+/// Parses a body as form or JSON.
 pub(super) async fn form_or_json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
@@ -241,8 +240,8 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
 }
 
-/// Refuses a body with any field: ignored, it would read as granted. Bodies without one are what
-/// clients send that always send a body, under whatever type.
+/// Refuses a body with a field. Ignoring it would look like granting it. Some clients always send a
+/// body, of any type; one without fields is accepted.
 pub(super) async fn no_fields(
     request: &HttpRequest,
     payload: Payload,
@@ -275,13 +274,13 @@ fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_urlencoded::from_bytes(body).ok()
 }
 
-/// Whether a JSON text can only be an object. The deserialiser would also take a list for the
-/// members in order.
+/// Whether a JSON text is an object. The deserialiser would also accept a list as the members in
+/// order.
 pub(super) fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }
 
-/// Names of types have no case (RFC 9110 §8.3.1).
+/// Media types are case-insensitive (RFC 9110 §8.3.1).
 fn is_json(request: &HttpRequest) -> bool {
     let content_type = request.content_type().to_ascii_lowercase();
     content_type == "application/json" || content_type.ends_with("+json")
@@ -367,7 +366,7 @@ mod tests {
         assert_eq!(address("10.0.0.1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
-        // With ports, as some proxies write them.
+        // With ports, as of some proxies.
         assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1:5678, 10.0.0.2:80"), "198.51.100.1");
         assert_eq!(address("10.0.0.1", "[2001:db8::1]:5678, 10.0.0.2"), "2001:db8::1");
         assert_eq!(address("10.0.0.1", "[2001:db8::1],10.0.0.2"), "2001:db8::1");
@@ -376,13 +375,13 @@ mod tests {
         {
             assert_eq!(address("10.0.0.1", &format!("{nonsense}, 10.0.0.2")), "10.0.0.2", "{nonsense}");
         }
-        // As a socket on [::] shows them.
+        // As a socket on [::] reports them.
         assert_eq!(address("::ffff:10.0.0.1", "198.51.100.1"), "198.51.100.1");
         assert_eq!(address("::ffff:192.0.2.1", "198.51.100.1"), "192.0.2.1");
         assert_eq!(address("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2"), "198.51.100.1");
     }
 
-    /// As the bodies of revoking and introspecting.
+    /// Like the bodies of revocation and introspection.
     #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Parameter {
         token: Option<String>,

@@ -11,10 +11,10 @@ use super::problem_docs::Proxied;
 use super::tokens::json;
 use crate::store::Backend;
 
-/// How the instance is.
+/// Health of the instance.
 #[derive(Serialize, ToSchema)]
 pub(super) struct HealthBody<'a> {
-    /// `ok`, or `degraded` while the instance cannot use Redis, or its event log.
+    /// `ok`, or `degraded` while Redis or the event log is unavailable.
     #[schema(example = "ok")]
     status: &'static str,
     #[schema(example = "operator_backend")]
@@ -26,13 +26,13 @@ pub(super) struct HealthBody<'a> {
     #[schema(example = "1")]
     instance_id: &'a str,
     backend: Backend,
-    /// Whether events can be published and read; without Redis, always.
+    /// Whether the event log is available; always without Redis.
     event_log_in_reach: bool,
-    /// Live tokens known here.
+    /// Live tokens that this instance knows.
     ephemeral_token_cache_size: u64,
 }
 
-/// Which module answers.
+/// Name of the module that answers.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ModuleBody {
     #[schema(example = "ok")]
@@ -41,14 +41,14 @@ pub(super) struct ModuleBody {
     module: &'static str,
 }
 
-/// Whether the instance lives or is ready.
+/// State of the instance.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ProbeBody {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// How the instance is.
+/// Health of the instance.
 #[utoipa::path(
     get, path = "/operator/api/health", tag = "health",
     responses((status = 200, description = "How it is", body = HealthBody), Proxied)
@@ -70,7 +70,7 @@ pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Proble
     }))
 }
 
-/// How the instance is, as some of the predecessor's probes ask.
+/// Health of the instance, for probes of the predecessor.
 #[utoipa::path(
     post, path = "/operator/api/health", tag = "health",
     responses((status = 200, description = "How it is", body = HealthBody), Proxied)
@@ -79,7 +79,7 @@ pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse
     report(state).await
 }
 
-/// Which module answers here.
+/// Name of the module that answers.
 #[utoipa::path(
     get, path = "/health", tag = "health",
     responses((status = 200, description = "This one", body = ModuleBody))
@@ -88,7 +88,7 @@ pub(super) async fn module() -> HttpResponse {
     json(&ModuleBody { status: "ok", module: "operator" })
 }
 
-/// Whether the process lives. A failure means: restart it.
+/// Liveness. A failure means: restart the instance.
 #[utoipa::path(
     get, path = "/health/live", tag = "health",
     responses((status = 200, description = "It lives", body = ProbeBody))
@@ -97,7 +97,7 @@ pub(super) async fn live() -> HttpResponse {
     json(&ProbeBody { status: "ok" })
 }
 
-/// Whether new requests are welcome. A failure means: send them elsewhere.
+/// Readiness. A failure means: send requests to another instance.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health",
     responses(

@@ -1,4 +1,4 @@
-//! A response that holds on to something until it was sent, or its connection is gone.
+//! Responses that keep a value until they were sent or their connection has ended.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,7 +7,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::web::Bytes;
 
-/// Drops `held` together with the body of the response.
+/// Keeps `held` until the body of the response is dropped.
 pub(super) fn until_sent<T: Unpin + 'static>(
     response: ServiceResponse<BoxBody>,
     held: T,

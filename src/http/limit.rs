@@ -1,5 +1,5 @@
-//! Rates that an instance limits where it is told to: issuing for each principal, failed
-//! authentication for each client address. Off by default; nginx limits in front.
+//! Rate limits of an instance: issuing per principal, failed authentication per client address. Off
+//! by default, because nginx limits requests.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -12,13 +12,12 @@ use governor::{Quota, RateLimiter};
 
 use crate::principal::PrincipalId;
 
-/// Most client addresses remembered at once. Beyond it, strangers share one budget until others are
-/// forgotten.
+/// Bound of remembered client addresses. With more, unknown addresses share one budget.
 const MAX_ADDRESSES: usize = 65_536;
-/// Whose budget strangers share once the table is full.
+/// Key of the budget that unknown addresses share when the table is full.
 const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
-/// A limiter with one budget for each key.
+/// A rate limiter with a budget for each key.
 type Keyed<K, C> = RateLimiter<K, DefaultKeyedStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// The limiters of one instance. Tests replace the clock.
@@ -29,7 +28,7 @@ pub struct Limits<C: Clock = DefaultClock> {
 }
 
 impl Limits {
-    /// Limits as configured; `None` is no limit.
+    /// Configured limits; `None`: no limit.
     #[must_use]
     pub fn new(issue_per_second: Option<u32>, failed_auth_per_minute: Option<u32>) -> Self {
         Self::with_clock(issue_per_second, failed_auth_per_minute, &DefaultClock::default())
@@ -47,21 +46,20 @@ impl<C: Clock + Clone> Limits<C> {
         }
     }
 
-    /// Takes one token's worth from a principal's budget, or says how long until there is room.
+    /// Takes one token from a principal's budget, or returns the time until there is room.
     pub(super) fn issue(&self, principal: &PrincipalId) -> Result<(), Duration> {
         self.issue.as_ref().map_or(Ok(()), |limiter| check(limiter, principal))
     }
 
-    /// Forgets addresses whose budgets are whole again; called about once a second.
+    /// Forgets addresses with a full budget; called about once a second.
     pub fn shed(&self) {
         if let Some(limiter) = &self.failed_auth {
             limiter.retain_recent();
         }
     }
 
-    /// Counts a failed authentication, or says how long until the next is answered as such. Limits
-    /// the noise one address can make; whoever has a valid credential is served all the same, so
-    /// that an address shared with an attacker locks nobody out.
+    /// Counts a failed authentication, or returns the time until the next one is counted. The limit
+    /// never refuses a valid credential, so an attacker behind a shared address locks nobody out.
     pub(super) fn failed_auth(&self, client: IpAddr) -> Result<(), Duration> {
         let Some(limiter) = &self.failed_auth else {
             return Ok(());
@@ -71,7 +69,8 @@ impl<C: Clock + Clone> Limits<C> {
     }
 }
 
-/// What one client can choose freely counts as one: all addresses of an IPv6 /64 (RFC 6177 §2).
+/// All addresses of an IPv6 /64 count as one, because a client chooses among them freely (RFC 6177
+/// §2).
 fn site(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
@@ -89,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Limits whose clock is moved by hand.
+    /// Limits with a clock that the test moves.
     fn limits(
         issue_per_second: Option<u32>,
         failed_auth_per_minute: Option<u32>,

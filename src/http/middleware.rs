@@ -1,5 +1,5 @@
-//! The one middleware around everything: names the request, measures it, logs it, and writes the
-//! body of its problem if it came to one.
+//! The middleware around all handlers: assigns the request id, measures, logs, and writes the body
+//! of a problem.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +34,7 @@ pub(super) async fn observe(
     };
     let id = request_id(&request, &state);
     let Some(answering) = Answering::begin(request.conn_data::<Arc<Connection>>()) else {
-        // Nobody will read an answer, so nothing is done.
+        // Nobody would read an answer, so the handler is not run.
         return Ok(request.into_response(Problem::NotReady.response(&id)));
     };
     let span = id.span();
@@ -47,7 +47,7 @@ pub(super) async fn observe(
                 Some(problem) => response.into_response(problem.response(&id)),
                 None => response.map_into_boxed_body(),
             },
-            // Only a caught panic comes here, and it takes the request with it.
+            // Only a caught panic arrives here; the request is lost with it.
             Err(error) => {
                 let response = problem_of(&error).response(&id);
                 state.metrics.request(UNMATCHED, method, response.status().as_str(), started.elapsed());
@@ -58,7 +58,7 @@ pub(super) async fn observe(
         let route = route.as_deref().unwrap_or(UNMATCHED);
         let (status, took) = (response.status(), started.elapsed());
         state.metrics.request(route, method, status.as_str(), took);
-        // Anybody can ask for a stream over HTTP/1.0, without a credential.
+        // Anybody can request a stream over HTTP/1.0 without a credential, so this is not logged.
         if status.is_server_error() && status != StatusCode::HTTP_VERSION_NOT_SUPPORTED {
             tracing::warn!(method, route, status = status.as_u16(), ?took, "request not served");
         } else {
@@ -68,7 +68,7 @@ pub(super) async fn observe(
             Some(unread) => unread.until_sent(response),
             None => response,
         };
-        // A response that is complete has its own time to be sent in; a stream is answered until it
+        // A complete response has its own deadline for sending; a stream is in progress until it
         // ends.
         Ok(match response.response().body().size() {
             BodySize::Stream => until_sent(response, answering),
@@ -78,7 +78,7 @@ pub(super) async fn observe(
     answered.instrument(span).await
 }
 
-/// The id a trusted proxy chose, else a new one.
+/// The id of a trusted proxy, or a new one.
 fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     let by_proxy = || {
         let peer = peer_address(request.peer_addr());
@@ -89,8 +89,7 @@ fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     by_proxy().unwrap_or_else(|| state.request_ids.draw())
 }
 
-/// What an error means to the client. Errors that are not ours come from a caught panic or from
-/// actix itself.
+/// The problem of an error. Errors that are no problem come from a caught panic or from actix.
 fn problem_of(error: &Error) -> Problem {
     error.as_error::<Problem>().cloned().unwrap_or_else(|| {
         tracing::error!(%error, "a request failed because of a defect");
@@ -98,7 +97,7 @@ fn problem_of(error: &Error) -> Problem {
     })
 }
 
-/// The method, or one label for all the unusual ones: anyone can invent methods.
+/// The method, or one label for unusual ones, because clients can invent methods.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

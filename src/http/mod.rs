@@ -1,8 +1,8 @@
-//! HTTP: the only code that knows actix. Requests come in here, are turned into calls of the
-//! services, and their outcomes into responses.
+//! HTTP: the only code that uses actix. It turns requests into calls of the services, and outcomes
+//! into responses.
 //!
-//! `routes` is the one table of URLs; `error` the one place that chooses status codes; `observe`
-//! the one middleware around everything.
+//! `routes` is the table of all URLs, `error` chooses all status codes, and `middleware` is around
+//! all handlers.
 
 mod admin;
 mod authorise;
@@ -43,33 +43,33 @@ use crate::metrics::Metrics;
 use crate::service::TokenService;
 use crate::telemetry::RequestIds;
 
-/// What handlers work with; one for the whole process.
+/// State for handlers, one for the whole process.
 pub struct AppState {
-    /// Issues and judges tokens.
+    /// The token service.
     pub tokens: TokenService,
-    /// Streams of this instance.
+    /// The hub of this instance.
     pub hub: Arc<Hub>,
-    /// Where events are published.
+    /// The event log.
     pub bus: Arc<dyn EventBus>,
-    /// Every metric.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Who was let do what.
+    /// The audit trail.
     pub audit: Arc<Audit>,
-    /// Effects that are finished although their client has gone.
+    /// Effects that outlive their request.
     pub effects: Effects,
-    /// Starting, ready or draining.
+    /// State of the process.
     pub lifecycle: Arc<Lifecycle>,
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Rates that are limited.
+    /// Rate limits.
     pub limits: Arc<Limits>,
-    /// Names requests.
+    /// Source of request ids.
     pub request_ids: RequestIds,
-    /// Names this instance.
+    /// Name of this instance.
     pub instance_id: String,
-    /// Networks whose forwarding headers are believed.
+    /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
-    /// Longest time for a request's body to arrive.
+    /// Deadline of a request's body.
     pub body_timeout: Duration,
     /// Whether `?token=` may hold a principal's credential.
     pub principal_in_query: bool,

@@ -34,7 +34,7 @@ use crate::events::EventType;
 )]
 struct Document;
 
-/// Rules that the handlers hold and no attribute can express, as JSON Schema has them.
+/// Rules of the handlers that no attribute can express, in JSON Schema.
 struct Rules;
 
 impl Modify for Rules {
@@ -72,7 +72,7 @@ impl Modify for Security {
     }
 }
 
-/// The document as text. Written once: anybody may ask for it, as often as they like.
+/// The document as text, generated once, because anybody may request it often.
 static TEXT: LazyLock<Result<Bytes, serde_json::Error>> =
     LazyLock::new(|| Document::openapi().to_json().map(Bytes::from));
 

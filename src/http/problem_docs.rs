@@ -1,14 +1,14 @@
-//! Problems as `/openapi.json` describes them: those that calls have in common, in groups.
+//! Problems in `/openapi.json`: groups that several calls have in common.
 //!
-//! A call names its groups in `responses(…)` and after them what only itself can answer, or says
-//! better. A test compares the document with the answers of a real instance.
+//! A call names its groups in `responses(…)`, and after them its own problems. A test compares the
+//! document with the answers of a real instance.
 
 use std::collections::BTreeMap;
 
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-/// Problems of every call that the shipped nginx passes on: nginx answers these itself, too.
+/// Problems of every call through the shipped nginx, which also answers these itself.
 pub(super) struct Proxied;
 
 impl IntoResponses for Proxied {

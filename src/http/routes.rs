@@ -1,4 +1,4 @@
-//! The one table of URLs.
+//! The table of all URLs.
 
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, Resource, Responder, Route, web};
@@ -6,7 +6,7 @@ use actix_web::{FromRequest, Handler, Resource, Responder, Route, web};
 use super::error::Problem;
 use super::{admin, authorise, events, health, openapi, panel, stream, tokens};
 
-/// One path with the methods it takes.
+/// A path with its methods.
 pub struct Endpoint {
     /// The path.
     pub path: &'static str,
@@ -15,8 +15,8 @@ pub struct Endpoint {
     resource: Resource,
 }
 
-/// Every path of the service. A new endpoint is a line here, a handler in the file of its subject,
-/// and its path in `openapi.rs`; a test compares the two.
+/// All paths of the service. A new endpoint needs a line here, a handler in the file of its
+/// subject, and its path in `openapi.rs`; a test compares the two.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     vec![

@@ -1,4 +1,4 @@
-//! The actix server: sockets, limits, the ordered list of middleware.
+//! The actix server: sockets, limits, and the ordered list of middleware.
 
 use std::future::ready;
 use std::io;
@@ -27,28 +27,26 @@ use super::error::Problem;
 use super::middleware::observe;
 use super::routes::endpoints;
 
-/// Data a client does not take for this long ends its connection. The kernel does it: actix never
-/// times out a write, and a peer that advertises no window would otherwise be kept for ever.
+/// Time after which the kernel ends a connection whose client does not take data
+/// (TCP_USER_TIMEOUT). actix has no timeout for writes, so a peer without a window would be kept
+/// for ever.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes the kernel buffers for one connection, before it doubles them for its own bookkeeping, and
-/// takes a little more than that. Small, so that a client that stopped reading is noticed soon and
-/// costs less than 64 KiB.
+/// Send buffer of a connection in bytes; the kernel doubles it for its bookkeeping. Small, so that
+/// a client that stopped reading is noticed soon and costs less than 64 KiB.
 const SEND_BUFFER: usize = 16 * 1024;
-/// Bytes after which a connection is written to before more is asked of its response. What a stream
-/// is given at a time fits beside it into the 8 KiB that actix reserves for a connection and never
-/// takes back once it has grown.
+/// Bytes after which a connection is written before its response is polled again. This and a chunk
+/// of a stream fit into the 8 KiB that actix reserves per connection; its buffer never shrinks.
 const WRITE_BUFFER: usize = 4 * 1024;
-/// How long a connection may be without a request: longer than nginx keeps an idle upstream
-/// connection, so that nginx closes first and never sends a request into a closing connection.
+/// Deadline of an idle connection: longer than nginx keeps idle upstream connections, so that nginx
+/// closes first and never sends a request into a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long the head of a request may take to arrive.
+/// Deadline of the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take to be closed in order.
+/// Deadline of an orderly close.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Connections of a worker that were accepted and are not counted yet, or make room and are not
-/// closed yet.
+/// Connections of a worker that are not counted yet, or that make room and are not closed yet.
 const UNDER_WAY: usize = 16;
-/// A kernel filter that drops packets which begin a TCP connection (SYN without ACK). It loads the
+/// Kernel filter that drops packets that begin a TCP connection (SYN without ACK). It loads the
 /// flags, the 14th byte of the TCP header, and compares these two.
 #[cfg(target_os = "linux")]
 const WITHOUT_SYN: [SockFilter; 5] = [
@@ -58,55 +56,53 @@ const WITHOUT_SYN: [SockFilter; 5] = [
     SockFilter::new(0x06, 0, 0, 0),
     SockFilter::new(0x06, 0, 0, u32::MAX),
 ];
-/// Connections waiting to be accepted; the kernel caps it at `net.core.somaxconn`.
+/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Routes beside the table, for measuring against.
+/// Additional routes, for benchmarks.
 pub type ExtraRoutes = fn(&mut ServiceConfig);
 
-/// How the server runs.
+/// Configuration of the server.
 pub struct ServerSettings {
-    /// Where to listen; port 0 picks one.
+    /// Address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Worker threads.
     pub workers: usize,
-    /// Most connections of all workers together. Above the cap on streams, so that other requests
-    /// always have room.
+    /// Bound of the connections of all workers. It is above the bound of streams, so that other
+    /// requests have room.
     pub max_connections: usize,
-    /// Longest time from a graceful stop to the cut of what is still open.
+    /// Time from a graceful stop until remaining connections are cut.
     pub shutdown_timeout: Duration,
-    /// Routes beside the table.
+    /// Additional routes.
     pub extra: Option<ExtraRoutes>,
 }
 
-/// Where connections come in. A graceful stop of actix drops those it has accepted but not begun to
-/// read from: so the door is closed first, and the server stopped once nobody can be left standing
-/// behind it.
+/// Handle of the listening socket. A graceful stop of actix drops accepted connections that it has
+/// not read from. The socket is therefore closed first, and the server stopped after a grace
+/// period.
 pub struct ListenerHandle {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl ListenerHandle {
-    /// Where it is.
+    /// The address.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets no further connection begin. Connections that wait to be accepted would be reset by
-    /// [`Self::close`], together with the requests that their clients have sent already.
+    /// Stops new connections, without closing the socket: [`Self::close`] resets connections in the
+    /// accept queue, and the requests that their clients have sent.
     pub fn begin_closing(&self) {
-        // Without the filter, which only Linux has, they are reset: clients notice as if the
-        // instance had crashed.
+        // Without the filter, which only Linux has, they are reset, as in a crash.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.listener).attach_filter(&WITHOUT_SYN);
     }
 
-    /// Refuses connections from now on; those that were accepted go on.
+    /// Refuses connections from now on; accepted ones continue.
     pub fn close(&self) {
-        // Where a listening socket cannot be shut down (only Linux does it), stopping the server
-        // closes it.
+        // Only Linux can shut a listening socket down; elsewhere the stop of the server closes it.
         let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
     }
 }
@@ -114,7 +110,7 @@ impl ListenerHandle {
 /// Binds and starts the server.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// The address cannot be bound.
 pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, ListenerHandle)> {
     let listener = listener(settings.listen)?;
     let door = ListenerHandle { address: listener.local_addr()?, listener: listener.try_clone()? };
@@ -127,8 +123,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     let (address, extra) = (door.address, settings.extra);
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
-    // As `HttpServer` does it, which takes connections only as they are, without anything around
-    // them.
+    // Like `HttpServer`, which accepts no wrapped connections.
     let service = move || {
         let stopping = stopping.clone();
         let app = App::new()
@@ -142,7 +137,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
                 }
             })
             .default_service(web::to(|| async { Err::<&str, _>(Problem::NotFound) }))
-            // The last one wrapped sees the request first.
+            // The middleware that is wrapped last sees the request first.
             .wrap(CatchPanic::default())
             .wrap(from_fn(observe))
             .wrap(
@@ -156,11 +151,11 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
                 async move { stopping.notified().await }
             })
             .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-            // Of a connection's first request; `Watched` has the deadline of all others.
+            // Deadline of the first request; `Watched` has the deadlines of all others.
             .client_request_timeout(HEAD_TIMEOUT)
             .client_disconnect_timeout(GOODBYE)
             .h1_write_buffer_size(WRITE_BUFFER)
-            // A client that is gone is noticed when it closes, not when the next heartbeat fails.
+            // A client that leaves is noticed at once, not at the next heartbeat.
             .h1_allow_half_closed(false)
             .local_addr(address)
             .on_connect_ext(|socket: &Watched, data| {
@@ -180,7 +175,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     Ok((server, door))
 }
 
-/// Counts connections that were accepted, and closes those for which there is no room.
+/// Counts accepted connections, and closes those without room.
 fn entering(
     connections: Arc<Connections>,
 ) -> impl ServiceFactory<

@@ -13,15 +13,15 @@ use crate::events::{Opener, StreamOpening};
 use crate::telemetry::RequestId;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells nginx not to buffer this response.
+/// Response header that switches nginx's buffering off.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Open a stream of events.
 ///
-/// The first frame carries `retry:`, an `id:` to resume from and `{"type": "connected"}`.
-/// `event: reset` tells of events that cannot be resumed, `event: degraded` that none come at
-/// present, until `event: recovered`; `event: reconnect` is the last frame of a stream that the
-/// service ends.
+/// The first frame has `retry:`, an `id:` to resume from and `{"type": "connected"}`.
+/// `event: reset` reports events that are lost to the client. `event: degraded` reports that the
+/// event log is unavailable, until `event: recovered`. `event: reconnect` is the last frame of a
+/// stream that the service ends.
 #[utoipa::path(
     get, path = "/operator/api/events/stream", tag = "events",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
@@ -57,13 +57,12 @@ pub(super) async fn open(
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        // A finished stream has no use for its connection, and a draining instance none for idle
-        // ones.
+        // Close the connection with the stream, so that a draining instance keeps no idle ones.
         .force_close()
         .streaming(stream.into_chunks()))
 }
 
-/// Judges the credential and takes a place among the streams.
+/// Checks the credential and registers the stream.
 async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
     let (bearer, shown) = credential(request, state)?;
     let verified = match bearer {
@@ -75,7 +74,7 @@ async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<
         }
         Bearer::Token(verified) => verified,
     };
-    // First the place, then the judgement: a revocation in between finds the stream and ends it.
+    // Register first, then ask the store: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
     let opener = Opener { principal: verified.principal.clone(), token: Some(id) };
     let opening = StreamOpening::take(&state.hub, opener)?;
@@ -85,9 +84,9 @@ async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<
     Ok(opening)
 }
 
-/// Where to resume: the header, else the parameter. Empty is as good as none (WHATWG HTML §9.2.4).
-/// Whatever else it says, the answer is a stream: a browser's `EventSource` would never come back
-/// from an error.
+/// Position to resume from: the header, else the parameter. Empty means none (WHATWG HTML §9.2.4).
+/// An invalid position still gets a stream, because an `EventSource` never reconnects after an
+/// error.
 fn last_event_id(request: &HttpRequest) -> Option<String> {
     let header = request.headers().get(LAST_EVENT_ID);
     let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

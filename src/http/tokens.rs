@@ -25,29 +25,29 @@ pub(super) struct IssuedBody<'a> {
     /// The token; opens streams until it expires. Secret.
     #[schema(min_length = 36, max_length = 36, example = "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908")]
     sse_token: String,
-    /// Names the token; not secret.
+    /// Id of the token; not secret.
     #[schema(pattern = "^[0-9a-f]{16}$", example = "3f9a1c0b5d7e2f48")]
     token_id: String,
-    /// Life of the token, in seconds.
+    /// Lifetime of the token in seconds.
     #[schema(example = 60)]
     expires_in: u64,
-    /// End of its life, RFC 3339.
+    /// Expiry, RFC 3339.
     #[schema(format = DateTime, example = "2026-01-01T00:01:00.000Z")]
     expires_at: String,
     /// The instance that issued it.
     #[schema(example = "1")]
     instance_id: &'a str,
-    /// Where it is remembered.
+    /// Backend that has its record.
     backend: Backend,
 }
 
-/// Which token is meant: by exactly one of the two.
+/// The token to revoke, by exactly one of the two.
 #[derive(Deserialize, ToSchema)]
 #[schema(example = json!({ "token_id": "3f9a1c0b5d7e2f48" }))]
 pub(super) struct TokenParameter {
     /// The token in clear.
     token: Option<String>,
-    /// Its public name; for revoking only.
+    /// Id of the token.
     #[schema(pattern = "^[0-9a-f]{16}$")]
     token_id: Option<String>,
 }
@@ -70,7 +70,7 @@ impl PartialSchema for TokenForm {
 
 impl ToSchema for TokenForm {}
 
-/// Which token is asked about.
+/// The token to introspect.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct IntrospectParameter(TokenParameter);
@@ -87,14 +87,14 @@ impl PartialSchema for IntrospectParameter {
 
 impl ToSchema for IntrospectParameter {}
 
-/// How far a revocation reached.
+/// Scope of a revocation.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RevokedBody {
-    /// `cluster`, or `instance` while the others cannot be reached.
+    /// `cluster`, or `instance` while Redis is unavailable.
     effective: RevocationScope,
 }
 
-/// What a token is (RFC 7662 §2.2); only `active` for a token that is not valid.
+/// Properties of a token (RFC 7662 §2.2); only `active` for a token that is not valid.
 #[derive(Serialize, ToSchema)]
 pub(super) struct IntrospectionBody {
     /// Whether the token is valid.
@@ -103,15 +103,15 @@ pub(super) struct IntrospectionBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "operator")]
     sub: Option<String>,
-    /// End of its life, in Unix seconds.
+    /// Expiry in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1_767_225_660)]
     exp: Option<u64>,
-    /// When it was issued, in Unix seconds.
+    /// Time of issue in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1_767_225_600)]
     iat: Option<u64>,
-    /// Its public name.
+    /// Id of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "3f9a1c0b5d7e2f48")]
     jti: Option<String>,
@@ -151,7 +151,7 @@ pub(super) async fn issue(
     }))
 }
 
-/// Issues a token and notes it.
+/// Issues and audits a token.
 async fn issue_and_note(
     state: Data<AppState>,
     principal: PrincipalId,
@@ -169,7 +169,7 @@ async fn issue_and_note(
     issued
 }
 
-/// Issue a token, as the predecessor's clients do. Prefer POST.
+/// Issue a token, for clients of the predecessor. Prefer POST.
 #[utoipa::path(
     get, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     responses((status = 200, description = "Issued", body = IssuedBody), Issuing)
@@ -182,7 +182,7 @@ pub(super) async fn issue_by_get(
     issue(request, payload, state).await
 }
 
-/// Take a token back (RFC 7009); its open streams end.
+/// Revoke a token (RFC 7009); its open streams end.
 #[utoipa::path(
     post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
@@ -211,26 +211,27 @@ pub(super) async fn revoke(
         }
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
-    // What is no token of ours is not valid anywhere.
+    // A text that is no token of ours is not valid anywhere.
     let mut effective = RevocationScope::Cluster;
     if let Some(revocation) = revocation {
         let begun = Begun::Revoke { token_id: revocation.id.to_string() };
         let effect = begin(&request, &state, principal, begun);
         let revoked = revoke_and_note(state.clone(), revocation, principal.clone(), effect);
-        // Also without an audit trail: the token's streams have to end.
+        // Needed also without an audit trail: the token's streams have to end.
         effective = state.effects.run(revoked).await??;
     }
     Ok(json(&RevokedBody { effective }))
 }
 
-/// Revokes a token, ends its streams and notes it.
+/// Revokes a token, ends its streams and audits it.
 async fn revoke_and_note(
     state: Data<AppState>,
     revocation: Revocation,
     principal: PrincipalId,
     effect: Option<Effect>,
 ) -> Result<RevocationScope, StoreError> {
-    // Remembered first, so that no stream opens in between; its streams end even where that failed.
+    // Write the tombstone first, so that no stream opens in between. The streams end even if that
+    // failed.
     let remembered = state.tokens.revoke(revocation).await;
     let streams = state.hub.end_streams_of(revocation.id);
     tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
@@ -242,7 +243,7 @@ async fn revoke_and_note(
     remembered
 }
 
-/// What a token is (RFC 7662).
+/// Introspect a token (RFC 7662).
 #[utoipa::path(
     post, path = "/operator/api/tokens/introspect", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
@@ -278,7 +279,7 @@ pub(super) async fn introspect(
     Ok(json(&IntrospectionBody { active, sub, exp, iat, jti, token_type: active.then_some("sse") }))
 }
 
-/// A JSON response that nobody may keep.
+/// A JSON response with `Cache-Control: no-store`.
 pub(super) fn json(body: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => HttpResponse::Ok()

@@ -1,6 +1,6 @@
-//! Bodies that nobody reads to their end. When the rest comes in chunks, actix goes on reading
-//! after the response, without an end or a deadline; while someone still holds the body it closes
-//! the connection instead, as it does with bodies of a known length.
+//! Bodies that are not read to their end. actix reads the rest of a chunked body after the
+//! response, without bound or deadline. While the body is still referenced it closes the connection
+//! instead, as for bodies of a known length.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -15,11 +15,11 @@ use futures_util::stream::poll_fn;
 
 use super::held::until_sent;
 
-/// A second hold on a request's body.
+/// A second reference to a request's body.
 pub(super) struct UnreadBody(Rc<RefCell<Payload>>);
 
 impl UnreadBody {
-    /// Holds the body of `request` if it comes in chunks; whoever reads it does not notice.
+    /// References the body of `request` if it is chunked; readers are not affected.
     pub(super) fn hold(request: &mut ServiceRequest) -> Option<Self> {
         if !request.headers().contains_key(TRANSFER_ENCODING) {
             return None;
@@ -31,7 +31,7 @@ impl UnreadBody {
         Some(Self(held))
     }
 
-    /// Lets go when the response has been written.
+    /// Keeps the reference until the response was sent.
     pub(super) fn until_sent(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         until_sent(response, self.0)
     }

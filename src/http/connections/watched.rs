@@ -1,5 +1,5 @@
-//! A connection's socket, which fails once its client has taken too long or the connection makes
-//! room for another. actix drops a connection whose socket fails, whatever it still had to send.
+//! The socket of a connection, which fails when a deadline has passed or the connection makes room
+//! for another. actix drops a connection whose socket fails.
 
 use std::io;
 use std::pin::Pin;
@@ -13,22 +13,21 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Connection;
 use crate::metrics::Closed;
 
-/// The socket and the state of its connection, which leaves the table with it.
+/// A socket and the state of its connection, which leaves the table with it.
 pub(in crate::http) struct Watched<S = TcpStream> {
     socket: S,
     connection: Arc<Connection>,
     head: Option<Head>,
-    /// Wakes the worker at a deadline, or before. Seldom set anew: that the deadline is later is
-    /// found when it goes off.
+    /// Timer that wakes the worker at a deadline or earlier. It is rarely set: a later deadline is
+    /// noticed when it fires.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Of the next request something has arrived.
+/// A part of the next request has arrived.
 struct Head {
-    /// The time of idleness in which it did. In any other there is no such head: it became a
-    /// request.
+    /// The idle period in which it arrived. In a later period the head has become a request.
     since: u64,
-    /// Its deadline, from the moment on when all responses before it are sent.
+    /// Its deadline, from when all responses before it are sent.
     until: Option<Instant>,
 }
 
@@ -45,7 +44,7 @@ impl<S> Watched<S> {
         if self.connection.is_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Fails if the connection is to be closed, and wakes the task of `context` when it is.
+    /// Fails if the connection is to be closed; otherwise wakes the task of `context` when it is.
     /// `all_sent`: nothing waits to be written.
     fn watch(&mut self, context: &mut Context<'_>, all_sent: bool) -> io::Result<()> {
         self.connection.waker.register(context.waker());
@@ -90,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         self.fail_if_closed()?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        // What arrives while a request is answered belongs to it, or waits for its response.
+        // Data that arrives during a request belongs to it, or waits for its response.
         if buffer.filled().len() > before
             && let Some(since) = self.connection.idle_since()
             && self.head.as_ref().is_none_or(|head| head.since != since)
@@ -115,8 +114,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         written
     }
 
-    /// actix calls this last whenever it has looked after a connection, unless the socket takes no
-    /// more.
+    /// actix calls this last in each round for a connection, unless the socket is full.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch(context, true)?;
         Pin::new(&mut self.socket).poll_flush(context)
@@ -146,7 +144,7 @@ mod tests {
     use super::super::{Answering, Connections};
     use super::*;
 
-    /// Bytes that a socket holds.
+    /// Capacity of a socket in bytes.
     const ROOM: usize = 64;
 
     fn pair(connections: &Arc<Connections>) -> (Watched<DuplexStream>, DuplexStream) {
@@ -158,8 +156,8 @@ mod tests {
         Answering::begin(Some(socket.connection())).unwrap()
     }
 
-    /// Looks after a connection as actix does: whenever it is woken it reads what there is, writes
-    /// what there is, and flushes. Returns why the connection is closed.
+    /// Drives a connection like actix: when it is woken it reads, writes and flushes. Returns the
+    /// reason for the close.
     async fn serve(socket: &mut Watched<DuplexStream>, mut to_send: &[u8]) -> io::ErrorKind {
         let closed = poll_fn(|context| -> Poll<io::Result<()>> {
             let mut bytes = [0; ROOM];
@@ -246,7 +244,7 @@ mod tests {
     async fn a_pipelined_request_behind_a_slow_response_is_kept() {
         let connections = connections(9);
         let (mut socket, mut client) = pair(&connections);
-        // Answered, and longer than the socket takes at once.
+        // A response that is larger than the socket takes at once.
         drop(begin(&socket));
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let response = [b'x'; 2 * ROOM];

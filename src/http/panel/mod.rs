@@ -1,5 +1,5 @@
-//! The events panel and the browser client, embedded in the binary. Holds no secret: the principal
-//! is typed in by its user and stays in that browser tab.
+//! The panel and the browser client, embedded in the binary. They contain no secret: a user types
+//! in the credential, which stays in the browser tab.
 
 use std::sync::LazyLock;
 
@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 use super::error::{Problem, ProblemBody};
 use super::problem_docs::Proxied;
 
-/// Nothing from elsewhere, nothing inline, no framing, and no text that becomes a script.
+/// Content Security Policy: no foreign or inline content, no framing, no text that becomes a
+/// script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'";
-/// For pages of other origins: they may neither embed an asset nor keep a hold on the panel's
-/// window.
+/// Policies against other origins: they can neither embed an asset nor keep a reference to the
+/// panel's window.
 const SAME_ORIGIN: &str = "same-origin";
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -32,7 +33,7 @@ struct Asset {
     name: &'static str,
     content_type: &'static str,
     content: &'static str,
-    /// Names this version. Computed once, because anybody may ask for an asset.
+    /// Entity tag of this version, computed once, because anybody may request an asset.
     tag: LazyLock<EntityTag>,
 }
 
@@ -117,10 +118,10 @@ fn tag_of(content: &str) -> EntityTag {
     EntityTag::new_strong(hex::encode(&Sha256::digest(content)[..8]))
 }
 
-/// The asset, or 304 when the browser has this very version.
+/// The asset, or 304 if the browser has this version.
 fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
     let tag = &*asset.tag;
-    // Compared weakly (RFC 9110 §13.1.2): a proxy that compresses makes the tag a weak one.
+    // Weak comparison (RFC 9110 §13.1.2): a proxy that compresses makes the tag weak.
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => request.headers().contains_key(IF_NONE_MATCH),
         Ok(IfNoneMatch::Items(seen)) => seen.iter().any(|seen| seen.weak_eq(tag)),
