@@ -1,5 +1,5 @@
-//! `vx11-operator healthcheck`: asks the instance on this machine whether it is ready. For
-//! containers, whose images have no curl.
+//! `vx11-operator healthcheck`: asks the instance on this machine whether it is ready, for
+//! container images without curl.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};

@@ -1,5 +1,5 @@
-//! What the client's commands are told. Never a credential: anyone on the machine can read a
-//! command line.
+//! Arguments of the client's commands. Credentials are no arguments, because everybody on the
+//! machine can read command lines.
 
 use std::ffi::OsString;
 
@@ -8,30 +8,30 @@ use vx11_operator::events::EventType;
 
 use super::server::DEFAULT_URL;
 
-/// Where a credential may stand, and what an exit code says.
+/// Help text: sources of the credential, and exit codes.
 pub(crate) const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, or no\n\
 or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
-/// The same for publishing.
+/// Help text of `publish`.
 pub(crate) const PUBLISH_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument, variable\n\
 or data, or no or a wrong principal; 3 not known whether it was published.";
 
-/// The same for what is known of the cluster.
+/// Help text of `stats`.
 pub(crate) const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argument or\n\
 variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
 
-/// Where the service is, for every command that talks to one.
+/// Arguments of every command that calls the service.
 #[derive(Args)]
 pub(crate) struct ServerArguments {
-    /// Where the service is: http or https, with a path if it has one
+    /// URL of the service: http or https, with a path if it has one
     #[arg(long, env = "VX11_OPERATOR_URL", hide_env_values = true, default_value = DEFAULT_URL)]
     pub(super) url: String,
     /// Certificates (PEM) of the authorities to trust, instead of those the system trusts
@@ -65,7 +65,7 @@ pub(crate) struct PublishArguments {
     /// none is given
     #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
     pub(super) key: Option<String>,
-    // The service knows a key again for 15 minutes; repeating for longer could publish twice.
+    // The service remembers a key for 15 minutes; repeating for longer could publish twice.
     /// For so many seconds a failed attempt is repeated, 1 to 600; the last begins when they are
     /// over
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -87,7 +87,7 @@ pub(crate) struct StatsArguments {
     pub(super) watch: Option<u64>,
 }
 
-/// What ids and keys are made of: they travel in headers.
+/// Checks ids and keys, which are sent in headers.
 fn visible_ascii(text: &str) -> Result<String, &'static str> {
     let fits = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(text.to_owned()) } else { Err("expected are 1 to 128 visible ASCII characters") }

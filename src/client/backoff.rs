@@ -1,15 +1,15 @@
-//! How long to wait before trying again, by the rules of the browser client: full jitter under a
-//! bound that doubles, anew once a connection has opened, unless connections keep ending at once.
+//! Backoff by the rules of the browser client: full jitter under a bound that doubles. It starts
+//! again after a connection has opened, unless connections keep ending at once.
 
 use std::time::Duration;
 
 use vx11_operator::clock::Jitter;
 
-/// A connection that ends sooner counts as short-lived.
+/// Shortest life of a connection that does not count as short-lived.
 const STABLE: Duration = Duration::from_secs(2);
-/// Short-lived connections in a row slow us down to seconds, not to the longest wait.
+/// Bound of the wait after consecutive short-lived connections.
 const MOST_FLAPS: u32 = 2;
-/// No server may park us for longer, whatever it asks for.
+/// Longest wait that a server may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 pub(super) struct Backoff {
@@ -21,25 +21,25 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The bound is `least` at first and `most` at last.
+    /// Creates a backoff whose bound grows from `least` to `most`.
     pub(super) const fn new(jitter: Jitter, least: Duration, most: Duration) -> Self {
         Self { jitter, least, most, failures: 0, flaps: 0 }
     }
 
-    /// After one more failure: anywhere up to the bound.
+    /// The wait after one more failure: random, up to the bound.
     pub(super) fn next(&mut self) -> Duration {
         let bound = self.least.saturating_mul(2_u32.saturating_pow(self.failures)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         self.jitter.between(Duration::ZERO, bound)
     }
 
-    /// After one more failure, and no sooner than the server allows. Jitter comes on top: all
-    /// clients were told the same.
+    /// The wait after one more failure, at least as long as the server asks for. Jitter is added,
+    /// because all clients get the same value.
     pub(super) fn next_after(&mut self, told: Option<Duration>) -> Duration {
         told.unwrap_or_default().min(LONGEST_WAIT) + self.next()
     }
 
-    /// A connection that had opened is over.
+    /// Notes the end of a connection that had opened.
     pub(super) fn settle(&mut self, stayed: Duration) {
         if stayed >= STABLE {
             self.flaps = 0;
@@ -56,8 +56,7 @@ mod tests {
     const LEAST: Duration = Duration::from_millis(500);
     const MOST: Duration = Duration::from_secs(3);
 
-    /// The largest of many waits, each drawn after what `before` does to a new backoff: close below
-    /// the bound.
+    /// The largest of many waits, each drawn after `before` was applied to a new backoff.
     fn bound(before: impl Fn(&mut Backoff)) -> Duration {
         let waits = (0..500).map(|seed| {
             let mut backoff = Backoff::new(Jitter::seeded(seed), LEAST, MOST);
@@ -74,7 +73,7 @@ mod tests {
         bound <= expected && bound > expected.mul_f64(0.95)
     }
 
-    /// So many failures in a row.
+    /// A number of consecutive failures.
     fn fail(backoff: &mut Backoff, times: usize) {
         for _ in 0..times {
             backoff.next();

@@ -1,4 +1,4 @@
-//! Why a request did not do what it was for: what people are told, and what can be concluded.
+//! Failures of requests: the text for people, and the conclusions.
 
 use std::error::Error;
 use std::fmt;
@@ -11,35 +11,34 @@ use jiff::fmt::rfc2822;
 use serde::Deserialize;
 use vx11_operator::clock::{Clock, SystemClock};
 
-/// Set by our nginx on the answer of an instance when it had sent the request to another one
-/// before.
+/// Response header of our nginx: it had sent the request to another instance before.
 const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");
 
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody could be connected to: nothing was sent.
+    /// No connection: nothing was sent.
     Unreachable(String),
     /// The connection ended before the answer did.
     Cut(String),
-    /// No answer within this time.
+    /// No answer in this time.
     Silent(Duration),
-    /// TLS was offered, and the answer was none of TLS.
+    /// The answer to a TLS handshake was not TLS.
     WithoutTls,
-    /// The answer is not one of HTTP.
+    /// The answer is not HTTP.
     WithoutHttp,
-    /// An answer, but a refusal.
+    /// A refusal.
     Refused {
         status: StatusCode,
         problem: Problem,
         retry_after: Option<Duration>,
-        /// The balancer had sent the request to another instance before.
+        /// nginx had sent the request to another instance before.
         asked_before: bool,
     },
-    /// An answer that says yes as this service never does.
+    /// A success that this service never sends.
     Foreign,
 }
 
-/// The parts of a problem document that matter here; of any other answer, nothing.
+/// The parts of a problem document that are used; empty for any other answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Problem {
@@ -48,7 +47,7 @@ pub(super) struct Problem {
 }
 
 impl Failure {
-    /// No answer came, for this reason.
+    /// Failure without an answer.
     pub(super) fn unanswered(error: &hyper_util::client::legacy::Error) -> Self {
         let without_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         let is_version = |error: &hyper::Error| error.is_parse() && error.to_string().contains("version");
@@ -63,10 +62,10 @@ impl Failure {
         }
     }
 
-    /// The answer is a refusal with this head and body.
+    /// Failure with this answer.
     pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-        // Servers that speak TLS answer plain HTTP with a page for people.
+        // TLS servers answer plain HTTP with a page for people.
         let is_about_tls =
             |words: &str| ["HTTPS port", "HTTPS server", "SSL-enabled"].iter().any(|it| words.contains(it));
         if status == StatusCode::BAD_REQUEST && is_about_tls(&String::from_utf8_lossy(body)) {
@@ -77,12 +76,12 @@ impl Failure {
         Self::Refused { status, problem, retry_after: retry_after(headers), asked_before }
     }
 
-    /// The credential is no principal's, and stays so.
+    /// Whether the credential is no principal's, which is final.
     pub(super) fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED, .. })
     }
 
-    /// How long the server asks to wait.
+    /// The wait that the server asks for.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -90,10 +89,10 @@ impl Failure {
         }
     }
 
-    /// The request may have taken effect all the same. Only the last answer is seen: where a
-    /// balancer had sent the request to another instance before, a refusal says nothing about that
-    /// one. Of other server errors only `log_unavailable` is the service's statement that nothing
-    /// was published; a balancer may have made up the rest.
+    /// Whether the request may have taken effect. Only the last answer is visible: if nginx had
+    /// sent the request to another instance before, a refusal says nothing about that one. Of the
+    /// server errors only `log_unavailable` states that nothing was published; others may come from
+    /// a proxy.
     pub(super) fn may_have_been_done(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::WithoutTls | Self::WithoutHttp => false,
@@ -104,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// The same request may succeed later.
+    /// Whether the same request may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => true,
@@ -120,8 +119,8 @@ impl Failure {
         }
     }
 
-    /// The URL is wrong, as far as one answer can tell: a balancer without instances answers
-    /// otherwise (5xx), and so does the service when it refuses a token.
+    /// Whether the URL is probably wrong. nginx without instances answers 5xx, and the service
+    /// refuses a token with other answers.
     pub(super) fn is_wrong_url(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => false,
@@ -135,7 +134,7 @@ impl Failure {
         }
     }
 
-    /// Advice on where to look, as the end of a sentence that names the URL and this failure.
+    /// Advice, as the end of a sentence that names the URL and this failure.
     pub(super) fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "; --url or VX11_OPERATOR_URL says where the service is",
@@ -166,7 +165,7 @@ impl fmt::Display for Failure {
             Self::WithoutHttp => f.write_str("this is no HTTP; if the port speaks TLS, use https://"),
             Self::Foreign => f.write_str("the answer is not that of this service"),
             Self::Refused { status, .. } if status.is_redirection() => {
-                // A redirect would hand the credential to another address.
+                // A redirect would send the credential to another address.
                 write!(f, "{} is a redirect, and none is followed; give the URL it leads to", status.as_u16())
             }
             Self::Refused { status, problem: Problem { code, detail }, asked_before, .. } => {
@@ -186,14 +185,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The first error of this type among an error and its causes.
+/// The first error of this type in a chain of causes.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // The source of an I/O error is that of the error it wraps.
+        // The source of an I/O error is the source of the error that it wraps.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match wrapped {
             Some(wrapped) => Some(wrapped),
@@ -203,7 +202,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// The root of the matter: what wraps it says no more than that there was an error.
+/// The innermost cause; the outer ones only say that there was an error.
 pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
@@ -219,7 +218,7 @@ pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
     words
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3).
+/// Parses seconds or a date (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {

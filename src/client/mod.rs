@@ -1,13 +1,12 @@
-//! The service's commands for people and scripts without a browser: `tail` prints events, `publish`
-//! makes them, `stats` prints how the instances are.
+//! The command-line client: `tail` prints events, `publish` publishes one, `stats` prints the state
+//! of the instances.
 //!
-//! `arguments`, `variables`, `server` and [`Config::principal_credential`] say what to do, where
-//! and as whom; `session` asks the service, `failure` says why it did not; `backoff` waits. `tail`,
-//! `publish` and `stats` are what is left.
+//! `arguments`, `variables`, `server` and [`Config::principal_credential`] determine command,
+//! server and credential. `session` calls the service, `failure` classifies failures, `backoff`
+//! waits.
 //!
-//! Standard output holds what was asked for and nothing else; whatever happens on the way goes to
-//! standard error. A client needs to know a principal's credential, and nothing else of the
-//! service's configuration.
+//! Standard output has the results only; messages go to standard error. A client needs a
+//! principal's credential and nothing else of the service's configuration.
 
 mod arguments;
 mod backoff;
@@ -47,19 +46,19 @@ use self::stdout::Stdout;
 use self::tail::{End, Tail, Tally};
 use crate::BAD_CONFIGURATION;
 
-/// Exit code of `publish` where nobody knows whether the event was published.
+/// Exit code of `publish` if it is not known whether the event was published.
 const OUTCOME_UNKNOWN: u8 = 3;
 const NO_PRINCIPAL: &str = "no principal to act as: set VX11_PRINCIPAL_TOKEN to its credential, or \
     VX11_PRINCIPAL_TOKEN_FILE to a file that holds it, or give the service's own --config FILE. No argument takes it: \
     others could read it there";
 
-/// What is set on the machine: a configuration file of the service, and the environment.
+/// Sources of the configuration: a file of the service, and the environment.
 pub(crate) struct Settings<'a> {
     pub(crate) file: Option<&'a Path>,
     pub(crate) environment: &'a HashMap<String, String>,
 }
 
-/// Prints events until it is told to end.
+/// Runs `tail`.
 pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCode {
     let session = match session(&arguments.server, settings) {
         Ok(session) => session,
@@ -93,9 +92,9 @@ pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCod
     })
 }
 
-/// Publishes an event and prints its id.
+/// Runs `publish`.
 pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> ExitCode {
-    // The session first: whoever types the event should not do so in vain.
+    // Start the session first, so that nobody types an event in vain.
     let session = match session(&arguments.server, settings) {
         Ok(session) => session,
         Err(complaint) => return misconfigured(&complaint),
@@ -116,7 +115,7 @@ pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> 
                 if published.earlier {
                     notice(format_args!("an earlier attempt under this key had published it"));
                 }
-                // Where nobody reads the id, the event is published all the same.
+                // The event is published even if nobody reads the id.
                 let _ = Stdout::open().write(&format!("{}\n", visible(&published.id))).await;
                 ExitCode::SUCCESS
             }
@@ -141,7 +140,7 @@ fn unpublished_at(session: &Session, key: &str, unpublished: &Unpublished) -> Ex
     ExitCode::FAILURE
 }
 
-/// Prints what is known of the cluster, once or until it is told to end.
+/// Runs `stats`.
 pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> ExitCode {
     match session(&arguments.server, settings) {
         Ok(session) => in_runtime(stats::run(&session, arguments, settings.environment)),
@@ -149,7 +148,7 @@ pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> Exit
     }
 }
 
-/// Someone to act as and someone to ask.
+/// A session with the configured credential and server.
 fn session(arguments: &ServerArguments, settings: &Settings<'_>) -> Result<Session, String> {
     variables::check(settings.environment)?;
     let credential = Config::principal_credential(settings.file, settings.environment);
@@ -174,13 +173,13 @@ fn unauthorized(session: &Session, failure: &Failure) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-/// The service did not give what was asked of it.
+/// The service did not fulfil the request.
 fn unanswered(what: &str, session: &Session, failure: &Failure) -> ExitCode {
     notice(format_args!("{what} from {}: {failure}{}", session.url(), failure.advice()));
     ExitCode::FAILURE
 }
 
-/// Standard output takes no more: a reader that has gone wants no more.
+/// Standard output is closed, which is no error, or cannot be written.
 fn unwritable(error: &io::Error) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::SUCCESS;
@@ -189,12 +188,13 @@ fn unwritable(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// One line for the person at the terminal, in which a server's words cannot do more than be read.
+/// Prints one line for the person at the terminal. Control characters in a server's text are
+/// escaped.
 fn notice(words: fmt::Arguments<'_>) {
     crate::print(format_args!("vx11-operator: {}", visible(&words.to_string())));
 }
 
-/// Runs to the end, and does not wait for what still hangs in a read or write then.
+/// Runs to the end, without waiting for reads or writes that hang then.
 fn in_runtime(command: impl Future<Output = io::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,5 +1,5 @@
-//! Events as lines: for people, or one JSON object each for programs. Neither holds a character
-//! that a terminal would obey: anyone may publish anything.
+//! Events as lines: text for people, or one JSON object each. Characters that control a terminal
+//! are escaped, because publishers may send anything.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::subscription::Event;
 
-/// One line for each event.
+/// Form of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Format {
     /// Id, type, data.
@@ -36,7 +36,7 @@ impl Format {
     }
 }
 
-/// Data as it was published: numbers keep their digits, members their order.
+/// Data unchanged: numbers keep their digits, members their order.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
@@ -51,12 +51,12 @@ fn object(event: &Event, data: Data<'_>) -> String {
         event: &'a str,
         data: Data<'a>,
     }
-    // What is made of texts and of JSON can always be written.
+    // Texts and JSON can always be serialised.
     serde_json::to_string(&Line { id: &event.id, event: &event.kind, data }).unwrap_or_default()
 }
 
-/// JSON on one line: between its parts a line end, and the indentation after it, is as good as a
-/// blank, and inside them there is none.
+/// JSON on one line: line ends and indentation between its parts become a space; strings contain
+/// none.
 fn one_line(data: &str) -> Cow<'_, str> {
     if data.contains(['\n', '\r', '\t']) {
         data.split(['\n', '\r', '\t'])
@@ -70,8 +70,8 @@ fn one_line(data: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text with everything escaped, as JSON escapes it, that a terminal would obey or that would
-/// make it show another order of characters than there is.
+/// The text with JSON escapes for control characters and for characters that change the order of
+/// display.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| {
         c.is_control()

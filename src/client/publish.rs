@@ -1,5 +1,5 @@
-//! `vx11-operator publish`: one event, published once. What is not answered is sent again under the
-//! same idempotency key, for as long as the caller's patience lasts.
+//! `vx11-operator publish`: publishes one event once. Failed attempts are repeated under the same
+//! idempotency key, for as long as `--patience` allows.
 
 use std::io::{IsTerminal, Read};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::failure::Failure;
 use super::notice;
 use super::session::{Published, Session};
 
-/// For one attempt to be answered.
+/// Deadline of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Bounds of the wait between attempts: someone waits for the answer.
+/// Bounds of the wait between attempts; a person waits for the result.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// No service takes more.
+/// Largest body that the service accepts.
 const LARGEST: u64 = 64 * 1024;
 
-/// Why an event is not known to be published.
+/// Failure of all attempts.
 #[derive(Debug)]
 pub(super) struct Unpublished {
     /// Failure of the last attempt.
@@ -33,8 +33,7 @@ pub(super) struct Unpublished {
 }
 
 impl Unpublished {
-    /// Why it may be published all the same; `None` where every attempt is known not to have
-    /// published it.
+    /// The failure after which the event may be published; `None` if it is certainly not published.
     pub(super) fn doubt(&self) -> Option<String> {
         let Self { failure, earlier } = self;
         match earlier {
@@ -47,7 +46,7 @@ impl Unpublished {
     }
 }
 
-/// The body of the request; the complaint is for people and does not repeat the data.
+/// The body of the request, or an error text that does not repeat the data.
 pub(super) fn event(arguments: &PublishArguments) -> Result<Bytes, String> {
     let data = match arguments.data.as_deref() {
         None | Some("-") => from_stdin()?,
@@ -87,14 +86,14 @@ fn from_stdin() -> Result<String, String> {
     Ok(data)
 }
 
-/// A key that nobody else uses, in the form of a random UUID (RFC 9562 §5.4).
+/// A random idempotency key, a UUID (RFC 9562 §5.4).
 pub(super) fn random_key() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
 }
 
-/// Publishes, again and again if need be.
+/// Publishes, with repetitions.
 pub(super) async fn publish(
     session: &Session,
     event: Bytes,
@@ -106,8 +105,8 @@ pub(super) async fn publish(
     repeat(session.url(), patience, backoff, attempt).await
 }
 
-/// Attempts until one succeeds, or fails for good, or patience ends. The last attempt begins when
-/// patience ends, unless one is under way then or the service asks for a longer wait.
+/// Repeats attempts until one succeeds or fails for good, or until patience ends. The last attempt
+/// begins at that time, unless one is in progress or the service asks for a longer wait.
 async fn repeat<F: Future<Output = Result<Published, Failure>>>(
     url: &str,
     patience: Duration,
@@ -157,7 +156,7 @@ mod tests {
         Failure::refused(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
     }
 
-    /// Attempts that all fail so after so long: when each began, when the last ended, and why.
+    /// Attempts that all fail like this: the start of each, the end of the last, and the failure.
     async fn failing(
         patience: Duration,
         seed: u64,
@@ -210,7 +209,7 @@ mod tests {
                 .await;
         assert_eq!((begun.len(), ended), (1, Duration::ZERO));
         assert_eq!(unpublished.doubt(), None);
-        // At its own time, which comes before patience ends.
+        // At its time, which is before patience ends.
         let (begun, ..) =
             failing(Duration::from_secs(3), 1, Duration::ZERO, |_| refused(503, "log_unavailable", "2"))
                 .await;

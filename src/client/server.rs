@@ -1,4 +1,4 @@
-//! Where the service is, and by whose word it is the right one.
+//! The server: its URL, and the trusted authorities.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,19 +12,19 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::arguments::ServerArguments;
 
-/// Where an instance with defaults listens.
+/// URL of an instance with default configuration.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8001";
 const EXPECTED: &str = "expected is http://host[:port][/path], or https://";
 
-/// A service that can be asked.
+/// A server that can be called.
 pub(super) struct Server {
     base: String,
-    /// What is checked of a server that speaks TLS.
+    /// TLS configuration.
     pub(super) tls: ClientConfig,
 }
 
 impl Server {
-    /// Reads URL and certificates; the complaint is for people.
+    /// Parses URL and certificates; the error is a text for people.
     pub(super) fn find(arguments: &ServerArguments) -> Result<Self, String> {
         let url = Some(arguments.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
         let (base, scheme) = base(url)?;
@@ -42,15 +42,15 @@ impl Server {
         Ok(Self { base, tls })
     }
 
-    /// Its URL without a slash at the end; holds no secret.
+    /// Its URL without a final slash; contains no secret.
     pub(super) fn url(&self) -> &str {
         &self.base
     }
 }
 
-/// A URL that paths can be appended to, and its scheme.
+/// Parses a URL to which paths can be appended, and its scheme.
 fn base(url: &str) -> Result<(String, String), String> {
-    // Not repeated: whoever writes one there means it as a secret.
+    // The text is not repeated, because it may be a secret.
     if url.contains('@') {
         return Err(format!("--url (VX11_OPERATOR_URL): a URL takes no user or password; {EXPECTED}"));
     }
@@ -58,7 +58,7 @@ fn base(url: &str) -> Result<(String, String), String> {
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme)).ok_or_else(wrong)?;
     let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
-    // A port that is no number, or too large, would silently be the scheme's own.
+    // An invalid port would silently become the default of the scheme.
     let port = authority.as_str()[authority.host().len()..].strip_prefix(':');
     if port.is_some_and(|port| port.parse::<u16>().is_err()) || url.contains(['?', '#']) {
         return Err(wrong());
@@ -82,7 +82,7 @@ fn given_authorities(file: &OsStr) -> Result<RootCertStore, String> {
 
 fn system_authorities() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    // Some that a system trusts may be too odd to use; what is left says whom it trusts.
+    // Unusable certificates of the system are skipped.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(

@@ -1,5 +1,4 @@
-//! A principal's dealings with the service over HTTP. Credentials travel in headers, never in a
-//! URL.
+//! Calls of the service over HTTP. Credentials are sent in headers, never in a URL.
 
 use std::time::Duration;
 
@@ -29,10 +28,10 @@ const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// For all addresses of the server together. Shorter than an attempt: who could not be connected to
-/// was told nothing.
+/// Deadline of connecting, for all addresses of the server. Shorter than an attempt, so that a
+/// failure to connect is known as such: nothing was sent.
 const CONNECT: Duration = Duration::from_secs(5);
-/// More than any answer but a stream takes.
+/// Deadline of an answer that is no stream.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Session {
@@ -44,16 +43,16 @@ pub(super) struct Session {
 /// A token that opens one stream.
 pub(super) struct Token(HeaderValue);
 
-/// An event that the service has published.
+/// A published event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Published {
     pub(super) id: String,
-    /// By an earlier attempt with the same key.
+    /// Whether an earlier attempt with the same key had published it.
     pub(super) earlier: bool,
 }
 
 impl Session {
-    /// The complaint is for people.
+    /// Creates a session; the error is a text for people.
     pub(super) fn new(server: Server, principal: &SecretString) -> Result<Self, String> {
         let principal = secret(principal.expose_secret());
         let principal = principal.ok_or("the principal's credential cannot travel in a header")?;
@@ -71,12 +70,12 @@ impl Session {
         Ok(Self { client, url, principal })
     }
 
-    /// Where it is; holds no secret.
+    /// URL of the service; contains no secret.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// A new token.
+    /// Issues a token.
     pub(super) async fn issue(&self, patience: Duration) -> Result<Token, Failure> {
         #[derive(Deserialize)]
         struct Issued {
@@ -88,10 +87,10 @@ impl Session {
         secret(&issued.sse_token).map(Token).ok_or(Failure::Foreign)
     }
 
-    /// The body of a stream, whose first byte may take as long as it likes.
+    /// The body of a stream. The first byte has no deadline.
     ///
-    /// Asks for no type by name: nginx would take this for a browser's `EventSource`, and turn a
-    /// refusal into a stream that does not say why.
+    /// Sends no `Accept` for event streams: nginx would treat this as a browser's `EventSource` and
+    /// turn a refusal into an empty stream.
     pub(super) async fn open(&self, token: Token, last_event_id: Option<&str>) -> Result<Incoming, Failure> {
         let mut request = self.request(Method::GET, STREAM).header(X_VX11_TOKEN, token.0);
         if let Some(id) = last_event_id {
@@ -106,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Publishes an event; the same key publishes it once, however often it is sent.
+    /// Publishes an event. With the same key it is published once, however often it is sent.
     pub(super) async fn publish(
         &self,
         event: Bytes,
@@ -127,7 +126,7 @@ impl Session {
         Ok(Published { id: accepted.id, earlier: replayed })
     }
 
-    /// What the instance that answers says of itself and of all.
+    /// Cache-stats of the instance that answers.
     pub(super) async fn statistics(&self, patience: Duration) -> Result<Answer, Failure> {
         let request = self.request(Method::GET, STATISTICS).header(X_VX11_TOKEN, &self.principal);
         let (_, body) = self.ask(request, Bytes::new(), StatusCode::OK, patience).await?;
@@ -141,7 +140,8 @@ impl Session {
             .header(USER_AGENT, concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
     }
 
-    /// One whole exchange, in time: whether the answer is that of an earlier request, and its body.
+    /// Sends a request and reads the answer, within the deadline. Returns whether it repeats an
+    /// earlier answer, and the body.
     async fn ask(
         &self,
         request: Builder,
@@ -164,7 +164,8 @@ impl Session {
     }
 
     async fn send(&self, request: Builder, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        // All else being ours, it is an id that no header can carry, so none of this service's.
+        // Everything else is ours, so the id cannot be sent in a header and is none of this
+        // service.
         let request = request.body(Full::new(body)).map_err(|_| Failure::Foreign)?;
         self.client.request(request).await.map_err(|error| Failure::unanswered(&error))
     }
@@ -172,7 +173,7 @@ impl Session {
 
 async fn refusal(response: Response<Incoming>) -> Failure {
     let (status, headers) = (response.status(), response.headers().clone());
-    // A refusal whose reason does not arrive is one all the same.
+    // A refusal without a readable body is still a refusal.
     Failure::refused(status, &headers, &whole(response).await.unwrap_or_default())
 }
 
@@ -182,7 +183,7 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
         .map_err(|error| Failure::Cut(super::failure::reason(&*error)))
 }
 
-/// A header that debug output does not show.
+/// A header value that debug output does not show.
 fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);

@@ -1,5 +1,5 @@
-//! Standard output of a command that may run for ever: a reader that does not read must not keep it
-//! from being told to end, and one that has gone ends it, even when there is nothing to write.
+//! Standard output of commands without end. A reader that hangs does not prevent the end, and a
+//! closed reader ends the command even without output.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,18 +14,17 @@ impl Stdout {
         Self(tokio::io::stdout())
     }
 
-    /// Writes and waits until it is out.
+    /// Writes and waits until the data is written.
     pub(super) async fn write(&mut self, text: &str) -> io::Result<()> {
         self.0.write_all(text.as_bytes()).await?;
         self.0.flush().await
     }
 }
 
-/// Resolves when nobody can read standard output any more. Only of a pipe that can be known, and of
-/// no file.
+/// Resolves when standard output has no reader any more, which is known for pipes only.
 pub(super) async fn closed() {
-    // Only looked at, through a descriptor of our own, and left as it is: to make it one that never
-    // blocks would do so for everyone who writes to the same pipe.
+    // Polled through a duplicate descriptor, without making it non-blocking: that would affect
+    // every process that writes to the same pipe.
     let watched = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
     match watched {
         Ok(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}

@@ -1,5 +1,4 @@
-//! An open stream as its subscriber sees it: a greeting, then events and what the service says
-//! about the stream itself. Reconnecting is `tail`'s.
+//! An open stream: the greeting, then events and messages about the stream. `tail` reconnects.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,13 +13,13 @@ use tokio::time::timeout;
 use super::failure::{Failure, reason};
 use super::session::{Session, Token};
 
-/// For everything up to the first frame.
+/// Deadline of the first frame.
 const OPENING: Duration = Duration::from_secs(15);
-/// Instances send a comment every 15 seconds. Where not a byte has come for longer than two of
-/// these, there is nobody any more.
+/// Silence after which a stream counts as dead: longer than two SSE heartbeats, which come every 15
+/// s.
 const LONGEST_SILENCE: Duration = Duration::from_secs(40);
 
-/// An event as it was published.
+/// A published event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) id: String,
@@ -28,25 +27,25 @@ pub(super) struct Event {
     pub(super) data: String,
 }
 
-/// What comes on a stream.
+/// A message on a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     Event(Event),
-    /// Events are missing here.
+    /// Events are missing (`reset`).
     Reset {
         reason: String,
         id: String,
     },
-    /// The last frame: come back, after the time given.
+    /// The last frame (`reconnect`), with the wait.
     Reconnect {
         reason: String,
         after: Option<Duration>,
     },
-    /// Nothing new can arrive at present.
+    /// The event log is unavailable.
     Degraded {
         reason: String,
     },
-    /// It can again.
+    /// The event log is available again.
     Recovered,
 }
 
@@ -54,17 +53,17 @@ type Frames = Pin<Box<dyn Stream<Item = Result<eventsource_stream::Event, String
 
 pub(super) struct Subscription {
     frames: Frames,
-    /// A first frame that was no greeting.
+    /// The first frame, if it was no greeting.
     first: Option<eventsource_stream::Event>,
-    /// The instance that serves it, as far as it has said so.
+    /// The instance that serves it, if known.
     pub(super) instance: Option<String>,
-    /// The position it begins at, if the greeting has one.
+    /// The id at which it begins, if the greeting has one.
     pub(super) position: Option<String>,
 }
 
 impl Subscription {
-    /// Opens a stream that resumes after an event, up to its first frame: a proxy may answer for an
-    /// instance that has not.
+    /// Opens a stream after an event and waits for its first frame, because a proxy may answer for
+    /// an instance that does not.
     pub(super) async fn open(
         session: &Session,
         token: Token,
@@ -82,7 +81,7 @@ impl Subscription {
             Some(frame) => frame.map_err(Failure::Cut)?,
             None => return Err(Failure::Cut("it ended before it began".to_owned())),
         };
-        // Only the first frame can be the greeting: later ones of that form are somebody's data.
+        // Only the first frame can be the greeting; later ones of that form are events.
         let said: Value = serde_json::from_str(&first.data).unwrap_or_default();
         let is_greeting = first.event == "message" && said["type"] == "connected";
         Ok(Self {
@@ -93,7 +92,7 @@ impl Subscription {
         })
     }
 
-    /// The next frame, or why there will be none.
+    /// The next message, or the reason for the end.
     pub(super) async fn next(&mut self) -> Result<Frame, String> {
         let event = match self.first.take() {
             Some(event) => event,
@@ -103,7 +102,7 @@ impl Subscription {
     }
 }
 
-/// The frames of a body that is never silent for longer than this.
+/// The frames of a body, until it is silent for this time.
 fn frames<B, E>(body: B, longest_silence: Duration) -> Frames
 where
     B: Stream<Item = Result<Bytes, E>> + Unpin + 'static,
@@ -175,7 +174,7 @@ mod tests {
         let mut other = greeted("id: e-1\nevent: x\ndata: {\"type\":\"connected\"}\n\n").await.unwrap();
         assert_eq!((other.instance.clone(), other.position.clone()), (None, None));
         assert!(matches!(other.next().await, Ok(Frame::Event(event)) if event.kind == "x"));
-        // As nginx answers a browser's EventSource when there is no instance.
+        // Like nginx's answer to a browser's EventSource without instances.
         assert!(matches!(greeted("retry: 1000\n: come back later\n\n").await, Err(Failure::Cut(_))));
     }
 

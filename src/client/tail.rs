@@ -1,6 +1,6 @@
-//! `vx11-operator tail`: every event as a line, for as long as anyone wants them. Reconnects for
-//! ever, by the rules of the browser client (`http/panel/assets/vx11-events.js`): a new token for
-//! each attempt, after the last event that was printed.
+//! `vx11-operator tail`: prints every event as a line. Reconnects for ever, by the rules of the
+//! browser client (`http/panel/assets/vx11-events.js`): with a new token for each attempt, after
+//! the last event that was printed.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use super::session::Session;
 use super::stdout::Stdout;
 use super::subscription::{Frame, Subscription};
 
-/// For a token.
+/// Deadline for a token.
 const ISSUING: Duration = Duration::from_secs(15);
 /// Bounds of the wait after failures.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -24,7 +24,7 @@ pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Du
 pub(super) struct Tail<'a> {
     pub(super) session: &'a Session,
     pub(super) format: Format,
-    /// Events still wanted; `None` is without end.
+    /// Events still to be printed; `None`: without end.
     pub(super) wanted: Option<u64>,
     pub(super) last_event_id: Option<String>,
     pub(super) backoff: Backoff,
@@ -32,20 +32,20 @@ pub(super) struct Tail<'a> {
     pub(super) tally: Tally,
 }
 
-/// Why there are no further lines.
+/// Reason for the end of the output.
 #[derive(Debug)]
 pub(super) enum End {
-    /// All events that were wanted have been printed.
+    /// All requested events were printed.
     Enough,
-    /// The credential is no principal's: asking again would only look like guessing.
+    /// The credential is no principal's; repeating would look like guessing.
     Unauthorized(Failure),
-    /// The missing answer, and why the URL is not that of the service.
+    /// The URL is not that of the service, with the failure.
     WrongUrl(&'static str, Failure),
     /// A line could not be written.
     Unwritable(io::Error),
 }
 
-/// What a reader of the summary wants to know.
+/// Figures of the summary.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     events: u64,
@@ -67,14 +67,14 @@ impl fmt::Display for Tally {
     }
 }
 
-/// How long to wait before the next attempt, and why one is needed.
+/// The wait before the next attempt, and its reason.
 struct Pause {
     wait: Duration,
     why: String,
 }
 
 impl Tail<'_> {
-    /// Prints events until there is a reason to end.
+    /// Prints events until a reason to end.
     pub(super) async fn follow(&mut self) -> End {
         loop {
             let Pause { wait, why } = match self.attempt().await {
@@ -86,7 +86,7 @@ impl Tail<'_> {
         }
     }
 
-    /// One token, one stream to its end.
+    /// Issues a token and reads one stream to its end.
     async fn attempt(&mut self) -> Result<Pause, End> {
         let token = match self.session.issue(ISSUING).await {
             Ok(token) => token,
@@ -99,7 +99,7 @@ impl Tail<'_> {
         }
     }
 
-    /// A URL that has led to the service once is right: whatever answers there instead will pass.
+    /// A URL that has led to the service once is right; another answer there is temporary.
     fn failed(&mut self, what: &'static str, failure: Failure) -> Result<Pause, End> {
         if self.tally.opens == 0 && failure.is_wrong_url() {
             return Err(End::WrongUrl(what, failure));
@@ -115,8 +115,7 @@ impl Tail<'_> {
         loop {
             match stream.next().await {
                 Ok(Frame::Event(event)) => {
-                    // Counted first: who reads the line may press Ctrl-C before we know that it is
-                    // out.
+                    // Count first: a reader of the line may press Ctrl-C before the write returns.
                     self.tally.events += 1;
                     self.stdout.write(&self.format.line(&event)).await.map_err(End::Unwritable)?;
                     self.passed(event.id);
@@ -150,7 +149,7 @@ impl Tail<'_> {
         }
     }
 
-    /// A greeting without a position does not know yet whether the stream can be resumed.
+    /// With a greeting without an id it is not known yet whether the stream resumes.
     fn greet(&mut self, stream: &Subscription) {
         let instance = stream.instance.as_deref().unwrap_or("unknown");
         match (&self.last_event_id, &stream.position) {
@@ -160,7 +159,7 @@ impl Tail<'_> {
         self.passed(stream.position.clone().unwrap_or_default());
     }
 
-    /// Whatever comes next comes after this.
+    /// Notes the last event.
     fn passed(&mut self, id: String) {
         if !id.is_empty() {
             self.last_event_id = Some(id);
@@ -168,7 +167,7 @@ impl Tail<'_> {
     }
 }
 
-/// Why events are missing.
+/// Text for the reason of a reset.
 fn cause(reason: &str) -> &'static str {
     match reason {
         "epoch" => "for the log was lost",

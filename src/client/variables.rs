@@ -1,5 +1,5 @@
-//! Variables that a client does not read although somebody set them for one: a slip would lead an
-//! event elsewhere.
+//! Unknown variables with the client's prefix: a misspelt one could send an event to another
+//! service.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use vx11_operator::config::Config;
 /// The variables of a client.
 const VARIABLES: [&str; 4] =
     ["VX11_OPERATOR_URL", "VX11_OPERATOR_CA", "VX11_PRINCIPAL_TOKEN", "VX11_PRINCIPAL_TOKEN_FILE"];
-/// The others of our prefixes are the service's alone.
+/// Variables with our other prefixes belong to the service.
 const PREFIX: &str = "VX11_";
-/// Most characters that a slip gets wrong.
+/// Bound of the wrong characters of a misspelt name.
 const SLIP: usize = 3;
 
-/// Refuses unknown variables. Those of the service are known: environment files are often shared.
-/// Those of a Kubernetes Service called `vx11-operator` are passed over: nobody set them.
+/// Refuses unknown variables. Those of the service are allowed, because environment files are often
+/// shared, and so are those that Kubernetes sets for a Service named `vx11-operator`.
 pub(super) fn check(environment: &HashMap<String, String>) -> Result<(), String> {
     let unknown = Config::unknown_variables(environment).into_iter().filter(|name| name.starts_with(PREFIX));
     let doubled = environment.keys().map(String::as_str).filter(|name| is_doubled(name));
@@ -24,12 +24,12 @@ pub(super) fn check(environment: &HashMap<String, String>) -> Result<(), String>
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n  ")) }
 }
 
-/// A variable of a client with `__`, which the service's long names have.
+/// A variable of the client with `__`, as in the service's long names.
 fn is_doubled(name: &str) -> bool {
     name.contains("__") && VARIABLES.contains(&name.replace("__", "_").as_str())
 }
 
-/// A variable that Kubernetes sets for a Service in every pod of its namespace, as
+/// A variable that Kubernetes sets in every pod for a Service, such as
 /// `VX11_OPERATOR_PORT_8001_TCP`.
 fn is_service_link(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("VX11_OPERATOR_") else { return false };

@@ -1,10 +1,10 @@
-//! The environment's names: short ones, most of them the predecessor's, and what they stand for.
+//! Environment variables: short names, most of them the predecessor's, and their keys.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::keys::{Keys, closest};
 
-/// A short name and the key it stands for.
+/// A short name and its key.
 const ALIASES: [(&str, &str); 22] = [
     ("VX11_PRINCIPAL_TOKEN", "principal_token"),
     ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file"),
@@ -29,28 +29,28 @@ const ALIASES: [(&str, &str); 22] = [
     ("REDIS_SENTINEL_PASSWORD_FILE", "redis.sentinel_password_file"),
     ("REDIS_CLUSTER_NODES", "redis.cluster_nodes"),
 ];
-/// Variables of the same family that belong to others, the gateway and the command-line client;
-/// environment files are often shared.
+/// Variables with our prefixes that belong to the gateway and the command-line client. Environment
+/// files are often shared.
 const OTHERS: [&str; 3] = ["VX11_OPERATOR_PROXY_ENABLED", "VX11_OPERATOR_URL", "VX11_OPERATOR_CA"];
-/// Whoever sets a variable that begins like this means us.
+/// Prefixes of variables that are meant for the service.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";
-/// The one key that a variable cannot set.
+/// The only key that a variable cannot set.
 const LIST_OF_TABLES: &str = "principals";
 
-/// The short name of a key, where it has one.
+/// The short name of a key, if it has one.
 pub(super) fn short_name(key: &str) -> Option<&'static str> {
     ALIASES.iter().find(|(_, aliased)| *aliased == key).map(|(name, _)| *name)
 }
 
-/// A variable and what it is set to.
+/// A variable and its value.
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) value: String,
 }
 
-/// Keys that are set by a variable. The short name of a key wins over the long one, and a variable
-/// set to nothing counts as not set.
+/// Keys that a variable sets. A short name takes precedence over the long one. An empty variable
+/// counts as not set.
 pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMap<String, Variable> {
     let long = environment.iter().filter_map(|(name, value)| {
         let key = long_key(name).filter(|key| keys.contains(key) && key != LIST_OF_TABLES)?;
@@ -64,8 +64,8 @@ pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMa
         .collect()
 }
 
-/// Variables that begin like ours and that neither the service nor its clients read, in
-/// alphabetical order. Those in the form `VX11_OPERATOR__SECTION__KEY` are not looked at.
+/// Variables with our prefixes that neither the service nor its clients read, in alphabetical
+/// order, without those of the form `VX11_OPERATOR__SECTION__KEY`.
 pub(super) fn unknown(environment: &HashMap<String, String>) -> Vec<&str> {
     let mut unknown: Vec<_> =
         environment.keys().map(String::as_str).filter(|name| is_unknown(name)).collect();
@@ -78,7 +78,7 @@ fn is_unknown(name: &str) -> bool {
     is_ours && !OTHERS.contains(&name) && !ALIASES.iter().any(|(alias, _)| *alias == name)
 }
 
-/// Complaints about variables that would be ignored although someone set them for us.
+/// Errors about variables that were set for the service and would be ignored.
 pub(super) fn complaints(environment: &HashMap<String, String>, keys: &Keys) -> Vec<String> {
     let mut names: Vec<_> = environment.iter().collect();
     names.sort_unstable();
@@ -120,7 +120,7 @@ fn unknown_long(key: &str, keys: &Keys) -> String {
 
 fn unknown_short(name: &str, keys: &Keys) -> String {
     let short = || ALIASES.iter().map(|(alias, _)| *alias);
-    // The long name of a key, with one `_` where two belong.
+    // A long name with one `_` instead of two.
     let flat = |key: &&str| long_name(key).replace("__", "_") == name;
     let meant =
         keys.all().find(flat).map(long_name).or_else(|| closest(name, short()).map(ToOwned::to_owned));
@@ -131,7 +131,7 @@ fn unknown_short(name: &str, keys: &Keys) -> String {
     format!("unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY", allowed.join(", "))
 }
 
-/// The key of a variable `VX11_OPERATOR__SECTION__KEY`. It need not exist.
+/// The key of a variable `VX11_OPERATOR__SECTION__KEY`, whether it exists or not.
 fn long_key(name: &str) -> Option<String> {
     Some(name.strip_prefix(SECTIONED)?.to_lowercase().replace("__", "."))
 }

@@ -1,4 +1,4 @@
-//! All keys, as `defaults.toml` has them, and the key that an unknown one was probably meant to be.
+//! All keys of `defaults.toml`, and suggestions for unknown ones.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use super::DEFAULTS;
 
 /// The fields of an entry of `principals`.
 pub(super) const PRINCIPAL_FIELDS: [&str; 3] = ["id", "token", "token_file"];
-/// Edits that turn a name with a slip into the one that was meant.
+/// Bound of the edits between a misspelt name and a suggestion.
 const SLIP: usize = 2;
-/// A shorter name is no abbreviation.
+/// Shortest name that counts as an abbreviation.
 const SHORTEST_ABBREVIATION: usize = 3;
 
-/// All keys by their full name, `section.key`.
+/// All keys by full name, `section.key`.
 pub(super) struct Keys(BTreeSet<String>);
 
 impl Keys {
@@ -28,22 +28,22 @@ impl Keys {
         Self(keys)
     }
 
-    /// Whether there is a key of this full name.
+    /// Whether there is a key with this full name.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.0.contains(key)
     }
 
-    /// Whether there is a section of this name.
+    /// Whether there is a section with this name.
     pub(super) fn is_section(&self, name: &str) -> bool {
         self.sections().contains(name)
     }
 
-    /// Whether some key ends in this name.
+    /// Whether a key ends in this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
         PRINCIPAL_FIELDS.contains(&name) || self.0.iter().any(|key| last(key) == name)
     }
 
-    /// Whether a key that ends in this name may hold a secret, in whichever section.
+    /// Whether a key that ends in this name may hold a secret, in any section.
     pub(super) fn may_be_secret(&self, name: &str) -> bool {
         ["token", "token_file"].contains(&name)
             || self.0.iter().any(|key| last(key) == name && is_secret(key))
@@ -69,9 +69,8 @@ impl Keys {
         self.all().filter(|key| !key.contains('.'))
     }
 
-    /// The key or section that an unknown key was probably meant to be: the same name with `_`
-    /// where the dot belongs, a similar name in the same place, or the same name in another
-    /// section.
+    /// Suggestion for an unknown key: the same name with `_` instead of the dot, a similar name in
+    /// the same section, or the same name in another section.
     pub(super) fn meant_by(&self, unknown: &str) -> Option<&str> {
         let flat = unknown.replace('.', "_");
         let similar = || match unknown.split_once('.') {
@@ -93,7 +92,7 @@ pub(super) fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// The candidate that is like `name`: but for a slip or two the same, or one the beginning of the
+/// The candidate that is similar to `name`: with few edits the same, or one the prefix of the
 /// other.
 pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
@@ -109,12 +108,12 @@ pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
     candidates.filter_map(|candidate| Some((distance(candidate)?, candidate))).min().map(|(_, name)| name)
 }
 
-/// Whether what is written there may be a secret.
+/// Whether the value may be a secret.
 pub(super) fn is_secret(key: &str) -> bool {
     key.starts_with("principal")
         || key.contains("signing_keys")
         || key.contains("password")
-        // A URL may contain a password, and may be given where a host belongs.
+        // A URL may contain a password, and may be given instead of a host.
         || ["redis.url", "redis.url_file", "redis.host", "redis.sentinels", "redis.cluster_nodes"].contains(&key)
         || key == "redis.key_file"
 }

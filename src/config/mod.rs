@@ -1,10 +1,9 @@
-//! Configuration: commented defaults, then a file, then the environment; read at once, checked at
-//! once.
+//! Configuration: defaults, overridden by a file, overridden by the environment.
 //!
-//! `sources` reads file and variables and finds unknown keys; `raw` is what can be written down,
-//! [`Config`] what the rest of the program may rely on. Each complaint names the key and the file
-//! or variable that sets it, the problem with its value and what is allowed; a secret's value is
-//! never repeated.
+//! `sources` reads file and variables and finds unknown keys. `raw` has the types of the file;
+//! [`Config`] is checked. All errors are reported together. Each names the key, the file or
+//! variable that sets it, the problem, and the allowed values; it never repeats the value of a
+//! secret.
 
 mod environment;
 mod keys;
@@ -35,80 +34,80 @@ use crate::store::{ENTRY_BYTES, MemoryLimits};
 use crate::telemetry::LogFormat;
 use crate::token::{LONGEST_LIFE_SECONDS, SigningKeys};
 
-/// The built-in defaults, as shown to users.
+/// The built-in defaults, with comments for users.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Names the instance.
+    /// Name of the instance.
     pub instance_id: String,
-    /// Where to listen.
+    /// Address to listen on.
     pub listen: SocketAddr,
-    /// Worker threads; `None` is one for each core.
+    /// Worker threads; `None`: one for each core.
     pub workers: Option<usize>,
-    /// Longest time for a request's body to arrive.
+    /// Deadline of a request's body.
     pub body_timeout: Duration,
-    /// Networks whose forwarding headers are believed.
+    /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
     /// Principals and their credentials; never empty.
     pub principals: Vec<(PrincipalId, SecretString)>,
-    /// The credential was made up because none was configured; it has to be shown once.
+    /// Whether the credential was generated because none is configured; it is shown once.
     pub generated_principal: bool,
-    /// What tokens are signed with.
+    /// Signing keys.
     pub signing_keys: SigningKeys,
-    /// Life of a token.
+    /// Lifetime of a token.
     pub token_ttl: Duration,
     /// Bounds of the memory store.
     pub memory: MemoryLimits,
-    /// Where tokens are shared; `None` keeps them in this process.
+    /// Redis; `None`: an instance without Redis.
     pub redis: Option<RedisSettings>,
-    /// Events that a shared log keeps.
+    /// Bound of the shared log in events.
     pub log_entries: usize,
-    /// Most bytes of a shared log.
+    /// Bound of the shared log in bytes.
     pub log_bytes: u64,
-    /// Bounds of the ring of events.
+    /// Bounds of the ring.
     pub ring: RingLimits,
-    /// Most streams open at once, in all, of one token, and of one principal.
+    /// Bounds of open streams: of all, of a token, of a principal.
     pub stream_limits: StreamLimits,
-    /// Longest silence on a stream.
+    /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
-    /// Longest wait of an event for others, where streams are many.
+    /// Bound of the coalescing delay.
     pub coalesce: Duration,
-    /// Longest life of a stream.
+    /// Maximum age of a stream.
     pub max_stream_age: Duration,
-    /// Longest wait before a reconnect.
+    /// Maximum of the reconnect delay.
     pub retry: Duration,
-    /// Whether a stream's `?token=` may hold a principal's credential.
+    /// Whether `?token=` of a stream may contain a principal's credential.
     pub principal_in_query: bool,
-    /// Tokens a principal may be issued a second.
+    /// Bound of tokens issued to a principal per second.
     pub issue_per_second: Option<u32>,
-    /// Failed authentications a client address may cause a minute.
+    /// Bound of failed authentications of a client address per minute.
     pub failed_auth_per_minute: Option<u32>,
-    /// Time over which streams are ended.
+    /// Time over which a drain ends the streams.
     pub drain_window: Duration,
-    /// Where the audit trail goes.
+    /// The audit trail.
     pub audit: Option<AuditSettings>,
-    /// Which log lines are written.
+    /// Filter of log lines.
     pub log_filter: Targets,
-    /// How log lines are written.
+    /// Form of log lines.
     pub log_format: LogFormat,
-    /// Things that work but that someone should know about.
+    /// Warnings about a configuration that works.
     pub warnings: Vec<String>,
-    /// The whole as TOML, without its secrets.
+    /// The configuration as TOML, without secrets.
     pub redacted: String,
 }
 
-/// Everything that is wrong with a configuration.
+/// All errors of a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
 pub struct ConfigErrors(pub Vec<String>);
 
 impl Config {
-    /// Reads defaults, `file` and `environment`, and checks the whole.
+    /// Reads and checks defaults, `file` and `environment`.
     ///
     /// # Errors
-    /// All complaints at once, as far as they can be found together.
+    /// All errors that can be found at once.
     pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
         let keys = Keys::of_defaults();
         let mut lines = environment::complaints(environment, &keys);
@@ -132,12 +131,11 @@ impl Config {
         }
     }
 
-    /// The credential with which a client of the service acts, by the same rules: of the principals
-    /// written down the first. Whatever else `file` and `environment` say may be wrong, for it is
-    /// no client's concern.
+    /// The credential of the command-line client: that of the first configured principal. Errors in
+    /// other keys are ignored, because they do not concern a client.
     ///
     /// # Errors
-    /// All complaints about principals.
+    /// All errors about principals.
     pub fn principal_credential(
         file: Option<&Path>,
         environment: &HashMap<String, String>,
@@ -152,7 +150,7 @@ impl Config {
         let Some(raw) = raw::read::<RawPrincipals>(&mut complaints, &keys) else {
             return Err(ConfigErrors(complaints.lines));
         };
-        // That it can be guessed is for the service to judge.
+        // A weak credential is refused by the service, not by its client.
         let principals = secrets::configured(&raw, &mut complaints, &mut Vec::new());
         if complaints.is_empty() {
             Ok(principals.into_iter().next().map(|(_, credential)| credential))
@@ -161,28 +159,27 @@ impl Config {
         }
     }
 
-    /// Variables whose names begin like ours and that neither the service nor its clients read, in
-    /// alphabetical order.
+    /// Variables with our prefixes that neither the service nor its clients read, in alphabetical
+    /// order.
     #[must_use]
     pub fn unknown_variables(environment: &HashMap<String, String>) -> Vec<&str> {
         environment::unknown(environment)
     }
 }
 
-/// Most worker threads: actix starts no more.
+/// Bound of worker threads; actix starts no more.
 pub(crate) const MOST_WORKERS: u32 = 512;
-/// Highest value of a limit on streams.
+/// Largest bound of streams.
 const MOST_STREAMS: u32 = 1_000_000;
-/// Keys that only make sense together, by the beginning of their names.
+/// Groups of keys that depend on each other, by prefix.
 const GROUPS: [&str; 2] = ["principal", "redis"];
 
-/// Collects complaints so that all are reported at once.
+/// Collects errors, so that all are reported at once.
 #[derive(Default)]
 struct ErrorCollector {
     sources: Sources,
     lines: Vec<String>,
-    /// Groups in which something could not be read: what their other keys mean together is not
-    /// known.
+    /// Groups with an unreadable key: their other keys cannot be checked together.
     undecided: Vec<&'static str>,
 }
 
@@ -197,7 +194,7 @@ impl ErrorCollector {
         self.lines.push(format!("{key} ({}): {problem}", self.sources.file_name()));
     }
 
-    /// Leaves out further complaints about the group that this key belongs to.
+    /// Suppresses further errors about the group of this key.
     fn judge_no_further(&mut self, key: &str) {
         self.undecided.extend(GROUPS.iter().filter(|group| key.starts_with(**group)));
     }
@@ -315,7 +312,7 @@ fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErro
         log_filter,
         log_format,
         warnings,
-        // Last, so that every complaint has been made.
+        // At the end, so that all errors were collected.
         signing_keys: match signing_keys {
             Some(keys) if c.is_empty() => keys,
             _ => return Err(ConfigErrors(complaints.lines)),
@@ -366,11 +363,11 @@ fn audit(raw: &RawAudit, complaints: &mut ErrorCollector) -> Option<AuditSetting
     (!raw.file.is_empty()).then(|| AuditSettings { file: raw.file.clone().into(), client_address })
 }
 
-/// A level, or levels by module. With a mere level the web server's own chatter stays out below
-/// debug.
+/// Parses a level, or levels by module. With a plain level above debug, lines of the web server are
+/// dropped.
 fn log_filter(text: &str) -> Option<Targets> {
-    // `Targets` takes a word that is no level for the name of a module: a slip would silence
-    // everything else.
+    // `Targets` takes an unknown level for the name of a module, so a misspelt level would silence
+    // everything.
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     if !text.split(',').all(|part| part.contains('=') || is_level(part)) {
         return None;
@@ -399,8 +396,8 @@ fn listen_address(text: &str, complaints: &mut ErrorCollector) -> SocketAddr {
 
 fn networks(texts: &[String], complaints: &mut ErrorCollector) -> Vec<IpNet> {
     let parse = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    // Peers on a socket for both are seen as what they are: a network written as ::ffff:… would
-    // match none.
+    // Peers appear as IPv4 addresses also on an IPv6 socket, so a network in the form ::ffff:…
+    // would match none.
     let is_mapped =
         |network: &IpNet| matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let mut networks = Vec::new();
@@ -434,7 +431,7 @@ mod tests {
 
     const SECRET: &str = "c0ffee11c0ffee22c0ffee33c0ffee44c0ffee55c0ffee66c0ffee77c0ffee88";
 
-    /// Loads, and checks that a complaint shows no piece of the secret.
+    /// Loads, and checks that no error contains a piece of the secret.
     fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<(), TestCaseError> {
         if let Err(errors) = Config::load(file, environment) {
             let text = errors.to_string();
@@ -476,7 +473,8 @@ mod tests {
         }
     }
 
-    /// A variable of ours or almost ours; but not the address, whose value would be looked up.
+    /// A variable with our prefix or a similar one, without the address, whose value would be
+    /// resolved.
     fn variable() -> impl Strategy<Value = (String, String)> {
         let of_secrets = prop_oneof![
             prop::sample::select(
@@ -505,7 +503,7 @@ mod tests {
         prop_oneof![(of_secrets, Just(SECRET.to_owned())), (of_others, value)]
     }
 
-    /// A good file with secrets in it, and a few characters gone, new or doubled.
+    /// A valid file with secrets, and a few characters removed, added or doubled.
     fn damaged() -> impl Strategy<Value = String> {
         let good = format!(
             "principal_token = \"{SECRET}\"\n[[principals]]\nid = \"a\"\ntoken = '{SECRET}'\n[token]\n\

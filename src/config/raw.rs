@@ -1,5 +1,5 @@
-//! What can be written down, in the shape of `defaults.toml`. Numbers are wide so that range checks
-//! can name them.
+//! Types of the configuration as written, in the structure of `defaults.toml`. Numbers are wide, so
+//! that range checks can name them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,7 +31,7 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
 }
 
-/// What [`Raw`] says of principals. All that someone needs who acts as one, whatever else is set.
+/// The part of [`Raw`] about principals, which is all that a client needs.
 #[derive(Deserialize)]
 pub(super) struct RawPrincipals {
     pub(super) principal_token: String,
@@ -166,8 +166,8 @@ pub(super) struct RawLog {
     pub(super) format: String,
 }
 
-/// A whole number, or in the environment its digits. The configuration library would also take
-/// `true` for 1 and 1.5 for 2.
+/// An integer, or its digits in the environment. The configuration library would also accept `true`
+/// as 1 and 1.5 as 2.
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
 pub(super) struct StrictInt(pub(super) i64);
@@ -195,7 +195,7 @@ impl<'de> Deserialize<'de> for StrictInt {
     }
 }
 
-/// `true` or `false`. The configuration library would also take 1, "yes" and "on".
+/// `true` or `false`. The configuration library would also accept 1, "yes" and "on".
 #[derive(Clone, Copy, Serialize)]
 #[serde(transparent)]
 pub(super) struct StrictBool(pub(super) bool);
@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for StrictBool {
     }
 }
 
-/// A list, or in the environment one text with commas between its items.
+/// A list, or in the environment a text with commas between the items.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "invalid value, expected a list of texts")]
@@ -238,8 +238,8 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     })
 }
 
-/// Reads the keys that `T` has. Adds a complaint for each value of the wrong type, which is then
-/// left at its default so that all of them are found. `None` when nothing can be read.
+/// Reads the keys of `T`. Adds an error for each value of the wrong type and continues with its
+/// default, so that all are found. `None` if nothing can be read.
 pub(super) fn read<T: DeserializeOwned>(complaints: &mut ErrorCollector, keys: &Keys) -> Option<T> {
     let mut without = BTreeSet::<String>::new();
     loop {
@@ -270,22 +270,22 @@ pub(super) fn read<T: DeserializeOwned>(complaints: &mut ErrorCollector, keys: &
     }
 }
 
-/// The key that the configuration library could not read, and why.
+/// The key that the configuration library could not read, and the reason.
 struct Misfit {
     key: Option<String>,
     problem: Problem,
 }
 
 enum Problem {
-    /// A value of the wrong type. The library quotes it, and a secret may have been written there:
-    /// it is left out.
+    /// A value of the wrong type. The library quotes it; it is left out here, because it may be a
+    /// secret.
     Expected(String),
     Other(String),
 }
 
 impl Misfit {
     fn of(error: &ConfigError) -> Self {
-        // The library leaves out the dot after an item of a list.
+        // The library omits the dot after an item of a list.
         let full = |key: &str| key.replace(']', "].").replace("..", ".").trim_end_matches('.').to_owned();
         match error {
             ConfigError::Type { key, expected, .. } => {

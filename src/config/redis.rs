@@ -1,4 +1,4 @@
-//! Which Redis to use: checked as a whole, because its keys only make sense together.
+//! Configuration of Redis, checked as a whole, because its keys depend on each other.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::redis::{ClientCertificate, HostPort, Namespace, NotACertificate, Redi
 const SENTINEL_PORT: u16 = 26379;
 const HIGHEST_DB: u32 = 1_000_000;
 
-/// The settings, if any Redis is configured.
+/// The configuration of Redis, if one is configured.
 pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Option<RedisSettings> {
     let url = secret("redis.url", &raw.url, &raw.url_file, complaints);
     let port = complaints.range("redis.port", raw.port, 1, u16::MAX.into(), "");
@@ -73,8 +73,8 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Optio
     Some(settings)
 }
 
-/// Without TLS nobody asks for the client's certificate, so whoever set one believes that TLS is in
-/// use.
+/// Refuses a client certificate without TLS: it would not be used, although the administrator
+/// expects TLS.
 fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) {
     let files = [("redis.cert_file", &raw.cert_file), ("redis.key_file", &raw.key_file)];
     for (key, _) in files.iter().filter(|(_, file)| !file.is_empty()) {
@@ -82,7 +82,7 @@ fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut ErrorCollector)
     }
 }
 
-/// What was set for a Redis that is not there was not meant to be ignored.
+/// Refuses keys for a Redis that is not configured, instead of ignoring them.
 fn complain_about_leftovers(raw: &RawRedis, complaints: &mut ErrorCollector) {
     let leftovers = [
         ("redis.sentinel_master", &raw.sentinel_master),
@@ -120,20 +120,20 @@ fn hosts(key: &str, texts: &[String], port: u16, complaints: &mut ErrorCollector
     for text in texts {
         match HostPort::parse(text, port) {
             Ok(host) => hosts.push(host),
-            // The text is not repeated: it may be a URL with a password.
+            // The text may be a URL with a password, so it is not repeated.
             Err(problem) => complaints.add(key, format_args!("{problem}, with commas between several")),
         }
     }
     hosts
 }
 
-/// Takes the settings that the URL holds; false where it cannot be read.
+/// Applies the URL; false if it cannot be parsed.
 fn from_url(
     Given { text, key }: &Given,
     settings: &mut RedisSettings,
     complaints: &mut ErrorCollector,
 ) -> bool {
-    // The library's complaints may repeat parts of the URL.
+    // The library's errors may repeat parts of the URL, so they are dropped.
     let Some(parsed) = redis::parse_redis_url(text).filter(|url| ["redis", "rediss"].contains(&url.scheme()))
     else {
         complaints.add(
@@ -192,7 +192,7 @@ fn client_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) -> Option
     }
 }
 
-/// What a file holds, if that may be in PEM form.
+/// Content of a file, if it looks like PEM.
 fn pem(key: &str, file: &str, complaints: &mut ErrorCollector) -> Option<Vec<u8>> {
     if file.is_empty() {
         return None;

@@ -1,5 +1,5 @@
 //! Secrets: credentials of principals and signing keys, given directly or by file, generated or
-//! derived. No complaint repeats one.
+//! derived. No error repeats one.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use super::sources::Shown;
 use crate::principal::PrincipalId;
 use crate::token::SigningKeys;
 
-/// The principal that `VX11_PRINCIPAL_TOKEN` belongs to.
+/// The principal of `VX11_PRINCIPAL_TOKEN`.
 const DEFAULT_PRINCIPAL: &str = "operator";
 
-/// A credential that is easy to guess.
+/// A weak credential.
 pub(super) struct Weak {
     principal: PrincipalId,
-    /// The key that gave it.
+    /// The key that sets it.
     key: String,
 }
 
-/// Principals with their credentials, and whether the only one was made up because none is
+/// Principals with their credentials, and whether the only credential was generated because none is
 /// configured.
 pub(super) fn principals(
     raw: &Raw,
@@ -61,8 +61,7 @@ pub(super) fn principals(
     (principals, generate)
 }
 
-/// Principals with their credentials, in the order in which they are written down. Which of them
-/// are weak is left to the caller to judge.
+/// Principals with their credentials, in configured order. Weak ones are left to the caller.
 pub(super) fn configured(
     raw: &RawPrincipals,
     complaints: &mut ErrorCollector,
@@ -73,7 +72,7 @@ pub(super) fn configured(
         let Some(Given { text, key }) = secret(key, inline, file, complaints) else {
             return;
         };
-        // A file may hold several, one a line: all are accepted, as while one is being rotated.
+        // A file may contain several, one per line; all are accepted, for rotation.
         let credentials: Vec<_> = if file.is_empty() { vec![&*text] } else { lines(&text).collect() };
         for secret in credentials {
             if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
@@ -113,8 +112,8 @@ pub(super) fn configured(
     principals
 }
 
-/// Whether fewer than 2^128 credentials are as long and have as many different characters: an
-/// estimate, and a generous one, because it takes every credential for random.
+/// Whether length × log2(number of distinct characters) is below 128 bits. The estimate is
+/// generous: it takes every credential for random.
 fn is_weak(secret: &str) -> bool {
     let different = secret.bytes().collect::<HashSet<_>>().len() as u128;
     u32::try_from(secret.len()).is_ok_and(|length| different.checked_pow(length).is_some())
@@ -126,8 +125,7 @@ fn generated_secret() -> Result<SecretString, getrandom::Error> {
     Ok(hex::encode(bytes).into())
 }
 
-/// What tokens are signed with: the configured keys, else keys derived from the principals'
-/// credentials.
+/// The signing keys: configured ones, or keys derived from the principals' credentials.
 pub(super) fn signing_keys(
     raw: &Raw,
     principals: &[(PrincipalId, SecretString)],
@@ -137,7 +135,7 @@ pub(super) fn signing_keys(
     let keys = secret("token.signing_keys", &inline, &raw.token.signing_keys_file, complaints);
     let keys = match keys {
         Some(Given { text, key }) => (SigningKeys::from_hex(lines(&text)), key),
-        // What is wrong with the principals has been said.
+        // Errors about principals were reported already.
         None if principals.is_empty() => return None,
         None => {
             let credentials =
@@ -149,18 +147,18 @@ pub(super) fn signing_keys(
     keys.map_err(|error| complaints.add(&key, error)).ok()
 }
 
-/// Secrets that stand on a line each.
+/// Secrets, one per line.
 fn lines(list: &str) -> impl Iterator<Item = &str> {
     list.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
-/// A secret and the key that gave it.
+/// A secret and the key that sets it.
 pub(super) struct Given {
     pub(super) text: String,
     pub(super) key: String,
 }
 
-/// A secret given directly, as `key`, or by file, as `key_file`; `None` when neither is.
+/// A secret from `key` or from the file `key_file`; `None` without both.
 pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut ErrorCollector) -> Option<Given> {
     let by_file = format!("{key}_file");
     match (inline, file) {
@@ -191,8 +189,8 @@ fn read_secret(key: &str, file: &Path, complaints: &mut ErrorCollector) -> Optio
     }
 }
 
-/// A file's name for a complaint, unless it may be the secret itself, given where the name of its
-/// file belongs.
+/// The name of a file for an error, unless it may be the secret itself, given instead of the file's
+/// name.
 pub(super) fn shown(file: &Path) -> String {
     if file.components().nth(1).is_some() {
         format!("the file {}", file.display())

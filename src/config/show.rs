@@ -1,4 +1,4 @@
-//! The effective configuration for people, without its secrets.
+//! The effective configuration for people, without secrets.
 
 use super::raw::Raw;
 

@@ -1,4 +1,4 @@
-//! Sources of the configuration: the file and the variables, without the keys that nobody knows.
+//! Sources of the configuration: file and variables, without unknown keys.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,35 +12,35 @@ use super::environment::{self, Variable};
 use super::keys::{Keys, PRINCIPAL_FIELDS, closest, is_secret};
 use super::{DEFAULTS, syntax};
 
-/// A longer value is cut short in a complaint.
+/// Longest value that an error shows in full.
 const LONGEST_VALUE: usize = 80;
-/// A run of so many letters and digits may be a credential, whatever key it was written to.
+/// Length of a run of letters and digits that may be a credential, in any key.
 const LIKE_A_CREDENTIAL: usize = 16;
 
-/// File and variables; both may be missing.
+/// File and variables; both are optional.
 #[derive(Default)]
 pub(super) struct Sources {
     file: Option<Written>,
     variables: BTreeMap<String, Variable>,
 }
 
-/// A file as far as its keys are known.
+/// The known keys of a file.
 struct Written {
     name: String,
     table: toml::Table,
 }
 
-/// A key of the file and why it was left out.
+/// A key of the file that was left out, and the reason.
 pub(super) struct Misplaced {
     pub(super) key: String,
     pub(super) problem: String,
 }
 
 impl Sources {
-    /// Reads both.
+    /// Reads file and variables.
     ///
     /// # Errors
-    /// Fails if the file cannot be read or is no TOML.
+    /// The file cannot be read or is no TOML.
     pub(super) fn read(
         file: Option<&Path>,
         environment: &HashMap<String, String>,
@@ -57,8 +57,7 @@ impl Sources {
         Ok((Self { file: Some(Written { name, table }), variables }, misplaced))
     }
 
-    /// The defaults with file and variables laid over them, but for some keys that keep their
-    /// default.
+    /// The defaults overridden by file and variables, except for some keys that keep their default.
     pub(super) fn merged(&self, without: &BTreeSet<String>) -> Result<config::Config, ConfigError> {
         let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(file) = &self.file {
@@ -74,7 +73,7 @@ impl Sources {
         sources.build()
     }
 
-    /// The key with what has set it, or else with its short name.
+    /// The key with its source, or with its short name.
     pub(super) fn describe(&self, key: &str) -> String {
         match self.set_by(key).or_else(|| environment::short_name(key)) {
             Some(source) => format!("{key} ({source})"),
@@ -82,7 +81,7 @@ impl Sources {
         }
     }
 
-    /// The variable or the file that sets this key.
+    /// The variable or file that sets this key.
     pub(super) fn set_by(&self, key: &str) -> Option<&str> {
         if let Some(variable) = self.variables.get(key) {
             return Some(&variable.name);
@@ -95,7 +94,7 @@ impl Sources {
         self.file.as_ref().map_or("", |file| &file.name)
     }
 
-    /// The value of this key for a complaint, where it may be shown.
+    /// The value of this key for an error, if it may be shown.
     pub(super) fn shown(&self, key: &str) -> Option<String> {
         if is_secret(key) {
             return None;
@@ -111,7 +110,7 @@ impl Sources {
     }
 }
 
-/// A value in quotes, or that it is not shown, as the beginning of a complaint.
+/// Beginning of an error: the value in quotes, or a note that it is not shown.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -120,7 +119,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// The value in quotes, escaped and cut short; nothing of one that may be a credential.
+/// The value in quotes, escaped and cut; `None` if it may be a credential.
 fn quoted(value: &str) -> Option<String> {
     let mut words = value.split(|c: char| !c.is_ascii_alphanumeric());
     let may_be_secret = value.contains('@') || words.any(|word| word.len() >= LIKE_A_CREDENTIAL);
@@ -129,7 +128,7 @@ fn quoted(value: &str) -> Option<String> {
     (!may_be_secret).then(|| format!("{cut:?}{more}"))
 }
 
-/// The name of an unknown key for a complaint. Someone may have written a secret there.
+/// The name of an unknown key for an error, unless it may be a secret.
 fn label(name: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     match quoted(name) {
@@ -150,7 +149,7 @@ fn read(file: &Path) -> Result<String, String> {
     })
 }
 
-/// The key of the defaults that this one belongs to: `principals[0].id` is a part of `principals`.
+/// The key of the defaults that contains this one: `principals` for `principals[0].id`.
 pub(super) fn root(key: &str) -> &str {
     key.split('[').next().unwrap_or(key)
 }
@@ -172,7 +171,7 @@ fn remove(table: &mut toml::Table, key: &str) {
     }
 }
 
-/// Takes out what nobody would read.
+/// Removes unknown keys.
 fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
     let mut misplaced = Vec::new();
     let mut found = |key: String, problem: String| misplaced.push(Misplaced { key, problem });

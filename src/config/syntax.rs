@@ -1,12 +1,12 @@
-//! Complaints about a file that is no TOML: the place, what was expected, and the line if it cannot
+//! Errors about a file that is no TOML: position, expected syntax, and the line if it cannot
 //! contain a secret.
 
 use super::keys::Keys;
 
-/// A longer line is not shown.
+/// Longest line that is shown.
 const LONGEST_LINE: usize = 100;
 
-/// The complaint about `text`, which could not be parsed.
+/// The error about `text`, which cannot be parsed.
 pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Keys) -> String {
     let problem = error.message();
     let Some(at) =
@@ -21,7 +21,7 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     match shown(&text[..start], line, keys) {
         Some(shown) => {
             let shown_line = format!("{place}\n    {number} | {shown}");
-            // The place may be missing in a line that is shown in part.
+            // The position may be outside of the part of the line that is shown.
             if shown != line {
                 return shown_line;
             }
@@ -32,9 +32,8 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     }
 }
 
-/// The line, or as much of it as cannot hold a secret: of a key that may hold one the name alone.
-/// Nothing of a line whose key is unknown, and nothing inside a text or list of several lines,
-/// which may contain anything.
+/// The part of the line that cannot contain a secret: only the name of a key that may hold one.
+/// `None` for an unknown key, and inside a text or list of several lines.
 fn shown(before: &str, line: &str, keys: &Keys) -> Option<String> {
     if before.parse::<toml::Table>().is_err() || line.chars().any(char::is_control) {
         return None;

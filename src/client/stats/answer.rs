@@ -1,25 +1,24 @@
-//! What an instance answers when it is asked how it is: its own words, and what it has heard of
-//! all.
+//! The answer of an instance to cache-stats: its own state, and its view of all instances.
 
 use serde::{Deserialize, Serialize};
 
-/// What an instance says while it cannot reach its Redis. Its view is then of itself alone.
+/// Backend of an instance whose Redis is unavailable. Its view then contains itself only.
 pub(super) const CUT_OFF: &str = "fallback-memory";
 
-/// An answer of cache-stats, as far as it is shown.
+/// The parts of cache-stats that are shown.
 #[derive(Debug, Clone, Deserialize)]
 pub(in crate::client) struct Answer {
     pub(super) backend: String,
-    /// Live tokens, of all instances that the one that answers can know of.
+    /// Live tokens of all instances in its view.
     pub(super) cache_size: u64,
     pub(super) redis_memory_bytes: Option<u64>,
     pub(super) redis_ops_per_sec: Option<u64>,
     pub(super) instance: Myself,
-    /// The instances it has heard of, itself among them.
+    /// The instances in its view, itself included.
     pub(super) cluster: Vec<Member>,
 }
 
-/// What only the instance itself knows.
+/// State that only the instance itself reports.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Myself {
     pub(super) instance_id: String,
@@ -27,18 +26,18 @@ pub(super) struct Myself {
     pub(super) standing: Standing,
 }
 
-/// How it gets on with Redis.
+/// State of its circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Standing {
-    /// None without Redis.
+    /// `None` without Redis.
     pub(super) breaker: Option<String>,
-    /// Records that wait in its memory for Redis.
+    /// Entries that Redis does not have yet.
     pub(super) fallback_entries: u64,
     /// RFC 3339, in UTC.
     pub(super) degraded_since: Option<String>,
 }
 
-/// What an instance lets the others know.
+/// Member record of an instance.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Member {
     pub(super) instance_id: String,

@@ -1,9 +1,9 @@
-//! What has been heard of the instances, by the rules of the panel
+//! View of the cluster from many answers, by the rules of the panel
 //! (`http/panel/assets/panel-cluster.js`).
 //!
-//! Behind a balancer every answer may be another instance's: its backend and breaker are known from
-//! its own words only, its tokens and streams also from what it lets the others know. So for each
-//! instance the newest of both is kept.
+//! Behind a load balancer each answer may come from another instance. An instance reports its
+//! backend and breaker only itself; its tokens and streams are also in its member record. The
+//! newest of both is kept for each instance.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,19 +13,18 @@ use tokio::time::Instant;
 use super::answer::{Answer, CUT_OFF, Figures, Member, Standing};
 use super::picture::{Own, Picture, Row};
 
-/// Beyond one for each instance, so many answers without a word of or about one, and it counts as
-/// gone.
+/// Answers without a mention, beyond one per instance, after which an instance counts as gone.
 pub(super) const FORBEARANCE: usize = 2;
-/// So long what one instance counted of all is believed while others count only their own.
+/// Lifetime of a count of all instances, while other answers count only themselves.
 const WHOLE: Duration = Duration::from_secs(10);
-/// An instance that is gone is remembered for so long, and never more of them than this in all.
+/// Bounds for remembering gone instances: time and number.
 const KEPT: Duration = Duration::from_mins(10);
 const MOST: usize = 100;
 
 #[derive(Default)]
 pub(super) struct Cluster {
     instances: HashMap<String, Instance>,
-    /// The newest answer of an instance that sees all.
+    /// The newest answer with all instances in view.
     whole: Option<(Instant, Answer)>,
     heard_at: Option<Instant>,
 }
@@ -33,12 +32,12 @@ pub(super) struct Cluster {
 struct Instance {
     own: Option<(Instant, String, Standing)>,
     figures: (Instant, Figures),
-    /// Answers since the last that mentioned it.
+    /// Answers since it was last mentioned.
     missed: usize,
 }
 
 impl Cluster {
-    /// Takes in an answer.
+    /// Adds an answer.
     pub(super) fn heard(&mut self, answer: Answer, now: Instant) {
         self.heard_at = Some(now);
         for instance in self.instances.values_mut() {
@@ -58,7 +57,7 @@ impl Cluster {
         self.forget(now);
     }
 
-    /// When the newest answer came.
+    /// Time of the newest answer.
     pub(super) fn heard_at(&self) -> Option<Instant> {
         self.heard_at
     }
@@ -76,12 +75,12 @@ impl Cluster {
         }
     }
 
-    /// Counted in answers: while nobody answers, nobody goes.
+    /// Counted in answers: without answers no instance counts as gone.
     fn is_gone(&self, instance: &Instance) -> bool {
         instance.missed >= self.instances.len() + FORBEARANCE
     }
 
-    /// The names of those that are not gone.
+    /// The names of instances that are not gone.
     pub(super) fn present(&self) -> impl Iterator<Item = &str> {
         let present = self.instances.iter().filter(|(_, instance)| !self.is_gone(instance));
         present.map(|(id, _)| id.as_str())
@@ -100,7 +99,7 @@ impl Cluster {
         }
     }
 
-    /// What is known at this moment.
+    /// The picture at this moment.
     pub(super) fn picture(&self, now: Instant) -> Picture {
         let since = |at: Instant| now.saturating_duration_since(at);
         let rows = self.instances.iter().map(|(id, instance)| Row {
@@ -132,8 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// What an instance answers that has heard of these, itself among them, each with a number of
-    /// streams.
+    /// Answer of an instance with these in view, itself included, each with a number of streams.
     fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> Answer {
         let member = |(id, age, streams): &(&str, f64, u64)| json!({"instance_id": id, "seen_seconds_ago": age, "active": 10, "streams": streams});
         let is_cut_off = backend == CUT_OFF;
@@ -177,7 +175,7 @@ mod tests {
         assert_eq!((one.figures.streams, one.seen), (5, Duration::from_secs(1)));
         assert_eq!(one.own.as_ref().unwrap().said, Duration::from_secs(4));
         assert_eq!((picture.streams, picture.cache_size, picture.redis_ops_per_sec), (11, 25, Some(7)));
-        // What is older than what is known says nothing new.
+        // Older figures change nothing.
         cluster.heard(answer("1", "redis", &[("1", 0.0, 5), ("2", 2.0, 1)]), later + Duration::from_secs(1));
         assert_eq!(row(&cluster.picture(later), "2").figures.streams, 6);
     }
@@ -216,7 +214,7 @@ mod tests {
         assert_eq!((picture.cache_size, picture.redis_memory_bytes), (25, Some(4096)));
         assert_eq!(picture.backends, [CUT_OFF, "redis"]);
         assert_eq!(picture.degraded_since.as_deref(), Some("2026-01-03T20:00:02.000Z"), "the earliest");
-        // When nobody has seen all for a while, what each issued is what there is.
+        // Without a recent count of all, the sum of issued tokens counts.
         let picture = cluster.picture(start + WHOLE);
         assert_eq!((picture.cache_size, picture.redis_memory_bytes), (30, None));
     }

@@ -1,8 +1,8 @@
-//! `vx11-operator stats`: how the instances are, once or again and again.
+//! `vx11-operator stats`: the state of the instances, once or repeatedly.
 //!
-//! Each `answer` is one instance's, and behind a balancer they answer in turn; a [`look`] asks
-//! until all have. `cluster` keeps what they said, a `picture` is what is known of it at one
-//! moment, a `table` its text. `watch` looks for as long as anyone wants, on a `screen`.
+//! Each `answer` is of one instance. Behind a load balancer they answer in turn, so a [`look`] asks
+//! until all have answered. `cluster` combines the answers, `picture` is its state at one moment,
+//! `table` its text. `watch` repeats this on a `screen`.
 
 mod answer;
 mod cluster;
@@ -31,10 +31,10 @@ use super::stdout::{self, Stdout};
 use super::{notice, unanswered, unauthorized, unwritable};
 
 const NO_ANSWER: &str = "no answer";
-/// For all answers of a look. nginx gives an instance that hangs two seconds.
+/// Deadline of a look. nginx waits two seconds for an instance that hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Prints what is known of the cluster, once or until it is told to end.
+/// Prints the state of the cluster, once or repeatedly.
 pub(super) async fn run(
     session: &Session,
     arguments: &StatsArguments,
@@ -61,7 +61,7 @@ async fn once(session: &Session, as_json: bool, mut screen: Screen) -> ExitCode 
     }
     let picture = cluster.picture(Instant::now());
     let printed = if as_json {
-        // What is made of texts and numbers can always be written.
+        // Texts and numbers can always be serialised.
         let object = serde_json::to_string(&picture).unwrap_or_default();
         screen.print(&[Line::new(Tone::Plain, &object)]).await
     } else {
@@ -77,7 +77,7 @@ async fn watch(session: &Session, every: Duration, mut screen: Screen) -> io::Re
         () = stdout::closed() => End::Told,
         _ = signals.next() => End::Told,
     };
-    // First: what is said now is for the terminal as it was.
+    // Restore the terminal first, then print.
     screen.leave().await;
     Ok(match end {
         End::Told => ExitCode::SUCCESS,
@@ -87,9 +87,8 @@ async fn watch(session: &Session, every: Duration, mut screen: Screen) -> io::Re
     })
 }
 
-/// Asks until the instances have answered in turn: each that is heard of, and one of them again,
-/// for while Redis is away they hear of nobody else. Not without end: not every URL leads to all,
-/// and others may ask, too.
+/// Asks until every known instance has answered, and one of them twice: while Redis is unavailable
+/// each knows only itself. Bounded, because not every URL leads to all instances.
 async fn look(session: &Session, cluster: &mut Cluster) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut answered = HashSet::new();

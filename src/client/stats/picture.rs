@@ -1,4 +1,4 @@
-//! The cluster at one moment: what is printed, as a table or as JSON.
+//! The state of the cluster at one moment, printed as a table or JSON.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::{Serialize, Serializer};
 
 use super::answer::{Answer, CUT_OFF, Figures, Standing};
 
-/// The members that are named like those of cache-stats mean the same.
+/// Members with names of cache-stats have the same meaning.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Picture {
-    /// Where the instances remember tokens, each way once.
+    /// Backends of the instances, without repetition.
     pub(super) backends: Vec<String>,
     pub(super) cache_size: u64,
     pub(super) streams: u64,
@@ -24,19 +24,19 @@ pub(super) struct Picture {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     pub(super) instance_id: String,
-    /// The age of the newest word of or about it.
+    /// Age of the newest figures.
     #[serde(rename = "seen_seconds_ago", serialize_with = "seconds")]
     pub(super) seen: Duration,
     #[serde(flatten)]
     pub(super) figures: Figures,
-    /// None of an instance that has not answered itself.
+    /// `None` for an instance that has not answered itself.
     pub(super) own: Option<Own>,
-    /// Nobody has heard of it any more. It counts for nothing.
+    /// Gone: not mentioned any more, and not counted.
     #[serde(skip)]
     pub(super) is_gone: bool,
 }
 
-/// What an instance said of itself.
+/// State that the instance itself reported.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Own {
     #[serde(rename = "said_seconds_ago", serialize_with = "seconds")]
@@ -47,10 +47,10 @@ pub(super) struct Own {
 }
 
 impl Picture {
-    /// The rows in order, and their sum. `whole` is the answer of an instance that sees all of
-    /// them, if there is one.
+    /// The rows in order, and their sum. `whole` is an answer with all of them in view, if there is
+    /// one.
     pub(super) fn new(mut rows: Vec<Row>, whole: Option<&Answer>) -> Self {
-        // The shorter first: ten comes after nine.
+        // Shorter names first, so that 10 comes after 9.
         let order = |row: &Row| (row.instance_id.len(), row.instance_id.clone());
         rows.sort_by_cached_key(order);
         let present = || rows.iter().filter(|row| !row.is_gone);
@@ -62,8 +62,7 @@ impl Picture {
             rows.iter().filter_map(Row::cut_off).filter_map(|own| own.standing.degraded_since.as_ref());
         Self {
             backends: backends.into_iter().cloned().collect(),
-            // Revoked tokens count among those an instance issued, not among those that live: the
-            // second best.
+            // Revoked tokens count as issued, not as live, so this sum is the second best.
             cache_size: whole
                 .map_or_else(|| present().map(|row| row.figures.active).sum(), |whole| whole.cache_size),
             streams: present().map(|row| row.figures.streams).sum(),
@@ -81,7 +80,7 @@ impl Picture {
 }
 
 impl Row {
-    /// What it says while it runs without its Redis.
+    /// The text about an instance without its Redis.
     pub(super) fn cut_off(&self) -> Option<&Own> {
         self.own.as_ref().filter(|own| own.backend == CUT_OFF && !self.is_gone)
     }

@@ -1,5 +1,5 @@
-//! Where pictures are drawn: over one another on a terminal's alternate screen, which hides what
-//! was there before and gives it back; one below the other anywhere else.
+//! The screen: pictures replace one another on the alternate screen of a terminal, and follow one
+//! another in any other output.
 
 use std::io;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tokio::time::timeout;
 use super::table::{Line, Tone};
 use crate::client::stdout::Stdout;
 
-/// Where a terminal does not say how large it is: lines and columns.
+/// Lines and columns of a terminal that does not report its size.
 const USUAL: (usize, usize) = (24, 80);
 /// The alternate screen, without a cursor (xterm's private modes 1049 and 25), and back.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
 const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-/// The cursor to the upper left corner; the rest of a line, and what is below, erased (ECMA-48
-/// §8.3.21, 41, 39).
+/// Moves the cursor to the upper left corner; erases the rest of a line, and the lines below
+/// (ECMA-48 §8.3.21, 41, 39).
 const HOME: &str = "\u{1b}[H";
 const ERASE_LINE: &str = "\u{1b}[K";
 const ERASE_BELOW: &str = "\u{1b}[J";
-/// For a terminal to be given back: one that takes nothing is not worth the wait.
+/// Deadline of restoring a terminal that takes no output.
 const PARTING: Duration = Duration::from_secs(1);
 
 pub(super) struct Screen {
     stdout: Stdout,
     is_terminal: bool,
     is_coloured: bool,
-    /// Since there is a picture on it.
+    /// Whether a picture is shown.
     is_entered: bool,
 }
 
@@ -36,13 +36,13 @@ impl Screen {
         Self { stdout, is_terminal, is_coloured, is_entered: false }
     }
 
-    /// Prints lines as any command does.
+    /// Prints lines.
     pub(super) async fn print(&mut self, lines: &[Line]) -> io::Result<()> {
         let text = self.text(lines, "\n");
         self.stdout.write(&text).await
     }
 
-    /// Shows lines in place of those before.
+    /// Replaces the lines that are shown.
     pub(super) async fn show(&mut self, lines: &[Line]) -> io::Result<()> {
         let begun = std::mem::replace(&mut self.is_entered, true);
         let picture = if self.is_terminal {
@@ -55,7 +55,7 @@ impl Screen {
         self.stdout.write(&picture).await
     }
 
-    /// Gives a terminal back as it was. What is still on its way there comes before.
+    /// Restores the terminal, after pending output.
     pub(super) async fn leave(mut self) {
         if self.is_terminal && self.is_entered {
             let _ = timeout(PARTING, self.stdout.write(LEAVE)).await;
@@ -69,7 +69,7 @@ impl Screen {
     }
 }
 
-/// Asked each time: windows change.
+/// Queried each time, because windows change.
 fn size() -> (usize, usize) {
     match tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row.into(), size.ws_col.into()),
@@ -77,8 +77,8 @@ fn size() -> (usize, usize) {
     }
 }
 
-/// The lines cut to a window, with a word on those that have no room. Its last line stays free for
-/// the cursor, or it would scroll.
+/// The lines cut to a window, with a note about the rest. The last line stays free for the cursor,
+/// so that the window does not scroll.
 fn fitted(lines: &[Line], (rows, columns): (usize, usize)) -> Vec<Line> {
     let room = rows.saturating_sub(1);
     let mut fitted = lines.to_vec();

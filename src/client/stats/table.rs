@@ -1,4 +1,4 @@
-//! A picture as lines of text: what all have together, then a row for each instance.
+//! A picture as text: the sums, then a row for each instance.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::answer::Figures;
 use super::picture::{Own, Picture, Row};
 use crate::client::output::visible;
 
-/// An instance's own words that are older are shown with their age.
+/// Age from which an instance's own figures are shown with their age.
 const FRESH: Duration = Duration::from_secs(10);
-/// What is younger is of now.
+/// Age below which figures count as current.
 const NOW: Duration = Duration::from_millis(1500);
 const HEADINGS: [&str; 8] = ["INSTANCE", "BACKEND", "BREAKER", "TOKENS", "", "STREAMS", "", "SEEN"];
-/// Columns of numbers end below one another, those of words begin so.
+/// Alignment: numbers right, texts left.
 const NUMBERS: [usize; 4] = [3, 4, 5, 6];
-/// Columns that say what has changed.
+/// Columns that highlight changes.
 const CHANGES: [usize; 2] = [4, 6];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Line {
     pub(super) tone: Tone,
 }
 
-/// How much a line wants to be looked at.
+/// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -33,12 +33,12 @@ pub(super) enum Tone {
 }
 
 impl Line {
-    /// Shows nothing that a terminal would obey: names and reasons are a server's words.
+    /// Escapes control characters, because names and reasons come from a server.
     pub(super) fn new(tone: Tone, text: &str) -> Self {
         Self { text: visible(text.trim_end()).into_owned(), tone }
     }
 
-    /// Its text with sequences that a terminal shows as a colour (ECMA-48 §8.3.117).
+    /// The text with colour sequences (ECMA-48 §8.3.117).
     pub(super) fn coloured(&self) -> String {
         let style = match self.tone {
             Tone::Plain => return self.text.clone(),
@@ -51,7 +51,7 @@ impl Line {
     }
 }
 
-/// The lines of a picture; with what has changed since an earlier one, if that is given.
+/// The lines of a picture, with changes since an earlier one if that is given.
 pub(super) fn lines(picture: &Picture, before: Option<&Picture>) -> Vec<Line> {
     let mut lines = vec![Line::new(Tone::Plain, &whole(picture, before))];
     lines.extend(degraded(picture).iter().map(|text| Line::new(Tone::Warning, text)));
@@ -71,7 +71,7 @@ pub(super) fn lines(picture: &Picture, before: Option<&Picture>) -> Vec<Line> {
     lines
 }
 
-/// All instances together.
+/// The sums over all instances.
 fn whole(picture: &Picture, before: Option<&Picture>) -> String {
     let counted = |what: &str, count: fn(&Picture) -> u64| {
         let change = before.map(|before| format!(" ({})", change(count(picture), count(before))));
@@ -88,7 +88,7 @@ fn whole(picture: &Picture, before: Option<&Picture>) -> String {
     parts.join("   ")
 }
 
-/// Which instances run without their Redis and since when; then what waits for it.
+/// Instances without their Redis, since when, and entries that wait for it.
 fn degraded(picture: &Picture) -> Vec<String> {
     let cut_off = || picture.instances.iter().filter_map(|row| Some((row, row.cut_off()?)));
     let names: Vec<_> = cut_off().map(|(row, _)| row.instance_id.as_str()).collect();
@@ -114,9 +114,9 @@ fn cells(row: &Row, before: Option<&Picture>) -> [String; HEADINGS.len()] {
     let changed =
         |count: fn(&Row) -> u64| before.map_or_else(String::new, |before| change(count(row), count(before)));
     let (backend, breaker) = match &row.own {
-        // Its last figures are no longer true.
+        // Its last figures are outdated.
         _ if row.is_gone => ("-".to_owned(), "-".to_owned()),
-        // Only it could say.
+        // Only the instance itself reports it.
         None => ("?".to_owned(), "?".to_owned()),
         Some(own) => (own.backend.clone(), own.standing.breaker.clone().unwrap_or_else(|| "-".to_owned())),
     };

@@ -1,5 +1,5 @@
-//! `stats --watch`: looks again and again, and shows what has changed. While the service does not
-//! answer it keeps the last picture and says how old that is.
+//! `stats --watch`: shows the state repeatedly, with changes highlighted. While the service does
+//! not answer, the last picture stays, with its age.
 
 use std::io;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::client::backoff::LONGEST_WAIT;
 use crate::client::failure::Failure;
 use crate::client::session::Session;
 
-/// Why there are no further pictures.
+/// Reason for the end.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Nobody wants them any more.
+    /// The user ended it, or the reader has left.
     Told,
-    /// The credential is no principal's: asking again would only look like guessing.
+    /// The credential is no principal's; repeating would look like guessing.
     Unauthorized(Failure),
-    /// No answer has come yet, and the URL is not that of the service.
+    /// There was no answer yet, and the URL is not that of the service.
     WrongUrl(Failure),
     /// A picture could not be written.
     Unwritable(io::Error),
 }
 
-/// A picture, when it was taken, and the one before it.
+/// A picture, its time, and the one before it.
 struct Taken {
     picture: Picture,
     at: Instant,
     before: Picture,
 }
 
-/// Looks every so often until there is a reason to end.
+/// Repeats looks until a reason to end.
 pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Screen) -> End {
     let mut cluster = Cluster::default();
     let mut taken: Option<Taken> = None;
@@ -60,14 +60,14 @@ pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Scree
         if let Err(error) = screen.show(&shown(taken.as_ref(), failure.as_ref(), begun)).await {
             return End::Unwritable(error);
         }
-        // No sooner than the service asks.
+        // Not before the time that the service asks for.
         if let Some(wait) = failure.and_then(|failure| failure.retry_after()) {
             sleep(wait.min(LONGEST_WAIT)).await;
         }
     }
 }
 
-/// What is wrong, if anything, and the picture below it.
+/// The problem, if there is one, and the picture below it.
 fn shown(taken: Option<&Taken>, failure: Option<&Failure>, begun: Instant) -> Vec<Line> {
     let trouble = failure.map(|failure| match taken {
         None => format!("no answer yet: {failure}"),
