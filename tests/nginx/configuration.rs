@@ -94,6 +94,21 @@ fn nginx_waits_as_long_as_is_promised() {
     }
 }
 
+/// With fewer, a busy worker takes connections that were made long ago for timed out, those to all
+/// instances at once.
+#[test]
+fn a_worker_handles_every_ready_connection_before_it_looks_at_timeouts() {
+    let number = |file: &str, name: &str| {
+        let text = read(file);
+        let value = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name)?.strip_suffix(';')?.parse::<u32>().ok());
+        value.unwrap_or_else(|| panic!("{file} sets {name}"))
+    };
+    let connections = number("site/connections.conf", "worker_connections ");
+    assert!(number("nginx.conf", "epoll_events ") >= connections);
+}
+
 fn read(file: &str) -> String {
     std::fs::read_to_string(shipped_nginx().join(file)).unwrap()
 }
