@@ -13,7 +13,6 @@ use crate::checker::{Times, percentile};
 use crate::history::{Answer, EventId};
 use crate::operator::Api;
 use crate::patience::{PATIENCE, eventually, until};
-use crate::process::LogReader;
 use crate::proxy::FaultProxy;
 
 /// Streams of the drills with large events, each of which is sent all of them.
@@ -21,8 +20,11 @@ pub(super) const SUBSCRIBERS: usize = 3;
 
 /// An instance has ended so long after its drain.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// A pipe with more than that has no room for another log line of an instance.
-const PIPE_FULL: u64 = 60 * 1024;
+/// A full pipe has 16 pages, with more than this together: a line that does not fit into a page
+/// begins the next one.
+const PIPE_FULL: u64 = 32 * 1024;
+/// A pipe with so much that gets nothing more for so long, while its instance logs, is full.
+const PIPE_SETTLED: Duration = Duration::from_secs(2);
 /// So many clients of each instance open streams that they close at once, which it logs.
 const TALKERS: usize = 2;
 /// Openings with one token, which lives longer.
@@ -38,17 +40,25 @@ const LONG_HANG: Duration = Duration::from_mins(1);
 pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
     drilling.begin_fault().await;
     let mut talkers = JoinSet::new();
+    let (full, are_full) = watch::channel(false);
     for instance in &drilling.cluster.instances {
-        let reader = instance.log_reader();
-        reader.hang();
+        instance.log_reader().hang();
         for _ in 0..TALKERS {
-            talkers.spawn(talk(instance.api().clone(), reader.clone()));
+            talkers.spawn(talk(instance.api().clone(), are_full.clone()));
         }
     }
     for instance in &drilling.cluster.instances {
-        let reader = instance.log_reader();
-        until("a pipe to be full", async || reader.unread() > PIPE_FULL).await;
+        let (reader, mut before) = (instance.log_reader(), (0, Instant::now()));
+        until("a pipe to be full", async || {
+            let unread = reader.unread();
+            if unread != before.0 {
+                before = (unread, Instant::now());
+            }
+            unread > PIPE_FULL && before.1.elapsed() > PIPE_SETTLED
+        })
+        .await;
     }
+    full.send_replace(true);
     if round == 0 && drilling.length.is_full() {
         sleep(LONG_HANG).await;
     } else {
@@ -67,12 +77,12 @@ pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
 }
 
 /// Opens streams and leaves them; an instance logs both.
-async fn talk(api: Api, reader: LogReader) {
+async fn talk(api: Api, pipes_are_full: watch::Receiver<bool>) {
     loop {
         let Ok(issued) = api.issue().await else { continue };
         for _ in 0..OPENINGS {
             drop(api.open_stream(&issued.token).await);
-            if reader.unread() > PIPE_FULL {
+            if *pipes_are_full.borrow() {
                 sleep(BETWEEN_OPENINGS).await;
             }
         }
