@@ -13,7 +13,7 @@ use vx11_operator::store::{
     Primary, Pulse, PulseDeps, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
 };
 use vx11_operator::token::{Record, Token, TokenDigest};
-use vx11_rig::{RedisCluster, RedisServer};
+use vx11_rig::{RedisCluster, RedisServer, eventually};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -123,6 +123,19 @@ fn connect(
         breaker: Arc::clone(&breaker),
     };
     (Arc::new(RedisStore::new(settings, parts).unwrap()), breaker, metrics)
+}
+
+/// An answer of Redis, asked again where it misses its deadline on a busy machine.
+async fn in_the_end<T, E>(breaker: &SharedBreaker, ask: impl AsyncFn() -> Result<T, E>) -> T {
+    eventually("Redis to answer", async || {
+        let answer = ask().await;
+        // Timeouts open the breaker.
+        if !breaker.is_closed() {
+            breaker.close(0);
+        }
+        answer.ok()
+    })
+    .await
 }
 
 fn digest(number: u32) -> TokenDigest {
@@ -370,11 +383,12 @@ async fn a_tombstone_that_redis_refuses_stops_no_other() {
         let tombstones = (0..250)
             .map(|number| (digest(number).id(), if number == 7 { UnixMillis(u64::MAX) } else { end }));
         let entries = Entries { tombstones: tombstones.collect(), records: Vec::new() };
-        assert_eq!(store.restore(&entries).await, Ok(1));
+        assert_eq!(in_the_end(&breaker, async || store.restore(&entries).await).await, 1);
         for number in [0, 6, 8, 249] {
-            assert_eq!(store.lookup(digest(number), START).await, Ok(Lookup::Revoked), "{number}");
+            let found = in_the_end(&breaker, async || store.lookup(digest(number), START).await).await;
+            assert_eq!(found, Lookup::Revoked, "{number}");
         }
-        assert_eq!(store.lookup(digest(7), START).await, Ok(ABSENT));
+        assert_eq!(in_the_end(&breaker, async || store.lookup(digest(7), START).await).await, ABSENT);
     }
 }
 
