@@ -1,5 +1,5 @@
-//! What did not hold, by the operation log alone. Pure: it knows neither instances nor Redis, so
-//! that it can be shown a log in which something went wrong.
+//! The checker: finds violations in a history. It uses neither instances nor Redis, so that tests
+//! can give it a history with violations.
 
 mod latencies;
 mod publishing;
@@ -23,72 +23,71 @@ pub(crate) use starvation::Starvation;
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 
-/// Clocks may differ by so much.
+/// Allowed difference of clocks.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
-/// So many of each sort are told in full.
+/// Examples shown of each kind.
 const TOLD: usize = 5;
-/// Answers for which somebody was too slow: a client that gives up waiting, a server that gives up
-/// on the client, and an instance that reads a request only after its drain has begun, for which
-/// nginx asks an `EventSource` to come back later.
+/// Answers that show slowness: a client that gives up, a server that gives up on the client, and an
+/// instance that reads a request only after its drain has begun, for which nginx asks an
+/// `EventSource` to come back later.
 const TOO_SLOW: [&str; 3] = ["timed out", "408 Request Timeout", COME_BACK];
 
-/// What has to hold.
+/// Targets of a fault run.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets {
-    /// For every request, by the instances' own clocks; one of the bounds of their histogram.
+    /// Bound of every request, by the instances' histograms; one of their buckets.
     pub longest: Option<Duration>,
-    /// From a fault until so many instances as are [`detectors`](Self::detectors) no longer use
-    /// Redis.
+    /// Bound from a fault until [`detectors`](Self::detectors) instances stop using Redis.
     pub detection: Option<Duration>,
-    /// How many instances have to notice.
+    /// Number of instances that have to notice.
     pub detectors: usize,
-    /// From Redis being back until all instances use it and hold nothing back.
+    /// Bound from the repair of Redis until all instances use it and have reconciled.
     pub recovery: Duration,
-    /// Until a revocation holds everywhere. Without it, later acceptances are only listed.
+    /// Bound until a revocation holds on every instance; `None`: later acceptances are listed only.
     pub revocation: Option<Duration>,
-    /// For 99 of a hundred requests sent during a fault.
+    /// Bound of the p99 of requests during a fault.
     pub p99: Option<Duration>,
-    /// The same as so many times what it is otherwise.
+    /// Bound of that p99 as a multiple of the p99 without a fault.
     pub p99_times: Option<u32>,
-    /// For issuing and introspecting through the balancer.
+    /// Bound of issuing and introspection through the load balancer.
     pub through_balancer: Option<Duration>,
-    /// Streams may only end in order, with a word from their instance.
+    /// Streams may end with `reconnect` only.
     pub in_order: bool,
-    /// Clocks differ by no more; so many of a token's last seconds are not judged.
+    /// Allowed difference of clocks; a token is not judged in its last seconds.
     pub clocks: Duration,
-    /// How often the breaker of one instance may open.
+    /// Bound of openings of one instance's breaker.
     pub openings: u64,
-    /// How often a subscriber may lose its stream in one round.
+    /// Bound of the streams that a subscriber loses in a round.
     pub reconnects: usize,
-    /// Some stream has to be lost in each round: otherwise nothing was broken.
+    /// A stream has to be lost in each round; otherwise nothing was broken.
     pub losses: bool,
-    /// How soon lost streams are open again.
+    /// Bound until lost streams are open again.
     pub resumption: Option<Resumption>,
-    /// From a fault until so long after all instances use Redis again publishers may be told that
-    /// the log cannot be reached. Without it, never.
+    /// Publishers may get `log_unavailable` from a fault until so long after recovery; `None`:
+    /// never.
     pub refusals: Option<Duration>,
-    /// Deliveries during a fault may take so many times what they take otherwise, 99 of a hundred.
+    /// Bound of the p99 of deliveries during a fault, as a multiple of the p99 without a fault.
     pub delivery_times: Option<f64>,
-    /// So many events, for all subscribers together, may be announced as lost.
+    /// Bound of events that are announced as lost, for all subscribers together.
     pub gaps: Option<usize>,
-    /// Streams end when they get old, at any time.
+    /// Streams may also end because of their age.
     pub ages: bool,
-    /// What is made of how long things take.
+    /// Treatment of durations.
     pub times: Times,
 }
 
 /// What is made of how long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
-    /// It counts.
+    /// Durations over a bound are violations.
     Count,
-    /// It is told and held against nobody: where the load fills the machine before anything is
-    /// broken, it says nothing about the service.
+    /// Durations are reported only: a machine that the load fills without a fault says nothing
+    /// about the service.
     AreTold,
 }
 
 impl Targets {
-    /// Those of the service, for so many rounds with one fault of Redis each.
+    /// Targets of the service, for rounds with one fault of Redis each.
     #[must_use]
     pub fn of_rounds(rounds: u64) -> Self {
         Self {
@@ -102,7 +101,7 @@ impl Targets {
             through_balancer: None,
             in_order: false,
             clocks: LAST_SECONDS,
-            // One more for each: what comes back may be cut off once more, as by a failover.
+            // One more for each: a returning Redis may be cut off once more, as by a failover.
             openings: 2 * rounds,
             reconnects: 0,
             losses: false,
@@ -116,20 +115,20 @@ impl Targets {
     }
 }
 
-/// Figures, and what of them is not as it should be.
+/// Result of a check.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The figures.
     pub summary: Summary,
-    /// What did not hold, in words; empty if everything did.
+    /// Violations as text.
     pub violations: Vec<String>,
-    /// What took too long where that does not count.
+    /// Durations over a bound, where these are reported only.
     pub late: Vec<String>,
-    /// What was made of how long things took.
+    /// Treatment of durations.
     pub times: Times,
 }
 
-/// Of something that may have happened very often: how often, and some examples in words.
+/// Findings of one kind: their number, and examples as text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Findings {
     pub(crate) count: usize,
@@ -151,7 +150,7 @@ impl From<&[String]> for Findings {
     }
 }
 
-/// What did not hold, in words.
+/// Violations as text.
 #[derive(Default)]
 struct Told {
     violations: Vec<String>,
@@ -172,7 +171,7 @@ fn words(what: &str, found: &Findings) -> Option<String> {
     (found.count > 0).then(|| format!("{} {what}: {}", found.count, found.examples.join("; ")))
 }
 
-/// All that was found out, of each sort.
+/// All findings, by kind.
 pub(crate) struct Judged {
     pub(crate) refused: usize,
     pub(crate) unanswered: usize,
@@ -183,7 +182,7 @@ pub(crate) struct Judged {
     pub(crate) sequences: Sequences,
 }
 
-/// Judges an operation log.
+/// Checks a history.
 #[must_use]
 pub fn check(history: &History, targets: Targets) -> Verdict {
     let tokens = Tokens::of(history);
@@ -238,7 +237,7 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
     told.late("latencies out of bounds", &slow(&summary, targets)[..].into());
     let waited = targets.through_balancer.map(|bound| waited_for_long(history, bound)).unwrap_or_default();
     told.late("requests through the balancer took too long", &waited[..].into());
-    // A log of nothing must not pass for one of a service without faults.
+    // An empty history must not pass.
     let validated = history.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
     told.wrong("logs of nothing", &nothing.as_slice().into());
@@ -255,7 +254,7 @@ fn words_of_unanswered(operation: &Operation) -> Option<String> {
     Some(format!("{kind:?} on {place} at {sent:?}: {words}"))
 }
 
-/// The latency of 99 of a hundred requests during a fault, where that is bounded.
+/// Violations of the bounds of latencies during a fault.
 fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
     let (calm, during) = (summary.p99_calm, summary.p99_fault);
     let bounds = targets.p99.into_iter().chain(targets.p99_times.map(|times| calm * times));
@@ -270,7 +269,7 @@ fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
     slow.chain(late).collect()
 }
 
-/// Requests through the balancer that took longer, without famines.
+/// Requests through the load balancer over the bound, without starved time.
 fn waited_for_long(history: &History, bound: Duration) -> Vec<String> {
     let starvation = Starvation::of(history);
     let hot = |it: &&Operation| matches!(it.kind, Kind::Issue { .. } | Kind::Introspect);
@@ -279,13 +278,13 @@ fn waited_for_long(history: &History, bound: Duration) -> Vec<String> {
     long.map(|it| format!("{:?} at {:?} took {:?}", it.kind, it.sent, it.took())).collect()
 }
 
-/// Whether it was asked of someone who could not be expected to answer then.
+/// Whether the target could not be expected to answer.
 pub(crate) fn is_excused(history: &History, place: Place, sent: Moment, answered: Moment) -> bool {
     let mut own = history.outages.iter().filter(|it| it.place == place);
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
-/// What the instances say themselves.
+/// Violations in the figures of the instances.
 fn instances(history: &History, targets: Targets) -> Vec<String> {
     let mut found = Vec::new();
     for (index, own) in history.instances.iter().enumerate() {
@@ -300,8 +299,8 @@ fn instances(history: &History, targets: Targets) -> Vec<String> {
     found
 }
 
-/// How long the instances say that requests took. Their histograms do not say when; as many as
-/// their clients saw taking long in a famine are the famine's.
+/// Violations in the instances' histograms. A histogram has no times, so as many requests are
+/// excused as clients saw taking long in starved time.
 fn long(history: &History, targets: Targets) -> Vec<String> {
     let Some(longest) = targets.longest else { return Vec::new() };
     let bound = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
@@ -314,10 +313,10 @@ fn long(history: &History, targets: Targets) -> Vec<String> {
     counted.collect()
 }
 
-/// How many requests took an instance too long because the machine was busy with something else.
+/// Number of requests that took an instance too long in starved time.
 fn starved(history: &History, index: usize, longest: Duration) -> u64 {
     let starvation = Starvation::of(history);
-    // Which instance answered behind the balancer is not known; it may have been this one.
+    // The instance behind the load balancer is unknown; it may be this one.
     let own = |place: Place| place == Place::Instance(index) || place == Place::Balancer;
     let slow = history.operations.iter().filter(|it| it.took() > longest && it.kind != Kind::Look);
     let starved = slow
@@ -326,10 +325,10 @@ fn starved(history: &History, index: usize, longest: Duration) -> u64 {
     u64::try_from(starved.count()).unwrap_or(u64::MAX)
 }
 
-/// Tokens by their numbers: as issued, and when revoked.
+/// Tokens by number: issue and revocation.
 struct Tokens<'a> {
     issued: HashMap<u64, (&'a Operation, Duration)>,
-    /// The revocations that were asked for; they may have been carried out without an answer.
+    /// Requested revocations, which may have been carried out without an answer.
     revoked: HashMap<u64, &'a Operation>,
 }
 
@@ -350,7 +349,7 @@ impl<'a> Tokens<'a> {
         Self { issued, revoked }
     }
 
-    /// When it is certain that a token may be refused for its age.
+    /// Time from which a token may be refused for its age.
     fn judged_until(&self, token: u64, clocks: Duration) -> Option<Moment> {
         let (issued, life) = self.issued.get(&token)?;
         Some(issued.sent + life.saturating_sub(clocks))

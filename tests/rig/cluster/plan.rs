@@ -1,4 +1,4 @@
-//! What a cluster is made of.
+//! Plan of a cluster.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::nginx::Site;
 use crate::process::Surroundings;
 use crate::proxy::FaultProxy;
 
-/// What the instances share.
+/// Redis of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backing {
     /// One Redis with a password.
@@ -16,62 +16,62 @@ pub(crate) enum Backing {
     Sentinel,
 }
 
-/// What is on the ways between the processes.
+/// Proxies between the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ways {
     /// Nothing.
     Direct,
-    /// Between each instance and Redis a network that can be broken.
+    /// A fault proxy between each instance and Redis.
     Breakable,
-    /// Between nginx and each instance something that resets connections when asked to.
+    /// A proxy between nginx and each instance that resets connections on request.
     Resettable,
 }
 
-/// Where everything listens, on 127.0.0.1.
+/// Ports on 127.0.0.1.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     pub(crate) redis: u16,
-    /// Of each instance.
+    /// Of the instances.
     pub(crate) instances: Vec<u16>,
     pub(crate) balancer: u16,
     pub(crate) gateway: u16,
 }
 
-/// What is told to one part of the cluster only.
+/// Settings for single parts of the cluster.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Extras {
-    /// To each instance, as far as there are any.
+    /// Environment of each instance.
     pub(crate) settings: Vec<Vec<(&'static str, String)>>,
-    /// To Redis, on its command line.
+    /// Arguments of Redis.
     pub(crate) redis: Vec<&'static str>,
-    /// What all instances meet.
+    /// Surroundings of all instances.
     pub(crate) surroundings: Surroundings,
 }
 
-/// A cluster that is yet to be started.
+/// Plan of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterPlan {
-    /// The operator.
+    /// Binary of the service.
     pub(crate) binary: PathBuf,
-    /// How many instances.
+    /// Number of instances.
     pub(crate) instances: usize,
-    /// What they share.
+    /// Redis of the cluster.
     pub(crate) backing: Backing,
-    /// What is on the ways between them.
+    /// Proxies between the processes.
     pub(crate) ways: Ways,
-    /// The life of a token, in seconds.
+    /// Lifetime of a token in seconds.
     pub(crate) life: u64,
-    /// Over which an instance ends its streams, in seconds.
+    /// Drain window in seconds.
     pub(crate) drain: u64,
-    /// The credential.
+    /// Credential of the principal.
     pub(crate) principal: String,
-    /// Where everything listens; on ports of its own otherwise.
+    /// Ports; `None`: free ones.
     pub(crate) ports: Option<Ports>,
-    /// What else the instances are told.
+    /// Further environment of the instances.
     pub(crate) settings: Vec<(&'static str, String)>,
-    /// What nginx is told beside its ports and instances.
+    /// Further configuration of nginx.
     pub(crate) site: Site,
-    /// What is told to one part only.
+    /// Settings for single parts.
     pub(crate) extras: Extras,
 }
 
@@ -86,7 +86,7 @@ impl ClusterPlan {
             ("INSTANCE_ID", (instance + 1).to_string()),
             ("EPHEMERAL_TOKEN_TTL_SEC", self.life.to_string()),
             ("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", self.drain.to_string()),
-            // nginx's word about its clients is believed.
+            // nginx is a trusted proxy.
             ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1/32".to_owned()),
         ];
         match store {

@@ -1,4 +1,4 @@
-//! What the operation log says in the end, piece by piece.
+//! Types of the operation log.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use super::{Deliveries, InstanceFigures, Publication};
 use crate::operator::Standing;
 
-/// Time since the journal was begun.
+/// Time since the start of the history.
 pub type Moment = Duration;
 
-/// Who was asked.
+/// Target of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// An instance itself, by its index.
+    /// An instance, by index.
     Instance(usize),
-    /// Whichever instance the balancer chose.
+    /// The instance that the load balancer chose.
     Balancer,
 }
 
@@ -27,56 +27,56 @@ impl fmt::Display for Place {
     }
 }
 
-/// What was asked for.
+/// Kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A token that lives so long.
+    /// Issue a token with this lifetime.
     Issue {
-        /// Its life.
+        /// Lifetime of the token.
         life: Duration,
     },
-    /// Whether a token is active.
+    /// Introspect a token.
     Introspect,
-    /// A stream.
+    /// Open a stream.
     OpenStream,
-    /// That a token be taken back.
+    /// Revoke a token.
     Revoke,
-    /// How the instance stands.
+    /// Query the state of an instance.
     Look,
 }
 
-/// What came of it.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Done, or accepted.
     Yes,
     /// Refused.
     No,
-    /// Neither: a status of 5xx, a broken connection, no answer in time.
+    /// Neither: a status 5xx, a broken connection, no answer in time.
     Unanswered(String),
 }
 
-/// One request.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Operation {
     /// What was asked for.
     pub kind: Kind,
-    /// The number of the token it is about.
+    /// Number of the token.
     pub token: u64,
-    /// Who was asked.
+    /// Target.
     pub place: Place,
-    /// When it was to be sent.
+    /// Time at which it was due.
     pub due: Moment,
-    /// When it was.
+    /// Time at which it was sent.
     pub sent: Moment,
-    /// When the answer was there.
+    /// Time of the answer.
     pub answered: Moment,
-    /// What the answer was.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
 impl Operation {
-    /// From when it was sent until the answer was there.
+    /// Time from sending to the answer.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.answered.saturating_sub(self.sent)
@@ -84,107 +84,106 @@ impl Operation {
 }
 
 impl Operation {
-    /// From when it was to be sent until the answer was there.
+    /// Time from due to the answer.
     #[must_use]
     pub fn from_due(&self) -> Duration {
         self.answered.saturating_sub(self.due)
     }
 }
 
-/// One time that something was broken.
+/// A round: one fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
-    /// When it broke.
+    /// Start of the fault.
     pub from: Moment,
-    /// When it worked again; unknown while it does not.
+    /// Time of the repair; `None` before it.
     pub back: Option<Moment>,
-    /// When nobody waited any longer for the instances to be well again.
+    /// End of the wait for recovery.
     pub over: Option<Moment>,
 }
 
-/// How an instance stood; noted when that changes.
+/// State of an instance, recorded at changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation {
-    /// When.
+    /// Time.
     pub at: Moment,
-    /// Its index.
+    /// Index of the instance.
     pub instance: usize,
-    /// How it stood from then on.
+    /// State from then on.
     pub standing: Standing,
 }
 
-/// A time in which an instance, or the balancer, could not be expected to answer: it was killed,
-/// hung or ending.
+/// A period in which a target cannot be expected to answer: it was killed, hung or ending.
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
-    /// Whose.
+    /// The target.
     pub place: Place,
-    /// From when.
+    /// Start.
     pub from: Moment,
-    /// Until when; unknown while it lasts.
+    /// End; `None` while it lasts.
     pub until: Option<Moment>,
 }
 
-/// How the words begin of a stream that its instance ended in order.
+/// Beginning of the reason for a stream that its instance ended in order.
 pub const IN_ORDER: &str = "the instance asked for it";
-/// What is said of a stream that nginx asked to come back later, because no instance took it.
+/// Reason for a stream that nginx asked to come back later, because no instance took it.
 pub(crate) const COME_BACK: &str = "no instance takes streams";
 
-/// What became of a subscriber's stream.
+/// Change of a subscriber's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamTurn {
-    /// It was opened, for the first time or again.
+    /// The stream was opened, for the first time or again.
     Opened,
-    /// It ended, in these words. The subscriber opens it again.
+    /// The stream ended, with this reason. The subscriber opens it again.
     Lost(String),
 }
 
-/// A moment in the life of a subscriber.
+/// A change of a subscriber's stream with its time.
 #[derive(Debug, Clone)]
 pub struct StreamMoment {
     /// When.
     pub at: Moment,
-    /// Its number.
+    /// Number of the subscriber.
     pub subscriber: usize,
-    /// Where it opens its stream.
+    /// Target of its stream.
     pub place: Place,
-    /// What happened.
+    /// The change.
     pub turn: StreamTurn,
 }
 
-/// A time in which the machine was busy with something else: what was slow then says nothing about
+/// A period in which the machine gave no processor to a process: slowness then says nothing about
 /// an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct StarvedTime {
     /// From when.
     pub from: Moment,
-    /// Until when.
+    /// End.
     pub until: Moment,
 }
 
-/// All that is known at the end.
+/// The history of a fault run.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// In the order of their answers.
+    /// Requests, in order of their answers.
     pub operations: Vec<Operation>,
     /// In their order.
     pub rounds: Vec<Round>,
     /// In their order.
     pub observations: Vec<Observation>,
-    /// Times without a processor, of either instance, in the order of their ends.
+    /// Periods without a processor, of all instances, in order of their ends.
     pub starvation: Vec<StarvedTime>,
-    /// Of all subscribers, in their order.
+    /// Changes of streams of all subscribers, in order.
     pub streams: Vec<StreamMoment>,
-    /// In the order of their beginnings.
+    /// Publications, in order of their start.
     pub outages: Vec<Outage>,
-    /// By their numbers.
+    /// Publications by number.
     pub publications: Vec<Publication>,
-    /// What subscribers got.
+    /// Deliveries to subscribers.
     pub deliveries: Deliveries,
-    /// What each instance counted itself, by its index.
+    /// Figures of each instance, by index.
     pub instances: Vec<InstanceFigures>,
-    /// From when on all was in its stride, so that what was slow before says nothing.
+    /// End of the warm-up; slowness before it is not judged.
     pub calm_from: Moment,
-    /// How long it was written.
+    /// Duration of the recording.
     pub length: Moment,
 }

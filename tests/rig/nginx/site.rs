@@ -1,27 +1,27 @@
-//! What differs between deployments: the files of `site/`.
+//! The files of `site/`, which differ between deployments.
 
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-/// What ships.
+/// The shipped configuration.
 const MOST_FILES: u64 = 33_000;
-/// Files of a worker that are no connections: logs, sockets it listens on.
+/// Files of a worker that are no connections: logs and listening sockets.
 const NO_CONNECTIONS: u64 = 100;
 
-/// What one client address may do.
+/// Limits of one client address.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientLimits {
-    /// Requests a second.
+    /// Requests per second.
     pub requests_per_second: u32,
-    /// How many may come at once beyond that.
+    /// Burst beyond the rate.
     pub burst: u32,
     /// Requests in progress, open streams included.
     pub connections: u32,
 }
 
 impl ClientLimits {
-    /// More than any load of the tests, all of which comes from one address.
+    /// More than any load of the tests, which comes from one address.
     pub const OUT_OF_THE_WAY: Self =
         Self { requests_per_second: 100_000, burst: 100_000, connections: 60_000 };
 }
@@ -31,21 +31,20 @@ impl ClientLimits {
 pub struct Site {
     /// The instances, as `127.0.0.1:8011`.
     pub instances: Vec<String>,
-    /// Where the load balancer listens on 127.0.0.1; `None` is a port of its own.
+    /// Port of the load balancer on 127.0.0.1; `None`: a free one.
     pub balancer_port: Option<u16>,
-    /// Where the gateway listens on 127.0.0.1; `None` is a port of its own.
+    /// Port of the gateway on 127.0.0.1; `None`: a free one.
     pub gateway_port: Option<u16>,
-    /// Whether the gateway passes the operator's routes on.
+    /// Whether the gateway passes the routes of the service on.
     pub proxy_enabled: bool,
-    /// What one client address may do; `None` is what ships.
+    /// Limits of one client address; `None`: the shipped ones.
     pub limits: Option<ClientLimits>,
-    /// What the kernel keeps for a client of the balancer that does not read, in bytes; `None` is
-    /// its own choice.
+    /// Send buffer for clients of the load balancer, in bytes; `None`: the kernel's default.
     pub send_buffer: Option<u32>,
-    /// Further files with their contents, in place of what would stand there; paths are relative to
+    /// Further files with their contents, instead of the shipped ones; paths are relative to
     /// `site/`.
     pub files: Vec<(String, String)>,
-    /// Where the configuration is put, and stays; `None` is a folder that is removed in the end.
+    /// Folder in which the configuration stays; `None`: a temporary folder.
     pub folder: Option<PathBuf>,
 }
 
@@ -65,7 +64,7 @@ impl Default for Site {
 }
 
 impl Site {
-    /// Copies the configuration that ships to `folder` and writes its `site/`.
+    /// Copies the shipped configuration to `folder` and writes its `site/`.
     pub(super) fn write(&self, folder: &Path, balancer: u16, gateway: u16, access_log: &Path) {
         copy(&shipped(), folder);
         let site = folder.join("site");
@@ -78,7 +77,8 @@ impl Site {
         };
         write("instances.conf", servers("max_fails=3 fail_timeout=2s"));
         write("instances-anew.conf", servers("max_fails=0"));
-        // All the files this machine gives, which may be fewer than what ships asks for.
+        // All files that this machine allows, which may be fewer than the shipped configuration
+        // needs.
         let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).min(MOST_FILES);
         write("workers.conf", format!("worker_processes auto;\nworker_rlimit_nofile {files};\n"));
         write("connections.conf", format!("worker_connections {};\n", files - NO_CONNECTIONS));
@@ -104,20 +104,20 @@ impl Site {
     }
 }
 
-/// The repository's `nginx/`, to read from; nginx would write into it.
+/// The repository's `nginx/`, for reading only, because nginx would write into it.
 #[must_use]
 pub fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../nginx")
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder recursively.
 pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder can be created");
     for entry in std::fs::read_dir(from).expect("a folder can be read") {
         let entry = entry.expect("a folder can be read");
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.ends_with("nginx/run") {
-            // What an nginx that ran there has left is not part of it.
+            // Traces of an nginx that ran there are left out.
             std::fs::create_dir_all(&to).expect("a folder can be created");
         } else if from.is_dir() {
             copy(&from, &to);
