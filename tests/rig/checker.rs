@@ -76,7 +76,7 @@ pub struct Targets {
     pub times: Times,
 }
 
-/// What is made of how long things take.
+/// Treatment of durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
     /// Durations over a bound are violations.

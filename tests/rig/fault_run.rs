@@ -1,5 +1,4 @@
-//! A fault is tried: a load, something that breaks at a random moment, a wait until all is well
-//! again, a verdict.
+//! A fault run: a load, a fault at a random moment, a wait for recovery, and a verdict.
 
 use std::io::Write;
 use std::sync::{Arc, Once};
@@ -20,22 +19,22 @@ use crate::operator::{Api, Operator};
 use crate::patience::eventually;
 use crate::summary::Summary;
 
-/// Tokens issued a second.
+/// Tokens issued per second.
 const RATE: u32 = 150;
 /// Streams on each instance.
 const STREAMS: usize = 10;
-/// Before the first fault.
+/// Time before the first fault.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Instances that are not well after this long will not be.
+/// Bound of the wait for recovery.
 const LOST: Duration = Duration::from_secs(30);
-/// By then a client has given up, and nginx another instance's stream.
+/// Bound of an answer: by then client and nginx have given up.
 const LONGEST_ANSWER: Duration = Duration::from_secs(6);
-/// By then every subscriber has what was published, or never will.
+/// Bound of a delivery.
 const LAST_DELIVERY: Duration = Duration::from_secs(30);
-/// Between two looks at the journal.
+/// Interval of checks of the history.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A fault being tried.
+/// A fault run in progress.
 pub struct FaultRun {
     name: String,
     seed: u64,
@@ -44,12 +43,12 @@ pub struct FaultRun {
     load: Load,
     complaints: Vec<String>,
     notes: Vec<String>,
-    /// Of a trial that has its instances to itself.
+    /// Of a run with its own instances.
     operators: Vec<Operator>,
 }
 
 impl FaultRun {
-    /// Puts the load on instances that are well, each asked directly.
+    /// Starts the load on healthy instances, without a load balancer.
     pub async fn begin(name: &str, operators: Vec<Operator>) -> Self {
         for operator in &operators {
             operator.await_well().await;
@@ -60,8 +59,8 @@ impl FaultRun {
         Self { operators, ..Self::over(name, members, None, measure).await }
     }
 
-    /// Puts a load on instances that somebody else keeps, behind a balancer if there is one. `SEED`
-    /// in the environment repeats the moments and durations of an earlier run, which printed it.
+    /// Starts a load on existing instances, behind a load balancer if there is one. `SEED` in the
+    /// environment repeats times and durations of an earlier run, which printed it.
     pub async fn over(name: &str, members: Vec<Member>, balancer: Option<Api>, measure: Measure) -> Self {
         let seed = std::env::var("SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
@@ -74,48 +73,49 @@ impl FaultRun {
         Self { name: name.to_owned(), seed, rng, stage, load, complaints, notes, operators }
     }
 
-    /// The operation log.
+    /// The history.
     #[must_use]
     pub fn recorder(&self) -> &HistoryRecorder {
         &self.stage.recorder
     }
 
-    /// What did not hold, beside what the log shows.
+    /// Adds a violation that the history does not show.
     pub fn complain(&mut self, words: String) {
         self.complaints.push(words);
     }
 
-    /// What is worth saying, beside the figures.
+    /// Adds a note to the figures.
     pub fn note(&mut self, words: String) {
         self.notes.push(words);
     }
 
-    /// Tells those subscribers who can to stop reading, or to go on.
+    /// Makes pausing subscribers stop or continue reading.
     pub(crate) fn pause_reading(&self, pause: bool) {
         self.load.pause_reading(pause);
     }
 
-    /// Waits for a random moment, after which something is to be broken, and notes that it is.
+    /// Waits for a random moment and records the start of the fault; the caller then breaks
+    /// something.
     pub async fn begin_fault(&mut self) {
         let phase = self.rng.u64(50..500);
         sleep(Duration::from_millis(phase)).await;
         self.stage.recorder.broken();
     }
 
-    /// Lets it last for 0.3 to 1.5 seconds, more often short than long.
+    /// Lets the fault last 0.3 to 1.5 s, more often short than long.
     pub async fn last(&mut self) {
         let part = self.rng.f64();
         sleep(Duration::from_millis(300) + Duration::from_millis(1200).mul_f64(part * part)).await;
     }
 
-    /// Notes that what was broken works again, and waits until all is well.
+    /// Records the repair and waits for recovery.
     pub async fn recover(&mut self) {
         self.stage.recorder.repaired();
         self.settle(LOST).await;
     }
 
-    /// Waits until all instances have been well for a while and all streams are open, or for so
-    /// long.
+    /// Waits until all instances are healthy for a while and all streams are open, or until the
+    /// bound.
     pub async fn settle(&mut self, at_most: Duration) {
         let recorder = &self.stage.recorder;
         let until = recorder.now() + at_most;
@@ -126,25 +126,24 @@ impl FaultRun {
         recorder.over();
     }
 
-    /// Waits until every subscriber knows that the log can be reached and has what is acknowledged
-    /// by now, but not for ever.
+    /// Waits, within a bound, until every subscriber has `recovered` and all acknowledged events.
     pub(crate) async fn catch_up(&self) {
         catch_up(&self.stage.recorder).await;
     }
 
-    /// Ends the load and judges it.
+    /// Ends the load and checks the history.
     pub async fn close(self, targets: Targets) -> Report {
         let Self { name, seed, stage, mut load, complaints, notes, operators, .. } = self;
         load.stop_publishing().await;
         catch_up(&stage.recorder).await;
-        // What hangs must not pass for what was never asked.
+        // A request that hangs must not be missing from the history.
         stage.recorder.await_answers(LONGEST_ANSWER).await;
         load.stop().await;
         let mut figures = Vec::new();
         for instance in stage.instances() {
             figures.push(eventually("metrics to answer", async || instance.figures().await.ok()).await);
         }
-        // They have said all they know.
+        // They have reported everything.
         drop(operators);
         let history = stage.recorder.close(figures);
         let mut verdict = check(&history, targets);
@@ -152,14 +151,14 @@ impl FaultRun {
         Report { name, seed, verdict, notes, chart: chart(&history) }
     }
 
-    /// Ends the load, prints a line, writes everything down, and fails if a target was missed.
+    /// Ends the load, prints and writes the report, and fails if a target was missed.
     pub async fn judge(self, targets: Targets) {
         self.close(targets).await.publish("faults");
     }
 }
 
 async fn catch_up(recorder: &HistoryRecorder) {
-    // Instances are back with the log after they are back with the tokens.
+    // Instances use the event log later than the store.
     let until = recorder.now() + LOST;
     while recorder.look_at_events(|_, deliveries| any_degraded(deliveries)) && recorder.now() < until {
         sleep(POLL).await;
@@ -171,24 +170,24 @@ async fn catch_up(recorder: &HistoryRecorder) {
     }
 }
 
-/// What came of a trial.
+/// Report of a fault run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The fault.
     pub name: String,
-    /// What repeats it.
+    /// Seed that repeats it.
     pub seed: u64,
-    /// What held and what did not.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What else is worth saying.
+    /// Notes.
     pub notes: Vec<String>,
-    /// Of the first round, as text.
+    /// Chart of the first round, as text.
     pub chart: String,
 }
 
 impl Report {
-    /// Prints a line, writes everything down in a folder of the artefacts, and panics if a target
-    /// was missed.
+    /// Prints a line, writes the report into a folder of the artefacts, and panics if a target was
+    /// missed.
     pub fn publish(&self, folder: &str) {
         let Self { name, seed, verdict, .. } = self;
         let row = verdict.summary.row(name);
@@ -204,14 +203,14 @@ impl Report {
         );
     }
 
-    /// Notes where secrets were found, if anywhere.
+    /// Adds the places in which secrets were found.
     pub(crate) fn leaked(&mut self, places: &[String]) {
         self.verdict.summary.leaks = Some(places.len());
         let told = places.iter().take(5).map(|place| format!("a secret in {place}"));
         self.verdict.violations.extend(told);
     }
 
-    /// Everything.
+    /// The whole report.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
@@ -225,7 +224,7 @@ impl Report {
     }
 }
 
-/// Past the test harness, which would keep it to itself: the summary is what this is for.
+/// Written past the test harness, which would capture it.
 fn print(row: &str) {
     static HEADER: Once = Once::new();
     let mut lines = String::new();

@@ -1,4 +1,4 @@
-//! What a fault did to the instances, round by round, as seen from outside.
+//! Effects of a fault on the instances, per round, seen from outside.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,24 +6,22 @@ use std::time::Duration;
 use super::{Starvation, Targets};
 use crate::history::{History, Moment, Observation, Round};
 
-/// An instance that uses Redis for so long uses it again; before that it may just not have noticed
-/// yet.
+/// Time after which an instance counts as recovered; before that it may not have noticed the fault.
 const STAYS: Duration = Duration::from_millis(600);
 
-/// Between a famine and what it causes.
+/// Time between starvation and its effects.
 const CAUSE: Duration = Duration::from_secs(2);
 
-/// What became of all rounds.
+/// Results of all rounds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Recoveries {
-    /// From the fault until an instance no longer used Redis, where that happened.
+    /// Times from a fault until an instance stopped using Redis.
     pub(crate) detected: Vec<Duration>,
-    /// From Redis being back until all instances were well, where they were, without famines.
+    /// Times from the repair until all instances were healthy, without starved time.
     pub(crate) took: Vec<Duration>,
-    /// In words; what took longer.
+    /// Bounds that were exceeded, as text.
     pub(crate) late: Vec<String>,
-    /// In words; rounds after which not all instances were well again, however long that was waited
-    /// for.
+    /// Rounds without recovery, as text.
     pub(crate) never: Vec<String>,
 }
 
@@ -62,7 +60,7 @@ pub(super) fn judge(history: &History, targets: Targets) -> Recoveries {
     found
 }
 
-/// The moments at which instances that used Redis no longer did.
+/// Times at which instances stopped using Redis.
 fn falls(history: &History) -> impl Iterator<Item = &Observation> {
     let mut on_redis = HashMap::new();
     history.observations.iter().filter(move |it| {
@@ -71,14 +69,14 @@ fn falls(history: &History) -> impl Iterator<Item = &Observation> {
     })
 }
 
-/// When the first instance stopped using Redis, if one did.
+/// Time at which the first instance stopped using Redis.
 fn detected(history: &History, round: &Round) -> Option<Moment> {
     let end = end_of(history, round);
     let seen = history.observations.iter().filter(|it| it.at >= round.from && it.at < end);
     seen.filter(|it| !it.standing.on_redis).map(|it| it.at).min()
 }
 
-/// When so many instances had stopped using Redis, if they did.
+/// Time at which so many instances had stopped using Redis.
 fn detected_by(history: &History, round: &Round, instances: usize) -> Option<Moment> {
     let end = end_of(history, round);
     let mut first = HashMap::new();
@@ -92,7 +90,7 @@ fn detected_by(history: &History, round: &Round, instances: usize) -> Option<Mom
     moments.get(instances.checked_sub(1)?).copied()
 }
 
-/// When all instances were well and stayed so.
+/// Time from which all instances were healthy.
 pub(crate) fn recovered(history: &History, round: &Round) -> Option<Moment> {
     let back = round.back?;
     let end = end_of(history, round);
@@ -101,7 +99,7 @@ pub(crate) fn recovered(history: &History, round: &Round) -> Option<Moment> {
     for instance in 0..=instances {
         let own = history.observations.iter().filter(|it| it.instance == instance && it.at <= end);
         let own: Vec<_> = own.collect();
-        // The last time it stopped using Redis, and the first after that at which it was well.
+        // The last time it stopped using Redis, and the first healthy state after that.
         let fell = own.iter().rev().find(|it| !it.standing.on_redis).map_or(back, |it| it.at.max(back));
         let well = own.iter().rev().find(|it| it.at <= fell).is_some_and(|it| it.standing.is_well());
         let rose = own.iter().find(|it| it.at >= fell && it.standing.is_well()).map(|it| it.at);
@@ -110,19 +108,19 @@ pub(crate) fn recovered(history: &History, round: &Round) -> Option<Moment> {
     Some(latest)
 }
 
-/// Whether everything is over by `now`: all instances have been well for long enough.
+/// Whether all instances are healthy for long enough at `now`.
 pub(crate) fn is_settled(history: &History, now: Moment) -> bool {
     history.rounds.last().and_then(|round| recovered(history, round)).is_some_and(|at| at + STAYS <= now)
 }
 
-/// The times at which something was broken, or had not been well again for as long as `calm`.
+/// Periods of faults and recovery, plus `calm`.
 pub(crate) struct Troubles(Vec<(Moment, Moment)>);
 
 impl Troubles {
     pub(crate) fn of(history: &History, calm: Duration) -> Self {
         let windows = history.rounds.iter().map(|round| {
             let until = recovered(history, round).map(|well| well + calm);
-            // Whoever has not recovered is in trouble for good, or until the next.
+            // Without recovery the period lasts until the next round.
             (round.from, until.or(next_after(history, round)).unwrap_or(history.length))
         });
         Self(windows.collect())
@@ -137,22 +135,22 @@ impl Troubles {
     }
 }
 
-/// What is seen after that has another reason.
+/// Effects after that have another cause.
 fn end_of(history: &History, round: &Round) -> Moment {
     round.over.or(next_after(history, round)).unwrap_or(Moment::MAX)
 }
 
-/// When what is seen after a round has another reason.
+/// Time from which effects have another cause than this round.
 pub(crate) fn window(history: &History, round: &Round) -> (Moment, Moment) {
     (round.from, end_of(history, round))
 }
 
-/// When the next round begins.
+/// Start of the next round.
 fn next_after(history: &History, round: &Round) -> Option<Moment> {
     history.rounds.iter().map(|other| other.from).filter(|from| *from > round.from).min()
 }
 
-/// Whether something was broken or being waited for.
+/// Whether a time is within such a period.
 fn is_within_a_round(history: &History, at: Moment) -> bool {
     history.rounds.iter().any(|round| (round.from..=end_of(history, round)).contains(&at))
 }

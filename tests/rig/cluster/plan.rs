@@ -31,7 +31,7 @@ pub(crate) enum Ways {
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     pub(crate) redis: u16,
-    /// Of the instances.
+    /// Ports of the instances.
     pub(crate) instances: Vec<u16>,
     pub(crate) balancer: u16,
     pub(crate) gateway: u16,

@@ -59,7 +59,7 @@ pub enum Outcome {
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Operation {
-    /// What was asked for.
+    /// Kind of the request.
     pub kind: Kind,
     /// Number of the token.
     pub token: u64,
@@ -141,7 +141,7 @@ pub enum StreamTurn {
 /// A change of a subscriber's stream with its time.
 #[derive(Debug, Clone)]
 pub struct StreamMoment {
-    /// When.
+    /// Time.
     pub at: Moment,
     /// Number of the subscriber.
     pub subscriber: usize,

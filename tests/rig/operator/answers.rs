@@ -1,5 +1,4 @@
-//! What an instance answers. Nothing here ends the test: an answer that does not come is what a
-//! test looks for.
+//! Calls of an instance. Failures are results, because tests look for them.
 
 use std::time::Duration;
 
@@ -11,26 +10,26 @@ use super::Api;
 use crate::artefacts::remember_secret;
 use crate::history::{Answer, COME_BACK, InstanceFigures};
 
-/// A token as issued.
+/// An issued token.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The secret.
     pub token: String,
-    /// Its public name.
+    /// Its id.
     pub id: String,
 }
 
-/// How an instance stands with Redis.
+/// State of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// It uses Redis.
+    /// Whether it uses Redis.
     pub on_redis: bool,
-    /// What it holds until Redis can be given it.
+    /// Entries that Redis does not have yet.
     pub fallback_entries: u64,
 }
 
 impl Standing {
-    /// It uses Redis, which has everything.
+    /// Whether it uses Redis and has reconciled.
     #[must_use]
     pub fn is_well(self) -> bool {
         self.on_redis && self.fallback_entries == 0
@@ -38,10 +37,10 @@ impl Standing {
 }
 
 impl Api {
-    /// Has a token issued.
+    /// Issues a token.
     ///
     /// # Errors
-    /// What came instead.
+    /// The failure, as text.
     pub async fn issue(&self) -> Result<Issued, String> {
         let body = json(self.post("/operator/api/events/sse-token").send().await).await?;
         let text = |key: &str| body[key].as_str().map(str::to_owned).ok_or(format!("no {key}"));
@@ -53,34 +52,34 @@ impl Api {
     /// Whether a token is active.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn introspect(&self, token: &str) -> Result<bool, String> {
         let request = self.post("/operator/api/tokens/introspect").form(&[("token", token)]);
         let body = json(request.send().await).await?;
         body["active"].as_bool().ok_or_else(|| "no word whether it is active".to_owned())
     }
 
-    /// Takes a token back, by `token` or by `token_id`.
+    /// Revokes a token, by `token` or `token_id`.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn revoke(&self, parameter: &str, value: &str) -> Result<(), String> {
         let request = self.post("/operator/api/tokens/revoke").form(&[(parameter, value)]);
         json(request.send().await).await.map(drop)
     }
 
-    /// A stream, or none if the token was refused.
+    /// Opens a stream; `None` if the token was refused.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn open_stream(&self, token: &str) -> Result<Option<Response>, String> {
         self.stream_of(&[("token", token)]).await
     }
 
-    /// A stream that goes on behind the event of this id, or none if the token was refused.
+    /// Opens a stream after the event with this id; `None` if the token was refused.
     ///
     /// # Errors
-    /// What came instead.
+    /// The failure, as text.
     pub async fn resume_stream(&self, token: &str, after: &str) -> Result<Option<Response>, String> {
         self.stream_of(&[("token", token), ("last_event_id", after)]).await
     }
@@ -89,7 +88,7 @@ impl Api {
         let request = self.get_as_client("/operator/api/events/stream").query(query);
         let response = request.send().await.map_err(words)?;
         match response.status() {
-            // A stream has no length; what has one says when to come back.
+            // A stream has no length; an answer with one asks to come back later.
             StatusCode::OK if response.content_length().is_some() => Err(COME_BACK.to_owned()),
             StatusCode::OK => Ok(Some(response)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
@@ -97,8 +96,7 @@ impl Api {
         }
     }
 
-    /// Publishes an event under a key; what came of it, and how long it asks to wait before the
-    /// next attempt.
+    /// Publishes an event under a key. Returns the outcome, and the wait before the next attempt.
     pub async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
         let request = self.post("/operator/api/events").header("Idempotency-Key", key);
         match request.json(&json!({ "data": data })).send().await {
@@ -110,39 +108,39 @@ impl Api {
         }
     }
 
-    /// How it stands with Redis.
+    /// State of the instance.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn standing(&self) -> Result<Standing, String> {
         let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
         let fallback_entries = body["instance"]["fallback_entries"].as_u64().ok_or("no fallback_entries")?;
         Ok(Standing { on_redis: body["backend"] == "redis", fallback_entries })
     }
 
-    /// Whether it can read and write the event log.
+    /// Whether its event log is available.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn reaches_log(&self) -> Result<bool, String> {
         let page = self.metrics().await?;
         let gauge = page.lines().find(|line| line.starts_with("vx11_operator_event_log_in_reach{"));
         gauge.map(|line| line.ends_with(" 1")).ok_or_else(|| "no event_log_in_reach".to_owned())
     }
 
-    /// How many streams it has open.
+    /// Number of open streams.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn streams(&self) -> Result<u64, String> {
         let body = json(self.get("/operator/internal/cache-stats").send().await).await?;
         body["instance"]["streams"].as_u64().ok_or_else(|| "no streams".to_owned())
     }
 
-    /// What it counted since it started.
+    /// Its figures since its start.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn figures(&self) -> Result<InstanceFigures, String> {
         self.metrics().await.map(|page| InstanceFigures::read(&page))
     }
@@ -150,21 +148,21 @@ impl Api {
     /// Its page of metrics.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub async fn metrics(&self) -> Result<String, String> {
         self.get("/metrics").send().await.map_err(words)?.text().await.map_err(words)
     }
 
-    /// Its health, asked for with one more header.
+    /// Its health, requested with a further header.
     ///
     /// # Errors
-    /// What came instead of an answer.
+    /// The failure, as text.
     pub(crate) async fn health_with(&self, header: &str) -> Result<(), String> {
         json(self.get("/operator/api/health").header(header, "1").send().await).await.map(drop)
     }
 }
 
-/// What became of an event.
+/// Outcome of a publish.
 async fn answer(response: Response) -> Answer {
     let (status, replayed) = (response.status(), header(&response, "idempotent-replayed"));
     let replayed = replayed.as_deref() == Some("true");
@@ -197,7 +195,7 @@ async fn json(response: reqwest::Result<Response>) -> Result<Value, String> {
     }
 }
 
-/// The words of an error, without the address: that of a stream contains its token.
+/// Text of an error without the URL, which may contain a token.
 fn words(error: reqwest::Error) -> String {
     use std::error::Error;
     let error = error.without_url();
