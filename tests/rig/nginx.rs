@@ -1,8 +1,8 @@
-//! A real nginx in front of instances, with the configuration that ships: a copy of the
-//! repository's `nginx/`, in which only `site/` is written anew, as somebody who deploys it would.
+//! A real nginx in front of instances, with a copy of the shipped configuration. Only `site/` is
+//! written, as in a deployment.
 //!
-//! It runs in a process group of its own, so that its workers can be killed with their master, and
-//! logs into the artefacts, where the check for secrets looks.
+//! It runs in a separate process group, so that its workers can be killed with their master. It
+//! logs into the artefacts, which are searched for secrets.
 
 mod site;
 mod stock;
@@ -22,7 +22,7 @@ use crate::process::Process;
 pub use site::{ClientLimits, Site, shipped};
 pub use stock::StockNginx;
 
-/// A running nginx; it and its workers are killed when it is dropped.
+/// A running nginx; dropping it kills master and workers.
 pub struct Nginx {
     process: Process,
     folder: PathBuf,
@@ -30,19 +30,19 @@ pub struct Nginx {
     access_log: PathBuf,
     balancer: u16,
     gateway: u16,
-    /// Those of its own, which nobody else is given while it is dead.
+    /// Its ports, reserved while it is dead.
     _ports: Vec<Port>,
     _folder: Option<TempDir>,
 }
 
 impl Nginx {
-    /// In front of `instances`, given as `127.0.0.1:8011`, on ports of its own and without limits
-    /// that a load of one address would feel.
+    /// Starts nginx in front of `instances` (`127.0.0.1:8011`), on free ports and with limits above
+    /// any load of one address.
     pub async fn start(instances: &[String]) -> Self {
         Self::with(Site { instances: instances.to_vec(), ..Site::default() }).await
     }
 
-    /// As `site` says.
+    /// Starts nginx with this `site`.
     pub async fn with(site: Site) -> Self {
         let mut ports = Vec::new();
         let mut port = |given: Option<u16>| {
@@ -78,26 +78,25 @@ impl Nginx {
         format!("http://127.0.0.1:{}", self.gateway)
     }
 
-    /// Where its configuration is.
+    /// Folder of its configuration.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it said about itself since it was last started.
+    /// Its error log since the last start.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// What it noted of requests that have ended, one line of JSON each.
+    /// Its access log, one JSON line for each request that has ended.
     #[must_use]
     pub fn access_log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.access_log).expect("the log can be read")).into_owned()
     }
 
-    /// From now on in front of these instances. Returns when no new connection reaches the workers
-    /// from before.
+    /// Reloads with these instances. Returns when new connections reach new workers only.
     pub async fn reload(&mut self, instances: &[String]) {
         instances.clone_into(&mut self.site.instances);
         self.site.write(&self.folder, self.balancer, self.gateway, &self.access_log);
@@ -114,21 +113,20 @@ impl Nginx {
         .await;
     }
 
-    /// Kills master and workers without warning, as `kill -9` does. Returns when nothing listens
-    /// any more.
+    /// Kills master and workers (SIGKILL). Returns when nothing listens any more.
     pub async fn kill(&mut self) {
         self.process.kill_group();
         let ports = [self.balancer, self.gateway];
         until("nginx to be gone", async || ports.iter().all(|port| is_free(*port))).await;
     }
 
-    /// The numbers of its processes: the master's first, then the workers'.
+    /// Ids of its processes, the master first.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         self.process.family()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.process.ended()
     }
@@ -136,7 +134,7 @@ impl Nginx {
     /// Starts it again after [`Nginx::kill`], with the same ports and configuration.
     pub async fn restart(&mut self) {
         assert!(!self.process.is_running(), "nginx still runs");
-        // Workers whose master was killed by somebody else still listen.
+        // Workers of a killed master still listen.
         self.process.kill_group();
         self.process = run(&self.folder);
         self.await_listening().await;
@@ -147,7 +145,7 @@ impl Nginx {
         until("nginx to listen", async || {
             assert!(process.is_running(), "nginx does not start:\n{}", process.log());
             let answers = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
-            // In its own words as well: those that answer may be somebody else.
+            // Also by its log, because another process may answer on the port.
             process.log().contains("start worker process ") && ports.iter().all(answers)
         })
         .await;
@@ -165,8 +163,7 @@ fn run(folder: &Path) -> Process {
     Process::run("nginx", command.args(["-g", "daemon off;"]).process_group(0))
 }
 
-/// nginx with the configuration in `folder`. What it says before it has read that goes to stderr,
-/// too.
+/// Command for nginx with the configuration in `folder`. Early messages go to stderr, too.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("nginx");
     command.args(["-e", "stderr", "-p"]).arg(folder).args(["-c", "nginx.conf"]);
@@ -174,11 +171,11 @@ fn command(folder: &Path) -> Command {
     command
 }
 
-/// What `nginx -t` says of the configuration as it ships, with these files in place of, or beside,
-/// its own.
+/// Runs `nginx -t` on the shipped configuration with these files added or replaced. Returns its
+/// output.
 ///
 /// # Errors
-/// What nginx says against the configuration.
+/// The errors of nginx.
 pub fn test_configuration(files: &[(&str, String)]) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a folder can be created");
     site::copy(&shipped(), folder.path());

@@ -1,4 +1,4 @@
-//! Instances of the operator itself, as a client and as whoever runs them sees them.
+//! Instances of the service: processes, and calls to them.
 
 mod answers;
 mod api;
@@ -19,10 +19,10 @@ use crate::process::{LogReader, Process, Surroundings};
 pub use answers::{Issued, Standing};
 pub use api::Api;
 
-/// What an instance gives where nothing is configured.
+/// Default lifetime of a token.
 const DEFAULT_LIFE: u64 = 60;
 
-/// A credential that nobody else uses, noted in the ledger of secrets.
+/// A random credential, added to the ledger of secrets.
 #[must_use]
 pub fn new_principal() -> String {
     let principal = format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..));
@@ -30,7 +30,7 @@ pub fn new_principal() -> String {
     principal
 }
 
-/// How an instance is started, the first time and again.
+/// Start command of an instance.
 #[derive(Clone)]
 struct Recipe {
     binary: PathBuf,
@@ -40,25 +40,24 @@ struct Recipe {
     surroundings: Surroundings,
 }
 
-/// A running instance; killed when dropped. What is asked of it is asked of its [`Api`].
+/// A running instance; dropping it kills the process. Calls go through its [`Api`].
 pub struct Operator {
     process: Process,
     api: Api,
     recipe: Recipe,
-    /// Of the process that runs now, for those who watch it.
+    /// Id of the running process, for observers.
     pid: Arc<AtomicU32>,
-    /// Ours as long as the instance may come back.
+    /// Reserved port, while the instance may be restarted.
     _port: Option<Port>,
 }
 
 impl Operator {
-    /// An instance of the binary at `binary` with a clean environment but for `environment`, on a
-    /// port of its own.
+    /// Starts an instance of `binary` with `environment` only, on a free port.
     pub async fn start(binary: &Path, principal: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_in(Surroundings::default(), binary, principal, environment).await
     }
 
-    /// The same in these surroundings.
+    /// Like [`Self::start`], in these surroundings.
     pub(crate) async fn start_in(
         surroundings: Surroundings,
         binary: &Path,
@@ -70,7 +69,7 @@ impl Operator {
         Self::start_on(&address, Some(port), surroundings, binary, principal, environment).await
     }
 
-    /// The same on an address that somebody else chose.
+    /// Like [`Self::start`], on this address.
     pub async fn start_at(
         address: &str,
         binary: &Path,
@@ -107,7 +106,7 @@ impl Operator {
         operator
     }
 
-    /// What it takes to ask it.
+    /// Its interface.
     #[must_use]
     pub fn api(&self) -> &Api {
         &self.api
@@ -119,35 +118,35 @@ impl Operator {
         &self.recipe.address
     }
 
-    /// The number of the process that runs now.
+    /// Id of the running process.
     #[must_use]
     pub fn process(&self) -> u32 {
         self.process.pid()
     }
 
-    /// The number of the process that runs now, also when it is another by then.
+    /// Id of the running process, which follows restarts.
     pub(crate) fn pid(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.pid)
     }
 
-    /// What it logged so far, since it was last started.
+    /// Its log since the last start.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// What reads its log, of an instance that was started with a piped one.
+    /// The reader of its log, if that goes through a pipe.
     pub(crate) fn log_reader(&self) -> &LogReader {
         self.process.log_reader().expect("its log goes through a pipe")
     }
 
-    /// Waits until it uses Redis and holds nothing back from it.
+    /// Waits until it uses Redis and has reconciled.
     pub async fn await_well(&self) {
         until("an instance that uses Redis", async || self.standing().await.is_ok_and(Standing::is_well))
             .await;
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it is ready.
     pub async fn await_ready(&mut self) {
         let process = &mut self.process;
         eventually("an instance to be ready", async || {
@@ -158,7 +157,7 @@ impl Operator {
         .await;
     }
 
-    /// Starts it anew, not waiting until it is ready.
+    /// Starts it again, without waiting until it is ready.
     fn run_again(&mut self) {
         self.process = self.recipe.run();
         self.pid.store(self.process.pid(), Ordering::Relaxed);
@@ -179,7 +178,7 @@ impl Recipe {
         let mut command = match open_files {
             None => Command::new(&self.binary),
             Some(files) => {
-                // It replaces itself by the program, whose number is thus that of the child.
+                // `exec`: the id of the child is that of the program.
                 let mut command = Command::new("prlimit");
                 command.arg(format!("--nofile={files}:{files}")).arg(&self.binary);
                 command
@@ -190,9 +189,9 @@ impl Recipe {
             .env("VX11_OPERATOR_LOG_LEVEL", "info")
             .env("VX11_PRINCIPAL_TOKEN", &self.principal)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            // Last, for it is where it is looked for.
+            // Last, where it is searched.
             .env("VX11_OPERATOR_LISTEN", &self.address);
-        // By its name people find its log.
+        // The name identifies its log.
         let id = self.environment.iter().find(|(name, _)| name == "INSTANCE_ID").map_or("1", |(_, id)| id);
         Process::run_with(&format!("operator-{id}"), &mut command, piped_log)
     }

@@ -1,5 +1,4 @@
-//! One Redis: a real `redis-server` on a port of its own, which a test may kill, stop, restart and
-//! put in a bad mood.
+//! A real `redis-server` on a free port, which a test may kill, suspend, restart and let fail.
 
 mod faults;
 mod fill;
@@ -19,35 +18,35 @@ use crate::process::Process;
 
 pub use monitor::Monitor;
 
-/// The database that the operator uses.
+/// Database of the service.
 const DB: i64 = 1;
-/// What a server logs when it has loaded its data. Read in its own log: on the port another's
-/// server may answer.
+/// Log line of a server that has loaded its data. Read in its log, because another server may
+/// answer on the port.
 const READY: &str = "Ready to accept connections";
-/// What a server logs when another process has taken the port first.
+/// Log line of a server whose port is in use.
 const CLASH: &str = "Address already in use";
 
-/// The argument that never reaches a command line, where all users of the machine could read it.
+/// Argument that is passed by file, because all users of the machine can read command lines.
 const PASSWORD: &str = "--requirepass";
 
-/// A running Redis; killed when dropped.
+/// A running Redis; dropping it kills the process.
 pub struct RedisServer {
     process: Process,
-    /// What was asked for beside what all servers get.
+    /// Further arguments.
     arguments: Vec<String>,
     endpoint: Endpoint,
     folder: TempDir,
-    /// Ours, where nobody else chose it.
+    /// Reserved port, if it was chosen here.
     _port: Option<Port>,
 }
 
 impl RedisServer {
-    /// An empty Redis that keeps nothing on disk.
+    /// Starts an empty Redis without persistence.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// A Redis with further arguments, such as `["--requirepass", "x"]` or
+    /// Starts a Redis with further arguments, such as `["--requirepass", "x"]` or
     /// `["--maxmemory", "3mb"]`.
     pub async fn with(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -55,7 +54,7 @@ impl RedisServer {
         Self::launch(arguments, folder, None).await
     }
 
-    /// The same on a port that somebody else chose.
+    /// Like [`Self::with`], on this port.
     pub async fn on(port: u16, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let folder = tempfile::tempdir().expect("a folder for the server");
@@ -84,7 +83,7 @@ impl RedisServer {
         Self { process, arguments, endpoint, folder, _port: Some(port) }
     }
 
-    /// Makes the rig's own questions go to another database; a cluster has only the first.
+    /// Selects another database for the rig's commands; a cluster has only the first.
     #[must_use]
     pub fn with_db(mut self, db: i64) -> Self {
         self.endpoint.db = db;
@@ -110,37 +109,35 @@ impl RedisServer {
         format!("{scheme}://{}/{}", self.address(), self.endpoint.db)
     }
 
-    /// The certificate of the authority to trust, of a server [with TLS](Self::with_tls).
+    /// Certificate of the authority of a server [with TLS](Self::with_tls).
     #[must_use]
     pub fn ca_file(&self) -> &Path {
         self.endpoint.ca_file.as_deref().expect("the server was started with TLS")
     }
 
-    /// The process that runs now, or ran last.
+    /// The running or last process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Whether the process exists; one that is stopped does.
+    /// Whether the process exists; a suspended one does.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<String> {
         self.process.ended()
     }
 
-    /// Kills without warning, as `kill -9` does. Connections are closed by the kernel and new ones
-    /// refused.
+    /// Kills (SIGKILL). The kernel closes connections and refuses new ones.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again, having killed it if it still runs: same port, same arguments, and no data
-    /// unless the arguments let it keep some. What was changed while it ran, such as a password, is
-    /// forgotten.
+    /// Restarts it, with a kill if it still runs: same port and arguments, and no data unless the
+    /// arguments keep some. Changes at run time, such as a password, are lost.
     pub async fn restart(&mut self) {
         self.kill();
         self.endpoint.password = value_of(&self.arguments, PASSWORD).map(str::to_owned);
@@ -149,31 +146,31 @@ impl RedisServer {
         ready.unwrap_or_else(|log| panic!("redis-server does not start again:\n{log}"));
     }
 
-    /// Stops the process (SIGSTOP): connections stay open and new ones are even accepted, but
-    /// nobody answers.
+    /// Suspends the process (SIGSTOP): connections stay open, new ones are accepted, and nothing is
+    /// answered.
     pub async fn stop(&mut self) {
         self.process.stop().await;
     }
 
-    /// Lets a stopped process go on (SIGCONT); it answers what was sent meanwhile.
+    /// Continues the process (SIGCONT), which answers what was sent meanwhile.
     pub fn cont(&mut self) {
         self.process.cont();
     }
 
-    /// What it takes to be let in, if anything.
+    /// The password, if there is one.
     #[must_use]
     pub fn password(&self) -> Option<&str> {
         self.endpoint.password.as_deref()
     }
 
-    /// Everything it holds, as it writes it to disk, uncompressed.
+    /// A dump of all data, uncompressed.
     pub async fn dump(&self) -> Vec<u8> {
         self.command(&["CONFIG", "SET", "rdbcompression", "no"]).await;
         self.command(&["SAVE"]).await;
         std::fs::read(self.folder.path().join("dump.rdb")).expect("the dump can be read")
     }
 
-    /// What the process that runs now has logged.
+    /// Log of the running process.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
@@ -196,7 +193,7 @@ fn spawn(endpoint: &Endpoint, arguments: &[String], folder: &Path) -> Process {
     Process::start("redis-server", &all, folder)
 }
 
-/// A file that no other user of the machine can read.
+/// A file that only its owner can read.
 pub(crate) fn write_for_us_alone(file: &Path, text: &str) {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -205,7 +202,7 @@ pub(crate) fn write_for_us_alone(file: &Path, text: &str) {
     written.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
-/// Waits until a server answers; what it logged if it ended instead.
+/// Waits until a server answers. Returns its log if it ended.
 async fn ready(process: &mut Process, endpoint: &Endpoint) -> Result<(), String> {
     let has_started = eventually("redis-server to start or end", async || {
         if process.is_running() { process.log().contains(READY).then_some(true) } else { Some(false) }
@@ -213,13 +210,13 @@ async fn ready(process: &mut Process, endpoint: &Endpoint) -> Result<(), String>
     if !has_started.await {
         return Err(process.log());
     }
-    // The only database that a cluster has.
+    // The only database of a cluster.
     let endpoint = Endpoint { db: 0, ..endpoint.clone() };
     until("redis-server to answer", async || endpoint.ask(&["PING"]).await.is_ok()).await;
     Ok(())
 }
 
-/// The value of an argument; as for Redis, the last counts.
+/// Value of an argument; the last one counts, as for Redis.
 fn value_of<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
     let at = arguments.iter().rposition(|argument| argument == name)?;
     arguments.get(at + 1).map(String::as_str)

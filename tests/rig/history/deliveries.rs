@@ -1,6 +1,6 @@
-//! What subscribers got. Written with every frame of every stream, so a subscriber's sequence is
-//! kept as ranges of one list that all share: that of the events in the order in which anybody
-//! first got them.
+//! Deliveries to subscribers. They are recorded for every frame of every stream. A subscriber's
+//! sequence is therefore stored as ranges of one shared list: the events in order of first
+//! delivery.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -18,50 +18,49 @@ const FIGURES: u8 = 2;
 /// An event as it was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
-    /// Its place in the log.
+    /// Its id.
     pub id: EventId,
-    /// The number of its publication; none if somebody else published it.
+    /// Number of its publication; `None` for foreign events.
     pub number: Option<usize>,
 }
 
-/// What a subscriber was told, in its order.
+/// Messages to a subscriber, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// A stream began, behind this event.
+    /// A stream began after this event.
     Greeting(Option<EventId>),
     /// Events, as indices of [`Deliveries::events`].
     Events(Range<usize>),
-    /// Events up to this one are lost to it, or it is not known which.
+    /// A reset: events up to this one are lost, or unknown.
     Reset {
-        /// Where it goes on.
+        /// Id at which it continues.
         id: Option<EventId>,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// The log cannot be reached.
+    /// `degraded`.
     Degraded,
-    /// It can again.
+    /// `recovered`.
     Recovered,
 }
 
-/// All of it.
+/// All deliveries.
 #[derive(Debug, Clone, Default)]
 pub struct Deliveries {
-    /// Different events, in the order in which anybody first got them.
+    /// Distinct events, in order of first delivery.
     pub events: Vec<Delivered>,
-    /// The lives of the log in the order in which anybody first heard of them.
+    /// Log epochs, in order of first appearance.
     pub epochs: Vec<u32>,
-    /// For each subscriber.
+    /// Messages to each subscriber.
     pub heard: Vec<Vec<Heard>>,
-    /// Where each subscriber is.
+    /// Position of each subscriber.
     pub positions: Vec<Option<EventId>>,
-    /// From when events were due until subscribers had them, in microseconds, by the second in
-    /// which they were due.
+    /// Times from due to delivery in µs, by the second in which events were due.
     pub times: BTreeMap<u64, Histogram<u32>>,
 }
 
 impl Deliveries {
-    /// Notes how long a delivery took of an event that was due at `due`.
+    /// Records the time of a delivery.
     pub fn took(&mut self, due: Moment, time: Duration) {
         let new = || Histogram::new_with_bounds(1, LONGEST, FIGURES).expect("bounds of a histogram");
         let second = self.times.entry(due.as_secs()).or_insert_with(new);
@@ -69,14 +68,14 @@ impl Deliveries {
     }
 }
 
-/// Writes them.
+/// Recorder of deliveries.
 pub(crate) struct DeliveryRecorder {
     deliveries: Deliveries,
-    /// The data of each event: what all subscribers get under one id has to be the same.
+    /// Data of each event, which has to be the same for all subscribers.
     data: Vec<Box<str>>,
     due: Vec<Option<Moment>>,
     known: HashMap<(EventId, Option<usize>), usize>,
-    /// Marks the events of this journal.
+    /// Marks events of this history.
     publisher: u32,
 }
 
@@ -91,18 +90,18 @@ impl DeliveryRecorder {
         }
     }
 
-    /// What is known so far.
+    /// The deliveries so far.
     pub(super) fn deliveries(&self) -> &Deliveries {
         &self.deliveries
     }
 
-    /// Notes the greeting of a stream.
+    /// Records the greeting of a stream.
     pub(crate) fn greeting(&mut self, subscriber: usize, id: Option<EventId>) {
         self.moved(subscriber, id);
         self.deliveries.heard[subscriber].push(Heard::Greeting(id));
     }
 
-    /// Notes an event; with `now`, how long it took, too.
+    /// Records an event, and with `now` its time.
     pub(crate) fn event(&mut self, subscriber: usize, id: EventId, data: &str, now: Option<Moment>) {
         self.moved(subscriber, Some(id));
         let index = self.index(subscriber, id, data);
@@ -115,19 +114,19 @@ impl DeliveryRecorder {
         }
     }
 
-    /// Notes that a subscriber was told of a gap.
+    /// Records a reset.
     pub(crate) fn reset(&mut self, subscriber: usize, id: Option<EventId>, reason: &str) {
         self.moved(subscriber, id);
         self.deliveries.heard[subscriber].push(Heard::Reset { id, reason: reason.to_owned() });
     }
 
-    /// Notes that a subscriber was told that the log cannot be reached, or can be again.
+    /// Records `degraded` or `recovered`.
     pub(crate) fn reachable(&mut self, subscriber: usize, is_reachable: bool) {
         let heard = if is_reachable { Heard::Recovered } else { Heard::Degraded };
         self.deliveries.heard[subscriber].push(heard);
     }
 
-    /// Most often the event behind the one before.
+    /// Usually the event after the last one.
     fn index(&mut self, subscriber: usize, id: EventId, data: &str) -> usize {
         let next = match self.deliveries.heard[subscriber].last() {
             Some(Heard::Events(range)) => range.end,
@@ -161,7 +160,7 @@ impl DeliveryRecorder {
     }
 }
 
-/// What the data of an event says about its publication.
+/// Publication of an event, from its data.
 #[derive(Clone, Copy)]
 pub(crate) struct Stamp {
     pub(crate) publisher: u32,
@@ -170,7 +169,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// As the data of an event, with something that brings it to about so many bytes.
+    /// Data of an event, padded to about so many bytes.
     pub(crate) fn data(self, bytes: usize) -> Value {
         let Self { publisher, number, due } = self;
         let due = u64::try_from(due.as_micros()).unwrap_or(u64::MAX);
@@ -183,7 +182,7 @@ impl Stamp {
         }
     }
 
-    /// Nothing if somebody else published it.
+    /// `None` for foreign events.
     fn read(data: &str, publisher: u32) -> Option<Self> {
         let data: Value = serde_json::from_str(data).ok()?;
         let is_own = data["publisher"].as_u64()? == u64::from(publisher);
