@@ -188,6 +188,9 @@ const CONNECTIONS: usize = 1500;
 const LOCKED_OUT: usize = 10;
 /// Streams of the load, so that there is room for others.
 pub(super) const SUBSCRIBERS: usize = 300;
+/// Subscribers of the drill with a ring of 10 events, which is a fifth of a second of events: a
+/// stream that is later is cut. With more, a machine of two cores is.
+pub(super) const SMALL_RING_SUBSCRIBERS: usize = 60;
 /// A whole request, and behind it the beginning of the next.
 const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HALF: &[u8] = b"G";

@@ -242,6 +242,7 @@ impl Drill {
         let subscribers = match self.number {
             25..=27 => subscribers.min(limits::SUBSCRIBERS),
             30 => subscribers.min(abuse::SUBSCRIBERS),
+            33 => subscribers.min(abuse::SMALL_RING_SUBSCRIBERS),
             _ => subscribers,
         };
         Measure { rate, subscribers, events, event_bytes, pausing }
