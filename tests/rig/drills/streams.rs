@@ -17,8 +17,11 @@ pub(super) const ONE_PAUSES_OF: usize = 20;
 const PAUSE: Duration = Duration::from_secs(35);
 /// Before that, for comparison, nothing happens.
 const CALM: Duration = Duration::from_secs(15);
-/// Others read nothing for so long before the log is lost, and as long again before the first
-/// instance is replaced.
+/// Subscribers of the drill in which some are away. More of them, each with every large event,
+/// leave a machine of two cores no time for those that come back: they fall out of the log.
+pub(super) const AWAY_SUBSCRIBERS: usize = 1000;
+/// Time for which some read nothing before the log is lost, and again before the first instance is
+/// replaced.
 const AWAY: Duration = Duration::from_secs(5);
 /// What an event takes there, so that buffers are soon full, and what nginx has the kernel keep for
 /// a client.

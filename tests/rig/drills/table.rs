@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::drilling::audit_trail;
-use super::streams::{LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
+use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
 use super::{INSTANCES, Length, abuse, limits};
 use crate::checker::{Resumption, Since, Targets};
 use crate::cluster::{Backing, Extras, Ways};
@@ -234,16 +234,17 @@ impl Drill {
 
     /// The load on them.
     pub(super) fn measure(&self, Length { rate, subscribers, events, .. }: Length) -> Measure {
-        let (event_bytes, pausing) = match self.streams {
-            Streams::Plain | Streams::Ageing => (0, 0),
-            Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
-        };
         // Each of them is sent every large event, or takes a file of the few there are.
         let subscribers = match self.number {
+            23 => subscribers.min(AWAY_SUBSCRIBERS),
             25..=27 => subscribers.min(limits::SUBSCRIBERS),
             30 => subscribers.min(abuse::SUBSCRIBERS),
             33 => subscribers.min(abuse::SMALL_RING_SUBSCRIBERS),
             _ => subscribers,
+        };
+        let (event_bytes, pausing) = match self.streams {
+            Streams::Plain | Streams::Ageing => (0, 0),
+            Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
         };
         Measure { rate, subscribers, events, event_bytes, pausing }
     }
