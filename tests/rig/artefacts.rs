@@ -1,5 +1,4 @@
-//! Where the processes leave their logs: beside those of the operator's own tests, so that one
-//! search finds them all.
+//! Artefacts: logs of all processes, in one folder, so that one search for secrets covers them.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Where a person looks for the logs, if one does.
+/// Path of the logs for people.
 static KEPT: OnceLock<PathBuf> = OnceLock::new();
 
 /// From now on logs are kept in this folder, one for each program, which is continued when the
@@ -39,7 +38,7 @@ pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
     (path, file)
 }
 
-/// A file for what was found out, in a folder of its own.
+/// Path of a report in a folder of the artefacts.
 pub(crate) fn report(folder_name: &str, file: &str) -> PathBuf {
     let folder = folder().join(folder_name);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -51,7 +50,7 @@ static LOGS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// All secrets of this process so far.
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What was written and what is secret, from some moment on.
+/// Artefacts and secrets since some moment.
 pub(crate) struct Traces {
     logs: usize,
     secrets: usize,
@@ -104,7 +103,7 @@ pub fn remember_secret(secret: &str) {
     ledger.write_all(format!("{secret}\n").as_bytes()).expect("the ledger can be written");
 }
 
-/// What `CARGO_TARGET_TMPDIR` is for a test; Cargo does not tell libraries.
+/// Replacement for `CARGO_TARGET_TMPDIR`, which Cargo does not set for libraries.
 fn folder() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());

@@ -1,4 +1,4 @@
-//! What clients saw of a round, second by second, as text.
+//! Chart of a round, second by second, as text.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,8 +10,8 @@ const MARGIN: u64 = 2;
 /// The longest bar.
 const WIDTH: usize = 40;
 
-/// The first round of an account: requests answered and failed through the balancer, the slowest of
-/// them, streams open, and which instances went and came.
+/// Chart of the first round of a history: requests answered and failed through the load balancer,
+/// the slowest of them, open streams, and instances that stopped and started.
 pub(crate) fn chart(history: &History) -> String {
     let Some(round) = history.rounds.first() else { return String::new() };
     let seconds = span(history, round);

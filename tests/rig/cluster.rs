@@ -1,5 +1,4 @@
-//! A whole deployment: Redis, instances of the operator, and nginx in front of them, each a real
-//! process.
+//! A deployment: Redis, instances of the service and nginx, each a real process.
 
 mod plan;
 
@@ -15,7 +14,7 @@ use crate::server::RedisServer;
 
 pub(crate) use plan::{Backing, ClusterPlan, Extras, Ports, Ways};
 
-/// What the instances share.
+/// Redis of the cluster.
 pub(crate) enum Store {
     Single(Box<RedisServer>),
     Sentinel(Box<SentinelSet>),
@@ -88,7 +87,7 @@ impl Cluster {
         Self { store, instances, nginx, detours, signing_keys, plan: plan.clone() }
     }
 
-    /// What clients ask.
+    /// The load balancer, for clients.
     pub(crate) fn balancer(&self) -> Api {
         Api::new(&self.nginx.balancer(), &self.plan.principal, Duration::from_secs(self.plan.life))
     }
@@ -98,8 +97,8 @@ impl Cluster {
         &self.plan.principal
     }
 
-    /// Starts an instance that uses the same Redis and belongs to somebody else: it has a principal
-    /// and keys of its own.
+    /// Starts an instance of another deployment, with another principal and other keys, on the same
+    /// Redis.
     pub(crate) async fn start_another(&self) -> Operator {
         let mut environment = self.plan.environment(self.instances.len(), &self.store, None);
         environment.push(("VX11_OPERATOR_SIGNING_KEYS", format!("{}{}", new_principal(), new_principal())));
@@ -107,7 +106,7 @@ impl Cluster {
         Operator::start(&self.plan.binary, &new_principal(), &environment).await
     }
 
-    /// What a load has to know of the instances.
+    /// The instances, as a load needs them.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.instances.iter().map(Member::from).collect()
     }

@@ -1,4 +1,4 @@
-//! What a person can start.
+//! Commands of the rig.
 
 mod cluster;
 mod document;
@@ -26,10 +26,10 @@ pub enum Command {
     Load(load::Options),
 }
 
-/// The operator's binary.
+/// Path of the service's binary.
 #[derive(clap::Args)]
 pub(super) struct Binary {
-    /// The operator.
+    /// Path of the service's binary.
     #[arg(long, value_name = "FILE", default_value = "target/release/vx11-operator")]
     binary: PathBuf,
 }
@@ -55,7 +55,7 @@ impl Command {
 }
 
 impl Binary {
-    /// Where it is, in full: what is started with it may be started elsewhere.
+    /// Absolute path, because children may have another working directory.
     fn find(self) -> Result<PathBuf, String> {
         let found = std::fs::canonicalize(&self.binary);
         found.map_err(|error| {
@@ -64,7 +64,7 @@ impl Binary {
     }
 }
 
-/// Runs to its end, or until told to stop: what it started ends with it.
+/// Runs a command to its end or until a stop signal; its children end with it.
 async fn unless_stopped(work: impl Future<Output = Result<bool, String>>) -> Result<bool, String> {
     let mut stop = Stop::listen()?;
     tokio::select! {

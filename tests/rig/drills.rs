@@ -31,12 +31,12 @@ pub use table::{DRILLS, Drill};
 /// Of each cluster.
 const INSTANCES: usize = 3;
 
-/// How long and how hard.
+/// Length and load of a drill.
 #[derive(Debug, Clone, Copy)]
 pub struct Length {
     /// Times the fault is tried.
     pub rounds: u64,
-    /// How long it lasts, where nothing else is said.
+    /// Duration of a fault by default.
     pub fault: Duration,
     /// The life of a token, in seconds.
     pub life: u64,
@@ -53,7 +53,7 @@ pub struct Length {
 }
 
 impl Length {
-    /// As it belongs.
+    /// Full length, as published in the results.
     #[must_use]
     pub fn full() -> Self {
         let fault = Duration::from_secs(15);
@@ -91,7 +91,7 @@ impl Length {
         self.rounds > 1
     }
 
-    /// What is as long as `part` of the fault.
+    /// A part of the duration of a fault.
     fn part(&self, part: f64) -> Duration {
         self.fault.mul_f64(part)
     }

@@ -1,4 +1,4 @@
-//! How the rig itself talks to a server: on connections that live as long as one question.
+//! Commands of the rig to a server, each on a new connection.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use redis::{
 
 use crate::patience::PATIENCE;
 
-/// Where a server is and what it takes to be let in.
+/// Address and password of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) port: u16,
@@ -30,8 +30,7 @@ impl Endpoint {
     }
 
     pub(crate) fn client(&self) -> RedisResult<Client> {
-        // Without a name for the library there is less noise in what a test sees of its own
-        // commands.
+        // Without a client name there are fewer commands of the library in what a test counts.
         let settings = RedisConnectionInfo::default().set_db(self.db).set_skip_set_lib_name();
         let settings = match &self.password {
             Some(password) => settings.set_password(password),
@@ -66,7 +65,7 @@ impl Endpoint {
     }
 }
 
-/// A command from its words.
+/// A command from its arguments.
 pub(crate) fn command(words: &[&str]) -> redis::Cmd {
     let (name, arguments) = words.split_first().expect("a command has a name");
     let mut command = redis::cmd(name);

@@ -34,9 +34,9 @@ pub struct HistoryRecorder {
     history: Mutex<History>,
     /// Apart, because it is written far more often than anything else.
     delivery_recorder: Mutex<DeliveryRecorder>,
-    /// Marks the events that belong to this journal.
+    /// Marks events of this history.
     publisher: u32,
-    /// What is not answered yet.
+    /// Pending requests.
     pending: Mutex<HashMap<u64, Pending>>,
     asked: AtomicU64,
 }
@@ -78,7 +78,7 @@ impl Default for HistoryRecorder {
 }
 
 impl HistoryRecorder {
-    /// What time it is.
+    /// The present time.
     #[must_use]
     pub fn now(&self) -> Moment {
         self.begun.elapsed()
@@ -137,7 +137,7 @@ impl HistoryRecorder {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a look at how someone stands, if it fails: those that succeed are many.
+    /// Records a failed query of an instance's state; the many that succeed are left out.
     pub async fn look_at(&self, place: Place, look: impl Future<Output = Result<bool, String>>) {
         let sent = self.now();
         if let Err(words) = look.await {
@@ -148,7 +148,7 @@ impl HistoryRecorder {
         }
     }
 
-    /// Notes how an instance stands.
+    /// Records the state of an instance.
     pub fn observe(&self, instance: usize, standing: Standing) {
         let at = self.now();
         self.history().observations.push(Observation { at, instance, standing });

@@ -1,4 +1,4 @@
-//! Whether a secret stands where none may.
+//! Search for secrets in artefacts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,19 +24,19 @@ impl Secrets {
         Self { count: secrets.len(), search: search.expect("not too many secrets") }
     }
 
-    /// How many there are, without those that are too short to be told from other words.
+    /// Number of secrets, without those that are too short to be distinguished from other text.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// How often one of them, in whatever spelling, stands there.
+    /// Number of occurrences of a secret, in any spelling.
     #[must_use]
     pub fn occurrences(&self, haystack: &[u8]) -> usize {
         self.search.find_iter(haystack).count()
     }
 
-    /// The lines in which one of them stands, as `file:line`.
+    /// Lines that contain a secret, as `file:line`.
     pub fn in_files<'a>(&self, files: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
         files.into_iter().flat_map(|file| self.in_file(file)).collect()
     }

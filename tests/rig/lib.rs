@@ -1,15 +1,12 @@
-//! What tests and benchmarks stand on when they need a Redis: real processes of it, alone
-//! ([`RedisServer`]), under Sentinel ([`SentinelSet`]) and as a cluster ([`RedisCluster`]), and a
-//! network to them that can be broken ([`FaultProxy`]).
+//! Test kit: real processes of Redis, alone ([`RedisServer`]), under Sentinel ([`SentinelSet`]) and
+//! as a cluster ([`RedisCluster`]), and a network to them that tests can break ([`FaultProxy`]).
 //!
-//! Above them stand instances of the operator ([`Operator`]), with nginx in front ([`Nginx`]) and a
-//! [`Prometheus`] that looks at them, and a [`FaultRun`]: a steady load on them while a test breaks
-//! something, a [`HistoryRecorder`] of every operation, and a [`check`] of it that says what did
-//! not hold.
+//! On top of it: instances of the service ([`Operator`]), nginx in front of them ([`Nginx`]), a
+//! [`Prometheus`], and a [`FaultRun`]: a steady load while a test breaks something, a
+//! [`HistoryRecorder`] of every operation, and a [`check`] for violations.
 //!
-//! Everything listens on loopback only, on ports of its own, and is gone when its value is dropped.
-//! What the processes log is kept with the other artefacts of the test run. Whatever does not work
-//! here ends the test: its stand is broken, not what it tests.
+//! All processes listen on loopback, on free ports, and end when their value is dropped. Their logs
+//! are kept with the artefacts of the test run. A failure of the kit ends the test.
 #![expect(
     clippy::missing_panics_doc,
     reason = "every function of a test's stand panics when it cannot do its work"

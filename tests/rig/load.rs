@@ -1,6 +1,6 @@
-//! A steady load: tokens issued at a fixed rate, each of them validated or revoked later; events
-//! published at a fixed rate; subscribers whose streams stay open; and a look at every instance
-//! many times a second. Whatever comes of it stands in the journal.
+//! A steady load: tokens issued at a fixed rate, each validated or revoked later; events published
+//! at a fixed rate; subscribers with open streams; and frequent queries of every instance's state.
+//! Everything is recorded in the history.
 
 mod chunks;
 mod connection;
@@ -25,7 +25,7 @@ pub use chunks::{Chunks, Malformed};
 pub use frames::{Frame, Frames};
 use token_lifecycle::{Course, Token};
 
-/// How much of it.
+/// Size of the load.
 #[derive(Debug, Clone, Copy)]
 pub struct Measure {
     /// Tokens issued a second.
@@ -36,7 +36,7 @@ pub struct Measure {
     pub events: u32,
     /// The least that the data of an event takes.
     pub event_bytes: usize,
-    /// Of the subscribers, so many stop reading when they are told to.
+    /// Number of subscribers that stop reading on request.
     pub pausing: usize,
 }
 
@@ -74,7 +74,7 @@ impl Stage {
         Self { members, balancer, recorder: HistoryRecorder::default() }
     }
 
-    /// What it takes to ask there.
+    /// Interface of the target.
     pub(crate) fn at(&self, place: Place) -> &Api {
         match place {
             Place::Instance(index) => &self.members[index].api,
@@ -87,7 +87,7 @@ impl Stage {
         self.members.iter().map(|member| &member.api)
     }
 
-    /// Where a client goes, the `turn`th of many.
+    /// Target of a client, the `turn`th of many.
     fn entrance(&self, turn: usize) -> Place {
         match self.balancer {
             Some(_) => Place::Balancer,

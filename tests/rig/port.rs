@@ -20,7 +20,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port on which nothing listens, nor on its bus port.
+    /// A port that is free, and whose cluster port is free, too.
     #[must_use]
     pub fn reserve() -> Self {
         let locks = std::env::temp_dir().join("vx11-rig-ports");

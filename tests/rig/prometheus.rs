@@ -39,17 +39,17 @@ pub struct Sample {
 /// A rule as Prometheus has read it.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// What it records, or the name of the alert.
+    /// Metric that it records, or name of the alert.
     pub name: String,
     /// Whether it is an alert.
     pub is_alert: bool,
     /// Its expression, in Prometheus's own spelling.
     pub expression: String,
-    /// What it adds to the labels of the expression.
+    /// Labels that it adds.
     pub labels: BTreeMap<String, String>,
-    /// What people are told.
+    /// Annotations for people.
     pub annotations: BTreeMap<String, String>,
-    /// What its last evaluation failed for.
+    /// Error of its last evaluation.
     pub error: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Prometheus {
         &self.base
     }
 
-    /// What an expression says now; a number counts as a series without labels.
+    /// Present value of an expression; a number counts as a series without labels.
     ///
     /// # Errors
     /// What Prometheus has against the expression.

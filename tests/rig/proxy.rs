@@ -1,10 +1,10 @@
 //! A network to Redis that can be broken: a TCP proxy between an instance and a real server.
 //!
-//! This is the only fake of the rig. What Redis can do by itself, it does by itself (see the faults
-//! of [`RedisServer`](crate::RedisServer)); but a network between two processes of one machine
-//! neither loses nor delays anything, and to make the kernel do so takes rights that a test has
-//! not. [`answer`](FaultProxy::answer) imitates Redis for the one purpose of refusing some
-//! instances and not others, or with words that take long to provoke.
+//! This is the only fake of the rig. Redis produces its faults itself (see
+//! [`RedisServer`](crate::RedisServer)). A network between two processes of one machine neither
+//! loses nor delays data, and the kernel does so only with rights that a test lacks.
+//! [`answer`](FaultProxy::answer) imitates Redis only to refuse single instances, or with errors
+//! that take long to provoke.
 
 mod condition;
 mod door;
@@ -25,12 +25,10 @@ use crate::port::Port;
 use condition::Change;
 use door::{Door, Order};
 
-/// A proxy that passes everything on until it is told otherwise. Its connections end when it is
-/// dropped.
+/// A proxy that passes everything on by default. Dropping it ends its connections.
 ///
-/// Each change applies to open connections and to new ones, and has happened when the call returns:
-/// not a byte passes in the old way after that. The proxy runs on a thread of its own, which a busy
-/// test does not slow.
+/// A change applies to open and new connections, and is complete when the call returns. The proxy
+/// runs on a separate thread, which a busy test does not slow down.
 pub struct FaultProxy {
     address: SocketAddr,
     /// Taken when dropped: the thread ends with its orders.
@@ -53,7 +51,7 @@ impl FaultProxy {
         Self { address, orders: Some(orders), thread: Some(thread), _port: port }
     }
 
-    /// Where clients connect to, `127.0.0.1:port`.
+    /// Address for clients, `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
@@ -65,7 +63,7 @@ impl FaultProxy {
         self.address.port()
     }
 
-    /// How many clients are connected.
+    /// Number of connected clients.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.give(Order::Count)

@@ -9,7 +9,7 @@ use crate::server::RedisServer;
 
 /// Which node has which keys.
 const SLOTS: [RangeInclusive<u16>; 3] = [0..=5460, 5461..=10_922, 10_923..=16_383];
-/// How many there are.
+/// Number of nodes.
 const ALL_SLOTS: &str = "16384";
 
 /// The three nodes; killed when dropped.
@@ -79,7 +79,7 @@ impl RedisCluster {
         self.nodes[index].restart().await;
     }
 
-    /// Stops a node where it stands (SIGSTOP); to the others it is as good as dead.
+    /// Suspends a node (SIGSTOP); the others treat it as dead.
     pub async fn stop(&mut self, index: usize) {
         self.nodes[index].stop().await;
     }
@@ -119,7 +119,7 @@ impl RedisCluster {
     }
 }
 
-/// What a node says of the cluster; nothing if it is dead.
+/// State of the cluster according to a node; `None` if it is dead.
 async fn state(node: &RedisServer) -> BTreeMap<String, String> {
     let Ok(said) = node.try_command(&["CLUSTER", "INFO"]).await else { return BTreeMap::new() };
     let said: String = redis::from_redis_value(said).expect("the answer is a text");

@@ -40,7 +40,7 @@ impl ResetProxy {
         Self { address, task }
     }
 
-    /// Where it listens.
+    /// Address of the proxy.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
@@ -84,6 +84,6 @@ fn asks_for_a_reset(head: &[u8]) -> bool {
 
 /// Closes with RST instead of FIN.
 fn reset(connection: &TcpStream) {
-    // What cannot be set because the connection is gone already has been reset by the other side.
+    // If the option cannot be set, the other side has reset the connection already.
     let _ = socket2::SockRef::from(connection).set_linger(Some(Duration::ZERO));
 }

@@ -13,7 +13,7 @@ use crate::patience::until;
 use crate::server::RedisServer;
 use watcher::Watcher;
 
-/// What the Sentinels call the pair.
+/// Name of the pair for the Sentinels.
 const NAME: &str = "vx11";
 
 /// The two servers and their Sentinels; killed when dropped.

@@ -40,7 +40,7 @@ const COLUMNS: [(&str, usize); 26] = [
     ("starved s", 9),
 ];
 
-/// So long after all is well events may be on their way that could not be published before.
+/// Time after recovery in which delayed events may still arrive.
 const AFTERMATH: Duration = Duration::from_secs(4);
 
 /// The figures of one fault.
@@ -66,7 +66,7 @@ pub struct Summary {
     pub leaks: Option<usize>,
     /// Events acknowledged to their publisher.
     pub acknowledged: usize,
-    /// Attempts to publish that were told that the log cannot be reached.
+    /// Attempts to publish with the answer `log_unavailable`.
     pub publishing_refused: usize,
     /// Attempts to publish of which nobody knew what became.
     pub publishing_unknown: usize,
@@ -76,16 +76,16 @@ pub struct Summary {
     pub events_lost: usize,
     /// Events that a subscriber got again, for all subscribers together.
     pub events_twice: usize,
-    /// Events that a subscriber did not get and was told so, for all subscribers together.
+    /// Events whose loss was announced by `reset`, for all subscribers together.
     pub events_announced: usize,
-    /// How often a subscriber was told of a gap.
+    /// Number of resets.
     pub resets: usize,
     /// From when an event was due until a subscriber had it, for 99 of a hundred, while nothing was
     /// broken.
     pub delivery_p99_calm: Option<Duration>,
     /// The same from a fault until all instances were well again.
     pub delivery_p99_fault: Option<Duration>,
-    /// How often a subscriber lost its stream.
+    /// Number of lost streams.
     pub streams_lost: usize,
     /// The most that one subscriber lost in one round.
     pub most_lost: usize,
@@ -109,7 +109,7 @@ pub struct Summary {
     pub recovery: Duration,
     /// The middle one of these times.
     pub recovery_median: Duration,
-    /// How long the machine was busy with something else.
+    /// Starved time.
     pub starved: Duration,
     /// Of all instances together.
     pub counted: InstanceFigures,
@@ -274,7 +274,7 @@ fn resumed(reconnects: &Reconnects) -> Option<Duration> {
     took.map(|took| percentile(took, 99))
 }
 
-/// Of the events that were due within such seconds.
+/// Deliveries of events that were due in these seconds.
 fn delivery_p99(history: &History, is_meant: impl Fn(Moment, Moment) -> bool) -> Option<Duration> {
     let second = Duration::from_secs(1);
     let meant = history.deliveries.times.iter().filter(|(from, _)| {
@@ -303,7 +303,7 @@ fn is_hot(operation: &Operation) -> bool {
     matches!(operation.kind, Kind::Introspect | Kind::Issue { .. })
 }
 
-/// What the instances counted, added up.
+/// Sum of the instances' figures.
 fn sum(instances: &[InstanceFigures]) -> InstanceFigures {
     let mut all = InstanceFigures::default();
     for own in instances {

@@ -1,4 +1,4 @@
-//! What people start by `make cluster`, `make drill` and `make compose-test`.
+//! Program for `make cluster`, `make drill` and `make compose-test`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! How long answers took.
+//! Latencies of answers.
 
 use std::time::Duration;
 

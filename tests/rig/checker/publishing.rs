@@ -1,5 +1,4 @@
-//! What publishers were told: that the log takes an event, that it cannot be reached, or that
-//! nobody knows.
+//! Outcomes of publishing: acknowledged, `log_unavailable`, or unknown.
 
 use std::time::Duration;
 
@@ -7,18 +6,18 @@ use super::rounds::Troubles;
 use super::{Findings, Starvation, Targets, is_excused};
 use crate::history::{Answer, Attempt, History, Moment, Publication};
 
-/// So long after all is well again it may still not be known what became of an event.
+/// Time after recovery in which the outcome of a publish may still be unknown.
 const CALM: Duration = Duration::from_secs(1);
 /// An instance waits so long for the log. What took longer by the machine's fault says nothing
 /// about it.
 const DEADLINE: Duration = Duration::from_millis(150);
 
-/// What became of publishing.
+/// Results of publishing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Publishing {
     /// Events that were acknowledged.
     pub(crate) acknowledged: usize,
-    /// Attempts that were told that the log cannot be reached.
+    /// Attempts with the answer `log_unavailable`.
     pub(crate) refused: usize,
     /// Attempts of which nobody knew what became.
     pub(crate) unknown: usize,
@@ -62,7 +61,7 @@ pub(super) fn judge(history: &History, targets: Targets) -> Publishing {
     found
 }
 
-/// What may be the reason that an event was not acknowledged.
+/// Faults that excuse a publish without an acknowledgement.
 struct Circumstances<'a> {
     history: &'a History,
     troubles: Troubles,
@@ -94,7 +93,7 @@ impl<'a> Circumstances<'a> {
     }
 }
 
-/// In words: what was acknowledged once is in the log, and stays there under its id.
+/// Violations as text: an acknowledged event has to stay in the log, under its id.
 fn doubled(publication: &Publication) -> Vec<String> {
     let mut first = None;
     let mut found = Vec::new();

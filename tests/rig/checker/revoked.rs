@@ -9,20 +9,20 @@ use crate::history::{History, Kind, Moment, Outcome, Place};
 /// Revoked tokens that were accepted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Revoked {
-    /// How many were revoked.
+    /// Number of revoked tokens.
     pub(crate) count: usize,
-    /// In words; where and when it must not happen.
+    /// Violations as text: acceptances at a place and time where there must be none.
     pub(crate) late: Vec<String>,
-    /// In words; accepted for longer than they may be, but not for long.
+    /// Violations as text: acceptances for longer than allowed, but not for long.
     pub(crate) slow: Vec<String>,
-    /// How long after the revocation; where instances cannot hear of one another, which is known
-    /// and stated.
+    /// Longest acceptance after a revocation during a cut, where instances cannot exchange
+    /// revocations, as documented.
     pub(crate) listed: Vec<Moment>,
 }
 
 /// A revocation that takes this many times its time is not slow but missing.
 const MISSING: u32 = 5;
-/// What is accepted sooner after its revocation is not worth listing.
+/// Acceptances within this time after a revocation are not listed.
 const LISTED_FROM: Duration = Duration::from_secs(1);
 
 /// A revocation holds at once where it was made, as long as that instance lives, and everywhere

@@ -1,5 +1,5 @@
-//! Whether every subscriber got what was acknowledged: once, and in the order of the log. What it
-//! is told that it has lost is announced; what it is not told is lost.
+//! Check of the events: every subscriber has to get each acknowledged event once, in the order of
+//! the log. An event whose loss is announced by `reset` is a gap; any other missing event is lost.
 
 use std::collections::HashMap;
 
@@ -17,24 +17,24 @@ impl Epochs {
         Self(deliveries.epochs.iter().copied().zip(0..).collect())
     }
 
-    /// What nobody has heard of yet is new.
+    /// Events that nobody has received yet count as new.
     fn place(&self, id: EventId) -> Place {
         (self.0.get(&id.epoch).copied().unwrap_or(usize::MAX), id.millis, id.seq)
     }
 }
 
-/// What became of the events, for all subscribers together.
+/// Results of the events, for all subscribers together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sequences {
     /// Acknowledged and not received.
     pub(crate) lost: Findings,
     /// Received more than once.
     pub(crate) twice: Findings,
-    /// Received after an event that stands behind it in the log.
+    /// Events received after an event with a later id.
     pub(super) disordered: Findings,
     /// Received under another id than was acknowledged.
     pub(super) renamed: Findings,
-    /// Streams that were last told that the log cannot be reached.
+    /// Streams whose last state was `degraded`.
     pub(super) left_degraded: Findings,
     /// Acknowledged and not received, but announced as lost.
     pub(crate) announced: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Sequences {
     pub(crate) resets: usize,
 }
 
-/// What was acknowledged, and what was delivered.
+/// The acknowledged and the delivered events.
 struct Log<'a> {
     epochs: Epochs,
     deliveries: &'a Deliveries,
@@ -60,7 +60,7 @@ pub(super) fn judge(history: &History) -> Sequences {
     found
 }
 
-/// The acknowledged event that stands behind all others in the log.
+/// The acknowledged event with the latest id.
 pub(crate) fn last_acknowledged(publications: &[Publication], deliveries: &Deliveries) -> Option<EventId> {
     let epochs = Epochs::of(deliveries);
     let acknowledged = publications.iter().filter_map(Publication::acknowledged).map(|(_, id)| id);
@@ -74,7 +74,7 @@ pub(crate) fn all_reached(deliveries: &Deliveries, event: EventId) -> bool {
     deliveries.positions.iter().all(|position| position.is_some_and(has_reached))
 }
 
-/// Whether any stream was last told that the log cannot be reached.
+/// Whether the last state of a stream was `degraded`.
 pub(crate) fn any_degraded(deliveries: &Deliveries) -> bool {
     deliveries.heard.iter().any(|heard| is_degraded(heard))
 }
@@ -110,7 +110,7 @@ struct Reading<'a> {
     subscriber: usize,
     /// By number.
     received: Vec<bool>,
-    /// Where it is.
+    /// Index in the sequence.
     position: Option<Place>,
     /// Behind this, all is expected.
     began: Option<Place>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::history::{History, Moment};
 
-/// What waits when the famine ends is served one after the other.
+/// Time after starvation in which the queue is still served.
 const AFTERMATH: Duration = Duration::from_millis(50);
 
 /// None of them touches another.
@@ -26,7 +26,7 @@ impl Starvation {
         Self(apart)
     }
 
-    /// How much of that time was famine.
+    /// Starved time within a period.
     pub(crate) fn within(&self, from: Moment, until: Moment) -> Duration {
         let parts = self
             .0

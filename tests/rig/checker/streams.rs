@@ -17,7 +17,7 @@ pub enum Since {
     Repair,
 }
 
-/// How soon lost streams are open again.
+/// Bound until lost streams are open again.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumption {
     /// Of a hundred, so many.
@@ -28,18 +28,18 @@ pub struct Resumption {
     pub since: Since,
 }
 
-/// What became of the subscribers' streams.
+/// Results of the subscribers' streams.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reconnects {
-    /// How often one was lost.
+    /// Number of lost streams.
     pub(crate) lost: usize,
     /// The most that one subscriber lost in one round.
     pub(crate) most: usize,
     /// Until they were open again; nothing where they were not.
     pub(crate) took: Vec<Option<Duration>>,
-    /// In words.
+    /// Violations as text.
     pub(crate) violations: Vec<String>,
-    /// That too few were open again in time, in words.
+    /// Violation as text: too few streams were open again in time.
     pub(crate) late: Option<String>,
 }
 
@@ -94,7 +94,7 @@ pub(super) fn judge(history: &History, targets: Targets) -> Reconnects {
     found
 }
 
-/// In words, if too many took too long.
+/// Violation as text, if too many took too long.
 fn late(took: &[Option<Duration>], target: Resumption) -> Option<String> {
     let late = took.iter().filter(|took| took.is_none_or(|took| took > target.within)).count();
     let Resumption { hundredths, within, since } = target;

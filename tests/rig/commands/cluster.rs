@@ -18,31 +18,31 @@ const REDIS: u16 = 6379;
 const FIRST_INSTANCE: u16 = 8011;
 const BALANCER: u16 = 8001;
 const GATEWAY: u16 = 8000;
-/// What is left in the folder beside the logs.
+/// Files in the folder of a cluster, in addition to the logs.
 const CREDENTIALS: &str = "tokens.env";
 const HEADER: &str = "principal.header";
 const REDIS_PASSWORD: &str = "redis-password";
 /// More would not fit below the next well-known port, nor on one machine.
 const MOST_INSTANCES: u16 = 64;
-/// What died is started again after this time: long enough to see that nobody notices.
+/// Pause before a dead part is started again: long enough to see the effect.
 const STAYS_DOWN: Duration = Duration::from_secs(10);
 /// Between two looks at the processes.
 const LOOK: Duration = Duration::from_millis(200);
 /// An instance ends its streams over this many seconds, and needs not much longer.
 const DRAIN: u64 = 10;
 
-/// How many instances, and where their traces are kept.
+/// Number of instances, and folder of the traces.
 #[derive(clap::Args)]
 pub struct Options {
     #[command(flatten)]
     binary: Binary,
-    /// How many, from 1 to 64.
+    /// Number of instances, 1 to 64.
     #[arg(long, default_value_t = 3)]
     instances: u16,
     /// A folder for logs and credentials.
     #[arg(long, default_value = "target/cluster")]
     folder: PathBuf,
-    /// Whether the gateway on port 8000 passes the operator's routes on: 1 or 0.
+    /// Whether the gateway on port 8000 passes the routes of the service on: 1 or 0.
     #[arg(long, env = "VX11_OPERATOR_PROXY_ENABLED", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
     proxy_enabled: u8,
     /// The principal's credential; a new one otherwise. By this variable only, as others can read
@@ -51,7 +51,7 @@ pub struct Options {
     principal: Option<String>,
 }
 
-/// Until it is told to end.
+/// Runs until a stop signal.
 pub(super) async fn run(options: Options) -> Result<bool, String> {
     let mut stop = Stop::listen()?;
     let binary = options.binary.find()?;
@@ -113,8 +113,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     Ok(true)
 }
 
-/// What an earlier cluster left there would be taken for this one's. Only what a cluster writes is
-/// removed, and nothing from a folder that no cluster has written to.
+/// Removes files of an earlier cluster, which would be taken for this one's. Other files stay, and
+/// so does a folder that no cluster has used.
 fn clear(folder: &Path) -> Result<(), String> {
     let words = |error: std::io::Error| format!("{}: {error}", folder.display());
     let names: Vec<_> =
@@ -159,7 +159,7 @@ fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
     ));
 }
 
-/// Starts again what died, until it is told to stop.
+/// Starts dead parts again, until a stop signal.
 async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
     let mut deaths = Deaths::default();
     loop {
@@ -186,7 +186,7 @@ async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
     }
 }
 
-/// What is dead, and since when.
+/// Dead parts, with the time of their death.
 #[derive(Default)]
 struct Deaths(Vec<(String, Instant)>);
 
@@ -209,7 +209,7 @@ impl Deaths {
     }
 }
 
-/// Instances first, so that streams are told; a second Ctrl-C does not wait for them.
+/// Instances end first, so that streams get `reconnect`; a second Ctrl-C ends them at once.
 async fn end(mut cluster: Cluster, stop: &mut Stop) {
     say(&format!(
         "\nending: instances have {DRAIN} s to end their streams; Ctrl-C again ends them at once ..."

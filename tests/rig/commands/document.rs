@@ -9,7 +9,7 @@ use crate::drills::Length;
 use crate::fault_run::Report;
 use crate::summary::Summary;
 
-/// Between these stands what is written here.
+/// Markers around the generated part.
 const TABLE: [&str; 2] = ["<!-- drills: begin -->\n", "<!-- drills: end -->"];
 const CHART: [&str; 2] = ["<!-- chart: begin -->\n", "<!-- chart: end -->"];
 /// The drill whose chart is shown.

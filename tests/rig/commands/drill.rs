@@ -29,7 +29,7 @@ pub struct Options {
     /// Events published a second, instead of what belongs.
     #[arg(long)]
     events: Option<u32>,
-    /// Where the report is written.
+    /// Path of the report.
     #[arg(long, default_value = "target/drills.json")]
     report: PathBuf,
     /// A document in whose table the rows of drills that were run at full length are replaced.

@@ -13,7 +13,7 @@ use crate::load::{Measure, Member};
 use crate::operator::Api;
 use crate::summary::Summary;
 
-/// What to load, and how much.
+/// Target and size of a load.
 #[derive(clap::Args)]
 pub struct Options {
     /// The load balancer, such as `http://127.0.0.1:8001`.
@@ -25,7 +25,7 @@ pub struct Options {
     /// A file with the principal's credential.
     #[arg(long)]
     principal_file: PathBuf,
-    /// How long at most. SIGTERM ends it earlier, and it is judged all the same.
+    /// Bound of the duration. SIGTERM ends the load earlier; it is checked in both cases.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Tokens issued a second.
@@ -71,7 +71,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
         fault_run.recorder().down(Place::Instance(instance));
     }
     fault_run.recorder().broken();
-    // Whoever breaks things knows best when they are done.
+    // The caller knows when its faults are over.
     let _ = timeout(Duration::from_secs(seconds), stop.wait()).await;
     fault_run.recover().await;
     let report = fault_run

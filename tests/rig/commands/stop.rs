@@ -1,8 +1,8 @@
-//! Being told to end.
+//! Stop signals.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM, and the end of the terminal. Whoever hears them ends what was started; it would
+/// Ctrl-C, SIGTERM, and the end of the terminal. Children have to be ended explicitly; they would
 /// go on otherwise.
 pub(super) struct Stop([Signal; 4]);
 

@@ -1,5 +1,5 @@
-//! What others do to the service: clients that hang up or send half a request, another deployment
-//! in the same database, and what somebody wrote there.
+//! Abuse by others: clients that hang up or send half a request, another deployment in the same
+//! database, and foreign data in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 8;
 /// The longest wait before a client leaves.
 const LONGEST_WAIT: Duration = Duration::from_millis(2);
 
-/// Clients publish and revoke, and leave. Whatever takes effect stands in one line of one audit
+/// Clients publish and revoke, and leave at once. Each effect has to have one line in one audit
 /// trail.
 pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
     let principal = drilling.cluster.principal().to_owned();
@@ -80,7 +80,7 @@ pub(super) async fn hang_up(drilling: &mut Drilling, round: usize) {
             lines.without(&published) <= lines.unknown && lines.without(&carried_out) == 0
         }),
     );
-    // What is missing then is told below.
+    // Missing lines are reported below.
     let _ = audited.await;
     let mut wrong: Vec<String> = Vec::new();
     let (missing, unknown) = (lines.without(&published), lines.unknown);
@@ -133,7 +133,7 @@ async fn published(drilling: &mut Drilling, mark: &str) -> BTreeSet<String> {
     marked.map(|(id, _)| id).collect()
 }
 
-/// What the audit trails tell of.
+/// Content of the audit trails.
 #[derive(Default)]
 struct AuditLines {
     /// Lines of an event, by its place in the log, and of a revoked token, by its id.
@@ -172,7 +172,7 @@ impl AuditLines {
         self.named.get(of).copied().unwrap_or(0)
     }
 
-    /// How many of these no line names.
+    /// Number of these ids without a line.
     fn without<'a>(&self, all: impl IntoIterator<Item = &'a String>) -> usize {
         all.into_iter().filter(|of| self.count(of) == 0).count()
     }
@@ -333,7 +333,7 @@ fn counts(page: &str, name: &str) -> bool {
     page.lines().filter(|line| line.starts_with(name)).any(|line| !line.ends_with(" 0"))
 }
 
-/// What the first instance keeps; the others keep far more.
+/// Ring of the first instance in events; the others have far more.
 pub(super) const SMALL_RING: usize = 10;
 /// Events published before the data is lost.
 const BEFORE: usize = 60;

@@ -7,10 +7,10 @@ use super::table::CLOCK_OFF;
 
 /// The instance.
 const AHEAD: usize = 1;
-/// Where the library is that offsets a process's clock (Debian's libfaketime).
+/// Path of the library that offsets a process's clock (Debian's libfaketime).
 const LIBRARIES: &str = "/usr/lib";
 
-/// From its next start on, an instance lives in the future; in every round it is started anew.
+/// The clock of an instance is ahead from its next start on; it restarts in each round.
 pub(super) async fn ahead(drilling: &mut Drilling) {
     let seconds = CLOCK_OFF.as_secs();
     let instance = &mut drilling.cluster.instances[AHEAD];

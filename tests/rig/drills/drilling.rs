@@ -21,8 +21,8 @@ use crate::patience::eventually;
 const PATIENCE: Duration = Duration::from_secs(50);
 /// Before the first round, as a part of a fault.
 const CALM_BEFORE: f64 = 1.0 / 3.0;
-/// So long all has to be well before the next round, at least; and as a part of a fault.
-/// Revocations are judged again from a second after all is well.
+/// Time for which everything has to be healthy before the next round: at least, and as a part of a
+/// fault. Revocations are judged from a second after that.
 const CALM: Duration = Duration::from_secs(1);
 const CALM_AFTER: f64 = 1.0 / 6.0;
 
@@ -145,7 +145,7 @@ impl Drilling {
         }
         let trails = self.audit_trails();
         let mut report = self.fault_run.close(self.targets).await;
-        // What processes log in their end counts, too.
+        // Log lines at the end of processes count, too.
         drop(self.cluster);
         let (mut logs, secrets) = (self.traces.logs(), self.traces.secrets());
         logs.extend(trails);
@@ -158,7 +158,7 @@ impl Drilling {
     }
 }
 
-/// Where an instance writes its audit trail.
+/// Path of an instance's audit trail.
 pub(super) fn audit_trail(folder: &Path, instance: usize) -> PathBuf {
     folder.join(format!("audit-{}.jsonl", instance + 1))
 }

@@ -8,7 +8,7 @@ use super::drilling::Drilling;
 use crate::checker::Times;
 use crate::history::Place;
 
-/// So long an instance stands still: longer than nginx waits for a stream on which nothing comes.
+/// Time for which an instance is suspended: longer than nginx waits on a silent stream.
 const STANDSTILL: Duration = Duration::from_secs(24);
 /// So soon an instance is ready, with Redis or without.
 const READY: Duration = Duration::from_secs(2);

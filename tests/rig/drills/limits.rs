@@ -35,8 +35,8 @@ const BETWEEN_OPENINGS: Duration = Duration::from_millis(5);
 /// For so long the readers hang in the first round at full length.
 const LONG_HANG: Duration = Duration::from_mins(1);
 
-/// The log of all instances goes through readers that hang: as where the engine of a host, or its
-/// disk, stands still.
+/// The logs of all instances go through readers that hang, as if the container engine or its disk
+/// hung.
 pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
     drilling.begin_fault().await;
     let mut talkers = JoinSet::new();
@@ -89,7 +89,7 @@ async fn talk(api: Api, pipes_are_full: watch::Receiver<bool>) {
     }
 }
 
-/// What Redis has there, and what of it the log may take.
+/// Memory of Redis in this drill, and the bound of the log in it.
 pub(super) const MAX_MEMORY: &str = "12mb";
 pub(super) const LOG_BYTES: u64 = 3 * 1024 * 1024;
 /// More than Redis has room for.
@@ -156,7 +156,7 @@ async fn in_reach(drilling: &mut Drilling, instance: usize) {
 /// A ring that holds the last third of the events that the flood reads: the others are in Redis
 /// only.
 pub(super) const SMALL_RING_BYTES: u64 = 2 * 1024 * 1024;
-/// What the flood reads, again and again.
+/// Events that the flood reads repeatedly.
 const HISTORY: Flood = Flood { events: 300, bytes: 20_000, a_second: 50 };
 /// The most readers, and for how many subscribers there is one: a few at brief length.
 const READERS: usize = 100;
@@ -198,7 +198,7 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     }
     let during = Flood::times(&balancer, &format!("during-{round}")).await;
     drilling.last(0.5).await;
-    // What Redis has sent for a stream is received in full before both are compared.
+    // The clients receive everything that Redis has sent for them before both are compared.
     ends.send_replace(true);
     let received = timeout(PATIENCE, readers.join_all()).await;
     let sent = Output::of(drilling).await.since(&before);
@@ -327,7 +327,7 @@ struct Flood {
     a_second: u32,
 }
 
-/// What became of them.
+/// Results of the events.
 #[derive(Default)]
 struct Flooded {
     first: Option<EventId>,
@@ -342,7 +342,7 @@ impl Flooded {
 }
 
 impl Flood {
-    /// How long small events take.
+    /// Latencies of small events.
     async fn times(api: &Api, name: &str) -> Vec<Duration> {
         Self { events: TIMED, bytes: 0, a_second: TIMED_A_SECOND }.publish(api, name).await.times
     }

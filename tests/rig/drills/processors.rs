@@ -30,8 +30,7 @@ impl Processors {
         Self { at: Instant::now(), machine: Machine::now(), parts }
     }
 
-    /// How many processors each part has taken since then, in words. Nothing may have been
-    /// restarted meanwhile.
+    /// Processors used by each part since then, as text. No part may have restarted meanwhile.
     pub(super) fn since(&self, before: &Self) -> String {
         let took = self.at.duration_since(before.at).as_secs_f64();
         let parts = self.parts.iter().zip(before.parts).map(|((name, now), (_, then))| {
@@ -46,7 +45,7 @@ impl Processors {
     }
 }
 
-/// What the processors of the machine did so far, whoever for.
+/// Processor time of the whole machine so far.
 struct Machine {
     idle: u64,
     all: u64,
@@ -64,7 +63,7 @@ impl Machine {
 
     /// As a part of all.
     fn idle_since(&self, before: &Self) -> f64 {
-        // What is idle is measured less exactly than what is not, and may go back (proc_stat(5)).
+        // Idle time is less exact than the others and may decrease (proc_stat(5)).
         let ticks = |now: u64, then: u64| u32::try_from(now.saturating_sub(then)).unwrap_or(u32::MAX);
         f64::from(ticks(self.idle, before.idle)) / f64::from(ticks(self.all, before.all).max(1))
     }

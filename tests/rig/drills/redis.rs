@@ -49,7 +49,7 @@ pub(super) async fn emptied(drilling: &mut Drilling, round: usize) {
     drilling.last(0.5).await;
 }
 
-/// By turns told to forget everything, and restarted empty.
+/// Redis loses its data, in turn by FLUSHALL and by a restart.
 pub(super) async fn lose_data(drilling: &mut Drilling, round: usize) {
     if round.is_multiple_of(2) {
         drilling.cluster.redis().flush().await;
@@ -58,7 +58,7 @@ pub(super) async fn lose_data(drilling: &mut Drilling, round: usize) {
     }
 }
 
-/// One refusal after the other; each has to be told by its own reason.
+/// One refusal after the other; each has to be counted under its reason.
 pub(super) async fn refusing(drilling: &mut Drilling, round: usize) {
     let reason = ["readonly", "out_of_memory", "loading", "authentication"][round % 4];
     let before = count(drilling, reason).await;
@@ -93,7 +93,7 @@ pub(super) async fn refusing(drilling: &mut Drilling, round: usize) {
     }
 }
 
-/// How often all instances had this reason not to use Redis.
+/// Number of this reason on all instances.
 async fn count(drilling: &Drilling, reason: &str) -> u64 {
     let mut all = 0;
     for instance in &drilling.cluster.instances {

@@ -1,5 +1,5 @@
-//! What streams come to by themselves: their clients stop reading, or are away while everything is
-//! replaced, or they get old.
+//! Streams without an external fault: clients stop reading, or are away while everything is
+//! replaced, or streams reach their age.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) const AWAY_SUBSCRIBERS: usize = 1000;
 /// Time for which some read nothing before the log is lost, and again before the first instance is
 /// replaced.
 const AWAY: Duration = Duration::from_secs(5);
-/// What an event takes there, so that buffers are soon full, and what nginx has the kernel keep for
-/// a client.
+/// Size of an event in these drills, so that buffers fill soon, and nginx's send buffer for a
+/// client.
 pub(super) const LARGE_EVENT: usize = 1000;
 pub(super) const SEND_BUFFER: u32 = 64 * 1024;
 /// A stream lives for so many drains, so that those that were open in the end of a rolling restart
@@ -103,8 +103,7 @@ pub(super) async fn spread_by_age(drilling: &mut Drilling) {
     }
 }
 
-/// How many streams each instance has, in words, and how many times as many the fullest has as the
-/// emptiest.
+/// Number of streams of each instance, as text, and the ratio of the fullest to the emptiest.
 async fn spread(drilling: &Drilling) -> (String, f64) {
     let mut streams = Vec::new();
     for instance in &drilling.cluster.instances {

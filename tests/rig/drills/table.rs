@@ -1,20 +1,20 @@
-//! All drills: what breaks, on what it stands, and what has to hold.
+//! All drills: fault, Redis, and targets.
 //!
-//! Beside each drill stands a change with which it was seen to miss a target, in brief: that it can
-//! fail. That secrets are found was seen by an access log of nginx with the query (4), and by an
+//! The comment at each drill names a change with which it was seen to miss a target, in brief mode.
+//! The search for secrets was seen to find an access log of nginx with the query (4), and an
 //! instance that logs addresses (12).
 //!
 //! Drills 24 to 33 were run with a debug build of the service from before their findings were fixed
 //! (679fc6d).
 //!
-//! Events lost were seen with streams that resume at the newest event (11, 12, 13, 19), with
-//! instances that go on at the end of the log after they could not reach it (3, 4, 6), and with
-//! instances that deliver what they read backward (6); events received twice, with streams that
-//! begin with the event they should resume behind (11, 12, 19), and with idempotency keys that are
-//! not looked up (2, 11), which also shows in repetitions under another id. Streams left with the
-//! word that the log cannot be reached: with instances that never say otherwise (1, 2, 3). Not
-//! seen: a failover under Sentinel with events that are acknowledged before a replica has them (9,
-//! 10), because instances bring them back.
+//! Lost events were seen with streams that resume at the newest event (11, 12, 13, 19), with
+//! instances that continue at the end of the log after an outage (3, 4, 6), and with instances that
+//! deliver in reverse order (6). Events received twice were seen with streams that begin with the
+//! event that they should resume after (11, 12, 19), and with idempotency keys that are not looked
+//! up (2, 11), which also gives repetitions under another id. Streams left `degraded` were seen
+//! with instances that never send `recovered` (1, 2, 3). Not seen: a failover under Sentinel with
+//! events that are acknowledged before a replica has them (9, 10), because instances re-submit
+//! them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,17 +33,17 @@ use crate::process::Surroundings;
 pub struct Drill {
     /// By which it is called.
     pub number: u8,
-    /// What breaks.
+    /// The fault.
     pub fault: &'static str,
-    /// What the instances share.
+    /// Redis of the cluster.
     pub(super) backing: Backing,
-    /// What is on the ways between the processes.
+    /// Proxies between the processes.
     pub(super) ways: Ways,
-    /// What is special about the streams.
+    /// Special behaviour of the streams.
     pub(super) streams: Streams,
 }
 
-/// What is special about the streams.
+/// Special behaviour of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Streams {
     /// Nothing.
@@ -107,8 +107,8 @@ pub const DRILLS: [Drill; 33] = [
     // streams (resumption). One that exits without draining was not noticed in three runs of four;
     // since then a cut stream is held against it.
     drill(12, "rolling restart"),
-    // Missed like 11. An nginx that waits longer for an answer than the instance stands still was
-    // not noticed in brief; since then nobody may wait longer than three seconds behind it.
+    // Missed like 11. An nginx that waits longer for an answer than the instance is suspended was
+    // not noticed in brief; since then no client may wait longer than three seconds for it.
     drill(13, "SIGSTOP one instance"),
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR).
     drill(14, "Redis down, an instance killed"),
@@ -171,18 +171,18 @@ const ALL_BACK: Duration = Duration::from_secs(10);
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
 /// So soon nginx has asked another instance, which it leaves two seconds for.
 const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
-/// So soon after a failover events are taken again: instances hear of it one by one, and wait for
-/// each other.
+/// Time after a failover until events are accepted again: instances notice it one by one, and wait
+/// for each other.
 const FAILED_OVER: Duration = Duration::from_secs(5);
 /// By so much deliveries may get slower because of others that do not read.
 const DELIVERY: f64 = 1.1;
 /// So far the clock of one instance is ahead.
 pub(super) const CLOCK_OFF: Duration = Duration::from_secs(5);
-/// Between the death of a master and the Sentinels' word on it.
+/// Time from the death of a master to the Sentinels' decision.
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 
 impl Drill {
-    /// What the instances are told.
+    /// Environment of the instances.
     pub(super) fn settings(&self, length: Length) -> Vec<(&'static str, String)> {
         let setting = |name: &'static str, value: u64| (name, value.to_string());
         match self.number {
@@ -198,7 +198,7 @@ impl Drill {
         }
     }
 
-    /// What is told to one part of the cluster only.
+    /// Settings for single parts of the cluster.
     pub(super) fn extras(&self, folder: &Path) -> Extras {
         match self.number {
             24 => Extras {
@@ -226,7 +226,7 @@ impl Drill {
         }
     }
 
-    /// What stands in front of them.
+    /// Configuration of nginx.
     pub(super) fn site(&self) -> Site {
         let send_buffer = (self.streams == Streams::Pausing).then_some(SEND_BUFFER);
         Site { send_buffer, ..Site::default() }
@@ -255,9 +255,9 @@ impl Drill {
         DRILLS.iter().find(|drill| drill.number == number)
     }
 
-    /// What has to hold.
+    /// Targets of the drill.
     pub(super) fn targets(&self, length: Length) -> Targets {
-        // Where Redis fails, nobody can publish.
+        // Publishing is refused while Redis fails.
         let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32 | 33);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
@@ -276,7 +276,7 @@ impl Drill {
             9 => Targets { refusals: Some(FAILED_OVER), ..base },
             10 => Targets { recovery: Duration::from_secs(2), refusals: Some(FAILED_OVER), ..base },
             11 => once,
-            // Whoever moves from an instance that ends to one that ends next does so again.
+            // A stream that moves to the instance that restarts next is lost again.
             12 => Targets { reconnects: 3, in_order: true, ..once },
             // One that was stopped itself took long for what it had been asked before.
             13 => Targets {
@@ -285,15 +285,15 @@ impl Drill {
                 through_balancer: Some(LEFT_BY_NGINX),
                 ..once
             },
-            // What only the killed instance knew of is gone with it.
+            // Revocations that only the killed instance knew are lost with it.
             14 | 15 => Targets { revocation: None, ..once },
             // The flood and the load share the machine with the instances.
             17 => Targets { longest: None, p99_times: Some(2), ..base },
             // One round is too little to compare.
             18 => Targets { delivery_times: length.is_full().then_some(DELIVERY), ..once },
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
-            // What one clock is off, beside what clocks may always be. The same instance starts
-            // again in each round. Without new streams it has none from the third on.
+            // The offset of one clock, in addition to the allowed difference. The same instance
+            // starts again in each round. Without new streams it has none from the third round on.
             21 => Targets { clocks: base.clocks + CLOCK_OFF, losses: false, ..once },
             20 => Targets { reconnects: 6, in_order: true, ..once },
             // As in 12, and once more because it got old.

@@ -1,4 +1,4 @@
-//! What comes from outside is the trouble, or the way from outside.
+//! Faults outside of the service: traffic from clients, or the path to them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,14 +35,14 @@ pub(super) async fn poisoned(drilling: &mut Drilling) {
     drilling.recover().await;
 }
 
-/// What became of forged tokens.
+/// Results of forged tokens.
 #[derive(Default)]
 struct Counts {
     refused: AtomicU64,
     otherwise: AtomicU64,
 }
 
-/// Whoever presents forged tokens is refused, and Redis is not asked.
+/// Forged tokens are refused without a command to Redis.
 pub(super) async fn forged(drilling: &mut Drilling) {
     drilling.begin_fault().await;
     let (asked_before, from) = (asked(drilling).await, drilling.fault_run.recorder().now());
@@ -81,7 +81,7 @@ pub(super) async fn forged(drilling: &mut Drilling) {
 /// Commands that look a key up. The one an instance uses is the first.
 const LOOKS: [&str; 6] = ["mget", "get", "exists", "getex", "ttl", "pttl"];
 
-/// How often Redis was asked for a token.
+/// Number of lookups in Redis.
 async fn asked(drilling: &mut Drilling) -> u64 {
     let counted = drilling.cluster.redis().commandstats().await;
     LOOKS.iter().filter_map(|command| counted.get(*command)).sum()

@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// they are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
-    /// One life of the log.
+    /// Log epoch.
     pub epoch: u32,
     /// Milliseconds since 1970.
     pub millis: u64,

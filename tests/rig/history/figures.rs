@@ -1,4 +1,4 @@
-//! What an instance counts itself, read from its page of metrics.
+//! Figures of an instance, read from its metrics.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ const ROUTES: [&str; 3] =
 /// Ends of streams that are nobody's fault.
 const EXPECTED_ENDS: [&str; 2] = ["client", "revoked"];
 
-/// What an instance counted since it started.
+/// Figures of an instance since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InstanceFigures {
     /// Requests that issue, introspect or revoke, by the upper bound of their time in microseconds:
@@ -20,7 +20,7 @@ pub struct InstanceFigures {
     pub faults: BTreeMap<String, u64>,
     /// Streams that ended, but for those whose client left or whose token was revoked.
     pub stream_ends: u64,
-    /// Tokens accepted without the word of Redis.
+    /// Tokens accepted without an answer of Redis.
     pub degraded_accepts: u64,
     /// Tokens and revocations brought to Redis afterwards.
     pub reconciled: u64,
@@ -57,7 +57,7 @@ impl InstanceFigures {
         figures
     }
 
-    /// How many requests took longer than so many microseconds, which is one of the bounds.
+    /// Number of requests over this bound in µs, which is a bucket of the histogram.
     #[must_use]
     pub fn longer_than(&self, micros: u64) -> u64 {
         let all = self.requests.get(&u64::MAX).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What the publisher asked for, and what it was answered.
+//! Publications: requests of the publisher, and their answers.
 
 use super::{EventId, Moment, Place};
 
@@ -6,7 +6,7 @@ use super::{EventId, Moment, Place};
 /// event keeps its number and its idempotency key.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
-    /// When it was to be sent.
+    /// Time at which it was due.
     pub due: Moment,
     /// In the order of their answers. An acknowledged event may be published once more, to see
     /// whether it is known.
@@ -18,15 +18,15 @@ pub struct Publication {
 pub struct Attempt {
     /// Who was asked.
     pub place: Place,
-    /// When it was sent.
+    /// Time at which it was sent.
     pub sent: Moment,
-    /// When the answer was there.
+    /// Time of the answer.
     pub answered: Moment,
     /// The answer.
     pub answer: Answer,
 }
 
-/// What a publisher is told.
+/// Outcome of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is in the log under this id.
@@ -40,7 +40,7 @@ pub enum Answer {
     Refused,
     /// It may be in the log or not.
     Unknown,
-    /// Anything else, in these words.
+    /// Any other answer, as text.
     Unanswered(String),
 }
 

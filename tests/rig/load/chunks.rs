@@ -10,7 +10,7 @@ pub struct Malformed;
 #[derive(Debug, Default)]
 pub struct Chunks(Part);
 
-/// What comes next.
+/// Next step of the parser.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Part {
     #[default]

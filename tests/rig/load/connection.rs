@@ -12,24 +12,23 @@ use super::frames::{Frame, Frames};
 use crate::history::{COME_BACK, EventId};
 use crate::operator::Api;
 
-/// What is read at a time.
+/// Bytes read at once.
 const BUFFER: usize = 16 * 1024;
 /// More than an answer has.
 const HEADERS: usize = 32;
-/// Of the kernel, for a client that is to stop reading: so small that this is soon felt at the
-/// other end.
+/// Receive buffer of a client that stops reading: so small that the other end notices soon.
 const SMALL_BUFFER: u32 = 4 * 1024;
 
 /// An open stream.
 pub(super) struct Connection {
     socket: TcpStream,
-    /// What came and is not read yet.
+    /// Bytes that were received and not parsed yet.
     bytes: Vec<u8>,
     chunks: Chunks,
     frames: Frames,
 }
 
-/// What a stream is opened with.
+/// Parameters of a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) token: &'a str,
@@ -59,7 +58,7 @@ impl Connection {
                     let (chunks, frames) = (Chunks::default(), Frames::default());
                     Ok(Some(Self { socket, bytes, chunks, frames }))
                 }
-                // What has a length says when to come back.
+                // An answer with a length asks to come back later.
                 200 => Err(COME_BACK.to_owned()),
                 401 | 403 => Ok(None),
                 other => Err(other.to_string()),
@@ -96,7 +95,7 @@ async fn connect(address: SocketAddr, small_buffer: bool) -> std::io::Result<Tcp
     socket.connect(address).await
 }
 
-/// What a browser's `EventSource` asks for.
+/// The request of a browser's `EventSource`.
 fn head(authority: &str, Request { token, after, .. }: Request<'_>) -> String {
     let position = after.map(|id| format!("&last_event_id={id}")).unwrap_or_default();
     format!(

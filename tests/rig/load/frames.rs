@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// What is dispatched to a client. A block without data is not.
+/// An event that is dispatched to a client. A block without data is none.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Where the client resumes from now on, if the frame says so.
+    /// Id from which the client resumes, if the frame has one.
     pub id: Option<Cow<'a, str>>,
     /// `message` where the frame names none.
     pub event: Cow<'a, str>,
@@ -30,7 +30,7 @@ pub struct Frames {
     data: Vec<u8>,
 }
 
-/// May stand at the very beginning.
+/// Byte order mark, allowed at the very beginning.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Frames {

@@ -18,15 +18,15 @@ const AT_ONCE: usize = 128;
 /// Bounds of the wait before an event is sent again, beyond what the answer asks for.
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// What is not acknowledged for so long never will be.
+/// Time after which an event without an acknowledgement is given up.
 const GIVE_UP: Duration = Duration::from_mins(2);
 /// Of a hundred acknowledged events, so many are sent once more, at some moment within so long.
 const REPEATED: u8 = 2;
 const REPEATED_WITHIN: Duration = Duration::from_secs(3);
-/// So long the last events are waited for.
+/// Bound of the wait for the last events.
 const LAST: Duration = Duration::from_secs(30);
 
-/// Publishes until told to stop, and then waits for what is on its way.
+/// Publishes until stopped, then waits for pending events.
 pub(super) async fn publish(
     stage: Arc<Stage>,
     measure: Measure,

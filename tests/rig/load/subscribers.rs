@@ -1,6 +1,6 @@
-//! Subscribers that do what the browser client does (`src/http/panel/assets/vx11-events.js`): issue
-//! a token, open a stream, and when it ends wait with full jitter, or for as long as the instance
-//! said, and begin anew where they were.
+//! Subscribers with the rules of the browser client (`src/http/panel/assets/vx11-events.js`): issue
+//! a token and open a stream. When it ends, wait with full jitter, or as long as the instance said,
+//! and resume.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,16 +72,16 @@ struct Subscriber {
     tokens: u64,
     failures: u32,
     flaps: u32,
-    /// Where it resumes.
+    /// Id from which it resumes.
     position: Option<EventId>,
     /// The first frame of the present stream has come.
     greeted: bool,
 }
 
-/// How a stream ended.
+/// Reason for the end of a stream.
 struct End {
     words: String,
-    /// How long the instance asked to wait.
+    /// The wait that the instance asked for.
     told: Option<Duration>,
 }
 
@@ -200,7 +200,7 @@ impl Subscriber {
             "reconnect" => return Some(reconnect(frame)),
             _ => {
                 if let Some(id) = id {
-                    // How long one that does not read has to wait says nothing about the service.
+                    // Delays of a client that does not read say nothing about the service.
                     let timed = self.pauses.is_none().then_some(now);
                     delivery_recorder.event(self.number, id, &frame.data, timed);
                 }

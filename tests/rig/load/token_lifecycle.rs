@@ -1,4 +1,4 @@
-//! What becomes of a token.
+//! Life of a token in a load.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const YOUNG: Duration = Duration::from_secs(3);
 /// take a second.
 const LOOKS_AT_REVOKED: [u64; 4] = [1020, 2500, 4500, 7000];
 
-/// What becomes of a token after some time.
+/// Next operation on a token.
 #[derive(Clone, Copy)]
 pub(super) enum Course {
     Introspect(Duration),
@@ -109,7 +109,8 @@ impl Token {
             return;
         }
         let revoked = recorder.now();
-        // Behind the balancer another may answer, who has a second to hear of it.
+        // Behind the load balancer another instance may answer, which has a second to apply the
+        // revocation.
         if by != Place::Balancer {
             self.introspect(by, issued).await;
         }

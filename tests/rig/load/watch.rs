@@ -1,4 +1,4 @@
-//! How an instance stands, seen from outside many times a second.
+//! Queries of an instance's state, many times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -12,7 +12,7 @@ const UNANSWERED: Duration = Duration::from_secs(5);
 /// being closed.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// Where to ask, and with which principal.
+/// Target and principal of calls.
 #[derive(Clone)]
 pub struct Api {
     base: String,
@@ -23,7 +23,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// What is at `base`, such as `http://127.0.0.1:8001`, and gives tokens that live for `life`.
+    /// An interface at `base`, such as `http://127.0.0.1:8001`, whose tokens have the lifetime
+    /// `life`.
     #[must_use]
     pub fn new(base: &str, principal: &str, life: Duration) -> Self {
         let client = Client::builder().no_proxy().timeout(UNANSWERED).pool_idle_timeout(IDLE).build();
@@ -46,7 +47,7 @@ impl Api {
         self.base.split("://").last().unwrap_or_default().trim_end_matches('/')
     }
 
-    /// How long its tokens live.
+    /// Lifetime of its tokens.
     #[must_use]
     pub fn life(&self) -> Duration {
         self.life

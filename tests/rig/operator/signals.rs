@@ -1,4 +1,4 @@
-//! What may be done to the process of an instance.
+//! Signals to the process of an instance.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ impl Operator {
         self.process.kill();
     }
 
-    /// Stops it where it stands (SIGSTOP): connections stay open and new ones are accepted, but
-    /// nobody answers.
+    /// Suspends it (SIGSTOP): connections stay open, new ones are accepted, and nothing is
+    /// answered.
     pub async fn stop(&mut self) {
         self.process.stop().await;
     }
@@ -33,7 +33,7 @@ impl Operator {
         until("an instance to end", async || !process.is_running()).await;
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn how_it_ended(&mut self) -> Option<String> {
         self.process.ended()
     }

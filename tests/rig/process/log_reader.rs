@@ -1,6 +1,6 @@
-//! The reader of a program's log: as a container engine or journald does, it takes lines from a
-//! pipe and writes them to a file. It can be told to hang. Then the pipe fills up, and whoever
-//! writes to it waits.
+//! The reader of a program's log: like a container engine or journald it reads lines from a pipe
+//! and writes them to a file. A test can make it hang; the pipe then fills up, and the program
+//! blocks.
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};

@@ -2,10 +2,9 @@
 
 /// Half a second between two scrapes, ten seconds for five minutes.
 const HURRY: u64 = 30;
-/// What stands before a time that Prometheus keeps. Others, in names such as `rate5m` and in texts,
-/// stay as they are.
+/// Texts before a duration that is left unchanged, such as names like `rate5m`.
 const BEFORE: [&str; 5] = ["[", "offset ", "for: ", "_interval: ", "_timeout: "];
-/// What times are given in, and how many milliseconds that is.
+/// Units of durations in ms.
 const UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 

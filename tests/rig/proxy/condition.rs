@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What becomes of commands and answers.
+/// Treatment of commands and answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// They pass.
@@ -15,7 +15,7 @@ pub(super) enum Mode {
     Answer(String),
 }
 
-/// What a test may ask for.
+/// Requests of a test.
 pub(super) enum Change {
     Pass,
     BlackHole,
@@ -30,7 +30,7 @@ pub(super) enum Change {
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
     pub(super) mode: Mode,
-    /// How often there was a black hole: it kills connections that notice it too late, too.
+    /// Number of black holes so far: connections that notice one too late are killed, too.
     pub(super) black_holes: u64,
     delay: Duration,
     stall: (f64, Duration),
@@ -45,7 +45,7 @@ impl Condition {
     }
 
     pub(super) fn change(&mut self, change: Change) {
-        // What is neither a delay nor a stall ends both.
+        // Any other condition ends delay and stall.
         let (delay, stall) = (self.delay, self.stall);
         *self = Self { black_holes: self.black_holes, ..Self::good() };
         match change {
@@ -62,18 +62,18 @@ impl Condition {
         }
     }
 
-    /// How long something takes on its way to Redis.
+    /// Delay towards Redis.
     pub(super) fn way_there(&self) -> Duration {
         self.delay / 2
     }
 
-    /// How long a link is busy with so many bytes.
+    /// Time for which a link is busy with so many bytes.
     pub(super) fn busy_with(&self, bytes: usize) -> Duration {
         let seconds = |rate: u32| Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX)) / rate;
         self.rate.map(seconds).unwrap_or_default()
     }
 
-    /// How long something takes on its way from Redis, which is a matter of luck.
+    /// Delay from Redis, which is random.
     pub(super) fn way_back(&self) -> Duration {
         let (probability, stall) = self.stall;
         let unlucky = probability > 0.0 && fastrand::f64() < probability;

@@ -1,4 +1,4 @@
-//! Where clients come in: one task that listens and carries out the orders of the test, in turn.
+//! The accept task: listens and carries out the requests of the test, in turn.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::mpsc::Sender;
@@ -55,7 +55,7 @@ impl Door {
                 order = orders.recv() => match order {
                     Some(Order::Change(change, done)) => {
                         self.change(change, &mut listener).await;
-                        // Whoever gave the order may have gone; the same below.
+                        // The caller may have left; also below.
                         let _ = done.send(());
                     }
                     Some(Order::Count(count)) => {

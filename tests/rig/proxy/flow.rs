@@ -23,7 +23,7 @@ pub(super) struct Flow {
     client: TcpStream,
     upstream: String,
     condition: watch::Receiver<Condition>,
-    /// How many there had been when it began; with one more it is lost.
+    /// Number of black holes at its start; with another one it is lost.
     black_holes: u64,
 }
 
@@ -52,7 +52,7 @@ impl Flow {
         let is_refused = tokio::select! {
             biased;
             refused = refused => refused,
-            // The server keeps its connection: it does not hear of its client either.
+            // The server keeps its connection and does not notice that its client has left.
             () = swallow(&mut self.client) => false,
         };
         if is_refused {
@@ -147,7 +147,7 @@ impl Conversation<'_> {
                 let (bytes, behind) = rest.split_at(piece.length);
                 rest = behind;
                 answers.extend_from_slice(bytes);
-                // What is pushed answers nothing.
+                // Pushed messages are no answers.
                 if piece.complete.is_some_and(|kind| kind != b'>') {
                     let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
                     answers.extend(unanswered.answered());
@@ -172,7 +172,7 @@ impl Link {
         Self { free_at: Instant::now() }
     }
 
-    /// How long it takes until these bytes, too, are carried.
+    /// Time until these bytes are carried.
     fn carries(&mut self, condition: &Condition, bytes: usize) -> Duration {
         let now = Instant::now();
         self.free_at = self.free_at.max(now) + condition.busy_with(bytes);

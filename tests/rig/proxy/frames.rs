@@ -1,4 +1,4 @@
-//! Where one command or answer ends and the next begins, in a stream that comes in pieces.
+//! Boundaries of commands and answers in a stream that arrives in pieces.
 
 /// Longer than any number that is of interest; the rest of a line is not kept.
 const KEPT: usize = 24;
@@ -12,7 +12,7 @@ pub(super) struct Frames {
     text: usize,
     /// Elements that are still to come until the frame is complete.
     missing: usize,
-    /// What the current frame began with; 0 between two frames.
+    /// Type of the current frame; 0 between two frames.
     kind: u8,
 }
 
@@ -64,7 +64,7 @@ impl Frames {
             Some(b'$' | b'=' | b'!') if line.get(1) != Some(&b'-') => self.text = number().saturating_add(2),
             Some(b'*' | b'~' | b'>') => self.missing = self.missing.saturating_add(number()),
             Some(b'%') => self.missing = self.missing.saturating_add(number().saturating_mul(2)),
-            // What it is about comes after it.
+            // Its content follows.
             Some(b'|') => self.missing = self.missing.saturating_add(number().saturating_mul(2) + 1),
             _ => {}
         }

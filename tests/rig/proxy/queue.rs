@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 /// Some bytes and when they arrive; none at the end.
 type Parcel = (Instant, Option<Vec<u8>>);
 
-/// Where bytes set out.
+/// Entry of a path.
 #[derive(Clone)]
 pub(super) struct Departure(UnboundedSender<Parcel>);
 
-/// Where they arrive.
+/// Exit of a path.
 pub(super) struct Arrival(UnboundedReceiver<Parcel>);
 
 pub(super) fn queue() -> (Departure, Arrival) {

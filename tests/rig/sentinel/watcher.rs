@@ -11,16 +11,15 @@ use crate::patience::eventually;
 use crate::port::Port;
 use crate::process::Process;
 
-/// In milliseconds: between two looks at what a server says of itself; between two words to other
-/// Sentinels; between two questions to them, which holds five times as long what they said of a
-/// master that is gone; and between two signs of life. By default the last is as long as the
-/// silence that means death here: a master that was just made one would now and then be declared
-/// dead before it was first asked, and the one that came back empty take its place.
+/// Intervals in ms: queries of servers; messages to other Sentinels; questions to them, whose
+/// answers about a lost master hold five times as long; and signs of life. By default the last is
+/// as long as the silence that means death here. A new master would then sometimes be declared dead
+/// before the first query, and the empty one would replace it.
 const PERIODS: [&str; 8] =
     ["INFO-PERIOD", "250", "PUBLISH-PERIOD", "500", "ASK-PERIOD", "200", "PING-PERIOD", "200"];
-/// What a Sentinel logs when it begins.
+/// Log line of a Sentinel that has started.
 const READY: &str = "Sentinel ID is";
-/// Where it keeps what it knows.
+/// File of its state.
 const FILE: &str = "sentinel.conf";
 
 /// A process of `redis-sentinel`; killed when dropped.
@@ -31,7 +30,7 @@ pub(super) struct Watcher {
     _port: Port,
 }
 
-/// What a Sentinel says of a server.
+/// State of a server according to a Sentinel.
 type Opinion = BTreeMap<String, String>;
 
 impl Watcher {

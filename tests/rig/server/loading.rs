@@ -4,7 +4,7 @@
 use super::{RedisServer, spawn};
 use crate::patience::until;
 
-/// Where what makes loading long is kept: loaded after the data, and not seen by anyone.
+/// Database of the data that makes loading long: loaded last, and not used otherwise.
 const BALLAST_DB: &str = "15";
 /// More than a test waits, one delay each.
 const BALLAST: u32 = 600;

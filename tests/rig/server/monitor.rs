@@ -1,4 +1,4 @@
-//! What a server is asked, as it sees it.
+//! Commands that a server receives, as it reports them (MONITOR).
 
 use std::sync::{Arc, Mutex, PoisonError};
 

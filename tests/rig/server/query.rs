@@ -9,7 +9,7 @@ use super::RedisServer;
 use crate::endpoint::command;
 
 impl RedisServer {
-    /// What Redis answers to a command that succeeds.
+    /// Answer of Redis to a command that succeeds.
     pub async fn command(&self, words: &[&str]) -> Value {
         let answer = self.try_command(words).await;
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
@@ -20,7 +20,7 @@ impl RedisServer {
         from_redis_value(self.command(words).await).expect("the answer is a text")
     }
 
-    /// What Redis answers, be it a refusal.
+    /// Answer of Redis, refusals included.
     ///
     /// # Errors
     ///
@@ -36,8 +36,8 @@ impl RedisServer {
         members.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
     }
 
-    /// How often each command was called since the server started, by its name in lower case, such
-    /// as `setex`.
+    /// Number of calls of each command since the start of the server, by lower-case name, such as
+    /// `setex`.
     pub async fn commandstats(&self) -> BTreeMap<String, u64> {
         let counted = self.info("commandstats").await.into_iter().map(|(name, counts)| {
             let calls = counts.strip_prefix("calls=").and_then(|counts| counts.split(',').next());
