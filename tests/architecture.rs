@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 const ORDER: [&str; 7] = ["app", "http", "service", "events", "store", "redis", "token"];
 /// Values that are handed down: everyone may use them.
 const HANDED_DOWN: [&str; 7] = ["clock", "audit", "lifecycle", "metrics", "principal", "telemetry", "config"];
-/// What values that are handed down may themselves use: each other, and for checking a
-/// configuration the types it is checked into.
+/// Modules that values may use which all parts share: each other, and for checking a configuration
+/// the types of its values.
 const CONFIG_MAY_USE: [&str; 4] = ["events", "store", "redis", "token"];
-/// The command-line client stands outside the service, as a part of the program. Of the library it
-/// uses what says who it is and how a value is written, never the service's inside.
+/// The command-line client is separate from the service. Of the library it uses configuration and
+/// types of values, never the service's inside.
 const CLIENT_MAY_USE: [&str; 4] = ["clock", "config", "events", "lifecycle"];
 
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,4 +1,4 @@
-//! What the documents promise about themselves.
+//! Promises of the documents about themselves.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::collections::{BTreeMap, BTreeSet};

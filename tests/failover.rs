@@ -1,5 +1,5 @@
-//! The failover store before a primary that fails when and how a test says: what a real Redis
-//! cannot be made to do at a chosen moment. Time stands still but for what the tests let pass.
+//! The failover store with a primary that fails on demand, which a real Redis does not do at a
+//! chosen moment. Time moves only when a test advances it.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,14 +19,14 @@ use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
 
-/// What the primary does next, and what it was told.
+/// Next results of the primary, and its calls.
 #[derive(Default)]
 struct Script {
     /// Why it cannot be used.
     fault: Option<Fault>,
-    /// How many more restorations fail although it is well.
+    /// Number of restorations that fail although the primary is healthy.
     failing_restores: u32,
-    /// How many restorations succeed before one fails.
+    /// Number of restorations that succeed before one fails.
     fail_at: Option<u32>,
     /// A tombstone that it refuses whenever it is brought.
     refuses: Option<TokenId>,
@@ -127,7 +127,7 @@ struct Testbed {
 }
 
 impl Testbed {
-    /// With its pulse beating, and the primary in use.
+    /// With a running health check, and the primary in use.
     async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -1,6 +1,5 @@
-//! Properties of everything that reads from the network, through the front door of a running
-//! instance. The parsers have properties of their own beside them in `src`; these hold what they
-//! promise together. `make fuzz` runs both with more cases.
+//! Properties of everything that reads from the network, through a running instance. The parsers
+//! have property tests in `src`; these test them together. `make fuzz` runs both with more cases.
 #![expect(
     unreachable_pub,
     dead_code,

@@ -28,14 +28,14 @@ struct Subject {
     servers: Servers,
 }
 
-/// What the store keeps its data in.
+/// The server of a store.
 enum Servers {
     None,
     One(RedisServer),
     Cluster(RedisCluster),
 }
 
-/// Every backend, each with a Redis of its own where it needs one.
+/// Every backend, with a separate Redis if it needs one.
 async fn backends() -> Vec<Subject> {
     vec![
         bounded(1000),
@@ -45,7 +45,7 @@ async fn backends() -> Vec<Subject> {
     ]
 }
 
-/// The backend with a bound of its own, with room for `room` entries.
+/// The backend with a bound of `room` entries.
 fn bounded(room: u64) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
     let store = Arc::new(memory(room, &clock));

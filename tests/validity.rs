@@ -1,5 +1,5 @@
-//! When a token is valid: each row of the table in `docs/architecture.md`, with a store that
-//! answers as the row says. What real stores answer is held by `store_contract`.
+//! Validity of tokens: each row of the table in `docs/architecture.md`, with a store that answers
+//! as the row says. `store_contract` tests the answers of real stores.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 use std::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ impl TokenStore for Answers {
 #[derive(Default)]
 struct Takes {
     is_away: bool,
-    /// What was recorded, and whether by the standby.
+    /// The record, and whether the standby has it.
     records: Mutex<Vec<(TokenDigest, Record, bool)>>,
 }
 
@@ -112,8 +112,8 @@ fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metr
     })
 }
 
-/// What a service says about a token that ends `life` seconds from now, and whether it accepted it
-/// on its signature alone.
+/// Answer of a service about a token that ends in `life` seconds, and whether it was accepted by
+/// its tag alone.
 async fn judge(answer: Result<Lookup, StoreError>, offline: bool, life: i64) -> (Result<(), Refusal>, bool) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let service = service(Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)), &metrics);

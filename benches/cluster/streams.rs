@@ -1,4 +1,4 @@
-//! What an open stream costs nginx.
+//! Cost of an open stream for nginx.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

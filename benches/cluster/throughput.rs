@@ -81,7 +81,7 @@ fn costed(testbed: &Testbed, load: &Load) -> Costed {
     Costed { round, cost }
 }
 
-/// What one token is to the network between the instances and Redis.
+/// Network traffic of one token between the instances and Redis.
 fn traffic(testbed: &Testbed) -> Vec<Row> {
     say("bytes to Redis and back for one token");
     let mut rows = Vec::new();

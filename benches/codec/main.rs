@@ -54,7 +54,7 @@ fn measure(criterion: &mut Criterion) {
     criterion.bench_function("digest", |bencher| bencher.iter(|| black_box(&token).digest()));
 }
 
-/// What criterion found and keeps beside its charts, in nanoseconds.
+/// Criterion's results in ns, stored next to its charts.
 fn median_microseconds(name: &str) -> f64 {
     let file = report::target_directory().join("criterion").join(name).join("new/estimates.json");
     let estimates = std::fs::read(file).expect("criterion keeps its estimates");

@@ -19,7 +19,7 @@ const PUBLISHERS: u32 = 200;
 /// Bytes of data of each of them, and of the large one.
 const SIZES: (usize, usize) = (256, 60_000);
 
-/// What it came to.
+/// Result of a burst.
 struct Burst {
     /// Bytes by which a stream has grown.
     growth: f64,

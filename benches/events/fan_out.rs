@@ -1,5 +1,4 @@
-//! One event to fifteen thousand streams: an instance of the operator and nginx with nchan, in
-//! turn.
+//! One event to fifteen thousand streams: an instance of the service and nginx with nchan, in turn.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ const SIZE: usize = 256;
 /// Connections that publish.
 const PUBLISHERS: usize = 8;
 
-/// What one round came to.
+/// Result of a round.
 struct Round {
     /// Streams opened in a second.
     opening: f64,
@@ -54,7 +53,7 @@ pub(crate) fn measure() -> Vec<Row> {
         say(&format!("{STREAMS} streams, the operator and nchan in turn, round {number} of {ROUNDS}"));
         let operator = || round(&Instance::start(&[]), number);
         let nchan = || round(&Nchan::start(), number);
-        // What comes second finds a warmer machine.
+        // The second one runs on a warmer machine.
         rounds.push(if number % 2 == 0 {
             let operator = operator();
             (operator, nchan())

@@ -1,4 +1,4 @@
-//! What it costs to say on fifteen thousand streams that there is nothing to say.
+//! Cost of SSE heartbeats on fifteen thousand streams.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) fn measure() -> Vec<Row> {
     let server = Instance::start(&[]);
     let mut clients = SseClients::new(STREAMS);
     open(&mut clients, &server);
-    // What opening has left to do; the first heartbeats are yet to come.
+    // Work that opening leaves behind; the first heartbeats follow later.
     clients.listen_for(INTERVAL / 3);
     let busy = server.processor_seconds();
     clients.listen_for(INTERVAL * ROUNDS);

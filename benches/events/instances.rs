@@ -18,7 +18,7 @@ const INSTANCES: u32 = 3;
 /// On each.
 const STREAMS: u32 = 1_000;
 const EVENTS: u32 = 200;
-/// Of all instances, which have principals of their own.
+/// Credentials of all instances, which have different principals.
 const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 pub(crate) fn measure() -> Vec<Row> {

@@ -1,4 +1,4 @@
-//! One instance of the operator with its defaults, on its memory store: the binary as it ships.
+//! An instance of the service with its defaults and without Redis: the shipped binary.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) struct Instance {
     process: Operator,
     principal: String,
     address: SocketAddr,
-    /// Where the processes were started.
+    /// Working directory of the processes.
     runtime: Runtime,
 }
 

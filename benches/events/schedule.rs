@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::server::Publisher;
 
-/// What is published, and when.
+/// Schedule of the events.
 pub(crate) struct Schedule {
     /// From the beginning.
     moments: Vec<Duration>,
@@ -39,9 +39,9 @@ impl Schedule {
         u32::try_from(self.moments.len()).expect("a number of events is small")
     }
 
-    /// Publishes all of them from a thread of its own, which returns when each was due: an event
-    /// that waits for its publisher is late. The publishers take turns, so that a slow answer does
-    /// not hold up what comes next; a single one keeps the order.
+    /// Publishes all events on a separate thread, which returns the times at which they were due:
+    /// an event that waits for its publisher is late. The publishers take turns, so that a slow
+    /// answer does not delay the next event; a single one keeps the order.
     pub(crate) fn run(&self, mut publishers: Vec<Publisher>) -> JoinHandle<Vec<Instant>> {
         let (moments, size) = (self.moments.clone(), self.size);
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What is compared: a server that brings an event to many streams.
+//! A server under comparison: it delivers an event to many streams.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -13,13 +13,13 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// A server that runs; it ends when this is dropped.
 pub(crate) trait Server {
-    /// Where it listens.
+    /// Address on which it listens.
     fn address(&self) -> SocketAddr;
 
-    /// What a GET opens a stream by, within the next half minute.
+    /// Target of a GET that opens a stream within the next 30 s.
     fn target(&self) -> String;
 
-    /// A connection of its own for whoever publishes.
+    /// A separate connection for the publisher.
     fn publisher(&self) -> Publisher;
 
     /// All its processes.
@@ -55,7 +55,7 @@ impl Publisher {
     /// Sends an event with this data, once the one before is taken.
     pub(crate) fn send(&mut self, data: &str) {
         self.settle();
-        // By its key the operator knows an event that is repeated; nchan reads no such header.
+        // The service recognises repeated events by this key; nchan reads no such header.
         let key = fastrand::u64(..);
         let headers = format!("Content-Type: application/json\r\nIdempotency-Key: {key:016x}");
         let body = (self.body)(data);

@@ -1,4 +1,4 @@
-//! What a process holds in memory where several share some of it.
+//! Memory of a process with shared pages.
 
 use std::fs;
 

@@ -26,7 +26,7 @@ const FILLING: (u32, Duration) = (60, Duration::from_millis(80));
 /// Over before the kernel cuts whoever has taken nothing for 20 seconds.
 const MEASURED: (u32, Duration) = (50, Duration::from_millis(200));
 
-/// What one round came to.
+/// Result of a round.
 struct Round {
     /// Milliseconds within which 99 % of the others' events came.
     p99: f64,

@@ -1,4 +1,4 @@
-//! What the shared connections are an alternative to: one from a pool for each request.
+//! Alternative to worker connections: a connection from a pool for each request.
 
 use std::sync::LazyLock;
 

@@ -13,7 +13,7 @@ const CONNECTIONS: u32 = 4;
 /// Requests sent before their answers are read.
 const AT_ONCE: u32 = 100;
 const FORGED: u32 = 1_000_000;
-/// What an idle instance asks, too, and the benchmark itself for its figures.
+/// Commands of an idle instance, and of the benchmark for its figures.
 const OF_THE_PULSE: [&str; 13] = [
     "info", "time", "xread", "eval", "xrange", "hget", "set", "hset", "hgetall", "expire", "ping", "unwatch",
     "select",

@@ -1,6 +1,6 @@
-//! What Redis costs: issuing and introspection with it against constant answers of the same server,
-//! a pool's checkout for each request, and a reference of the predecessor; and what a million live
-//! tokens change.
+//! Cost of Redis: issuing and introspection with it, against constant answers of the same server, a
+//! pool's checkout for each request, and a reference of the predecessor; and the effect of a
+//! million live tokens.
 
 mod checkout;
 #[path = "../support/child.rs"]
@@ -43,7 +43,7 @@ const ABOUT: &str = "wrk with 128 connections against one instance and one Redis
                      server that records with a connection from a deadpool of the default size, and otherwise does \
                      nothing. The Python reference is benches/redis/predecessor: FastAPI and redis-py in two workers \
                      of uvicorn with its defaults, on the same Redis. The million tokens were issued by an instance.";
-/// What issuing answers, as far as its size goes.
+/// Size of the answer to issuing.
 const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":1,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"redis"}"#;
 
 fn main() -> ExitCode {

@@ -20,7 +20,7 @@ const SHORT_LIFE: &str = "4";
 const ROUNDS: usize = 8;
 const ROUND_SECONDS: u32 = 2;
 const CALLS: usize = 50;
-/// For the instances to hear of one another.
+/// Time for the instances to exchange member records.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn measure() -> Vec<Row> {

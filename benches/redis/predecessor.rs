@@ -48,7 +48,7 @@ impl Predecessor {
         reference
     }
 
-    /// Where load goes, and the credential it takes.
+    /// Target of the load, and its credential.
     pub(crate) fn server(&self) -> (SocketAddr, &str) {
         (self.address, PRINCIPAL)
     }
@@ -67,7 +67,7 @@ impl Predecessor {
 
 impl Drop for Predecessor {
     fn drop(&mut self) {
-        // Where this fails they end nevertheless: their standard input does.
+        // If this fails, they end nevertheless with their standard input.
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.process.wait();

@@ -8,10 +8,10 @@ use vx11_rig::RedisServer;
 use crate::instance::Instance;
 use crate::report::target_directory;
 
-/// Of all instances, which have principals of their own.
+/// Credentials of all instances, which have different principals.
 const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-/// A Redis of its own, empty at first.
+/// A separate, empty Redis.
 pub(crate) struct Redis {
     server: RedisServer,
     runtime: Runtime,
@@ -23,7 +23,7 @@ impl Redis {
         Self { server: runtime.block_on(RedisServer::start()), runtime }
     }
 
-    /// What tells a server where this one is, and that tokens live `life` seconds.
+    /// Environment that names this Redis and the lifetime `life` in seconds.
     pub(crate) fn settings(&self, life: &str) -> [(&'static str, String); 3] {
         [
             ("REDIS_HOST", "127.0.0.1".to_owned()),
@@ -62,8 +62,7 @@ impl Redis {
     }
 }
 
-/// Records a second that a Redis takes when nothing stands beside it and commands come 64 at a
-/// time.
+/// Records per second of a Redis without another load, with 64 commands at a time.
 pub(crate) fn ceiling() -> f64 {
     let redis = Redis::start();
     let output = Command::new("redis-benchmark")

@@ -1,5 +1,5 @@
-//! What the service itself costs: issuing and introspection against constant answers of the same
-//! size behind the same middleware.
+//! Cost of the service: issuing and introspection against constant answers of the same size behind
+//! the same middleware.
 
 #[path = "../support/child.rs"]
 mod child;
@@ -43,7 +43,7 @@ const ROUNDS: usize = 15;
 const ROUND_SECONDS: u32 = 2;
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const FORM: &str = "application/x-www-form-urlencoded";
-/// What issuing answers, as far as its size goes.
+/// Size of the answer to issuing.
 const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":10,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"memory"}"#;
 const SETTINGS: [(&str, &str); 3] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "10"),

@@ -1,4 +1,4 @@
-//! What the memory store takes for one record.
+//! Memory of one record in the memory store.
 
 #[path = "../support/child.rs"]
 mod child;

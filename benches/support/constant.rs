@@ -1,5 +1,5 @@
-//! What issuing and introspection are measured against: routes behind the same middleware that
-//! answer the same number of bytes under the same headers, and otherwise do nothing.
+//! Reference for issuing and introspection: routes behind the same middleware that answer the same
+//! number of bytes with the same headers, and do nothing else.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub(crate) fn assert_alike(client: &mut Client, real: &str, constant: &str, cont
     assert_eq!(ask(constant), ask(real), "the answer of {real} has changed; its constant must follow");
 }
 
-/// The head without what differs from one second to the next, in an order of its own.
+/// The head without values that change every second, in a fixed order.
 fn shape(head: &str) -> Vec<String> {
     let headers = head.lines().filter(|line| !line.starts_with("date: "));
     let mut shape: Vec<_> = headers.map(str::to_lowercase).collect();

@@ -1,4 +1,4 @@
-//! `docs/performance.md`, written anew from the reports that are there.
+//! Generates `docs/performance.md` from the present reports.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -40,7 +40,7 @@ pub(super) fn write(folder: &Path) -> io::Result<()> {
     fs::write(file, document)
 }
 
-/// What the document said about a benchmark, if anything.
+/// Former text about a benchmark, if there is one.
 fn old_section<'a>(document: &'a str, name: &str) -> &'a str {
     let begins = document.find(&format!("\n## {name}\n"));
     let rest = begins.map_or("", |begins| &document[begins..]);
@@ -61,7 +61,7 @@ fn section(document: &mut String, name: &str, Report { about, date, rows }: &Rep
     }
 }
 
-/// What the figures were measured on.
+/// Machine of the measurements.
 fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// Where tokens are issued.
+/// Path for issuing tokens.
 pub(crate) const ISSUE: &str = "/operator/api/events/sse-token";
 
 /// A connection to a server, with its principal's credential.

@@ -12,12 +12,11 @@ use vx11_operator::telemetry;
 use super::child::Measured;
 use super::processor;
 
-/// An instance, on its memory store unless its settings say otherwise, listening on a loopback port
-/// of its own.
+/// An instance on a free loopback port, without Redis unless its settings name one.
 pub(crate) struct Instance {
     /// Its process.
     pub(crate) process: Measured,
-    /// Where it listens.
+    /// Address on which it listens.
     pub(crate) address: SocketAddr,
     /// Its principal credential.
     pub(crate) principal: String,
@@ -36,7 +35,7 @@ impl Instance {
         Self { address: address.parse().expect("the first line is the address"), process, principal }
     }
 
-    /// Where load goes, and the credential it takes.
+    /// Target of the load, and its credential.
     pub(crate) fn server(&self) -> (SocketAddr, &str) {
         (self.address, &self.principal)
     }

@@ -21,7 +21,7 @@ pub(crate) struct Load {
     folder: TempDir,
 }
 
-/// What one round came to.
+/// Result of a round.
 #[derive(Deserialize)]
 pub(crate) struct Round {
     /// Requests answered.

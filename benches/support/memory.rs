@@ -1,4 +1,4 @@
-//! What a process holds in memory, as Linux counts it.
+//! Memory of a process, as Linux counts it.
 
 /// Resident bytes of the process `process`: a number, or `self`.
 pub(crate) fn resident_bytes(process: &str) -> f64 {

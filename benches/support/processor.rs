@@ -1,4 +1,4 @@
-//! What a process has taken of the processors, as Linux counts it.
+//! Processor time of a process, as Linux counts it.
 
 /// Clock ticks a second in `/proc`: fixed on every architecture that Linux runs on (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -1,8 +1,8 @@
-//! What a benchmark does at the moment, for whoever waits for it.
+//! Progress of a benchmark, for the person who waits.
 
 use std::io::{Write as _, stdout};
 
-/// Says it, on a line of its own.
+/// Prints a line.
 pub(crate) fn say(what: &str) {
     // Nobody may be listening; that is no reason to stop.
     let _ = writeln!(stdout(), "  {what} ...");

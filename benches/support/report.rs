@@ -1,5 +1,5 @@
-//! What a benchmark found: rows of a table that are printed, kept as JSON beside the build, and
-//! written into `docs/performance.md` together with the rows of the other benchmarks.
+//! Report of a benchmark: rows of a table that are printed, stored as JSON next to the build, and
+//! written into `docs/performance.md` with those of the other benchmarks.
 
 mod document;
 mod row;
@@ -16,7 +16,7 @@ pub(crate) use row::Row;
 /// One benchmark's last run.
 #[derive(Serialize, Deserialize)]
 struct Report {
-    /// What was measured and under which conditions, in a sentence or two.
+    /// Subject and conditions of the measurement, in a sentence or two.
     about: String,
     /// The day of the run, as `2026-01-03`.
     date: String,
@@ -37,8 +37,8 @@ pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -
     if report.rows.iter().all(|row| row.holds != Some(false)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where Cargo builds. Known at compile time, so that it does not depend on where a benchmark is
-/// started.
+/// Cargo's target folder. Known at compile time, so that it does not depend on the working
+/// directory.
 pub(crate) fn target_directory() -> PathBuf {
     let inside = Path::new(env!("CARGO_TARGET_TMPDIR"));
     inside.parent().unwrap_or(inside).to_owned()

@@ -4,11 +4,10 @@ use crate::instance::Instance;
 use crate::load::{Load, Round};
 use crate::sample::quantile;
 
-/// What one round of one load came to, and the microseconds of the server's processor time for one
-/// request.
+/// Result of a round of a load, and the server's processor time per request in µs.
 pub(crate) type Costed = (Round, f64);
 
-/// Runs all `loads`, in their order, `count` times over; they are made anew each time.
+/// Runs all `loads`, in order, `count` times; they are created for each round.
 pub(crate) fn alternate<const N: usize, T>(
     count: usize,
     loads: impl Fn() -> [Load; N],

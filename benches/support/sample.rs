@@ -1,4 +1,4 @@
-//! What a set of measurements says.
+//! Statistics of a set of measurements.
 
 /// The measurement below which the share `rank` of all lies; `rank` 0.5 is the median.
 #[expect(

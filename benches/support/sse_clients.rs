@@ -24,7 +24,7 @@ pub(crate) struct SseClients {
 
 struct Stream {
     socket: TcpStream,
-    /// What is left to send; empty once the stream has been asked for.
+    /// Bytes to be sent; empty after the request for the stream.
     request: Vec<u8>,
     answered: bool,
     /// Bytes of the marker that the last read ended with.
@@ -40,7 +40,7 @@ pub(crate) struct Receipt {
     pub(crate) at: Instant,
 }
 
-/// What a stream had to say.
+/// Content of a stream.
 enum Heard {
     /// It is open.
     Answer,
@@ -88,7 +88,7 @@ impl SseClients {
         });
     }
 
-    /// Closes the last `count` streams without a word to the server.
+    /// Closes the last `count` streams without notice to the server.
     pub(crate) fn vanish(&mut self, count: u32) {
         self.streams.truncate(self.streams.len() - count as usize);
     }

@@ -1,5 +1,4 @@
-//! The panel and the browser client as files: their types, their caching, and what a browser is
-//! told to forbid.
+//! Files of the panel and the browser client: types, caching, and security headers.
 
 use reqwest::StatusCode;
 use vx11_operator::http::endpoints;

@@ -1,4 +1,4 @@
-//! What a reverse proxy is told about a credential that somebody showed to it.
+//! Answers to a reverse proxy about a credential that a client has shown to it.
 
 use reqwest::{Response, StatusCode};
 

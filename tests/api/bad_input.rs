@@ -6,7 +6,7 @@ use vx11_operator::http::endpoints;
 
 use crate::support::{Instance, exchange, problem, raw_problem, raw_request};
 
-/// Stands somewhere in each refused request, and in no answer.
+/// A text in each refused request that must be in no answer.
 const WORD: &str = "xylophone";
 
 /// Asserts that the instance works, and that nothing in it ever panicked.

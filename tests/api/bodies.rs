@@ -1,4 +1,4 @@
-//! What a request's body may say, and how the rest is refused.
+//! Accepted bodies of requests, and refusals of others.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const MOST: usize = 64 * 1024;
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-/// Stands in every refused body, and in no answer.
+/// A text in every refused body that must be in no answer.
 const WORD: &str = "xylophone";
 
 async fn post(

@@ -91,8 +91,7 @@ async fn next_data(stream: &mut EventStream) -> String {
     stream.next().await.expect("the stream is open").data
 }
 
-/// Numbers that a parser would write otherwise, a key twice, escapes that stand for other
-/// characters.
+/// Numbers that a parser would write differently, a duplicate key, escapes for other characters.
 const EXACT: &str = r#"{"id": 12345678901234567890, "n": [1.10, 1e2, -0], "a": 1, "a": 2, "s": "\u0041\/"}"#;
 
 #[tokio::test]

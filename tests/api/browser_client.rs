@@ -3,7 +3,7 @@
 
 use crate::support::{Browser, Instance};
 
-/// Runs a JavaScript function body on the bench, in a page of its own.
+/// Runs a JavaScript function body on the bench, in a separate page.
 async fn on_the_bench(test: &str) {
     let instance = Instance::start().await;
     let browser = Browser::start().await;
@@ -605,7 +605,7 @@ async fn a_stream_without_its_log_stays_open_and_says_so() {
         await streams[0].send("recovered", {});
         equal([events.degraded, seen.degraded.splice(0)], ["", ["log_unavailable", "recovered"]]);
 
-        // What an instance says of its log ends with its stream.
+        // The state of the log ends with the stream.
         await streams[0].send("degraded", { reason: "log_unavailable" });
         await streams[0].cut();
         equal([events.degraded, seen.degraded.splice(0)], ["", ["log_unavailable"]]);

@@ -37,8 +37,7 @@ fn snippets() -> [(&'static str, String); 2] {
     [("README.md", from_readme()), ("vx11-events.js", from_client())]
 }
 
-/// A browser, an instance of its own for each snippet, and the application whose page runs the
-/// snippet.
+/// A browser, an instance for each snippet, and the application whose page runs the snippet.
 struct Page {
     browser: Browser,
     instance: Instance,

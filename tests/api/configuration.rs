@@ -1,5 +1,5 @@
-//! What cannot be used stops the start: exit code 2 and a message that names the key, the problem
-//! and what is allowed, and never a secret.
+//! Errors that stop the start: exit code 2, and a message with key, problem and allowed values,
+//! without secrets.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

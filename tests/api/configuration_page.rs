@@ -57,7 +57,7 @@ fn the_page_lists_every_key_with_its_default_and_nothing_else() {
     assert_eq!(rows().len(), on_page.len(), "each key stands there once");
 }
 
-/// What a key of Redis needs beside it to make sense, as key, variable and value.
+/// Keys that a key of Redis depends on: key, variable and value.
 fn beside<'a>(key: &str, secret: &'a str) -> Vec<(&'static str, &'static str, &'a str)> {
     let principal = ("principal_token", "VX11_PRINCIPAL_TOKEN", secret);
     let host = ("redis.host", "REDIS_HOST", "redis");

@@ -11,7 +11,7 @@ use crate::support::Instance;
 /// Files that an instance may open: room for fewer connections than a test makes.
 const FILES: u32 = 300;
 const CONNECTIONS: usize = 400;
-/// What is kept of the files for other things depends on it.
+/// The share of files for other purposes depends on it.
 const WORKERS: (&str, &str) = ("VX11_OPERATOR__HTTP__WORKERS", "2");
 const REQUEST: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 const CLOSED: &str = "vx11_operator_connections_closed_total";

@@ -1,4 +1,4 @@
-//! Who is let in, with which credential, where it may stand; and what everybody else is told.
+//! Accepted credentials and their places, and the answers to others.
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -7,7 +7,7 @@ use crate::support::{Instance, exchange, problem, random_hex, remember_secret};
 
 const STREAM: &str = "/operator/api/events/stream";
 const AUTHORISE: &str = "/operator/internal/authorise";
-/// How a proxy is told of a credential that no proxy can judge.
+/// Answer to a proxy about a credential that cannot be checked.
 const FORBIDDEN: (StatusCode, &str) = (StatusCode::FORBIDDEN, "token_refused");
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";

@@ -1,4 +1,4 @@
-//! What happens between SIGTERM and the end of the process.
+//! The time between SIGTERM and the end of the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What the holder of a principal's credential can sign without asking an instance. Where no
-//! signing keys are configured, each holder can derive a key from its credential, as
+//! Tokens that the holder of a principal's credential can sign without an instance. Without
+//! configured signing keys each holder can derive a key from its credential, as
 //! `docs/token-format.md` says.
 
 use hkdf::Hkdf;

@@ -8,8 +8,8 @@ use crate::support::{EventStream, Instance};
 
 const STREAM: &str = "/operator/api/events/stream";
 
-/// Opens a stream with a `Last-Event-ID` header, a `last_event_id` parameter as it stands in the
-/// URL, or both.
+/// Opens a stream with a `Last-Event-ID` header, a `last_event_id` parameter as in the URL, or
+/// both.
 async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -> EventStream {
     let query = query.map_or_else(String::new, |id| format!("?last_event_id={id}"));
     let mut request = instance.get_as_principal(&format!("{STREAM}{query}"));

@@ -1,5 +1,5 @@
-//! The specification of the service, against real instances: each test starts its own process of
-//! the real binary on a port of its own, talks to it over TCP, and ends it.
+//! The specification of the service, with real instances: each test starts a process of the real
+//! binary on a free port, calls it over TCP, and ends it.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 #![expect(
     unreachable_pub,

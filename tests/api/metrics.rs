@@ -167,7 +167,7 @@ async fn events_are_counted_once_when_published_and_once_for_each_stream_they_re
             assert_eq!(stream.next().await.unwrap().json(), n);
         }
     }
-    // What is refused is not published.
+    // Refused events are not published.
     let refused =
         instance.post_as_principal("/operator/api/events").json(&json!({ "event": "reset", "data": 1 }));
     assert_eq!(refused.send().await.unwrap().status(), StatusCode::BAD_REQUEST);

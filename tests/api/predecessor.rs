@@ -1,5 +1,5 @@
-//! The calls of the predecessor's documents, in the shell its operators use, so that scripts with
-//! these calls keep working. Only host, port, credential and the limit of curl differ.
+//! Calls from the predecessor's documents, in the shell of its administrators, so that scripts with
+//! these calls keep working. Only host, port, credential and curl's limit differ.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;

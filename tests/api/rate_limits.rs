@@ -1,5 +1,4 @@
-//! Rates an instance limits where it is told to: 429 with a time to return, and whoever has a valid
-//! credential is served all the same.
+//! Rate limits of an instance: 429 with a time to return; a valid credential is always served.
 
 use std::time::Duration;
 
@@ -68,8 +67,8 @@ async fn issuing_more_than_allowed_waits_and_nothing_else_does() {
         assert_eq!(instance.ask_for_stream(&token).await.status(), StatusCode::OK);
         instance.publish(1.into()).await;
     }
-    // Who waits as told is served. The budget of a process fills in real time; a longer sleep does
-    // no harm.
+    // A client that waits as requested is served. The budget of a process refills in real time; a
+    // longer sleep is harmless.
     tokio::time::sleep(wait).await;
     instance.issue().await;
 }
@@ -85,7 +84,7 @@ async fn an_address_that_failed_too_often_waits_while_valid_credentials_from_it_
     assert_eq!(failed, 3);
     let wait = limited(refused).await;
     assert!((1..=20).contains(&wait.as_secs()), "{wait:?}");
-    // A refused token is a failure of the same kind, wherever it stands.
+    // A refused token is the same kind of failure, in any place.
     limited(instance.ask_for_stream("nonsense").await).await;
     limited(instance.get(STREAM).bearer_auth(&wrong).send().await.unwrap()).await;
     // No credential at all is no attempt.

@@ -81,9 +81,9 @@ async fn reasons(instance: &Instance) -> [u64; 4] {
     counts
 }
 
-/// An instance with a principal of its own, and a token that has lived its life. The token is of
-/// another instance with the same principal, whose tokens live for a second: those of the one that
-/// is given back live long enough for any test.
+/// An instance with its own principal, and an expired token. The token comes from another instance
+/// with the same principal, whose tokens live for a second; tokens of the returned instance live
+/// long enough for any test.
 async fn with_expired_token() -> (Instance, String) {
     let instance = Instance::start().await;
     let brief = [("VX11_PRINCIPAL_TOKEN", instance.principal.as_str()), ("EPHEMERAL_TOKEN_TTL_SEC", "1")];

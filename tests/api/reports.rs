@@ -1,5 +1,4 @@
-//! What the service says about itself: health, statistics, its name, and the document of its
-//! interface.
+//! Reports of the service: health, statistics, name, and the description of its interface.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ async fn a_stream_resumes_with_exactly_the_events_it_missed() {
             assert_eq!(stream.next().await.unwrap().id, *missed);
         }
         instance.publish(json!("live")).await;
-        // What follows is live, not repeated.
+        // The next events are live, not repeated.
         while stream.next().await.unwrap().json() != json!("live") {}
         ids.truncate(10);
     }

@@ -1,4 +1,4 @@
-//! Where a secret may come from, and that no complaint ever repeats one.
+//! Sources of secrets; no error repeats one.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

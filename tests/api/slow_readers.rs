@@ -1,5 +1,5 @@
-//! What streams hold for their clients, and clients that do not read: they cost nothing, hold
-//! nobody up, and are told what they missed.
+//! Memory of streams, and clients that do not read: they cost nothing, delay nobody, and get
+//! `reset` for what they missed.
 
 use futures_util::future::join_all;
 use serde_json::json;

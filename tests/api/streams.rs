@@ -1,4 +1,4 @@
-//! What an open stream carries, how long it lives, and how many there may be.
+//! Content, life and bounds of open streams.
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;

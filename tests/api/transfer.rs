@@ -1,4 +1,4 @@
-//! How a request's body may travel: how large, how slow, and never mistaken for something else.
+//! Transfer of a request's body: size, speed, and framing that is never mistaken.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const REVOKE: &str = "/operator/api/tokens/revoke";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const MOST: usize = 64 * 1024;
 const JSON: &str = "application/json";
-/// Stands in refused requests, and in no answer.
+/// A text in refused requests that must be in no answer.
 const WORD: &str = "xylophone";
 
 /// The head of a POST by the principal, up to the headers of its body.

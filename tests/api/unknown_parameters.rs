@@ -14,7 +14,7 @@ const AUTHORISE: &str = "/operator/internal/authorise";
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
-/// Stands for a value in requests, and in no answer.
+/// A value in requests that must be in no answer.
 const VALUE: &str = "xylophone";
 
 fn issue(instance: &Instance, method: Method, content_type: &str, body: &str) -> RequestBuilder {

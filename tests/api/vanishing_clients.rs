@@ -1,4 +1,4 @@
-//! Clients that go away without a word.
+//! Clients that leave without notice.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

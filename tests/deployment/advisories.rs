@@ -20,11 +20,11 @@ struct Fakes {
     folder: TempDir,
 }
 
-/// How a script ended.
+/// Status and output of a script.
 struct Run {
     succeeded: bool,
     printed: String,
-    /// How fakes were called, in order.
+    /// Calls of the fakes, in order.
     calls: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ fn a_licence_a_crate_or_a_source_that_is_not_allowed_fails_the_check() {
     assert!(!deny(&[REST, FETCH]).succeeded, "also without the database");
 }
 
-/// `.ci/verify`, in a folder of its own, where `make deny` prints a line and no container engine
+/// `.ci/verify` in a separate folder, where `make deny` prints a line and no container engine
 /// answers.
 fn verify(printed_by_deny: &str) -> Run {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,5 @@
-//! What must hold between fields of the Compose file, and between it and the contract. Each rule
-//! returns what it has to complain about, so that a test can break the file and see that the rule
-//! notices.
+//! Rules about fields of the Compose file, and about the contract. Each rule returns its
+//! violations, so that a test can break the file and see that the rule notices.
 
 use std::collections::BTreeSet;
 

@@ -20,8 +20,8 @@ fn command(environment: &Environment) -> Command {
     command
 }
 
-/// What `check-config` makes of an environment: exit code, and the effective configuration or the
-/// complaint.
+/// Result of `check-config` for an environment: exit code, and the effective configuration or the
+/// error.
 pub(crate) fn check_config(environment: &Environment) -> (i32, String) {
     let output = command(environment).arg("check-config").output().unwrap();
     let text = if output.status.success() { output.stdout } else { output.stderr };

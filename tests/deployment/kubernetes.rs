@@ -119,7 +119,7 @@ fn each_rule_notices_when_it_is_broken() {
     }
 }
 
-/// Sets what stands at a JSON pointer, also where nothing stood yet.
+/// Sets the value at a JSON pointer, which need not exist.
 fn set(object: &mut Value, pointer: &str, value: Value) {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     let parent = object.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {pointer}"));

@@ -1,6 +1,6 @@
-//! What `deploy/` promises: the manifests for Kubernetes, the Compose file and the unit for systemd
+//! Promises of `deploy/`: the manifests for Kubernetes, the Compose file and the unit for systemd
 //! are valid by their own tools, keep the rules that no schema knows, and configure a real instance
-//! that works. And what `.ci/` promises of the dependencies that go into it.
+//! that works. Also promises of `.ci/` about dependencies.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 mod advisories;

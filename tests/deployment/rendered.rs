@@ -15,7 +15,7 @@ use crate::shipped;
 #[derive(Clone)]
 pub(crate) struct Objects(pub(crate) Vec<Value>);
 
-/// The operator, the example Redis, the example ingress.
+/// The service, the example Redis, the example ingress.
 const FOLDERS: [&str; 3] = ["deploy/kubernetes", "deploy/kubernetes/redis", "deploy/kubernetes/ingress"];
 
 /// All three, rendered once for all tests.

@@ -1,5 +1,5 @@
-//! What must hold between fields of the manifests and no schema knows. Each rule returns what it
-//! has to complain about, so that a test can break a manifest and see that the rule notices.
+//! Rules about fields of the manifests that no schema knows. Each rule returns its violations, so
+//! that a test can break a manifest and see that the rule notices.
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -23,7 +23,7 @@ const RULES: [Rule; 12] = [
     secrets_are_files,
 ];
 
-/// All complaints about the operator's manifests.
+/// All violations in the service's manifests.
 pub(crate) fn violations(objects: &Objects) -> Vec<String> {
     RULES.iter().filter_map(|rule| rule(objects).err()).collect()
 }

@@ -11,7 +11,7 @@ use crate::instance::{Environment, Instance, check_config, replace};
 use crate::shipped;
 
 const NAME: &str = "vx11-operator@.service";
-/// Where the unit looks for the program.
+/// Path of the program in the unit.
 const INSTALLED: &str = "/usr/local/bin/vx11-operator";
 /// systemd's figure for how much a service could do if it were taken over, times ten: 0 is nothing,
 /// 100 everything.
@@ -41,7 +41,7 @@ fn analyze(text: &str, arguments: &[&str], name: &str) -> Output {
     command.args(arguments).arg(folder.path().join(name)).output().expect("systemd-analyze; `make packages`")
 }
 
-/// What systemd complains about; lines about other units of this machine are none of ours.
+/// Errors of systemd, without lines about other units of this machine.
 fn complaints(text: &str) -> Vec<String> {
     let output = analyze(text, &["verify", "--man=no"], "vx11-operator@1.service");
     let printed = String::from_utf8(output.stderr).unwrap();
@@ -116,7 +116,7 @@ fn file() -> Environment {
     settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// What systemd would make the environment of instance `number`: the unit's own, then the file's.
+/// Environment of instance `number` by systemd: the unit's variables, then the file's.
 fn environment(unit: &str, number: &str, credentials: &Path) -> Environment {
     let own = values(unit, "Environment").into_iter().map(|setting| {
         let setting = setting.replace("%i", number).replace("%d", credentials.to_str().unwrap());

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use vx11_rig::{FaultRun, Operator, new_principal};
 
-/// What tells an instance where Redis is.
+/// Environment that names Redis.
 pub(crate) type Environment<'a> = [(&'a str, &'a str)];
 
-/// Tokens of the first are seen to grow old. Those of the second live as long as any may: only of
-/// these Redis' word that it does not know them counts against them, beginning three seconds after
-/// its data began.
+/// Tokens of the first run are old at the end. Tokens of the second run have the longest lifetime:
+/// only for these an absent record counts, from three seconds after the data began.
 const LIVES: [&str; 2] = ["10", "900"];
 
 /// Puts the load on two instances, each of which finds Redis in its own way.

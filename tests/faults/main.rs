@@ -1,8 +1,8 @@
-//! What the service promises about Redis, tried: two real instances under a steady load, real Redis
-//! servers, and each fault again and again at random moments. No valid token is refused, no request
-//! is lost, and all instances use Redis again afterwards. How long things take is noted and not
-//! judged; `make drill` judges it. The load, the operation log and its checker are in `tests/rig`.
-//! `ROUNDS` in the environment is the number of times that each fault is tried.
+//! Promises of the service about Redis, tried: two real instances under a steady load, real Redis
+//! servers, and each fault repeatedly at random moments. No valid token is refused, no request is
+//! lost, and all instances use Redis again afterwards. Durations are noted and not judged;
+//! `make drill` judges them. The load, the history and its checker are in `tests/rig`. `ROUNDS` in
+//! the environment is the number of rounds of each fault.
 
 mod cluster;
 mod instances;

@@ -21,7 +21,7 @@ const SLOW_ROUNDS: u64 = 3;
 const SLOW: Duration = Duration::from_millis(80);
 const SLOW_FOR: Duration = Duration::from_secs(3);
 
-/// A way to Redis of its own for each instance.
+/// A separate fault proxy for each instance.
 fn ways(redis: &RedisServer) -> [FaultProxy; 2] {
     [(); 2].map(|()| FaultProxy::start(redis.address()))
 }

@@ -10,7 +10,7 @@ use crate::{rounds, targets};
 
 /// Failovers that are ordered; each takes the sentinels seconds.
 const ORDERED: u64 = 5;
-/// Longer than anything that is remembered of a sentinel's word.
+/// Longer than any memory of a sentinel's answer.
 const SILENT_FOR: Duration = Duration::from_secs(5);
 
 async fn begin(fault: &str, set: &SentinelSet) -> FaultRun {

@@ -15,8 +15,8 @@ const BETWEEN_REQUESTS: Duration = Duration::from_millis(5);
 /// Of a round: longer than nginx leaves an instance alone that refused it.
 const REQUESTS: usize = 600;
 
-/// What is wrong with an answer, if anything is. An instance may answer publishing at its deadline
-/// for Redis, which a busy machine can miss.
+/// Violations in an answer. An instance may miss its deadline for Redis on a busy machine, and then
+/// answer a publish accordingly.
 async fn complaint(what: &str, answer: reqwest::Result<Response>, expected: StatusCode) -> Option<String> {
     match answer {
         Ok(answer) if answer.status() == expected => {

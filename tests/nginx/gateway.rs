@@ -1,4 +1,4 @@
-//! The gateway: well by itself, and a switch for the operator's routes.
+//! The gateway: its own health, and a switch for the service's routes.
 
 use reqwest::StatusCode;
 use vx11_rig::Site;

@@ -1,4 +1,4 @@
-//! What one client address may do.
+//! Limits of one client address.
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 /// The limit of an instance on wrong credentials.
 const FAILURES: &str = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
 
-/// What ships, but for the budget of anybody, which does not fill again while a test runs.
+/// The shipped limits, except for the budget of unauthenticated requests, which does not refill
+/// during a test.
 fn without_refill() -> Site {
     let files = vec![sooner("site/limits.conf", "rate=100r/s", "rate=1r/m")];
     Site { limits: None, files, ..Site::default() }

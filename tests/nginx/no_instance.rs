@@ -1,5 +1,5 @@
-//! No instance answers, or none takes streams: what keeps a browser's `EventSource` alive, and what
-//! others are told.
+//! No instance answers, or none takes streams: the answer that keeps a browser's `EventSource`
+//! alive, and the answers to others.
 
 use std::collections::BTreeSet;
 

@@ -7,7 +7,7 @@ use vx11_rig::{Port, Site, shipped_nginx};
 
 use crate::support::{Act, Backend, Cluster, problem};
 
-/// A backend that knows nothing of tokens: streams, and a socket that says back what it hears.
+/// A backend without knowledge of tokens: streams, and an echo socket.
 async fn backend() -> Backend {
     Backend::start(|request| {
         if request.to_ascii_lowercase().contains("upgrade: websocket") {

@@ -8,7 +8,7 @@ use vx11_rig::{ClientLimits, Nginx, Site, remember_secret, until};
 
 use crate::support::{Act, Backend, Cluster, exchange, sooner};
 
-/// Requests with `token` in every place where one may stand, by right or by mistake.
+/// Requests with `token` in every place, allowed or by mistake.
 fn planted(token: &str) -> Vec<String> {
     let encoded = token.replace('-', "%2D");
     let upper = token.to_uppercase();
@@ -174,7 +174,7 @@ async fn past_the_limits() {
     assert_clean(&cluster.nginx, &token, &[r#""status":"429""#, r#""limit_req":"REJECTED""#]).await;
 }
 
-/// What a deployment with careless logs writes: into `folder`, where no other check sees it.
+/// Log format of a careless deployment, written into `folder`, which no other check searches.
 async fn careless(folder: &Path, logs: &str) -> String {
     let file = folder.join("careless.log");
     let logs = logs.replace("FILE", &file.display().to_string());

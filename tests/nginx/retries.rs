@@ -1,4 +1,4 @@
-//! What is asked a second time, and what never is.
+//! Requests that are repeated, and requests that never are.
 
 use reqwest::{Client, Response, StatusCode};
 use vx11_rig::Nginx;
@@ -159,7 +159,7 @@ async fn an_instance_that_is_back_is_asked_although_nginx_leaves_it_alone() {
         let greeting = stream.chunk().await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&greeting).contains("connected"), "{accept}");
     }
-    // In the log the name of the upstream stands for "none left".
+    // In the log the name of the upstream means "none left".
     let second_chances = cluster.nginx.access_log().matches("vx11_operator : 127.0.0.1:").count();
     assert!(second_chances > 0, "it was asked in the ordinary way");
 }

@@ -121,7 +121,7 @@ async fn the_problems_of_instances_pass_unchanged() {
             let request = cluster.get("/operator/api/events/stream").query(query);
             request.header("Accept", accept).send().await.unwrap()
         };
-        // nginx adds no parameter of its own, on neither of the two ways that a stream takes.
+        // nginx adds no parameter, on both paths of a stream.
         assert_eq!(asking(&[("token", &token)]).await.status(), StatusCode::OK, "{accept}");
         let unknown = asking(&[("token", &token), ("topic", "one")]).await;
         problem(unknown, 400, "unknown_parameter").await;

@@ -123,7 +123,7 @@ async fn the_example_serves_streams_over_http_2() {
     stream.wait().unwrap();
     assert!(text.starts_with("HTTP/2 200") && text.contains(r#""type":"connected""#), "{text}");
 
-    // Plain HTTP on the same port is told what is wrong.
+    // Plain HTTP on the same port gets an explanation.
     let plain = curl(&format!("url = \"http://127.0.0.1:{}/health\"\ninclude\n", port.number()));
     let text = String::from_utf8_lossy(&plain.stdout).into_owned();
     assert!(text.starts_with("HTTP/1.1 400") && text.contains("bad_request"), "{text}");
@@ -136,7 +136,7 @@ async fn the_command_line_client_trusts_the_authority_it_is_given_else_the_syste
     let other = tempfile::tempdir().unwrap();
     signed_certificate(other.path());
     let (cluster, port, _plain) = serving(folder.path()).await;
-    // Where rustls-native-certs looks for those that the system trusts.
+    // Path in which rustls-native-certs finds the certificates of the system.
     let system = ("SSL_CERT_FILE", other.path().join("authority.pem"));
     let publish = |host: &str, authority: Option<&Path>| {
         let mut publish = Command::new(env!("CARGO_BIN_EXE_vx11-operator"));

@@ -34,7 +34,7 @@ const NOT_ARRIVING: Series =
 const ALL_RIGHT: u8 = 0;
 const IS_DEGRADED: u8 = 1;
 const IS_FAILING: u8 = 2;
-/// What is different, and what the answer has to be then.
+/// A difference, and the required answer.
 const STATES: [(&[Series], u8); 11] = [
     (&[], ALL_RIGHT),
     // One request in two hundred.

@@ -24,7 +24,7 @@ impl Cluster {
         Self::begin(life, site, false).await
     }
 
-    /// The same with signing keys of its own, as further secret `signing-keys`.
+    /// Like [`Self::start`], with signing keys as a further secret `signing-keys`.
     pub(crate) async fn with_signing_keys(life: u64) -> Self {
         Self::begin(life, Site::default(), true).await
     }
@@ -71,7 +71,7 @@ impl Cluster {
         Self { redis, instances, nginx, secrets, life: Duration::from_secs(life) }
     }
 
-    /// How pages call what is there.
+    /// Names that pages use for the parts.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("SECRETS", self.secrets().display().to_string()),
@@ -82,7 +82,7 @@ impl Cluster {
         ]
     }
 
-    /// What clients ask.
+    /// The load balancer, for clients.
     pub(crate) fn balancer(&self) -> Api {
         Api::new(&self.nginx.balancer(), &self.principal(), self.life)
     }
@@ -130,7 +130,7 @@ impl Cluster {
     }
 }
 
-/// Writes a secret as it is deployed: on a line of its own, for nobody else.
+/// Writes a secret as in a deployment: one line, readable by its owner only.
 fn write(file: &Path, secret: &str) {
     std::fs::write(file, format!("{secret}\n")).unwrap();
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();

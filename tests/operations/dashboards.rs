@@ -11,19 +11,19 @@ use crate::shipped;
 
 /// Grafana's grid is so wide.
 const WIDTH: u64 = 24;
-/// What Grafana puts in place of its variables, with times as a rule has them.
+/// Replacements for Grafana's variables, with times as in a rule.
 const VARIABLES: [(&str, &str); 4] =
     [("$__rate_interval", "1m"), ("$__range", "1h"), ("$job", "vx11-operator"), ("$instance", ".+")];
 
 /// A panel that shows something.
 pub(crate) struct Panel {
     pub(crate) description: String,
-    /// What it asks, in a hurry.
+    /// Its expressions, with shortened times.
     pub(crate) expressions: Vec<String>,
 }
 
 impl Panel {
-    /// Whether it says so of itself.
+    /// Whether the panel shows it itself.
     pub(crate) fn is_empty_while_all_is_well(&self) -> bool {
         self.description.contains("Empty while all is well.")
     }
@@ -38,12 +38,12 @@ pub(crate) fn panels() -> Vec<Panel> {
     dashboards().iter().flat_map(|dashboard| shown(dashboard).map(panel).collect::<Vec<_>>()).collect()
 }
 
-/// How the first panel of all asks whether it is all right.
+/// Expression of the first panel about the overall state.
 pub(crate) fn question() -> String {
     filled(&first()["targets"][0])
 }
 
-/// What is asked, as Grafana would ask it.
+/// The expression as Grafana would send it.
 fn filled(target: &Value) -> String {
     let fill = |text: String, (name, value): &(&str, &str)| text.replace(name, value);
     let filled = VARIABLES.iter().fold(text(&target["expr"]).to_owned(), fill);

@@ -1,8 +1,8 @@
-//! What expressions ask for, and whether there is any.
+//! Metrics in expressions, and whether they exist.
 
 use vx11_rig::Prometheus;
 
-/// What the names of series begin with, ours and those of the rules.
+/// Prefixes of series, ours and those of the rules.
 const NAMES: [&str; 4] = ["vx11_", "job:", "job_le:", "process_"];
 
 /// The selectors in an expression, without times: `up{job="vx11-operator"}`.

@@ -7,7 +7,7 @@ use crate::shipped;
 use crate::terminal::{self, Errand};
 
 const LIFE: u64 = 60;
-/// Where the functions are that the page calls.
+/// Pages with the functions that the page calls.
 const FUNCTIONS: [(&str, &str); 2] = [("README.md", "Before you run anything"), ("rotation.md", "Before")];
 const PAGE: &str = "security.md";
 
@@ -51,7 +51,7 @@ async fn a_token_that_leaked_opens_nothing_once_its_id_is_revoked() {
     for instance in &cluster.instances {
         assert!(instance.open_stream(&token.token).await.unwrap().is_none());
     }
-    // It has been told why, and is closed.
+    // The stream gets its reason, and is closed.
     while let Some(bytes) = stream.chunk().await.unwrap() {
         assert!(!bytes.is_empty());
     }

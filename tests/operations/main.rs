@@ -1,6 +1,6 @@
-//! What people who run the service are told to do, done: `deploy/smoke` against whole and broken
-//! deployments, the commands of the runbooks; and what they are shown: a real Prometheus looks at a
-//! real cluster.
+//! Instructions for administrators, carried out: `deploy/smoke` against whole and broken
+//! deployments, and the commands of the runbooks. Also a real Prometheus that scrapes a real
+//! cluster.
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 mod answer;

@@ -9,7 +9,7 @@ use vx11_rig::{PATIENCE, Port};
 
 use crate::shipped;
 
-/// The script; told to end when dropped, for with it ends its Prometheus.
+/// The script; dropping it terminates it, and its Prometheus with it.
 struct Script(Child);
 
 impl Script {

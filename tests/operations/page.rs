@@ -1,13 +1,13 @@
-//! The commands of a page: its blocks marked `sh`, by the sections they stand in. A block that no
-//! test can run has a line `<!-- only an operator: REASON -->` right before it. What stands in the
-//! text cannot be marked, and is no command.
+//! Commands of a page: its blocks marked `sh`, by section. A block that no test can run has a line
+//! `<!-- only an operator: REASON -->` directly before it. Text between backticks cannot be marked,
+//! and is no command.
 
 use std::path::Path;
 
 const BEGIN: &str = "```sh";
 const END: &str = "```";
 const MARK: &str = "<!-- only an operator:";
-/// What a command begins with, beside a script in `deploy/`.
+/// Beginnings of commands, in addition to scripts in `deploy/`.
 const PROGRAMS: [&str; 20] = [
     "cat",
     "chronyc",
@@ -31,14 +31,14 @@ const PROGRAMS: [&str; 20] = [
     "vx11-operator",
 ];
 
-/// Commands that stand together.
+/// Commands of a block.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
     /// The heading above them; empty before the first.
     pub(crate) section: String,
     /// The page, and the line on which they begin.
     pub(crate) place: String,
-    /// Why only an operator can run them, if that is so.
+    /// Reason why only a person can run them, if there is one.
     pub(crate) only_operator: Option<String>,
     pub(crate) commands: String,
 }
@@ -63,13 +63,13 @@ pub(crate) fn blocks(page: &Path) -> Vec<Block> {
     blocks
 }
 
-/// The commands of the blocks that are not left to an operator, as one script.
+/// Commands of the blocks that a test can run, as one script.
 pub(crate) fn script<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> String {
     let ours = blocks.into_iter().filter(|block| block.only_operator.is_none());
     ours.map(|block| block.commands.as_str()).collect()
 }
 
-/// The commands that stand in a page's text, between backticks.
+/// Commands in a page's text, between backticks.
 pub(crate) fn commands_in_text(page: &Path) -> Vec<String> {
     commands_outside(&std::fs::read_to_string(page).unwrap())
 }

@@ -1,5 +1,5 @@
-//! The commands of `docs/operations/` do what they say on a deployment, or are left to an operator
-//! for a reason.
+//! The commands of `docs/operations/` have the described effects on a deployment, or are left to a
+//! person for a reason.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::page;
 use crate::shipped;
 use crate::terminal;
 
-/// What sets the variables of all pages.
+/// Page that sets the variables of all pages.
 const INDEX: &str = "README.md";
 /// Short, so that smoke tests see tokens expire.
 const LIFE: u64 = 4;

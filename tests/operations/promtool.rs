@@ -1,5 +1,5 @@
-//! What ships for Prometheus and Alertmanager is valid by their own tools, and complete: each alert
-//! is tested in both states, tells people what to do, and has a page.
+//! The shipped files for Prometheus and Alertmanager are valid by their own tools, and complete:
+//! each alert is tested in both states, has instructions, and has a page.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const OF_THE_PREDECESSOR: [&str; 10] = [
 ];
 /// The alert that is never silent, and of no severity.
 pub(crate) const WATCHDOG: &str = "Watchdog";
-/// Who is told, by severity.
+/// Receivers by severity.
 const TOLD: [(&str, &str); 3] = [("critical", "on-call"), ("warning", "team"), ("info", "notes")];
 /// Pages for what people report; all others are of alerts.
 const REPORTED: [&str; 6] = ["cache-growth", "recovery", "rollback", "slowness", "sse-403", "token-abuse"];

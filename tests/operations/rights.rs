@@ -1,6 +1,6 @@
-//! What the users of Redis may do: the same rights wherever a Redis ships. Those of people are
-//! enough for every command of the runbooks, and change nothing; those of the instances are enough
-//! for an instance, and reach nothing else.
+//! Rights of the users of Redis: the same wherever a Redis is shipped. Those of people are enough
+//! for every command of the runbooks, and change nothing. Those of the instances are enough for an
+//! instance, and reach nothing else.
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ use crate::shipped;
 
 /// The user that people have.
 pub(crate) const PEOPLE: &str = "oncall";
-/// What they have no business with.
+/// Commands that they must not run.
 const FORBIDDEN: [&str; 10] = [
     "SET a b",
     "DEL a",
@@ -27,7 +27,7 @@ const FORBIDDEN: [&str; 10] = [
 
 /// The user of the instances, in `docs/redis.md` and where a Redis ships.
 const INSTANCES: [&str; 2] = ["sse", "default"];
-/// What an instance has no business with.
+/// Commands that an instance must not run.
 const BEYOND_INSTANCES: [&str; 14] = [
     "FUNCTION LIST",
     "FUNCTION FLUSH",
@@ -45,12 +45,12 @@ const BEYOND_INSTANCES: [&str; 14] = [
     "SHUTDOWN",
 ];
 
-/// What a Redis that ships is given.
+/// Users of a shipped Redis.
 struct Users {
     folder: TempDir,
     /// The ACL file.
     list: String,
-    /// Of the instances.
+    /// Rights of the instances.
     password: String,
     /// Of people.
     people: String,
@@ -73,8 +73,7 @@ impl Users {
     }
 }
 
-/// The rights of a user in `docs/redis.md`: everything that stands behind `ACL SETUSER` and the
-/// name.
+/// The rights of a user in `docs/redis.md`: everything after `ACL SETUSER` and the name.
 fn documented(user: &str) -> String {
     let page = std::fs::read_to_string(shipped("docs/redis.md")).unwrap();
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("ACL SETUSER {user} ")));
@@ -95,7 +94,7 @@ fn succeeded(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What `users.sh` prints in its container, whose `/data` is a folder here.
+/// Output of `users.sh` in its container, whose `/data` is a folder here.
 fn of_compose() -> Users {
     let (folder, password) = (tempfile::tempdir().unwrap(), new_principal());
     let data = folder.path().display().to_string();
@@ -120,7 +119,7 @@ fn of_kubernetes() -> Users {
     Users { folder, list, password, people }
 }
 
-/// What stands behind a user's password.
+/// Text after a user's password.
 fn behind_password(line: &str) -> &str {
     line.split_once(['>', '#']).unwrap().1.split_once(' ').unwrap().1
 }

@@ -80,8 +80,8 @@ async fn rotate_until(
         match errand {
             Errand::RollingRestart => {
                 for instance in 0..INSTANCES {
-                    // Whoever has not restarted yet, as the rig never does, has to get in with the
-                    // password it knows.
+                    // Clients that have not restarted yet, like the rig, need the password that
+                    // they know.
                     cluster.redis.command(&["PING"]).await;
                     fault_run.recorder().down(Place::Instance(instance));
                     cluster.restart(instance).await;

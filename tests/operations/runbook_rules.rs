@@ -1,5 +1,5 @@
-//! What holds for the pages of `docs/runbooks` as texts: what looks changes nothing, every command
-//! stands where it is run or is marked, and none can fail unseen.
+//! Rules about the pages of `docs/runbooks` as texts: diagnosis changes nothing, every command is
+//! in a block that is run or marked, and no failure is ignored.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::shipped;
 
 /// The section of a page that changes nothing.
 const LOOKING: &str = "What to run";
-/// What changes something, in a command.
+/// Beginnings of commands that change something.
 const CHANGES: [&str; 9] =
     ["tokens/revoke", "CONFIG SET", "FLUSH", " DEL ", " restart", " delete ", " undo", "--rollback", "kill "];
 
@@ -38,8 +38,8 @@ fn what_looks_changes_nothing() {
     }
 }
 
-/// Of a command within a word nobody hears how it ended, but for one that is assigned; nor of one
-/// that is told to be well.
+/// The status of a command substitution is ignored, except in an assignment; so is that of a
+/// command before `|| true`.
 #[test]
 fn no_command_fails_unseen() {
     for block in commands() {

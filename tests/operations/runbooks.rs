@@ -21,12 +21,11 @@ use crate::page::{Block, blocks};
 use crate::rights;
 use crate::shipped;
 
-/// How many pages are read at once: most commands wait for something.
+/// Number of pages that run at once: most commands wait for something.
 const READERS: usize = 4;
 /// Its first block is run before anything else.
 pub(crate) const INDEX: &str = "docs/runbooks/README.md";
-/// What one of our log lines says of how grave it is; the subscriber writes it, no line of ours
-/// does.
+/// Level in a log line, which the subscriber writes.
 const LEVELS: [&str; 2] = ["WARN", "ERROR"];
 /// In front of a program: other users of a machine can read command lines, so no argument has the
 /// shape of a token, a principal or a password.
@@ -47,21 +46,21 @@ pub(crate) fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What a test can run.
+/// Blocks that a test can run.
 pub(crate) fn commands() -> Vec<Block> {
     pages().iter().flat_map(|page| blocks(page)).filter(|block| block.only_operator.is_none()).collect()
 }
 
-/// What stands in single quotes behind `beginning`, wherever that is.
+/// Text in single quotes after `beginning`, anywhere.
 fn quoted<'a>(commands: &'a str, beginning: &str) -> Vec<&'a str> {
     let quoted = commands.split(beginning).skip(1).filter_map(|rest| rest.strip_prefix('\''));
     quoted.map(|rest| rest.split('\'').next().unwrap()).collect()
 }
 
-/// Where somebody on call would sit: the folder of `make cluster`, and the programs.
+/// Surroundings of an on-call person: the folder of `make cluster`, and the programs.
 struct Desk {
     folder: TempDir,
-    /// What the index has them run before anything else.
+    /// Commands that the index lists first.
     preamble: String,
     /// One that nobody else uses.
     token_id: String,
@@ -97,7 +96,7 @@ impl Desk {
         std::fs::read_to_string(self.folder.path().join("shown")).unwrap_or_default()
     }
 
-    /// Runs a block as it stands.
+    /// Runs a block unchanged.
     async fn run(&self, block: &Block) -> Output {
         let path = std::env::var("PATH").unwrap();
         Command::new("bash")
@@ -139,7 +138,7 @@ fn figures() -> Vec<String> {
     figures.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What pages look for in the lines of nginx's log: `.client`.
+/// Fields that pages read in nginx's log: `.client`.
 fn fields() -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphabetic() || c == '_';
     let of_nginx = |line: &&str| line.contains("access_log |");
@@ -153,7 +152,7 @@ fn fields() -> BTreeSet<String> {
     fields
 }
 
-/// What pages look for in the log of an instance, with their places: `/one\|another/p`, or
+/// Patterns that pages search in the log of an instance, with their places: `/one\|another/p`, or
 /// `s/.*one.*field=…/`.
 fn words() -> BTreeSet<(String, String)> {
     let mut words = BTreeSet::new();
@@ -181,7 +180,7 @@ fn code(folder: &Path) -> String {
 #[tokio::test]
 async fn every_command_succeeds_and_shows_something() {
     let (cluster, prometheus, _traffic) = observed().await;
-    // What some of them look for: a token and a principal that were refused.
+    // Events that some of them search: a refused token and a refused principal.
     let service = service(&cluster);
     assert!(service.open_stream("nonsense").await.unwrap().is_none());
     let stranger = Api::new(service.base(), &new_principal(), service.life());

@@ -16,18 +16,18 @@ use crate::shipped;
 const SHORT_LIFE: u64 = 4;
 const LONG_LIFE: u64 = 60;
 
-/// What came of it.
+/// Result of a smoke test.
 struct Run {
     code: i32,
     report: String,
     /// Every command line and environment of curl.
     calls: String,
-    /// What was left behind.
+    /// Remaining traces.
     left: usize,
 }
 
 impl Run {
-    /// What the report says of a check: `ok`, `FAILED` or `skipped`, and why.
+    /// Result of a check in the report: `ok`, `FAILED` or `skipped`, and the reason.
     fn of(&self, check: &str) -> (&str, &str) {
         let line = self
             .report

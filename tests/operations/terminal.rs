@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::shipped;
 
-/// What a page leaves to the deployment.
+/// Steps that a page leaves to the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Errand {
     /// All instances, one after the other.

@@ -26,7 +26,7 @@ pub(crate) async fn connect_for(address: &str, patience: Duration) -> RedisResul
     client.get_multiplexed_async_connection_with_config(&settings).await
 }
 
-/// A command from its words.
+/// A command from its arguments.
 pub(crate) fn command(words: &str) -> Cmd {
     let mut words = words.split(' ');
     let mut command = redis::cmd(words.next().expect("a command has a name"));
@@ -38,7 +38,7 @@ pub(crate) async fn ask(connection: &mut MultiplexedConnection, words: &str) -> 
     command(words).query_async(connection).await
 }
 
-/// The error that Redis answers with, as its first word.
+/// First part of the error that Redis answers.
 pub(crate) async fn refusal(connection: &mut MultiplexedConnection, words: &str) -> String {
     let refused: Result<Value, RedisError> = ask(connection, words).await;
     let error = refused.expect_err("the command is refused");

@@ -179,7 +179,7 @@ fn what_a_reset_announces_is_counted_apart_and_what_lies_before_or_behind_it_is_
 
 #[test]
 fn a_new_log_has_to_be_announced() {
-    // The last three events stand in another log, whose ids begin anew.
+    // The last three events are in another log, whose ids begin again.
     let with = |heard| {
         let mut history = history(heard);
         for number in 6..9 {
@@ -313,7 +313,7 @@ fn the_time_without_publishing_is_from_the_first_refusal_to_the_next_acknowledge
     let unavailable = |attempts| judge(&with_attempts(attempts)).summary.publishing_unavailable;
     assert_eq!(unavailable(vec![attempt(5, acknowledged(at(5)))]), Some(Duration::ZERO));
     let refused = || vec![attempt(5, Answer::Refused), attempt(9, acknowledged(at(5)))];
-    // The sixth second has an acknowledgement of its own.
+    // The sixth second has a separate acknowledgement.
     assert_eq!(unavailable(refused()), Some(1000 * MS));
     let mut history = with_attempts(refused());
     history.publications[5].attempts = vec![attempt(8, acknowledged(at(6)))];

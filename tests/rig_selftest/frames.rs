@@ -1,5 +1,5 @@
-//! What the load's subscribers read is what an independent parser reads, wherever the network cuts
-//! it.
+//! The load's subscribers read the same as an independent parser, wherever the network splits the
+//! data.
 
 use std::convert::Infallible;
 

@@ -38,7 +38,7 @@ async fn a_black_hole_answers_nothing_and_old_connections_stay_dead_after_it() {
     idle.hear("+PONG\r\n").await;
     proxy.black_hole();
     assert!(ask(&mut old, "SET key value").await.expect_err("no answer").is_timeout());
-    // Whoever comes now is let in, and hears nothing either.
+    // A new client is accepted, and receives nothing either.
     let mut meanwhile = Raw::connect(&proxy.address()).await;
     meanwhile.say("SET key value\r\n").await;
     meanwhile.hear_nothing().await;

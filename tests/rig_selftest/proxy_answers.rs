@@ -55,8 +55,7 @@ async fn a_command_in_pieces_is_one_command() {
         let (first, rest) = command.split_at(at);
         // Sent with a command whose answer says that the piece has been read, too.
         let begin = format!("PING\r\n{first}");
-        // What becomes of it is decided by what is the case at its first byte, whatever is the case
-        // at its last.
+        // The condition at its first byte decides, independent of the condition at its last byte.
         proxy.pass();
         client.say(&begin).await;
         client.hear("+PONG\r\n").await;

@@ -72,7 +72,7 @@ async fn what_is_wrong_with_the_rest_of_the_configuration_is_no_concern_of_a_cli
         .with("EPHEMERAL_TOKEN_UNKNOWN", "1");
     let ended = terminal.run(&["publish", "1", "--config", &config]).await;
     assert_eq!(ended.code, 0, "{}", ended.errors);
-    // What is wrong with the principal is.
+    // The error is about the principal.
     let both = terminal.with("VX11_PRINCIPAL_TOKEN_FILE", "/nonexistent/principal");
     for (arguments, complaint) in [
         (vec!["publish", "1"], "cannot read the file /nonexistent/principal"),
@@ -106,7 +106,7 @@ async fn no_argument_takes_a_credential_and_none_shows_it() {
     tail.says("connected").await;
     let shown = std::fs::read(format!("/proc/{}/cmdline", tail.pid())).unwrap();
     assert!(!String::from_utf8(shown).unwrap().contains(&instance.principal));
-    // What the service logs and the client prints is searched by tests/secrets_stay_secret.rs.
+    // tests/secrets_stay_secret.rs searches logs and output.
     instance.publish(json!(1)).await;
     tail.line().await;
 }

@@ -1,4 +1,4 @@
-//! What `publish` sends, prints and refuses.
+//! Requests, output and refusals of `publish`.
 
 use serde_json::{Value, json};
 

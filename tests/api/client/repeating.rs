@@ -192,8 +192,7 @@ async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says()
     let front = Front::answering(&[&unavailable, &unknown, accepted]).await;
     let ended = at(&front).run(&["publish", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (0, "e-1\n"), "{}", ended.errors);
-    // It says for how long it waits; that this is no less than it was told is held by
-    // `client::backoff`.
+    // It prints the wait; `client::backoff` tests that the wait is at least as long as requested.
     for words in ["503 log_unavailable: try later; again in 1", "504 outcome_unknown: try later; again in 1"]
     {
         assert!(ended.errors.contains(words), "{}", ended.errors);

@@ -1,4 +1,4 @@
-//! What `stats` prints of an instance alone. Of several: `redis/statistics.rs`.
+//! Output of `stats` for one instance. For several: `redis/statistics.rs`.
 
 use std::process::Stdio;
 

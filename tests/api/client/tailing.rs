@@ -1,4 +1,4 @@
-//! What `tail` prints, and how it ends.
+//! Output of `tail`, and its end.
 
 use std::process::Stdio;
 
@@ -41,8 +41,7 @@ async fn no_event_can_make_a_terminal_do_anything() {
     let (mut readable, mut json) = (terminal.start(&["tail"]), terminal.start(&["tail", "--json"]));
     readable.says("connected").await;
     json.says("connected").await;
-    // JSON lets some control characters stand in strings as they are, the C1 ones and DEL among
-    // them.
+    // JSON allows some control characters in strings unescaped, for example C1 characters and DEL.
     let nasty = "\u{9b}31m\u{7f}\u{202e}";
     let publish =
         instance.post_as_principal("/operator/api/events").header("Content-Type", "application/json");

@@ -14,7 +14,7 @@ fn at(url: &str) -> Terminal {
     Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", url)
 }
 
-/// Asserts that a command has failed with these words in a single line.
+/// Asserts that a command has failed with this text in a single line.
 fn assert_gave_up_at_once(ended: &Ended, words: &[&str]) {
     assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
     assert_eq!(ended.errors.lines().count(), 1, "{}", ended.errors);

@@ -48,7 +48,7 @@ async fn number(redis: &RedisServer, command: &[&str]) -> usize {
 /// once it has begun.
 async fn fill(redis: &RedisServer) {
     let script = "for n = 1, ARGV[1] do redis.call('SET', KEYS[1] .. n, string.rep('x', ARGV[2])) end";
-    // What is allocated for that many bytes is hardly more.
+    // The allocation is hardly larger than the bytes.
     let bytes = 98_000;
     let memory = redis.info("memory").await;
     let number = |name: &str| -> usize { memory[name].parse().unwrap() };
@@ -107,8 +107,7 @@ async fn a_redis_filled_from_elsewhere_is_relieved_by_trimming_the_log() {
         counted
     };
     assert_eq!(relieved(&one).await + relieved(&two).await, 1);
-    // What was removed is announced as expired to whoever needs it from the log; rings still have
-    // it.
+    // Streams in catch-up get `expired` for removed events; rings still have them.
     let three = instance(&cluster, "3", 16 * MIB).await;
     let mut late = three.resume_stream(&three.issue().await.token, &first).await;
     let reset = late.next_published().await;
@@ -128,7 +127,7 @@ async fn an_instance_joins_a_full_redis() {
     two.metric_becomes("vx11_operator_event_log_in_reach", 1).await;
 }
 
-/// Founding anew is written down, for which there has to be room.
+/// A new log generation is written, which needs room.
 #[tokio::test]
 async fn an_instance_makes_room_in_a_full_redis_whose_log_is_founded_anew() {
     let cluster = cluster(48 * MIB).await;

@@ -13,7 +13,7 @@ use crate::support::{EventStream, Instance};
 /// A ring of which nothing that a test resumes from is left, and a token that outlives the test.
 const SMALL_RING: [(&str, &str); 2] =
     [("VX11_OPERATOR__EVENTS__RING_ENTRIES", "2"), ("EPHEMERAL_TOKEN_TTL_SEC", "900")];
-/// What stands in the question for a page for a stream: the bytes.
+/// Position of the byte bound in a request for a page of a stream.
 const CATCH_UP: [&str; 2] = [r#""EVAL""#, r#""32768""#];
 
 /// Publishes events of these sizes; what each has for data, with its id. The first is the position
@@ -38,7 +38,7 @@ async fn catches_up(instance: &Instance, token: &str, published: &[(String, Stri
     stream
 }
 
-/// Addresses from which Redis was asked something that contains these words, once there are some.
+/// Addresses from which Redis received commands with these texts, once there are some.
 async fn callers(monitor: &Monitor, words: &[&str]) -> BTreeSet<String> {
     eventually("Redis to be asked that", async || {
         let lines = monitor.lines().await;
@@ -90,7 +90,7 @@ async fn a_resuming_stream_reads_hardly_more_than_it_delivers() {
     catches_up(&one, &token, &published).await;
     let read = output().await - before;
     let delivered: usize = published[1..].iter().map(|(_, data)| data.len()).sum();
-    // What the instance asks Redis beside that is a small part of it, even where this takes long.
+    // Other traffic of the instance is a small part, even if this takes long.
     assert!(2 * read < 3 * delivered as u64, "{read} bytes were read to deliver {delivered}");
 }
 

@@ -27,7 +27,7 @@ async fn an_instance_shows_its_certificate_to_a_redis_that_asks_for_one() {
     backend_becomes(&with, "redis").await;
     let issued = with.issue().await;
     assert_eq!(with.introspect(&issued.token).await["active"], json!(true));
-    // The event log has connections of its own.
+    // The event log has separate connections.
     with.publish(json!(1)).await;
     assert_eq!(without.metric("vx11_operator_breaker_state").await, 2);
 }
@@ -66,7 +66,7 @@ async fn a_certificate_without_tls_is_refused_at_start() {
     let both = [(CERTIFICATE, &*certificate), (KEY, &*key), ("VX11_PRINCIPAL_TOKEN", &*principal)];
     for without_tls in [
         &[("REDIS_URL", "redis://redis")][..],
-        // The scheme of a URL decides, whatever stands beside it.
+        // The scheme of a URL decides, independent of other settings.
         &[("REDIS_URL", "redis://redis"), ("VX11_OPERATOR__REDIS__TLS", "true")],
         &[("REDIS_HOST", "redis")],
         &[("REDIS_CLUSTER_NODES", "redis")],

@@ -1,4 +1,4 @@
-//! What every instance tells about all of them.
+//! The view of the cluster that every instance reports.
 
 use std::collections::BTreeSet;
 
@@ -78,7 +78,7 @@ fn names(told: &[String]) -> BTreeSet<&str> {
     told.iter().filter_map(|line| line.split('"').nth(1)).collect()
 }
 
-/// How often figures are asked for, at least.
+/// Number of requests for figures, at least.
 const ASKED: usize = 50;
 
 /// Asks for figures until every command of `BY_ITSELF` was seen; all commands that Redis was sent
@@ -156,7 +156,7 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
     assert!(!right.log_text().contains("this clock and that of Redis differ"));
 }
 
-/// The library that gives a process a clock of its own.
+/// The library that offsets the clock of a process.
 fn faketime() -> String {
     let found = glob("/usr/lib", "faketime/libfaketime.so.1");
     found.expect("libfaketime is installed (make test does that)")

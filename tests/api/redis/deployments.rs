@@ -16,7 +16,7 @@ const NAMESPACE: &str = "VX11_OPERATOR__REDIS__NAMESPACE";
 const SIGNING_KEYS: &str = "VX11_OPERATOR_SIGNING_KEYS";
 const OTHER_DEPLOYMENT: &str = "vx11_operator_store_faults_total{reason=\"other_deployment\"";
 
-/// An instance of another deployment: with a principal, and so with signing keys, of its own.
+/// An instance of another deployment, with another principal and other signing keys.
 async fn stranger(cluster: &Cluster, id: &str, settings: &[(&str, &str)]) -> Instance {
     let principal = planted();
     let own = [("VX11_PRINCIPAL_TOKEN", principal.as_str())];

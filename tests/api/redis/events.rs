@@ -26,8 +26,7 @@ async fn publish_under(instance: &Instance, key: &str, data: Value) -> (StatusCo
     .await
 }
 
-/// How many events the instance has answered at its deadline, not knowing whether they were
-/// published.
+/// Number of events with an unknown outcome because of the deadline.
 async fn unknown_outcomes(instance: &Instance) -> u64 {
     instance.metric("vx11_operator_events_refused_total{outcome=\"unknown\"").await
 }
@@ -163,7 +162,7 @@ async fn while_redis_is_away_publishing_says_when_to_try_again_and_streams_stay_
     let answer = request.send().await.unwrap();
     assert_eq!(answer.headers()["retry-after"], "1");
     problem(answer, StatusCode::SERVICE_UNAVAILABLE, "log_unavailable").await;
-    // A client that comes meanwhile is told, too, and misses nothing that it can be given.
+    // A client that connects meanwhile gets `degraded`, too, and misses no event that is available.
     let mut late = one.resume_stream(&one.issue().await.token, &before).await;
     assert_eq!(late.greeting.id, before);
     assert_eq!(late.next().await.unwrap().event, "degraded");

@@ -15,8 +15,8 @@ fn forged() -> String {
     format!("{}-{}-8{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 
-/// Commands of the pulse, of whoever reads the log of events, and of this test's own questions:
-/// they go on whatever requests come.
+/// Commands of the health check, of the log task and of this test: they continue independent of
+/// requests.
 const GOING_ON: [&str; 15] = [
     "info",
     "time",

@@ -43,7 +43,7 @@ async fn page(redis: &RedisServer, range: [&str; 3], bytes: usize, most: usize) 
     Page { first, more: more == 1, ids: entries.ids.into_iter().map(|entry| entry.id).collect() }
 }
 
-/// What the whole log is when it is read page by page, and in how many pages.
+/// The whole log, read page by page, and the number of pages.
 async fn read_all(redis: &RedisServer, command: &str, bytes: usize) -> (Vec<String>, usize) {
     let (mut from, to) = if command == "XRANGE" { ("(0-0".to_owned(), "+") } else { ("+".to_owned(), "-") };
     let (mut ids, mut pages) = (Vec::new(), 0);

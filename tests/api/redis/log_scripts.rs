@@ -10,7 +10,7 @@ const JOIN: &str = concat!(
 );
 const EPOCH: &str = "0000000e";
 
-/// What an instance brings.
+/// Events that an instance re-submits.
 #[derive(Clone, Copy)]
 struct Joining<'a> {
     name: &'a str,
@@ -28,7 +28,7 @@ struct Joining<'a> {
     log_entries: &'a str,
 }
 
-/// What the script answers.
+/// Answer of the script.
 #[derive(Debug, PartialEq, Eq)]
 struct Joined {
     epoch: String,
@@ -182,7 +182,7 @@ async fn texts(redis: &RedisServer, id: &str) -> Vec<String> {
     entry.pop().unwrap().1
 }
 
-/// An instance that has begun anew has read up to an event that it does not hold.
+/// An instance that has restarted has read up to an event that it does not hold.
 #[tokio::test]
 async fn an_event_takes_the_place_of_the_mark_of_an_instance_that_has_read_it_and_does_not_hold_it() {
     let redis = RedisServer::start().await;
@@ -196,7 +196,7 @@ async fn an_event_takes_the_place_of_the_mark_of_an_instance_that_has_read_it_an
     assert_eq!(FIRST.epoch(&redis).await, EPOCH, "nothing is missing");
 }
 
-/// Whoever may write to Redis may have written one with more texts than a script can pass on.
+/// A foreign program may have written an entry with more fields than a script can pass on.
 #[tokio::test]
 async fn an_entry_of_somebody_else_is_no_obstacle_to_what_is_put_before_it() {
     let redis = RedisServer::start().await;
@@ -265,7 +265,7 @@ async fn data_of_another_name_and_a_clock_that_was_set_back_found_the_log_anew()
     assert!(joined.opens_in <= 5000, "{joined:?}");
 }
 
-/// What lies between the end of the log and the ring of an instance, others may be bringing.
+/// Events between the end of the log and the ring of an instance may come from others.
 #[tokio::test]
 async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoch() {
     let beyond = Joining { horizon: "6-0", head: "9-0", ids: &["7-0", "9-0"], ..FIRST };
@@ -284,7 +284,7 @@ async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoc
     FIRST.call(&redis).await;
     assert!(beyond.call(&redis).await.waits);
     open(&redis).await;
-    // Whoever comes first finds out, before anybody publishes.
+    // The first instance that enters finds out, before anybody publishes.
     assert_ne!(ASKING.epoch(&redis).await, EPOCH);
     assert_eq!(ids(&redis).await[..2], ["2-0", "5-0"]);
     assert_eq!(ids(&redis).await.len(), 3);

@@ -16,7 +16,7 @@ const MIB: usize = 1024 * 1024;
 const SMALL: usize = 1;
 const LARGE: usize = 65_000;
 
-/// A Redis whose log was founded.
+/// A Redis with a log.
 async fn founded() -> RedisServer {
     let redis = RedisServer::start().await;
     redis.command(&["HSET", NOTE, "founding", "f", "epoch", "0000000e"]).await;
@@ -31,8 +31,8 @@ async fn publish(redis: &RedisServer, bytes: usize) {
     redis.command(&command).await;
 }
 
-/// Publishes under an idempotency key, for an instance that has joined the log of this founding;
-/// what the script answers.
+/// Publishes under an idempotency key, for an instance that has entered this log generation.
+/// Returns the answer of the script.
 async fn publish_under(redis: &RedisServer, founding: &str, key: &str, event: [&str; 2]) -> Vec<String> {
     let (bound, name, [data, fingerprint]) = (MIB.to_string(), format!("{{vx11}}:published:{key}"), event);
     let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, &name, &bound, founding, "1000000", "message"];

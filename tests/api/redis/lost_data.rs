@@ -1,5 +1,6 @@
-//! When Redis loses the log, the instances have it, and bring it back before anything follows it.
-//! Only what nobody can bring back in its place is lost, and then every stream is told.
+//! Recovery of the event log: when Redis loses it, the instances hold it and re-submit it before
+//! new events follow. Only events that nobody can re-submit in order are lost, and then every
+//! stream gets `reset`.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -65,7 +66,7 @@ async fn all_of_it_is_there(cluster: &Cluster, old: &Instance, start: &str, ids:
         let mut stream = instance.resume_stream(&instance.issue().await.token, &ids[0]).await;
         assert_eq!(next_ids(&mut stream, ids.len() - 1).await, ids[1..]);
     }
-    // What the log began with may be gone, but not on an instance that was there.
+    // The beginning of the log may be gone, but not on an instance that was there.
     let mut stream = old.resume_stream(&old.issue().await.token, start).await;
     assert_eq!(next_ids(&mut stream, ids.len()).await, ids);
 }

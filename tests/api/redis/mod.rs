@@ -52,7 +52,7 @@ impl Cluster {
         self.instance_with(id, &[]).await
     }
 
-    /// One more instance, with settings of its own.
+    /// A further instance, with these settings.
     async fn instance_with(&self, id: &str, settings: &[(&str, &str)]) -> Instance {
         let port = self.redis.port().to_string();
         let mut environment = vec![
@@ -115,7 +115,7 @@ async fn backend_becomes(instance: &Instance, backend: &str) {
         .await;
 }
 
-/// What revoking a token, or a token id, is answered with.
+/// Answer to the revocation of a token or token id.
 async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
     let request = instance.post_as_principal("/operator/api/tokens/revoke").form(&[parameter]);
     request.send().await.unwrap().json().await.unwrap()

@@ -116,8 +116,7 @@ async fn bytes_that_are_no_json_are_refused_and_nothing_of_them_arrives() {
     assert_eq!(stream.next_published().await.id, next);
 }
 
-/// As a later version may write them, or somebody else. To leave them out without a word would be a
-/// silent loss.
+/// Events of a later version, or of a foreign program. Ignoring them would be a silent loss.
 #[tokio::test]
 async fn an_event_that_an_instance_cannot_read_is_announced_to_streams_and_stops_nothing() {
     let cluster = Cluster::start().await;

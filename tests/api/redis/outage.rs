@@ -110,8 +110,8 @@ async fn transitions_are_logged_once_each_and_counted() {
             assert!(one.metric(&transitions_to(state)).await >= expected, "{state}");
         }
     }
-    // A busy machine may add outages of its own. What is compared is counted again if there was one
-    // in between. A line may come later than what it is about.
+    // A busy machine may add outages. Figures are counted again if there was one meanwhile. A log
+    // line may follow later than its cause.
     let (opened, log) = vx11_rig::eventually("a line for each time that Redis is in use", async || {
         let count =
             async || (one.metric(&transitions_to("open")).await, one.metric(&transitions_to("closed")).await);

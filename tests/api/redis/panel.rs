@@ -38,7 +38,7 @@ fn row(id: &str) -> String {
     format!("#cluster-rows tr[data-instance='{id}']")
 }
 
-/// Publishes a number under a key of its own, again until it is taken.
+/// Publishes a number under a separate key, until it is accepted.
 async fn publish(instance: &Instance, number: usize) {
     vx11_rig::until("the event to be taken", async || {
         let request = instance.post_as_principal("/operator/api/events");
@@ -288,7 +288,7 @@ async fn a_gap_in_the_middle_of_a_stream_is_a_line_of_its_own_and_no_reconnect()
     let panel = Panel::connected(&two).await;
     publish(&one, 0).await;
     newest_is(&panel, 0).await;
-    // What only one knows comes too late: Redis has forgotten it, and goes on with two alone.
+    // Events that only one instance has come too late: Redis has lost them, and continues with two.
     way_of_two.refuse();
     publish(&one, 1).await;
     way_of_one.refuse();

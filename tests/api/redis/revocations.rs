@@ -9,10 +9,10 @@ use serde_json::json;
 use super::{Cluster, backend_becomes, revoke, revoke_everywhere};
 use crate::support::Instance;
 
-/// Where revocations are announced, as docs/redis.md names it.
+/// Stream of announced revocations, as docs/redis.md names it.
 const ANNOUNCED: &str = "{vx11}:revocations";
 const INVALID: &str = "vx11_operator_revocations_invalid_total";
-/// What a tombstone lives at most, in seconds.
+/// Longest lifetime of a tombstone in seconds.
 const LONGEST: i64 = 2052;
 
 impl Cluster {
@@ -27,7 +27,7 @@ impl Cluster {
         ((now + seconds) * 1000).to_string()
     }
 
-    /// How often each revocation is announced.
+    /// Number of announcements of each revocation.
     async fn announced(&self) -> BTreeMap<String, usize> {
         let answer = self.redis.command(&["XRANGE", ANNOUNCED, "-", "+"]).await;
         let entries: Vec<(String, Vec<String>)> = from_redis_value(answer).unwrap();
@@ -144,7 +144,7 @@ async fn an_instance_that_cannot_read_revocations_although_redis_answers_says_so
     let id = "00000000000000aa";
     cluster.announce(id, "1").await;
     has_said(&two, "revocation heard", 1).await;
-    // What stands there is no stream any longer.
+    // The key is no stream any longer.
     cluster.redis.command(&["SET", ANNOUNCED, "nothing"]).await;
     two.metric_becomes("vx11_operator_revocations_in_reach", 0).await;
     two.logs("revocations by other instances cannot be read").await;

@@ -1,4 +1,4 @@
-//! What is wrong with Redis is said once, in words that help, and the instance serves all the same.
+//! Problems with Redis are logged once, with a helpful text, and the instance serves nevertheless.
 
 use reqwest::StatusCode;
 use vx11_rig::RedisServer;

@@ -1,7 +1,6 @@
 //! A real browser, driven through its driver.
 //!
-//! Each test has a driver, a browser and a profile of its own; all three are gone when its
-//! [`Browser`] is dropped.
+//! Each test has a separate driver, browser and profile; they end when its [`Browser`] is dropped.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-/// What a page asked for.
+/// Requests of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub address: String,
@@ -100,7 +99,7 @@ impl Browser {
         value.unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// What an asynchronous JavaScript function body returns.
+    /// Result of an asynchronous JavaScript function body.
     pub async fn run(&self, body: &str, arguments: Vec<Value>) -> Value {
         let script = format!(
             "const done = arguments[arguments.length - 1];

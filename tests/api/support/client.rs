@@ -19,7 +19,7 @@ use super::ledger::artefacts;
 /// Someone at a terminal, with these variables set.
 pub struct Terminal(Vec<(String, String)>);
 
-/// What a command that has ended printed and how it ended.
+/// Output and status of a command that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: i32,
@@ -59,8 +59,7 @@ impl Terminal {
         (Running::listening(running, None), output)
     }
 
-    /// Starts a command on a terminal of its own (`script` makes one), which shows output and
-    /// errors alike.
+    /// Starts a command on a separate terminal (`script` makes one), which shows output and errors.
     pub fn start_on_a_terminal(&self, arguments: &[&str]) -> Running {
         let words = [&[env!("CARGO_BIN_EXE_vx11-operator")], arguments].concat();
         let words: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();

@@ -1,6 +1,4 @@
-// A bench for the browser client: fetch, its timers and its issueToken are stand-ins that a test
-// drives, so nothing depends on time, and a stream sends what no real instance can be brought to
-// send when it should. Prefixed to the body of each test.
+// A bench for the browser client: fetch, timers and issueToken are fakes that a test drives, so nothing depends on time, and a stream sends data that no real instance sends on demand. Prefixed to the body of each test.
 
 const { IssueError, connect } = await import("/client/vx11-events.js");
 

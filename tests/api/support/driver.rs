@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use vx11_rig::PATIENCE;
 
-/// What browser tests stand on.
+/// Foundation of the browser tests.
 pub const PACKAGES: &str = "browser tests need the Debian packages chromium and chromium-driver";
 
 /// A chromedriver; ended when dropped, together with its browser.
@@ -37,7 +37,7 @@ impl Driver {
         started.await.expect("chromedriver starts in time")
     }
 
-    /// A driver, or its last words.
+    /// A driver, or its output if it has ended.
     async fn try_start(folder: &Path) -> Result<Self, String> {
         let mut process = Command::new("chromedriver")
             .arg("--port=0")

@@ -1,5 +1,5 @@
-//! What may stand between a client and an instance. The only fakes: no instance loses its answer,
-//! or gives a wrong one, because a test would like it to.
+//! Fronts between a client and an instance. These are the only fakes: no instance loses its answer,
+//! or gives a wrong one, on demand.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A front on a port of its own; gone when dropped.
+/// A front on a free port; dropping it ends it.
 pub struct Front {
     /// `http://127.0.0.1:port`.
     pub base: String,
@@ -65,7 +65,7 @@ impl Drop for Front {
     }
 }
 
-/// Where the requests of one connection are kept.
+/// Store for the requests of one connection.
 struct Heard {
     all: Arc<Mutex<Vec<String>>>,
     number: usize,

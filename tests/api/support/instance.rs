@@ -24,7 +24,7 @@ pub struct Instance {
     pub base: String,
     /// Its principal credential.
     pub principal: String,
-    /// What it logs, at the most talkative level.
+    /// Its log, at the most detailed level.
     pub log: PathBuf,
     /// A client that keeps connections open.
     pub client: Client,
@@ -40,7 +40,7 @@ pub struct Issued {
 }
 
 impl Instance {
-    /// An instance with defaults and a principal of its own.
+    /// An instance with defaults and a separate principal.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -135,7 +135,7 @@ impl Instance {
         Self { child, base: format!("http://{address}"), principal, log, client, has_redis }
     }
 
-    /// The binary with a clean environment, logging everything into a file of its own.
+    /// The binary with a clean environment, logging everything into a separate file.
     pub fn command(environment: &[(&str, &str)]) -> (Command, PathBuf) {
         Self::prepared(Command::new(BINARY), environment)
     }
@@ -255,7 +255,7 @@ impl Instance {
             .await;
     }
 
-    /// How many calls have missed the deadline for Redis, as happens on a busy machine.
+    /// Number of calls that missed the deadline for Redis, as on a busy machine.
     pub async fn missed_deadlines(&self) -> u64 {
         self.metric("vx11_operator_store_faults_total{reason=\"timeout\"").await
     }

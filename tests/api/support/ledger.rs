@@ -1,5 +1,4 @@
-//! Where tests leave their logs, and every secret they used, for `tests/secrets_stay_secret.rs` to
-//! compare.
+//! The ledger: logs of the tests, and every secret they used, for `tests/secrets_stay_secret.rs`.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What tests stand on: instances, clients, and a ledger of every secret they use.
+//! Foundation of these tests: instances, clients, and a ledger of every secret.
 
 mod application;
 mod browser;

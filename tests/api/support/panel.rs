@@ -45,12 +45,12 @@ impl Panel {
         self.see_text("#events .event-data", text).await;
     }
 
-    /// Waits until the history tells of something of this kind, in words that contain `text`.
+    /// Waits until the history has an entry of this kind whose text contains `text`.
     pub async fn see_history(&self, kind: &str, text: &str) {
         self.see_text(&format!("#history li[data-kind={kind}]"), text).await;
     }
 
-    /// What the history tells of this kind, the newest first, each as what happened and why.
+    /// Entries of the history of this kind, the newest first, each with event and reason.
     pub async fn history(&self, kind: &str) -> Vec<(String, String)> {
         let told = self
             .value(&format!(

@@ -1,4 +1,4 @@
-//! What every refusal has in common (RFC 9457), asserted in one place.
+//! Common properties of every refusal (RFC 9457).
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;

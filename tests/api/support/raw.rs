@@ -14,7 +14,7 @@ pub struct RawResponse {
     pub body: Vec<u8>,
 }
 
-/// Sends `bytes` on a connection of their own and reads until the server closes it.
+/// Sends `bytes` on a separate connection and reads until the server closes it.
 pub async fn raw_request(instance: &Instance, bytes: &[u8]) -> RawResponse {
     let answer = exchange(instance, bytes).await;
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
@@ -23,9 +23,8 @@ pub async fn raw_request(instance: &Instance, bytes: &[u8]) -> RawResponse {
     RawResponse { status, head, body: answer[end + 4..].to_vec() }
 }
 
-/// Sends `bytes` on a connection of their own and returns whatever comes back before the server
-/// closes or resets it, be it nothing. A server that has heard enough may stop reading before
-/// everything is sent.
+/// Sends `bytes` on a separate connection and returns everything that is received before the server
+/// closes or resets it, possibly nothing. A server may stop reading before everything is sent.
 pub async fn exchange(instance: &Instance, bytes: &[u8]) -> Vec<u8> {
     let connection = TcpStream::connect(instance.address()).await.expect("the instance can be connected to");
     let (mut reader, mut writer) = connection.into_split();

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// What to do about a request.
+/// Reaction to a request.
 pub enum Act {
     /// Answers with these bytes, and closes.
     Answer(String),
@@ -72,7 +72,7 @@ impl Backend {
         Self { address, requests, serving }
     }
 
-    /// How many of the requests begin like this.
+    /// Number of requests with this beginning.
     pub fn count(&self, beginning: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|request| request.starts_with(beginning)).count()
     }
@@ -103,7 +103,7 @@ async fn read(mut connection: TcpStream) -> Option<(String, TcpStream)> {
 }
 
 async fn act(act: Act, mut connection: TcpStream, leave: &mpsc::Sender<oneshot::Sender<()>>) {
-    // Whoever asked may be gone; that is its affair.
+    // The client may have left.
     match act {
         Act::Answer(answer) => {
             let _ = connection.write_all(answer.as_bytes()).await;

@@ -6,7 +6,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use vx11_rig::{Nginx, Operator, Port, RedisServer, Site, eventually, new_principal, remember_secret};
 
-/// Everything that `docker-compose` would start, on ports of its own.
+/// All parts of `docker-compose`, on free ports.
 pub struct Cluster {
     pub nginx: Nginx,
     pub instances: Vec<Operator>,

@@ -1,5 +1,5 @@
-//! What these tests stand on: a cluster behind nginx, backends that misbehave, and problems read
-//! strictly.
+//! Foundation of these tests: a cluster behind nginx, backends with faults, and strict parsing of
+//! problems.
 
 mod backend;
 mod cluster;

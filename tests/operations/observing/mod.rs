@@ -25,7 +25,7 @@ pub(crate) async fn observed() -> (Cluster, Prometheus, Traffic) {
     (cluster, prometheus, traffic)
 }
 
-/// What a rule records, as a selector.
+/// Result of a recording rule, as a selector.
 fn recorded(rule: &Rule) -> String {
     let labels: Vec<_> = rule.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     format!("{}{{{}}}", rule.name, labels.join(","))

@@ -1,4 +1,4 @@
-//! What clients do while Prometheus looks.
+//! Traffic of clients while Prometheus scrapes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,8 +31,8 @@ pub(crate) fn service(cluster: &Cluster) -> Api {
 }
 
 impl Traffic {
-    /// What there always is: tokens are issued, looked up, shown to open streams and to a reverse
-    /// proxy, and events are published. What fails is not repeated.
+    /// Permanent traffic: tokens are issued, looked up, shown to open streams and to a reverse
+    /// proxy, and events are published. Failures are not repeated.
     pub(crate) fn steady(cluster: &Cluster) -> Self {
         let (service, proxy) = (service(cluster), Client::builder().no_proxy().build().unwrap());
         let authorise = format!("{}/operator/internal/authorise", cluster.instances[0].base());
