@@ -9,8 +9,8 @@ WORKDIR /build
 # Backtraces keep their names; what a debugger wants is left out.
 ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo CARGO_INCREMENTAL=0
 
-# The dependencies, in a layer that only a change of the manifests builds anew. Cargo wants every
-# target of a manifest to have a source, so each gets an empty one.
+# The dependencies, in a layer that is built again only after a change of the manifests. Cargo needs
+# a source for every target of a manifest, so each gets an empty one.
 COPY Cargo.toml Cargo.lock ./
 COPY tests/rig/Cargo.toml tests/rig/
 RUN set -eu; \
@@ -21,9 +21,8 @@ RUN set -eu; \
     cargo build --release --locked --bin vx11-operator
 
 COPY src src
-# What was built from the empty sources is newer than the real ones, until these are touched.
-# (`cargo clean --package` would take the redis crate away as well, which is called like a benchmark
-# of ours.)
+# The results of the empty sources are newer than the real ones, until these are touched.
+# (`cargo clean --package` would also remove the redis crate, which has the name of a benchmark.)
 RUN find src -type f -exec touch {} + \
     && cargo build --release --locked --bin vx11-operator
 

@@ -3,18 +3,18 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test verify faults cluster observe drill compose-test fuzz mutants bench check packages nextest deny clean-artefacts
 
-# What the tests need beside Rust: a browser with its driver, what the predecessor's calls are made
-# of, Redis, nginx, and what checks the deployments and looks at them. kubectl is missing here:
-# deploy/kubernetes/validate installs it only where there is none.
+# Packages for the tests, besides Rust: a browser with its driver, the programs of the predecessor's
+# calls, Redis, nginx, and checkers of the deployments. kubectl is missing here:
+# deploy/kubernetes/validate installs it only if there is none.
 TEST_PACKAGES := chromium chromium-driver curl docker-compose iproute2 jq libfaketime nginx node-typescript openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
-# What the benchmarks need: the load, Redis with its own benchmark, what fan-out is compared with,
-# and what the reference of the predecessor runs in.
+# Packages for the benchmarks: the load generator, Redis with its benchmark, the server that fan-out
+# is compared with, and the runtime of the predecessor's reference.
 BENCH_PACKAGES := iproute2 libnginx-mod-nchan nginx wrk redis-server redis-tools python3 python3-venv
-# What a cluster is made of beside the operator.
+# Packages for a cluster, besides the service.
 CLUSTER_PACKAGES := libfaketime nginx redis-sentinel redis-server
-# What looks at a cluster.
+# Packages for observing a cluster.
 OBSERVE_PACKAGES := prometheus
-# What the compose test needs beside an engine with Compose.
+# Packages for the compose test, besides an engine with Compose.
 COMPOSE_PACKAGES := curl jq openssl
 # Of `make cluster`.
 INSTANCES ?= 3

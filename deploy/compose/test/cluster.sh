@@ -7,8 +7,8 @@ gateway=http://$address:8000
 services=(vx11-redis vx11-operator-1 vx11-operator-2 vx11-operator-3 vx11-nginx-lb)
 secrets_used=$work/secrets.list
 
-# Nothing of this comes from a .env that may lie here, and an address and a network of its own keep
-# it apart from what runs on this machine already.
+# A .env in this folder has no effect, and a separate address and network keep the cluster apart
+# from others on this machine.
 export VX11_PUBLISH_ADDRESS=$address VX11_INSTANCE_ADDRESS=$address VX11_NETWORK=${VX11_TEST_NETWORK:-172.30.42}
 export VX11_SECRETS=$work/secrets VX11_OPERATOR_IMAGE=vx11-operator:compose-test VX11_OPERATOR_PROXY_ENABLED=1
 export VX11_OPERATOR_LOG_LEVEL=debug VX11_OPERATOR__AUDIT__FILE=/dev/stdout

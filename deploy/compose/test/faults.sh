@@ -2,9 +2,8 @@
 
 load_runs() { kill -0 "$load" 2> /dev/null; }
 
-# Starts the load of the rig, which says in the end how many valid tokens were refused (VR) and
-# requests not answered (UN). It lasts until it is told to end, so that on a slow machine it is
-# still there when the last fault is over.
+# Starts the rig's load, which reports valid tokens that were refused (VR) and unanswered requests
+# (UN). It runs until it is terminated, so that on a slow machine it outlasts the last fault.
 start_load() {
   "$rig" load --balancer "$balancer" --instance "$(instance 1)" --instance "$(instance 2)" --instance "$(instance 3)" \
     --principal-file "$VX11_SECRETS/principal-token" --secrets "$work/secrets.load" --seconds "$1" > "$work/load.out" 2>&1 &

@@ -1,4 +1,4 @@
-# What is in the image, and what its containers may do. Sourced.
+# Content of the image, and the rights of its containers. Sourced.
 
 # The packages as scanners see them: distroless images note them in status.d, others in dpkg's or
 # apk's list.
@@ -16,8 +16,8 @@ list_image() {
     awk '/^Package: / { name = $2 } /^Version: / { print name " " $2 }' | sort -u)
   echo "  packages: $(grep -c . <<< "$packages" || true)"
   sed 's/^/    /' <<< "$packages"
-  # What the engine lays over an image is no part of it (.dockerenv, /etc/hosts …), documentation is
-  # no program.
+  # Files that the engine adds (.dockerenv, /etc/hosts …) do not belong to the image, and
+  # documentation is no program.
   find "$root" -path "$root/usr/share" -prune -o -path "$root/etc" -prune -o -name .dockerenv -o \
     -type f -perm /111 ! -name '*.so*' -printf '/%P\n' | sort > "$work/executables"
   echo "  programs: $(tr '\n' ' ' < "$work/executables")"
@@ -26,8 +26,8 @@ list_image() {
 holds_no_shell_and_no_other_program() { [ "$(cat "$work/executables")" = /usr/local/bin/vx11-operator ]; }
 holds_no_setuid_file() { [ -z "$(find "$work/image-root" -type f -perm /6000)" ]; }
 holds_nothing_of_this_machine() {
-  # A stand-in of the builder was given certificate authorities and cargo's configuration; the image
-  # must not be.
+  # A substitute of the builder has this machine's certificate authorities and cargo configuration;
+  # the image must not have them.
   [ ! -e "$work/image-root/usr/local/cargo" ] && [ ! -e "$work/image-root/build" ]
 }
 

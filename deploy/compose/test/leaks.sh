@@ -1,9 +1,8 @@
-# Whether a secret that was used stands where none may: logs of all containers, Redis, metrics.
-# Sourced.
+# Search for used secrets where none may be: logs of all containers, Redis, metrics. Sourced.
 
 traces=$work/traces
 
-# What the containers said so far. Called again before one is replaced, whose log would go with it.
+# Saves the containers' logs. Called again before a container is replaced, which deletes its log.
 collect_logs() {
   local service
   mkdir -p "$traces"
@@ -46,7 +45,7 @@ END
   done
 }
 
-# Lines in which one of the secrets stands, in any of the spellings that programs give a token.
+# Lines that contain a secret, in any spelling that programs give a token.
 occurrences() {
   grep -v '^.\{0,15\}$' "$secrets_used" | sort -u > "$work/needles"
   sed 's/-//g' "$work/needles" > "$work/needles.plain"

@@ -113,7 +113,7 @@ stop_ends_streams_in_order() {
   within 30 healthy vx11-operator-3
 }
 
-# The switch of the gateway. It makes nginx anew, so its logs are kept first.
+# The gateway's switch. It replaces the nginx container, so its logs are saved first.
 switch_closes_the_gateway() {
   local token
   token=$(issue "$balancer")

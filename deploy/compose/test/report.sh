@@ -15,8 +15,8 @@ step() {
   [ -z "$1" ] || printf '\n== %s\n' "$1"
 }
 
-# Runs a command, says in one line whether what it stands for holds, and shows its output when not.
-# A function may be several commands: the first that fails decides.
+# Runs a command, prints in one line whether its rule holds, and prints its output if not. A
+# function may consist of several commands: the first that fails decides.
 check() {
   local rule=$1 status
   shift
@@ -30,7 +30,7 @@ check() {
   else
     failed=$((failed + 1))
     echo "  FAILED  $rule"
-    # What failed may have printed a secret it was not expected to see.
+    # A failed check may have printed a secret.
     redact < "$work/check.out" | tail -n 15 | sed 's/^/          /'
   fi
   return 0

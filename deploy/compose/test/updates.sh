@@ -95,7 +95,7 @@ redis_accepts_a_second_password() {
   lets_in "$VX11_SECRETS/redis-password.next"
   use_redis
 }
-# An instance's word, not the engine's: it looks once a second.
+# State from the instance, because the engine checks only once a second.
 are_degraded() {
   local number
   for number in 1 2 3; do
@@ -131,7 +131,7 @@ restart_takes_a_new_password_along() {
   healthy vx11-redis
 }
 
-# How a principal answers, by the file that it is in, on each instance.
+# Answers to a principal on each instance, by the file of its credential.
 answers_of() {
   local number
   for number in 1 2 3; do
