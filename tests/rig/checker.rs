@@ -221,8 +221,11 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
     let recoveries = rounds::judge(history, targets);
     told.wrong("rounds without recovery", &recoveries.never[..].into());
     told.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
-    let own = instances(history, targets);
-    told.wrong("instances with figures out of bounds", &own[..].into());
+    let (own, slow_own): (Vec<_>, Vec<_>) =
+        instances(history, targets).into_iter().partition(|(_, is_slow)| !is_slow);
+    let texts = |found: Vec<(String, bool)>| found.into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+    told.wrong("instances with figures out of bounds", &texts(own)[..].into());
+    told.late("instances with breakers that timeouts opened", &texts(slow_own)[..].into());
     told.late("instances with requests that took too long", &long(history, targets)[..].into());
     let judged = Judged {
         refused: refused.len(),
@@ -284,16 +287,20 @@ pub(crate) fn is_excused(history: &History, place: Place, sent: Moment, answered
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
-/// Violations in the figures of the instances.
-fn instances(history: &History, targets: Targets) -> Vec<String> {
+/// Violations in the figures of the instances, and whether slowness explains them: on a machine without
+/// a free processor calls of Redis miss their deadline, and three in a row open a breaker.
+fn instances(history: &History, targets: Targets) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for (index, own) in history.instances.iter().enumerate() {
         let openings = own.transitions.get("open").copied().unwrap_or(0);
         if openings > targets.openings {
-            found.push(format!("instance {index}: its breaker opened {openings} times"));
+            let only_timeouts = own.faults.iter().all(|(reason, count)| reason == "timeout" || *count == 0);
+            let has_timeouts = own.faults.get("timeout").is_some_and(|count| *count > 0);
+            let text = format!("instance {index}: its breaker opened {openings} times");
+            found.push((text, has_timeouts && only_timeouts));
         }
         if own.stream_ends > 0 && targets.reconnects == 0 {
-            found.push(format!("instance {index}: it ended {} streams", own.stream_ends));
+            found.push((format!("instance {index}: it ended {} streams", own.stream_ends), false));
         }
     }
     found

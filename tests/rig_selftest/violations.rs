@@ -357,6 +357,22 @@ fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts(
 }
 
 #[test]
+fn a_breaker_that_only_timeouts_opened_is_late_and_one_that_a_fault_opened_counts() {
+    let told = Targets { times: Times::AreTold, ..targets() };
+    let mut history = faultless();
+    history.instances[0].transitions.insert("open".to_owned(), told.openings + 1);
+    for (fault, count, violations, late) in
+        [("timeout", 3, 0, 1), ("disconnected", 0, 0, 1), ("disconnected", 1, 1, 0)]
+    {
+        history.instances[0].faults.insert(fault.to_owned(), count);
+        let verdict = check(&history, told);
+        assert_eq!((verdict.violations.len(), verdict.late.len()), (violations, late), "{verdict:?}");
+    }
+    let counted = check(&history, Targets { times: Times::Count, ..told });
+    assert_eq!(counted.violations.len(), 1, "{counted:?}");
+}
+
+#[test]
 fn where_times_are_told_a_revocation_that_is_missing_and_a_round_without_recovery_count() {
     let told = Targets { times: Times::AreTold, ..targets() };
     let mut history = faultless();
