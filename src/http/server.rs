@@ -28,7 +28,7 @@ use super::middleware::observe;
 use super::routes::endpoints;
 
 /// Time after which the kernel ends a connection whose client does not take data
-/// (TCP_USER_TIMEOUT). actix has no timeout for writes, so a peer without a window would be kept
+/// (`TCP_USER_TIMEOUT`). actix has no timeout for writes, so a peer without a window would be kept
 /// for ever.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Send buffer of a connection in bytes; the kernel doubles it for its bookkeeping. Small, so that

@@ -34,7 +34,7 @@ const SENTINEL_DEADLINE: Duration = Duration::from_millis(300);
 const MAX_AGE: Duration = Duration::from_mins(10);
 /// Lifetime of the sentinels' answer.
 const MASTER_KNOWN: Duration = Duration::from_secs(1);
-/// TCP_USER_TIMEOUT: time without an acknowledgement after which the kernel ends the connection.
+/// `TCP_USER_TIMEOUT`: time without an acknowledgement after which the kernel ends the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// Interval of TCP keep-alive; shorter than the timeouts of middleboxes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -95,7 +95,7 @@ impl Connector {
 
     /// A tested connection of the pool, for calls off the hot path. A new one is dialled within
     /// `patience`. Clusters have no pool: their connection is one already.
-    pub(crate) async fn from_pool(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
+    pub(crate) async fn pooled(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
         let server = self.server().await?;
         let pool = self.pool_for(server)?;
         let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
@@ -106,7 +106,7 @@ impl Connector {
         })
     }
 
-    /// Whether connections off the hot path come from [`Self::from_pool`].
+    /// Whether connections off the hot path come from [`Self::pooled`].
     pub(crate) const fn has_pool(&self) -> bool {
         self.cluster.is_none()
     }

@@ -177,7 +177,7 @@ impl Client {
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Attempt> {
         if path == Path::Pulse && self.connector.has_pool() {
-            let pooled = Box::pin(self.connector.from_pool(patience)).await?;
+            let pooled = Box::pin(self.connector.pooled(patience)).await?;
             return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }
         let lane = self.lane();
