@@ -74,11 +74,22 @@ fn anchors_are_made_of_headings() {
 }
 
 #[test]
-fn every_decision_is_in_the_index() {
+fn every_decision_has_a_status_below_its_title_and_is_in_the_index() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adr");
     let index = std::fs::read_to_string(folder.join("README.md")).unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
-        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        assert!(name == "README.md" || index.contains(&name), "{name}");
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if name == "README.md" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        let title = lines.next().and_then(|line| line.strip_prefix("# ")?.split_once(": "));
+        let (number, title) = title.unwrap_or_default();
+        let status = lines.next().and_then(|line| line.strip_prefix("Status: ")).unwrap_or_default();
+        assert!(status.starts_with("accepted, 20"), "{name}: no `Status: accepted, <date>` below the title");
+        let row = format!("| [{number}]({name}) | {title} | {status} |");
+        assert!(index.lines().any(|line| line == row), "docs/adr/README.md lacks the row {row}");
     }
 }
