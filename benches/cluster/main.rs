@@ -19,10 +19,11 @@ mod throughput;
 
 use std::process::ExitCode;
 
-const ABOUT: &str = "wrk, nginx with the configuration that ships and one worker for each core, instances and Redis, all on \
-                     the same cores: these are full with one instance already, so more of them show what \
-                     they cost and not what they bring. One to three instances take turns, round after \
-                     round. Processor time is that of all processes of a kind, for one request. Tokens live 12 seconds.";
+const ABOUT: &str = "wrk, nginx as shipped with one worker for each core, the instances and Redis \
+                     share the same cores. One instance already fills these, so further instances \
+                     show what they cost and not what they bring. One, two and three instances \
+                     take turns, round after round. Processor time is that of all processes of a \
+                     kind, for one request. Tokens live 12 seconds.";
 
 fn main() -> ExitCode {
     report::run("cluster", ABOUT, || {

@@ -13,7 +13,8 @@ use vx11_operator::token::{Claims, Codec, NonceSource, SigningKeys};
 
 use report::Row;
 
-const ABOUT: &str = "One thread, one signing key, one principal; criterion's median.";
+const ABOUT: &str = "One thread, one signing key and one principal. Figures are criterion's \
+                     medians.";
 /// Any moment will do.
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 

@@ -31,10 +31,10 @@ pub(crate) fn measure() -> Vec<Row> {
     say(&format!("a burst of {EVENTS} events to {STREAMS} streams"));
     let (operator, nchan) = (burst(&Instance::start(&[])), burst(&Nchan::start()));
     vec![
-        Row::judged("what a stream holds after a burst, operator", "<= 8 KB", operator.growth / 1024.0),
-        Row::figure("what a stream holds after a burst, nchan", nchan.growth / 1024.0, "KB"),
+        Row::judged("memory of a stream after a burst, vx11-operator", "<= 8 KB", operator.growth / 1024.0),
+        Row::figure("memory of a stream after a burst, nchan", nchan.growth / 1024.0, "KB"),
         Row::figure(
-            "a thousand events at once, the last within, operator",
+            "a thousand events at once, the last within, vx11-operator",
             operator.took.as_secs_f64() * 1e3,
             "ms",
         ),

@@ -50,7 +50,7 @@ type Of = fn(&Round) -> f64;
 pub(crate) fn measure() -> Vec<Row> {
     let mut rounds = Vec::new();
     for number in 1..=ROUNDS {
-        say(&format!("{STREAMS} streams, the operator and nchan in turn, round {number} of {ROUNDS}"));
+        say(&format!("{STREAMS} streams, vx11-operator and nchan in turn, round {number} of {ROUNDS}"));
         let operator = || round(&Instance::start(&[]), number);
         let nchan = || round(&Nchan::start(), number);
         // The second one runs on a warmer machine.
@@ -70,18 +70,18 @@ fn rows(rounds: &[(Round, Round)]) -> Vec<Row> {
     let ratio = |of: Of| median(&|(operator, nchan)| of(operator) / of(nchan));
     let mut rows = vec![
         Row::judged(
-            "random events, 99 % within, operator / nchan",
+            "random events, 99 % within, vx11-operator / nchan",
             "<= 0.60",
             ratio(|round| round.random.p99),
         ),
         Row::judged(
-            "random events, half within, operator / nchan",
+            "random events, half within, vx11-operator / nchan",
             "<= 0.80",
             ratio(|round| round.random.p50),
         ),
-        Row::judged("memory of a stream, operator / nchan", "<= 1.20", ratio(|round| round.memory)),
-        Row::figure("lone events, 99 % within, operator / nchan", ratio(|round| round.lone.p99), ""),
-        Row::figure("lone events, half within, operator / nchan", ratio(|round| round.lone.p50), ""),
+        Row::judged("memory of a stream, vx11-operator / nchan", "<= 1.20", ratio(|round| round.memory)),
+        Row::figure("lone events, 99 % within, vx11-operator / nchan", ratio(|round| round.lone.p99), ""),
+        Row::figure("lone events, half within, vx11-operator / nchan", ratio(|round| round.lone.p50), ""),
     ];
     let figures: [(&str, &str, Of); 9] = [
         ("random events, 99 % within", "ms", |round| round.random.p99),
@@ -95,7 +95,11 @@ fn rows(rounds: &[(Round, Round)]) -> Vec<Row> {
         ("streams opened in a second", "", |round| round.opening),
     ];
     for (what, unit, of) in figures {
-        rows.push(Row::figure(&format!("{what}, operator"), median(&|(operator, _)| of(operator)), unit));
+        rows.push(Row::figure(
+            &format!("{what}, vx11-operator"),
+            median(&|(operator, _)| of(operator)),
+            unit,
+        ));
         rows.push(Row::figure(&format!("{what}, nchan"), median(&|(_, nchan)| of(nchan)), unit));
     }
     rows

@@ -28,16 +28,20 @@ mod sse_clients;
 
 use std::process::ExitCode;
 
-const ABOUT: &str = "15,000 streams of one client process, which reads them on the same cores. An instance of the \
-                     operator on its memory store and nginx with nchan (Debian's, set up as benches/events/nchan.conf \
-                     says) take turns, each round on a fresh server; ratios are taken round by round. Events have 256 \
-                     bytes of JSON. Random ones come as from publishers who know nothing of each other: four a second \
-                     on average, at the same moments for both. Lone ones come every half second, when the one before \
-                     has arrived. Latency runs from the moment the publishing request is due to the client's read of the \
-                     event, over all receipts. Memory is what all processes of a server hold (PSS), without the \
-                     kernel's buffers. A burst is a thousand such events at once and one of 60,000 bytes to 2,000 \
-                     streams. Slow readers are 200 of 4,000 clients that take nothing of 4 KB events, with rounds in \
-                     which they do in between. Three instances have 1,000 streams each and their log in Redis.";
+const ABOUT: &str = "One client process reads 15,000 streams on the same cores. An instance of \
+                     vx11-operator with a memory store and nginx with nchan (Debian's package, \
+                     configured by benches/events/nchan.conf) take turns, each round on a fresh \
+                     server. A ratio is taken round by round; the median counts. Events have 256 \
+                     bytes of JSON. Random events come from publishers that know nothing of each \
+                     other: four a second on average, at the same moments for both servers. Lone \
+                     events come every half second, each after the one before has arrived. \
+                     Latency begins when the publishing request is due and ends when the client \
+                     reads the event; it covers all receipts. Memory is that of all processes of \
+                     a server (PSS), without the kernel's buffers. A burst is a thousand such \
+                     events at once and one of 60,000 bytes, to 2,000 streams. Slow readers are \
+                     200 of 4,000 clients that do not read events of 4 KB; rounds in which they \
+                     read alternate with these. Three instances have 1,000 streams each and their \
+                     event log in Redis.";
 
 fn main() -> ExitCode {
     report::run("events", ABOUT, || {

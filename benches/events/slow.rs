@@ -62,7 +62,7 @@ pub(crate) fn measure() -> Vec<Row> {
             "< 64 KB",
             (memory + queued) / 1024.0,
         ),
-        Row::figure("slow readers, memory of the operator for each", memory / 1024.0, "KB"),
+        Row::figure("slow readers, memory of the instance for each", memory / 1024.0, "KB"),
         Row::figure("slow readers, the others' 99 % within, with", median(&|(with, _)| with.p99), "ms"),
         Row::figure(
             "slow readers, the others' 99 % within, without",

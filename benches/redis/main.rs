@@ -37,12 +37,14 @@ use actix_web::web::ServiceConfig;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "wrk with 128 connections against one instance and one Redis, all on the same cores. Rounds of what \
-                     is compared alternate; ratios are taken round by round. Tokens live 1 second while issuing \
-                     is measured, so that as many expire as are issued. The checkout is a route of the same \
-                     server that records with a connection from a deadpool of the default size, and otherwise does \
-                     nothing. The Python reference is benches/redis/predecessor: FastAPI and redis-py in two workers \
-                     of uvicorn with its defaults, on the same Redis. The million tokens were issued by an instance.";
+const ABOUT: &str = "wrk with 128 connections loads one instance with one Redis, all on the same \
+                     cores. Rounds of what is compared alternate. A ratio is taken round by \
+                     round; the median counts. Tokens live 1 second while issuing is measured, so \
+                     that as many expire as are issued. The checkout is a route of the same \
+                     server that only records a token, on a connection from a deadpool of the \
+                     default size. The Python reference (benches/redis/predecessor) is FastAPI \
+                     and redis-py in two workers of uvicorn with its defaults, on the same Redis. \
+                     An instance issued the million tokens.";
 /// Size of the answer to issuing.
 const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":1,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"redis"}"#;
 

@@ -34,9 +34,10 @@ use rounds::{Costed, alternate, costed, median};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "wrk with 128 connections against one instance on its memory store. Rounds of the real and of \
-                     a constant answer of the same size alternate; ratios are taken round by round. Tokens live \
-                     10 seconds here, so that expiry is part of what is measured.";
+const ABOUT: &str = "wrk with 128 connections loads one instance with a memory store. Rounds with \
+                     the real endpoint and with a constant answer of the same size alternate. A \
+                     ratio is taken round by round; the median counts. Tokens live 10 seconds, so \
+                     that expiry is part of the measurement.";
 /// Many short rounds: what else the machine does then falls on few of them, and on both loads
 /// alike.
 const ROUNDS: usize = 15;

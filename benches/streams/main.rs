@@ -31,9 +31,10 @@ use sse_clients::{Receipt, SseClients};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ABOUT: &str = "15,000 streams of one client process that runs on the same cores. Idle is 30 seconds, in which \
-                     each stream gets two heartbeats. Latency runs from before the publishing request is written \
-                     to the client's read of the event, over all receipts of all events.";
+const ABOUT: &str = "One client process reads 15,000 streams on the same cores. Idle lasts 30 \
+                     seconds, in which each stream gets two heartbeats. Latency begins before the \
+                     publishing request is written and ends when the client reads the event; it \
+                     covers all receipts of all events.";
 const STREAMS: u32 = 15_000;
 /// Streams that share a token, as tabs of one browser do; it only spares the client some requests.
 const STREAMS_PER_TOKEN: u32 = 1_000;

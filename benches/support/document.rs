@@ -11,11 +11,26 @@ use super::Report;
 
 /// The benchmarks in the order in which the document shows them.
 const BENCHMARKS: [&str; 7] = ["codec", "service", "streams", "events", "store", "redis", "cluster"];
+/// Columns of a line of prose.
+const WIDTH: usize = 100;
 const OPENING: &str = "\
 # Performance
 
-Written by `make bench`; do not edit. Server and load share the machine named below, and every ratio comes from
-alternating rounds of one run, so that ratios can be compared between machines where absolute figures cannot.
+For whoever asks how fast the service is, or has changed something that may make it slower.
+`make bench` measures and writes this page; do not edit it.
+
+## Method
+
+- Server and load generator share the machine and its cores.
+- A ratio compares rounds that alternate within one run. Ratios can be compared between machines,
+  absolute figures cannot.
+- \"Half within\" is the median, \"99 % within\" the 99th percentile.
+- A missed target fails `make bench`.
+
+Each section adds its own method.
+
+## Machine
+
 ";
 
 /// Today, as `2026-01-03`.
@@ -30,13 +45,15 @@ pub(super) fn today() -> String {
 pub(super) fn write(folder: &Path) -> io::Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
     let old = fs::read_to_string(&file)?;
-    let mut document = format!("{OPENING}\n{}", machine());
+    let mut document = format!("{OPENING}{}", machine());
     for name in BENCHMARKS {
         match fs::read(folder.join(name).with_extension("json")) {
             Ok(kept) => section(&mut document, name, &serde_json::from_slice(&kept)?),
             Err(_) => document.push_str(old_section(&old, name)),
         }
     }
+    let all = conclusion(&document);
+    let _ = write!(document, "\n## Conclusion\n\n{all}");
     fs::write(file, document)
 }
 
@@ -48,17 +65,49 @@ fn old_section<'a>(document: &'a str, name: &str) -> &'a str {
 }
 
 fn section(document: &mut String, name: &str, Report { about, date, rows }: &Report) {
-    let _ =
-        write!(document, "\n## {name}\n\n{about} Measured on {date} by `cargo bench --bench {name}`.\n\n");
-    document.push_str("| what | target | measured | holds |\n|---|---|---|---|\n");
+    let mut table = "| figure | target | measured | target met |\n|---|---|---|---|\n".to_owned();
     for row in rows {
         let holds = match row.holds {
             Some(true) => "yes",
             Some(false) => "**no**",
             None => "",
         };
-        let _ = writeln!(document, "| {} | {} | {} | {holds} |", row.what, row.target, row.measured);
+        let _ = writeln!(table, "| {} | {} | {} | {holds} |", row.what, row.target, row.measured);
     }
+    let method = wrapped(&format!("**Method.** {about}"));
+    let measured = format!("Measured on {date} by `cargo bench --bench {name}`.");
+    let verdict = conclusion(&table);
+    let _ = write!(document, "\n## {name}\n\n{method}\n{measured}\n\n{table}\n**Conclusion.** {verdict}");
+}
+
+/// Says how many of the targets in `tables` are met, and which are not.
+fn conclusion(tables: &str) -> String {
+    let met = tables.lines().filter(|line| line.ends_with("| yes |")).count();
+    let missed = tables.lines().filter(|line| line.ends_with("| **no** |"));
+    let missed: Vec<_> =
+        missed.filter_map(|line| line.trim_start_matches("| ").split(" | ").next()).collect();
+    if missed.is_empty() {
+        return format!("All {met} targets are met.\n");
+    }
+    let all = met + missed.len();
+    wrapped(&format!("{met} of {all} targets are met. Missed: {}.", missed.join("; ")))
+}
+
+/// The paragraph in lines of at most [`WIDTH`] columns.
+fn wrapped(paragraph: &str) -> String {
+    let (mut lines, mut column) = (String::new(), 0);
+    for word in paragraph.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 {
+            let fits = column + 1 + length <= WIDTH;
+            lines.push(if fits { ' ' } else { '\n' });
+            column = if fits { column + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines.push('\n');
+    lines
 }
 
 /// Machine of the measurements.
@@ -68,8 +117,6 @@ fn machine() -> String {
     let model = model.map_or("unknown", |(_, model)| model.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!(
-        "Machine: {cores} cores, {model}, Linux {}.\n",
-        kernel.split('-').next().unwrap_or_default().trim()
-    )
+    let kernel = kernel.split('-').next().unwrap_or_default().trim();
+    format!("{cores} cores, {model}, Linux {kernel}.\n")
 }
