@@ -102,7 +102,7 @@ pub enum Problem {
         "whether the event was published is not known; repeat it with the same Idempotency-Key, and it is published once"
     )]
     OutcomeUnknown {
-        /// When to try again.
+        /// Time after which to try again.
         retry_after: Duration,
     },
     /// 422: the idempotency key belongs to another event.

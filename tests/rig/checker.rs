@@ -287,8 +287,8 @@ pub(crate) fn is_excused(history: &History, place: Place, sent: Moment, answered
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
-/// Violations in the figures of the instances, and whether slowness explains them: on a machine without
-/// a free processor calls of Redis miss their deadline, and three in a row open a breaker.
+/// Violations in the figures of the instances, and whether slowness explains them. On a machine
+/// without a free processor, calls of Redis miss their deadline, and three in a row open a breaker.
 fn instances(history: &History, targets: Targets) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for (index, own) in history.instances.iter().enumerate() {
