@@ -1,11 +1,11 @@
-// What all parts of the panel share: finding and building elements, times and
-// numbers as text, storage, and calls to the server.
+// Shared by all parts of the panel: finding and building elements, times and numbers as text,
+// storage, and calls to the server.
 
 export const $ = (id) => document.getElementById(id);
 
 /**
- * Build an element. Children are nodes or text; text never becomes markup, which
- * is what makes it safe to show event data.
+ * Builds an element. Children are nodes or text. Text never becomes markup, so event data is safe
+ * to show.
  */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -29,7 +29,7 @@ const dayAndMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "s
 /** 26 Nov. */
 export const day = (date) => dayAndMonth.format(date);
 
-/** 26 Nov 14:03:07: for what may be from another day. */
+/** 26 Nov 14:03:07, for a time that may be on another day. */
 export const stamp = (date) => `${day(date)} ${clock(date)}`;
 
 const grouped = new Intl.NumberFormat("en");
@@ -43,7 +43,7 @@ export function bytes(value) {
 
 export const seconds = (ms) => (ms < 950 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
-/** Storage that may be switched off in the browser: then nothing is remembered. */
+/** Storage of the browser. A user can switch it off; then nothing is remembered. */
 const storage = (area) => ({
   get(key) {
     try {
@@ -58,25 +58,28 @@ const storage = (area) => ({
       if (value === null) window[area].removeItem(key);
       else window[area].setItem(key, value);
     } catch {
-      // Not remembered, then.
+      // Storage is switched off or full: the entry is not remembered.
     }
   },
 });
 export const tabStorage = storage("sessionStorage");
 export const browserStorage = storage("localStorage");
 
-/** Set text only if it differs, so that polling does not disturb a selection. */
+/** Sets a text only if it differs, so that polling does not undo a selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A problem's words as a sentence: the service writes them without a capital and a full stop. */
+/** The text of a problem as a sentence: the service sends it without a capital and a full stop. */
 function sentence(text) {
   const end = /[.!?]$/.test(text) ? "" : ".";
   return text.charAt(0).toUpperCase() + text.slice(1) + end;
 }
 
-/** Put text on the clipboard. A page that is not served over TLS or from this machine has no Clipboard API. */
+/**
+ * Puts text on the clipboard. The Clipboard API exists only on pages that come over TLS or from
+ * this machine.
+ */
 export async function copy(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const give = (event) => {
@@ -89,7 +92,10 @@ export async function copy(text) {
   if (!isCopied) throw new Error("the browser does not copy");
 }
 
-/** A call that did not succeed; `status` is 0 if the server gave no answer, `askedBefore` says that a balancer had sent it to another instance before. */
+/**
+ * A call that failed. `status` is 0 if there was no answer. `askedBefore` means that the load
+ * balancer had sent the call to another instance before.
+ */
 export class CallError extends Error {
   constructor(message, { status = 0, code = "", requestId = "", retryAfter = 0, askedBefore = false } = {}) {
     super(message);
@@ -98,7 +104,10 @@ export class CallError extends Error {
   }
 }
 
-/** Ask the server; the principal travels in a header, never in the address. `body` is JSON text, sent as it is. */
+/**
+ * Calls the server. The credential travels in a header, never in the address. `body` is JSON text
+ * and is sent unchanged.
+ */
 export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_000 } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (principal) sent["X-VX11-Token"] = principal;
@@ -127,8 +136,8 @@ export async function ask(path, { principal, body, headers = {}, timeoutMs = 8_0
   });
 }
 
-/** The same where nothing but the content of the answer matters. */
+/** Calls the server, for callers that need only the content of the answer. */
 export const call = async (path, options) => (await ask(path, options)).content;
 
-/** Whether the text can travel in a header at all; anything else is a typo. */
+/** Whether a header can carry the text. No credential contains other characters. */
 export const isHeaderSafe = (text) => /^[\x21-\x7e]+$/.test(text);

@@ -1,11 +1,11 @@
-// Two kinds of small charts, drawn as paths into an <svg> of the page.
+// Small charts of two kinds, bars and a line, drawn as paths into an <svg> of the page.
 
 import { number } from "./panel-base.js";
 
 const WIDTH = 300;
 const HEIGHT = 64;
 
-/** A chart without axes of its own; time runs to the right, the scale starts at 0. */
+/** A chart without axes. Time runs to the right, the scale starts at 0. */
 export class Chart {
   #area = path("area");
   #line = path("line");
@@ -34,8 +34,8 @@ export class Chart {
   }
 
   /**
-   * Points `{ at, value }` of the last `windowMs`; those further apart than `joinedMs` are not joined: a pause stays
-   * visible as a gap instead of an invented line.
+   * Draws points `{ at, value }` of the last `windowMs`. Points further apart than `joinedMs` are
+   * not joined, so that a pause shows as a gap and not as an invented line.
    * @returns {string} label of the top of the scale
    */
   drawLine(points, now, { windowMs, joinedMs }) {

@@ -1,36 +1,39 @@
-// The instances, one row each. Behind a balancer every poll may be answered by
-// another instance: its backend and breaker are known from its own words only,
-// its tokens and streams also from what it lets the others know. So for each
-// instance the newest of both is kept, with its age.
+// The instances, one row each. Behind a load balancer each poll may be answered by another
+// instance. An instance reports its backend and breaker only itself; its tokens and streams are
+// also in its member record, which all instances report. The newest of both is kept for each
+// instance, with its age.
 
 import { $, clock, day, el, number, setText } from "./panel-base.js";
 
-/** An instance's own words that are older are shown with their age. */
+/** Older reports of an instance about itself are shown with their age. */
 const FRESH_MS = 10_000;
-/** Beyond one for each instance, so many answers without a word of or about one, and it counts as gone. */
+/**
+ * Answers without a mention, beyond one for each instance, after which an instance counts as gone.
+ */
 const PATIENCE = 2;
-/** The backend of an instance that runs without its Redis. */
+/** Backend of an instance whose Redis is unavailable. */
 const FALLBACK = "fallback-memory";
-/** A row of an instance that is gone stays for so long, and there are never more rows than this. */
+/** Bounds of the table: time that the row of a gone instance stays, and number of rows. */
 const KEPT_MS = 600_000;
 const MOST_ROWS = 100;
 
-/** With fewer streams it says nothing about the balance how they are spread. */
+/** Fewer streams show nothing about the balance between instances. */
 const SPREAD_FROM = 10;
-/** More instances than these are counted and not named. */
+/** Most instances that are named; more are counted. */
 const NAMED = 3;
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Cluster {
   /**
-   * By id: `own` is what it said itself (`at`, `backend`, `breaker`, `since`, `log`, `fallback`), `figures` the newest of
-   * anybody's (`at`, `active`, `streams`), `missed` counts the answers that did not mention it.
+   * By id. `own` is its last report about itself (`at`, `backend`, `breaker`, `since`, `log`,
+   * `fallback`), `figures` the newest report of any instance (`at`, `active`, `streams`), `missed`
+   * the number of answers since the last mention.
    */
   #instances = new Map();
   #serving = "";
 
-  /** Take in an answer of cache-stats. */
+  /** Adds an answer of cache-stats. */
   heard({ backend, instance = {}, cluster = [] }) {
     const now = Date.now();
     for (const known of this.#instances.values()) known.missed += 1;
@@ -44,7 +47,7 @@ export class Cluster {
       backend,
       breaker: instance.breaker,
       since: instance.degraded_since,
-      // An instance of an older version does not say.
+      // Missing in answers of older releases.
       log: instance.event_log_in_reach !== false,
       fallback: instance.fallback_entries ?? 0,
     };
@@ -52,7 +55,7 @@ export class Cluster {
     this.#draw(now);
   }
 
-  /** This page's stream has been opened on an instance. */
+  /** Marks the instance that serves the stream of this page. */
   serving(id) {
     this.#serving = id;
   }
@@ -62,7 +65,7 @@ export class Cluster {
     this.#serving = "";
   }
 
-  /** Where the instances remember tokens, such as "redis", or "redis on 2 of 3" while one of them is degraded. */
+  /** Backends of the instances: "redis", or "redis on 2 of 3" while one of them is degraded. */
   backend() {
     const backends = this.#present().map(({ own }) => own?.backend).filter(Boolean);
     const healthy = backends.filter((backend) => backend !== FALLBACK);
@@ -72,7 +75,10 @@ export class Cluster {
       : named;
   }
 
-  /** Which instances run without their Redis or the event log, or since when the only one does; "" if none does. */
+  /**
+   * Names the instances without their Redis or the event log, or the time since which the only
+   * instance is without it; "" if there is none.
+   */
   degraded() {
     const present = this.#present();
     const degraded = present.filter(({ own }) => own && (own.backend === FALLBACK || !own.log));
@@ -92,7 +98,7 @@ export class Cluster {
     return known;
   }
 
-  /** Counted in answers and not in time: while the page is hidden, nobody is asked. */
+  /** Counted in answers and not in time, because a hidden page does not poll. */
   #isGone({ missed }) {
     return missed >= this.#instances.size + PATIENCE;
   }
@@ -125,7 +131,7 @@ export class Cluster {
       : `${number(least)} to ${number(most)} on an instance, ${number(Math.round(even * 10) / 10)} each if spread evenly`;
     setText($("cluster-summary"), present.length > 1 && sum >= SPREAD_FROM ? `${number(sum)} streams: ${spread}` : "");
     const rows = [...this.#instances.values()].sort((a, b) => byName(a.id, b.id));
-    // One alone has nothing to be even with.
+    // A single instance has no balance to show.
     const scale = { most: Math.max(most, 1), even: present.length > 1 ? even : undefined };
     $("cluster-rows").replaceChildren(...rows.map((row) => this.#row(row, now, scale)));
   }
@@ -152,12 +158,12 @@ const heardAt = ({ own, figures }) => Math.max(own?.at ?? 0, figures.at);
 
 const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 
-/** What an instance said of itself. */
+/** Cells for the report of an instance about itself. */
 function words(own, now) {
   if (!own) return [el("span", { class: "words" }, "not asked yet")];
   const degraded = own.backend === FALLBACK;
-  // One line, so that the rows keep their height in an outage. Without Redis there is no log
-  // either.
+  // One line, so that rows keep their height in an outage. A degraded instance is shown without
+  // the state of its event log, which is unavailable, too.
   const noLog = !own.log && !degraded;
   let said = noLog ? "event log out of reach" : own.breaker ? `breaker ${own.breaker}` : "";
   if (now - own.at > FRESH_MS) said += `${said && ", "}${seconds(now - own.at)} ago`;
@@ -173,7 +179,7 @@ function timeOrDay(date) {
   return date.toDateString() === new Date().toDateString() ? clock(date).slice(0, 5) : day(date);
 }
 
-/** The number above it as a length, with a mark where all would be even. */
+/** The number of streams as a bar, with a mark at the length of an even spread. */
 function bar(streams, { most, even }) {
   const node = el("span", { class: "share", "aria-hidden": "true" });
   node.style.setProperty("--share", streams / most);

@@ -1,21 +1,21 @@
-// The event list: newest first, bounded, filterable, and calm under load. Rows
-// are added once per frame however many events arrive in it.
+// The event list: newest first, bounded, filterable. Rows are added once for each frame of the
+// screen, however many events arrived in it, so that load does not freeze the page.
 
 import { $, copy, el, clock, number, setText } from "./panel-base.js";
 import { indented, isJson, nodesOf, visible, visibleData } from "./panel-text.js";
 
 const KEPT = 1_000;
 const RENDERED = 200;
-/** Up to here data is shown as it came, on one line. */
+/** Longest data that is shown as it arrived; longer JSON is indented. */
 const SHORT_CHARS = 100;
-/** Beyond this many lines or characters the data is folded. */
+/** Longer data, in lines or characters, is folded. */
 const FOLD_LINES = 5;
 const FOLD_CHARS = 600;
-/** Of folded data so much is in the page, more than fits into its lines on a wide screen. */
+/** Characters of folded data in the page: more than its lines hold on a wide screen. */
 const FOLDED_CHARS = 4_000;
-/** Colouring huge data would make the page stall. */
+/** Longer data is not coloured, which would freeze the page. */
 const COLOUR_CHARS = 4_000;
-/** How long a button says that it has copied. */
+/** Time for which a button shows that it has copied. */
 const OUTCOME_MS = 1_500;
 
 export class EventList {
@@ -23,7 +23,7 @@ export class EventList {
   #kept = []; // oldest first
   #fresh = []; // kept, not rendered yet
   #held = []; // arrived while paused
-  /** What the last clearing took away: `{ kept, held, heldCount }`. */ #cleared = null;
+  /** Removed by the last clearing: `{ kept, held, heldCount }`. */ #cleared = null;
   /** @type {HTMLElement | null} the row whose buttons are in the tab order */ #current = null;
   #heldCount = 0;
   #received = 0;
@@ -94,11 +94,11 @@ export class EventList {
     }
     this.#kept = [...kept, ...this.#kept].slice(-KEPT);
     this.#setNeedle($("filter").value); // it may have changed since
-    $("clear").focus(); // the pressed button goes
+    $("clear").focus(); // the pressed button is hidden now
     this.#renderAll();
   }
 
-  /** Clear, and forget pause, filter and counts too: the next sign-in starts fresh. */
+  /** Clears list, pause, filter and counts for the next sign-in. */
   reset() {
     if (this.#paused) this.togglePause();
     $("filter").value = "";
@@ -114,7 +114,7 @@ export class EventList {
     for (const entry of [...this.#kept, ...this.#held]) entry.matches = undefined;
   }
 
-  /** The arrow keys go from event to event. */
+  /** Moves the focus from event to event with the arrow keys. */
   #walk(event) {
     const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
     if (!next) return;
@@ -125,7 +125,7 @@ export class EventList {
     to.focus();
   }
 
-  /** Only one row's buttons are in the tab order: those of all rows would be in the way. */
+  /** Puts only this row's buttons into the tab order; the buttons of all rows are too many. */
   #enter(row) {
     if (row === this.#current) return;
     for (const button of this.#current?.querySelectorAll("button") ?? []) button.tabIndex = -1;
@@ -192,7 +192,7 @@ function newest(entries, matches) {
   return found;
 }
 
-/** When it was published, which the id tells; a replayed event arrives later. */
+/** Time of publication, from the id; a replayed event arrives later. */
 function publishedAt({ id, received }) {
   const ms = Number(/-(\d{13})-\d+$/.exec(id)?.[1]);
   return ms ? new Date(ms) : received;
@@ -246,7 +246,7 @@ function copyButton(text, label, attributes) {
   button.addEventListener("click", async () => {
     const outcome = await copy(text).then(() => "Copied", () => "Not copied");
     button.textContent = outcome;
-    $("announce").textContent = outcome; // again, if it says so already
+    $("announce").textContent = outcome; // set even if equal, so that it is announced again
     setTimeout(() => {
       button.textContent = label;
       setText($("announce"), "");
@@ -255,7 +255,7 @@ function copyButton(text, label, attributes) {
   return button;
 }
 
-/** The data as text for the page: short data as it came, longer JSON indented, anything else untouched. */
+/** The data as text for the page: short data as it arrived, longer JSON indented. */
 function shown(entry) {
   if (entry.shown === undefined) {
     entry.isJson = isJson(entry.data);
@@ -264,7 +264,7 @@ function shown(entry) {
   return entry.shown;
 }
 
-/** As it came, and as it is shown. */
+/** Searches type and data both as they arrived and as they are shown. */
 function contains(entry, needle) {
   const has = (text) => text.toLowerCase().includes(needle);
   return has(entry.type) || has(entry.data) || has(visible(entry.type)) || has(visibleData(shown(entry)));

@@ -1,13 +1,13 @@
-// What happened: one line for each time the stream was opened again, for each gap,
-// and for each time the log of events went away or came back. A line begins when
-// something breaks and is completed when it is known how that ended. Planned
-// reconnects that missed nothing share a line: a night of them hides no incident.
+// History of the stream: one line for each reconnect, for each gap, and for each change of the
+// event log to unavailable and back. A line begins when something breaks, and is completed when
+// the end is known. Planned reconnects that missed nothing share a line, so that a night of them
+// does not hide an incident.
 
 import { $, el, seconds, stamp } from "./panel-base.js";
 import { visible } from "./panel-text.js";
 
 const KEPT = 50;
-/** The cause of a reconnect that happens every few minutes by design. */
+/** Cause of the reconnects that happen every few minutes by design. */
 const PLANNED = "max_age";
 
 const CAUSES = {
@@ -34,13 +34,13 @@ const GAPS = {
 
 export class History {
   #list = $("history");
-  #instance = ""; // that serves the stream, or served it last
+  #instance = ""; // serves the stream, or served it last
   /** @type {Outage | null} from the end of one stream to the opening of the next */ #outage = null;
-  /** @type {HTMLElement | null} where to say what was missed, until that is known */ #unsettled = null;
-  /** @type {Outage | null} the last one that is over */ #last = null;
+  /** @type {HTMLElement | null} part of a line that is to be completed */ #unsettled = null;
+  /** @type {Outage | null} the newest outage that is over */ #last = null;
   #degradedAt = 0;
 
-  /** @param change as the client's onState tells it */
+  /** @param change argument of the client's onState */
   state(change) {
     const { state, cause, instanceId, lastEventId } = change;
     if (state === "waiting" || cause === "requested") this.#outage ??= this.#begin(change);
@@ -62,7 +62,7 @@ export class History {
     this.#settle(`resumed after ${after}, nothing missed`, { complete: true });
   }
 
-  /** @param gap as the client's onReset tells it */
+  /** @param gap argument of the client's onReset */
   reset({ reason, after, id }) {
     const why = `${GAPS[reason] ?? GAPS.unknown} (${reason})`;
     this.#settle(`gap: ${why}`);
@@ -86,7 +86,7 @@ export class History {
     this.#outage = this.#unsettled = this.#last = null;
   }
 
-  /** Says what was missed, where a line still has to. `complete`: nothing was. */
+  /** Completes the last line, if it is open. `complete` means that nothing was missed. */
   #settle(text, { complete = false } = {}) {
     if (!this.#unsettled) return;
     this.#unsettled.textContent = visible(text);
@@ -102,7 +102,7 @@ export class History {
     return new Outage(line, from, from && named(cause, status, code), isPlanned);
   }
 
-  /** A new line, the newest first. */
+  /** Adds a line at the top. */
   #note(kind, what = "", why = "") {
     const at = new Date();
     const line = el("li", { "data-kind": kind },
@@ -115,7 +115,7 @@ export class History {
   }
 }
 
-/** What a line tells that begins with the end of a stream, or with a first try that failed. */
+/** A line that begins with the end of a stream, or with a first try that failed. */
 class Outage {
   #what;
   #why;
@@ -123,10 +123,10 @@ class Outage {
   #cause;
   #line;
   #isPlanned;
-  /** Nothing was missed, and that is known. */ isComplete = false;
+  /** It is known that nothing was missed. */ isComplete = false;
   #began = Date.now();
   #tries;
-  /** Reconnects that the line stands for, and when the first of them began. */ #count = 1;
+  /** Reconnects in this line, and the start of the first. */ #count = 1;
   #since = new Date();
 
   /** @param from the instance that served the stream; "" before the first */
@@ -134,7 +134,7 @@ class Outage {
     this.#line = line;
     this.#what = line.querySelector(".what");
     this.#why = line.querySelector(".why");
-    // It changes with each try: announcing them all would drown a listener.
+    // Changes with each try. A screen reader would announce each of them.
     this.#why.setAttribute("aria-live", "off");
     this.#from = from;
     this.#cause = cause;
@@ -159,7 +159,7 @@ class Outage {
     ].filter(Boolean).join("; "));
   }
 
-  /** What was planned is the end of a stream, not a try that fails. */
+  /** If a try fails, the line is an incident: only the end of the stream was planned. */
   #becomesIncident() {
     this.#isPlanned = false;
     this.#line.dataset.kind = "reconnect";
@@ -168,8 +168,8 @@ class Outage {
 
   /**
    * @param to the instance that serves the stream now
-   * @param {Outage | null} before the one before it
-   * @returns where to say what was missed
+   * @param {Outage | null} before the outage before this one
+   * @returns the part of the line to complete once it is known what was missed
    */
   ends(to, before) {
     const took = seconds(Date.now() - this.#began);
@@ -189,7 +189,7 @@ class Outage {
     return missed;
   }
 
-  /** One line for both, if nothing happened between them and the one before missed nothing. */
+  /** Merges the line before into this one, if it is the next older one and missed nothing. */
   #takeIn(before) {
     if (!before?.isComplete || !before.#isPlanned || this.#line.nextElementSibling !== before.#line) return;
     this.#count += before.#count;
@@ -198,7 +198,7 @@ class Outage {
   }
 }
 
-/** A cause in words, with what the answer said of it, such as "the stream was refused (503 streams_full)". */
+/** A cause as text, with status and code: "the stream was refused (503 streams_full)". */
 function named(cause, status, code) {
   const facts = [status || "", code].filter(Boolean).join(" ");
   return `${CAUSES[cause] ?? `the stream ended (${cause})`}${facts && ` (${facts})`}`;

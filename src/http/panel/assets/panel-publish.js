@@ -1,13 +1,16 @@
-// Publishing, once: every event has an idempotency key, so that one whose answer
-// was lost can be sent again without being published twice.
+// Publishing exactly once: each event has an idempotency key, so that the panel can send an event
+// again whose answer was lost.
 
 import { $, ask, seconds, setText } from "./panel-base.js";
 import { visible } from "./panel-text.js";
 
 const PATH = "/operator/api/events";
-/** No answer, and the answers of a service or a proxy that has nobody to ask just now. */
+/** Statuses after which a try is repeated: no answer, or service or proxy unavailable. */
 const REPEATED = new Set([0, 502, 503, 504]);
-/** Nobody knows whether it was published. `log_unavailable` is the service's statement that it was not. */
+/**
+ * Whether the event may have been published in spite of the error. `log_unavailable` means that it
+ * was not.
+ */
 const isUnknown = ({ status, code, askedBefore }) =>
   status === 0 || askedBefore || (status >= 500 && code !== "log_unavailable");
 const TRIES = 5;
@@ -18,7 +21,7 @@ export class Publisher {
   #on;
   #run = 0;
   #busy = false;
-  /** An event of which it is not known whether it was published: `{ key, content }`. */ #unsettled = null;
+  /** An event that may have been published: `{ key, content, unknown }`. */ #unsettled = null;
 
   /** @param on `{ unauthorized() }` */
   constructor(on) {
@@ -44,7 +47,7 @@ export class Publisher {
     result("", "");
   }
 
-  /** The button is not disabled: that would take the focus away from it. */
+  /** The button is not disabled, because that would take the focus from it. */
   #setBusy(busy) {
     this.#busy = busy;
     $("publish").setAttribute("aria-disabled", String(busy));
@@ -62,9 +65,9 @@ export class Publisher {
     }
     $("publish-data").removeAttribute("aria-invalid");
     const type = $("publish-type").value.trim() || "message";
-    // The data as typed: parsing it and writing it again would change numbers.
+    // The data as typed. Parsing and serialising it would change numbers.
     const content = `{"event":${JSON.stringify(type)},"data":${data}}`;
-    // The same once more, after nobody knew: the key tells the service that it is the same.
+    // The same event again after an unknown outcome keeps its key, so that it is published once.
     if (this.#unsettled?.content !== content) this.#unsettled = { key: newKey(), content, unknown: false };
     this.#setBusy(true);
     result("muted", "Publishing…");
@@ -107,13 +110,13 @@ export class Publisher {
   }
 }
 
-/** As long as the answer asks, within reason; otherwise ever longer, with jitter. */
+/** Wait before the next try: Retry-After or an exponential backoff with jitter, at most 5 s. */
 function wait(attempt, error) {
   const backoffMs = 500 * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
   return Math.min(LONGEST_WAIT_MS, Math.max(1_000 * error.retryAfter, backoffMs));
 }
 
-/** crypto.randomUUID is missing where a page is not served over TLS or from this machine. */
+/** A random key. crypto.randomUUID exists only on pages that come over TLS or from this machine. */
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,6 +1,6 @@
-// Tokens and streams: two counters and two small charts, polled while somebody is
-// looking. A failing poll slows down and says so once, in place. What the answers
-// tell of the instances is shown by panel-cluster.js.
+// Tokens and streams: counters and two small charts, polled while the page is visible. Failures
+// slow the polling down and are shown in place. panel-cluster.js shows the instances of the same
+// answers.
 
 import { $, bytes, call, number, setText } from "./panel-base.js";
 import { Chart } from "./panel-chart.js";
@@ -11,7 +11,7 @@ const SLOWEST_MS = 30_000;
 const BUCKET_MS = 2_000;
 const WINDOW_MS = 150_000;
 const BUCKETS = WINDOW_MS / BUCKET_MS;
-/** So long what one instance counted is kept while others count only their own. */
+/** Lifetime of a count of all instances, while other answers count only themselves. */
 const WHOLE_MS = 10_000;
 
 export class Stats {
@@ -22,7 +22,7 @@ export class Stats {
   #failures = 0;
   /** @type {Map<number, number>} events per bucket of time */ #rate = new Map();
   #tokens = []; // { at, value }
-  #wholeAt = 0; // when an answer last counted the tokens of all instances
+  #wholeAt = 0; // time of the last answer that counted the tokens of all instances
   #rateChart = new Chart($("rate-chart"), { bars: true });
   #tokenChart = new Chart($("tokens-chart"));
 
@@ -49,7 +49,7 @@ export class Stats {
     clearTimeout(this.#timer);
   }
 
-  /** Poll now: something has changed the figures, and nobody should look at the old ones until the next poll. */
+  /** Polls now, because the figures have changed. */
   refresh() {
     if (this.#principal) this.#poll();
   }
@@ -57,7 +57,7 @@ export class Stats {
   countEvent() {
     const bucket = Math.floor(Date.now() / BUCKET_MS);
     this.#rate.set(bucket, (this.#rate.get(bucket) ?? 0) + 1);
-    // A hidden page draws nothing, yet goes on receiving.
+    // A hidden page does not draw, which removes old buckets, but it receives events.
     if (this.#rate.size > 2 * BUCKETS) this.#forget();
   }
 
@@ -81,14 +81,14 @@ export class Stats {
       setText($("stats-problem"), "Figures unavailable; last known values shown.");
     }
     this.#draw();
-    // Nobody sees a hidden page: becoming visible polls again.
+    // A hidden page does not poll; it polls as soon as it is visible again.
     if (document.visibilityState === "visible") this.#timer = setTimeout(() => this.#poll(), delayMs);
   }
 
   #show(answer) {
     const isPart = answer.backend === "fallback-memory";
     if (!isPart) this.#wholeAt = Date.now();
-    // Beside others that see all, an instance that is cut off from Redis sees only its own.
+    // An instance without Redis counts only itself. The count of all instances is kept.
     else if (Date.now() - this.#wholeAt < WHOLE_MS) return;
     this.#tokens.push({ at: Date.now(), value: Number(answer.cache_size) || 0 });
     setText($("count-tokens"), number(answer.cache_size));
@@ -109,7 +109,7 @@ export class Stats {
   #draw() {
     this.#forget();
     const now = Date.now();
-    // The running bucket is left out: half of it would always look like a drop.
+    // The current bucket is incomplete and would always look like a drop.
     const last = Math.floor(now / BUCKET_MS) - 1;
     const rates = Array.from({ length: BUCKETS }, (_, i) =>
       (this.#rate.get(last - BUCKETS + 1 + i) ?? 0) / (BUCKET_MS / 1000));

@@ -1,25 +1,29 @@
-// Event data as text for the page. Every character that arrived is shown: numbers
-// and strings keep their characters, and a character that would hide or reorder
-// its neighbours is shown escaped.
+// Event data as text for the page. Every character that arrived is shown: numbers and strings keep
+// their characters, and a character that would hide or reorder its neighbours is shown escaped.
 
 import { el } from "./panel-base.js";
 
-/** Control characters and characters that change the direction of text: the set that the command line escapes. */
+/**
+ * Control characters and characters that change the direction of text. The command-line client
+ * escapes the same set.
+ */
 const ESCAPED = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const SHORT_ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 const hex = (character) => character.charCodeAt(0).toString(16).padStart(4, "0");
 const escape = (character) => SHORT_ESCAPES[character] ?? `\\u${hex(character)}`;
-/** Line breaks and tabs of data are shown as such. */
+/** Line breaks and tabs in data are shown unescaped. */
 const isLayout = (character) => character === "\n" || character === "\t";
 
 /** One line of text with these characters escaped, such as a type or an id. */
 export const visible = (text) => text.replace(ESCAPED, escape);
 
-/** Data as it is shown, without marks: for searching. */
+/** Data as it is shown, but without marks, for searching. */
 export const visibleData = (text) => text.replace(ESCAPED, (found) => (isLayout(found) ? found : escape(found)));
 
-/** Data as nodes. A mark tells an escaped character from the same escape in the data itself. */
+/**
+ * Data as nodes. A mark distinguishes an escaped character from the same escape in the data itself.
+ */
 function marked(text) {
   const nodes = [];
   let end = 0;
@@ -44,7 +48,7 @@ export function isJson(text) {
 
 const PART = /"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g;
 
-/** Valid JSON, indented. Only the whitespace between its parts changes: parsing would change numbers. */
+/** Indents valid JSON. Only whitespace between its parts changes; parsing would change numbers. */
 export function indented(json) {
   const parts = json.match(PART) ?? [];
   let text = "";
@@ -70,7 +74,7 @@ export function indented(json) {
 
 const TOKEN = /("(?:\\.|[^"\\])*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
-/** Data as nodes, JSON coloured; the data itself only ever becomes text. */
+/** Data as nodes, with coloured JSON. Data becomes text, never markup. */
 export function nodesOf(text, { coloured }) {
   if (!coloured) return marked(text);
   const nodes = [];

@@ -1,5 +1,5 @@
-// The colour theme: follows the system until the button says otherwise.
-// A classic script in <head>, because a module would run after the first paint.
+// The colour theme. It follows the system until the button is pressed. This is a classic script in
+// <head>, because a module would run after the first paint.
 (() => {
   const KEY = "vx11.theme";
   const THEMES = ["auto", "light", "dark"];
@@ -17,7 +17,7 @@
     try {
       localStorage.setItem(KEY, theme);
     } catch {
-      /* nothing to do */
+      // Storage is switched off: the theme is not remembered.
     }
   };
 

@@ -1,6 +1,6 @@
-// The operator panel: signing in, the stream, and what ties the parts together.
-// The principal lives in sessionStorage, so it ends with the tab; it is never
-// put in an address, in localStorage or in a log.
+// The panel: signing in, the stream, and the connections between its parts. The credential is kept
+// in sessionStorage, which ends with the tab. It is never in an address, in localStorage or in a
+// log.
 
 import { connect } from "/client/vx11-events.js";
 import { $, browserStorage, call, isHeaderSafe, setText, stamp, tabStorage } from "./panel-base.js";
@@ -13,7 +13,7 @@ import { Stats } from "./panel-stats.js";
 const PRINCIPAL_KEY = "vx11.principal";
 const SHORTCUTS_KEY = "vx11.shortcuts";
 const HEALTH_MS = 5_000;
-/** A shorter wait is over before anybody could press the button. */
+/** A shorter wait ends before a user could press the button. */
 const BUTTON_WORTH_MS = 1_500;
 
 const list = new EventList();
@@ -23,9 +23,9 @@ const stats = new Stats({ stats: showStats, unauthorized: refused });
 const publisher = new Publisher({ unauthorized: refused });
 let principal = "";
 let events = null; // the stream, while signed in
-let state = "idle"; // of the stream, as the client names it
+let state = "idle"; // of the stream, in the client's terms
 let stateText = "signed out";
-let logProblem = ""; // why the instance that serves the stream cannot reach the event log; "" while it can
+let logProblem = ""; // reason why the event log is unavailable to the stream's instance; "" if it is not
 
 // --- signing in and out -------------------------------------------------------
 
@@ -41,7 +41,7 @@ $("signin-form").addEventListener("submit", async (event) => {
   else signIn(entered);
 });
 
-/** Why this principal cannot be used, or "" if it can. */
+/** The reason why a credential cannot be used, or "" if it can. */
 async function refusal(entered) {
   if (!entered) return "Enter the principal.";
   if (!isHeaderSafe(entered)) return WRONG;
@@ -51,7 +51,7 @@ async function refusal(entered) {
   } catch (error) {
     if (error.status === 401 || error.status === 403) return WRONG;
     if (error.status === 0) return error.message;
-    // Any other answer says nothing about the principal: let the stream find out.
+    // Other answers do not depend on the credential. The stream will show whether it is valid.
   } finally {
     $("signin").disabled = false;
   }
@@ -120,7 +120,7 @@ function openStream() {
   });
 }
 
-/** What the client calls by other names. */
+/** Texts for states that the client names differently. */
 const STATES = { issuing: "connecting", open: "connected", waiting: "reconnecting" };
 
 function stateChanged(change) {
@@ -136,7 +136,7 @@ function stateChanged(change) {
     cluster.serving(instanceId);
     stats.refresh();
   } else {
-    showLog(""); // an instance's word about the log ends with its stream
+    showLog(""); // without a stream, the state of its instance's event log is unknown
   }
 }
 
@@ -147,14 +147,14 @@ function showState(next, text) {
   if (state !== "waiting") $("connect-now").hidden = true;
 }
 
-/** An open stream is not all that matters: the pill is amber while the event log or a store is out of reach. */
+/** The state of an open stream is amber while the event log or a store is unavailable. */
 function drawState() {
   $("state").dataset.state = state;
   $("state").toggleAttribute("data-degraded", Boolean(logProblem) || !$("degraded").hidden);
   setText($("state"), state === "open" && logProblem ? "log unavailable" : stateText);
 }
 
-/** Whether the instance that serves the stream reaches the event log. */
+/** Shows or hides that the event log is unavailable to the instance that serves the stream. */
 function showLog(problem) {
   logProblem = problem;
   $("log-problem").hidden = !problem;
@@ -166,9 +166,9 @@ function showLog(problem) {
 
 $("connect-now").addEventListener("click", () => events?.reconnect());
 
-// --- how the service is ------------------------------------------------------------------
+// --- health of the service ------------------------------------------------------------------
 
-/** While nobody is signed in, and for the version. */
+/** Fetches the version, and the backend while nobody is signed in. */
 async function pollHealth() {
   if (document.visibilityState !== "visible") return;
   try {
@@ -176,7 +176,7 @@ async function pollHealth() {
     setText($("version"), `v${health.version}`);
     if (!principal) showBackend(health.backend, health.status === "degraded" ? "degraded" : "");
   } catch {
-    // The state of the connection tells it already.
+    // The state of the connection shows it already.
   }
 }
 
@@ -215,7 +215,7 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
-// Single keys get in the way of speech input, hence the switch.
+// Speech input can press single keys by accident; users can switch the shortcuts off.
 $("shortcuts").checked = browserStorage.get(SHORTCUTS_KEY) !== "off";
 $("shortcuts").addEventListener("change", () =>
   browserStorage.set(SHORTCUTS_KEY, $("shortcuts").checked ? "on" : "off"));
