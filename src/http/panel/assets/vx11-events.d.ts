@@ -2,11 +2,11 @@
 
 /**
  * - `idle`: created, not started yet
- * - `issuing`: asking for a stream token
- * - `connecting`: token in hand, stream requested
- * - `open`: the server's greeting has arrived
- * - `waiting`: a further attempt is scheduled
- * - `unauthorized`: no token, status 401: nobody is logged in, or the principal is wrong; final
+ * - `issuing`: requesting a stream token
+ * - `connecting`: the token is there, the stream is requested
+ * - `open`: the first frame has arrived
+ * - `waiting`: the next attempt is scheduled
+ * - `unauthorized`: no token, status 401: nobody is logged in, or the credential is wrong; final
  * - `forbidden`: no token, status 403: this user may not have one; final
  * - `closed`: `close()` was called or the signal aborted; final
  */
@@ -21,16 +21,21 @@ export type StreamState =
   | "closed";
 
 /**
- * Why a connection ended, or could not be made. Said by the server: `drain` (the
- * instance is shutting down), `max_age`, `slow` (this client did not keep up),
- * `revoked`, or `server` if it gave no reason. Noticed by the client:
- * - `cut`: an open stream ended without a word
+ * Cause of the end of a connection, or of a failed attempt. Reasons that the server gives:
+ * - `drain`: the instance is shutting down
+ * - `max_age`: the stream reached its maximum age
+ * - `slow`: this client did not keep up
+ * - `revoked`: the token was revoked
+ * - `server`: the server gave no reason
+ *
+ * Causes that the client finds:
+ * - `cut`: an open stream ended without a reason
  * - `silent`: nothing arrived in time: no answer, or not even a heartbeat
  * - `refused`: the answer was no stream; see `status` and `code`
- * - `unreachable`: there was no answer; `error` is what `fetch` threw. A browser does not
- *   tell a page more: no server listens, or it does not allow pages of this origin (CORS)
- * - `offline`: the browser had been offline, and what it held open may be dead
- * - `issue`: no token was to be had; see `status`, `code` and `error`
+ * - `unreachable`: there was no answer; `error` is what `fetch` threw. A page cannot find out which
+ *   it is: no server listens, or the server does not allow pages of this origin (CORS)
+ * - `offline`: the browser was offline, so that its connections may be dead
+ * - `issue`: no token could be issued; see `status`, `code` and `error`
  * - `requested`: `reconnect()` was called
  */
 export type Cause =
@@ -49,63 +54,65 @@ export type Cause =
   | (string & {});
 
 export interface StreamEvent {
-  /** The event's name, `message` unless the publisher chose another. */
+  /** The event's type, `message` unless the publisher set another. */
   readonly type: string;
-  /** The data exactly as received. Untrusted: do not insert it as HTML. */
+  /** The data exactly as received. It is untrusted: do not insert it as HTML. */
   readonly data: string;
-  /** Position in the stream; unique, but not meant to be taken apart. */
+  /** Position in the event log: unique and opaque. */
   readonly id: string;
-  /** The data parsed as JSON. Throws a SyntaxError if it is not JSON. */
+  /** Parses the data as JSON. Throws a SyntaxError if it is not JSON. */
   json<T = unknown>(): T;
 }
 
 export interface ReconnectPlan {
   readonly cause: Cause;
-  /** True if the server asked for it, false if the client noticed a failure. */
+  /** True if the server ended the stream with a reason, false after a failure. */
   readonly byServer: boolean;
-  /** HTTP status of an answer that was not the one asked for, 0 if there was none. */
+  /** HTTP status of an answer that was neither a token nor a stream; 0 if there was none. */
   readonly status: number;
-  /** `code` of its problem document, or what an `IssueError` says; `""` if there is none. */
+  /** `code` of its problem document, or of an `IssueError`; `""` if there is none. */
   readonly code: string;
-  /** Milliseconds until the next attempt, unless the page wakes it earlier. */
+  /** Milliseconds until the next attempt; fewer if the page becomes visible or online. */
   readonly delayMs: number;
   /** Failures in a row so far. */
   readonly attempt: number;
   /**
-   * With cause `issue`: what `issueToken` threw; with `refused`: an error with the
-   * answer's words; with `unreachable`: what `fetch` threw.
+   * With cause `issue`, what `issueToken` threw. With `refused`, an error with the text of the
+   * answer. With `unreachable`, what `fetch` threw.
    */
   readonly error?: unknown;
 }
 
-/** The stream goes on right after the last event seen: nothing is missed. */
+/** The stream continues right after the last event seen: nothing was missed. */
 export interface StreamResume {
-  /** The position it resumed after. */
+  /** Position after which it resumed. */
   readonly after: string;
 }
 
 /**
- * There is a gap: events between `after` and `id` are not coming. Announced when
- * a stream opens that could not be resumed, or at any time on an open one when
- * the log of events was lost; the stream goes on either way.
+ * Events between `after` and `id` are missing and will not come. This is reported after the opening
+ * of a stream that could not be resumed, or on an open stream if the event log was lost. The stream
+ * continues in both cases.
  */
 export interface StreamReset {
   /**
-   * Why: `epoch` (the log of events was lost and started anew), `expired` (no
-   * longer kept), `future` (the log ends before `after`), `unknown` (nobody can tell).
+   * Reset reason:
+   * - `epoch`: the event log was lost and started again
+   * - `expired`: the missing events are no longer kept
+   * - `future`: the event log ends before `after`
+   * - `unknown`: the service cannot find `after` in the event log
    */
   readonly reason: "epoch" | "expired" | "future" | "unknown" | (string & {});
-  /** The last position before the gap. */
+  /** Last position before the missing events; `""` if there is none. */
   readonly after: string;
-  /** The position from which the stream goes on. */
+  /** Position after which the stream continues. */
   readonly id: string;
 }
 
 /**
- * The instance that serves this stream cannot reach the log of events. The
- * stream stays open and brings nothing new until `onRecovered`; what is
- * published elsewhere meanwhile is not lost and comes then. Publishing through
- * this instance answers 503.
+ * The event log is unavailable to the instance that serves this stream. The stream stays open and
+ * delivers no events until `onRecovered`. Events that other instances accept meanwhile are not
+ * lost and come then. This instance answers 503 to publishing.
  */
 export interface StreamDegraded {
   readonly reason: "log_unavailable" | (string & {});
@@ -115,7 +122,7 @@ export interface StateChange extends Partial<ReconnectPlan> {
   readonly state: StreamState;
   readonly previous: StreamState;
   readonly attempt: number;
-  /** Serving instance, from the greeting; `""` before the first one. */
+  /** Instance that serves the stream, from its first frame; `""` before the first stream. */
   readonly instanceId: string;
   readonly lastEventId: string;
   readonly reconnects: number;
@@ -132,59 +139,63 @@ export interface IssuedToken {
 }
 
 interface CommonOptions {
-  /** Where vx11-operator is, with any path prefix. Default: the page's origin. */
+  /** Base URL of vx11-operator, with any path prefix. Default: the page's origin. */
   baseUrl?: string;
-  /** Resume after this event instead of starting with what comes next. */
+  /** Resumes after this event. Without it, the stream starts with the next event. */
   lastEventId?: string;
-  /** First backoff bound, doubled per failure; delays are random up to it. Default 500. */
+  /**
+   * First bound of the backoff in milliseconds, doubled for each failure. Waits are random up to
+   * the bound. Default 500.
+   */
   minBackoffMs?: number;
-  /** Largest backoff bound. Default 30000. */
+  /** Largest bound of the backoff, in milliseconds. Default 30000. */
   maxBackoffMs?: number;
-  /** Time allowed for a token, and again for the first frame. Default 15000. */
+  /** Deadline for a token, and again for the first frame, in milliseconds. Default 15000. */
   timeoutMs?: number;
   /**
-   * Longest silence of an open stream before it counts as dead. Has to be longer
-   * than the service's heartbeat (`streams.heartbeat_seconds`, 15). Default 40000.
+   * Milliseconds of silence after which an open stream counts as dead. This has to be longer than
+   * the service's heartbeat interval (`streams.heartbeat_seconds`, 15). Default 40000.
    */
   silenceMs?: number;
-  /** Aborting it closes the stream. */
+  /** Closes the stream when it is aborted. */
   signal?: AbortSignal;
-  /** Every published event, of whatever type, in order. */
+  /** Receives each event, of any type, in order. */
   onEvent?(event: StreamEvent): void;
   /**
-   * The state has changed. Without this callback, whatever keeps the stream from
-   * opening or cuts it is printed with `console.warn`: once for each cause, and
-   * again after a stream has opened. A printed line contains no token. What
-   * `onReconnect` or `onUnauthorized` reports is not printed either.
+   * Reports each change of the state. Without this callback, the client prints failures with
+   * `console.warn`: each cause once, and once again after a stream has opened. Failures that
+   * `onReconnect` or `onUnauthorized` reports are not printed. A printed line contains no token.
    */
   onState?(change: StateChange): void;
   /**
-   * Status 401 from `issueToken`: the user's session has ended, or never began.
-   * The stream is closed for good; call `connect` again after the login.
+   * Reports status 401 from `issueToken`: the user's session has ended, or there was none. The
+   * stream is closed for good; call `connect` again after the login.
    */
   onUnauthorized?(change: StateChange): void;
   /**
-   * A stream that was opened again, or with `lastEventId`, has been resumed. Each
-   * such stream calls this or `onReset`: mostly at once, but where older events
-   * have to be looked up, or the log is out of reach, only with what comes next.
+   * Reports that a stream resumed which was opened again, or opened with `lastEventId`. Each such
+   * stream calls this or `onReset`: at once, or with the next event if the service has to look up
+   * older events first, or if the event log is unavailable.
    */
   onResume?(resume: StreamResume): void;
-  /** Events were missed: load the current state of the world afresh. */
+  /** Reports that events were missed: load the current state of your data again. */
   onReset?(reset: StreamReset): void;
-  /** No new events for now: the instance cannot reach the log. */
+  /** Reports that no events come for now: the event log is unavailable to the instance. */
   onDegraded?(degraded: StreamDegraded): void;
-  /** It can again. Not called when the stream ends first: the next one says itself how it stands. */
+  /**
+   * Reports that the event log is available again. It is not called if the stream ends before:
+   * the next stream calls `onDegraded` again if that is still needed.
+   */
   onRecovered?(): void;
-  /** A reconnect has been scheduled, for whatever reason. */
+  /** Reports each scheduled reconnect, with its cause. */
   onReconnect?(plan: ReconnectPlan): void;
 }
 
 export interface IssueTokenOptions extends CommonOptions {
   /**
-   * Obtain a stream token, normally from your own backend, which holds the
-   * principal. Called before every connection. Throw an `IssueError` (or any
-   * object with `status` / `retryAfterMs`) to say more than "failed": status
-   * 401 and 403 are final, `retryAfterMs` is the least time to wait.
+   * Gets a stream token, normally from your own backend, which has the credential. It is called
+   * before each connection. Throw an `IssueError`, or any object with `status` or `retryAfterMs`,
+   * to report details: status 401 and 403 are final, `retryAfterMs` is the shortest wait.
    */
   issueToken(context: { signal: AbortSignal }): Promise<string | IssuedToken>;
   principal?: undefined;
@@ -192,8 +203,8 @@ export interface IssueTokenOptions extends CommonOptions {
 
 export interface PrincipalOptions extends CommonOptions {
   /**
-   * The principal itself, sent as `X-VX11-Token`. For operators' tools only: it
-   * is long-lived, and whoever can read the page's memory can read it.
+   * Credential of a principal, sent as `X-VX11-Token` to issue tokens. It is for tools of operators
+   * only: it is long-lived, and any script of the page can read it.
    */
   principal: string;
   issueToken?: undefined;
@@ -202,8 +213,8 @@ export interface PrincipalOptions extends CommonOptions {
 export type ConnectOptions = IssueTokenOptions | PrincipalOptions;
 
 /**
- * Open the stream and keep it open until `close()`. Callbacks run after this
- * has returned, never before.
+ * Opens the stream and keeps it open until `close()`. Callbacks run after this function has
+ * returned.
  * @throws TypeError if neither or both of `issueToken` and `principal` are given.
  */
 export function connect(options: ConnectOptions): EventStream;
@@ -211,26 +222,26 @@ export function connect(options: ConnectOptions): EventStream;
 export class EventStream {
   constructor(options: ConnectOptions);
   readonly state: StreamState;
-  /** Instance that serves the stream; the last that did, while reconnecting. */
+  /** Instance that serves the stream, or served it last. */
   readonly instanceId: string;
-  /** Where the next connection resumes. */
+  /** Position after which the next connection resumes. */
   readonly lastEventId: string;
   /** Failures in a row; 0 while open. */
   readonly attempt: number;
-  /** How often the stream has been opened again after the first time. */
+  /** Number of times that the stream was opened again. */
   readonly reconnects: number;
   /**
-   * `""`, or why the serving instance brings no new events at present, such as
-   * `log_unavailable`. An instance's word ends with its stream: `""` while there is none.
+   * Reason why the open stream delivers no events at present, such as `log_unavailable`; `""` if
+   * it delivers them, and while there is no stream.
    */
   readonly degraded: string;
-  /** Drop the connection or the wait, and connect now with a new token. */
+  /** Ends the connection or the wait, and connects now with a new token. */
   reconnect(): void;
-  /** End the stream for good. */
+  /** Ends the stream for good. */
   close(): void;
 }
 
-/** Why no token could be issued. Never carries the principal or a token. */
+/** Reason why no token could be issued. It never contains a credential or a token. */
 export class IssueError extends Error {
   constructor(
     message: string,
@@ -242,6 +253,6 @@ export class IssueError extends Error {
   readonly code: string;
   readonly requestId: string;
   readonly retryAfterMs: number;
-  /** The error that led to this one, if there was one: with `network`, what `fetch` threw. */
+  /** The error that led to this one, if any. With `network`, what `fetch` threw. */
   readonly cause?: unknown;
 }

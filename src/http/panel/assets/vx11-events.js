@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * Browser client for the vx11-operator event stream. One ES module, no
- * dependencies, no build step.
+ * Browser client for the event streams of vx11-operator: one ES module without dependencies and
+ * without a build step.
  *
  *     import { connect, IssueError } from "/client/vx11-events.js";
  *
  *     const events = connect({
- *       // Ask YOUR backend for a token: it holds the principal, pages must not.
+ *       // Ask YOUR backend for a token. It has the credential; pages must not have it.
  *       issueToken: async ({ signal }) => {
  *         const answer = await fetch("/my-backend/sse-token", { method: "POST", signal });
  *         if (!answer.ok) throw new IssueError("no token", { status: answer.status });
@@ -17,49 +17,51 @@
  *       onUnauthorized: () => location.assign("/login"), // 401: the user's session has ended
  *     });
  *
- * `events.close()` ends the stream. What no callback reports is printed on the
- * console, once for each cause.
+ * `events.close()` ends the stream. Failures that no callback reports are printed on the console,
+ * once for each cause.
  *
- * A stream token lives for about a minute and opens eight streams at most. When the stream
- * ends, for whatever reason, this client waits, obtains a new token and resumes
- * after the last event it has seen.
+ * A stream token lives for about a minute and opens at most eight streams. After the end of a
+ * stream, this client waits, gets a new token and resumes after the last event that it has seen.
  *
- * It reads the stream with fetch rather than with an EventSource, which would
- * ask for the same address with the same expired token again, give up for good
- * on the first answer that is not a stream, keep that answer's status to itself,
- * and not show the server's heartbeats: a quiet stream and a dead one look the
- * same to it. Besides, fetch can put the token into a header, where nobody
- * writes it down.
+ * The client reads the stream with fetch. An EventSource has these disadvantages:
+ * - It reconnects to the same address, with the same expired token.
+ * - It gives up for good after the first answer that is not a stream, and hides its status.
+ * - It hides heartbeats, so that a page cannot distinguish a quiet stream from a dead one.
+ * - It cannot send the token in a header. Addresses with a token end up in logs.
  */
 
 const ISSUE_PATH = "/operator/api/events/sse-token";
 const STREAM_PATH = "/operator/api/events/stream";
 
-/** A connection that ends sooner than this counts as short-lived. */
+/** A shorter connection counts as short-lived. */
 const STABLE_MS = 2_000;
-/** Short-lived connections slow us down to seconds, not to the longest backoff. */
+/** Most failures that short-lived connections count for: they wait for seconds, not for longer. */
 const MOST_FLAPS = 2;
-/** Neither a server's `retry_ms` nor its Retry-After may park us longer. */
+/** Longest wait that a server can ask for, with `retry_ms` or Retry-After. */
 const LONGEST_WAIT_MS = 300_000;
-/** Spread of the quick attempt after coming online or becoming visible. */
+/** Spread of the early attempt of a page that comes online or becomes visible. */
 const WAKE_SPREAD_MS = 250;
 
-/** End of each printed line about a problem that may pass. */
+/** End of each printed line about a failure that is not final. */
 const AGAIN = "Trying again; onState and onReconnect report each attempt.";
 
 /**
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
  * @typedef {import("./vx11-events.js").StreamState} StreamState
  * @typedef {import("./vx11-events.js").Cause} Cause
- * @typedef {{type: string, data: string, id: string | null}} Frame `id` is null if the frame has none
- * @typedef {{cause: Cause, status: number, code: string, error?: unknown}} Problem why there is no stream
+ * @typedef {{type: string, data: string, id: string | null}} Frame
+ *   A frame of a stream; `id` is null if it has none.
+ * @typedef {{cause: Cause, status: number, code: string, error?: unknown}} Problem
+ *   A failure to get or keep a stream.
  */
 
-/** Why no token could be issued. Never carries the principal or a token. */
+/** Reason why no token could be issued. It never contains a credential or a token. */
 export class IssueError extends Error {
   /**
    * @param {string} message
-   * @param {{status?: number, code?: string, requestId?: string, retryAfterMs?: number, cause?: unknown}} [facts]
+   * @param {{
+   *   status?: number, code?: string, requestId?: string, retryAfterMs?: number, cause?: unknown,
+   * }} [facts]
    */
   constructor(message, facts = {}) {
     super(message, facts);
@@ -72,7 +74,7 @@ export class IssueError extends Error {
 }
 
 /**
- * Start a stream.
+ * Opens a stream and keeps it open.
  * @param {ConnectOptions} options
  * @returns {EventStream}
  */
@@ -84,12 +86,12 @@ export class EventStream {
   #options;
   #issueToken;
   #base;
-  /** @type {AbortController | null} of the attempt or connection under way */ #abort = null;
+  /** @type {AbortController | null} of the current attempt or connection */ #abort = null;
   #teardown = new AbortController();
-  // The one thing waited for: an answer, a heartbeat, or the next attempt.
+  // There is one timer: for an answer, a heartbeat, or the next attempt.
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {StreamState} */ #state = "idle";
-  #run = 0; // numbers the attempts, so that answers to abandoned ones are dropped
+  #run = 0; // number of the attempt: answers to abandoned attempts are ignored
   #failures = 0;
   #flaps = 0; // short-lived connections in a row
   #opens = 0;
@@ -100,15 +102,15 @@ export class EventStream {
   #instanceId = "";
   #degraded = "";
   #lastEventId;
-  #asked = ""; // where an open stream was to resume, until it shows whether it did
-  /** @type {Set<string>} causes printed since the last recovery */ #printed = new Set();
+  #asked = ""; // position to resume after, until the stream shows whether it resumed
+  /** @type {Set<string>} causes printed since a stream opened */ #printed = new Set();
 
   /** @param {ConnectOptions} options */
   constructor(options) {
     if (!options.issueToken === !options.principal) {
       throw new TypeError("connect() needs either issueToken or principal");
     }
-    // Checked here because a browser's own complaint could quote the header.
+    // Checked here, because the browser's error message could quote the header.
     if (options.principal && !/^[\x21-\x7e]+$/.test(options.principal)) {
       throw new TypeError("the principal contains characters that a header cannot carry");
     }
@@ -121,7 +123,7 @@ export class EventStream {
     this.#watchPage();
     if (options.signal?.aborted) this.close();
     options.signal?.addEventListener("abort", () => this.close(), { signal: this.#teardown.signal });
-    // Not at once: `const events = connect(…)` must be assigned before a callback uses it.
+    // Later, so that `const events = connect(…)` is assigned before a callback uses it.
     queueMicrotask(() => {
       if (this.#state === "idle") this.#attempt();
     });
@@ -131,12 +133,12 @@ export class EventStream {
     return this.#state;
   }
 
-  /** Instance that serves the stream (the last one that did, while reconnecting). */
+  /** Instance that serves the stream, or served it last. */
   get instanceId() {
     return this.#instanceId;
   }
 
-  /** Where the next connection resumes. */
+  /** Position after which the next connection resumes. */
   get lastEventId() {
     return this.#lastEventId;
   }
@@ -146,24 +148,27 @@ export class EventStream {
     return this.#state === "open" ? 0 : this.#failures;
   }
 
-  /** How often the stream has been opened again after the first time. */
+  /** Number of times that the stream was opened again. */
   get reconnects() {
     return Math.max(0, this.#opens - 1);
   }
 
-  /** Why the serving instance brings no new events at present; `""` if it does, or if there is no stream. */
+  /**
+   * Reason why the open stream delivers no events at present; `""` if it delivers them, and while
+   * there is no stream.
+   */
   get degraded() {
     return this.#degraded;
   }
 
-  /** Drop the connection or the wait, and connect now with a new token. */
+  /** Ends the connection or the wait, and connects now with a new token. */
   reconnect() {
     if (this.#isFinal()) return;
     this.#drop();
     this.#attempt({ cause: "requested" });
   }
 
-  /** End the stream for good. */
+  /** Ends the stream for good. */
   close() {
     this.#finish("closed");
   }
@@ -176,7 +181,7 @@ export class EventStream {
     const run = ++this.#run;
     const abort = (this.#abort = new AbortController());
     this.#setState("issuing", why);
-    if (run !== this.#run) return; // the callback closed or restarted us
+    if (run !== this.#run) return; // the callback closed the stream or reconnected
     let token;
     try {
       token = await this.#issue(abort);
@@ -189,13 +194,13 @@ export class EventStream {
 
   /** @param {AbortController} abort @returns {Promise<string>} */
   async #issue(abort) {
-    // Raced as well as aborted: a caller's issueToken may ignore the signal.
+    // The timeout is also raced, because a caller's issueToken may ignore the signal.
     const timeout = new Promise((_, reject) => {
       this.#timer = setTimeout(() => {
         reject(new IssueError("no token within the time allowed", { code: "timeout" }));
         abort.abort();
       }, this.#options.timeoutMs);
-      // Dropped: neither the answer nor the time matters any more.
+      // Ends the race of an abandoned attempt, whose timer is cleared.
       abort.signal.addEventListener("abort", () => reject(new IssueError("no token wanted any more")));
     });
     const issued = await Promise.race([this.#issueToken({ signal: abort.signal }), timeout]);
@@ -205,7 +210,7 @@ export class EventStream {
   /** @param {any} error */
   #issueFailed(error) {
     const { status, code } = facts(error);
-    // Neither changes by asking again, which would only look like guessing.
+    // Repeating does not change these answers, and would look like guessing credentials.
     if (status === 401 || status === 403) return this.#denied({ cause: "issue", status, code, error });
     this.#failed("issue", error);
   }
@@ -221,11 +226,11 @@ export class EventStream {
     let answer;
     try {
       answer = await fetch(url, {
-        // No Accept: proxies answer those who name text/event-stream as an EventSource
-        // needs it, with 200 whatever is wrong. Here the true answer is wanted.
+        // No Accept: if it names text/event-stream, proxies answer errors with status 200, as an
+        // EventSource needs it. This client needs the true status.
         headers: { "X-VX11-Token": token },
         cache: "no-store",
-        redirect: "error", // a redirect would hand the token to another address
+        redirect: "error", // a redirect would send the token to another address
         signal,
       });
     } catch (error) {
@@ -258,7 +263,7 @@ export class EventStream {
     if (run === this.#run) this.#lost("cut");
   }
 
-  /** Whatever arrives, be it a heartbeat, shows that the connection lives. */
+  /** Starts the wait for the next bytes. Any bytes, also a heartbeat, show a live connection. */
   #watchSilence() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#lost("silent"), this.#options.silenceMs);
@@ -269,15 +274,14 @@ export class EventStream {
     const before = this.#lastEventId;
     if (frame.id !== null) this.#lastEventId = frame.id;
     const run = this.#run;
-    // Only the first frame can be the greeting: later ones of that shape are
-    // application data, whatever they claim.
+    // Only the first frame can be the greeting. Later frames of that shape are application data.
     const isGreeting = this.#state === "connecting" && this.#opened(frame, before);
     if (!isGreeting && run === this.#run) this.#deliver(frame, before);
   }
 
   /**
-   * The first frame opens the stream. A greeting without a position means that it
-   * is not known yet whether the stream can be resumed.
+   * Opens the stream with its first frame. If the greeting has no id, it is not known yet whether
+   * the stream resumes.
    * @param {Frame} frame @param {string} before @returns {boolean} whether it is a greeting
    */
   #opened({ type, data, id }, before) {
@@ -288,7 +292,7 @@ export class EventStream {
     this.#asked = before;
     this.#openedAt = Date.now();
     this.#opens += 1;
-    // Not while connections end at once: each would print its end.
+    // Kept while connections end at once, because each of them would print its end.
     if (this.#flaps < MOST_FLAPS) this.#printed.clear();
     this.#watchSilence();
     this.#setState("open");
@@ -302,7 +306,7 @@ export class EventStream {
     if (after) this.#call(this.#options.onResume, { after });
   }
 
-  /** @param {Frame} frame @param {string} before the last position before this frame */
+  /** @param {Frame} frame @param {string} before position before this frame */
   #deliver({ type, data }, before) {
     const run = this.#run;
     switch (type) {
@@ -328,7 +332,7 @@ export class EventStream {
     }
   }
 
-  // --- losing it and waiting ------------------------------------------------
+  // --- end of a connection, and waiting ------------------------------------------------
 
   /** @param {{reason?: unknown, retry_ms?: unknown}} asked */
   #sentAway({ reason, retry_ms: retryMs }) {
@@ -351,14 +355,14 @@ export class EventStream {
     this.#drop();
     const { status, code, retryAfterMs } = facts(error);
     const floorMs = Math.min(retryAfterMs, LONGEST_WAIT_MS);
-    // Jitter on top of Retry-After: all clients were told the same number.
+    // Jitter on top of Retry-After, because the server sends all clients the same number.
     this.#wait({ cause, status, code, error, delayMs: floorMs + this.#backoff(), floorMs });
   }
 
   /**
-   * The backoff starts over once a connection has opened. Connections that open
-   * and end at once are counted, though, or a server that accepts and drops
-   * would be asked several times a second.
+   * Restarts the backoff after a connection that opened. Short-lived connections in a row count as
+   * failures; otherwise a server that accepts and drops connections would get several attempts a
+   * second.
    */
   #settle() {
     if (this.#state !== "open") return;
@@ -367,7 +371,7 @@ export class EventStream {
     this.#flaps = Math.min(this.#flaps + 1, MOST_FLAPS);
   }
 
-  /** Full jitter: anywhere up to the exponential bound. */
+  /** Exponential backoff with full jitter: a random wait up to the bound. */
   #backoff() {
     const { minBackoffMs, maxBackoffMs } = this.#options;
     const bound = Math.min(maxBackoffMs, minBackoffMs * 2 ** this.#failures);
@@ -391,7 +395,7 @@ export class EventStream {
     if (run === this.#run) this.#call(this.#options.onReconnect, plan);
   }
 
-  /** Try soon, though never earlier than the server allowed. */
+  /** Brings the next attempt forward, but not before the time that the server gave. */
   #wake() {
     if (this.#state !== "waiting") return;
     const now = Date.now();
@@ -406,12 +410,12 @@ export class EventStream {
     const signal = this.#teardown.signal;
     globalThis.addEventListener?.("offline", () => (this.#wasOffline = true), { signal });
     globalThis.addEventListener?.("online", () => {
-      // The stream may have survived only on paper; resuming loses nothing.
+      // The connection may be dead without an error. Resuming loses nothing.
       if (this.#wasOffline && this.#state === "open") this.#lost("offline");
       this.#wasOffline = false;
       this.#wake();
     }, { signal });
-    // Background tabs have their timers slowed: catch up when looked at.
+    // Browsers slow down the timers of hidden tabs.
     globalThis.document?.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.#wake();
     }, { signal });
@@ -422,14 +426,14 @@ export class EventStream {
     clearTimeout(this.#timer);
     this.#abort?.abort();
     this.#abort = null;
-    this.#degraded = this.#asked = ""; // the word of an instance ends with its stream
+    this.#degraded = this.#asked = ""; // both are known for an open stream only
   }
 
   #isFinal() {
     return this.#state === "closed" || this.#state === "unauthorized" || this.#state === "forbidden";
   }
 
-  /** @param {Problem} problem why no token will be issued to this user */
+  /** @param {Problem} problem why this user gets no token */
   #denied(problem) {
     const onUnauthorized = problem.status === 401 ? this.#options.onUnauthorized : undefined;
     this.#print(problem, onUnauthorized);
@@ -456,8 +460,8 @@ export class EventStream {
   }
 
   /**
-   * Prints a problem that no callback reports: once for each cause, until a stream opens.
-   * @param {Problem} problem @param {Function | undefined} callback that would report it
+   * Prints a failure that no callback reports: each cause once, until a stream opens.
+   * @param {Problem} problem @param {Function | undefined} callback would report it
    */
   #print(problem, callback) {
     const { cause, status, code, error } = problem;
@@ -494,7 +498,7 @@ export class EventStream {
     }
   }
 
-  /** A browser does not tell a page of another origin why it got no answer. */
+  /** Possible reasons, because a browser hides them from pages of another origin. */
   #reasons() {
     const page = globalThis.location?.origin;
     if (!page || new URL(this.#base).origin === page) return "";
@@ -502,11 +506,11 @@ export class EventStream {
   }
 
   /**
-   * The message of an error, without any secret.
+   * The message of an error, without secrets.
    * @param {any} error
    */
   #words(error) {
-    // The message of a SyntaxError quotes what is not JSON, which may be a token.
+    // A SyntaxError quotes the text that is not JSON, which may be a token.
     if (error instanceof SyntaxError) return "SyntaxError: the answer is not JSON";
     const text = this.#hide(String(error?.message ?? error));
     return error instanceof Error && !(error instanceof IssueError) ? `${error.name}: ${text}` : text;
@@ -518,7 +522,7 @@ export class EventStream {
     return masked(principal ? text.replaceAll(principal, "…") : text);
   }
 
-  /** A mistake in a callback is the page's to see, and must not end the stream. */
+  /** Calls a callback. An error in it is reported to the page and does not end the stream. */
   #call(/** @type {Function | undefined} */ callback, /** @type {object | undefined} */ argument = undefined) {
     try {
       callback?.(argument);
@@ -531,7 +535,7 @@ export class EventStream {
 
 // --- the wire -------------------------------------------------------------------
 
-/** Takes a text/event-stream apart (WHATWG HTML §9.2.6), however it is cut into chunks. */
+/** Parses a text/event-stream (WHATWG HTML §9.2.6) from chunks of any size. */
 class FrameReader {
   #decoder = new TextDecoder();
   #rest = "";
@@ -542,7 +546,7 @@ class FrameReader {
   /** @param {Uint8Array} chunk @returns {Generator<Frame>} the frames that it completes */
   *push(chunk) {
     this.#rest += this.#decoder.decode(chunk, { stream: true });
-    // A CR at the very end may be half of a line end.
+    // A CR at the end of a chunk may be the first half of a CR LF.
     const lines = this.#rest.split(/\r\n|\n|\r(?!$)/);
     this.#rest = lines.pop() ?? "";
     for (const line of lines) {
@@ -554,7 +558,7 @@ class FrameReader {
   *#frame() {
     const frame = { type: this.#type || "message", data: this.#data.join("\n"), id: this.#id };
     this.#type = "";
-    if (this.#data.length === 0) return; // no frame; an id alone counts with the next
+    if (this.#data.length === 0) return; // no frame; its id belongs to the next one
     this.#data = [];
     this.#id = null;
     yield frame;
@@ -578,7 +582,7 @@ function issueWithPrincipal(base, principal) {
         method: "POST",
         headers: { "X-VX11-Token": principal, Accept: "application/json" },
         cache: "no-store",
-        redirect: "error", // a redirect would hand the principal to another address
+        redirect: "error", // a redirect would send the credential to another address
         signal,
       });
     } catch (cause) {
@@ -591,12 +595,12 @@ function issueWithPrincipal(base, principal) {
 }
 
 /**
- * The token in what issueToken returned.
+ * Finds the token in a result of issueToken.
  * @param {any} issued @returns {string}
  */
 function tokenIn(issued) {
   const token = typeof issued === "string" ? issued : issued?.sse_token;
-  // Checked here because a browser's own complaint could quote the header.
+  // Checked here, because the browser's error message could quote the header.
   if (typeof token === "string" && /^[\x21-\x7e]+$/.test(token)) return token;
   let found = `sse_token is of type ${typeof token}`;
   if (token === "") found = "found an empty string";
@@ -607,7 +611,7 @@ function tokenIn(issued) {
 }
 
 /**
- * What an answer that is not the one asked for says of itself (RFC 9457).
+ * Error with the problem document of an answer (RFC 9457), or with its status and type.
  * @param {Response} answer
  */
 async function problem(answer) {
@@ -622,7 +626,7 @@ async function problem(answer) {
 }
 
 /**
- * What of it can be used, whatever a caller's issueToken threw.
+ * Usable facts of an error, which may be any value that a caller's issueToken threw.
  * @param {any} error
  */
 function facts(error) {
@@ -634,7 +638,7 @@ function facts(error) {
 }
 
 /**
- * Masks what may be a token or a principal: any long run of letters and digits.
+ * Masks text that may be a token or a credential: long runs of letters and digits.
  * @param {string} text
  */
 function masked(text) {
@@ -642,7 +646,7 @@ function masked(text) {
 }
 
 /**
- * Seconds or an HTTP date, as milliseconds from now.
+ * Milliseconds from now until a Retry-After: seconds, or an HTTP date.
  * @param {string | null} value
  */
 function retryAfter(value) {
@@ -654,7 +658,7 @@ function retryAfter(value) {
 /** @param {string} base */
 function absolute(base) {
   const here = globalThis.document?.baseURI ?? globalThis.location?.href;
-  // "" means this page's origin, not the folder the page happens to be in.
+  // "" means the page's origin, not the folder of the page.
   return new URL(base || "/", here).href.replace(/[?#].*$/, "").replace(/\/+$/, "");
 }
 
