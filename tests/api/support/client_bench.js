@@ -1,8 +1,10 @@
-// A bench for the browser client: fetch, timers and issueToken are fakes that a test drives, so nothing depends on time, and a stream sends data that no real instance sends on demand. Prefixed to the body of each test.
+// A bench for the browser client, prefixed to the body of each test. fetch, timers and issueToken
+// are fakes that a test drives. Nothing depends on time, and a stream can send data that no real
+// instance sends on demand.
 
 const { IssueError, connect } = await import("/client/vx11-events.js");
 
-/** Lets everything happen that waits for nothing but its turn. */
+/** Lets all pending tasks run that do not wait for a timer. */
 const turn = () => new Promise((resolve) => {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = resolve;
@@ -17,7 +19,7 @@ const equal = (found, expected) => {
   assert(found === expected, `found ${found}, expected ${expected}`);
 };
 
-/** Timers that run when they are told to: `{ delay, run }` by number. */
+/** Timers that run only when a test makes them: `{ delay, run }` by number. */
 const timers = new Map();
 let timerCount = 0;
 globalThis.setTimeout = (run, delay) => {
@@ -26,7 +28,7 @@ globalThis.setTimeout = (run, delay) => {
 };
 globalThis.clearTimeout = (number) => timers.delete(number);
 const delays = () => [...timers.values()].map(({ delay }) => delay);
-/** Runs the only timer and what follows from it. */
+/** Runs the only timer and its consequences. */
 const elapse = () => {
   equal(timers.size, 1);
   const [[number, { run }]] = timers;
@@ -35,7 +37,10 @@ const elapse = () => {
   return turn();
 };
 
-/** Every stream that was asked for, in order. What is done to one is seen by the client when its promise resolves. */
+/**
+ * All requested streams, in order. The client has seen an action on a stream when the promise of
+ * that action resolves.
+ */
 const streams = [];
 class Stream {
   #resolve;
@@ -51,13 +56,13 @@ class Stream {
     signal.addEventListener("abort", () => this.cut());
   }
 
-  /** Answers with something else than a stream; its body is read in a turn of its own. */
+  /** Answers with something else than a stream. Reading its body takes a second turn. */
   refuse(status, body, headers) {
     this.#resolve(new Response(body, { status, headers }));
     return turn().then(turn);
   }
 
-  /** Sends bytes. The first make it a stream. */
+  /** Sends bytes. The first bytes begin the answer. */
   write(bytes) {
     if (!this.#body) {
       const body = new ReadableStream({ start: (controller) => (this.#body = controller) });
@@ -95,11 +100,11 @@ class Stream {
 globalThis.fetch = (url, request) =>
   new Promise((resolve, reject) => streams.push(new Stream(url, request, resolve, reject)));
 
-/** What the client prints on the console. */
+/** Lines that the client printed on the console. */
 const printed = [];
 console.warn = (...words) => printed.push(words.join(" "));
 
-/** Tokens t1, t2, … unless the test says otherwise. */
+/** Calls of issueToken. It returns t1, t2, … unless a test sets `answer`. */
 const issued = [];
 let answer = () => `t${issued.length}`;
 const seen = { events: [], resumed: [], resets: [], degraded: [], causes: [], changes: [] };
@@ -118,11 +123,11 @@ const start = (options = {}) => connect({
   onState: (change) => seen.changes.push(change),
   ...options,
 });
-/** As most pages do: without a callback that reports why there is no stream. */
+/** Starts without callbacks that report failures, as most pages do. */
 const startSilently = (options = {}) => start({ onState: undefined, onReconnect: undefined, ...options });
-/** What has been printed since the last call. */
+/** Removes and returns the printed lines. */
 const newLines = () => printed.splice(0);
-/** Asserts that one line was printed, and that it contains each of these texts. */
+/** Asserts that exactly one line was printed, and that it contains each of these texts. */
 const oneLine = (...texts) => {
   const lines = newLines();
   equal(lines.length, 1);

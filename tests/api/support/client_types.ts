@@ -1,4 +1,4 @@
-// Uses all of the client's types. Only checked by the compiler, never run.
+// Uses all types of the client. The compiler checks this file; it is never run.
 
 import {
   connect,
@@ -77,7 +77,7 @@ const byBackend: IssueTokenOptions = {
   },
 };
 
-/** Every state has a label: the compiler complains about one that is missing. */
+/** A label for each state: a missing one is an error of the compiler. */
 function label(state: StreamState): string {
   switch (state) {
     case "idle":
@@ -103,9 +103,9 @@ events.reconnect();
 constructed.close();
 void [texts, numbers];
 
-// @ts-expect-error: it needs a token from somewhere
+// @ts-expect-error: a source of tokens is required
 connect({});
-// @ts-expect-error: one of the two
+// @ts-expect-error: one source of tokens, not two
 connect({ principal: "p", issueToken: async () => "token" });
 // @ts-expect-error: a token, or an object that holds it as sse_token
 connect({ issueToken: async () => ({ token: "t" }) });

@@ -1,11 +1,12 @@
-// Text below 4.5:1 (3:1 where large) and borders of fields and buttons below 3:1, as lines of text:
-// WCAG 2.2, success criteria 1.4.3 and 1.4.11. Disabled controls are exempt.
+// Lists text with a contrast below 4.5:1 (large text: 3:1), and borders of fields and buttons below
+// 3:1. The bounds are those of WCAG 2.2, success criteria 1.4.3 and 1.4.11. Disabled controls are
+// exempt.
 
 const canvas = document.createElement("canvas");
 canvas.width = canvas.height = 1;
 const context = canvas.getContext("2d", { willReadFrequently: true });
 
-/** Red, green, blue of colours painted over each other, the lowest first. */
+/** Red, green and blue of colours painted over each other, lowest first. */
 const painted = (colours) => {
   for (const colour of colours) {
     context.fillStyle = colour;
@@ -27,7 +28,7 @@ const ratio = (one, other) => {
   return (bright + 0.05) / (dark + 0.05);
 };
 
-/** What lies beneath an element's content, the lowest first. */
+/** Colours beneath an element's content, lowest first. */
 const beneath = (element) => {
   const layers = ["white"];
   const chain = [];
@@ -66,7 +67,7 @@ for (const field of document.querySelectorAll("input:not([type=checkbox]), texta
   if (field.placeholder && !field.value) {
     judge(field, "placeholder", getComputedStyle(field, "::placeholder").color, beneath(field), 4.5);
   }
-  // A button without a border is recognised by its text.
+  // A button without a border is recognised by its text, which is judged above.
   const border = style.borderTopColor;
   if (style.borderTopWidth !== "0px" && !/, 0\)$|transparent/.test(border)) {
     judge(field, "border", border, beneath(field.parentElement), 3);
