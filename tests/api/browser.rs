@@ -294,7 +294,7 @@ async fn planned_reconnects_share_a_line_that_does_not_look_like_an_incident() {
     let three = r"[...document.querySelectorAll('#history [data-kind=planned] .what')].some((line) =>
         /^Reconnected as planned (\d+) times since /.exec(line.textContent)?.[1] >= 3)";
     panel.until(three).await;
-    panel.see_history("planned", "the stream reached its greatest age; ").await;
+    panel.see_history("planned", "the stream reached its maximum age; ").await;
     assert_eq!(panel.history("reconnect").await, []);
     // At most the one that is going on, and all that are over.
     let planned = panel.history("planned").await;
@@ -326,7 +326,7 @@ async fn a_planned_reconnect_that_fails_is_an_incident() {
             String(address).endsWith('/sse-token') ? Promise.reject(new TypeError('network error')) : real(address, request);
         window.recover = () => { window.fetch = real; };";
     panel.run(lose, vec![]).await;
-    panel.see_history("reconnect", "Reconnecting: the stream reached its greatest age").await;
+    panel.see_history("reconnect", "Reconnecting: the stream reached its maximum age").await;
     panel.run("window.recover()", vec![]).await;
     panel.see_history("reconnect", "Reconnected to instance 1 again in ").await;
     panel.close().await;
@@ -370,7 +370,7 @@ async fn a_principal_that_may_no_longer_issue_is_signed_out() {
     let panel = Panel::connected(&instance).await;
     panel.run(FORBID_ISSUING, vec![]).await;
     instance.terminate();
-    panel.see_text("#signin-error", "no longer accepts this principal").await;
+    panel.see_text("#signin-error", "no longer accepts this credential").await;
     panel.close().await;
 }
 
@@ -388,12 +388,12 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     let instance = Instance::in_place_of(&address, &principal).await;
     panel.see_open().await;
     // The log of events ended with the process: nobody can say what was missed.
-    panel.see_history("reset", "started anew (epoch)").await;
+    panel.see_history("reset", "started again (epoch)").await;
     panel.see_text("#reconnects", "1").await;
     // However often it tried, it is one line.
     let [(what, why)] = panel.history("reconnect").await.try_into().unwrap();
     assert!(what.starts_with("Reconnected to instance 1 again in "), "{what}");
-    assert_eq!(why, "the connection was cut; gap: the log of events started anew (epoch)");
+    assert_eq!(why, "the connection was cut; gap: the event log was lost and started again (epoch)");
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
     assert_eq!(panel.events().await, json!([r#""after""#, r#""before""#]));
@@ -483,7 +483,7 @@ async fn an_event_nobody_takes_is_tried_again_under_its_key_a_few_times() {
     instance.kill().await;
     panel.publish("message", &json!("one")).await;
     panel.see_text("#publish-result", "Try 5 of 5 in ").await;
-    panel.see_text("#publish-result", "It may have been published: publish it again unchanged").await;
+    panel.see_text("#publish-result", "It may have been published. Publish it again unchanged").await;
     let tried = keys(&mut panel).await;
     assert_eq!(tried, vec![tried[0].clone(); 5]);
 
@@ -604,7 +604,7 @@ async fn every_control_has_a_name() {
         assert!(!name.trim().is_empty(), "no name: {markup}");
     }
     for expected in [
-        "Principal",
+        "Credential",
         "Sign in",
         "Filter events by type or data",
         "Instances",

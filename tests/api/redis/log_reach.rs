@@ -43,7 +43,7 @@ async fn the_panel_names_an_instance_that_reaches_its_store_and_not_the_log() {
     let row = "#cluster-rows tr[data-instance='1']";
     panel.see_text(row, "redisbreaker closed").await;
     may_read_the_log(&cluster, false).await;
-    panel.see_text(row, "redisevent log out of reach").await;
+    panel.see_text(row, "redisevent log unavailable").await;
     panel.see_text("#degraded:not([hidden])", "degraded").await;
     panel.see("#log-problem:not([hidden])").await;
     may_read_the_log(&cluster, true).await;

@@ -125,7 +125,7 @@ async fn every_instance_is_shown_with_what_it_said_last_and_one_that_is_gone_as_
 
     let gone = if serving == "3" { "2" } else { "3" };
     instances.remove(gone.parse::<usize>().unwrap() - 1).kill().await;
-    panel.see_text(&format!("{}.gone", row(gone)), "not heard of for").await;
+    panel.see_text(&format!("{}.gone", row(gone)), "not seen for").await;
     panel.see_text("#count-instances", "2 of 3").await;
     assert_eq!(panel.value("document.querySelectorAll('#cluster-rows .gone').length").await, json!(1));
     panel.see_text(&row(gone), "redisbreaker closed").await;
@@ -193,14 +193,14 @@ async fn while_the_log_is_away_the_panel_says_so_keeps_its_stream_and_publishes_
     instance.publish(json!("before")).await;
     panel.see_event("before").await;
     cluster.redis.kill();
-    panel.see_history("degraded", "Events log unavailable").await;
-    panel.see_text("#log-problem:not([hidden])", "The events log is unavailable to instance 1 since").await;
+    panel.see_history("degraded", "Event log unavailable").await;
+    panel.see_text("#log-problem:not([hidden])", "The event log is unavailable to instance 1 since").await;
     panel.screenshot("log-unavailable").await;
     panel.publish("message", &json!("meanwhile")).await;
     panel.see_text("#publish-result", "Try 2 of 5 in ").await;
 
     cluster.redis.restart().await;
-    panel.see_history("recovered", "Events log available again after ").await;
+    panel.see_history("recovered", "Event log available again after ").await;
     panel.see("#log-problem[hidden]").await;
     panel.see_text("#publish-result", "Published as ").await;
     panel.see_event("meanwhile").await;
@@ -238,7 +238,7 @@ async fn nothing_moves_and_nothing_is_green_while_redis_is_away() {
     panel.screenshot("small-window").await;
 
     cluster.redis.kill();
-    panel.see_history("degraded", "Events log unavailable").await;
+    panel.see_history("degraded", "Event log unavailable").await;
     panel.see_text("#state[data-state=open]", "log unavailable").await;
     panel.see_text("#degraded:not([hidden])", "degraded: instance ").await;
     panel.see_text("#backend", "fallback-memory").await;
@@ -275,7 +275,7 @@ async fn a_panel_opened_while_the_log_is_away_is_told_so_at_once() {
         .await;
     panel.see("#log-problem:not([hidden])").await;
     cluster.redis.restart().await;
-    panel.see_history("recovered", "Events log available again after ").await;
+    panel.see_history("recovered", "Event log available again after ").await;
     panel.see("#log-problem[hidden]").await;
     panel.close().await;
 }
@@ -299,7 +299,7 @@ async fn a_gap_in_the_middle_of_a_stream_is_a_line_of_its_own_and_no_reconnect()
     way_of_one.pass();
     panel.see_history("reset", "Gap: events may have been missed").await;
     let [(_, why)] = panel.history("reset").await.try_into().expect("one line");
-    assert!(why.starts_with("the log of events started anew (epoch); last seen "), "{why}");
+    assert!(why.starts_with("the event log was lost and started again (epoch); last seen "), "{why}");
     publish(&one, 3).await;
     newest_is(&panel, 3).await;
     assert_eq!(panel.history("reconnect").await, []);

@@ -145,7 +145,7 @@ export class Cluster {
     const row = el("tr", { "data-instance": id, class: gone ? "gone" : undefined },
       name,
       el("td", { class: "backend" }, ...words(own, now)));
-    if (gone) row.append(el("td", { colspan: 3 }, `not heard of for ${seconds(age)}`));
+    if (gone) row.append(el("td", { colspan: 3 }, `not seen for ${seconds(age)}`));
     else row.append(
       el("td", {}, number(figures.active)),
       el("td", {}, number(figures.streams), bar(figures.streams, scale)),
@@ -160,12 +160,12 @@ const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 
 /** Cells for the report of an instance about itself. */
 function words(own, now) {
-  if (!own) return [el("span", { class: "words" }, "not asked yet")];
+  if (!own) return [el("span", { class: "words" }, "no report yet")];
   const degraded = own.backend === FALLBACK;
   // One line, so that rows keep their height in an outage. A degraded instance is shown without
   // the state of its event log, which is unavailable, too.
   const noLog = !own.log && !degraded;
-  let said = noLog ? "event log out of reach" : own.breaker ? `breaker ${own.breaker}` : "";
+  let said = noLog ? "event log unavailable" : own.breaker ? `breaker ${own.breaker}` : "";
   if (now - own.at > FRESH_MS) said += `${said && ", "}${seconds(now - own.at)} ago`;
   else if (degraded && own.since && own.breaker === "open") said += ` since ${timeOrDay(new Date(own.since))}`;
   return [

@@ -12,24 +12,24 @@ const PLANNED = "max_age";
 
 const CAUSES = {
   drain: "the instance is shutting down",
-  max_age: "the stream reached its greatest age",
-  slow: "this browser did not keep up",
+  max_age: "the stream reached its maximum age",
+  slow: "this browser read too slowly",
   revoked: "the token was revoked",
-  server: "the server asked for it",
+  server: "the server ended the stream without a reason",
   cut: "the connection was cut",
-  silent: "nothing was heard in time",
+  silent: "nothing arrived in time",
   refused: "the stream was refused",
   unreachable: "the server did not answer",
-  offline: "this browser had been offline",
+  offline: "this browser was offline",
   issue: "no token could be issued",
-  requested: "asked for here",
+  requested: "requested in this panel",
 };
 
-const GAPS = {
-  epoch: "the log of events started anew",
-  expired: "those published meanwhile are no longer kept",
-  future: "the log of events ends before the last one seen here",
-  unknown: "what came before cannot be told",
+const RESET_REASONS = {
+  epoch: "the event log was lost and started again",
+  expired: "the missing events are no longer kept",
+  future: "the event log ends before the last event seen here",
+  unknown: "the last event seen here is unknown to the service",
 };
 
 export class History {
@@ -64,20 +64,20 @@ export class History {
 
   /** @param gap argument of the client's onReset */
   reset({ reason, after, id }) {
-    const why = `${GAPS[reason] ?? GAPS.unknown} (${reason})`;
+    const why = `${RESET_REASONS[reason] ?? RESET_REASONS.unknown} (${reason})`;
     this.#settle(`gap: ${why}`);
-    this.#note("reset", "Gap: events may have been missed", `${why}; last seen ${after || "none"}, goes on after ${id}`);
+    this.#note("reset", "Gap: events may have been missed", `${why}; last seen ${after || "none"}, continues after ${id}`);
   }
 
   degraded(reason) {
     this.#degradedAt = Date.now();
-    this.#note("degraded", "Events log unavailable",
+    this.#note("degraded", "Event log unavailable",
       `instance ${this.#instance} cannot reach it (${reason}); the stream stays open`);
   }
 
   recovered(lastEventId) {
-    this.#note("recovered", `Events log available again after ${seconds(Date.now() - this.#degradedAt)}`,
-      `instance ${this.#instance} goes on after ${lastEventId || "what comes next"}`);
+    this.#note("recovered", `Event log available again after ${seconds(Date.now() - this.#degradedAt)}`,
+      `instance ${this.#instance} continues ${lastEventId ? `after ${lastEventId}` : "with the next event"}`);
   }
 
   clear() {
@@ -95,7 +95,7 @@ export class History {
   }
 
   #begin({ cause, status, code }) {
-    this.#settle("ended again before it was known whether anything was missed");
+    this.#settle("the stream ended again before it was known whether events were missed");
     const from = this.#instance;
     const isPlanned = Boolean(from) && cause === PLANNED;
     const line = this.#note(!from ? "connected" : isPlanned ? "planned" : "reconnect");
@@ -183,7 +183,7 @@ class Outage {
     else if (this.#from === to) what = `Reconnected to instance ${to} again in ${took}${tries}`;
     else what = `Reconnected from instance ${this.#from} to instance ${to} in ${took}${tries}`;
     this.#what.textContent = visible(what);
-    const missed = el("span", {}, "not known yet whether anything was missed");
+    const missed = el("span", {}, "not known yet whether events were missed");
     this.#why.replaceChildren(visible(this.#cause && `${this.#cause}; `), missed);
     this.#why.removeAttribute("aria-live");
     return missed;

@@ -102,7 +102,7 @@ export class Publisher {
   #gaveUp(event, error) {
     if (!event.unknown) this.#unsettled = null;
     const outcome = event.unknown
-      ? "It may have been published: publish it again unchanged within 15 minutes, and it is published once."
+      ? "It may have been published. Publish it again unchanged within 15 minutes: it is published only once."
       : "Not published.";
     const later = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
     const request = error.requestId ? ` (request ${error.requestId})` : "";

@@ -78,7 +78,7 @@ export class Stats {
       this.#failures += 1;
       delayMs = Math.max(Math.min(POLL_MS * 2 ** this.#failures, SLOWEST_MS), error.retryAfter * 1000 || 0);
       $("stats-problem").hidden = false;
-      setText($("stats-problem"), "Figures unavailable; last known values shown.");
+      setText($("stats-problem"), "Figures unavailable. The last known values are shown.");
     }
     this.#draw();
     // A hidden page does not poll; it polls as soon as it is visible again.

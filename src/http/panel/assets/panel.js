@@ -29,7 +29,7 @@ let logProblem = ""; // reason why the event log is unavailable to the stream's 
 
 // --- signing in and out -------------------------------------------------------
 
-const WRONG = "This principal was not accepted. Check for a missing character, or whether it has been replaced.";
+const WRONG = "This credential was not accepted. Is a character missing, or has the credential been replaced?";
 
 $("signin-form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -43,7 +43,7 @@ $("signin-form").addEventListener("submit", async (event) => {
 
 /** The reason why a credential cannot be used, or "" if it can. */
 async function refusal(entered) {
-  if (!entered) return "Enter the principal.";
+  if (!entered) return "Enter a credential.";
   if (!isHeaderSafe(entered)) return WRONG;
   $("signin").disabled = true;
   try {
@@ -94,7 +94,7 @@ function signOut(problem = "") {
 $("signout").addEventListener("click", () => signOut());
 
 function refused() {
-  if (principal) signOut("The server no longer accepts this principal. Sign in again.");
+  if (principal) signOut("The server no longer accepts this credential. Sign in again.");
 }
 
 // --- the stream -----------------------------------------------------------------

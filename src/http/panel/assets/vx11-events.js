@@ -112,7 +112,7 @@ export class EventStream {
     }
     // Checked here, because the browser's error message could quote the header.
     if (options.principal && !/^[\x21-\x7e]+$/.test(options.principal)) {
-      throw new TypeError("the principal contains characters that a header cannot carry");
+      throw new TypeError("the credential in principal contains characters that a header cannot carry");
     }
     this.#options = {
       minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, silenceMs: 40_000, ...options,
