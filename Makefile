@@ -70,7 +70,8 @@ bench: ## Measure against the targets and rewrite docs/performance.md
 	@.ci/install-packages $(BENCH_PACKAGES)
 	cargo bench --locked --no-fail-fast
 
-check: ## Formatting, lints and documentation, as CI checks them
+check: ## Comments and pages, formatting, lints and documentation of the code, as CI checks them
+	.ci/prose
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
