@@ -1,7 +1,7 @@
 //! The shipped files for Prometheus and Alertmanager are valid by their own tools, and complete:
 //! each alert is tested in both states, has instructions, and has a page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,9 +25,11 @@ const OF_THE_PREDECESSOR: [&str; 10] = [
 ];
 /// The alert that is never silent, and of no severity.
 pub(crate) const WATCHDOG: &str = "Watchdog";
+/// Severity of the watchdog, which no receiver of people gets.
+const SILENT: &str = "none";
 /// Receivers by severity.
 const TOLD: [(&str, &str); 3] = [("critical", "on-call"), ("warning", "team"), ("info", "notes")];
-/// Pages for what people report; all others are of alerts.
+/// Pages for what people report, some of them with alerts in the title; all others are of alerts.
 const REPORTED: [&str; 6] = ["cache-growth", "recovery", "rollback", "slowness", "sse-403", "token-abuse"];
 
 /// The alerts as Prometheus reads them; it is asked once for all tests.
@@ -104,43 +106,85 @@ async fn every_alert_is_tested_firing_and_silent_in_each_severity() {
     }
 }
 
+/// Alerts that a title names before their severities in brackets, once for each severity:
+/// `# RedisClockSkew (warning above 1 s, critical above 2 s)`.
+fn named_in(title: &str) -> BTreeSet<(String, String)> {
+    let mut named = BTreeSet::new();
+    for (before, inside) in title.split(')').filter_map(|part| part.split_once(" (")) {
+        let alert = before.rsplit(' ').next().unwrap();
+        let severities = inside.split(|c: char| !c.is_ascii_alphabetic());
+        let severities = severities.filter(|severity| *severity == SILENT || is_told(severity));
+        named.extend(severities.map(|severity| (alert.to_owned(), severity.to_owned())));
+    }
+    named
+}
+
+fn is_told(severity: &str) -> bool {
+    TOLD.iter().any(|(known, _)| *known == severity)
+}
+
+/// The path of an alert's page below the root of the repository.
+fn page_of(alert: &Rule) -> &str {
+    let page = alert.annotations["runbook_url"].as_str();
+    assert!(shipped(page).is_file(), "{}: there is no page {page}", alert.name);
+    page
+}
+
 #[tokio::test]
-async fn every_alert_says_how_grave_it_is_what_happens_what_to_do_and_where_to_read_on() {
+async fn every_alert_has_a_severity_a_text_and_a_page_whose_title_names_it() {
     let index = text("docs/runbooks/README.md");
     for alert in alerts().await {
         let name = &alert.name;
         let severity = &alert.labels["severity"];
-        let is_known = TOLD.iter().any(|(known, _)| known == severity);
-        assert_ne!(is_known, name == WATCHDOG, "{name}: {severity}");
+        let is_as_expected = if name == WATCHDOG { severity == SILENT } else { is_told(severity) };
+        assert!(is_as_expected, "{name}: {severity}");
         for annotation in ["summary", "description"] {
             let told = &alert.annotations[annotation];
             assert!(told.len() > 20 && told.ends_with('.'), "{name}: {annotation}: {told:?}");
         }
-        let page = &alert.annotations["runbook_url"];
-        let file = page.strip_prefix("docs/runbooks/").unwrap_or_else(|| panic!("{name}: {page}"));
-        let plain = file.strip_suffix(".md").unwrap().replace('-', "");
-        assert_eq!(plain, name.to_lowercase(), "a page is named as its alert");
+        let page = page_of(alert);
         let title = text(page).lines().next().unwrap().to_owned();
-        assert!(title.starts_with(&format!("# {name} (")) && title.contains(severity), "{name}: {title:?}");
-        assert!(index.contains(&format!("[{name}]({file})")), "{file} is not in the index");
+        let is_named = named_in(&title).contains(&(name.clone(), severity.clone()));
+        assert!(is_named, "{name} ({severity}) is not in the title of {page}: {title:?}");
+        let file = page.strip_prefix("docs/runbooks/").unwrap_or_else(|| panic!("{name}: {page}"));
+        assert!(index.contains(&format!("[{name}]({file})")), "{name} is not in the index with {file}");
     }
 }
 
 #[tokio::test]
-async fn every_page_is_of_an_alert_or_of_something_people_report_and_has_the_same_parts() {
-    let of_alerts = alerts().await.iter().map(|alert| &alert.annotations["runbook_url"]);
-    let of_alerts: BTreeSet<_> = of_alerts.map(|page| stem(Path::new(page))).collect();
+async fn every_page_is_of_its_alerts_or_of_something_people_report_and_has_the_same_parts() {
+    let mut of_alerts = BTreeMap::<_, BTreeSet<_>>::new();
+    for alert in alerts().await {
+        let named = (alert.name.clone(), alert.labels["severity"].clone());
+        of_alerts.entry(stem(Path::new(page_of(alert)))).or_default().insert(named);
+    }
     let index = text("docs/runbooks/README.md");
     let pages: BTreeSet<_> = files("docs/runbooks", "md").iter().map(|page| stem(page)).collect();
-    let known = of_alerts.into_iter().chain(REPORTED.map(str::to_owned)).chain(["README".to_owned()]);
+    let known = of_alerts.keys().cloned().chain(REPORTED.map(str::to_owned)).chain(["README".to_owned()]);
     assert_eq!(pages, known.collect::<BTreeSet<_>>());
     for page in pages.iter().filter(|page| *page != "README") {
         assert!(index.contains(&format!("]({page}.md)")), "{page} is not in the index");
         let text = text(&format!("docs/runbooks/{page}.md"));
+        let title = text.lines().next().unwrap();
+        let expected = of_alerts.remove(page).unwrap_or_default();
+        assert_eq!(named_in(title), expected, "{page}: alerts in its title, and those that lead to it");
         let parts: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         let expected = ["What you see", "What it means", "What to run", "What to do", "When it is over"];
         assert_eq!(parts, expected, "{page}");
     }
+}
+
+#[test]
+fn a_title_names_alerts_with_their_severities() {
+    let title = "# Slow (at times): TokenIssueSlow (info), RedisClockSkew (warning above 1 s, critical)";
+    let named = |alert: &str, severity: &str| (alert.to_owned(), severity.to_owned());
+    let expected = [
+        named("RedisClockSkew", "critical"),
+        named("RedisClockSkew", "warning"),
+        named("TokenIssueSlow", "info"),
+    ];
+    assert_eq!(named_in(title), expected.into());
+    assert_eq!(named_in("# Rolling back"), BTreeSet::new());
 }
 
 #[tokio::test]
