@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::entry::Entry;
+use super::event::Entry;
 use super::frame;
 use super::history::{Events, Page, Unreachable};
 use super::hub::{Hub, ResetReason, Resume};

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::entry::Entry;
+use super::event::Entry;
 use super::id::Position;
 use crate::token::TokenId;
 

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::entry::Entry;
+use super::event::Entry;
 use super::frame;
 use super::history::History;
 use super::id::{Epoch, EventId, Position};

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::bus::{EventBus, KEYS_KEPT, PublishError, Published};
 use super::hub::Hub;
 use super::id::EventId;
+use super::log::{EventBus, KEYS_KEPT, PublishError, Published};
 use super::publication::{Fingerprint, KeyDigest, Publication};
 
 /// Event log in the memory of one instance.

@@ -8,13 +8,13 @@
 //! The ring of an instance without Redis is the log ([`MemoryBus`]). Instances with Redis share the
 //! log there ([`RedisLog`]), and each ring is a copy of its newest part.
 
-mod bus;
 mod catch_up;
-mod entry;
+mod event;
 mod frame;
 mod history;
 mod hub;
 mod id;
+mod log;
 mod memory;
 mod publication;
 mod redis;
@@ -22,10 +22,10 @@ mod registry;
 mod ring;
 mod stream;
 
-pub use bus::{EventBus, KEYS_KEPT, PublishError, Published};
 pub use frame::{EventType, EventTypeError, LONGEST_DATA, data_bytes};
 pub use hub::{Hub, HubDeps, Log, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
+pub use log::{EventBus, KEYS_KEPT, PublishError, Published};
 pub use memory::MemoryBus;
 pub use publication::{KeyDigest, LONGEST_KEY, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};

@@ -49,7 +49,7 @@
 
 mod catch_up;
 mod deadline;
-mod item;
+mod entry;
 mod keys;
 mod pace;
 mod publisher;
@@ -75,11 +75,11 @@ use self::catch_up::CatchUp;
 use self::deadline::{in_time, within};
 use self::publisher::{Order, UNAVAILABLE, UNKNOWN};
 pub use self::session::{LogTask, LogTaskDeps};
-use super::bus::{EventBus, PublishError, Published};
-use super::entry::Entry;
+use super::event::Entry;
 use super::history::History;
 use super::hub::SharedLog;
 use super::id::{Epoch, EventId, Position};
+use super::log::{EventBus, PublishError, Published};
 use super::publication::Publication;
 use crate::metrics::Metrics;
 

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::keys::Keys;
 use super::script::without_comments;
-use crate::events::bus::{KEYS_KEPT, PublishError, Published};
 use crate::events::id::{EventId, Position};
+use crate::events::log::{KEYS_KEPT, PublishError, Published};
 use crate::events::publication::Publication;
 use crate::redis::Fault;
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use redis::{Cmd, RedisError, Value, from_redis_value};
 use tokio::time::Instant;
 
-use super::item::Item;
+use super::entry::Item;
 use super::keys::Keys;
 use super::pace::{PAGE_DEADLINE, Pace};
 use super::script::without_comments;
 use super::within;
-use crate::events::entry::Entry;
+use crate::events::event::Entry;
 use crate::events::id::Position;
 use crate::events::ring::RingLimits;
 use crate::redis::{Connection, Fault, stream};

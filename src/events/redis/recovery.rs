@@ -15,9 +15,9 @@ use super::pace::PAGE_DEADLINE;
 use super::publisher::LogLimits;
 use super::script::without_comments;
 use crate::clock::Jitter;
-use crate::events::bus::KEYS_KEPT;
-use crate::events::entry::Entry;
+use crate::events::event::Entry;
 use crate::events::id::{Epoch, EventId, Position};
+use crate::events::log::KEYS_KEPT;
 use crate::events::publication::Fingerprint;
 use crate::redis::{Connection, Fault};
 

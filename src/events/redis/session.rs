@@ -13,7 +13,7 @@ use redis::{Cmd, Value, from_redis_value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::item::Item;
+use super::entry::Item;
 use super::keys::Keys;
 use super::pace::{PAGE_DEADLINE, Pace};
 use super::publisher::{Failed, LogLimits, Order, Sent};
@@ -23,7 +23,7 @@ use super::relief::Relief;
 use super::replicas::Replicas;
 use super::{MOST_WAITING, RedisLog, fitting, in_time, reader, within};
 use crate::clock::Jitter;
-use crate::events::entry::Entry;
+use crate::events::event::Entry;
 use crate::events::frame;
 use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};

@@ -1,6 +1,6 @@
 //! Entries of the stream: events, and control entries of the log.
 
-use crate::events::entry::Entry;
+use crate::events::event::Entry;
 use crate::events::frame::EventType;
 use crate::events::id::{Epoch, Position};
 use crate::events::publication::KeyDigest;
