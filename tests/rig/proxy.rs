@@ -3,14 +3,10 @@
 //! This is the only fake of the rig. Redis produces its faults itself (see
 //! [`RedisServer`](crate::RedisServer)). A network between two processes of one machine neither
 //! loses nor delays data, and the kernel does so only with rights that a test lacks.
-//! [`answer`](FaultProxy::answer) imitates Redis only to refuse single instances, or with errors
-//! that take long to provoke.
 
 mod condition;
 mod door;
 mod flow;
-mod frames;
-mod order;
 mod queue;
 
 use std::net::SocketAddr;
@@ -101,14 +97,6 @@ impl FaultProxy {
     /// until [`pass`](Self::pass).
     pub fn narrow(&self, bytes_per_second: u32) {
         self.give(|done| Order::Change(Change::Narrow(bytes_per_second), done));
-    }
-
-    /// Answers every command with an error, such as
-    /// `LOADING Redis is loading the dataset in memory`. Redis does not see the command. What it
-    /// was asked before is answered by itself, in its place. Redis must be there all the same:
-    /// without it there are no connections. Understands neither TLS nor subscriptions.
-    pub fn answer(&self, error: &str) {
-        self.give(|done| Order::Change(Change::Answer(error.to_owned()), done));
     }
 
     /// Gives an order and waits until it is carried out, which takes no longer than a change of

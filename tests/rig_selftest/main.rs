@@ -7,7 +7,6 @@ mod events;
 mod faults;
 mod frames;
 mod proxy;
-mod proxy_answers;
 mod sentinel;
 mod server;
 mod violations;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Treatment of commands and answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// They pass.
     Pass,
@@ -11,8 +11,6 @@ pub(super) enum Mode {
     BlackHole,
     /// There are no connections on which they could be sent.
     Refuse,
-    /// Commands are answered with this error.
-    Answer(String),
 }
 
 /// Requests of a test.
@@ -23,7 +21,6 @@ pub(super) enum Change {
     Delay(Duration),
     Stall(f64, Duration),
     Narrow(u32),
-    Answer(String),
 }
 
 /// The condition of the network; connections watch it.
@@ -58,7 +55,6 @@ impl Condition {
             Change::Delay(by) => (self.delay, self.stall) = (by, stall),
             Change::Stall(probability, by) => (self.delay, self.stall) = (delay, (probability, by)),
             Change::Narrow(rate) => self.rate = Some(rate),
-            Change::Answer(error) => self.mode = Mode::Answer(error),
         }
     }
 

@@ -1,6 +1,5 @@
 //! One connection of a client, and the one to Redis that belongs to it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -9,8 +8,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::condition::{Condition, Mode};
-use super::frames::Frames;
-use super::order::Unanswered;
 use super::queue::{Departure, queue};
 
 /// Bytes read at once.
@@ -84,82 +81,29 @@ async fn converse(
     let (server_reads, server_writes) = server.split();
     let (to_server, at_server) = queue();
     let (to_client, at_client) = queue();
-    let unanswered = Mutex::new(Unanswered::default());
-    let conversation = Conversation { to_server, to_client, condition, unanswered };
-    // A side that has nothing more to say is heard to its end, then both connections are closed.
+    // A side that has nothing more to say is read to its end, then both connections are closed.
     tokio::select! {
-        () = async { tokio::join!(conversation.listen_to_client(client_reads), at_server.deliver(server_writes)); } => {}
-        () = async { tokio::join!(conversation.listen_to_server(server_reads), at_client.deliver(client_writes)); } => {}
+        () = async { tokio::join!(pass_on(client_reads, to_server, condition, Condition::way_there), at_server.deliver(server_writes)); } => {}
+        () = async { tokio::join!(pass_on(server_reads, to_client, condition, Condition::way_back), at_client.deliver(client_writes)); } => {}
     }
 }
 
-struct Conversation<'a> {
-    to_server: Departure,
-    to_client: Departure,
-    condition: &'a watch::Receiver<Condition>,
-    unanswered: Mutex<Unanswered>,
-}
-
-impl Conversation<'_> {
-    async fn listen_to_client(&self, mut client: impl AsyncRead + Unpin) {
-        let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
-        let mut link = Link::idle();
-        // The error with which the current command is answered; it is decided at its beginning.
-        let mut refusal = None;
-        while let Ok(read @ 1..) = client.read(&mut chunk).await {
-            let condition = self.condition.borrow().clone();
-            let (mut rest, mut passed) = (&chunk[..read], Vec::new());
-            while !rest.is_empty() {
-                if frames.between() {
-                    refusal = match &condition.mode {
-                        Mode::Answer(error) => Some(format!("-{error}\r\n").into_bytes()),
-                        _ => None,
-                    };
-                }
-                let piece = frames.next_piece(rest);
-                let (bytes, behind) = rest.split_at(piece.length);
-                rest = behind;
-                if refusal.is_none() {
-                    passed.extend_from_slice(bytes);
-                }
-                if piece.complete.is_some() {
-                    let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-                    match refusal.take() {
-                        Some(refusal) => self.to_client.send(unanswered.ours(refusal), condition.way_back()),
-                        None => unanswered.theirs(),
-                    }
-                }
-            }
-            let carried = link.carries(&condition, passed.len());
-            self.to_server.send(passed, carried + condition.way_there());
-            link.has_room(&condition).await;
-        }
-        self.to_server.end();
+/// Passes on what one side says, `later` than it came.
+async fn pass_on(
+    mut from: impl AsyncRead + Unpin,
+    to: Departure,
+    condition: &watch::Receiver<Condition>,
+    later: impl Fn(&Condition) -> Duration,
+) {
+    let mut chunk = vec![0; CHUNK];
+    let mut link = Link::idle();
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        let condition = condition.borrow().clone();
+        let carried = link.carries(&condition, read);
+        to.send(chunk[..read].to_vec(), carried + later(&condition));
+        link.has_room(&condition).await;
     }
-
-    async fn listen_to_server(&self, mut server: impl AsyncRead + Unpin) {
-        let (mut chunk, mut frames) = (vec![0; CHUNK], Frames::default());
-        let mut link = Link::idle();
-        while let Ok(read @ 1..) = server.read(&mut chunk).await {
-            let (mut rest, mut answers) = (&chunk[..read], Vec::new());
-            while !rest.is_empty() {
-                let piece = frames.next_piece(rest);
-                let (bytes, behind) = rest.split_at(piece.length);
-                rest = behind;
-                answers.extend_from_slice(bytes);
-                // Pushed messages are no answers.
-                if piece.complete.is_some_and(|kind| kind != b'>') {
-                    let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-                    answers.extend(unanswered.answered());
-                }
-            }
-            let condition = self.condition.borrow().clone();
-            let carried = link.carries(&condition, answers.len());
-            self.to_client.send(answers, carried + condition.way_back());
-            link.has_room(&condition).await;
-        }
-        self.to_client.end();
-    }
+    to.end();
 }
 
 /// One direction of a connection.
