@@ -34,7 +34,7 @@ const COLUMNS: [(&str, usize); 26] = [
     ("detect s", 8),
     ("recover s", 9),
     ("openings", 8),
-    ("by word", 7),
+    ("by signature", 12),
     ("reconciled", 10),
     ("cut SR s", 8),
     ("starved s", 9),
