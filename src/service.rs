@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
-use crate::store::{Backend, Lookup, RevocationScope, StoreError, StoreStatistics, TokenStore};
+use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
-    Claims, Codec, CodecError, LONGEST_LIFE_SECONDS, LONGEST_TOMBSTONE, NonceSource, Record,
-    TOMBSTONE_MARGIN, Token, TokenId, Verified,
+    Claims, Codec, CodecError, Draft, LONGEST_TOMBSTONE, NonceSource, Record, Token, TokenId, Verified,
 };
 
 /// Dependencies of the service.
@@ -147,24 +146,14 @@ impl TokenService {
         let expires_at = issued_at.plus(*ttl);
         let last_second = expires_at.seconds_rounded_up();
         let record = Record { issued_at, expires_at };
-        let mint = |offline| {
-            let token =
-                codec.mint(principal, Claims { expires_at: last_second, offline, nonce: nonces.draw() });
-            (token, token.digest())
-        };
-        let (mut token, mut digest) = mint(false);
+        let draft = Draft::new(record, |offline| {
+            codec.mint(principal, Claims { expires_at: last_second, offline, nonce: nonces.draw() })
+        });
         let started = Instant::now();
-        let mut recorded = store.record(digest, record).await;
-        if recorded == Err(StoreError::Unavailable) {
-            // Mint again with the offline bit: other instances then accept the token without a
-            // record.
-            (token, digest) = mint(true);
-            recorded = store.record_offline(digest, record).await;
-        }
-        let backend = recorded?;
+        let Recorded { token, backend } = store.record(&draft).await?;
         metrics.store_operation(StoreOperation::Record, backend.as_str(), started.elapsed());
         metrics.token_issued(last_second);
-        Ok(Issued { token, id: digest.id(), ttl: *ttl, expires_at, backend })
+        Ok(Issued { token, id: token.digest().id(), ttl: *ttl, expires_at, backend })
     }
 
     /// Checks form, tag and expiry of a token, without any I/O.

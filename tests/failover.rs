@@ -12,10 +12,10 @@ use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{
     Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits,
-    MemoryStore, Primary, Pulse, PulseDeps, RevocationScope, SharedBreaker, StoreError, StoreStatistics,
-    TokenStore,
+    MemoryStore, Primary, Pulse, PulseDeps, Recorded, RevocationScope, SharedBreaker, StoreError,
+    StoreStatistics, TokenStore,
 };
-use vx11_operator::token::{Record, Token, TokenDigest, TokenId};
+use vx11_operator::token::{Draft, Record, Token, TokenDigest, TokenId};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
 
@@ -24,6 +24,8 @@ const START: UnixMillis = UnixMillis(1_767_470_400_000);
 struct Script {
     /// Why it cannot be used.
     fault: Option<Fault>,
+    /// Number of records that cannot be written although the primary is healthy.
+    failing_records: u32,
     /// Number of restorations that fail although the primary is healthy.
     failing_restores: u32,
     /// Number of restorations that succeed before one fails.
@@ -57,12 +59,16 @@ impl Scripted {
 
 #[async_trait]
 impl TokenStore for Scripted {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
         self.check()?;
-        self.set(|script| {
-            script.records.insert(digest, record);
-        });
-        Ok(Backend::Redis)
+        let token = draft.mint();
+        let mut script = self.0.lock().unwrap();
+        if script.failing_records > 0 {
+            script.failing_records -= 1;
+            return Err(StoreError::Unavailable);
+        }
+        script.records.insert(token.digest(), draft.record);
+        Ok(Recorded { token, backend: Backend::Redis })
     }
 
     async fn lookup(&self, digest: TokenDigest, _issued_after: UnixMillis) -> Result<Lookup, StoreError> {
@@ -188,10 +194,10 @@ impl Testbed {
     }
 
     async fn issue_offline(&self, number: u32) -> TokenDigest {
-        let digest = digest(number);
-        assert_eq!(self.store.record(digest, RECORD).await, Err(StoreError::Unavailable));
-        assert_eq!(self.store.record_offline(digest, RECORD).await, Ok(Backend::FallbackMemory));
-        digest
+        let recorded = self.store.record(&draft(number)).await;
+        let expected = Recorded { token: offline(number), backend: Backend::FallbackMemory };
+        assert_eq!(recorded, Ok(expected));
+        expected.token.digest()
     }
 }
 
@@ -200,8 +206,22 @@ const ROOM: u64 = 5000;
 
 const RECORD: Record = Record { issued_at: START, expires_at: UnixMillis(START.0 + 60_000) };
 
+fn token(number: u32, last: u8) -> Token {
+    Token::parse(&format!("{number:08x}-0000-8000-8000-00000000000{last}")).unwrap()
+}
+
+/// A token without the offline bit, for the tests of revocations.
 fn digest(number: u32) -> TokenDigest {
-    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap().digest()
+    token(number, 0).digest()
+}
+
+/// The token that is minted for draft `number` with the offline bit.
+fn offline(number: u32) -> Token {
+    token(number, 1)
+}
+
+fn draft(number: u32) -> Draft<'static> {
+    Draft::new(RECORD, move |is_offline| token(number, is_offline.into()))
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,9 +282,10 @@ async fn more_than_one_batch_is_brought_over_and_each_token_once() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_one_failed_call_left_behind_is_brought_over_without_an_outage() {
     let testbed = Testbed::start().await;
-    testbed.store.record_offline(digest(1), RECORD).await.unwrap();
+    testbed.primary.set(|script| script.failing_records = 1);
+    let token = testbed.issue_offline(1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(testbed.primary.told(), [("record", digest(1).id())]);
+    assert_eq!(testbed.primary.told(), [("record", token.id())]);
     assert_eq!(testbed.waiting().await, 0);
 }
 

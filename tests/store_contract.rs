@@ -12,7 +12,7 @@ use vx11_operator::store::{
     ENTRY_BYTES, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits, MemoryStore,
     Primary, Pulse, PulseDeps, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
 };
-use vx11_operator::token::{Record, Token, TokenDigest};
+use vx11_operator::token::{Draft, Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer, eventually};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
@@ -138,8 +138,12 @@ async fn in_the_end<T, E>(breaker: &SharedBreaker, ask: impl AsyncFn() -> Result
     .await
 }
 
+fn token(number: u32) -> Token {
+    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap()
+}
+
 fn digest(number: u32) -> TokenDigest {
-    Token::parse(&format!("{number:08x}-0000-8000-8000-000000000000")).unwrap().digest()
+    token(number).digest()
 }
 
 const ABSENT: Lookup = Lookup::Absent { complete: true };
@@ -151,7 +155,8 @@ impl Subject {
     }
 
     async fn remember(&self, number: u32, life: Duration) -> Result<(), StoreError> {
-        self.store.record(digest(number), self.record(life)).await.map(drop)
+        let draft = Draft::new(self.record(life), |_offline| token(number));
+        self.store.record(&draft).await.map(drop)
     }
 
     async fn lookup(&self, number: u32) -> Lookup {
@@ -202,7 +207,7 @@ async fn age(server: &RedisServer, time: Duration) {
 async fn a_record_is_found_from_the_moment_it_was_made_until_its_expiry_and_not_after() {
     for subject in backends().await {
         let record = subject.record(LIFE);
-        subject.store.record(digest(1), record).await.unwrap();
+        subject.remember(1, LIFE).await.unwrap();
         assert_eq!(subject.lookup(1).await, Lookup::Active(record));
         let last = subject.last_moment();
         subject.pass(LIFE.checked_sub(last).unwrap()).await;
@@ -243,9 +248,9 @@ async fn a_store_in_memory_is_bounded_in_bytes_as_well() {
     let store = MemoryStore::new(limits, Arc::<ManualClock>::clone(&clock));
     let record = Record { issued_at: START, expires_at: START.plus(MINUTE) };
     for number in 0..3 {
-        store.record(digest(number), record).await.unwrap();
+        store.insert(digest(number), record).unwrap();
     }
-    assert!(matches!(store.record(digest(3), record).await, Err(StoreError::Full { .. })));
+    assert!(matches!(store.insert(digest(3), record), Err(StoreError::Full { .. })));
 }
 
 #[tokio::test]
@@ -353,7 +358,7 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
     let clock = Arc::new(ManualClock::at(START));
     let standby = memory(10, &clock);
     let record = Record { issued_at: START, expires_at: START.plus(LIFE) };
-    standby.record(digest(1), record).await.unwrap();
+    standby.insert(digest(1), record).unwrap();
     standby.revoke(digest(2).id(), record.expires_at).await.unwrap();
     clock.advance(LIFE / 3 * 2);
     let servers = Servers::One(server);

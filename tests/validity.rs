@@ -11,10 +11,11 @@ use vx11_operator::metrics::Metrics;
 use vx11_operator::principal::{PrincipalId, Principals};
 use vx11_operator::service::{Refusal, TokenService, TokenServiceDeps};
 use vx11_operator::store::{
-    Backend, Lookup, MemoryLimits, MemoryStore, RevocationScope, StoreError, StoreStatistics, TokenStore,
+    Backend, Lookup, MemoryLimits, MemoryStore, Recorded, RevocationScope, StoreError, StoreStatistics,
+    TokenStore,
 };
 use vx11_operator::token::{
-    Claims, Codec, Nonce, NonceSource, Record, SigningKeys, Token, TokenDigest, TokenId,
+    Claims, Codec, Draft, Nonce, NonceSource, Record, SigningKeys, Token, TokenDigest, TokenId,
 };
 
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
@@ -25,8 +26,8 @@ struct Answers(Result<Lookup, StoreError>);
 
 #[async_trait]
 impl TokenStore for Answers {
-    async fn record(&self, _: TokenDigest, _: Record) -> Result<Backend, StoreError> {
-        Ok(Backend::Redis)
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
+        Ok(Recorded { token: draft.mint(), backend: Backend::Redis })
     }
 
     async fn lookup(&self, _: TokenDigest, _: UnixMillis) -> Result<Lookup, StoreError> {
@@ -46,27 +47,23 @@ impl TokenStore for Answers {
     }
 }
 
-/// A store that takes records, as long as it can be asked, and has a standby.
+/// A store that takes records. While its primary is away, it mints as `failover` does.
 #[derive(Default)]
 struct Takes {
     is_away: bool,
-    /// The record, and whether the standby has it.
-    records: Mutex<Vec<(TokenDigest, Record, bool)>>,
+    records: Mutex<Vec<(TokenDigest, Record)>>,
 }
 
 #[async_trait]
 impl TokenStore for Takes {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        if self.is_away {
-            return Err(StoreError::Unavailable);
-        }
-        self.records.lock().unwrap().push((digest, record, false));
-        Ok(Backend::Redis)
-    }
-
-    async fn record_offline(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.records.lock().unwrap().push((digest, record, true));
-        Ok(Backend::FallbackMemory)
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
+        let (token, backend) = if self.is_away {
+            (draft.mint_offline(), Backend::FallbackMemory)
+        } else {
+            (draft.mint(), Backend::Redis)
+        };
+        self.records.lock().unwrap().push((token.digest(), draft.record));
+        Ok(Recorded { token, backend })
     }
 
     async fn lookup(&self, _: TokenDigest, _: UnixMillis) -> Result<Lookup, StoreError> {
@@ -214,7 +211,7 @@ async fn a_token_revoked_by_itself_stays_revoked_until_its_end() {
 }
 
 #[tokio::test]
-async fn a_token_has_the_offline_bit_exactly_if_the_store_could_not_be_asked_for_a_record() {
+async fn a_token_has_the_offline_bit_exactly_if_its_store_mints_it_offline() {
     let metrics = Arc::new(Metrics::new().unwrap());
     for is_away in [false, true] {
         let store = Arc::new(Takes { is_away, ..Takes::default() });
@@ -228,7 +225,7 @@ async fn a_token_has_the_offline_bit_exactly_if_the_store_could_not_be_asked_for
         // The whole second that is not before the end of the record.
         assert_eq!(verified.claims.expires_at, NOW.seconds() + TTL.as_secs() + 1);
         let record = Record { issued_at: UnixMillis(NOW.0 + 1), expires_at: issued.expires_at };
-        assert_eq!(*store.records.lock().unwrap(), [(issued.token.digest(), record, is_away)]);
+        assert_eq!(*store.records.lock().unwrap(), [(issued.token.digest(), record)]);
         assert_eq!(issued.id, issued.token.digest().id());
     }
 }

@@ -12,10 +12,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
 use vx11_operator::clock::{Clock, ManualClock, UnixMillis};
 use vx11_operator::principal::PrincipalId;
-use vx11_operator::store::{ENTRY_BYTES, MemoryLimits, MemoryStore, TokenStore};
+use vx11_operator::store::{ENTRY_BYTES, MemoryLimits, MemoryStore};
 use vx11_operator::token::{Claims, Codec, NonceSource, Record, SigningKeys, TokenDigest};
 
 use child::Measured;
@@ -62,7 +61,6 @@ fn fill() {
         principal: PrincipalId::parse("operator").expect("a principal's name"),
         nonces: NonceSource::new("1", 0),
         clock,
-        runtime: Builder::new_current_thread().build().expect("a runtime starts"),
     };
     let before = memory::resident_bytes("self");
     for turnovers in [1, TURNOVERS] {
@@ -82,7 +80,6 @@ struct Issuer {
     principal: PrincipalId,
     nonces: NonceSource,
     clock: Arc<ManualClock>,
-    runtime: Runtime,
 }
 
 impl Issuer {
@@ -103,11 +100,9 @@ impl Issuer {
         for _ in 0..RECORDS / BATCH {
             let issued: Vec<_> = (0..BATCH).map(|_| self.mint()).collect();
             let started = Instant::now();
-            self.runtime.block_on(async {
-                for (digest, record) in issued {
-                    store.record(digest, record).await.expect("there is room");
-                }
-            });
+            for (digest, record) in issued {
+                store.insert(digest, record).expect("there is room");
+            }
             recording += started.elapsed();
             self.clock.advance(LIFE * BATCH / RECORDS);
         }

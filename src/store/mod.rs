@@ -33,7 +33,7 @@ pub use shared_breaker::SharedBreaker;
 
 use crate::clock::UnixMillis;
 use crate::redis::RedisFigures;
-use crate::token::{Record, TokenDigest, TokenId};
+use crate::token::{Draft, Record, Token, TokenDigest, TokenId};
 
 /// Keeps records and tombstones of tokens until the tokens expire.
 ///
@@ -46,20 +46,11 @@ use crate::token::{Record, TokenDigest, TokenId};
 /// - All operations are idempotent: each may be repeated after a timeout.
 #[async_trait]
 pub trait TokenStore: Send + Sync {
-    /// Records a token. Returns the backend that has the record.
+    /// Mints the token of `draft` and records it.
     ///
     /// # Errors
-    /// The store is full or unavailable.
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError>;
-
-    /// Records a token with the offline bit, which was minted because [`Self::record`] was
-    /// unavailable.
-    ///
-    /// # Errors
-    /// The store is full or unavailable.
-    async fn record_offline(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.record(digest, record).await
-    }
+    /// The store is full or unavailable; no token was issued.
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError>;
 
     /// Looks up a token that was issued at `issued_after` or later.
     ///
@@ -85,6 +76,15 @@ pub trait TokenStore: Send + Sync {
 }
 
 /// Result of a lookup.
+/// A token that was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The token.
+    pub token: Token,
+    /// Backend that has its record.
+    pub backend: Backend,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
     /// There is a record, and the token has not expired.

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 pub use codec::{Claims, Codec, CodecError, Verified};
 pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
-pub use record::Record;
+pub use record::{Draft, Record};
 
 /// Longest life that an instance may be configured to give a token, in seconds.
 pub const LONGEST_LIFE_SECONDS: u32 = 900;

@@ -21,11 +21,13 @@ pub use pulse::{Pulse, PulseDeps};
 use self::unannounced::Unannounced;
 use super::memory::{Entries, MemoryStore};
 use super::shared_breaker::SharedBreaker;
-use super::{Backend, Lookup, RevocationScope, StandbyFigures, StoreError, StoreStatistics, TokenStore};
+use super::{
+    Backend, Lookup, Recorded, RevocationScope, StandbyFigures, StoreError, StoreStatistics, TokenStore,
+};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
-use crate::token::{Record, TokenDigest, TokenId};
+use crate::token::{Draft, TokenDigest, TokenId};
 
 /// Interval between two warnings about forgotten revocations.
 const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
@@ -181,13 +183,16 @@ impl FailoverStore {
 
 #[async_trait]
 impl TokenStore for FailoverStore {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.primary.record(digest, record).await
-    }
-
-    async fn record_offline(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.standby.record(digest, record).await?;
-        Ok(Backend::FallbackMemory)
+    /// Without the primary, the token gets the offline bit and its record waits in the standby.
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
+        match self.primary.record(draft).await {
+            Err(StoreError::Unavailable) => {
+                let token = draft.mint_offline();
+                self.standby.insert(token.digest(), draft.record)?;
+                Ok(Recorded { token, backend: Backend::FallbackMemory })
+            }
+            recorded => recorded,
+        }
     }
 
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {

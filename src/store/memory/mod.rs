@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::expiring::{Expires, ExpiringMap};
-use super::{Backend, Lookup, RevocationScope, StoreError, StoreStatistics, TokenStore};
+use super::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::clock::{Clock, UnixMillis};
-use crate::token::{Record, TokenDigest, TokenId};
+use crate::token::{Draft, Record, TokenDigest, TokenId};
 
 /// Number of shards: many, so that their trees stay shallow.
 const SHARDS: usize = 256;
@@ -121,6 +121,19 @@ impl MemoryStore {
                 Mutex::new(Shard { records: ExpiringMap::new(), tombstones: ExpiringMap::new() })
             }),
         }
+    }
+
+    /// Inserts the record of a token.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is no room.
+    pub fn insert(&self, digest: TokenDigest, record: Record) -> Result<(), StoreError> {
+        self.place(
+            digest.id(),
+            self.most_entries,
+            |shard| shard.records.holds(&digest),
+            |shard| shard.records.insert(digest, record),
+        )
     }
 
     /// Number of records and tombstones, expired ones that were not removed yet included.
@@ -241,14 +254,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl TokenStore for MemoryStore {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.place(
-            digest.id(),
-            self.most_entries,
-            |shard| shard.records.holds(&digest),
-            |shard| shard.records.insert(digest, record),
-        )?;
-        Ok(Backend::Memory)
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
+        let token = draft.mint();
+        self.insert(token.digest(), draft.record)?;
+        Ok(Recorded { token, backend: Backend::Memory })
     }
 
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
@@ -343,7 +352,7 @@ mod tests {
                 match step {
                     Step::Record(token, life) => {
                         let record = Record { issued_at, expires_at: after(life) };
-                        let _ = runtime.block_on(store.record(digest(token), record));
+                        let _ = store.insert(digest(token), record);
                     }
                     Step::Revoke(token, life) => {
                         let _ = runtime.block_on(store.revoke(digest(token).id(), after(life)));

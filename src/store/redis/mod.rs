@@ -34,11 +34,12 @@ use self::worker_connection::Latest;
 use super::memory::Entries;
 use super::shared_breaker::SharedBreaker;
 use super::{
-    Backend, Beat, Figures, Lookup, Primary, RevocationScope, StoreError, StoreStatistics, TokenStore,
+    Backend, Beat, Figures, Lookup, Primary, Recorded, RevocationScope, StoreError, StoreStatistics,
+    TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{Claim, Connector, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
-use crate::token::{Record, TokenDigest, TokenId};
+use crate::token::{Draft, Record, TokenDigest, TokenId};
 
 /// Capacity for the arguments of a command that records a token, in bytes.
 const RECORD_COMMAND_BYTES: usize = 80;
@@ -183,10 +184,12 @@ impl RedisStore {
 
 #[async_trait]
 impl TokenStore for RedisStore {
-    async fn record(&self, digest: TokenDigest, record: Record) -> Result<Backend, StoreError> {
-        self.client.ask_with_others(self.record_command(digest, record)).await?;
-        self.count_recorded(digest, record);
-        Ok(Backend::Redis)
+    async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
+        let token = draft.mint();
+        let digest = token.digest();
+        self.client.ask_with_others(self.record_command(digest, draft.record)).await?;
+        self.count_recorded(digest, draft.record);
+        Ok(Recorded { token, backend: Backend::Redis })
     }
 
     async fn lookup(&self, digest: TokenDigest, issued_after: UnixMillis) -> Result<Lookup, StoreError> {
