@@ -19,15 +19,15 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
-    Epoch, EventBus, Hub, HubDeps, Log, LogTask, LogTaskDeps, MemoryBus, RedisLog, StreamLimits,
-    StreamSettings,
+    EndReason, Epoch, EventBus, Hub, HubDeps, Log, LogTask, LogTaskDeps, MemoryBus, OpenError, RedisLog,
+    StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::Principals;
-use crate::redis::{Claim, Fault, RedisSettings};
-use crate::service::{TokenService, TokenServiceDeps};
+use crate::redis::{Claim, Fault, FaultKind, RedisSettings};
+use crate::service::{Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
     FailoverStore, FailoverStoreDeps, MemoryStore, Pulse, PulseDeps, RedisStore, RedisStoreDeps,
     RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
@@ -115,6 +115,7 @@ impl Application {
         let jitter = Arc::new(Jitter::seeded(getrandom::u64()?));
         let lifecycle = Arc::new(Lifecycle::default());
         let metrics = Arc::new(Metrics::new()?);
+        show_labels(&metrics);
         let workers = config.workers.unwrap_or_else(|| cores().min(MOST_WORKERS as usize));
         let room = Room::within(files::raise_limit(), workers, config.stream_limits.all);
         metrics.streams_limit(room.streams);
@@ -409,6 +410,16 @@ impl WithRedis<'_> {
 }
 
 /// Number of processor cores that the process may use.
+/// Creates the series of all label values.
+fn show_labels(metrics: &Metrics) {
+    metrics.invalid.show_all::<Refusal>();
+    metrics.store_operations.show_all::<StoreOperation, Backend>();
+    metrics.store_faults.show_all::<FaultKind>();
+    metrics.breaker_transitions.show_all::<BreakerState>();
+    metrics.streams_ended.show_all::<EndReason>();
+    metrics.streams_refused.show_all::<OpenError>();
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get)
 }

@@ -4,16 +4,17 @@
 //! Python service. No label contains a token, a principal or a client's address.
 
 mod events;
+mod label;
 mod names;
 mod revocations;
 
 use std::time::Duration;
 
-use prometheus::{
-    Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
-};
+use prometheus::{Encoder, Gauge, HistogramVec, IntCounter, IntGauge, Registry, TextEncoder};
+use strum::{IntoStaticStr, VariantArray};
 
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
+pub use self::label::{CounterBy, HistogramBy, Label};
 use self::names::Names;
 pub use self::revocations::RevocationMetrics;
 use crate::clock::{ExpiringCounts, UnixMillis};
@@ -27,44 +28,9 @@ const STORE_BUCKETS: &[f64] = &[
     0.000_001, 0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
     0.25,
 ];
-/// Label values that are shown before they first occur: a rate over a series that begins with its
-/// first event misses that event.
-const REFUSALS: [&str; 6] = ["malformed", "forged", "expired", "revoked", "unknown", "principal_in_query"];
-/// Faults of Redis, as in `redis::Fault`.
-const STORE_FAULTS: [&str; 17] = [
-    "authentication",
-    "cluster_down",
-    "database",
-    "disconnected",
-    "loading",
-    "newer_schema",
-    "no_master",
-    "not_writing",
-    "other_deployment",
-    "out_of_memory",
-    "permission",
-    "readonly",
-    "refused",
-    "timeout",
-    "unexpected",
-    "unresolved",
-    "untrusted",
-];
-/// Reasons for the end of a stream.
-const STREAM_ENDS: [&str; 5] = ["client", "drain", "max_age", "revoked", "slow"];
-/// Reasons for refusing a stream, as in `events::OpenError`.
-const STREAM_REFUSALS: [&str; 4] = ["draining", "full", "principal_limit", "token_limit"];
-/// Reasons for closing a connection, in the order of [`Closed`].
-const CLOSED_CONNECTIONS: [&str; 3] = ["no_room", "for_room", "slow_head"];
-/// Backends of a store, as in `store::Backend`.
-const BACKENDS: [&str; 3] = ["memory", "redis", "fallback-memory"];
-/// Operations of a store, in the order of [`StoreOperation`].
-const OPERATIONS: [&str; 3] = ["record", "lookup", "revoke"];
-/// States of the breaker, in the order of their values.
-const BREAKER_STATES: [&str; 3] = ["closed", "half-open", "open"];
-
 /// An operation of a token store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum StoreOperation {
     /// Recording a token.
     Record,
@@ -75,7 +41,8 @@ pub enum StoreOperation {
 }
 
 /// Reason for closing a connection whose client had not finished.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Closed {
     /// The bound of connections is reached, and all of them have a request in progress.
     NoRoom,
@@ -85,35 +52,40 @@ pub enum Closed {
     SlowHead,
 }
 
-/// Reason for the end of a stream, as in `events::EndReason`.
-pub type EndLabel = &'static str;
-
 /// All metrics of one instance.
+///
+/// Values of labels are variants of enums ([`Label`]). `app` creates the series of all values when
+/// the instance starts.
 pub struct Metrics {
     registry: Registry,
     issued: IntCounter,
     active: IntGauge,
     expired: IntCounter,
-    invalid: IntCounterVec,
+    /// Refused tokens.
+    pub invalid: CounterBy,
     degraded_accepts: IntCounter,
     streams_by_token: IntCounter,
     streams_by_principal: IntCounter,
     streams_open: IntGauge,
     streams_limit: IntGauge,
-    streams_ended: IntCounterVec,
-    streams_refused: IntCounterVec,
-    connections_closed: [IntCounter; CLOSED_CONNECTIONS.len()],
+    /// Ended streams.
+    pub streams_ended: CounterBy,
+    /// Refused streams.
+    pub streams_refused: CounterBy,
+    connections_closed: CounterBy,
     /// Metrics of events.
     pub events: EventMetrics,
     /// Metrics of revocations.
     pub revocations: RevocationMetrics,
     requests: HistogramVec,
-    /// By operation and backend.
-    store_operations: [[Histogram; BACKENDS.len()]; OPERATIONS.len()],
-    store_faults: IntCounterVec,
+    /// Operations of the store, by [`StoreOperation`] and backend.
+    pub store_operations: HistogramBy,
+    /// Faults of the primary.
+    pub store_faults: CounterBy,
     store_degraded: IntGauge,
     breaker_state: IntGauge,
-    breaker_transitions: IntCounterVec,
+    /// Transitions of the breaker, by the state it went to.
+    pub breaker_transitions: CounterBy,
     reconciled: IntCounter,
     clock_skew: Gauge,
     audit_lines_lost: IntCounter,
@@ -136,17 +108,6 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let names = Names(&registry);
-        let store_operations = names.histograms(
-            "vx11_operator_store_operation_duration_seconds",
-            "Time a token store took for one operation.",
-            &["operation", "backend"],
-            STORE_BUCKETS,
-        )?;
-        let connections_closed = names.counters(
-            "vx11_operator_connections_closed_total",
-            "Connections that the server closed although their clients had not finished with them, by reason.",
-            &["reason"],
-        )?;
         let metrics = Self {
             events: EventMetrics::register(&names)?,
             revocations: RevocationMetrics::register(&names)?,
@@ -163,7 +124,7 @@ impl Metrics {
             invalid: names.counters(
                 "vx11_operator_ephemeral_tokens_invalid_total",
                 "Tokens refused, by reason.",
-                &["reason"],
+                "reason",
             )?,
             degraded_accepts: names.counter(
                 "vx11_operator_degraded_accepts_total",
@@ -185,28 +146,34 @@ impl Metrics {
             streams_ended: names.counters(
                 "vx11_operator_sse_streams_ended_total",
                 "Streams ended, by reason.",
-                &["reason"],
+                "reason",
             )?,
             streams_refused: names.counters(
                 "vx11_operator_sse_streams_refused_total",
                 "Streams not opened for want of a place, by whose places are taken.",
-                &["reason"],
+                "reason",
             )?,
-            connections_closed: CLOSED_CONNECTIONS
-                .map(|reason| connections_closed.with_label_values(&[reason])),
+            connections_closed: names.counters(
+                "vx11_operator_connections_closed_total",
+                "Connections that the server closed although their clients had not finished with them, by reason.",
+                "reason",
+            )?,
             requests: names.histograms(
                 "vx11_operator_http_request_duration_seconds",
                 "Time until a request's response began.",
                 &["route", "method", "status"],
                 REQUEST_BUCKETS,
             )?,
-            store_operations: OPERATIONS.map(|operation| {
-                BACKENDS.map(|backend| store_operations.with_label_values(&[operation, backend]))
-            }),
+            store_operations: HistogramBy(names.histograms(
+                "vx11_operator_store_operation_duration_seconds",
+                "Time a token store took for one operation.",
+                &["operation", "backend"],
+                STORE_BUCKETS,
+            )?),
             store_faults: names.counters(
                 "vx11_operator_store_faults_total",
                 "Calls of Redis, probes among them, that failed, by reason.",
-                &["reason"],
+                "reason",
             )?,
             store_degraded: names.gauge(
                 "vx11_operator_store_degraded",
@@ -219,7 +186,7 @@ impl Metrics {
             breaker_transitions: names.counters(
                 "vx11_operator_breaker_transitions_total",
                 "Transitions of the breaker before Redis, by the state it went to.",
-                &["to"],
+                "to",
             )?,
             reconciled: names.counter(
                 "vx11_operator_reconciled_tokens_total",
@@ -240,27 +207,8 @@ impl Metrics {
             expiring: ExpiringCounts::default(),
             registry,
         };
-        metrics.show_from_the_start();
+        metrics.connections_closed.show_all::<Closed>();
         Ok(metrics)
-    }
-
-    /// Creates the series of all known label values.
-    fn show_from_the_start(&self) {
-        for reason in REFUSALS {
-            self.invalid.with_label_values(&[reason]);
-        }
-        for reason in STORE_FAULTS {
-            self.store_faults.with_label_values(&[reason]);
-        }
-        for state in BREAKER_STATES {
-            self.breaker_transitions.with_label_values(&[state]);
-        }
-        for reason in STREAM_ENDS {
-            self.streams_ended.with_label_values(&[reason]);
-        }
-        for reason in STREAM_REFUSALS {
-            self.streams_refused.with_label_values(&[reason]);
-        }
     }
 
     /// Counts an issued token that expires in the second `expires_at`.
@@ -270,8 +218,8 @@ impl Metrics {
     }
 
     /// Counts a token that was refused.
-    pub fn token_refused(&self, reason: &str) {
-        self.invalid.with_label_values(&[reason]).inc();
+    pub fn token_refused(&self, reason: impl Label) {
+        self.invalid.inc(reason);
     }
 
     /// Counts a token that was accepted by its tag alone.
@@ -291,22 +239,14 @@ impl Metrics {
         self.issued.get().saturating_sub(self.expired.get())
     }
 
-    /// Number of this instance's tokens that expire in each second after `now`; call
-    /// [`Self::roll_expired`] first.
-    pub fn expiring_after(&self, now: UnixMillis) -> impl Iterator<Item = u64> {
-        self.expiring.after(now.seconds())
-    }
-
     /// Counts an operation of a store, answered by `backend`.
-    pub fn store_operation(&self, operation: StoreOperation, backend: &str, took: Duration) {
-        if let Some(backend) = BACKENDS.iter().position(|known| *known == backend) {
-            self.store_operations[operation as usize][backend].observe(took.as_secs_f64());
-        }
+    pub fn store_operation(&self, operation: StoreOperation, backend: impl Label, took: Duration) {
+        self.store_operations.observe(operation, backend, took);
     }
 
     /// Counts a failed call of the primary.
-    pub fn store_fault(&self, reason: &str) {
-        self.store_faults.with_label_values(&[reason]).inc();
+    pub fn store_fault(&self, reason: impl Label) {
+        self.store_faults.inc(reason);
     }
 
     /// Sets the state of the breaker at start, and whether the primary is out of use.
@@ -316,8 +256,8 @@ impl Metrics {
     }
 
     /// Counts a transition of the breaker and sets its state.
-    pub fn breaker_went_to(&self, state: &str, value: u8, degraded: bool) {
-        self.breaker_transitions.with_label_values(&[state]).inc();
+    pub fn breaker_went_to(&self, state: impl Label, value: u8, degraded: bool) {
+        self.breaker_transitions.inc(state);
         self.breaker_begins(value, degraded);
     }
 
@@ -347,19 +287,19 @@ impl Metrics {
     }
 
     /// Counts a stream that ended.
-    pub fn stream_ended(&self, reason: EndLabel) {
+    pub fn stream_ended(&self, reason: impl Label) {
         self.streams_open.dec();
-        self.streams_ended.with_label_values(&[reason]).inc();
+        self.streams_ended.inc(reason);
     }
 
     /// Counts a refused stream.
-    pub fn stream_refused(&self, reason: &str) {
-        self.streams_refused.with_label_values(&[reason]).inc();
+    pub fn stream_refused(&self, reason: impl Label) {
+        self.streams_refused.inc(reason);
     }
 
     /// Counts a connection that the server closed.
     pub fn connection_closed(&self, reason: Closed) {
-        self.connections_closed[reason as usize].inc();
+        self.connections_closed.inc(reason);
     }
 
     /// Sets the bound of open streams.

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::clock::{Clock, UnixMillis};
+use crate::limits::{ISSUE_TIME_TOLERANCE, LONGEST_LIFE_SECONDS, TOMBSTONE_MARGIN};
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
@@ -76,7 +79,8 @@ pub struct Revocation {
 
 /// Reason why a token is refused. Clients get the same answer for all reasons; metrics distinguish
 /// them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Refusal {
     /// The text has not the form of a token.
     #[error("malformed")]
@@ -93,20 +97,9 @@ pub enum Refusal {
     /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
-}
-
-impl Refusal {
-    /// Value of the label `reason` in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Forged => "forged",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Unknown => "unknown",
-        }
-    }
+    /// It is a principal's credential in the query, which the configuration forbids.
+    #[error("principal in the query")]
+    PrincipalInQuery,
 }
 
 impl From<CodecError> for Refusal {
@@ -118,10 +111,6 @@ impl From<CodecError> for Refusal {
         }
     }
 }
-
-/// Uncertainty of the time of issue: the expiry is rounded up by at most 1 s, and clocks differ by
-/// 2 s.
-const ISSUE_TIME_TOLERANCE: Duration = Duration::from_secs(3);
 
 impl TokenService {
     /// Creates the service.
@@ -151,7 +140,7 @@ impl TokenService {
         });
         let started = Instant::now();
         let Recorded { token, backend } = store.record(&draft).await?;
-        metrics.store_operation(StoreOperation::Record, backend.as_str(), started.elapsed());
+        metrics.store_operation(StoreOperation::Record, backend, started.elapsed());
         metrics.token_issued(last_second);
         Ok(Issued { token, id: token.digest().id(), ttl: *ttl, expires_at, backend })
     }
@@ -161,7 +150,7 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub fn verify(&self, presented: &str) -> Result<Verified, Refusal> {
-        self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+        self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(*refusal))
     }
 
     /// Decides whether a verified token is valid: not revoked, and recorded if records are
@@ -170,7 +159,7 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub async fn authorise(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(refusal.as_str()))
+        self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(*refusal))
     }
 
     /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
@@ -203,7 +192,7 @@ impl TokenService {
         let TokenServiceDeps { store, metrics, .. } = &self.parts;
         let started = Instant::now();
         let reach = store.revoke(revocation.id, revocation.until).await?;
-        metrics.store_operation(StoreOperation::Revoke, store.backend().as_str(), started.elapsed());
+        metrics.store_operation(StoreOperation::Revoke, store.backend(), started.elapsed());
         Ok(reach)
     }
 
@@ -235,7 +224,7 @@ impl TokenService {
         let issued_after = expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE);
         let started = Instant::now();
         let found = store.lookup(digest, issued_after).await;
-        metrics.store_operation(StoreOperation::Lookup, store.backend().as_str(), started.elapsed());
+        metrics.store_operation(StoreOperation::Lookup, store.backend(), started.elapsed());
         let on_its_own_word = || Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
 const ORDER: [&str; 7] = ["app", "http", "service", "events", "store", "redis", "token"];
 /// Values that are handed down: everyone may use them.
-const HANDED_DOWN: [&str; 7] = ["clock", "audit", "lifecycle", "metrics", "principal", "telemetry", "config"];
+const HANDED_DOWN: [&str; 8] =
+    ["clock", "audit", "lifecycle", "limits", "metrics", "principal", "telemetry", "config"];
 /// Modules that values may use which all parts share: each other, and for checking a configuration
 /// the types of its values.
 const CONFIG_MAY_USE: [&str; 4] = ["events", "store", "redis", "token"];

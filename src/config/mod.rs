@@ -28,11 +28,12 @@ use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::{RingLimits, StreamLimits};
+use crate::limits::LONGEST_LIFE_SECONDS;
 use crate::principal::PrincipalId;
 use crate::redis::RedisSettings;
 use crate::store::{ENTRY_BYTES, MemoryLimits};
 use crate::telemetry::LogFormat;
-use crate::token::{LONGEST_LIFE_SECONDS, SigningKeys};
+use crate::token::SigningKeys;
 
 /// The built-in defaults, with comments for users.
 pub const DEFAULTS: &str = include_str!("defaults.toml");

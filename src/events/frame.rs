@@ -8,9 +8,6 @@ use bytes::Bytes;
 
 use super::id::EventId;
 
-/// Bound of an event's data in a frame, in bytes: twice the largest body. Only data of very short
-/// lines exceeds it, because each line begins with `data: `.
-pub const LONGEST_DATA: usize = 128 * 1024;
 /// Prefix of a line of data.
 const DATA: &str = "data: ";
 /// SSE heartbeat: a comment, so that proxies and clients do not close an idle stream.

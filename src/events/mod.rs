@@ -22,12 +22,12 @@ mod registry;
 mod ring;
 mod stream;
 
-pub use frame::{EventType, EventTypeError, LONGEST_DATA, data_bytes};
+pub use frame::{EventType, EventTypeError, data_bytes};
 pub use hub::{Hub, HubDeps, Log, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
 pub use log::{EventBus, KEYS_KEPT, PublishError, Published};
 pub use memory::MemoryBus;
-pub use publication::{KeyDigest, LONGEST_KEY, NotAKey, Publication};
+pub use publication::{KeyDigest, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};
 pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;

@@ -3,9 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::frame::EventType;
-
-/// Longest idempotency key, in characters.
-pub const LONGEST_KEY: usize = 128;
+use crate::limits::LONGEST_KEY;
 
 /// An event to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,7 +15,8 @@ use crate::principal::PrincipalId;
 use crate::token::TokenId;
 
 /// Reason for the end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum EndReason {
     /// The instance is stopping.
     Drain,
@@ -31,14 +33,8 @@ pub enum EndReason {
 impl EndReason {
     /// Name in the `reconnect` event and in metrics.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Drain => "drain",
-            Self::MaxAge => "max_age",
-            Self::Slow => "slow",
-            Self::Revoked => "revoked",
-            Self::Client => "client",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -63,7 +59,8 @@ pub struct StreamLimits {
 }
 
 /// Reason why a stream is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum OpenError {
     /// The bound of all streams is reached; another instance may have room.
     #[error("this instance has as many streams open as it may")]
@@ -79,19 +76,6 @@ pub enum OpenError {
     /// The instance is stopping.
     #[error("this instance is stopping")]
     Draining,
-}
-
-impl OpenError {
-    /// Name in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::TokenLimit => "token_limit",
-            Self::PrincipalLimit => "principal_limit",
-            Self::Draining => "draining",
-        }
-    }
 }
 
 /// Request to a stream to end.

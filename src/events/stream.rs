@@ -37,8 +37,7 @@ impl StreamOpening {
     /// A bound of open streams is reached, or the instance drains.
     pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
         let by_token = opener.token.is_some();
-        let place =
-            hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(error.as_str()))?;
+        let place = hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(*error))?;
         Ok(Self { hub: Arc::clone(hub), place, by_token })
     }
 
@@ -276,7 +275,7 @@ impl Drop for EventStream {
         };
         let reason =
             self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
-        self.hub.settings().metrics.stream_ended(reason.as_str());
+        self.hub.settings().metrics.stream_ended(reason);
         self.request_id.span().in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
     }
 }

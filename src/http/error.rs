@@ -9,7 +9,8 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::events::{LONGEST_DATA, OpenError, PublishError};
+use crate::events::{OpenError, PublishError};
+use crate::limits::{LARGEST_BODY, LONGEST_DATA};
 use crate::service::Refusal;
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
@@ -56,7 +57,7 @@ pub enum Problem {
     #[error("the request's body did not arrive in time")]
     BodyTimeout,
     /// 413.
-    #[error("the request's body is larger than 65536 bytes")]
+    #[error("the request's body is larger than {LARGEST_BODY} bytes")]
     BodyTooLarge,
     /// 413: an event that is far larger in its frame than in the body.
     #[error(

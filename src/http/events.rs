@@ -16,8 +16,9 @@ use super::extract::{is_object, json_body, only_parameters, principal};
 use super::problem_docs::{NeedsPrincipal, Proxied, ReadsBody};
 use crate::audit::{Act, Begun, Effect};
 use crate::events::{
-    EventBus, EventType, KeyDigest, LONGEST_DATA, NotAKey, Publication, PublishError, Published, data_bytes,
+    EventLog, EventType, KeyDigest, NotAKey, Publication, PublishError, Published, data_bytes,
 };
+use crate::limits::LONGEST_DATA;
 use crate::metrics::{Metrics, RefusedEvent};
 use crate::principal::PrincipalId;
 

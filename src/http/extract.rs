@@ -14,14 +14,14 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::AppState;
 use super::error::Problem;
 use crate::audit::{Act, Asker};
+use crate::limits::LARGEST_BODY;
 use crate::principal::PrincipalId;
+use crate::service::Refusal;
 use crate::telemetry::RequestId;
 use crate::token::{Token, Verified};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Bound of a body in bytes.
-const MAX_BODY: usize = 64 * 1024;
 /// Longest name of an unknown parameter that an error repeats: shorter than a token (with or
 /// without hyphens) and than a strong credential.
 const LONGEST_SHOWN_NAME: usize = 24;
@@ -143,7 +143,7 @@ pub(super) fn credential<'a>(
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
         if credential.in_query && !state.principal_in_query {
             tracing::info!(%principal, "principal refused in the URL");
-            state.metrics.token_refused(Problem::PrincipalInQuery.code());
+            state.metrics.token_refused(Refusal::PrincipalInQuery);
             return Err(failed(request, state, Problem::PrincipalInQuery));
         }
         return Ok((Bearer::Principal(principal), shown));
@@ -294,10 +294,10 @@ fn is_form(request: &HttpRequest) -> bool {
 async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
     let declared =
         request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY) {
+    if declared.is_some_and(|length| length > LARGEST_BODY) {
         return Err(Problem::BodyTooLarge);
     }
-    match tokio::time::timeout(timeout, payload.to_bytes_limited(MAX_BODY)).await {
+    match tokio::time::timeout(timeout, payload.to_bytes_limited(LARGEST_BODY)).await {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Ok(Err(_))) => {
             Err(Problem::bad_request("the request's body broke off or is not encoded as announced"))

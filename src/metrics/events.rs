@@ -1,11 +1,14 @@
 //! Metrics of events: published, delivered, resumed, and availability of the log.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntGauge};
+use strum::{IntoStaticStr, VariantArray};
 
+use super::label::CounterBy;
 use super::names::Names;
 
 /// Source from which a stream resumes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum ResumedFrom {
     /// The ring of this instance.
     Ring,
@@ -15,18 +18,9 @@ pub enum ResumedFrom {
     Nowhere,
 }
 
-impl ResumedFrom {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ring => "ring",
-            Self::Log => "log",
-            Self::Nowhere => "nowhere",
-        }
-    }
-}
-
 /// Outcome of an event that was not acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum RefusedEvent {
     /// It is not in the log.
     NotPublished,
@@ -34,22 +28,13 @@ pub enum RefusedEvent {
     Unknown,
 }
 
-impl RefusedEvent {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotPublished => "not_published",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// Metrics of the event log.
 pub struct EventMetrics {
     published: IntCounter,
     repeated: IntCounter,
-    refused: IntCounterVec,
+    refused: CounterBy,
     delivered: IntCounter,
-    resumed: IntCounterVec,
+    resumed: CounterBy,
     catch_up_pages: IntCounter,
     catch_up_bytes: IntCounter,
     unreadable: IntCounter,
@@ -63,7 +48,7 @@ impl EventMetrics {
             resumed: names.counters(
                 "vx11_operator_sse_streams_resumed_total",
                 "Streams that continue after an earlier one, by where what follows was found; nowhere means a reset.",
-                &["from"],
+                "from",
             )?,
             catch_up_pages: names.counter(
                 "vx11_operator_catch_up_pages_total",
@@ -90,7 +75,7 @@ impl EventMetrics {
             refused: names.counters(
                 "vx11_operator_events_refused_total",
                 "Events answered with 503: not published, or, where the outcome is unknown, perhaps.",
-                &["outcome"],
+                "outcome",
             )?,
             published: names
                 .counter("vx11_operator_events_published_total", "Events that this instance put into the log.")?,
@@ -99,18 +84,14 @@ impl EventMetrics {
                 "Events handed to a stream's connection, counted once for each stream.",
             )?,
         };
-        for from in [ResumedFrom::Ring, ResumedFrom::Log, ResumedFrom::Nowhere] {
-            metrics.resumed.with_label_values(&[from.as_str()]);
-        }
-        for outcome in [RefusedEvent::NotPublished, RefusedEvent::Unknown] {
-            metrics.refused.with_label_values(&[outcome.as_str()]);
-        }
+        metrics.resumed.show_all::<ResumedFrom>();
+        metrics.refused.show_all::<RefusedEvent>();
         Ok(metrics)
     }
 
     /// Counts a stream that resumes.
     pub fn resumed(&self, from: ResumedFrom) {
-        self.resumed.with_label_values(&[from.as_str()]).inc();
+        self.resumed.inc(from);
     }
 
     /// Counts a page of catch-up and its bytes.
@@ -141,7 +122,7 @@ impl EventMetrics {
 
     /// Counts an event that was not acknowledged.
     pub fn refused(&self, outcome: RefusedEvent) {
-        self.refused.with_label_values(&[outcome.as_str()]).inc();
+        self.refused.inc(outcome);
     }
 
     /// Counts an event that was appended to the log.

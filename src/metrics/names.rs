@@ -5,6 +5,8 @@ use prometheus::{
     Error, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use super::label::CounterBy;
+
 /// Registry of metrics.
 pub(super) struct Names<'a>(pub(super) &'a Registry);
 
@@ -13,8 +15,8 @@ impl Names<'_> {
         self.register(IntCounter::new(name, help)?)
     }
 
-    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    pub(super) fn counters(&self, name: &str, help: &str, label: &str) -> Result<CounterBy, Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?).map(CounterBy)
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {

@@ -1,7 +1,15 @@
 //! Faults of Redis, with the text for administrators and the label for metrics.
 
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+
 /// A fault of Redis. `Display` says what it is and what to do about it, without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
+#[strum_discriminants(
+    name(FaultKind),
+    derive(IntoStaticStr, VariantArray),
+    strum(serialize_all = "snake_case"),
+    doc = "Kind of a fault: value of the label `reason` in metrics."
+)]
 pub enum Fault {
     /// No answer within the deadline.
     #[error("it does not answer in time; check whether it is overloaded, stopped, or cut off by a firewall")]
@@ -37,6 +45,7 @@ pub enum Fault {
     #[error(
         "it is a replica and takes no writes; if this lasts, point the configuration at the master, or use Sentinel"
     )]
+    #[strum_discriminants(strum(serialize = "readonly"))]
     ReadOnly,
     /// The server is loading its data.
     #[error("it is still loading its data set")]
@@ -73,25 +82,7 @@ pub enum Fault {
 impl Fault {
     /// Value of the label `reason` in metrics.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Refused(_) => "refused",
-            Self::Unresolved(_) => "unresolved",
-            Self::Untrusted(_) => "untrusted",
-            Self::Disconnected(_) => "disconnected",
-            Self::Authentication(_) => "authentication",
-            Self::Permission(_) => "permission",
-            Self::Database(_) => "database",
-            Self::ReadOnly => "readonly",
-            Self::Loading => "loading",
-            Self::OutOfMemory => "out_of_memory",
-            Self::NotWriting(_) => "not_writing",
-            Self::NoMaster(_) => "no_master",
-            Self::ClusterDown(_) => "cluster_down",
-            Self::OtherDeployment => "other_deployment",
-            Self::NewerSchema(_) => "newer_schema",
-            Self::Unexpected(_) => "unexpected",
-        }
+    pub fn label(&self) -> &'static str {
+        FaultKind::from(self).into()
     }
 }

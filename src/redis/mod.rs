@@ -20,7 +20,7 @@ pub(crate) use claim::SCHEMA;
 pub use client_certificate::{ClientCertificate, NotACertificate};
 pub(crate) use connect::Connector;
 pub(crate) use connection::{Connection, pipeline};
-pub use error::Fault;
+pub use error::{Fault, FaultKind};
 pub(crate) use info::Deployment;
 pub use info::RedisFigures;
 pub use namespace::Namespace;

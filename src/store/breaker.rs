@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -26,8 +27,9 @@ const FIRST_HOLD: Duration = Duration::from_millis(250);
 const LONGEST_HOLD: Duration = Duration::from_millis(1500);
 
 /// State of the breaker, as shown to administrators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum BreakerState {
     /// Calls are allowed.
     Closed,
@@ -38,16 +40,6 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
-    /// Name in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half-open",
-            Self::Open => "open",
-        }
-    }
-
     /// Value of the gauge: 0 closed, 1 half-open, 2 open.
     #[must_use]
     pub const fn gauge(self) -> u8 {

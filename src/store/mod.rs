@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
@@ -75,7 +76,6 @@ pub trait TokenStore: Send + Sync {
     fn backend(&self) -> Backend;
 }
 
-/// Result of a lookup.
 /// A token that was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
@@ -85,6 +85,7 @@ pub struct Recorded {
     pub backend: Backend,
 }
 
+/// Result of a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
     /// There is a record, and the token has not expired.
@@ -197,8 +198,9 @@ pub enum MismatchKind {
 }
 
 /// The backend in use, as shown to clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Backend {
     /// No Redis is configured: the memory of this process.
     Memory,
@@ -206,16 +208,4 @@ pub enum Backend {
     Redis,
     /// Redis is configured and unavailable: the memory of this process.
     FallbackMemory,
-}
-
-impl Backend {
-    /// Name in answers and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Redis => "redis",
-            Self::FallbackMemory => "fallback-memory",
-        }
-    }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, BreakerState, Failure};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
-use crate::redis::Fault;
+use crate::redis::{Fault, FaultKind};
 
 /// Circuit breaker shared by the worker threads.
 pub struct SharedBreaker {
@@ -108,7 +108,7 @@ impl SharedBreaker {
 
     /// Counts a call or probe that was made at `asked_at` and failed.
     pub fn failed(&self, fault: &Fault, asked_at: Instant) {
-        self.metrics.store_fault(fault.label());
+        self.metrics.store_fault(FaultKind::from(fault));
         let failure = match fault {
             Fault::Timeout => Failure::Timeout { asked_at },
             _ => Failure::Hard,
@@ -183,7 +183,7 @@ impl SharedBreaker {
     }
 
     fn tell(&self, state: BreakerState) {
-        self.metrics.breaker_went_to(state.as_str(), state.gauge(), state != BreakerState::Closed);
+        self.metrics.breaker_went_to(state, state.gauge(), state != BreakerState::Closed);
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use hmac::Mac;
 
 use super::keys::{SigningKey, SigningKeys};
-use super::{LONGEST_LIFE_SECONDS, Nonce, Token};
+use super::{Nonce, Token};
 use crate::clock::UnixMillis;
+use crate::limits::{CLOCK_SKEW, LONGEST_LIFE_SECONDS};
 use crate::principal::PrincipalId;
 
 /// Binds a tag to this format; a changed format gets a new label.
@@ -21,8 +22,6 @@ const TAG_MASK: u128 = (1 << TAG_BITS) - 1;
 const EXPIRY_MODULUS: u64 = 1 << 12;
 /// The expiry that is read from a token is at most this many seconds ahead, whoever signed it.
 pub(super) const EXPIRY_HORIZON_SECONDS: u64 = EXPIRY_MODULUS / 2;
-/// Clocks of instances may differ by this much without a valid token being refused.
-const SKEW_SECONDS: u64 = 2;
 
 /// Claims of a token; the tag covers all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +103,7 @@ impl Codec {
         for principal in principals {
             for key in self.keys.verifying_for(principal, hint) {
                 if tags_match(tag(key, fields, claims.expires_at, principal), presented) {
-                    return if now.seconds() >= claims.expires_at + SKEW_SECONDS {
+                    return if now.seconds() >= claims.expires_at + CLOCK_SKEW.as_secs() {
                         Err(CodecError::Expired)
                     } else if claims.expires_at > last_expiry(now) {
                         Err(CodecError::Forged)
@@ -141,7 +140,7 @@ fn unpack_fields(fields: u64, now_seconds: u64) -> Claims {
 /// The latest expiry of a token that any instance has issued by `now`: issuing rounds up to the
 /// whole second, too.
 fn last_expiry(now: UnixMillis) -> u64 {
-    now.plus(Duration::from_secs(u64::from(LONGEST_LIFE_SECONDS) + SKEW_SECONDS)).seconds_rounded_up()
+    now.plus(Duration::from_secs(LONGEST_LIFE_SECONDS.into()) + CLOCK_SKEW).seconds_rounded_up()
 }
 
 /// The second nearest to `now` whose low bits are `low`.
@@ -262,8 +261,8 @@ mod tests {
         let claims = lasting(60);
         let text = codec.mint(&alice, claims).reveal();
         let at = |second| codec.verify(&text, UnixMillis(second * 1000), [&alice].into_iter()).map(|_| ());
-        assert_eq!(at(claims.expires_at + SKEW_SECONDS - 1), Ok(()));
-        assert_eq!(at(claims.expires_at + SKEW_SECONDS), Err(CodecError::Expired));
+        assert_eq!(at(claims.expires_at + CLOCK_SKEW.as_secs() - 1), Ok(()));
+        assert_eq!(at(claims.expires_at + CLOCK_SKEW.as_secs()), Err(CodecError::Expired));
         // So late that the 12 bits mean another second, which the tag does not cover.
         assert_eq!(at(claims.expires_at + 3000), Err(CodecError::Forged));
     }

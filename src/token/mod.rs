@@ -21,12 +21,7 @@ pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
 pub use record::{Draft, Record};
 
-/// Longest life that an instance may be configured to give a token, in seconds.
-pub const LONGEST_LIFE_SECONDS: u32 = 900;
-
-/// A tombstone outlives the token by this much: rounding and skew, on the issuing and on this
-/// instance.
-pub const TOMBSTONE_MARGIN: Duration = Duration::from_secs(4);
+use crate::limits::TOMBSTONE_MARGIN;
 
 /// Longest life of a tombstone. A revocation by id does not know when the token ends, so it is kept
 /// until the latest end that a token can say at that moment. That is beyond what any instance

@@ -78,13 +78,12 @@ pub use self::session::{LogTask, LogTaskDeps};
 use super::event::Entry;
 use super::history::History;
 use super::hub::SharedLog;
+use crate::limits::REDIS_DEADLINE;
 use super::id::{Epoch, EventId, Position};
 use super::log::{EventBus, PublishError, Published};
 use super::publication::Publication;
 use crate::metrics::Metrics;
 
-/// Deadline of a publish, including the wait for a session.
-const PUBLISH_DEADLINE: Duration = Duration::from_millis(150);
 /// Bound of the queue of events to be sent. Further events are refused with 503.
 const MOST_WAITING: usize = 4096;
 
@@ -183,8 +182,8 @@ impl EventBus for RedisLog {
     /// Sends the event in the current session. If that session ends before it sent the event, the
     /// next session sends it, up to the deadline.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
-        let due = Instant::now() + PUBLISH_DEADLINE;
-        let mut sessions = self.orders.subscribe();
+        let due = Instant::now() + REDIS_DEADLINE;
+        let mut sessions = self.requests.subscribe();
         loop {
             let session = sessions.borrow_and_update().clone();
             if let Some(orders) = session {
@@ -294,9 +293,9 @@ mod tests {
         let (published, (), appended) = tokio::join!(
             log.publish(event()),
             async {
-                tokio::time::sleep(PUBLISH_DEADLINE / 2).await;
-                log.orders.send_replace(Some(orders));
-                tokio::time::sleep(PUBLISH_DEADLINE).await;
+                tokio::time::sleep(REDIS_DEADLINE / 2).await;
+                log.requests.send_replace(Some(requests));
+                tokio::time::sleep(REDIS_DEADLINE).await;
                 log.close();
             },
             append(queue),
@@ -315,8 +314,8 @@ mod tests {
             async {
                 tokio::task::yield_now().await;
                 drop(queue);
-                log.orders.send_replace(Some(next));
-                tokio::time::sleep(PUBLISH_DEADLINE).await;
+                log.requests.send_replace(Some(next));
+                tokio::time::sleep(REDIS_DEADLINE).await;
                 log.close();
             },
             append(next_queue),
@@ -328,6 +327,6 @@ mod tests {
     async fn a_publish_is_refused_at_its_deadline_while_the_log_cannot_be_reached() {
         let started = Instant::now();
         assert_eq!(log(&[]).publish(event()).await, Err(UNAVAILABLE));
-        assert_eq!(started.elapsed().as_millis(), PUBLISH_DEADLINE.as_millis());
+        assert_eq!(started.elapsed().as_millis(), REDIS_DEADLINE.as_millis());
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::limits::LARGEST_BODY;
+
 /// Deadline for a page. The largest event arrives in time at 13 kB/s, a whole page at 52 kB/s. The
 /// health check runs on another connection meanwhile.
 pub(super) const PAGE_DEADLINE: Duration = Duration::from_secs(5);
-/// Size of the largest event that can be published, in bytes.
-const LARGEST_EVENT: usize = 64 * 1024;
 /// Bounds of the page size in bytes. The first event of a page may be larger.
 const MOST: usize = 256 * 1024;
 const LEAST: usize = 4 * 1024;
@@ -34,7 +34,7 @@ impl Pace {
     /// Events that fit into a page whatever their size: for a command that takes no number of
     /// bytes.
     pub(super) fn events(&self) -> usize {
-        (self.bytes / LARGEST_EVENT).max(1)
+        (self.bytes / LARGEST_BODY).max(1)
     }
 
     /// Adapts the size to the time that a page took.
@@ -78,7 +78,7 @@ mod tests {
     fn after_a_timeout_one_large_event_is_read_at_a_time_and_soon_more() {
         let mut pace = Pace::new();
         pace.timed_out();
-        assert!(pace.bytes() < LARGEST_EVENT);
+        assert!(pace.bytes() < LARGEST_BODY);
         assert_eq!(pace.events(), 1);
         for _ in 0..6 {
             pace.took(Duration::from_millis(1));

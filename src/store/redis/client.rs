@@ -11,12 +11,11 @@ use tokio::time::Instant;
 use super::batch::Answer;
 use super::worker_connection::WorkerConnection;
 use crate::clock::Jitter;
+use crate::limits::REDIS_DEADLINE;
 use crate::redis::{Connection, Connector, Fault};
 use crate::store::StoreError;
 use crate::store::shared_breaker::SharedBreaker;
 
-/// Deadline of a request for Redis, dialling and second try included.
-const REQUEST_DEADLINE: Duration = Duration::from_millis(150);
 /// Deadline of a health check, which tests its connection first (two round trips). No request waits
 /// for it.
 const PULSE_DEADLINE: Duration = Duration::from_millis(300);
@@ -61,7 +60,7 @@ impl Client {
             return Err(StoreError::Unavailable);
         }
         let lane = self.lane();
-        let (answer, is_first) = lane.batch.add(command, REQUEST_DEADLINE);
+        let (answer, is_first) = lane.batch.add(command, REDIS_DEADLINE);
         if is_first {
             // The task runs after the requests that are ready now, which join the batch.
             tokio::spawn(Arc::clone(self).flush(Arc::clone(lane)));
@@ -126,7 +125,7 @@ impl Client {
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Fault> {
         let deadline = match path {
-            Path::Hot => REQUEST_DEADLINE,
+            Path::Hot => REDIS_DEADLINE,
             Path::Pulse if self.breaker.is_closed() => PULSE_DEADLINE,
             Path::Pulse => RECOVERY_DEADLINE,
         };
@@ -150,7 +149,7 @@ impl Client {
     /// in time.
     pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
         let asked = self.connector.is_still_the_master();
-        tokio::time::timeout_at(asked_at + REQUEST_DEADLINE, asked).await.unwrap_or(false)
+        tokio::time::timeout_at(asked_at + REDIS_DEADLINE, asked).await.unwrap_or(false)
     }
 
     /// Discards connections and the known master after a failed health check, so that the next one

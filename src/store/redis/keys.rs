@@ -75,7 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::token::LONGEST_LIFE_SECONDS;
+    use crate::limits::LONGEST_LIFE_SECONDS;
 
     proptest! {
         #[test]

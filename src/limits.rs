@@ -1,0 +1,32 @@
+//! Limits that several parts share, and what follows from them.
+
+use std::time::Duration;
+
+/// Longest life that an instance may be configured to give a token, in seconds.
+pub const LONGEST_LIFE_SECONDS: u32 = 900;
+
+/// Difference of two instances' clocks for which no valid token is refused.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(2);
+
+/// A token's expiry is rounded up to the next second, by less than this.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// Uncertainty of the time of issue, which is computed from a token's expiry.
+pub const ISSUE_TIME_TOLERANCE: Duration = CLOCK_SKEW.saturating_add(ROUNDING);
+
+/// A tombstone outlives its token by this much. A token is accepted for [`CLOCK_SKEW`] after its
+/// expiry, by an instance whose clock may be late by as much.
+pub const TOMBSTONE_MARGIN: Duration = CLOCK_SKEW.saturating_mul(2);
+
+/// Deadline for Redis while a request waits, dialling and a second try included.
+pub const REDIS_DEADLINE: Duration = Duration::from_millis(150);
+
+/// Largest body of a request, in bytes. No published event is larger.
+pub const LARGEST_BODY: usize = 64 * 1024;
+
+/// Bound of an event's data in a frame, in bytes. Only data of very short lines exceeds it, because
+/// each line begins with `data: `.
+pub const LONGEST_DATA: usize = 2 * LARGEST_BODY;
+
+/// Longest idempotency key, in characters.
+pub const LONGEST_KEY: usize = 128;
