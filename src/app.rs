@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
-    EndReason, Epoch, EventBus, Hub, HubDeps, Log, LogTask, LogTaskDeps, MemoryBus, OpenError, RedisLog,
+    EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
     StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
@@ -29,8 +29,8 @@ use crate::principal::Principals;
 use crate::redis::{Claim, Fault, FaultKind, RedisSettings};
 use crate::service::{Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
-    FailoverStore, FailoverStoreDeps, MemoryStore, Pulse, PulseDeps, RedisStore, RedisStoreDeps,
-    RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
+    Backend, BreakerState, FailoverStore, FailoverStoreDeps, MemoryStore, Pulse, PulseDeps, RedisStore,
+    RedisStoreDeps, RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -123,8 +123,8 @@ impl Application {
         let hub = Arc::new(Hub::new(HubDeps {
             instance_id: config.instance_id.clone(),
             log: match &shared_log {
-                Some(log) => Log::Shared(log.shared()),
-                None => Log::Own(Epoch(getrandom::u32()?)),
+                Some(log) => LogPlace::Shared(log.shared()),
+                None => LogPlace::Own(Epoch(getrandom::u32()?)),
             },
             ring: config.ring,
             streams: StreamSettings {
@@ -139,14 +139,15 @@ impl Application {
             metrics: Arc::clone(&metrics),
         }));
         let mut background = JoinSet::new();
-        let (store, bus) = if let (Some(settings), Some(log)) = (&config.redis, &shared_log) {
+        let (store, event_log) = if let (Some(settings), Some(log)) = (&config.redis, &shared_log) {
             let parts =
                 WithRedis { settings, log, hub: &hub, metrics: &metrics, clock: &clock, jitter: &jitter };
             parts.start(config, &mut background).await?
         } else {
             let store = MemoryStore::new(config.memory, Arc::clone(&clock));
-            let bus: Arc<dyn EventBus> = Arc::new(MemoryBus::new(Arc::clone(&hub), config.ring.entries));
-            (Store::Memory(Arc::new(store)), bus)
+            let event_log: Arc<dyn EventLog> =
+                Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
+            (Store::Memory(Arc::new(store)), event_log)
         };
         let principals = config.principals.iter();
         let tokens = TokenService::new(TokenServiceDeps {
@@ -169,7 +170,7 @@ impl Application {
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
         let state = AppState {
             tokens,
-            bus,
+            event_log,
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
@@ -335,7 +336,7 @@ impl WithRedis<'_> {
         &self,
         config: &Config,
         background: &mut JoinSet<()>,
-    ) -> Result<(Store, Arc<dyn EventBus>), StartError> {
+    ) -> Result<(Store, Arc<dyn EventLog>), StartError> {
         let Self { settings, log, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
@@ -409,7 +410,6 @@ impl WithRedis<'_> {
     }
 }
 
-/// Number of processor cores that the process may use.
 /// Creates the series of all label values.
 fn show_labels(metrics: &Metrics) {
     metrics.invalid.show_all::<Refusal>();
@@ -420,6 +420,7 @@ fn show_labels(metrics: &Metrics) {
     metrics.streams_refused.show_all::<OpenError>();
 }
 
+/// Number of processor cores that the process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get)
 }

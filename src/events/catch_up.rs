@@ -13,11 +13,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::event::Entry;
+use super::event::Event;
 use super::frame;
-use super::history::{Events, Page, Unreachable};
 use super::hub::{Hub, ResetReason, Resume};
 use super::id::{EventId, Position};
+use super::log::{Events, Page, Unreachable};
 use super::registry::Place;
 use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
@@ -34,7 +34,7 @@ pub(super) struct CatchUp {
     /// Last event that the client has received; `None` if it named none and the log was not known
     /// when it connected.
     seen: Option<EventId>,
-    page: VecDeque<Entry>,
+    page: VecDeque<Event>,
     /// Position reached at the end of the page.
     page_ends: Option<Position>,
     /// Reservation for the bytes of the page.
@@ -100,9 +100,9 @@ impl CatchUp {
             let Some(seen) = &mut self.seen else {
                 return reset(hub, ResetReason::Unknown);
             };
-            if let Some(entry) = self.page.pop_front() {
-                seen.position = entry.position;
-                return Next::Event(entry.frame(seen.epoch));
+            if let Some(event) = self.page.pop_front() {
+                seen.position = event.position();
+                return Next::Event(event.frame().clone());
             }
             self.held = None;
             seen.position = self.page_ends.take().unwrap_or(seen.position);
@@ -144,11 +144,11 @@ impl CatchUp {
                 if let Some(not_before) = self.not_before.filter(|moment| *moment > now) {
                     return Some(Next::Wait(Some(not_before)));
                 }
-                let Some(history) = hub.history().filter(|_| hub.is_log_in_reach()) else {
+                let Some(reader) = hub.reader().filter(|_| hub.is_log_in_reach()) else {
                     return Some(Next::Wait(None));
                 };
-                let (position, token) = (seen.position, place.token());
-                let answer = async move { history.after(position, token).await };
+                let token = place.token();
+                let answer = async move { reader.after(seen, token).await };
                 self.question = Question::Asked(answer.boxed());
                 Some(Next::Wait(None))
             }
@@ -157,8 +157,8 @@ impl CatchUp {
                 Some(Next::Wait(None))
             }
             Question::Answered(Ok(Page::Expired)) => Some(reset(hub, ResetReason::Expired)),
-            Question::Answered(Ok(Page::Events(Events { entries, read_to: Some(read_to), held }))) => {
-                self.page = entries.into();
+            Question::Answered(Ok(Page::Events(Events { events, read_to: Some(read_to), held }))) => {
+                self.page = events.into();
                 self.page_ends = Some(read_to);
                 self.held = held;
                 None
@@ -190,9 +190,9 @@ mod tests {
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::history::History;
-    use crate::events::hub::{HubDeps, Log, SharedLog, StreamSettings};
+    use crate::events::hub::{HubDeps, LogPlace, SharedLog, StreamSettings};
     use crate::events::id::Epoch;
+    use crate::events::log::LogReader;
     use crate::events::registry::{Opener, StreamLimits};
     use crate::events::ring::RingLimits;
     use crate::metrics::Metrics;
@@ -205,8 +205,9 @@ mod tests {
         Position { millis, seq: 0 }
     }
 
-    fn entry(millis: u64) -> Entry {
-        Entry { position: at(millis), event_type: EventType::default(), data: millis.to_string(), key: None }
+    fn event(millis: u64) -> Event {
+        let id = EventId { epoch: EPOCH, position: at(millis) };
+        Event::new(id, &EventType::default(), &millis.to_string(), None)
     }
 
     /// Answers of a log that a test thought of, the first one first, and after what it was asked
@@ -218,9 +219,9 @@ mod tests {
     }
 
     #[async_trait]
-    impl History for Script {
-        async fn after(&self, position: Position, _token: Option<TokenId>) -> Result<Page, Unreachable> {
-            self.asked.lock().push(position);
+    impl LogReader for Script {
+        async fn after(&self, seen: EventId, _token: Option<TokenId>) -> Result<Page, Unreachable> {
+            self.asked.lock().push(seen.position);
             self.answers.lock().pop_front().unwrap_or(Err(Unreachable))
         }
     }
@@ -237,7 +238,7 @@ mod tests {
             Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
         let hub = Hub::new(HubDeps {
             instance_id: "1".to_owned(),
-            log: Log::Shared(SharedLog(Arc::clone(&script) as Arc<dyn History>)),
+            log: LogPlace::Shared(SharedLog(Arc::clone(&script) as Arc<dyn LogReader>)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
                 limits: StreamLimits { all: 1, per_token: None, per_principal: None },
@@ -250,7 +251,7 @@ mod tests {
             jitter: Arc::new(Jitter::seeded(1)),
             metrics: Arc::new(Metrics::new().unwrap()),
         });
-        hub.begin_anew(EPOCH, ResetReason::Epoch, at(10), &[entry(11), entry(12)], at(12));
+        hub.restart(EPOCH, ResetReason::Epoch, at(10), &[event(11), event(12)], at(12));
         hub.set_log_available(true);
         let opener = Opener { principal: PrincipalId::parse("operator").unwrap(), token: None };
         Stage { place: hub.enter(opener).unwrap(), hub, script }
@@ -272,8 +273,8 @@ mod tests {
         reason = "it is one of the answers of a log that may be out of reach"
     )]
     fn page(millis: &[u64], read_to: u64) -> Result<Page, Unreachable> {
-        let entries = millis.iter().copied().map(entry).collect();
-        Ok(Page::Events(Events { entries, read_to: Some(at(read_to)), held: None }))
+        let events = millis.iter().copied().map(event).collect();
+        Ok(Page::Events(Events { events, read_to: Some(at(read_to)), held: None }))
     }
 
     fn behind(millis: u64) -> CatchUp {
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn is_event(next: &Next, millis: u64) -> bool {
-        matches!(next, Next::Event(frame) if *frame == entry(millis).frame(EPOCH))
+        matches!(next, Next::Event(frame) if *frame == event(millis).frame())
     }
 
     fn is_reset(next: &Next, why: &str) -> bool {
@@ -330,7 +331,7 @@ mod tests {
     async fn the_room_that_a_page_takes_is_given_back_with_its_last_event() {
         let room = Arc::new(Semaphore::new(1));
         let held = Arc::clone(&room).try_acquire_owned().ok();
-        let events = Events { entries: vec![entry(6), entry(7)], read_to: Some(at(10)), held };
+        let events = Events { events: vec![event(6), event(7)], read_to: Some(at(10)), held };
         let stage = stage([Ok(Page::Events(events))]);
         let mut catch_up = behind(5);
         for millis in [6, 7] {
@@ -395,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_that_is_read_twice_stands_in_the_ring_once() {
         let stage = stage([]);
-        stage.hub.extend(&[entry(11), entry(12), entry(13)], at(13));
+        stage.hub.extend(&[event(11), event(12), event(13)], at(13));
         assert_eq!(stage.hub.end(), 3);
         assert_eq!(stage.hub.log_head(), Some(EventId { epoch: EPOCH, position: at(13) }));
         assert!(matches!(stage.next(&mut behind(12)).await, Next::InRing(2)));
@@ -418,7 +419,7 @@ mod tests {
         let stage = stage([]);
         let mut catch_up = behind(13);
         assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
-        stage.hub.extend(&[entry(13), entry(14)], at(14));
+        stage.hub.extend(&[event(13), event(14)], at(14));
         assert!(matches!(stage.next(&mut catch_up).await, Next::InRing(3)));
     }
 }

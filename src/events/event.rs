@@ -1,24 +1,57 @@
-//! An event with its position in the log.
+//! An event of the log, with the frame that subscribers receive.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::frame::{self, EventType};
-use super::id::{Epoch, EventId, Position};
-use super::publication::KeyDigest;
+use super::id::{EventId, Position};
+use super::publication::{Fingerprint, KeyDigest};
 
-/// An event of the log.
+/// An event of the log. Its frame is encoded once; clones share it, and type and data are parts of
+/// it where its format allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) position: Position,
-    pub(super) event_type: EventType,
-    pub(super) data: String,
+pub(super) struct Event {
+    id: EventId,
     /// Idempotency key, if it was published under one.
-    pub(super) key: Option<KeyDigest>,
+    key: Option<KeyDigest>,
+    event_type: ByteString,
+    data: ByteString,
+    frame: Bytes,
 }
 
-impl Entry {
+impl Event {
+    /// Encodes an event.
+    pub(super) fn new(id: EventId, event_type: &EventType, data: &str, key: Option<KeyDigest>) -> Self {
+        let frame::Encoded { frame, event_type, data } = frame::event(id, event_type, data);
+        Self { id, key, event_type, data, frame }
+    }
+
+    pub(super) const fn id(&self) -> EventId {
+        self.id
+    }
+
+    pub(super) const fn position(&self) -> Position {
+        self.id.position
+    }
+
+    pub(super) const fn key(&self) -> Option<KeyDigest> {
+        self.key
+    }
+
+    pub(super) fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    pub(super) fn data(&self) -> &str {
+        &self.data
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.event_type, &self.data)
+    }
+
     /// The frame for subscribers.
-    pub(super) fn frame(&self, epoch: Epoch) -> Bytes {
-        frame::event(EventId { epoch, position: self.position }, &self.event_type, &self.data)
+    pub(super) const fn frame(&self) -> &Bytes {
+        &self.frame
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::id::EventId;
 
@@ -78,13 +79,36 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Frame of a published event.
-pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Bytes {
+/// Frame of a published event, with its type and data.
+pub(super) struct Encoded {
+    pub(super) frame: Bytes,
+    /// Part of the frame.
+    pub(super) event_type: ByteString,
+    /// Part of the frame, if it has one line.
+    pub(super) data: ByteString,
+}
+
+/// Encodes a published event.
+pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Encoded {
     let mut frame = String::with_capacity(data.len() + 96);
-    let _ = writeln!(frame, "id: {id}");
-    let _ = writeln!(frame, "event: {event_type}");
+    let _ = write!(frame, "id: {id}\nevent: ");
+    let type_starts = frame.len();
+    frame.push_str(event_type.as_str());
+    let type_ends = frame.len();
+    frame.push('\n');
+    let data_starts = frame.len() + DATA.len();
     push_data(&mut frame, data);
-    frame.into()
+    let frame = ByteString::from(frame);
+    let is_one_line = !data.contains(['\r', '\n']);
+    Encoded {
+        event_type: frame.slice_ref(&frame[type_starts..type_ends]),
+        data: if is_one_line {
+            frame.slice_ref(&frame[data_starts..data_starts + data.len()])
+        } else {
+            data.into()
+        },
+        frame: frame.into_bytes(),
+    }
 }
 
 /// First frame of a stream: the reconnect delay and the id at which the stream starts. The id is
@@ -150,14 +174,6 @@ fn push_data(frame: &mut String, data: &str) {
     frame.push('\n');
 }
 
-/// Type and data of a frame that [`event`] made.
-pub(super) fn parts(frame: &[u8]) -> Option<(EventType, String)> {
-    let mut lines = std::str::from_utf8(frame).ok()?.split('\n').skip(1);
-    let event_type = EventType(lines.next()?.strip_prefix("event: ")?.to_owned());
-    let data: Vec<_> = lines.map_while(|line| line.strip_prefix(DATA)).collect();
-    Some((event_type, data.join("\n")))
-}
-
 #[cfg(test)]
 mod tests {
     use eventsource_stream::{Event, Eventsource};
@@ -179,16 +195,17 @@ mod tests {
     proptest! {
         #[test]
         fn data_of_any_shape_arrives_as_one_event_with_its_line_ends_unified(data in "[a-z\\r\\n\\x00: {}\u{1F600}]{0,60}") {
-            let read = read(event(ID, &EventType::default(), &data));
+            let read = read(event(ID, &EventType::default(), &data).frame);
             prop_assert_eq!(read.len(), 1);
             prop_assert_eq!(&read[0].data, &data.replace("\r\n", "\n").replace('\r', "\n"));
             prop_assert_eq!(&read[0].id, "00000007-12-3");
         }
 
         #[test]
-        fn a_frame_gives_back_what_it_was_made_of(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
-            let frame = event(ID, &EventType::default(), &data);
-            prop_assert_eq!(parts(&frame), Some((EventType::default(), data)));
+        fn an_encoded_event_has_its_type_and_data(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
+            let encoded = event(ID, &EventType::default(), &data);
+            prop_assert_eq!(&*encoded.event_type, "message");
+            prop_assert_eq!(&*encoded.data, data.as_str());
         }
 
         #[test]
@@ -202,7 +219,7 @@ mod tests {
         #[test]
         fn an_event_type_cannot_break_a_frame(text in any::<String>()) {
             if let Ok(event_type) = EventType::parse(&text) {
-                let read = read(event(ID, &event_type, "1"));
+                let read = read(event(ID, &event_type, "1").frame);
                 prop_assert_eq!((read.len(), read[0].event.as_str()), (1, text.as_str()));
             }
         }

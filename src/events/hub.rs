@@ -11,13 +11,13 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::event::Entry;
+use super::event::Event;
 use super::frame;
-use super::history::History;
 use super::id::{Epoch, EventId, Position};
+use super::log::LogReader;
 use super::publication::Publication;
 use super::registry::{OpenError, Opener, Place, Registry, StreamLimits};
-use super::ring::{Cursor, Kept, Read, Ring, RingLimits};
+use super::ring::{Cursor, Read, Ring, RingLimits};
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
@@ -46,7 +46,7 @@ pub struct HubDeps {
     /// Name of this instance, sent to each client.
     pub instance_id: String,
     /// Location of the log.
-    pub log: Log,
+    pub log: LogPlace,
     /// Bounds of the ring.
     pub ring: RingLimits,
     /// Configuration of streams.
@@ -60,7 +60,7 @@ pub struct HubDeps {
 }
 
 /// Location of the event log.
-pub enum Log {
+pub enum LogPlace {
     /// The ring of this hub is the log (an instance without Redis).
     Own(Epoch),
     /// The log is shared with other instances. Its epoch becomes known when it is read.
@@ -68,7 +68,7 @@ pub enum Log {
 }
 
 /// The shared log, for streams in catch-up.
-pub struct SharedLog(pub(super) Arc<dyn History>);
+pub struct SharedLog(pub(super) Arc<dyn LogReader>);
 
 /// Place at which a client resumes.
 #[derive(Debug, PartialEq, Eq)]
@@ -136,8 +136,8 @@ impl Hub {
     #[must_use]
     pub fn new(settings: HubDeps) -> Self {
         let epoch = match settings.log {
-            Log::Own(epoch) => Some(epoch),
-            Log::Shared(_) => None,
+            LogPlace::Own(epoch) => Some(epoch),
+            LogPlace::Shared(_) => None,
         };
         settings.metrics.events.log_in_reach(epoch.is_some());
         Self {
@@ -155,8 +155,7 @@ impl Hub {
         let mut ring = self.ring.write();
         let epoch = ring.epoch().unwrap_or(Epoch(0));
         let id = EventId { epoch, position: ring.head().next(self.settings.clock.now().0) };
-        let frame = frame::event(id, &publication.event_type, &publication.data);
-        ring.append(Kept { position: id.position, frame, key: publication.key, epoch: Some(epoch) });
+        ring.append(Event::new(id, &publication.event_type, &publication.data, publication.key));
         let end = ring.end();
         drop(ring);
         self.settings.metrics.events.published();
@@ -166,35 +165,35 @@ impl Hub {
 
     /// Appends events that were read from the log and wakes all streams. `read_to` is the position
     /// reached.
-    pub(super) fn extend(&self, entries: &[Entry], read_to: Position) {
+    pub(super) fn extend(&self, events: &[Event], read_to: Position) {
         let mut ring = self.ring.write();
         let before = ring.head();
-        extend(&mut ring, entries, read_to);
+        extend(&mut ring, events, read_to);
         let (end, moved) = (ring.end(), ring.head() > before);
         drop(ring);
         self.announce(end);
-        if moved && entries.is_empty() {
+        if moved && events.is_empty() {
             // A stream in catch-up may wait for this position.
             self.news.send_modify(|_| {});
         }
     }
 
-    /// Replaces the content of the ring by `entries`, which lie after `horizon` and up to
+    /// Replaces the content of the ring by `events`, which lie after `horizon` and up to
     /// `read_to`: the log does not continue at the head. Open streams get `reset`, unless the log
     /// was not known before.
-    pub(super) fn begin_anew(
+    pub(super) fn restart(
         &self,
         epoch: Epoch,
         gap: ResetReason,
         horizon: Position,
-        entries: &[Entry],
+        events: &[Event],
         read_to: Position,
     ) {
         let mut ring = self.ring.write();
         let reset = || frame::reset(EventId { epoch, position: horizon }, gap.as_str());
         let announcement = ring.epoch().map(|_| reset());
-        ring.begin_anew(epoch, horizon, announcement);
-        extend(&mut ring, entries, read_to);
+        ring.restart(epoch, horizon, announcement);
+        extend(&mut ring, events, read_to);
         let end = ring.end();
         drop(ring);
         self.announce(end);
@@ -291,7 +290,7 @@ impl Hub {
 
     /// Place at which a client resumes that has received everything up to `id`.
     pub(super) fn resume(&self, id: EventId) -> Resume {
-        let is_shared = matches!(self.settings.log, Log::Shared(_));
+        let is_shared = matches!(self.settings.log, LogPlace::Shared(_));
         let ring = self.ring.read();
         match ring.epoch() {
             None => return Resume::NotYet,
@@ -309,10 +308,10 @@ impl Hub {
     }
 
     /// The shared log, if there is one.
-    pub(super) fn history(&self) -> Option<Arc<dyn History>> {
+    pub(super) fn reader(&self) -> Option<Arc<dyn LogReader>> {
         match &self.settings.log {
-            Log::Own(_) => None,
-            Log::Shared(SharedLog(history)) => Some(Arc::clone(history)),
+            LogPlace::Own(_) => None,
+            LogPlace::Shared(SharedLog(reader)) => Some(Arc::clone(reader)),
         }
     }
 
@@ -322,7 +321,7 @@ impl Hub {
     }
 
     /// The horizon, and the events of the present epoch in the ring: what recovery re-submits.
-    pub(super) fn kept(&self) -> (Position, Vec<Kept>) {
+    pub(super) fn held(&self) -> (Position, Vec<Event>) {
         let ring = self.ring.read();
         (ring.horizon(), ring.events().cloned().collect())
     }
@@ -332,13 +331,10 @@ impl Hub {
     }
 }
 
-fn extend(ring: &mut Ring, entries: &[Entry], read_to: Position) {
-    if let Some(epoch) = ring.epoch() {
-        for entry in entries {
-            if entry.position > ring.head() {
-                let frame = entry.frame(epoch);
-                ring.append(Kept { position: entry.position, frame, key: entry.key, epoch: Some(epoch) });
-            }
+fn extend(ring: &mut Ring, events: &[Event], read_to: Position) {
+    for event in events {
+        if event.position() > ring.head() {
+            ring.append(event.clone());
         }
     }
     ring.advance(read_to);

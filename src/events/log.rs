@@ -1,12 +1,17 @@
-//! The interface of the event log for publishers. An event is acknowledged once the log has made it
-//! as durable as the deployment allows.
+//! The interfaces of the event log: for publishers ([`EventLog`]), and for streams in catch-up
+//! ([`LogReader`]).
+//!
+//! An event is acknowledged once the log has made it as durable as the deployment allows.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::id::EventId;
+use super::event::Event;
+use super::id::{EventId, Position};
 use super::publication::Publication;
+use crate::token::TokenId;
 
 /// Lifetime of an idempotency key: a repeated publish gets the id of the first one. Shorter if the
 /// log does not reach back so far.
@@ -43,10 +48,44 @@ pub enum PublishError {
 
 /// An event log: makes events durable and brings them to every instance's hub, in one order.
 #[async_trait]
-pub trait EventBus: Send + Sync {
+pub trait EventLog: Send + Sync {
     /// Publishes an event; when this returns without an error, the event is in the log.
     ///
     /// # Errors
     /// The event is not in the log, or it is not known whether it is.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError>;
+}
+
+/// A page of the log, for a stream in catch-up.
+#[derive(Debug)]
+pub(super) enum Page {
+    /// The next events, bounded in bytes.
+    Events(Events),
+    /// The next event was trimmed, or cannot be read by this version.
+    Expired,
+}
+
+/// The events of a page, in order.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) events: Vec<Event>,
+    /// Position reached; `None` at the tail of the log.
+    pub(super) read_to: Option<Position>,
+    /// Reservation for the bytes of the page, held until its last event is sent. `None` in tests.
+    pub(super) held: Option<OwnedSemaphorePermit>,
+}
+
+/// The log is unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreachable;
+
+/// A shared log that reaches further back than the ring.
+#[async_trait]
+pub(super) trait LogReader: Send + Sync {
+    /// The events after `seen`, for a stream that `token` opened. Waits for the token's turn:
+    /// streams of one token read one after the other.
+    ///
+    /// # Errors
+    /// The log is unavailable.
+    async fn after(&self, seen: EventId, token: Option<TokenId>) -> Result<Page, Unreachable>;
 }

@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::id::EventId;
-use super::log::{EventBus, KEYS_KEPT, PublishError, Published};
+use super::log::{EventLog, KEYS_KEPT, PublishError, Published};
 use super::publication::{Fingerprint, KeyDigest, Publication};
 
 /// Event log in the memory of one instance.
-pub struct MemoryBus {
+pub struct MemoryLog {
     hub: Arc<Hub>,
     keys: Mutex<Keys>,
 }
 
-impl MemoryBus {
+impl MemoryLog {
     /// Creates a log that appends to `hub` and remembers the last `most_keys` idempotency keys.
     #[must_use]
     pub fn new(hub: Arc<Hub>, most_keys: usize) -> Self {
@@ -28,7 +28,7 @@ impl MemoryBus {
 }
 
 #[async_trait]
-impl EventBus for MemoryBus {
+impl EventLog for MemoryLog {
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         // The ring ends with the process: an instance that drains cannot promise delivery.
         if self.hub.is_draining() {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{HubDeps, Log, ResetReason, Resume, StreamSettings};
+    use crate::events::hub::{HubDeps, LogPlace, ResetReason, Resume, StreamSettings};
     use crate::events::id::{Epoch, Position};
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
@@ -97,7 +97,7 @@ mod tests {
     fn hub() -> Arc<Hub> {
         Arc::new(Hub::new(HubDeps {
             instance_id: "1".to_owned(),
-            log: Log::Own(Epoch(1)),
+            log: LogPlace::Own(Epoch(1)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
                 limits: StreamLimits { all: 1, per_token: None, per_principal: None },
@@ -118,7 +118,7 @@ mod tests {
 
     fn remember(keys: &mut Keys, n: usize) {
         let id = EventId { epoch: Epoch(1), position: Position { millis: n as u64, seq: 0 } };
-        keys.remember(key(n), Fingerprint::of(&EventType::default(), "1"), id);
+        keys.remember(key(n), Fingerprint::of("message", "1"), id);
     }
 
     #[tokio::test(start_paused = true)]
@@ -137,8 +137,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_stops_takes_no_events_into_a_log_that_ends_with_it() {
         let hub = hub();
-        let bus = MemoryBus::new(Arc::clone(&hub), 10);
-        let publish = || bus.publish(Publication::new(EventType::default(), "1", None));
+        let log = MemoryLog::new(Arc::clone(&hub), 10);
+        let publish = || log.publish(Publication::new(EventType::default(), "1", None));
         assert!(publish().await.is_ok());
         let end = hub.end();
         hub.drain(Duration::ZERO).await;
@@ -149,10 +149,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn events_that_have_left_the_ring_and_events_to_come_are_known_to_be_missing() {
         let hub = hub();
-        let bus = MemoryBus::new(Arc::clone(&hub), 10);
+        let log = MemoryLog::new(Arc::clone(&hub), 10);
         let mut ids = Vec::new();
         for _ in 0..12 {
-            ids.push(bus.publish(Publication::new(EventType::default(), "1", None)).await.unwrap().id);
+            ids.push(log.publish(Publication::new(EventType::default(), "1", None)).await.unwrap().id);
         }
         assert_eq!(hub.resume(ids[0]), Resume::Never(ResetReason::Expired));
         assert_eq!(hub.resume(ids[1]), Resume::At(2));
@@ -164,8 +164,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_stands_for_the_event_that_was_published_first_under_it() {
-        let bus = MemoryBus::new(hub(), 10);
-        let publish = |data| bus.publish(Publication::new(EventType::default(), data, Some(key(1))));
+        let log = MemoryLog::new(hub(), 10);
+        let publish = |data| log.publish(Publication::new(EventType::default(), data, Some(key(1))));
         let first = publish("1").await.unwrap();
         assert!(!first.repeated);
         let again = publish("1").await.unwrap();

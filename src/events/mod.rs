@@ -1,17 +1,16 @@
 //! Events: from a publisher to every open stream, in order.
 //!
-//! The event log, an [`EventBus`], makes a published event durable and assigns its [`EventId`]. The
+//! The event log, an [`EventLog`], makes a published event durable and assigns its [`EventId`]. The
 //! [`Hub`] keeps the newest events as encoded frames in a bounded ring. Each open response is an
 //! [`EventStream`]: a cursor into the ring, or into the log (`catch_up`). Streams have no queues,
 //! so a slow client costs no memory and delays nobody.
 //!
-//! The ring of an instance without Redis is the log ([`MemoryBus`]). Instances with Redis share the
+//! The ring of an instance without Redis is the log ([`MemoryLog`]). Instances with Redis share the
 //! log there ([`RedisLog`]), and each ring is a copy of its newest part.
 
 mod catch_up;
 mod event;
 mod frame;
-mod history;
 mod hub;
 mod id;
 mod log;
@@ -23,10 +22,10 @@ mod ring;
 mod stream;
 
 pub use frame::{EventType, EventTypeError, data_bytes};
-pub use hub::{Hub, HubDeps, Log, SharedLog, StreamSettings};
+pub use hub::{Hub, HubDeps, LogPlace, SharedLog, StreamSettings};
 pub use id::{Epoch, EventId};
-pub use log::{EventBus, KEYS_KEPT, PublishError, Published};
-pub use memory::MemoryBus;
+pub use log::{EventLog, KEYS_KEPT, PublishError, Published};
+pub use memory::MemoryLog;
 pub use publication::{KeyDigest, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};
 pub use registry::{EndReason, OpenError, Opener, StreamLimits};

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::event::Event;
 use super::id::{Epoch, Position};
-use super::publication::KeyDigest;
 
 /// Bounds of the ring.
 #[derive(Debug, Clone, Copy)]
@@ -31,22 +31,28 @@ pub(super) enum Read {
     FellOut,
 }
 
-/// An event in the ring.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) position: Position,
-    pub(super) frame: Bytes,
-    /// The key under which the event was published.
-    pub(super) key: Option<KeyDigest>,
-    /// Log epoch; `None` for events of a former epoch and for announcements of the instance.
-    pub(super) epoch: Option<Epoch>,
+/// What the ring holds at a cursor.
+enum Slot {
+    Event(Event),
+    /// A frame for the streams that are open, after which no client resumes: an announcement of the
+    /// instance, or an event of another epoch or before a loss, whose position is not comparable.
+    Frame(Bytes),
+}
+
+impl Slot {
+    const fn frame(&self) -> &Bytes {
+        match self {
+            Self::Event(event) => event.frame(),
+            Self::Frame(frame) => frame,
+        }
+    }
 }
 
 /// The ring.
 pub(super) struct Ring {
     limits: RingLimits,
-    kept: VecDeque<Kept>,
-    /// Cursor of `kept[0]`.
+    slots: VecDeque<Slot>,
+    /// Cursor of `slots[0]`.
     first: Cursor,
     bytes: usize,
     /// Present log epoch; `None` until it is known.
@@ -60,7 +66,7 @@ impl Ring {
     pub(super) const fn new(limits: RingLimits, epoch: Option<Epoch>) -> Self {
         Self {
             limits,
-            kept: VecDeque::new(),
+            slots: VecDeque::new(),
             first: 0,
             bytes: 0,
             epoch,
@@ -89,14 +95,14 @@ impl Ring {
 
     /// The cursor after the newest event.
     pub(super) fn end(&self) -> Cursor {
-        self.first + self.kept.len() as u64
+        self.first + self.slots.len() as u64
     }
 
     /// Appends an event, whose position must be after the head.
-    pub(super) fn append(&mut self, event: Kept) {
-        debug_assert!(event.position > self.head, "positions only grow");
-        self.head = event.position;
-        self.push(event);
+    pub(super) fn append(&mut self, event: Event) {
+        debug_assert!(event.position() > self.head, "positions only grow");
+        self.head = event.position();
+        self.push(Slot::Event(event));
     }
 
     /// Moves the head to `position`, up to which the log has no further events for streams.
@@ -106,25 +112,27 @@ impl Ring {
 
     /// Starts another epoch, or the same one after a loss, at `head`. Open streams still read the
     /// former events and then `announcement`, but no client resumes in them.
-    pub(super) fn begin_anew(&mut self, epoch: Epoch, head: Position, announcement: Option<Bytes>) {
-        self.kept.iter_mut().for_each(|kept| kept.epoch = None);
+    pub(super) fn restart(&mut self, epoch: Epoch, head: Position, announcement: Option<Bytes>) {
+        for slot in &mut self.slots {
+            *slot = Slot::Frame(slot.frame().clone());
+        }
         if let Some(frame) = announcement {
-            self.push(Kept { position: head, frame, key: None, epoch: None });
+            self.push(Slot::Frame(frame));
         }
         self.epoch = Some(epoch);
         self.horizon = Some(head);
         self.head = head;
     }
 
-    fn push(&mut self, event: Kept) {
-        self.bytes += event.frame.len();
-        self.kept.push_back(event);
-        let over = |ring: &Self| ring.kept.len() > ring.limits.entries || ring.bytes > ring.limits.bytes;
-        while over(self) && self.kept.len() > 1 {
-            if let Some(evicted) = self.kept.pop_front() {
-                self.bytes -= evicted.frame.len();
-                if evicted.epoch == self.epoch {
-                    self.horizon = Some(evicted.position);
+    fn push(&mut self, slot: Slot) {
+        self.bytes += slot.frame().len();
+        self.slots.push_back(slot);
+        let over = |ring: &Self| ring.slots.len() > ring.limits.entries || ring.bytes > ring.limits.bytes;
+        while over(self) && self.slots.len() > 1 {
+            if let Some(evicted) = self.slots.pop_front() {
+                self.bytes -= evicted.frame().len();
+                if let Slot::Event(event) = evicted {
+                    self.horizon = Some(event.position());
                 }
                 self.first += 1;
             }
@@ -138,8 +146,8 @@ impl Ring {
         };
         usize::try_from(offset)
             .ok()
-            .and_then(|offset| self.kept.get(offset))
-            .map_or(Read::CaughtUp, |kept| Read::Frame(kept.frame.clone()))
+            .and_then(|offset| self.slots.get(offset))
+            .map_or(Read::CaughtUp, |slot| Read::Frame(slot.frame().clone()))
     }
 
     /// The cursor at which a client resumes that has received everything of this epoch up to
@@ -148,15 +156,20 @@ impl Ring {
         if self.horizon.is_some_and(|horizon| horizon > position) {
             return None;
         }
-        // Events of a former epoch come first and count as received: their positions are not
-        // comparable.
-        let seen = self.kept.partition_point(|kept| kept.epoch != self.epoch || kept.position <= position);
+        // Frames come first and count as received.
+        let seen = self.slots.partition_point(|slot| match slot {
+            Slot::Event(event) => event.position() <= position,
+            Slot::Frame(_) => true,
+        });
         Some(self.first + seen as u64)
     }
 
     /// The events of the present epoch.
-    pub(super) fn events(&self) -> impl Iterator<Item = &Kept> {
-        self.kept.iter().filter(|kept| kept.epoch.is_some() && kept.epoch == self.epoch)
+    pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Event(event) => Some(event),
+            Slot::Frame(_) => None,
+        })
     }
 }
 
@@ -165,21 +178,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::events::frame::EventType;
+    use crate::events::id::EventId;
 
     const fn at(millis: u64) -> Position {
         Position { millis, seq: 0 }
     }
 
-    const EPOCH: Option<Epoch> = Some(Epoch(1));
+    const EPOCH: Epoch = Epoch(1);
 
-    fn event(n: u64, frame: impl Into<Bytes>, epoch: Option<Epoch>) -> Kept {
-        Kept { position: at(n), frame: frame.into(), key: None, epoch }
+    fn event(n: u64, data: &str, epoch: Epoch) -> Event {
+        Event::new(EventId { epoch, position: at(n) }, &EventType::default(), data, None)
+    }
+
+    /// Bytes of an event in the ring, with so many bytes of data.
+    fn bytes(data: usize) -> usize {
+        event(1, &"x".repeat(data), EPOCH).frame().len()
     }
 
     fn ring(entries: usize, bytes: usize, appended: u64) -> Ring {
-        let mut ring = Ring::new(RingLimits { entries, bytes }, EPOCH);
+        let mut ring = Ring::new(RingLimits { entries, bytes }, Some(EPOCH));
         for n in 1..=appended {
-            ring.append(event(n, n.to_string(), EPOCH));
+            ring.append(event(n, &n.to_string(), EPOCH));
         }
         ring
     }
@@ -187,7 +207,8 @@ mod tests {
     fn read_all(ring: &Ring, mut cursor: Cursor) -> Vec<u64> {
         let mut seen = Vec::new();
         while let Read::Frame(frame) = ring.read(cursor) {
-            seen.push(std::str::from_utf8(&frame).unwrap().parse().unwrap());
+            let text = std::str::from_utf8(&frame).unwrap();
+            seen.push(text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().parse().unwrap());
             cursor += 1;
         }
         seen
@@ -210,31 +231,32 @@ mod tests {
         }
 
         #[test]
-        fn the_ring_never_exceeds_its_bounds(entries in 1_usize..10, bytes in 1_usize..40, sizes in prop::collection::vec(0_usize..30, 0..60)) {
-            let mut ring = Ring::new(RingLimits { entries, bytes }, EPOCH);
+        fn the_ring_never_exceeds_its_bounds(entries in 1_usize..10, bound in 1_usize..400, sizes in prop::collection::vec(0_usize..300, 0..60)) {
+            let mut ring = Ring::new(RingLimits { entries, bytes: bound }, Some(EPOCH));
             for (n, size) in sizes.into_iter().enumerate() {
-                ring.append(event(n as u64 + 1, vec![b'x'; size], EPOCH));
-                prop_assert!(ring.kept.len() <= entries);
-                prop_assert!(ring.bytes <= bytes || ring.kept.len() == 1);
-                prop_assert_eq!(ring.bytes, ring.kept.iter().map(|kept| kept.frame.len()).sum::<usize>());
+                ring.append(event(n as u64 + 1, &"x".repeat(size), EPOCH));
+                prop_assert!(ring.slots.len() <= entries);
+                prop_assert!(ring.bytes <= bound || ring.slots.len() == 1);
+                prop_assert_eq!(ring.bytes, ring.slots.iter().map(|slot| slot.frame().len()).sum::<usize>());
             }
         }
     }
 
     #[test]
     fn a_ring_is_used_up_to_its_bounds_and_keeps_an_event_that_exceeds_them() {
-        let mut ring = Ring::new(RingLimits { entries: 3, bytes: 10 }, EPOCH);
+        let bound = 2 * bytes(5);
+        let mut ring = Ring::new(RingLimits { entries: 3, bytes: bound }, Some(EPOCH));
         ring.append(event(1, "12345", EPOCH));
         ring.append(event(2, "67890", EPOCH));
-        assert_eq!((ring.kept.len(), ring.bytes), (2, 10));
-        let too_large = "x".repeat(11);
-        ring.append(event(3, too_large.clone(), EPOCH));
-        assert_eq!(ring.kept.len(), 1);
-        assert_eq!(ring.read(2), Read::Frame(Bytes::from(too_large)));
+        assert_eq!((ring.slots.len(), ring.bytes), (2, bound));
+        let too_large = event(3, &"x".repeat(bound), EPOCH);
+        ring.append(too_large.clone());
+        assert_eq!(ring.slots.len(), 1);
+        assert_eq!(ring.read(2), Read::Frame(too_large.frame().clone()));
         for n in 4..=9 {
-            ring.append(event(n, "1", EPOCH));
+            ring.append(event(n, "", EPOCH));
         }
-        assert_eq!(ring.kept.len(), 3);
+        assert!((2..=3).contains(&ring.slots.len()));
     }
 
     #[test]
@@ -256,9 +278,9 @@ mod tests {
 
     #[test]
     fn a_new_epoch_is_read_after_what_was_there_and_nobody_resumes_before_it() {
-        let new = Some(Epoch(2));
+        let new = Epoch(2);
         let mut ring = ring(10, usize::MAX, 3);
-        ring.begin_anew(Epoch(2), at(2), Some(Bytes::from("0")));
+        ring.restart(Epoch(2), at(2), Some(Bytes::from("data: 0\n\n")));
         ring.append(event(3, "13", new));
         assert_eq!(
             read_all(&ring, 1),
@@ -274,20 +296,20 @@ mod tests {
     #[test]
     fn what_leaves_the_ring_of_an_earlier_epoch_moves_no_horizon() {
         let mut ring = ring(3, usize::MAX, 3);
-        ring.begin_anew(Epoch(2), Position::START, None);
+        ring.restart(Epoch(2), Position::START, None);
         for n in 1..=2 {
-            ring.append(event(n, n.to_string(), Some(Epoch(2))));
+            ring.append(event(n, &n.to_string(), Epoch(2)));
         }
         assert!(ring.resume_after(Position::START).is_some());
-        ring.append(event(3, "3", Some(Epoch(2))));
-        ring.append(event(4, "4", Some(Epoch(2))));
+        ring.append(event(3, "3", Epoch(2)));
+        ring.append(event(4, "4", Epoch(2)));
         assert!(ring.resume_after(Position::START).is_none());
     }
 
     #[test]
     fn nobody_resumes_across_what_is_missing_in_the_same_epoch() {
         let mut ring = ring(10, usize::MAX, 3);
-        ring.begin_anew(Epoch(1), at(9), Some(Bytes::from("0")));
+        ring.restart(Epoch(1), at(9), Some(Bytes::from("data: 0\n\n")));
         ring.append(event(10, "10", EPOCH));
         assert_eq!(read_all(&ring, 2), [3, 0, 10]);
         assert_eq!(ring.resume_after(at(3)), None);

@@ -290,9 +290,9 @@ mod tests {
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::history::{History, Page, Unreachable};
-    use crate::events::hub::{HubDeps, Log, SharedLog, StreamSettings};
+    use crate::events::hub::{HubDeps, LogPlace, SharedLog, StreamSettings};
     use crate::events::id::{Epoch, Position};
+    use crate::events::log::{LogReader, Page, Unreachable};
     use crate::events::publication::Publication;
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
@@ -305,10 +305,10 @@ mod tests {
     const MANY: usize = 1_000;
 
     fn hub() -> Arc<Hub> {
-        hub_of(Log::Own(Epoch(1)))
+        hub_of(LogPlace::Own(Epoch(1)))
     }
 
-    fn hub_of(log: Log) -> Arc<Hub> {
+    fn hub_of(log: LogPlace) -> Arc<Hub> {
         Arc::new(Hub::new(HubDeps {
             instance_id: "1".to_owned(),
             log,
@@ -331,8 +331,8 @@ mod tests {
     struct Silent(AtomicUsize);
 
     #[async_trait]
-    impl History for Silent {
-        async fn after(&self, _position: Position, _token: Option<TokenId>) -> Result<Page, Unreachable> {
+    impl LogReader for Silent {
+        async fn after(&self, _seen: EventId, _token: Option<TokenId>) -> Result<Page, Unreachable> {
             self.0.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         }
@@ -414,9 +414,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_waits_for_a_page_asks_for_it_once_gets_heartbeats_and_can_be_ended() {
         let log = Arc::new(Silent::default());
-        let hub = hub_of(Log::Shared(SharedLog(Arc::clone(&log) as Arc<dyn History>)));
+        let hub = hub_of(LogPlace::Shared(SharedLog(Arc::clone(&log) as Arc<dyn LogReader>)));
         let [horizon, head] = [10, 12].map(|millis| Position { millis, seq: 0 });
-        hub.begin_anew(Epoch(1), ResetReason::Epoch, horizon, &[], head);
+        hub.restart(Epoch(1), ResetReason::Epoch, horizon, &[], head);
         hub.set_log_available(true);
         let token = TokenId::parse("0123456789abcdef").unwrap();
         let reading = read(opening(&hub, Some(token)).open(Some("00000001-5-0"), RequestIds::new(1).draw()));

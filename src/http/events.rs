@@ -91,8 +91,8 @@ pub(super) async fn publish(
     let (event_type, data) = parse(&body)?;
     let publication = Publication::new(event_type, data, key);
     let effect = begin(&request, &state, principal, Begun::Publish);
-    let (bus, metrics) = (Arc::clone(&state.bus), Arc::clone(&state.metrics));
-    let published = publish_and_note(bus, metrics, publication, principal.clone(), effect);
+    let (event_log, metrics) = (Arc::clone(&state.event_log), Arc::clone(&state.metrics));
+    let published = publish_and_note(event_log, metrics, publication, principal.clone(), effect);
     let published = run_noted(&state, published).await??;
     let mut response = HttpResponse::Accepted();
     response.insert_header((CACHE_CONTROL, "no-store"));
@@ -104,13 +104,13 @@ pub(super) async fn publish(
 
 /// Publishes an event, and counts and audits the outcome.
 async fn publish_and_note(
-    bus: Arc<dyn EventBus>,
+    event_log: Arc<dyn EventLog>,
     metrics: Arc<Metrics>,
     publication: Publication,
     principal: PrincipalId,
     effect: Option<Effect>,
 ) -> Result<Published, PublishError> {
-    let published = bus.publish(publication).await;
+    let published = event_log.publish(publication).await;
     let outcome = match published {
         Ok(Published { repeated: false, .. }) => Some("published"),
         Ok(Published { repeated: true, .. }) => {
@@ -192,7 +192,7 @@ mod tests {
     struct Bus(Option<Result<Published, PublishError>>);
 
     #[async_trait]
-    impl EventBus for Bus {
+    impl EventLog for Bus {
         async fn publish(&self, _: Publication) -> Result<Published, PublishError> {
             match self.0 {
                 Some(answer) => answer,
@@ -201,8 +201,8 @@ mod tests {
         }
     }
 
-    /// Publishes on `bus` until it waits, drops the request, and returns the audit trail.
-    fn audited(file: &Path, bus: Bus) -> Vec<Value> {
+    /// Publishes on `event_log` until it waits, drops the request, and returns the audit trail.
+    fn audited(file: &Path, event_log: Bus) -> Vec<Value> {
         let metrics = Arc::new(Metrics::new().unwrap());
         let settings = AuditSettings { file: file.to_owned(), client_address: ClientAddress::Full };
         let clock = Arc::new(SystemClock);
@@ -212,7 +212,7 @@ mod tests {
         let asker = Asker { client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: None };
         let effect = Effect::begin(&audit, Begun::Publish, &principal, asker);
         let publication = Publication::new(EventType::default(), "1", None);
-        let publishing = publish_and_note(Arc::new(bus), metrics, publication, principal, Some(effect));
+        let publishing = publish_and_note(Arc::new(event_log), metrics, publication, principal, Some(effect));
         let _ = publishing.now_or_never();
         audit.flush();
         let text = std::fs::read_to_string(file).unwrap();

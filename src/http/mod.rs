@@ -37,7 +37,7 @@ pub use server::{ExtraRoutes, ListenerHandle, ServerSettings, serve};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::events::{EventBus, Hub};
+use crate::events::{EventLog, Hub};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::service::TokenService;
@@ -50,7 +50,7 @@ pub struct AppState {
     /// The hub of this instance.
     pub hub: Arc<Hub>,
     /// The event log.
-    pub bus: Arc<dyn EventBus>,
+    pub event_log: Arc<dyn EventLog>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The audit trail.

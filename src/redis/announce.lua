@@ -4,18 +4,22 @@
 --
 -- KEYS: the stream of revocations.
 --
--- ARGV: position of the last announcement that the caller has read; bound of announcements; then id
--- and end of each revocation.
+-- ARGV:
+--
+-- - `read_to`: position of the last announcement that the caller has read
+-- - `entries`: bound of announcements
+-- - `revocations`: id and end of each
 --
 -- Answer: position of the last announcement, or nil if there is one that the caller has not read.
-local stream, read_to, most = KEYS[1], ARGV[1], ARGV[2]
-local FIRST = 3
+local stream, args = KEYS[1], cmsgpack.unpack(ARGV[1])
+local read_to = args.read_to
 
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if last and last[1] ~= read_to then
   return false
 end
-for at = FIRST, #ARGV, 2 do
-  read_to = redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'id', ARGV[at], 'until', ARGV[at + 1])
+for _, revocation in ipairs(args.revocations) do
+  read_to = redis.call(
+    'XADD', stream, 'MAXLEN', '~', args.entries, '*', 'id', revocation[1], 'until', revocation[2])
 end
 return read_to

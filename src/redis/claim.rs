@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{Cmd, RedisError, Value, from_redis_value};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::Fault;
 use super::namespace::Namespace;
+use super::script::Script;
 
 /// Script that claims the data, or finds that it belongs to another deployment.
-const CLAIM: &str = include_str!("claim.lua");
+static CLAIM: Script = Script::new(&[include_str!("claim.lua")]);
 /// Schema number of the data in Redis. A release whose data earlier releases would damage increases
 /// it; those then do not use Redis.
 pub(crate) const SCHEMA: u64 = 1;
@@ -25,6 +27,16 @@ pub(crate) const SCHEMA: u64 = 1;
 const LEFT_AFTER: Duration = Duration::from_secs(10);
 /// Lifetime of the claim after the last instance has stopped.
 const KEPT: Duration = Duration::from_hours(24 * 7);
+
+/// Arguments of [`CLAIM`].
+#[derive(Serialize)]
+struct Arguments<'a> {
+    schema: u64,
+    left_after: u64,
+    seconds: u64,
+    may_take: bool,
+    fingerprints: &'a [String],
+}
 
 /// The claim of an instance, shared by its health check, event log and reader of revocations.
 pub struct Claim {
@@ -99,13 +111,19 @@ impl Claim {
 
     /// Command that claims the data or renews the claim; pass its answer to [`Self::learn`].
     pub(crate) fn question(&self) -> Cmd {
+        CLAIM.call(&[&self.key], &self.arguments())
+    }
+
+    fn arguments(&self) -> Arguments<'_> {
         let may_take =
             self.waiting.lock().as_ref().is_none_or(|waiting| waiting.since.elapsed() >= LEFT_AFTER);
-        let mut command = redis::cmd("EVAL");
-        command.arg(CLAIM).arg(1).arg(&self.key).arg(SCHEMA);
-        command.arg(LEFT_AFTER.as_millis().to_string()).arg(KEPT.as_secs()).arg(u8::from(may_take));
-        command.arg(&self.fingerprints);
-        command
+        Arguments {
+            schema: SCHEMA,
+            left_after: u64::try_from(LEFT_AFTER.as_millis()).unwrap_or(u64::MAX),
+            seconds: KEPT.as_secs(),
+            may_take,
+            fingerprints: &self.fingerprints,
+        }
     }
 
     /// Stores the answer.
@@ -166,9 +184,7 @@ mod tests {
 
     /// Whether it would take what nobody holds.
     fn may_take(claim: &Claim) -> bool {
-        let command = claim.question();
-        let place = command.args_iter().len() - 1 - claim.fingerprints.len();
-        matches!(command.args_iter().nth(place), Some(redis::Arg::Simple(b"1")))
+        claim.arguments().may_take
     }
 
     #[test]

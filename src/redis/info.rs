@@ -20,7 +20,7 @@ pub struct RedisFigures {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Deployment {
     /// Data id: changes when a master restarts, is replaced or is promoted.
-    pub(crate) epoch: String,
+    pub(crate) data_id: String,
     /// Eviction policy by which records may be dropped early.
     pub(crate) evicts: Option<String>,
     /// Lowest `maxmemory` of the masters; 0 if none has a limit.
@@ -39,7 +39,7 @@ impl Deployment {
     /// [`Fault::ReadOnly`] or [`Fault::Loading`] if a master reports it; [`Fault::Unexpected`]
     /// without a run id or replication id, as from servers that imitate Redis.
     pub(crate) fn read(answers: &[String]) -> Result<Self, Fault> {
-        let mut epochs = Vec::with_capacity(answers.len());
+        let mut ids = Vec::with_capacity(answers.len());
         let mut evicts = None;
         let mut figures = RedisFigures::default();
         let mut replicas_in_step = 0;
@@ -63,7 +63,7 @@ impl Deployment {
             }
             // The run id alone does not change if a master was replaced and returns without a
             // restart. The replication id changes with each promotion.
-            epochs.push(format!("{}:{}", named("run_id")?, named("master_replid")?));
+            ids.push(format!("{}:{}", named("run_id")?, named("master_replid")?));
             figures.memory_bytes += number("used_memory");
             figures.ops_per_second += number("instantaneous_ops_per_sec");
             replicas_in_step += answer.lines().filter(|line| is_replica_in_step(line)).count();
@@ -76,7 +76,7 @@ impl Deployment {
                 }
             }
         }
-        let epoch = match epochs.as_mut_slice() {
+        let data_id = match ids.as_mut_slice() {
             [] => return Err(Fault::ClusterDown("no master answers".to_owned())),
             [one] => std::mem::take(one),
             many => {
@@ -84,7 +84,7 @@ impl Deployment {
                 hex::encode(&Sha256::digest(many.join(","))[..16])
             }
         };
-        Ok(Self { epoch, evicts, memory_limit, is_full, replicas_in_step, figures })
+        Ok(Self { data_id, evicts, memory_limit, is_full, replicas_in_step, figures })
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
         )
     }
 
-    fn epoch(answers: &[String]) -> String {
-        Deployment::read(answers).unwrap().epoch
+    fn data_id(answers: &[String]) -> String {
+        Deployment::read(answers).unwrap().data_id
     }
 
     #[test]
@@ -125,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_or_a_promotion_of_any_master_names_a_new_epoch_and_their_order_does_not() {
+    fn a_restart_or_a_promotion_of_any_master_gives_a_new_data_id_and_their_order_does_not() {
         let (a, b) = (answer("a", "x"), answer("b", "y"));
-        assert_eq!(epoch(std::slice::from_ref(&a)), "a:x");
-        assert_ne!(epoch(std::slice::from_ref(&a)), epoch(&[answer("a", "z")]));
-        let both = epoch(&[a.clone(), b.clone()]);
-        assert_eq!(both, epoch(&[b, a.clone()]));
-        assert_ne!(both, epoch(&[a, answer("b", "z")]));
+        assert_eq!(data_id(std::slice::from_ref(&a)), "a:x");
+        assert_ne!(data_id(std::slice::from_ref(&a)), data_id(&[answer("a", "z")]));
+        let both = data_id(&[a.clone(), b.clone()]);
+        assert_eq!(both, data_id(&[b, a.clone()]));
+        assert_ne!(both, data_id(&[a, answer("b", "z")]));
     }
 
     #[test]

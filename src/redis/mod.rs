@@ -12,6 +12,7 @@ mod error;
 mod info;
 mod namespace;
 pub(crate) mod revocations;
+mod script;
 mod settings;
 pub(crate) mod stream;
 
@@ -24,4 +25,5 @@ pub use error::{Fault, FaultKind};
 pub(crate) use info::Deployment;
 pub use info::RedisFigures;
 pub use namespace::Namespace;
+pub(crate) use script::Script;
 pub use settings::{HostPort, RedisSettings, Topology};

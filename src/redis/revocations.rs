@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use redis::Cmd;
+use serde::Serialize;
 
 use super::namespace::Namespace;
+use super::script::Script;
 use super::stream::StreamEntry;
 use crate::clock::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
@@ -18,7 +20,16 @@ const MOST_KEPT: usize = 1_000_000;
 /// One in so many announcements trims those beyond [`MOST_KEPT`].
 const BOUNDED_IN_NUMBER: u64 = 16;
 /// Script that announces several revocations.
-const ANNOUNCE: &str = include_str!("announce.lua");
+static ANNOUNCE: Script = Script::new(&[include_str!("announce.lua")]);
+
+/// Arguments of [`ANNOUNCE`].
+#[derive(Serialize)]
+struct Arguments<'a> {
+    read_to: &'a str,
+    entries: usize,
+    revocations: Vec<(String, u64)>,
+}
+
 /// Position before the first entry.
 pub(crate) const BEGINNING: &str = "0";
 
@@ -44,12 +55,8 @@ pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: Un
 /// Command that announces revocations unless there are announcements after `read_to`. Answer: the
 /// last position, or nil.
 pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
-    let mut command = redis::cmd("EVAL");
-    command.arg(ANNOUNCE).arg(1).arg(stream).arg(read_to).arg(MOST_KEPT);
-    for (id, until) in revocations {
-        command.arg(id.to_string()).arg(until.0);
-    }
-    command
+    let revocations = revocations.iter().map(|(id, until)| (id.to_string(), until.0)).collect();
+    ANNOUNCE.call(&[stream], &Arguments { read_to, entries: MOST_KEPT, revocations })
 }
 
 /// Command that reads up to `count` announcements after `read_to`, and waits for one for `block`.

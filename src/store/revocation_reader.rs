@@ -137,7 +137,7 @@ impl RevocationReader {
         let losses = self.parts.store.losses();
         let found = timeout(ANSWER_DEADLINE, connection.info()).await;
         let found = found.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from)?;
-        self.found(Deployment::read(&found)?.epoch, losses);
+        self.found(Deployment::read(&found)?.data_id, losses);
         let mut looked_at = Instant::now();
         let mut waits = false;
         loop {

@@ -2,10 +2,11 @@
 --
 -- KEYS: the log, its state.
 --
--- ARGV: the log generation that the instance has entered.
+-- ARGV: `generation`, the log generation that the instance has entered.
 --
 -- Answer: the id of the first entry ('' for none); empty if the log generation has changed.
-if redis.call('HGET', KEYS[2], 'founding') ~= ARGV[1] then
+local args = cmsgpack.unpack(ARGV[1])
+if redis.call('HGET', KEYS[2], 'founding') ~= args.generation then
   return {}
 end
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]

@@ -17,8 +17,8 @@ use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
 use super::reader::{self, LogPage};
 use super::turns::Turns;
-use crate::events::history::{Events, History, Page, Unreachable};
-use crate::events::id::Position;
+use crate::events::id::EventId;
+use crate::events::log::{Events, LogReader, Page, Unreachable};
 use crate::metrics::Metrics;
 use crate::redis::{Connection, Connector, Fault};
 use crate::token::TokenId;
@@ -56,7 +56,7 @@ enum Link {
 struct Open {
     connection: Connection,
     keys: Arc<Keys>,
-    founding: String,
+    generation: String,
 }
 
 impl CatchUp {
@@ -82,10 +82,15 @@ impl CatchUp {
 
     /// Keeps a connection to the log open while the future is polled, and replaces one that broke.
     /// The session's health check decides whether Redis is lost.
-    pub(super) async fn serve(&self, connector: &Connector, keys: &Arc<Keys>, founding: &str) -> Infallible {
+    pub(super) async fn serve(
+        &self,
+        connector: &Connector,
+        keys: &Arc<Keys>,
+        generation: &str,
+    ) -> Infallible {
         loop {
             if let Ok(connection) = connector.dial().await {
-                let open = Open { connection, keys: Arc::clone(keys), founding: founding.to_owned() };
+                let open = Open { connection, keys: Arc::clone(keys), generation: generation.to_owned() };
                 self.link.send_replace(Link::Open(Arc::new(open)));
                 let mut link = self.link.subscribe();
                 // The sender lives longer than this future.
@@ -105,10 +110,10 @@ impl CatchUp {
         }
     }
 
-    async fn read(&self, position: Position) -> Result<LogPage, Unreachable> {
+    async fn read(&self, seen: EventId) -> Result<LogPage, Unreachable> {
         let open = self.link().await?;
         let mut connection = open.connection.clone();
-        let question = reader::after(&open.keys, &open.founding, position, PAGE_BYTES);
+        let question = reader::after(&open.keys, &open.generation, seen.position, PAGE_BYTES);
         let mut link = self.link.subscribe();
         let answer = tokio::select! {
             answer = within(PAGE_DEADLINE, connection.ask(&question)) => answer,
@@ -139,8 +144,8 @@ impl Link {
 }
 
 #[async_trait]
-impl History for CatchUp {
-    async fn after(&self, position: Position, token: Option<TokenId>) -> Result<Page, Unreachable> {
+impl LogReader for CatchUp {
+    async fn after(&self, seen: EventId, token: Option<TokenId>) -> Result<Page, Unreachable> {
         let in_line = token.map(|token| self.turns.join(token));
         let _turn = match &in_line {
             Some(in_line) => Some(in_line.turn().await),
@@ -148,14 +153,14 @@ impl History for CatchUp {
         };
         let mut held = set_aside(&self.held).await?;
         let _reader = self.readers.acquire().await.map_err(|_| Unreachable)?;
-        let page = self.read(position).await?;
+        let page = self.read(seen).await?;
         self.metrics.events.caught_up(page.bytes);
-        let lost = page.beginning.lost_after(position);
-        let Some((entries, read_to)) = page.for_stream().filter(|_| lost.is_none()) else {
+        let lost = page.beginning.lost_after(seen.position);
+        let Some((events, read_to)) = page.for_stream(seen.epoch).filter(|_| lost.is_none()) else {
             return Ok(Page::Expired);
         };
         give_back(&mut held, page.bytes);
-        Ok(Page::Events(Events { entries, read_to, held: Some(held) }))
+        Ok(Page::Events(Events { events, read_to, held: Some(held) }))
     }
 }
 
@@ -175,6 +180,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::events::id::{Epoch, Position};
 
     #[tokio::test]
     async fn pages_that_streams_hold_are_bounded_in_bytes_and_the_next_waits_for_room() {
@@ -194,8 +200,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn between_two_sessions_no_page_is_read_and_nobody_waits_for_ever() {
+        let seen = EventId { epoch: Epoch(1), position: Position::START };
         let catch_up = CatchUp::new(Arc::new(Metrics::new().unwrap()));
-        let page = catch_up.after(Position::START, TokenId::parse("00000000000000aa").ok()).await;
+        let page = catch_up.after(seen, TokenId::parse("00000000000000aa").ok()).await;
         assert_eq!(page.err(), Some(Unreachable));
         assert_eq!(
             (catch_up.held.available_permits(), catch_up.readers.available_permits()),

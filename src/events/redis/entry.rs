@@ -1,16 +1,16 @@
 //! Entries of the stream: events, and control entries of the log.
 
-use crate::events::event::Entry;
+use crate::events::event::Event;
 use crate::events::frame::EventType;
-use crate::events::id::{Epoch, Position};
+use crate::events::id::{Epoch, EventId, Position};
 use crate::events::publication::KeyDigest;
 use crate::redis::stream::StreamEntry;
 
 /// One entry of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(super) enum LogEntry {
     /// An event for subscribers.
-    Event(Entry),
+    Event(Event),
     /// A new log epoch begins.
     Epoch(Epoch, Position),
     /// No content: the mark makes later ids larger than its own.
@@ -20,33 +20,34 @@ pub(super) enum Item {
     Unreadable(Position),
 }
 
-impl Item {
-    /// Parses an entry; `None` if its id cannot be parsed, which Redis never sends.
-    pub(super) fn read(entry: &StreamEntry<'_>) -> Option<Self> {
+impl LogEntry {
+    /// Parses an entry that belongs to `epoch` if it is an event; `None` if its id cannot be parsed,
+    /// which Redis never sends.
+    pub(super) fn read(entry: &StreamEntry<'_>, epoch: Epoch) -> Option<Self> {
         let position: Position = entry.position.parse().ok()?;
         if entry.field("control").is_some() {
-            let epoch = entry.field("epoch").and_then(|epoch| epoch.parse().ok());
-            return Some(epoch.map_or(Self::Mark(position), |epoch| Self::Epoch(epoch, position)));
+            let begins = entry.field("epoch").and_then(|epoch| epoch.parse().ok());
+            return Some(begins.map_or(Self::Mark(position), |epoch| Self::Epoch(epoch, position)));
         }
         let event_type = entry.field("type").and_then(|text| EventType::parse(text).ok());
         let Some((event_type, data)) = event_type.zip(entry.field("data")) else {
             return Some(Self::Unreadable(position));
         };
         let key = entry.field("key").and_then(KeyDigest::from_hex);
-        Some(Self::Event(Entry { position, event_type, data: data.to_owned(), key }))
+        Some(Self::Event(Event::new(EventId { epoch, position }, &event_type, data, key)))
     }
 
     /// The event, if the entry is one.
-    pub(super) fn into_event(self) -> Option<Entry> {
+    pub(super) fn into_event(self) -> Option<Event> {
         match self {
-            Self::Event(entry) => Some(entry),
+            Self::Event(event) => Some(event),
             Self::Epoch(..) | Self::Mark(_) | Self::Unreadable(_) => None,
         }
     }
 
     pub(super) const fn position(&self) -> Position {
         match self {
-            Self::Event(entry) => entry.position,
+            Self::Event(event) => event.position(),
             Self::Epoch(_, position) | Self::Mark(position) | Self::Unreadable(position) => *position,
         }
     }
@@ -59,11 +60,11 @@ mod tests {
     use super::*;
     use crate::redis::stream::entries;
 
-    fn read(fields: &[(&str, &str)]) -> Item {
+    fn read(fields: &[(&str, &str)]) -> LogEntry {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let fields = fields.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
         let answer = Value::Array(vec![Value::Array(vec![text("5-0"), Value::Array(fields)])]);
-        Item::read(&entries(&answer).unwrap()[0]).unwrap()
+        LogEntry::read(&entries(&answer).unwrap()[0], Epoch(1)).unwrap()
     }
 
     #[test]
@@ -75,10 +76,10 @@ mod tests {
             &[("type", "message"), ("packed", "1")],
             &[("foo", "bar")],
         ] {
-            assert_eq!(read(fields), Item::Unreadable(at), "{fields:?}");
+            assert_eq!(read(fields), LogEntry::Unreadable(at), "{fields:?}");
         }
-        assert_eq!(read(&[("control", "of a later version")]), Item::Mark(at));
+        assert_eq!(read(&[("control", "of a later version")]), LogEntry::Mark(at));
         let further = read(&[("type", "message"), ("data", "1"), ("further", "field")]);
-        assert!(matches!(further, Item::Event(_)), "a field more is no obstacle");
+        assert!(matches!(further, LogEntry::Event(_)), "a field more is no obstacle");
     }
 }

@@ -9,7 +9,7 @@ pub(super) struct Keys {
     /// The log, a stream.
     pub(super) log: String,
     /// State of the log, a hash: data id, generation, epoch, opening time, size.
-    pub(super) note: String,
+    pub(super) state: String,
     /// A stream that is never created: XTRIM on it tests the right to trim.
     pub(super) no_stream: String,
     /// Prefix of the names of idempotency keys.
@@ -20,7 +20,7 @@ impl Keys {
     pub(super) fn new(namespace: &Namespace) -> Self {
         Self {
             log: namespace.together("events"),
-            note: namespace.together("log"),
+            state: namespace.together("log"),
             no_stream: namespace.together("nothing"),
             published: namespace.together("published:"),
         }

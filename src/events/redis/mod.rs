@@ -57,13 +57,11 @@ mod reader;
 mod recovery;
 mod relief;
 mod replicas;
-mod script;
 mod session;
 mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -73,15 +71,14 @@ use tokio::time::{Instant, timeout_at};
 
 use self::catch_up::CatchUp;
 use self::deadline::{in_time, within};
-use self::publisher::{Order, UNAVAILABLE, UNKNOWN};
+use self::publisher::{PublishRequest, UNAVAILABLE, UNKNOWN};
 pub use self::session::{LogTask, LogTaskDeps};
-use super::event::Entry;
-use super::history::History;
+use super::event::Event;
 use super::hub::SharedLog;
-use crate::limits::REDIS_DEADLINE;
 use super::id::{Epoch, EventId, Position};
-use super::log::{EventBus, PublishError, Published};
+use super::log::{EventLog, LogReader, PublishError, Published};
 use super::publication::Publication;
+use crate::limits::REDIS_DEADLINE;
 use crate::metrics::Metrics;
 
 /// Bound of the queue of events to be sent. Further events are refused with 503.
@@ -101,12 +98,12 @@ fn fitting(room: usize, sizes: impl Iterator<Item = usize>) -> usize {
 pub struct RedisLog {
     metrics: Arc<Metrics>,
     /// Queue to the writer of the current session; `None` between two sessions.
-    orders: watch::Sender<Option<mpsc::Sender<Order>>>,
+    requests: watch::Sender<Option<mpsc::Sender<PublishRequest>>>,
     /// Reads the log for streams whose cursor is outside the ring.
     catch_up: Arc<CatchUp>,
     /// Unconfirmed events: acknowledged by this instance and not yet read back. If Redis loses its
     /// data now, only this instance has them.
-    unseen: Mutex<BTreeMap<Position, (EventId, Publication)>>,
+    unconfirmed: Mutex<BTreeMap<Position, Event>>,
 }
 
 impl RedisLog {
@@ -114,28 +111,28 @@ impl RedisLog {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let catch_up = Arc::new(CatchUp::new(Arc::clone(&metrics)));
-        Self { metrics, orders: watch::Sender::new(None), catch_up, unseen: Mutex::default() }
+        Self { metrics, requests: watch::Sender::new(None), catch_up, unconfirmed: Mutex::default() }
     }
 
     /// The interface for streams.
     #[must_use]
     pub fn shared(&self) -> SharedLog {
-        SharedLog(Arc::clone(&self.catch_up) as Arc<dyn History>)
+        SharedLog(Arc::clone(&self.catch_up) as Arc<dyn LogReader>)
     }
 
     /// Waits until a session is open.
     pub async fn opened(&self) {
-        let mut orders = self.orders.subscribe();
-        let _ = orders.wait_for(Option::is_some).await;
+        let mut requests = self.requests.subscribe();
+        let _ = requests.wait_for(Option::is_some).await;
     }
 
-    fn open(&self, orders: mpsc::Sender<Order>) {
+    fn open(&self, requests: mpsc::Sender<PublishRequest>) {
         self.catch_up.open();
-        self.orders.send_replace(Some(orders));
+        self.requests.send_replace(Some(requests));
     }
 
     fn close(&self) {
-        self.orders.send_replace(None);
+        self.requests.send_replace(None);
         self.catch_up.close();
     }
 
@@ -145,40 +142,34 @@ impl RedisLog {
         self.metrics.events.published();
         let is_read = read_to.is_some_and(|read| read.epoch == id.epoch && read.position >= id.position);
         if !is_read {
-            self.unseen.lock().insert(id.position, (id, publication.clone()));
+            let Publication { event_type, data, key } = publication;
+            self.unconfirmed.lock().insert(id.position, Event::new(id, event_type, data, *key));
         }
     }
 
     /// Drops unconfirmed events up to `read_to`: they were read back.
-    fn seen(&self, read_to: EventId) {
-        let mut unseen = self.unseen.lock();
-        if !unseen.is_empty() {
-            unseen.retain(|position, (id, _)| id.epoch != read_to.epoch || *position > read_to.position);
+    fn confirm(&self, read_to: EventId) {
+        let mut unconfirmed = self.unconfirmed.lock();
+        if !unconfirmed.is_empty() {
+            unconfirmed
+                .retain(|position, event| event.id().epoch != read_to.epoch || *position > read_to.position);
         }
     }
 
     /// Drops unconfirmed events of other log epochs: their ids are not comparable.
-    fn joined(&self, epoch: Epoch) {
-        self.unseen.lock().retain(|_, (id, _)| id.epoch == epoch);
+    fn entered(&self, epoch: Epoch) {
+        self.unconfirmed.lock().retain(|_, event| event.id().epoch == epoch);
     }
 
     /// The unconfirmed events of `epoch`, in order.
-    fn unseen(&self, epoch: Epoch) -> Vec<Entry> {
-        let unseen = self.unseen.lock();
-        let of_epoch = unseen.values().filter(|(id, _)| id.epoch == epoch);
-        of_epoch
-            .map(|(id, Publication { event_type, data, key })| Entry {
-                position: id.position,
-                event_type: event_type.clone(),
-                data: data.clone(),
-                key: *key,
-            })
-            .collect()
+    fn unconfirmed(&self, epoch: Epoch) -> Vec<Event> {
+        let unconfirmed = self.unconfirmed.lock();
+        unconfirmed.values().filter(|event| event.id().epoch == epoch).cloned().collect()
     }
 }
 
 #[async_trait]
-impl EventBus for RedisLog {
+impl EventLog for RedisLog {
     /// Sends the event in the current session. If that session ends before it sent the event, the
     /// next session sends it, up to the deadline.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
@@ -186,9 +177,9 @@ impl EventBus for RedisLog {
         let mut sessions = self.requests.subscribe();
         loop {
             let session = sessions.borrow_and_update().clone();
-            if let Some(orders) = session {
+            if let Some(requests) = session {
                 let (reply, answer) = oneshot::channel();
-                match orders.try_send(Order { publication: publication.clone(), reply }) {
+                match requests.try_send(PublishRequest { publication: publication.clone(), reply }) {
                     Ok(()) => match timeout_at(due, answer).await {
                         Ok(Ok(answer)) => return answer,
                         // The session ended before the event was sent: wait for the next one.
@@ -231,8 +222,8 @@ mod tests {
         Publication::new(EventType::default(), "1", None)
     }
 
-    fn unseen(log: &RedisLog, epoch: Epoch) -> Vec<u64> {
-        log.unseen(epoch).iter().map(|entry| entry.position.millis).collect()
+    fn unconfirmed(log: &RedisLog, epoch: Epoch) -> Vec<u64> {
+        log.unconfirmed(epoch).iter().map(|event| event.position().millis).collect()
     }
 
     #[test]
@@ -248,40 +239,40 @@ mod tests {
     fn an_event_that_is_acknowledged_here_is_brought_along_until_it_was_read_back() {
         // Two publishers may be answered in either order.
         let log = log(&[at(EPOCH, 7), at(EPOCH, 5)]);
-        assert_eq!(unseen(&log, EPOCH), [5, 7]);
-        log.seen(at(EPOCH, 6));
-        assert_eq!(unseen(&log, EPOCH), [7]);
-        log.seen(at(EPOCH, 7));
-        assert!(unseen(&log, EPOCH).is_empty());
+        assert_eq!(unconfirmed(&log, EPOCH), [5, 7]);
+        log.confirm(at(EPOCH, 6));
+        assert_eq!(unconfirmed(&log, EPOCH), [7]);
+        log.confirm(at(EPOCH, 7));
+        assert!(unconfirmed(&log, EPOCH).is_empty());
     }
 
     #[test]
     fn what_was_read_back_before_its_answer_came_is_not_kept() {
         let log = log(&[]);
         log.appended(at(EPOCH, 5), &event(), Some(at(EPOCH, 5)));
-        assert!(unseen(&log, EPOCH).is_empty());
+        assert!(unconfirmed(&log, EPOCH).is_empty());
         // The position in another log epoch confirms nothing.
         log.appended(at(EPOCH, 5), &event(), Some(at(Epoch(2), 9)));
-        assert_eq!(unseen(&log, EPOCH), [5]);
+        assert_eq!(unconfirmed(&log, EPOCH), [5]);
     }
 
     #[test]
     fn events_of_a_life_of_the_log_that_is_over_are_brought_nowhere() {
         let log = log(&[at(EPOCH, 5), at(Epoch(2), 6)]);
-        assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![5], vec![6]));
-        log.seen(at(EPOCH, 9));
-        assert_eq!(unseen(&log, Epoch(2)), [6], "how far another life was read says nothing");
+        assert_eq!((unconfirmed(&log, EPOCH), unconfirmed(&log, Epoch(2))), (vec![5], vec![6]));
+        log.confirm(at(EPOCH, 9));
+        assert_eq!(unconfirmed(&log, Epoch(2)), [6], "how far another life was read says nothing");
         log.appended(at(EPOCH, 7), &event(), None);
-        log.joined(Epoch(2));
-        assert_eq!((unseen(&log, EPOCH), unseen(&log, Epoch(2))), (vec![], vec![6]));
+        log.entered(Epoch(2));
+        assert_eq!((unconfirmed(&log, EPOCH), unconfirmed(&log, Epoch(2))), (vec![], vec![6]));
     }
 
     /// A writer that acknowledges every event and counts them.
-    async fn append(mut queue: mpsc::Receiver<Order>) -> usize {
+    async fn append(mut queue: mpsc::Receiver<PublishRequest>) -> usize {
         let mut appended = 0;
-        while let Some(order) = queue.recv().await {
+        while let Some(request) = queue.recv().await {
             appended += 1;
-            let _ = order.reply.send(Ok(Published { id: at(EPOCH, 5), repeated: false }));
+            let _ = request.reply.send(Ok(Published { id: at(EPOCH, 5), repeated: false }));
         }
         appended
     }
@@ -289,7 +280,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_publish_waits_for_the_next_session_with_the_log() {
         let log = log(&[]);
-        let (orders, queue) = mpsc::channel(1);
+        let (requests, queue) = mpsc::channel(1);
         let (published, (), appended) = tokio::join!(
             log.publish(event()),
             async {
@@ -306,8 +297,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_event_that_a_session_had_not_sent_when_it_ended_is_sent_by_the_next_one() {
         let log = log(&[]);
-        let (orders, queue) = mpsc::channel(1);
-        log.orders.send_replace(Some(orders));
+        let (requests, queue) = mpsc::channel(1);
+        log.requests.send_replace(Some(requests));
         let (next, next_queue) = mpsc::channel(1);
         let (published, (), appended) = tokio::join!(
             log.publish(event()),

@@ -7,24 +7,22 @@
 --
 -- ARGV:
 --
--- 1. log generation that the instance has entered
--- 2. XRANGE or XREVRANGE
--- 3. start of the range
--- 4. end of the range
--- 5. bound in bytes
--- 6. bound in entries
+-- - `generation`: log generation that the instance has entered
+-- - `command`: XRANGE or XREVRANGE
+-- - `from`, `to`: the range
+-- - `bytes`: bound in bytes
+-- - `entries`: bound in entries
 --
 -- Answer: id of the log's first entry ('' for none); bytes of the page; 1 if entries may follow
 -- that did not fit, otherwise 0; the entries. Empty if the log generation has changed.
-local log, note = KEYS[1], KEYS[2]
-local founding, command, from, to = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local room, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+local log, state, args = KEYS[1], KEYS[2], cmsgpack.unpack(ARGV[1])
+local from, room, most = args.from, args.bytes, args.entries
 -- Entries read at once: 1 MiB of the largest.
 local STEP = 16
 -- Bytes of an entry in an answer, without its fields.
 local OVERHEAD = 64
 
-if redis.call('HGET', note, 'founding') ~= founding then
+if redis.call('HGET', state, 'founding') ~= args.generation then
   return {}
 end
 
@@ -38,7 +36,7 @@ end
 
 local page, bytes, more, step = {}, 0, 0, 1
 while more == 0 and #page < most do
-  local found = redis.call(command, log, from, to, 'COUNT', step)
+  local found = redis.call(args.command, log, from, args.to, 'COUNT', step)
   for _, entry in ipairs(found) do
     local size = size_of(entry)
     if #page == most or (#page > 0 and bytes + size > room) then

@@ -4,33 +4,32 @@
 --
 -- ARGV:
 --
--- 1. bound of the log in bytes
--- 2. log generation that the instance has entered
--- 3. bound of the log in entries
--- 4. event type
--- 5. data
--- 6. idempotency key, or ''
--- 7. fingerprint of type and data, with a key
--- 8. lifetime of the key in seconds, with a key
+-- - `log_bytes`, `log_entries`: bounds of the log
+-- - `generation`: log generation that the instance has entered
+-- - `type`, `data`: the event
+-- - `key`: idempotency key, if there is one
+-- - `fingerprint`: of type and data
+-- - `key_seconds`: lifetime of the key
 --
 -- Answer: log epoch and id; for a known key those of the earlier event, and its fingerprint. Empty
 -- if the log generation has changed.
-local noted = redis.call('HMGET', note, 'founding', 'epoch', 'reach', 'marked')
-if noted[1] ~= ARGV[2] or not noted[2] then
+local found = redis.call('HMGET', state, 'founding', 'epoch', 'reach', 'marked')
+local generation, epoch, reach, marked = found[1], found[2], tonumber(found[3]) or 0, tonumber(found[4])
+if generation ~= args.generation or not epoch then
   return {}
 end
-local fields, key = { 'type', ARGV[4], 'data', ARGV[5] }, ARGV[6]
-if key ~= '' then
+local fields = { 'type', args.type, 'data', args.data }
+if args.key then
   local known = redis.call('GET', KEYS[3])
   if known then
-    local epoch, id, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
-    return { epoch, id, fingerprint }
+    local first_epoch, first_id, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
+    return { first_epoch, first_id, fingerprint }
   end
-  fields[5], fields[6] = 'key', key
+  fields[5], fields[6] = 'key', args.key
 end
-local id = redis.call('XADD', log, 'MAXLEN', '~', ARGV[3], '*', unpack(fields))
-if key ~= '' then
-  redis.call('SET', KEYS[3], noted[2] .. ' ' .. id .. ' ' .. ARGV[7], 'EX', ARGV[8])
+local id = redis.call('XADD', log, 'MAXLEN', '~', args.log_entries, '*', unpack(fields))
+if args.key then
+  redis.call('SET', KEYS[3], epoch .. ' ' .. id .. ' ' .. args.fingerprint, 'EX', args.key_seconds)
 end
-count({ reach = tonumber(noted[3]) or 0, marked = tonumber(noted[4]) }, id, size_of(fields))
-return { noted[2], id }
+count({ reach = reach, marked = marked }, id, size_of(fields))
+return { epoch, id }

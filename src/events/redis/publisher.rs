@@ -1,21 +1,31 @@
 //! Publishing to the log: events are sent in batches, and each publisher gets the outcome of its
 //! event.
 
-use std::sync::LazyLock;
-
 use redis::{Cmd, RedisError, Value, from_redis_value};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::keys::Keys;
-use super::script::without_comments;
 use crate::events::id::{EventId, Position};
 use crate::events::log::{KEYS_KEPT, PublishError, Published};
-use crate::events::publication::Publication;
-use crate::redis::Fault;
+use crate::events::publication::{KeyDigest, Publication};
+use crate::redis::{Fault, Script};
 
 /// Script that appends one event, once for each idempotency key.
-static PUBLISH: LazyLock<String> =
-    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("publish.lua"))));
+static PUBLISH: Script = Script::new(&[include_str!("size.lua"), include_str!("publish.lua")]);
+
+/// Arguments of [`PUBLISH`].
+#[derive(Serialize)]
+struct Arguments<'a> {
+    log_bytes: u64,
+    log_entries: usize,
+    generation: &'a str,
+    r#type: &'a str,
+    data: &'a str,
+    key: Option<String>,
+    fingerprint: Option<String>,
+    key_seconds: u64,
+}
 
 /// `Retry-After` of a publish that was refused or has an unknown outcome.
 pub(super) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
@@ -31,31 +41,31 @@ pub(super) struct LogLimits {
 }
 
 /// A publish request in the queue: the event, and the channel for its outcome.
-pub(super) struct Order {
+pub(super) struct PublishRequest {
     pub(super) publication: Publication,
     pub(super) reply: oneshot::Sender<Result<Published, PublishError>>,
 }
 
-impl Order {
+impl PublishRequest {
     /// Size of the event's data in bytes.
     pub(super) const fn bytes(&self) -> usize {
         self.publication.data.len()
     }
 
-    fn command(&self, keys: &Keys, founding: &str, limits: LogLimits) -> Cmd {
+    fn command(&self, keys: &Keys, generation: &str, limits: LogLimits) -> Cmd {
         let Publication { event_type, data, key } = &self.publication;
-        let mut command = redis::cmd("EVAL");
-        command.arg(PUBLISH.as_str()).arg(3).arg(&keys.log).arg(&keys.note);
-        command.arg(key.map_or_else(|| keys.note.clone(), |key| keys.published_under(key)));
-        command.arg(limits.bytes).arg(founding).arg(limits.entries).arg(event_type.as_str()).arg(data);
-        match key {
-            None => command.arg(""),
-            Some(key) => command
-                .arg(key.to_hex())
-                .arg(self.publication.fingerprint().to_hex())
-                .arg(KEYS_KEPT.as_secs()),
+        let published = key.map_or_else(|| keys.state.clone(), |key| keys.published_under(key));
+        let arguments = Arguments {
+            log_bytes: limits.bytes,
+            log_entries: limits.entries,
+            generation,
+            r#type: event_type.as_str(),
+            data,
+            key: key.map(KeyDigest::to_hex),
+            fingerprint: key.map(|_| self.publication.fingerprint().to_hex()),
+            key_seconds: KEYS_KEPT.as_secs(),
         };
-        command
+        PUBLISH.call(&[&keys.log, &keys.state, &published], &arguments)
     }
 }
 
@@ -68,17 +78,17 @@ pub(super) enum Answer {
     /// The event was not appended, or the key belongs to another event.
     Not(PublishError),
     /// The event was not appended: the log generation has changed.
-    NotJoined,
+    OtherGeneration,
 }
 
 /// Requests of a batch that was sent. A request that is dropped without an answer has the outcome
 /// "unknown".
-pub(super) struct Sent(Vec<Order>);
+pub(super) struct Sent(Vec<PublishRequest>);
 
 impl Sent {
     /// Drops requests whose publisher no longer waits.
-    pub(super) fn of(orders: Vec<Order>) -> Self {
-        Self(orders.into_iter().filter(|order| !order.reply.is_closed()).collect())
+    pub(super) fn of(requests: Vec<PublishRequest>) -> Self {
+        Self(requests.into_iter().filter(|request| !request.reply.is_closed()).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -88,10 +98,10 @@ impl Sent {
     pub(super) fn commands<'a>(
         &'a self,
         keys: &'a Keys,
-        founding: &'a str,
+        generation: &'a str,
         limits: LogLimits,
     ) -> impl Iterator<Item = Cmd> + 'a {
-        self.0.iter().map(move |order| order.command(keys, founding, limits))
+        self.0.iter().map(move |request| request.command(keys, generation, limits))
     }
 
     /// Sends every publisher the outcome of its event and reports appended events to `appended`.
@@ -109,8 +119,8 @@ impl Sent {
         let mut failed = Ok(());
         // Requests without an answer stay and are dropped, with an unknown outcome.
         let answered = answers.len().min(self.0.len());
-        for (order, answer) in self.0.drain(..answered).zip(answers) {
-            let Order { publication, reply } = order;
+        for (request, answer) in self.0.drain(..answered).zip(answers) {
+            let PublishRequest { publication, reply } = request;
             let answer = match read(answer, &publication) {
                 Ok(Answer::Appended(id)) => {
                     appended(id, &publication);
@@ -120,8 +130,8 @@ impl Sent {
                 Ok(Answer::Not(error)) => Err(error),
                 // Nothing was appended. The dropped channel makes the publisher wait for the next
                 // session.
-                Ok(Answer::NotJoined) => {
-                    failed = Err(Failed::NotJoined);
+                Ok(Answer::OtherGeneration) => {
+                    failed = Err(Failed::OtherGeneration);
                     continue;
                 }
                 Err(error) => {
@@ -155,14 +165,14 @@ const fn came_before_writing(fault: &Fault) -> bool {
 #[derive(Debug)]
 pub(super) enum Failed {
     /// The log generation has changed.
-    NotJoined,
+    OtherGeneration,
     Fault(Fault),
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        for order in self.0.drain(..) {
-            let _ = order.reply.send(Err(UNKNOWN));
+        for request in self.0.drain(..) {
+            let _ = request.reply.send(Err(UNKNOWN));
         }
     }
 }
@@ -170,7 +180,7 @@ impl Drop for Sent {
 fn read(answer: Value, publication: &Publication) -> Result<Answer, RedisError> {
     let words: Vec<String> = from_redis_value(answer.extract_error()?)?;
     let [epoch, position, known @ ..] = words.as_slice() else {
-        return Ok(Answer::NotJoined);
+        return Ok(Answer::OtherGeneration);
     };
     let id = epoch.parse().ok().zip(position.parse::<Position>().ok());
     let Some((epoch, position)) = id else {
@@ -189,9 +199,9 @@ mod tests {
     use super::*;
     use crate::events::frame::EventType;
 
-    fn order(data: &str) -> (Order, oneshot::Receiver<Result<Published, PublishError>>) {
+    fn request_of(data: &str) -> (PublishRequest, oneshot::Receiver<Result<Published, PublishError>>) {
         let (reply, answer) = oneshot::channel();
-        (Order { publication: Publication::new(EventType::default(), data, None), reply }, answer)
+        (PublishRequest { publication: Publication::new(EventType::default(), data, None), reply }, answer)
     }
 
     fn words(words: &[&str]) -> Value {
@@ -200,11 +210,12 @@ mod tests {
 
     #[test]
     fn each_publisher_hears_of_its_own_event() {
-        let (orders, answers): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(order).into_iter().unzip();
+        let (requests, answers): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(request_of).into_iter().unzip();
         let mut appended = Vec::new();
         let said = vec![words(&["0000000a", "5-0"]), words(&[]), words(&["0000000a", "6-1"])];
-        let failed = Sent::of(orders).answer(said, true, |id, event| appended.push((id, event.data.clone())));
-        assert!(matches!(failed, Err(Failed::NotJoined)));
+        let failed =
+            Sent::of(requests).answer(said, true, |id, event| appended.push((id, event.data.clone())));
+        assert!(matches!(failed, Err(Failed::OtherGeneration)));
         let heard: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().ok()).collect();
         assert_eq!(heard[0].unwrap().unwrap().id.to_string(), "0000000a-5-0");
         assert_eq!(heard[1], None, "the log was not joined: its publisher waits for the next session");
@@ -214,17 +225,17 @@ mod tests {
 
     #[test]
     fn an_event_without_the_copy_it_needs_is_not_acknowledged_but_remembered() {
-        let (order, mut answer) = order("1");
+        let (request, mut answer) = request_of("1");
         let mut appended = 0;
         let said = vec![words(&["0000000a", "5-0"])];
-        Sent::of(vec![order]).answer(said, false, |_, _| appended += 1).unwrap();
+        Sent::of(vec![request]).answer(said, false, |_, _| appended += 1).unwrap();
         assert_eq!((answer.try_recv().unwrap(), appended), (Err(UNKNOWN), 1));
     }
 
     #[test]
-    fn an_order_that_was_sent_and_not_answered_may_have_been_done() {
-        let (order, mut answer) = order("1");
-        drop(Sent::of(vec![order]));
+    fn a_request_that_was_sent_and_not_answered_may_have_been_done() {
+        let (request, mut answer) = request_of("1");
+        drop(Sent::of(vec![request]));
         assert_eq!(answer.try_recv().unwrap(), Err(UNKNOWN));
     }
 

@@ -1,26 +1,26 @@
 //! Reading the log in pages bounded in bytes: backward to fill an empty ring, forward for a ring or
 //! a stream in catch-up.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, Value, from_redis_value};
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::entry::Item;
+use super::entry::LogEntry;
 use super::keys::Keys;
 use super::pace::{PAGE_DEADLINE, Pace};
-use super::script::without_comments;
 use super::within;
-use crate::events::event::Entry;
-use crate::events::id::Position;
+use crate::events::event::Event;
+use crate::events::id::{Epoch, Position};
 use crate::events::ring::RingLimits;
-use crate::redis::{Connection, Fault, stream};
+use crate::redis::stream::{self, StreamEntry};
+use crate::redis::{Connection, Fault, Script};
 
 /// Script that reads a page.
-static PAGE: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("page.lua")));
+static PAGE: Script = Script::new(&[include_str!("page.lua")]);
 /// Script that answers the id of the first entry.
-static BEGINNING: LazyLock<String> = LazyLock::new(|| without_comments(include_str!("beginning.lua")));
+static BEGINNING: Script = Script::new(&[include_str!("beginning.lua")]);
 /// Bound of a page in entries.
 const MOST_ENTRIES: usize = 1000;
 /// Bound of the time for filling the ring before the log is used. On a slow link the ring begins
@@ -43,25 +43,41 @@ pub(super) struct LogPage {
 pub(super) struct Beginning(Option<Position>);
 
 /// Request for the page after `position`, up to `bytes`; the first entry always fits.
-pub(super) fn after(keys: &Keys, founding: &str, position: Position, bytes: usize) -> Cmd {
-    question(keys, founding, ["XRANGE", &format!("({position}"), "+"], bytes, MOST_ENTRIES)
+pub(super) fn after(keys: &Keys, generation: &str, position: Position, bytes: usize) -> Cmd {
+    let from = format!("({position}");
+    let range = Range { generation, command: "XRANGE", from: &from, to: "+", bytes, entries: MOST_ENTRIES };
+    range.question(keys)
 }
 
 /// Request for the position of the first entry.
-pub(super) fn beginning(keys: &Keys, founding: &str) -> Cmd {
-    let mut command = redis::cmd("EVAL");
-    command.arg(BEGINNING.as_str()).arg(2).arg(&keys.log).arg(&keys.note).arg(founding);
-    command
+pub(super) fn beginning(keys: &Keys, generation: &str) -> Cmd {
+    #[derive(Serialize)]
+    struct Arguments<'a> {
+        generation: &'a str,
+    }
+    BEGINNING.call(&[&keys.log, &keys.state], &Arguments { generation })
 }
 
-fn question(keys: &Keys, founding: &str, range: [&str; 3], bytes: usize, most: usize) -> Cmd {
-    let mut command = redis::cmd("EVAL");
-    command.arg(PAGE.as_str()).arg(2).arg(&keys.log).arg(&keys.note).arg(founding);
-    for word in range {
-        command.arg(word);
+/// Arguments of [`PAGE`].
+#[derive(Serialize)]
+struct Range<'a> {
+    generation: &'a str,
+    command: &'a str,
+    from: &'a str,
+    to: &'a str,
+    bytes: usize,
+    entries: usize,
+}
+
+impl<'a> Range<'a> {
+    /// Entries up to `from`, newest first.
+    const fn back_from(generation: &'a str, from: &'a str, bytes: usize, entries: usize) -> Self {
+        Self { generation, command: "XREVRANGE", from, to: "-", bytes, entries }
     }
-    command.arg(bytes).arg(most);
-    command
+
+    fn question(&self, keys: &Keys) -> Cmd {
+        PAGE.call(&[&keys.log, &keys.state], self)
+    }
 }
 
 /// Sends a request for a page and adapts `pace` to the time it took. `None` if the log generation
@@ -89,22 +105,27 @@ impl LogPage {
         Ok(Some(Self { beginning, entries, bytes, more: more > 0 }))
     }
 
-    pub(super) fn items(&self) -> impl Iterator<Item = Item> {
-        stream::entries(&self.entries).unwrap_or_default().into_iter().filter_map(|entry| Item::read(&entry))
+    pub(super) fn entries(&self) -> Vec<StreamEntry<'_>> {
+        stream::entries(&self.entries).unwrap_or_default()
     }
 
-    /// Events for a stream in catch-up and the position reached, which is `None` at the tail of the
-    /// log. Returns `None` if the next event is unreadable: the stream gets `reset`.
-    pub(super) fn for_stream(&self) -> Option<(Vec<Entry>, Option<Position>)> {
+    /// The entries, of which events belong to `epoch`.
+    fn parsed(&self, epoch: Epoch) -> impl DoubleEndedIterator<Item = LogEntry> {
+        self.entries().into_iter().filter_map(move |entry| LogEntry::read(&entry, epoch))
+    }
+
+    /// Events for a stream in catch-up in `epoch` and the position reached, which is `None` at the
+    /// tail of the log. Returns `None` if the next event is unreadable: the stream gets `reset`.
+    pub(super) fn for_stream(&self, epoch: Epoch) -> Option<(Vec<Event>, Option<Position>)> {
         let (mut events, mut read_to) = (Vec::new(), None);
-        for item in self.items() {
-            match item {
-                Item::Unreadable(_) if read_to.is_none() => return None,
+        for entry in self.parsed(epoch) {
+            match entry {
+                LogEntry::Unreadable(_) if read_to.is_none() => return None,
                 // The hub announces the new epoch. Entries after it have positions of that epoch.
-                Item::Epoch(..) | Item::Unreadable(_) => break,
-                Item::Event(_) | Item::Mark(_) => {
-                    read_to = Some(item.position());
-                    events.extend(item.into_event());
+                LogEntry::Epoch(..) | LogEntry::Unreadable(_) => break,
+                LogEntry::Event(_) | LogEntry::Mark(_) => {
+                    read_to = Some(entry.position());
+                    events.extend(entry.into_event());
                 }
             }
         }
@@ -135,53 +156,54 @@ fn is_nothing(answer: &Value) -> bool {
 
 /// The end of the log.
 pub(super) struct Tail {
-    pub(super) entries: Vec<Entry>,
-    /// Horizon: nothing up to here is in `entries`.
+    pub(super) events: Vec<Event>,
+    /// Horizon: nothing up to here is in `events`.
     pub(super) horizon: Position,
     pub(super) read_to: Position,
 }
 
-/// Reads the newest events of the present epoch, newest first: as many as the ring takes and as the
+/// Reads the newest events of `epoch`, the present one, newest first: as many as the ring takes and as the
 /// link carries in [`FILL_FOR`]. `None` if the log generation has changed.
 pub(super) async fn tail(
     connection: &mut Connection,
     keys: &Keys,
-    founding: &str,
+    generation: &str,
+    epoch: Epoch,
     limits: RingLimits,
     pace: &mut Pace,
 ) -> Result<Option<Tail>, Fault> {
     let began = Instant::now();
-    let mut tail = Tail { entries: Vec::new(), horizon: Position::START, read_to: Position::START };
+    let mut tail = Tail { events: Vec::new(), horizon: Position::START, read_to: Position::START };
     let (mut from, mut bytes) = ("+".to_owned(), 0);
     loop {
-        let question = question(keys, founding, ["XREVRANGE", &from, "-"], pace.bytes(), MOST_ENTRIES);
+        let question = Range::back_from(generation, &from, pace.bytes(), MOST_ENTRIES).question(keys);
         let Some(answer) = ask(connection, &question, pace).await? else { return Ok(None) };
-        for item in answer.items() {
-            let position = item.position();
+        for entry in answer.parsed(epoch) {
+            let position = entry.position();
             tail.read_to = tail.read_to.max(position);
-            let event = match item {
-                Item::Event(event) => event,
-                Item::Mark(_) => {
+            let event = match entry {
+                LogEntry::Event(event) => event,
+                LogEntry::Mark(_) => {
                     tail.horizon = position.before();
                     continue;
                 }
                 // Earlier entries belong to another epoch or lie before a lost event: the ring
                 // begins here.
-                Item::Epoch(..) | Item::Unreadable(_) => return Ok(Some(tail.from(position))),
+                LogEntry::Epoch(..) | LogEntry::Unreadable(_) => return Ok(Some(tail.from(position))),
             };
-            bytes += event.data.len();
-            if tail.entries.len() >= limits.entries || bytes > limits.bytes {
+            bytes += event.data().len();
+            if tail.events.len() >= limits.entries || bytes > limits.bytes {
                 return Ok(Some(tail.from(position)));
             }
             tail.horizon = position.before();
-            tail.entries.push(event);
+            tail.events.push(event);
         }
         let goes_on = answer.more && began.elapsed() < FILL_FOR;
-        let Some(last) = answer.items().last().filter(|_| goes_on) else {
+        let Some(last) = answer.entries().pop().filter(|_| goes_on) else {
             let horizon = tail.horizon;
             return Ok(Some(tail.from(horizon)));
         };
-        from = format!("({}", last.position());
+        from = format!("({}", last.position);
     }
 }
 
@@ -189,18 +211,21 @@ pub(super) async fn tail(
 pub(super) async fn end(
     connection: &mut Connection,
     keys: &Keys,
-    founding: &str,
+    generation: &str,
     pace: &mut Pace,
 ) -> Result<Option<Position>, Fault> {
-    let question = question(keys, founding, ["XREVRANGE", "+", "-"], 0, 1);
+    let question = Range::back_from(generation, "+", 0, 1).question(keys);
     let answer = ask(connection, &question, pace).await?;
-    Ok(answer.map(|answer| answer.items().next().map_or(Position::START, |last| last.position())))
+    Ok(answer.map(|answer| {
+        let last = answer.entries().first().and_then(|last| last.position.parse().ok());
+        last.unwrap_or(Position::START)
+    }))
 }
 
 impl Tail {
-    /// Puts the entries, which were read newest first, in order.
+    /// Puts the events, which were read newest first, in order.
     fn from(mut self, horizon: Position) -> Self {
-        self.entries.reverse();
+        self.events.reverse();
         self.horizon = horizon;
         self
     }
@@ -230,18 +255,18 @@ mod tests {
 
     /// Positions of the events that a stream gets, and the position reached.
     fn positions(page: &LogPage) -> Option<(Vec<Position>, Option<Position>)> {
-        let (events, read_to) = page.for_stream()?;
-        Some((events.iter().map(|event| event.position).collect(), read_to))
+        let (events, read_to) = page.for_stream(Epoch(1))?;
+        Some((events.iter().map(Event::position).collect(), read_to))
     }
 
     #[test]
     fn a_log_that_is_not_the_one_that_was_joined_gives_no_page_and_an_empty_one_an_empty_page() {
         assert!(LogPage::read(Value::Array(Vec::new())).unwrap().is_none());
         let empty = page("", Vec::new());
-        assert_eq!((empty.beginning, empty.items().count()), (Beginning(None), 0));
+        assert_eq!((empty.beginning, empty.entries().len()), (Beginning(None), 0));
         assert_eq!(Beginning::read(Value::Array(Vec::new())).unwrap(), None);
         assert_eq!(Beginning::read(Value::Array(vec![text("")])).unwrap(), Some(Beginning(None)));
-        assert_eq!(empty.for_stream(), Some((Vec::new(), None)));
+        assert_eq!(empty.for_stream(Epoch(1)), Some((Vec::new(), None)));
     }
 
     #[test]

@@ -13,27 +13,22 @@
 --
 -- ARGV:
 --
--- 1. bound of the log in bytes
--- 2. data id
--- 3. number for a new log generation, not used before
--- 4. length of the recovery window in ms
--- 5. log epoch that this instance knows, or ''
--- 6. head of this instance with its last batch, otherwise 0-0
--- 7. lifetime of an idempotency key in seconds
--- 8. bound of the log in entries
--- 9. prefix of the names of idempotency keys
--- 10. horizon: this instance holds nothing up to here
--- 11. '' for later events; for events before the log's first entry the next event held
--- 12. 1 if more batches follow, otherwise 0
--- 13. and more, for each event: id, type, data, idempotency key or '', fingerprint or ''
+-- - `log_bytes`, `log_entries`: bounds of the log
+-- - `data_id`: data id
+-- - `new_generation`: number for a new log generation, not used before
+-- - `window`: length of the recovery window in ms
+-- - `epoch`: log epoch that this instance knows, if it knows one
+-- - `head`: head of this instance, with its last batch
+-- - `horizon`: this instance holds nothing up to here
+-- - `next`: for events before the log's first entry, the next event that this instance holds
+-- - `more_follow`: whether more batches follow
+-- - `key_prefix`, `key_seconds`: names of idempotency keys, and their lifetime
+-- - `events`: for each event `id`, `type`, `data`, `fingerprint`, and `key` if it has one
 --
 -- Answer: log generation; log epoch, or '' while no instance knows it; ms until the log opens; id
 -- of the first entry ('' for none, and if the log is open); 1 if the events were not taken because
 -- earlier ones are missing, otherwise 0.
-local name, fresh, window, epoch_here, head = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local kept_for, most, prefix, horizon = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local next_here, goes_on = ARGV[11], ARGV[12] == '1'
-local FIRST, FIELDS = 13, 5
+local window = args.window
 -- Bound of the extension of recovery, in windows, for instances with many events.
 local LONGEST = 5
 -- Bound of the arguments of XADD. Entries of this service have four to six; a foreign one may have
@@ -42,23 +37,24 @@ local MOST_TEXTS = 1000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local noted =
-  redis.call('HMGET', note, 'data', 'founding', 'opens', 'epoch', 'founded', 'awaited', 'reach', 'marked')
-local founding, opens, epoch = noted[2], tonumber(noted[3]), noted[4]
+local found =
+  redis.call('HMGET', state, 'data', 'founding', 'opens', 'epoch', 'founded', 'awaited', 'reach', 'marked')
+local data_id, generation, opens, epoch = found[1], found[2], tonumber(found[3]), found[4]
 -- Start of the recovery; and the largest horizon of an instance whose events could not be taken
 -- yet.
-local founded, awaited = tonumber(noted[5]), noted[6]
-local size = { reach = tonumber(noted[7]) or 0, marked = tonumber(noted[8]) }
+local began, awaited = tonumber(found[5]), found[6]
+local size = { reach = tonumber(found[7]) or 0, marked = tonumber(found[8]) }
 -- An opening time far in the future comes from a clock that was set back since.
-if noted[1] ~= name or not founding or not opens or opens - now > 10 * window then
-  founding, opens, founded, awaited = fresh, now + window, now, false
-  redis.call('HSET', note, 'data', name, 'founding', founding, 'opens', written(opens), 'founded', written(founded))
-  redis.call('HDEL', note, 'awaited')
+if data_id ~= args.data_id or not generation or not opens or opens - now > 10 * window then
+  generation, opens, began, awaited = args.new_generation, now + window, now, false
+  redis.call(
+    'HSET', state, 'data', args.data_id, 'founding', generation, 'opens', written(opens), 'founded', written(began))
+  redis.call('HDEL', state, 'awaited')
 end
 local is_open = now >= opens
-if not epoch and epoch_here ~= '' then
-  epoch = epoch_here
-  redis.call('HSET', note, 'epoch', epoch)
+if not epoch and args.epoch then
+  epoch = args.epoch
+  redis.call('HSET', state, 'epoch', epoch)
 end
 
 local function parse(id)
@@ -88,19 +84,27 @@ local function last_id()
 end
 -- Whether the log has no room for earlier events.
 local function is_full()
-  local marks = redis.call('HGET', note, 'marks') or ''
+  local marks = redis.call('HGET', state, 'marks') or ''
   local reached = string.match(marks, '^%S+ (%d+);')
-  return redis.call('XLEN', log) >= tonumber(most) or (reached and size.reach - reached > bound - 2 * bound / 64)
+  return redis.call('XLEN', log) >= args.log_entries or (reached and size.reach - reached > bound - 2 * bound / 64)
 end
 local function add(id, fields)
-  redis.call('XADD', log, 'MAXLEN', '~', most, id, unpack(fields))
+  redis.call('XADD', log, 'MAXLEN', '~', args.log_entries, id, unpack(fields))
   count(size, id, size_of(fields))
 end
 
-local function remember(key, id, fingerprint)
-  if key ~= '' then
-    redis.call('SET', prefix .. key, epoch .. ' ' .. id .. ' ' .. fingerprint, 'EX', kept_for, 'NX')
+local function remember(event)
+  if event.key then
+    local published = epoch .. ' ' .. event.id .. ' ' .. event.fingerprint
+    redis.call('SET', args.key_prefix .. event.key, published, 'EX', args.key_seconds, 'NX')
   end
+end
+local function fields_of(event)
+  local fields = { 'type', event.type, 'data', event.data }
+  if event.key then
+    fields[5], fields[6] = 'key', event.key
+  end
+  return fields
 end
 
 -- Inserts events before the end of the log. A stream takes no entry before its last one, so the log
@@ -118,24 +122,24 @@ local function insert(missing, last)
     redis.pcall('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - #some)
   until #some == 0
   redis.call('EXPIRE', log, -1)
-  redis.call('HDEL', note, 'reach', 'marked', 'marks')
+  redis.call('HDEL', state, 'reach', 'marked', 'marks')
   size = { reach = 0 }
   local at = 1
   for _, entry in ipairs(there) do
     while missing[at] and is_after(entry[1], missing[at].id) do
-      add(missing[at].id, missing[at].fields)
+      add(missing[at].id, fields_of(missing[at]))
       at = at + 1
     end
     if missing[at] and missing[at].id == entry[1] then
       -- The event replaces a mark.
-      add(entry[1], missing[at].fields)
+      add(entry[1], fields_of(missing[at]))
       at = at + 1
     else
       add(entry[1], #entry[2] > MOST_TEXTS and { 'unreadable', '1' } or entry[2])
     end
   end
   for rest = at, #missing do
-    add(missing[rest].id, missing[rest].fields)
+    add(missing[rest].id, fields_of(missing[rest]))
   end
   redis.call('XSETID', log, last)
 end
@@ -153,68 +157,64 @@ if is_open and awaited then
   -- awaited events came.
   local last = last_id()
   lost = last and is_after(awaited, last)
-  redis.call('HDEL', note, 'awaited')
+  redis.call('HDEL', state, 'awaited')
 end
-if epoch and epoch == epoch_here then
+if epoch and epoch == args.epoch then
   local first, last = first_id(), last_id()
-  if last and is_after(horizon, last) then
+  if last and is_after(args.horizon, last) then
     -- Events between the end of the log and this instance's horizon are missing. Others may still
     -- re-submit them.
     lost, waits = is_open, not is_open
   end
-  if waits and (not awaited or is_after(horizon, awaited)) then
-    redis.call('HSET', note, 'awaited', horizon)
+  if waits and (not awaited or is_after(args.horizon, awaited)) then
+    redis.call('HSET', state, 'awaited', args.horizon)
   end
   -- Earlier events must reach the first entry without a hole.
-  local is_earlier = next_here ~= ''
-  local takes_earlier = is_earlier and not is_open and first and not is_after(first, next_here) and not is_full()
-  local may_extend = not is_open and founded and now < founded + (LONGEST - 1) * window
-  if goes_on and not waits and may_extend and now + window > opens then
+  local is_earlier = args.next
+  local takes_earlier = is_earlier and not is_open and first and not is_after(first, args.next) and not is_full()
+  local may_extend = not is_open and began and now < began + (LONGEST - 1) * window
+  if args.more_follow and not waits and may_extend and now + window > opens then
     opens = now + window
-    redis.call('HSET', note, 'opens', written(opens))
+    redis.call('HSET', state, 'opens', written(opens))
   end
   local missing = {}
-  for at = FIRST, #ARGV, FIELDS do
-    local id, key, fingerprint = ARGV[at], ARGV[at + 3], ARGV[at + 4]
-    local fields = { 'type', ARGV[at + 1], 'data', ARGV[at + 2] }
-    if key ~= '' then
-      fields[5], fields[6] = 'key', key
-    end
+  for _, event in ipairs(args.events) do
+    local id = event.id
     if lost or waits then
       break
     elseif is_earlier then
       if takes_earlier and is_after(first, id) then
-        missing[#missing + 1] = { id = id, fields = fields, key = key, fingerprint = fingerprint }
+        missing[#missing + 1] = event
       end
     elseif not last or is_after(id, last) then
-      add(id, fields)
-      remember(key, id, fingerprint)
+      add(id, fields_of(event))
+      remember(event)
       first, last = first or id, id
     elseif first and not is_after(first, id) and lacks(id) then
-      missing[#missing + 1] = { id = id, fields = fields, key = key, fingerprint = fingerprint }
+      missing[#missing + 1] = event
     end
   end
   if #missing > 0 and not is_open then
     insert(missing, last)
-    for _, entry in ipairs(missing) do
-      remember(entry.key, entry.id, entry.fingerprint)
+    for _, event in ipairs(missing) do
+      remember(event)
     end
   elseif #missing > 0 then
     lost = true
   end
   -- A mark at the head: new ids are then larger than any that was seen, even if this server's clock
   -- is behind.
-  if not lost and not waits and head ~= '0-0' and (not last or is_after(head, last)) then
-    add(head, { 'control', 'mark' })
+  if not lost and not waits and args.head and (not last or is_after(args.head, last)) then
+    add(args.head, { 'control', 'mark' })
   end
 end
 
 if lost or (is_open and not epoch) then
-  epoch = string.sub(fresh, 1, 8)
-  redis.call('HSET', note, 'epoch', epoch)
-  redis.call('XADD', log, 'MAXLEN', '~', most, '*', 'control', 'epoch', 'epoch', epoch)
+  epoch = string.sub(args.new_generation, 1, 8)
+  redis.call('HSET', state, 'epoch', epoch)
+  redis.call('XADD', log, 'MAXLEN', '~', args.log_entries, '*', 'control', 'epoch', 'epoch', epoch)
 elseif is_open and redis.call('EXISTS', log) == 0 then
   redis.call('XADD', log, '*', 'control', 'mark')
 end
 local first = not is_open and first_id() or ''
-return { founding, epoch or '', written(math.max(0, opens - now)), first, waits and '1' or '0' }
+return { generation, epoch or '', written(math.max(0, opens - now)), first, waits and '1' or '0' }

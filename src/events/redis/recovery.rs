@@ -3,36 +3,62 @@
 //! The module page of [`super`] describes recovery as a whole. This file owns the calls of
 //! `recovery.lua`, the order in which events are sent and the size of the batches.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, from_redis_value};
+use serde::Serialize;
 
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::fitting;
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
 use super::publisher::LogLimits;
-use super::script::without_comments;
 use crate::clock::Jitter;
-use crate::events::event::Entry;
+use crate::events::event::Event;
 use crate::events::id::{Epoch, EventId, Position};
 use crate::events::log::KEYS_KEPT;
-use crate::events::publication::Fingerprint;
-use crate::redis::{Connection, Fault};
+use crate::events::publication::KeyDigest;
+use crate::redis::{Connection, Fault, Script};
 
 /// Script that enters the log and takes re-submitted events.
-static JOIN: LazyLock<String> =
-    LazyLock::new(|| without_comments(concat!(include_str!("size.lua"), include_str!("recovery.lua"))));
+static RECOVERY: Script = Script::new(&[include_str!("size.lua"), include_str!("recovery.lua")]);
 /// Bounds of a batch of re-submitted events.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Arguments of [`RECOVERY`].
+#[derive(Serialize)]
+struct Arguments<'a> {
+    log_bytes: u64,
+    log_entries: usize,
+    data_id: &'a str,
+    new_generation: String,
+    window: u64,
+    epoch: Option<String>,
+    head: Option<String>,
+    horizon: String,
+    next: Option<String>,
+    more_follow: bool,
+    key_prefix: &'a str,
+    key_seconds: u64,
+    events: Vec<Submitted<'a>>,
+}
+
+/// An event as it is re-submitted.
+#[derive(Serialize)]
+struct Submitted<'a> {
+    id: String,
+    r#type: &'a str,
+    data: &'a str,
+    key: Option<String>,
+    fingerprint: Option<String>,
+}
 
 /// Parameters of a recovery, the same for all calls.
 pub(super) struct Recovery<'a> {
     pub(super) keys: &'a Keys,
     /// Data id.
-    pub(super) name: &'a str,
+    pub(super) data_id: &'a str,
     /// Source of the number of a new log generation, should this call start one.
     pub(super) jitter: &'a Jitter,
     /// Length of the recovery window.
@@ -44,7 +70,7 @@ pub(super) struct Recovery<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Recovered {
     /// Log generation; changes whenever the log may have lost something.
-    pub(super) founding: String,
+    pub(super) generation: String,
     /// Log epoch; `None` in recovery, until an instance that knows it has entered.
     pub(super) epoch: Option<Epoch>,
     /// Time until the log opens. Before that nobody publishes or reads.
@@ -57,21 +83,21 @@ pub(super) struct Recovered {
 
 /// Events that are re-submitted in one call.
 struct Batch<'a> {
-    entries: &'a [Entry],
+    events: &'a [Event],
     /// Horizon: this instance holds nothing up to here.
     horizon: Position,
-    /// Position up to which this instance has read.
-    head: Position,
+    /// Position up to which this instance has read, with the last batch.
+    head: Option<Position>,
     /// For events before the log's first entry: the next event after them that this instance holds,
     /// which proves that there is no hole between.
     next: Option<Position>,
     /// Whether more batches follow, for which the script may extend the window.
-    goes_on: bool,
+    more_follow: bool,
 }
 
 impl Batch<'_> {
     const NONE: Self =
-        Batch { entries: &[], horizon: Position::START, head: Position::START, next: None, goes_on: false };
+        Batch { events: &[], horizon: Position::START, head: None, next: None, more_follow: false };
 }
 
 impl Recovery<'_> {
@@ -84,29 +110,29 @@ impl Recovery<'_> {
         self.call(connection, known, &Batch::NONE).await
     }
 
-    /// Re-submits `entries`: everything between `horizon` and `read_to`, this instance's head, and
+    /// Re-submits `events`: everything between `horizon` and `read_to`, this instance's head, and
     /// unconfirmed events after it. `asked` is the answer of the call before.
     ///
     /// Can be interrupted after any call: each leaves the log without a hole.
-    pub(super) async fn bring(
+    pub(super) async fn submit(
         &self,
         connection: &mut Connection,
         asked: &Recovered,
         horizon: Position,
         read_to: EventId,
-        entries: &[Entry],
+        events: &[Event],
     ) -> Result<Recovered, Fault> {
         let known = Some(read_to.epoch);
-        let (earlier, mut later, _) = around(entries, asked.first, read_to.position);
+        let (earlier, mut later, _) = around(events, asked.first, read_to.position);
         let mut horizon = horizon;
         let mut joined = loop {
-            let (entries, others) = later.split_at(batch(later.iter()));
+            let (events, others) = later.split_at(batch(later.iter()));
             later = others;
             // The head goes with the last batch: the script writes a mark there, so that new ids
             // are larger.
-            let head = if later.is_empty() { read_to.position } else { Position::START };
-            let goes_on = !later.is_empty() || !earlier.is_empty();
-            let batch = Batch { entries, horizon, head, next: None, goes_on };
+            let head = later.is_empty().then_some(read_to.position);
+            let more_follow = !later.is_empty() || !earlier.is_empty();
+            let batch = Batch { events, horizon, head, next: None, more_follow };
             let joined = self.call(connection, known, &batch).await?;
             if joined.waits || joined.epoch != known {
                 return Ok(joined);
@@ -117,13 +143,13 @@ impl Recovery<'_> {
             horizon = Position::START;
         };
         // The first entry may have changed since `asked`, because of another instance.
-        let (mut earlier, _, mut next) = around(entries, joined.first, read_to.position);
+        let (mut earlier, _, mut next) = around(events, joined.first, read_to.position);
         // The newest batch first: the log has no hole wherever this ends.
         while !joined.opens_in.is_zero() {
-            let (others, entries) = earlier.split_at(earlier.len() - batch(earlier.iter().rev()));
-            let Some(begins) = entries.first().map(|entry| entry.position) else { break };
+            let (others, events) = earlier.split_at(earlier.len() - batch(earlier.iter().rev()));
+            let Some(begins) = events.first().map(Event::position) else { break };
             earlier = others;
-            let batch = Batch { entries, next: Some(next), goes_on: !earlier.is_empty(), ..Batch::NONE };
+            let batch = Batch { events, next: Some(next), more_follow: !earlier.is_empty(), ..Batch::NONE };
             joined = self.call(connection, known, &batch).await?;
             if joined.epoch != known || joined.first.is_none_or(|first| first > begins) {
                 // Another epoch, or the log opened, or it has no room for more.
@@ -142,55 +168,62 @@ impl Recovery<'_> {
     ) -> Result<Recovered, Fault> {
         let command = self.command(known, batch);
         // A batch may take seconds on a slow link.
-        let deadline = if batch.entries.is_empty() { ANSWER_DEADLINE } else { PAGE_DEADLINE };
+        let deadline = if batch.events.is_empty() { ANSWER_DEADLINE } else { PAGE_DEADLINE };
         let answer = within(deadline, connection.ask(&command)).await?;
-        let (founding, epoch, millis, first, waits): (String, String, u64, String, u8) =
+        let (generation, epoch, millis, first, waits): (String, String, u64, String, u8) =
             from_redis_value(answer).map_err(RedisError::from)?;
         let opens_in = Duration::from_millis(millis);
         let (epoch, first) = (epoch.parse().ok(), first.parse().ok());
-        Ok(Recovered { founding, epoch, opens_in, first, waits: waits > 0 })
+        Ok(Recovered { generation, epoch, opens_in, first, waits: waits > 0 })
     }
 
     fn command(&self, known: Option<Epoch>, batch: &Batch<'_>) -> Cmd {
-        let mut command = redis::cmd("EVAL");
-        command.arg(JOIN.as_str()).arg(2).arg(&self.keys.log).arg(&self.keys.note);
-        command
-            .arg(self.limits.bytes)
-            .arg(self.name)
-            .arg(format!("{:016x}", self.jitter.number()))
-            .arg(self.window.as_millis().to_string());
-        command.arg(known.map_or_else(String::new, |epoch| epoch.to_string())).arg(batch.head.to_string());
-        command.arg(KEYS_KEPT.as_secs()).arg(self.limits.entries).arg(&self.keys.published);
-        command.arg(batch.horizon.to_string());
-        command.arg(batch.next.map_or_else(String::new, |next| next.to_string()));
-        command.arg(u8::from(batch.goes_on));
-        for entry in batch.entries {
-            command.arg(entry.position.to_string()).arg(entry.event_type.as_str()).arg(&entry.data);
-            match entry.key {
-                None => command.arg("").arg(""),
-                Some(key) => {
-                    command.arg(key.to_hex()).arg(Fingerprint::of(&entry.event_type, &entry.data).to_hex())
-                }
-            };
-        }
-        command
+        let id = |position: Position| position.to_string();
+        let arguments = Arguments {
+            log_bytes: self.limits.bytes,
+            log_entries: self.limits.entries,
+            data_id: self.data_id,
+            new_generation: format!("{:016x}", self.jitter.number()),
+            window: u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX),
+            epoch: known.map(|epoch| epoch.to_string()),
+            head: batch.head.map(id),
+            horizon: id(batch.horizon),
+            next: batch.next.map(id),
+            more_follow: batch.more_follow,
+            key_prefix: &self.keys.published,
+            key_seconds: KEYS_KEPT.as_secs(),
+            events: batch.events.iter().map(Submitted::of).collect(),
+        };
+        RECOVERY.call(&[&self.keys.log, &self.keys.state], &arguments)
     }
 }
 
-/// Splits `entries` at the log's first entry into earlier and later ones, and names the event that
+impl<'a> Submitted<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self {
+            id: event.position().to_string(),
+            r#type: event.event_type(),
+            data: event.data(),
+            key: event.key().map(KeyDigest::to_hex),
+            fingerprint: event.key().map(|_| event.fingerprint().to_hex()),
+        }
+    }
+}
+
+/// Splits `events` at the log's first entry into earlier and later ones, and names the event that
 /// follows the earlier ones. Unconfirmed events (after `read_to`) never count as earlier: the
 /// events between them and the head are unknown, so they might leave a hole.
-fn around(entries: &[Entry], first: Option<Position>, read_to: Position) -> (&[Entry], &[Entry], Position) {
-    let Some(first) = first else { return (&[], entries, read_to) };
-    let (earlier, later) = entries.split_at(entries.partition_point(|entry| entry.position < first));
-    let earlier = &earlier[..earlier.partition_point(|entry| entry.position <= read_to)];
-    let next = later.first().map_or(read_to, |entry| entry.position.min(read_to));
+fn around(events: &[Event], first: Option<Position>, read_to: Position) -> (&[Event], &[Event], Position) {
+    let Some(first) = first else { return (&[], events, read_to) };
+    let (earlier, later) = events.split_at(events.partition_point(|event| event.position() < first));
+    let earlier = &earlier[..earlier.partition_point(|event| event.position() <= read_to)];
+    let next = later.first().map_or(read_to, |event| event.position().min(read_to));
     (earlier, later, next)
 }
 
 /// Number of events in the next batch.
-fn batch<'a>(entries: impl Iterator<Item = &'a Entry>) -> usize {
-    fitting(BATCH_BYTES, entries.take(BATCH).map(|entry| entry.data.len()))
+fn batch<'a>(events: impl Iterator<Item = &'a Event>) -> usize {
+    fitting(BATCH_BYTES, events.take(BATCH).map(|event| event.data().len()))
 }
 
 #[cfg(test)]
@@ -202,18 +235,18 @@ mod tests {
         Position { millis, seq: 0 }
     }
 
-    fn entry(millis: u64, bytes: usize) -> Entry {
-        let data = "x".repeat(bytes);
-        Entry { position: at(millis), event_type: EventType::default(), data, key: None }
+    fn event(millis: u64, bytes: usize) -> Event {
+        let id = EventId { epoch: Epoch(1), position: at(millis) };
+        Event::new(id, &EventType::default(), &"x".repeat(bytes), None)
     }
 
-    fn entries(millis: &[u64]) -> Vec<Entry> {
-        millis.iter().map(|millis| entry(*millis, 1)).collect()
+    fn events(millis: &[u64]) -> Vec<Event> {
+        millis.iter().map(|millis| event(*millis, 1)).collect()
     }
 
     #[test]
     fn batches_are_bounded_in_events_and_in_bytes_and_take_the_largest_event() {
-        let all = |bytes: &[usize]| -> Vec<_> { bytes.iter().map(|bytes| entry(1, *bytes)).collect() };
+        let all = |bytes: &[usize]| -> Vec<_> { bytes.iter().map(|bytes| event(1, *bytes)).collect() };
         assert_eq!(batch([].iter()), 0);
         assert_eq!(batch(all(&[1; 1001]).iter()), BATCH);
         assert_eq!(batch(all(&[BATCH_BYTES + 1, 1]).iter()), 1);
@@ -223,8 +256,8 @@ mod tests {
 
     #[test]
     fn what_lies_before_the_first_entry_of_the_log_is_brought_apart() {
-        let kept = entries(&[1, 2, 5, 7]);
-        let millis = |entries: &[Entry]| entries.iter().map(|it| it.position.millis).collect::<Vec<_>>();
+        let kept = events(&[1, 2, 5, 7]);
+        let millis = |events: &[Event]| events.iter().map(|it| it.position().millis).collect::<Vec<_>>();
         let split = |first: Option<u64>, read_to: u64| {
             let (earlier, later, next) = around(&kept, first.map(at), at(read_to));
             (millis(earlier), millis(later), next.millis)

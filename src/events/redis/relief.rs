@@ -5,14 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::{RedisError, from_redis_value};
+use serde::Serialize;
 
 use super::in_time;
 use super::keys::Keys;
 use crate::metrics::Metrics;
-use crate::redis::{Connection, Deployment, Fault};
+use crate::redis::{Connection, Deployment, Fault, Script};
 
 /// Script that trims the older half of the log if Redis is full.
-const RELIEVE: &str = include_str!("relieve.lua");
+static RELIEVE: Script = Script::new(&[include_str!("relieve.lua")]);
+/// Arguments of [`RELIEVE`].
+#[derive(Serialize)]
+struct Arguments {
+    kept: usize,
+}
+
 /// Entries that are never trimmed. They take a few megabytes at most, so something else fills
 /// Redis.
 const KEPT: usize = 100;
@@ -91,8 +98,7 @@ impl Relief {
         if self.may_not_trim.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut command = redis::cmd("EVAL");
-        command.arg(RELIEVE).arg(1).arg(&self.keys.log).arg(KEPT);
+        let command = RELIEVE.call(&[&self.keys.log], &Arguments { kept: KEPT });
         let taken: u64 =
             from_redis_value(in_time(connection.ask(&command)).await?).map_err(RedisError::from)?;
         if taken > 0 {

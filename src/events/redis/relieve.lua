@@ -6,10 +6,10 @@
 --
 -- KEYS: the log.
 --
--- ARGV: entries that are never trimmed.
+-- ARGV: `kept`, the number of entries that are never trimmed.
 --
 -- Answer: number of trimmed entries.
-local log, kept = KEYS[1], tonumber(ARGV[1])
+local log, kept = KEYS[1], cmsgpack.unpack(ARGV[1]).kept
 local refusal = redis.pcall('XADD', log, 'NOMKSTREAM', '0-1', 'control', 'mark')
 local is_full = type(refusal) == 'table' and refusal.err and string.find(refusal.err, 'OOM', 1, true)
 local length = redis.call('XLEN', log)

@@ -13,23 +13,21 @@ use redis::{Cmd, Value, from_redis_value};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::entry::Item;
+use super::entry::LogEntry;
 use super::keys::Keys;
 use super::pace::{PAGE_DEADLINE, Pace};
-use super::publisher::{Failed, LogLimits, Order, Sent};
+use super::publisher::{Failed, LogLimits, PublishRequest, Sent};
 use super::reader::Beginning;
 use super::recovery::{Recovered, Recovery};
 use super::relief::Relief;
 use super::replicas::Replicas;
 use super::{MOST_WAITING, RedisLog, fitting, in_time, reader, within};
 use crate::clock::Jitter;
-use crate::events::event::Entry;
-use crate::events::frame;
+use crate::events::event::Event;
 use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};
-use crate::redis::{
-    Claim, Connection, Connector, Deployment, Fault, RedisSettings, Topology, pipeline, stream,
-};
+use crate::redis::stream::{self, StreamEntry};
+use crate::redis::{Claim, Connection, Connector, Deployment, Fault, RedisSettings, Topology, pipeline};
 
 /// BLOCK time of XREAD, in which Redis waits for a new entry. Also the longest time in which an
 /// idle reader notices a new log generation.
@@ -50,7 +48,7 @@ const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// dial at the same moment.
 const APART: Duration = Duration::from_millis(20);
 /// Pause before events are re-submitted that wait for earlier ones of other instances.
-const BETWEEN_BRINGING: Duration = Duration::from_millis(100);
+const BETWEEN_SUBMISSIONS: Duration = Duration::from_millis(100);
 
 /// Dependencies of a [`LogTask`].
 pub struct LogTaskDeps {
@@ -77,11 +75,11 @@ pub struct LogTask {
     connector: Arc<Connector>,
     has_replicas: bool,
     /// Log generation that was entered last.
-    founding: String,
+    generation: String,
     /// Size of the pages to read; it outlives sessions.
     pace: Pace,
     /// Reasons that were logged in this outage, so that each is logged once.
-    told: Vec<&'static str>,
+    logged: Vec<&'static str>,
     away_since: Option<Instant>,
 }
 
@@ -89,7 +87,7 @@ pub struct LogTask {
 enum Ended {
     Fault(Fault),
     /// The log generation, the data id or the master has changed. No error: start the next session.
-    Anew,
+    Changed,
 }
 
 impl From<Fault> for Ended {
@@ -115,9 +113,9 @@ impl LogTask {
             relief: Arc::new(relief),
             connector: Arc::new(Connector::new(settings)?),
             has_replicas,
-            founding: String::new(),
+            generation: String::new(),
             pace: Pace::new(),
-            told: Vec::new(),
+            logged: Vec::new(),
             away_since: None,
         })
     }
@@ -135,7 +133,7 @@ impl LogTask {
                     let Err(ended) = ended;
                     ended
                 }
-                () = claim.refused() => Ended::Anew,
+                () = claim.refused() => Ended::Changed,
             };
             self.parts.log.close();
             self.parts.hub.set_log_available(false);
@@ -146,7 +144,7 @@ impl LogTask {
                 if fault == Fault::Timeout {
                     self.pace.timed_out();
                 }
-                self.tell(&fault);
+                self.log_once(&fault);
             }
             // Publishers wait for the next session. One that lasted is therefore followed at once,
             // except for a small random delay.
@@ -155,9 +153,9 @@ impl LogTask {
         }
     }
 
-    fn tell(&mut self, fault: &Fault) {
-        if !self.told.contains(&fault.label()) {
-            self.told.push(fault.label());
+    fn log_once(&mut self, fault: &Fault) {
+        if !self.logged.contains(&fault.label()) {
+            self.logged.push(fault.label());
             tracing::warn!(
                 reason = fault.label(),
                 "the event log is out of reach: {fault}. Publishing is answered with 503; streams stay open and miss nothing"
@@ -174,8 +172,8 @@ impl LogTask {
         let relief = Arc::clone(&self.relief);
         relief.check_rights(&mut outgoing).await?;
         relief.look(&mut outgoing, &found).await?;
-        let name = found.epoch;
-        let epoch = match self.join(&mut outgoing, &name).await {
+        let data_id = found.data_id;
+        let epoch = match self.join(&mut outgoing, &data_id).await {
             // Recovery writes. Make room; the next session tries again.
             Err(Ended::Fault(Fault::OutOfMemory)) => {
                 relief.relieve(&mut outgoing).await?;
@@ -183,11 +181,12 @@ impl LogTask {
             }
             joined => joined?,
         };
-        self.parts.log.joined(epoch);
+        self.parts.log.entered(epoch);
         let replicas = Replicas::new(self.has_replicas);
         // A page may take seconds on a slow link. The health check runs on the other connection
         // meanwhile.
-        let mut looking = pin!(look(Arc::clone(&self.connector), outgoing.clone(), name, &replicas, &relief));
+        let mut looking =
+            pin!(look(Arc::clone(&self.connector), outgoing.clone(), data_id, &replicas, &relief));
         // Read what was missed before clients learn that the log is available.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
@@ -197,14 +196,14 @@ impl LogTask {
         let (orders, queue) = mpsc::channel(MOST_WAITING);
         self.parts.log.open(orders);
         self.parts.hub.set_log_available(true);
-        self.told.clear();
+        self.logged.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
         tracing::info!(%epoch, ?away, "the event log is in use");
 
-        let (keys, founding) = (Arc::clone(&self.keys), self.founding.clone());
+        let (keys, generation) = (Arc::clone(&self.keys), self.generation.clone());
         let (log, hub) = (Arc::clone(&self.parts.log), Arc::clone(&self.parts.hub));
         let writing = Writing {
-            founding: founding.clone(),
+            generation: generation.clone(),
             limits: self.limits,
             keys: &keys,
             relief: &relief,
@@ -213,7 +212,7 @@ impl LogTask {
             hub: &hub,
         };
         let connector = Arc::clone(&self.connector);
-        let serving = log.catch_up.serve(&connector, &keys, &founding);
+        let serving = log.catch_up.serve(&connector, &keys, &generation);
         let reading = async {
             loop {
                 self.read(&mut incoming).await?;
@@ -228,50 +227,46 @@ impl LogTask {
     }
 
     /// Enters the log, re-submits events if it is in recovery, and waits until it is open.
-    async fn join(&mut self, connection: &mut Connection, name: &str) -> Result<Epoch, Ended> {
+    async fn join(&mut self, connection: &mut Connection, data_id: &str) -> Result<Epoch, Ended> {
         let joining = Recovery {
             keys: &self.keys,
-            name,
+            data_id,
             jitter: &self.parts.jitter,
             window: if self.has_replicas { SENTINEL_WINDOW } else { WINDOW },
             limits: self.limits,
         };
         let known = self.parts.hub.log_head();
         // Generation to which everything was re-submitted.
-        let mut brought = self.founding.clone();
+        let mut submitted = self.generation.clone();
         loop {
             let mut joined = joining.ask(connection, known.map(|id| id.epoch)).await?;
             if let Some(known) = known
                 && joined.epoch == Some(known.epoch)
-                && joined.founding != brought
+                && joined.generation != submitted
             {
-                let (horizon, kept) = self.kept(known.epoch);
+                let (horizon, held) = self.held(known.epoch);
                 let asked = joined;
-                joined = joining.bring(connection, &asked, horizon, known, &kept).await?;
+                joined = joining.submit(connection, &asked, horizon, known, &held).await?;
                 if !joined.waits {
-                    brought = asked.founding;
+                    submitted = asked.generation;
                 }
             }
-            let Recovered { founding, epoch, opens_in, waits, .. } = joined;
+            let Recovered { generation, epoch, opens_in, waits, .. } = joined;
             if let Some(epoch) = epoch.filter(|_| opens_in.is_zero()) {
-                self.founding = founding;
+                self.generation = generation;
                 return Ok(epoch);
             }
-            let pause = if waits { opens_in.min(BETWEEN_BRINGING) } else { opens_in };
+            let pause = if waits { opens_in.min(BETWEEN_SUBMISSIONS) } else { opens_in };
             tokio::time::sleep(pause.max(Duration::from_millis(1))).await;
         }
     }
 
     /// The horizon, and the events that this instance holds: its ring, then its unconfirmed events.
-    fn kept(&self, epoch: Epoch) -> (Position, Vec<Entry>) {
-        let (horizon, kept) = self.parts.hub.kept();
-        let kept = kept.into_iter().filter_map(|kept| {
-            let (event_type, data) = frame::parts(&kept.frame)?;
-            Some(Entry { position: kept.position, event_type, data, key: kept.key })
-        });
+    fn held(&self, epoch: Epoch) -> (Position, Vec<Event>) {
+        let (horizon, mut events) = self.parts.hub.held();
         // Unconfirmed events have ids after the head, so the order is kept.
-        let unseen = self.parts.log.unseen(epoch);
-        (horizon, kept.chain(unseen).collect())
+        events.extend(self.parts.log.unconfirmed(epoch));
+        (horizon, events)
     }
 
     /// Continues at the head of this instance's ring and reads to the end of the log. An empty ring
@@ -281,18 +276,24 @@ impl LogTask {
         match hub.log_head() {
             Some(head) if head.epoch == epoch => {}
             None => {
-                let tail =
-                    reader::tail(connection, &self.keys, &self.founding, hub.ring_limits(), &mut self.pace)
-                        .await?;
-                let tail = tail.ok_or(Ended::Anew)?;
-                hub.begin_anew(epoch, ResetReason::Epoch, tail.horizon, &tail.entries, tail.read_to);
+                let tail = reader::tail(
+                    connection,
+                    &self.keys,
+                    &self.generation,
+                    epoch,
+                    hub.ring_limits(),
+                    &mut self.pace,
+                )
+                .await?;
+                let tail = tail.ok_or(Ended::Changed)?;
+                hub.restart(epoch, ResetReason::Epoch, tail.horizon, &tail.events, tail.read_to);
             }
             Some(_) => {
-                let end = reader::end(connection, &self.keys, &self.founding, &mut self.pace)
+                let end = reader::end(connection, &self.keys, &self.generation, &mut self.pace)
                     .await?
-                    .ok_or(Ended::Anew)?;
-                tracing::warn!(%epoch, "events were lost with the log; streams are told");
-                hub.begin_anew(epoch, ResetReason::Epoch, end, &[], end);
+                    .ok_or(Ended::Changed)?;
+                tracing::warn!(%epoch, "events were lost with the log; streams get a reset");
+                hub.restart(epoch, ResetReason::Epoch, end, &[], end);
             }
         }
         self.read_to_end(connection).await
@@ -301,13 +302,13 @@ impl LogTask {
     /// Reads to the end of the log, page by page.
     async fn read_to_end(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         loop {
-            let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
-            let question = reader::after(&self.keys, &self.founding, head.position, self.pace.bytes());
-            let page = reader::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Anew)?;
+            let head = self.parts.hub.log_head().ok_or(Ended::Changed)?;
+            let question = reader::after(&self.keys, &self.generation, head.position, self.pace.bytes());
+            let page = reader::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Changed)?;
             if self.has_lost(head, page.beginning) {
                 continue;
             }
-            self.deliver(head, page.items());
+            self.deliver(head, &page.entries());
             self.parts.hub.lags(page.more);
             if !page.more {
                 return Ok(());
@@ -319,22 +320,24 @@ impl LogTask {
     /// only, so it returns at most as many as fit into a page at the largest size; more are read in
     /// pages.
     async fn read(&mut self, connection: &mut Connection) -> Result<(), Ended> {
-        let head = self.parts.hub.log_head().ok_or(Ended::Anew)?;
+        let head = self.parts.hub.log_head().ok_or(Ended::Changed)?;
         let most = self.pace.events();
         // The order matters: what the log still holds after XREAD, it held when XREAD was run.
-        let commands =
-            pipeline([news(&self.keys, head.position, most), reader::beginning(&self.keys, &self.founding)]);
+        let commands = pipeline([
+            news(&self.keys, head.position, most),
+            reader::beginning(&self.keys, &self.generation),
+        ]);
         let asked = connection.ask_in_order(&commands);
         let mut answers = within(BLOCK + PAGE_DEADLINE, asked).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Value::Nil);
         let (news, beginning) = (next(), next());
-        let beginning = Beginning::read(beginning)?.ok_or(Ended::Anew)?;
+        let beginning = Beginning::read(beginning)?.ok_or(Ended::Changed)?;
         if self.has_lost(head, beginning) || news == Value::Nil {
             return Ok(());
         }
         let entries = stream::news(&news)
             .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
-        self.deliver(head, entries.iter().filter_map(Item::read));
+        self.deliver(head, &entries);
         if entries.len() < most { Ok(()) } else { self.read_to_end(connection).await }
     }
 
@@ -342,30 +345,31 @@ impl LogTask {
     /// continues where the log begins, and streams get `reset`.
     fn has_lost(&self, head: EventId, beginning: Beginning) -> bool {
         let Some(lost) = beginning.lost_after(head.position) else { return false };
-        tracing::warn!("events have left the log before they were read here; streams are told");
-        self.parts.hub.begin_anew(head.epoch, ResetReason::Expired, lost, &[], lost);
+        tracing::warn!("events have left the log before they were read here; streams get a reset");
+        self.parts.hub.restart(head.epoch, ResetReason::Expired, lost, &[], lost);
         true
     }
 
-    fn deliver(&self, head: EventId, items: impl Iterator<Item = Item>) {
+    fn deliver(&self, head: EventId, entries: &[StreamEntry<'_>]) {
         let hub = &self.parts.hub;
-        let (mut entries, mut read_to, mut unreadable) = (Vec::new(), head, 0_u64);
-        for item in items {
-            read_to.position = item.position();
-            match item {
-                Item::Event(entry) => entries.push(entry),
-                Item::Epoch(epoch, position) if epoch != read_to.epoch => {
-                    hub.extend(&std::mem::take(&mut entries), position);
-                    tracing::warn!(%epoch, "events were lost with the log; streams are told");
-                    hub.begin_anew(epoch, ResetReason::Epoch, position, &[], position);
+        let (mut events, mut read_to, mut unreadable) = (Vec::new(), head, 0_u64);
+        for entry in entries {
+            let Some(entry) = LogEntry::read(entry, read_to.epoch) else { continue };
+            read_to.position = entry.position();
+            match entry {
+                LogEntry::Event(event) => events.push(event),
+                LogEntry::Epoch(epoch, position) if epoch != read_to.epoch => {
+                    hub.extend(&std::mem::take(&mut events), position);
+                    tracing::warn!(%epoch, "events were lost with the log; streams get a reset");
+                    hub.restart(epoch, ResetReason::Epoch, position, &[], position);
                     read_to.epoch = epoch;
                 }
-                Item::Unreadable(position) => {
-                    hub.extend(&std::mem::take(&mut entries), position);
-                    hub.begin_anew(read_to.epoch, ResetReason::Expired, position, &[], position);
+                LogEntry::Unreadable(position) => {
+                    hub.extend(&std::mem::take(&mut events), position);
+                    hub.restart(read_to.epoch, ResetReason::Expired, position, &[], position);
                     unreadable += 1;
                 }
-                Item::Epoch(..) | Item::Mark(_) => {}
+                LogEntry::Epoch(..) | LogEntry::Mark(_) => {}
             }
         }
         if unreadable > 0 {
@@ -375,8 +379,8 @@ impl LogTask {
                 "the event log has events that this version cannot read; streams get a reset. Run one version on all instances"
             );
         }
-        hub.extend(&entries, read_to.position);
-        self.parts.log.seen(read_to);
+        hub.extend(&events, read_to.position);
+        self.parts.log.confirm(read_to);
     }
 }
 
@@ -385,7 +389,7 @@ impl LogTask {
 async fn look(
     connector: Arc<Connector>,
     mut connection: Connection,
-    name: String,
+    data_id: String,
     replicas: &Replicas,
     relief: &Relief,
 ) -> Result<Infallible, Ended> {
@@ -393,13 +397,13 @@ async fn look(
     loop {
         tokio::time::sleep(BETWEEN_LOOKS).await;
         let found = Deployment::read(&in_time(connection.info()).await?)?;
-        if found.epoch != name {
-            return Err(Ended::Anew);
+        if found.data_id != data_id {
+            return Err(Ended::Changed);
         }
         relief.look(&mut connection, &found).await?;
         let may_be_alone = replicas.found(found.replicas_in_step);
         match connector.named_master().await {
-            Some(master) if Some(&master) != server.as_ref() => return Err(Ended::Anew),
+            Some(master) if Some(&master) != server.as_ref() => return Err(Ended::Changed),
             Some(_) if may_be_alone => replicas.alone(),
             _ => {}
         }
@@ -417,7 +421,7 @@ fn news(keys: &Keys, position: Position, most: usize) -> Cmd {
 /// The writing half of a session.
 struct Writing<'a> {
     keys: &'a Keys,
-    founding: String,
+    generation: String,
     limits: LogLimits,
     relief: &'a Relief,
     replicas: &'a Replicas,
@@ -429,20 +433,20 @@ impl Writing<'_> {
     async fn run(
         self,
         mut connection: Connection,
-        mut queue: mpsc::Receiver<Order>,
+        mut queue: mpsc::Receiver<PublishRequest>,
     ) -> Result<Infallible, Ended> {
         let mut orders = Vec::new();
         loop {
             if orders.is_empty() && queue.recv_many(&mut orders, SENT_AT_ONCE).await == 0 {
-                return Err(Ended::Anew);
+                return Err(Ended::Changed);
             }
-            let later = orders.split_off(fitting(SENT_BYTES, orders.iter().map(Order::bytes)));
+            let later = orders.split_off(fitting(SENT_BYTES, orders.iter().map(PublishRequest::bytes)));
             let sent = Sent::of(std::mem::replace(&mut orders, later));
             if sent.is_empty() {
                 continue;
             }
             let with_copy = self.replicas.are_needed();
-            let commands = sent.commands(self.keys, &self.founding, self.limits);
+            let commands = sent.commands(self.keys, &self.generation, self.limits);
             let commands = pipeline(commands.chain(with_copy.then(Replicas::wait)));
             let mut answers = in_time(connection.ask_each(&commands)).await?;
             let copies =
@@ -455,7 +459,7 @@ impl Writing<'_> {
                 // Reading still works; publishers were answered.
                 Ok(()) | Err(Failed::Fault(Fault::NotWriting(_))) => {}
                 Err(Failed::Fault(Fault::OutOfMemory)) => self.relief.relieve(&mut connection).await?,
-                Err(Failed::NotJoined) => return Err(Ended::Anew),
+                Err(Failed::OtherGeneration) => return Err(Ended::Changed),
                 Err(Failed::Fault(fault)) => return Err(fault.into()),
             }
         }

@@ -7,8 +7,9 @@
 --
 -- KEYS: the log, its state.
 --
--- ARGV: the bound of the log in bytes comes first.
-local log, note, bound = KEYS[1], KEYS[2], tonumber(ARGV[1])
+-- ARGV: `log_bytes`, the bound of the log, among the arguments of the script.
+local log, state, args = KEYS[1], KEYS[2], cmsgpack.unpack(ARGV[1])
+local bound = args.log_bytes
 -- Bytes that Redis needs for an entry, without its fields.
 local OVERHEAD = 64
 
@@ -31,11 +32,11 @@ local function count(size, id, bytes)
   local before, step = size.reach, bound / 64
   size.reach = before + bytes
   if size.marked and size.reach - size.marked < step then
-    redis.call('HSET', note, 'reach', written(size.reach))
+    redis.call('HSET', state, 'reach', written(size.reach))
     return
   end
   size.marked = before
-  local marks = (redis.call('HGET', note, 'marks') or '') .. id .. ' ' .. written(before) .. ';'
+  local marks = (redis.call('HGET', state, 'marks') or '') .. id .. ' ' .. written(before) .. ';'
   local start, from
   for place, mark, reached in string.gmatch(marks, '()(%S+) (%d+);') do
     start, from = place, mark
@@ -45,7 +46,7 @@ local function count(size, id, bytes)
     end
   end
   redis.call(
-    'HSET', note, 'reach', written(size.reach), 'marked', written(before), 'marks', string.sub(marks, start))
+    'HSET', state, 'reach', written(size.reach), 'marked', written(before), 'marks', string.sub(marks, start))
   if start > 1 then
     -- A user of Redis without this right costs the bound, and not the event.
     redis.pcall('XTRIM', log, 'MINID', '~', from, 'LIMIT', 0)

@@ -26,7 +26,7 @@ use crate::clock::UnixMillis;
 use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
 
 /// Lifetime of the marker after the last instance has stopped.
-const NOTE_KEPT: Duration = Duration::from_hours(24 * 7);
+const MARKER_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// Time until all instances have moved to a new master under Sentinel. Until then an instance may
 /// write to the old master, and its records are lost. Each asks the sentinels once a second, so
@@ -42,8 +42,8 @@ pub(super) struct Completeness {
 }
 
 struct Known {
-    /// Data id ([`Deployment::epoch`]).
-    epoch: String,
+    /// Data id ([`Deployment::data_id`]).
+    data_id: String,
     complete_since: UnixMillis,
     /// Eviction policy by which Redis may drop records early.
     evicts: Option<String>,
@@ -78,20 +78,20 @@ impl Completeness {
     /// Command that extends the lifetime of the marker.
     pub(super) fn keep(&self, Confirmed { deployment, .. }: &Confirmed) -> Cmd {
         let mut command = redis::cmd("EXPIRE");
-        command.arg(self.keys.epoch(&deployment.epoch)).arg(NOTE_KEPT.as_secs());
+        command.arg(self.keys.completeness(&deployment.data_id)).arg(MARKER_KEPT.as_secs());
         command
     }
 
     /// Command that writes the marker with `now`, or answers the time of an existing one.
-    fn begin_note(&self, epoch: &str, now: UnixMillis) -> Cmd {
+    fn begin_marker(&self, data_id: &str, now: UnixMillis) -> Cmd {
         let mut command = redis::cmd("SET");
         command
-            .arg(self.keys.epoch(epoch))
+            .arg(self.keys.completeness(data_id))
             .arg(now.0)
             .arg("NX")
             .arg("GET")
             .arg("EX")
-            .arg(NOTE_KEPT.as_secs());
+            .arg(MARKER_KEPT.as_secs());
         command
     }
 
@@ -103,31 +103,31 @@ impl Completeness {
         now: UnixMillis,
         others: &[Cmd],
     ) -> RedisResult<Result<Confirmed, Fault>> {
-        let expected = self.known.lock().as_ref().map(|known| known.epoch.clone());
+        let expected = self.known.lock().as_ref().map(|known| known.data_id.clone());
         // The data id is usually unchanged, so one round trip is enough.
-        let note_as_expected = expected.as_ref().map(|epoch| self.begin_note(epoch, now));
-        let commands = pipeline(others.iter().cloned().chain(note_as_expected));
+        let expected_marker = expected.as_ref().map(|data_id| self.begin_marker(data_id, now));
+        let commands = pipeline(others.iter().cloned().chain(expected_marker));
         let mut for_info = connection.clone();
         let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(&commands))?;
         let deployment = match Deployment::read(&info) {
             Ok(deployment) => deployment,
             Err(fault) => return Ok(Err(fault)),
         };
-        let noted = answers.split_off(others.len()).pop();
-        let noted = match noted.filter(|_| expected.as_ref() == Some(&deployment.epoch)) {
-            Some(noted) => noted,
-            None => connection.ask(&self.begin_note(&deployment.epoch, now)).await?,
+        let marker = answers.split_off(others.len()).pop();
+        let marker = match marker.filter(|_| expected.as_ref() == Some(&deployment.data_id)) {
+            Some(marker) => marker,
+            None => connection.ask(&self.begin_marker(&deployment.data_id, now)).await?,
         };
-        let since: Option<u64> = from_redis_value(noted)?;
+        let since: Option<u64> = from_redis_value(marker)?;
         let complete_since = since.map_or(now, UnixMillis);
         let settled = complete_since.plus(self.settling);
         Ok(Ok(Confirmed { deployment, complete_since, settled, answers }))
     }
 
     /// Stores a confirmation. Returns whether data was lost since the last one.
-    pub(super) fn note(&self, Confirmed { deployment, complete_since, .. }: &Confirmed) -> bool {
+    pub(super) fn learn(&self, Confirmed { deployment, complete_since, .. }: &Confirmed) -> bool {
         let new = Known {
-            epoch: deployment.epoch.clone(),
+            data_id: deployment.data_id.clone(),
             complete_since: *complete_since,
             evicts: deployment.evicts.clone(),
         };
@@ -146,7 +146,7 @@ impl Completeness {
 
     /// Whether the confirmation is about the data of the last health check.
     pub(super) fn is_of(&self, Confirmed { deployment, .. }: &Confirmed) -> bool {
-        self.known.lock().as_ref().is_some_and(|known| known.epoch == deployment.epoch)
+        self.known.lock().as_ref().is_some_and(|known| known.data_id == deployment.data_id)
     }
 
     /// Whether no record since `moment` can be missing, according to the last health check.
@@ -170,9 +170,9 @@ mod tests {
         Completeness { keys, known: Mutex::new(None), settling: SETTLING }
     }
 
-    fn confirmed(epoch: &str, complete_since: UnixMillis, evicts: Option<&str>) -> Confirmed {
+    fn confirmed(data_id: &str, complete_since: UnixMillis, evicts: Option<&str>) -> Confirmed {
         let deployment = Deployment {
-            epoch: epoch.to_owned(),
+            data_id: data_id.to_owned(),
             evicts: evicts.map(str::to_owned),
             memory_limit: 0,
             is_full: false,
@@ -189,7 +189,7 @@ mod tests {
         let before = settled.minus(Duration::from_millis(1));
         let data = completeness();
         assert!(!data.is_known_since(settled), "nothing is known yet");
-        data.note(&confirmed("a", START, None));
+        data.learn(&confirmed("a", START, None));
         for (moment, counts) in [(START, false), (before, false), (settled, true)] {
             assert_eq!(data.is_known_since(moment), counts);
             assert_eq!(confirmed("a", START, None).proves(moment), counts);
@@ -200,11 +200,11 @@ mod tests {
     fn absence_counts_never_where_redis_may_drop_records() {
         let evicting = confirmed("a", START, Some("allkeys-lru"));
         let data = completeness();
-        data.note(&evicting);
+        data.learn(&evicting);
         for moment in [START, START.plus(SETTLING), START.plus(SETTLING * 2)] {
             assert!(!data.is_known_since(moment) && !evicting.proves(moment));
         }
-        data.note(&confirmed("a", START, None));
+        data.learn(&confirmed("a", START, None));
         assert!(data.is_known_since(START.plus(SETTLING)));
     }
 
@@ -212,10 +212,10 @@ mod tests {
     fn data_that_is_complete_since_another_moment_has_lost_records() {
         let data = completeness();
         let later = START.plus(Duration::from_secs(1));
-        assert!(!data.note(&confirmed("a", START, None)), "what was there before is not known");
-        assert!(!data.note(&confirmed("a", START, None)));
-        assert!(data.note(&confirmed("a", later, None)));
-        assert!(!data.note(&confirmed("b", later, None)), "a promotion that lost nothing");
+        assert!(!data.learn(&confirmed("a", START, None)), "what was there before is not known");
+        assert!(!data.learn(&confirmed("a", START, None)));
+        assert!(data.learn(&confirmed("a", later, None)));
+        assert!(!data.learn(&confirmed("b", later, None)), "a promotion that lost nothing");
         assert!(data.is_of(&confirmed("b", START, None)) && !data.is_of(&confirmed("a", later, None)));
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Keys {
     /// Prefixes of names.
     records: String,
     tombstones: String,
-    epochs: String,
+    completeness: String,
     trials: String,
 }
 
@@ -27,7 +27,7 @@ impl Keys {
             no_stream: namespace.together("nothing"),
             records: namespace.apart("token:"),
             tombstones: namespace.apart("revoked:"),
-            epochs: namespace.apart("epoch:"),
+            completeness: namespace.apart("epoch:"),
             trials: namespace.together("trial "),
         }
     }
@@ -48,8 +48,8 @@ impl Keys {
     }
 
     /// Key of the completeness marker for a data id.
-    pub(super) fn epoch(&self, name: &str) -> String {
-        format!("{}{name}", self.epochs)
+    pub(super) fn completeness(&self, data_id: &str) -> String {
+        format!("{}{data_id}", self.completeness)
     }
 }
 

@@ -292,7 +292,7 @@ impl RedisStore {
             self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
         }
         // Note the loss last: a check that fails half way must report it again.
-        let lost_data = self.data.note(&confirmed);
+        let lost_data = self.data.learn(&confirmed);
         if lost_data {
             self.client.invalidate_connections();
         }

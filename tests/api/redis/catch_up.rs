@@ -13,8 +13,8 @@ use crate::support::{EventStream, Instance};
 /// A ring of which nothing that a test resumes from is left, and a token that outlives the test.
 const SMALL_RING: [(&str, &str); 2] =
     [("VX11_OPERATOR__EVENTS__RING_ENTRIES", "2"), ("EPHEMERAL_TOKEN_TTL_SEC", "900")];
-/// Position of the byte bound in a request for a page of a stream.
-const CATCH_UP: [&str; 2] = [r#""EVAL""#, r#""32768""#];
+/// A request for a page of a stream, by its byte bound (32,768 in msgpack).
+const CATCH_UP: [&str; 2] = [r#""EVAL""#, r"bytes\xcd\x80\x00"];
 
 /// Publishes events of these sizes; what each has for data, with its id. The first is the position
 /// before them all.

@@ -3,13 +3,14 @@
 
 use redis::streams::StreamRangeReply;
 use redis::{Value, from_redis_value};
+use serde_json::json;
 use vx11_rig::RedisServer;
 
 const PAGE: &str = include_str!("../../../src/events/redis/page.lua");
 const BEGINNING: &str = include_str!("../../../src/events/redis/beginning.lua");
 const LOG: &str = "{vx11}:events";
-const NOTE: &str = "{vx11}:log";
-const FOUNDING: &str = "00000000000000aa";
+const STATE: &str = "{vx11}:log";
+const GENERATION: &str = "00000000000000aa";
 
 /// A page, as it is answered.
 #[derive(Debug, PartialEq)]
@@ -22,7 +23,7 @@ struct Page {
 /// A log with events of these sizes, of which the first has the id `1-0`.
 async fn log_of(sizes: &[usize]) -> RedisServer {
     let redis = RedisServer::start().await;
-    redis.command(&["HSET", NOTE, "founding", FOUNDING]).await;
+    redis.command(&["HSET", STATE, "founding", GENERATION]).await;
     for (number, size) in (1..).zip(sizes) {
         let (id, data) = (format!("{number}-0"), "x".repeat(*size));
         redis.command(&["XADD", LOG, &id, "type", "message", "data", &data]).await;
@@ -31,14 +32,16 @@ async fn log_of(sizes: &[usize]) -> RedisServer {
 }
 
 /// Asks for entries in a range, and for no more than so many bytes and entries.
-async fn ask(redis: &RedisServer, founding: &str, range: [&str; 3], bytes: usize, most: usize) -> Value {
-    let (bytes, most) = (bytes.to_string(), most.to_string());
+async fn ask(redis: &RedisServer, generation: &str, range: [&str; 3], bytes: usize, most: usize) -> Value {
     let [command, from, to] = range;
-    redis.command(&["EVAL", PAGE, "2", LOG, NOTE, founding, command, from, to, &bytes, &most]).await
+    let arguments = json!({
+        "generation": generation, "command": command, "from": from, "to": to, "bytes": bytes, "entries": most,
+    });
+    redis.script(PAGE, &[LOG, STATE], &arguments).await
 }
 
 async fn page(redis: &RedisServer, range: [&str; 3], bytes: usize, most: usize) -> Page {
-    let answer = ask(redis, FOUNDING, range, bytes, most).await;
+    let answer = ask(redis, GENERATION, range, bytes, most).await;
     let (first, _, more, entries): (String, usize, u8, StreamRangeReply) = from_redis_value(answer).unwrap();
     Page { first, more: more == 1, ids: entries.ids.into_iter().map(|entry| entry.id).collect() }
 }
@@ -92,14 +95,15 @@ async fn a_page_is_bounded_in_events_as_well() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_founded_anew_meanwhile_gives_nothing() {
+async fn a_log_of_another_generation_gives_nothing() {
     let redis = log_of(&[1]).await;
     let answer = ask(&redis, "00000000000000bb", ["XRANGE", "-", "+"], 32_768, 1000).await;
     assert_eq!(answer, Value::Array(Vec::new()));
-    let beginning = async |founding| redis.command(&["EVAL", BEGINNING, "2", LOG, NOTE, founding]).await;
-    assert_eq!(from_redis_value::<Vec<String>>(beginning(FOUNDING).await).unwrap(), ["1-0"]);
+    let beginning =
+        async |generation| redis.script(BEGINNING, &[LOG, STATE], &json!({ "generation": generation })).await;
+    assert_eq!(from_redis_value::<Vec<String>>(beginning(GENERATION).await).unwrap(), ["1-0"]);
     assert_eq!(beginning("00000000000000bb").await, Value::Array(Vec::new()));
-    redis.command(&["DEL", NOTE]).await;
-    assert_eq!(ask(&redis, FOUNDING, ["XRANGE", "-", "+"], 32_768, 1000).await, Value::Array(Vec::new()));
-    assert_eq!(beginning(FOUNDING).await, Value::Array(Vec::new()));
+    redis.command(&["DEL", STATE]).await;
+    assert_eq!(ask(&redis, GENERATION, ["XRANGE", "-", "+"], 32_768, 1000).await, Value::Array(Vec::new()));
+    assert_eq!(beginning(GENERATION).await, Value::Array(Vec::new()));
 }

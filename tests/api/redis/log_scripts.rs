@@ -2,9 +2,10 @@
 //! event the other does not know, in between, cannot be had at will from outside.
 
 use redis::Value;
+use serde_json::json;
 use vx11_rig::RedisServer;
 
-const JOIN: &str = concat!(
+const RECOVERY: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),
     include_str!("../../../src/events/redis/recovery.lua")
 );
@@ -13,19 +14,19 @@ const EPOCH: &str = "0000000e";
 /// Events that an instance re-submits.
 #[derive(Clone, Copy)]
 struct Joining<'a> {
-    name: &'a str,
+    data_id: &'a str,
     /// In milliseconds.
-    window: &'a str,
+    window: u64,
     epoch: &'a str,
-    head: &'a str,
+    head: Option<&'a str>,
     /// Up to where it has nothing.
     horizon: &'a str,
     /// For events that lie before the log: what it has next after them.
-    next: &'a str,
+    next: Option<&'a str>,
     ids: &'a [&'a str],
     data: &'a str,
-    log_bytes: &'a str,
-    log_entries: &'a str,
+    log_bytes: u64,
+    log_entries: u64,
 }
 
 /// Answer of the script.
@@ -40,14 +41,27 @@ struct Joined {
 
 impl Joining<'_> {
     async fn call(&self, redis: &RedisServer) -> Joined {
-        let mut command = vec!["EVAL", JOIN, "2", "{vx11}:events", "{vx11}:log", self.log_bytes, self.name];
-        command.extend(["00000000000000aa", self.window, self.epoch, self.head, "900", self.log_entries]);
-        command.extend(["{vx11}:published:", self.horizon, self.next, "0"]);
-        let keys: Vec<_> = self.ids.iter().map(|id| format!("{:0>32}", id.replace('-', ""))).collect();
-        for (id, key) in self.ids.iter().zip(&keys) {
-            command.extend([id, "message", self.data, key.as_str(), "ff"]);
-        }
-        let Value::Array(answer) = redis.command(&command).await else { panic!("not a list") };
+        let event = |id: &&str| {
+            let key = format!("{:0>32}", id.replace('-', ""));
+            json!({ "id": id, "type": "message", "data": self.data, "key": key, "fingerprint": "ff" })
+        };
+        let arguments = json!({
+            "log_bytes": self.log_bytes,
+            "log_entries": self.log_entries,
+            "data_id": self.data_id,
+            "new_generation": "00000000000000aa",
+            "window": self.window,
+            "epoch": self.epoch,
+            "head": self.head,
+            "horizon": self.horizon,
+            "next": self.next,
+            "more_follow": false,
+            "key_prefix": "{vx11}:published:",
+            "key_seconds": 900,
+            "events": self.ids.iter().map(event).collect::<Vec<_>>(),
+        });
+        let answer = redis.script(RECOVERY, &["{vx11}:events", "{vx11}:log"], &arguments).await;
+        let Value::Array(answer) = answer else { panic!("not a list") };
         let words: Vec<String> =
             answer.into_iter().map(|word| redis::from_redis_value(word).unwrap()).collect();
         Joined {
@@ -75,19 +89,19 @@ async fn open(redis: &RedisServer) {
 }
 
 const FIRST: Joining = Joining {
-    name: "a",
-    window: "60000",
+    data_id: "a",
+    window: 60_000,
     epoch: EPOCH,
-    head: "5-0",
+    head: Some("5-0"),
     horizon: "0-0",
-    next: "",
+    next: None,
     ids: &["2-0", "5-0"],
     data: "1",
-    log_bytes: "67108864",
-    log_entries: "10000",
+    log_bytes: 67_108_864,
+    log_entries: 10_000,
 };
 /// Only asks.
-const ASKING: Joining = Joining { ids: &[], head: "0-0", ..FIRST };
+const ASKING: Joining = Joining { ids: &[], head: None, ..FIRST };
 
 #[tokio::test]
 async fn before_the_log_is_open_everything_is_put_in_its_place_with_its_key() {
@@ -95,7 +109,7 @@ async fn before_the_log_is_open_everything_is_put_in_its_place_with_its_key() {
     let joined = FIRST.call(&redis).await;
     assert_eq!((joined.epoch.as_str(), joined.first.as_str(), joined.waits), (EPOCH, "2-0", false));
     assert!((1..=60_000).contains(&joined.opens_in));
-    let second = Joining { head: "9-0", ids: &["1-0", "2-0", "3-0", "3-1", "5-0", "9-0"], ..FIRST };
+    let second = Joining { head: Some("9-0"), ids: &["1-0", "2-0", "3-0", "3-1", "5-0", "9-0"], ..FIRST };
     assert_eq!(second.epoch(&redis).await, EPOCH);
     assert_eq!(
         ids(&redis).await,
@@ -115,8 +129,8 @@ async fn before_the_log_is_open_everything_is_put_in_its_place_with_its_key() {
 /// The ring of one instance begins with 1, that of the other with 8.
 #[tokio::test]
 async fn the_log_begins_where_the_largest_ring_begins_whichever_instance_comes_first() {
-    let large = Joining { head: "9-0", ids: &["1-0", "2-0", "3-0", "8-0", "9-0"], ..FIRST };
-    let small = Joining { head: "9-0", horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST };
+    let large = Joining { head: Some("9-0"), ids: &["1-0", "2-0", "3-0", "8-0", "9-0"], ..FIRST };
+    let small = Joining { head: Some("9-0"), horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST };
     let redis = RedisServer::start().await;
     large.call(&redis).await;
     assert_eq!(small.epoch(&redis).await, EPOCH);
@@ -126,9 +140,9 @@ async fn the_log_begins_where_the_largest_ring_begins_whichever_instance_comes_f
     assert_eq!(small.call(&redis).await.first, "8-0");
     large.call(&redis).await;
     // Of those before the log the newest come first, so that there is no hole at any time.
-    let newest = Joining { ids: &["3-0"], next: "8-0", ..ASKING };
+    let newest = Joining { ids: &["3-0"], next: Some("8-0"), ..ASKING };
     assert_eq!(newest.call(&redis).await.first, "3-0");
-    let oldest = Joining { ids: &["1-0", "2-0"], next: "3-0", ..ASKING };
+    let oldest = Joining { ids: &["1-0", "2-0"], next: Some("3-0"), ..ASKING };
     assert_eq!(oldest.call(&redis).await.first, "1-0");
     assert_eq!(ids(&redis).await, large.ids);
     assert_eq!(redis.command_text(&["EXISTS", &format!("{{vx11}}:published:{:0>32}", "10")]).await, "1");
@@ -140,12 +154,12 @@ async fn the_log_begins_where_the_largest_ring_begins_whichever_instance_comes_f
 #[tokio::test]
 async fn events_before_the_log_are_taken_without_a_hole_or_not_at_all() {
     let redis = RedisServer::start().await;
-    Joining { head: "9-0", horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST }.call(&redis).await;
+    Joining { head: Some("9-0"), horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST }.call(&redis).await;
     // An instance that has read up to 3 does not know what lies between that and 8.
-    let behind = Joining { ids: &["2-0", "3-0"], next: "3-0", ..ASKING };
+    let behind = Joining { ids: &["2-0", "3-0"], next: Some("3-0"), ..ASKING };
     assert_eq!(behind.call(&redis).await.first, "8-0");
     open(&redis).await;
-    let late = Joining { ids: &["3-0"], next: "8-0", ..ASKING };
+    let late = Joining { ids: &["3-0"], next: Some("8-0"), ..ASKING };
     assert_eq!(late.epoch(&redis).await, EPOCH, "who comes too late with them changes nothing");
     assert_eq!(ids(&redis).await, ["8-0", "9-0"]);
 }
@@ -153,7 +167,7 @@ async fn events_before_the_log_are_taken_without_a_hole_or_not_at_all() {
 #[tokio::test]
 async fn events_before_the_log_are_left_out_where_they_exceed_its_bounds() {
     let data = "x".repeat(60_000);
-    let bounds: [(&str, &str, &str); 2] = [("3", "67108864", "1"), ("10000", "1048576", data.as_str())];
+    let bounds = [(3, 67_108_864, "1"), (10_000, 1_048_576, data.as_str())];
     for (log_entries, log_bytes, data) in bounds {
         let redis = RedisServer::start().await;
         let all: Vec<_> = (101..=120).map(|n| format!("{n}-0")).collect();
@@ -162,15 +176,15 @@ async fn events_before_the_log_are_left_out_where_they_exceed_its_bounds() {
         // bound.
         redis.command(&["CONFIG", "SET", "stream-node-max-entries", "1"]).await;
         let of = Joining { data, log_bytes, log_entries, ..FIRST };
-        Joining { head: "120-0", horizon: "117-0", ids: &all[17..], ..of }.call(&redis).await;
+        Joining { head: Some("120-0"), horizon: "117-0", ids: &all[17..], ..of }.call(&redis).await;
         for batch in [10..17, 0..10] {
-            let (ids, next) = (&all[batch.clone()], all[batch.end]);
-            Joining { ids, next, head: "0-0", ..of }.call(&redis).await;
+            let (ids, next) = (&all[batch.clone()], Some(all[batch.end]));
+            Joining { ids, next, head: None, ..of }.call(&redis).await;
         }
         let kept = ids(&redis).await;
         let newest = &all[all.len() - kept.len()..];
         assert_eq!(kept, newest, "the newest, without a hole");
-        let most = if log_entries == "3" { 3..=3 } else { 15..=17 };
+        let most = if log_entries == 3 { 3..=3 } else { 15..=17 };
         assert!(most.contains(&kept.len()), "{kept:?}");
     }
 }
@@ -189,7 +203,7 @@ async fn an_event_takes_the_place_of_the_mark_of_an_instance_that_has_read_it_an
     Joining { horizon: "5-0", ids: &[], ..FIRST }.call(&redis).await;
     assert_eq!(texts(&redis, "5-0").await, ["control", "mark"]);
     Joining { ids: &["2-0", "5-0"], ..FIRST }.call(&redis).await;
-    Joining { ids: &["2-0"], next: "5-0", ..ASKING }.call(&redis).await;
+    Joining { ids: &["2-0"], next: Some("5-0"), ..ASKING }.call(&redis).await;
     assert_eq!(ids(&redis).await, ["2-0", "5-0"]);
     assert_eq!(texts(&redis, "5-0").await[..4], ["type", "message", "data", "1"]);
     open(&redis).await;
@@ -203,7 +217,7 @@ async fn an_entry_of_somebody_else_is_no_obstacle_to_what_is_put_before_it() {
     FIRST.call(&redis).await;
     let texts_of_other = vec!["x"; 20_000];
     redis.command(&[&["XADD", "{vx11}:events", "6-0"], texts_of_other.as_slice()].concat()).await;
-    Joining { ids: &["3-0"], head: "0-0", ..FIRST }.call(&redis).await;
+    Joining { ids: &["3-0"], head: None, ..FIRST }.call(&redis).await;
     assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0", "6-0"]);
     assert_eq!(texts(&redis, "6-0").await, ["unreadable", "1"]);
 }
@@ -224,19 +238,19 @@ async fn an_id_that_was_given_out_is_not_given_again_although_its_entry_is_gone(
 async fn ids_go_on_behind_the_furthest_that_anybody_has_read() {
     let redis = RedisServer::start().await;
     FIRST.call(&redis).await;
-    Joining { head: "7-7", ids: &[], ..FIRST }.call(&redis).await;
+    Joining { head: Some("7-7"), ids: &[], ..FIRST }.call(&redis).await;
     assert_eq!(ids(&redis).await, ["2-0", "5-0", "7-7"]);
 }
 
 #[tokio::test]
 async fn what_comes_when_the_log_is_open_begins_another_epoch_if_it_belongs_before_the_end() {
     let redis = RedisServer::start().await;
-    let open = Joining { window: "0", ..FIRST };
+    let open = Joining { window: 0, ..FIRST };
     let joined = open.call(&redis).await;
     assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
-    let behind = Joining { ids: &["2-0", "5-0", "6-0"], head: "6-0", ..open };
+    let behind = Joining { ids: &["2-0", "5-0", "6-0"], head: Some("6-0"), ..open };
     assert_eq!(behind.epoch(&redis).await, EPOCH, "what follows may still follow");
-    let late = Joining { ids: &["2-0", "3-0"], head: "6-0", window: "0", ..FIRST };
+    let late = Joining { ids: &["2-0", "3-0"], head: Some("6-0"), window: 0, ..FIRST };
     assert_eq!(late.epoch(&redis).await, "00000000", "the first half of the number nobody used before");
     assert_eq!(ids(&redis).await[..3], ["2-0", "5-0", "6-0"]);
     assert_eq!(ids(&redis).await.len(), 4, "the change of epoch stands in the log");
@@ -256,25 +270,25 @@ async fn who_knows_another_epoch_brings_nothing() {
 #[tokio::test]
 async fn data_of_another_name_and_a_clock_that_was_set_back_found_the_log_anew() {
     let redis = RedisServer::start().await;
-    Joining { window: "0", ..FIRST }.call(&redis).await;
-    let joined = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
+    Joining { window: 0, ..FIRST }.call(&redis).await;
+    let joined = Joining { data_id: "b", window: 5000, ..FIRST }.call(&redis).await;
     assert_eq!(joined.epoch, EPOCH, "it is still the same log");
     assert!(joined.opens_in > 0);
     redis.command(&["HSET", "{vx11}:log", "opens", "99999999999999"]).await;
-    let joined = Joining { name: "b", window: "5000", ..FIRST }.call(&redis).await;
+    let joined = Joining { data_id: "b", window: 5000, ..FIRST }.call(&redis).await;
     assert!(joined.opens_in <= 5000, "{joined:?}");
 }
 
 /// Events between the end of the log and the ring of an instance may come from others.
 #[tokio::test]
 async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoch() {
-    let beyond = Joining { horizon: "6-0", head: "9-0", ids: &["7-0", "9-0"], ..FIRST };
+    let beyond = Joining { horizon: "6-0", head: Some("9-0"), ids: &["7-0", "9-0"], ..FIRST };
     let redis = RedisServer::start().await;
     FIRST.call(&redis).await;
     let joined = beyond.call(&redis).await;
     assert!(joined.waits && joined.epoch == EPOCH, "{joined:?}");
     assert_eq!(ids(&redis).await, ["2-0", "5-0"], "nothing is put behind the hole");
-    Joining { horizon: "5-0", head: "6-0", ids: &["6-0"], ..FIRST }.call(&redis).await;
+    Joining { horizon: "5-0", head: Some("6-0"), ids: &["6-0"], ..FIRST }.call(&redis).await;
     assert!(!beyond.call(&redis).await.waits);
     open(&redis).await;
     assert_eq!(ASKING.epoch(&redis).await, EPOCH);
@@ -294,8 +308,8 @@ async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoc
 #[tokio::test]
 async fn joining_an_open_log_that_lacks_nothing_writes_nothing() {
     let redis = RedisServer::start().await;
-    Joining { window: "0", ..FIRST }.call(&redis).await;
+    Joining { window: 0, ..FIRST }.call(&redis).await;
     redis.refuse_memory().await;
-    let joined = Joining { window: "0", ..ASKING }.call(&redis).await;
+    let joined = Joining { window: 0, ..ASKING }.call(&redis).await;
     assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
 }

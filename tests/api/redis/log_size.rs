@@ -1,6 +1,7 @@
 //! The scripts that append events and keep the log within its bytes, asked directly: so many events
 //! of so many sizes would take long from outside.
 
+use serde_json::json;
 use vx11_rig::RedisServer;
 
 const PUBLISH: &str = concat!(
@@ -9,7 +10,7 @@ const PUBLISH: &str = concat!(
 );
 const RELIEVE: &str = include_str!("../../../src/events/redis/relieve.lua");
 const LOG: &str = "{vx11}:events";
-const NOTE: &str = "{vx11}:log";
+const STATE: &str = "{vx11}:log";
 /// The bound in these tests.
 const MIB: usize = 1024 * 1024;
 /// The smallest event that can be published, and nearly the largest.
@@ -17,27 +18,28 @@ const SMALL: usize = 1;
 const LARGE: usize = 65_000;
 
 /// A Redis with a log.
-async fn founded() -> RedisServer {
+async fn with_log() -> RedisServer {
     let redis = RedisServer::start().await;
-    redis.command(&["HSET", NOTE, "founding", "f", "epoch", "0000000e"]).await;
+    redis.command(&["HSET", STATE, "founding", "f", "epoch", "0000000e"]).await;
     redis
 }
 
 async fn publish(redis: &RedisServer, bytes: usize) {
-    let data = "x".repeat(bytes);
-    let bound = MIB.to_string();
-    let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, NOTE];
-    command.extend([bound.as_str(), "f", "1000000", "message", data.as_str(), ""]);
-    redis.command(&command).await;
+    let arguments = json!({
+        "log_bytes": MIB, "log_entries": 1_000_000, "generation": "f", "type": "message", "data": "x".repeat(bytes),
+    });
+    redis.script(PUBLISH, &[LOG, STATE, STATE], &arguments).await;
 }
 
 /// Publishes under an idempotency key, for an instance that has entered this log generation.
 /// Returns the answer of the script.
-async fn publish_under(redis: &RedisServer, founding: &str, key: &str, event: [&str; 2]) -> Vec<String> {
-    let (bound, name, [data, fingerprint]) = (MIB.to_string(), format!("{{vx11}}:published:{key}"), event);
-    let mut command = vec!["EVAL", PUBLISH, "3", LOG, NOTE, &name, &bound, founding, "1000000", "message"];
-    command.extend([data, key, fingerprint, "900"]);
-    redis::from_redis_value(redis.command(&command).await).unwrap()
+async fn publish_under(redis: &RedisServer, generation: &str, key: &str, event: [&str; 2]) -> Vec<String> {
+    let (name, [data, fingerprint]) = (format!("{{vx11}}:published:{key}"), event);
+    let arguments = json!({
+        "log_bytes": MIB, "log_entries": 1_000_000, "generation": generation, "type": "message", "data": data,
+        "key": key, "fingerprint": fingerprint, "key_seconds": 900,
+    });
+    redis::from_redis_value(redis.script(PUBLISH, &[LOG, STATE, &name], &arguments).await).unwrap()
 }
 
 /// The sizes of the events in the log, oldest first.
@@ -53,7 +55,7 @@ async fn number(redis: &RedisServer, command: &[&str]) -> usize {
 
 #[tokio::test]
 async fn an_event_is_appended_once_under_its_key_and_only_to_the_log_that_the_instance_has_joined() {
-    let redis = founded().await;
+    let redis = with_log().await;
     let first = publish_under(&redis, "f", "a", ["1", "aa"]).await;
     assert_eq!((first.len(), first[0].as_str()), (2, "0000000e"));
     let again = publish_under(&redis, "f", "a", ["22", "bb"]).await;
@@ -67,7 +69,7 @@ async fn an_event_is_appended_once_under_its_key_and_only_to_the_log_that_the_in
 
 #[tokio::test]
 async fn large_events_push_out_small_ones_to_stay_within_the_bound_and_small_ones_few_large_ones() {
-    let redis = founded().await;
+    let redis = with_log().await;
     for _ in 0..500 {
         publish(&redis, SMALL).await;
     }
@@ -89,7 +91,7 @@ async fn large_events_push_out_small_ones_to_stay_within_the_bound_and_small_one
 
 #[tokio::test]
 async fn the_bound_is_used_and_kept_whatever_the_sizes_of_events() {
-    let redis = founded().await;
+    let redis = with_log().await;
     let mut published = 0;
     for round in 0..40_usize {
         for step in 0..12_usize {
@@ -109,7 +111,7 @@ async fn the_bound_is_used_and_kept_whatever_the_sizes_of_events() {
 /// Those of an instance of an earlier version, during an update.
 #[tokio::test]
 async fn events_that_nobody_has_counted_leave_the_log_when_the_bound_is_reached_and_not_before() {
-    let redis = founded().await;
+    let redis = with_log().await;
     for _ in 0..50 {
         redis.command(&["XADD", LOG, "*", "type", "message", "data", "1"]).await;
     }
@@ -123,12 +125,13 @@ async fn events_that_nobody_has_counted_leave_the_log_when_the_bound_is_reached_
 
 /// Takes the older half off the log, if Redis is full; says how many entries that were.
 async fn relieve(redis: &RedisServer) -> usize {
-    number(redis, &["EVAL", RELIEVE, "1", LOG, "10"]).await
+    let answer = redis.script(RELIEVE, &[LOG], &json!({ "kept": 10 })).await;
+    redis::from_redis_value(answer).unwrap()
 }
 
 #[tokio::test]
 async fn of_several_instances_that_find_redis_full_one_shortens_the_log() {
-    let redis = founded().await;
+    let redis = with_log().await;
     assert_eq!(relieve(&redis).await, 0, "there is no log");
     let data = "x".repeat(LARGE);
     for _ in 0..100 {
@@ -146,7 +149,7 @@ async fn of_several_instances_that_find_redis_full_one_shortens_the_log() {
 
 #[tokio::test]
 async fn a_redis_that_something_else_fills_leaves_the_log_its_newest_events() {
-    let redis = founded().await;
+    let redis = with_log().await;
     for n in 0..35 {
         redis.command(&["XADD", LOG, &format!("{}-0", n + 1), "type", "message", "data", "1"]).await;
     }

@@ -20,6 +20,16 @@ impl RedisServer {
         from_redis_value(self.command(words).await).expect("the answer is a text")
     }
 
+    /// Answer of a Lua script with these keys and named arguments, as the service sends them.
+    pub async fn script(&self, text: &str, keys: &[&str], arguments: &serde_json::Value) -> Value {
+        let document = rmp_serde::to_vec(arguments).expect("JSON has a msgpack document");
+        let mut connection = self.endpoint.connection().await.expect("the server can be connected to");
+        let mut command = redis::cmd("EVAL");
+        command.arg(text).arg(keys.len()).arg(keys).arg(document);
+        let answer = command.query_async(&mut connection).await;
+        answer.unwrap_or_else(|error| panic!("{arguments}: {error}"))
+    }
+
     /// Answer of Redis, refusals included.
     ///
     /// # Errors
