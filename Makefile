@@ -52,7 +52,7 @@ drill: clean-artefacts ## Run the failover drills, 75 minutes; ONLY=11,12 for so
 	@.ci/install-packages $(CLUSTER_PACKAGES)
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
 	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) $(if $(STREAMS),--streams $(STREAMS)) \
-		$(if $(EVENTS),--events $(EVENTS)) --document docs/drills.md
+		$(if $(EVENTS),--events $(EVENTS)) --results docs/measurements
 
 compose-test: ## Build the image, start docker-compose.scale.yml, break and search it; needs a container engine
 	@.ci/install-packages $(COMPOSE_PACKAGES)
@@ -66,7 +66,7 @@ mutants: packages nextest ## Plant defects, one at a time, and list those that n
 	@command -v cargo-mutants > /dev/null || { echo "Installing cargo-mutants"; cargo install --locked --quiet --debug cargo-mutants@27.1.0; }
 	@.ci/mutants $(if $(ONLY),--only '$(ONLY)')
 
-bench: ## Measure against the targets and rewrite docs/performance.md
+bench: ## Measure against the targets and write docs/measurements/performance.md
 	@.ci/install-packages $(BENCH_PACKAGES)
 	cargo bench --locked --no-fail-fast
 

@@ -6,8 +6,8 @@
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`metrics`], [`audit`], [`clock`], [`limits`]: values
-//!   that all parts may use.
+//! - [`config`], [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`]:
+//!   values that all parts may use.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
 //! - [`service`]: all policy about tokens. [`principal`]: holders of long-lived credentials.

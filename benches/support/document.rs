@@ -1,4 +1,4 @@
-//! Generates `docs/performance.md` from the present reports.
+//! The page `docs/measurements/performance.md`, generated from the reports in the folder beside it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ const OPENING: &str = "\
 # Performance
 
 For whoever asks how fast the service is, or has changed something that may make it slower.
-`make bench` measures and writes this page; do not edit it.
+`make bench` measures and writes this page.
 
 ## Method
 
@@ -27,10 +27,7 @@ For whoever asks how fast the service is, or has changed something that may make
 - \"Half within\" is the median, \"99 % within\" the 99th percentile.
 - A missed target fails `make bench`.
 
-Each section adds its own method.
-
-## Machine
-
+Each section adds its method.
 ";
 
 /// Today, as `2026-01-03`.
@@ -40,31 +37,19 @@ pub(super) fn today() -> String {
     now
 }
 
-/// Writes the document from the reports in `folder`; a benchmark that has none keeps the section it
-/// had.
+/// Writes the page from the reports in `folder`.
 pub(super) fn write(folder: &Path) -> io::Result<()> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-    let old = fs::read_to_string(&file)?;
-    let mut document = format!("{OPENING}{}", machine());
+    let mut document = OPENING.to_owned();
     for name in BENCHMARKS {
-        match fs::read(folder.join(name).with_extension("json")) {
-            Ok(kept) => section(&mut document, name, &serde_json::from_slice(&kept)?),
-            Err(_) => document.push_str(old_section(&old, name)),
-        }
+        let kept = fs::read(folder.join(name).with_extension("json"))?;
+        section(&mut document, name, &serde_json::from_slice(&kept)?);
     }
     let all = conclusion(&document);
     let _ = write!(document, "\n## Conclusion\n\n{all}");
-    fs::write(file, document)
+    fs::write(folder.with_extension("md"), document)
 }
 
-/// Former text about a benchmark, if there is one.
-fn old_section<'a>(document: &'a str, name: &str) -> &'a str {
-    let begins = document.find(&format!("\n## {name}\n"));
-    let rest = begins.map_or("", |begins| &document[begins..]);
-    rest[1.min(rest.len())..].find("\n## ").map_or(rest, |ends| &rest[..=ends])
-}
-
-fn section(document: &mut String, name: &str, Report { about, date, rows }: &Report) {
+fn section(document: &mut String, name: &str, Report { about, date, machine, rows }: &Report) {
     let mut table = "| figure | target | measured | target met |\n|---|---|---|---|\n".to_owned();
     for row in rows {
         let holds = match row.holds {
@@ -75,9 +60,9 @@ fn section(document: &mut String, name: &str, Report { about, date, rows }: &Rep
         let _ = writeln!(table, "| {} | {} | {} | {holds} |", row.what, row.target, row.measured);
     }
     let method = wrapped(&format!("**Method.** {about}"));
-    let measured = format!("Measured on {date} by `cargo bench --bench {name}`.");
+    let measured = wrapped(&format!("Measured on {date} by `cargo bench --bench {name}`, {machine}."));
     let verdict = conclusion(&table);
-    let _ = write!(document, "\n## {name}\n\n{method}\n{measured}\n\n{table}\n**Conclusion.** {verdict}");
+    let _ = write!(document, "\n## {name}\n\n{method}\n{measured}\n{table}\n**Conclusion.** {verdict}");
 }
 
 /// Says how many of the targets in `tables` are met, and which are not.
@@ -111,12 +96,12 @@ fn wrapped(paragraph: &str) -> String {
 }
 
 /// Machine of the measurements.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown", |(_, model)| model.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
-    format!("{cores} cores, {model}, Linux {kernel}.\n")
+    format!("{cores} cores, {model}, Linux {kernel}")
 }

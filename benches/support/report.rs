@@ -1,5 +1,5 @@
-//! Report of a benchmark: rows of a table that are printed, stored as JSON next to the build, and
-//! written into `docs/performance.md` with those of the other benchmarks.
+//! Report of a benchmark: rows of a table that are printed, and kept as JSON in
+//! `docs/measurements/performance`.
 
 mod document;
 mod row;
@@ -20,6 +20,7 @@ struct Report {
     about: String,
     /// The day of the run, as `2026-01-03`.
     date: String,
+    machine: String,
     rows: Vec<Row>,
 }
 
@@ -32,8 +33,9 @@ pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -
     }
     let rows = measure();
     print(name, &rows);
-    let report = Report { about: about.to_owned(), date: document::today(), rows };
-    keep(name, &report).expect("the report can be written below target/bench and docs");
+    let report =
+        Report { about: about.to_owned(), date: document::today(), machine: document::machine(), rows };
+    keep(name, &report).expect("the report can be written below docs/measurements");
     if report.rows.iter().all(|row| row.holds != Some(false)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -61,10 +63,10 @@ fn print(name: &str, rows: &[Row]) {
     }
 }
 
-/// Keeps the rows and brings the document up to date with all rows that were ever kept.
+/// Keeps the rows, and writes the page of all benchmarks.
 fn keep(name: &str, report: &Report) -> io::Result<()> {
-    let folder = target_directory().join("bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join(name).with_extension("json"), serde_json::to_vec_pretty(report)?)?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/measurements/performance");
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    fs::write(folder.join(name).with_extension("json"), text)?;
     document::write(&folder)
 }

@@ -31,7 +31,7 @@ pub(super) enum Read {
     FellOut,
 }
 
-/// What the ring holds at a cursor.
+/// Content of the ring at a cursor.
 enum Slot {
     Event(Event),
     /// A frame for the streams that are open, after which no client resumes: an announcement of the

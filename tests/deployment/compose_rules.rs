@@ -231,7 +231,7 @@ fn wrong_credentials_are_limited(file: &Value) -> Result<(), String> {
 }
 
 fn memory_has_room_for_all_bounds(file: &Value) -> Result<(), String> {
-    const STREAM: u64 = 14 * 1024; // The target of docs/performance.md; what was measured is below it.
+    const STREAM: u64 = 14 * 1024; // The target of docs/measurements/performance.md; what was measured is below it.
     for (number, instance) in instances(file) {
         let streams = configured(instance, "VX11_OPERATOR__STREAMS__MAX", "streams", "max");
         let records = configured(instance, "VX11_OPERATOR__MEMORY__MAX_BYTES", "memory", "max_bytes");

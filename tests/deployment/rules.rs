@@ -145,7 +145,7 @@ fn nothing_foreign_in_the_environment(objects: &Objects) -> Result<(), String> {
 }
 
 fn the_memory_limit_has_room_for_all_bounds(objects: &Objects) -> Result<(), String> {
-    const STREAM: u64 = 14 * 1024; // The target of docs/performance.md; what was measured is below it.
+    const STREAM: u64 = 14 * 1024; // The target of docs/measurements/performance.md; what was measured is below it.
     const RING: u64 = 16 << 20;
     let records = 2 * configured(objects, "VX11_OPERATOR__MEMORY__MAX_BYTES");
     let needed = configured(objects, "VX11_OPERATOR__STREAMS__MAX") * STREAM + records + RING;

@@ -1,9 +1,9 @@
 //! Commands of the rig.
 
 mod cluster;
-mod document;
 mod drill;
 mod load;
+mod results;
 mod stop;
 
 use std::path::PathBuf;

@@ -21,8 +21,8 @@ pub(super) enum LogEntry {
 }
 
 impl LogEntry {
-    /// Parses an entry that belongs to `epoch` if it is an event; `None` if its id cannot be parsed,
-    /// which Redis never sends.
+    /// Parses an entry. An event belongs to `epoch`. `None` if the id cannot be parsed, which Redis
+    /// never sends.
     pub(super) fn read(entry: &StreamEntry<'_>, epoch: Epoch) -> Option<Self> {
         let position: Position = entry.position.parse().ok()?;
         if entry.field("control").is_some() {

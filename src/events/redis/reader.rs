@@ -162,8 +162,8 @@ pub(super) struct Tail {
     pub(super) read_to: Position,
 }
 
-/// Reads the newest events of `epoch`, the present one, newest first: as many as the ring takes and as the
-/// link carries in [`FILL_FOR`]. `None` if the log generation has changed.
+/// Reads the newest events of `epoch`, the present one, newest first: as many as the ring takes and
+/// as the link carries in [`FILL_FOR`]. `None` if the log generation has changed.
 pub(super) async fn tail(
     connection: &mut Connection,
     keys: &Keys,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use serde_json::json;
 
-use super::{Binary, document, say};
+use super::{Binary, results, say};
 use crate::drills::{DRILLS, Drill, Length, run as run_drill};
 use crate::fault_run::Report;
 use crate::summary::Summary;
@@ -23,18 +23,18 @@ pub struct Options {
     /// One short round of each, as `make verify` does.
     #[arg(long)]
     brief: bool,
-    /// Streams that are kept open; the document is not changed then.
+    /// Streams that are kept open; no results are kept then.
     #[arg(long)]
     streams: Option<usize>,
-    /// Events published a second; the document is not changed then.
+    /// Events published a second; no results are kept then.
     #[arg(long)]
     events: Option<u32>,
     /// Path of the report.
     #[arg(long, default_value = "target/drills.json")]
     report: PathBuf,
-    /// A document in whose tables the rows of drills that were run at full length are replaced.
+    /// Folder of results, to which those of drills are added that were run at full length.
     #[arg(long)]
-    document: Option<PathBuf>,
+    results: Option<PathBuf>,
 }
 
 impl Options {
@@ -93,8 +93,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     }
     let missed = reports.iter().filter(|report| !report.verdict.violations.is_empty()).count();
     let is_documented = !options.brief && options.streams.is_none() && options.events.is_none();
-    if let Some(document) = options.document.filter(|_| is_documented) {
-        document::update(&document, &reports)?;
+    if let Some(folder) = options.results.filter(|_| is_documented) {
+        results::keep(&folder, &reports)?;
     }
     let (met, missed, took) = (reports.len() - missed, missed + broken, minutes(started.elapsed()));
     say(&format!(
