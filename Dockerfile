@@ -20,6 +20,8 @@ RUN set -eu; \
     for source in $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' tests/rig/Cargo.toml); do empty "tests/rig/$source"; done; \
     cargo build --release --locked --bin vx11-operator
 
+# Embedded in the binary.
+COPY clients/browser clients/browser
 COPY src src
 # The results of the empty sources are newer than the real ones, until these are touched.
 # (`cargo clean --package` would also remove the redis crate, which has the name of a benchmark.)

@@ -1,6 +1,6 @@
 //! `vx11-operator tail`: prints every event as a line. Reconnects for ever, by the rules of the
-//! browser client (`http/panel/assets/vx11-events.js`): with a new token for each attempt, after
-//! the last event that was printed.
+//! browser client (`clients/browser/vx11-events.js`): with a new token for each attempt, after the
+//! last event that was printed.
 
 use std::fmt;
 use std::io;

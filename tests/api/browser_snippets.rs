@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::support::{Application, Backend, Browser, Instance};
 
 const README: &str = include_str!("../../README.md");
-const CLIENT: &str = include_str!("../../src/http/panel/assets/vx11-events.js");
-const TYPES: &str = include_str!("../../src/http/panel/assets/vx11-events.d.ts");
+const CLIENT: &str = include_str!("../../clients/browser/vx11-events.js");
+const TYPES: &str = include_str!("../../clients/browser/vx11-events.d.ts");
 /// Code that uses everything the types offer.
 const WHOLE_API: &str = include_str!("support/client_types.ts");
 

@@ -1,5 +1,5 @@
-//! The panel and the browser client, embedded in the binary. They contain no secret: a user types
-//! in the credential, which stays in the browser tab.
+//! The panel (`assets`) and the browser client (`clients/browser`), embedded in the binary. They
+//! contain no secret: a user types in the credential, which stays in the browser tab.
 
 use std::sync::LazyLock;
 
@@ -39,11 +39,14 @@ struct Asset {
 
 macro_rules! asset {
     ($name:literal, $content_type:expr) => {
+        asset!("assets/", $name, $content_type)
+    };
+    ($folder:literal, $name:literal, $content_type:expr) => {
         Asset {
             name: $name,
             content_type: $content_type,
-            content: include_str!(concat!("assets/", $name)),
-            tag: LazyLock::new(|| tag_of(include_str!(concat!("assets/", $name)))),
+            content: include_str!(concat!($folder, $name)),
+            tag: LazyLock::new(|| tag_of(include_str!(concat!($folder, $name)))),
         }
     };
 }
@@ -63,7 +66,10 @@ static PANEL: [Asset; 12] = [
     asset!("panel-theme.js", SCRIPT),
     asset!("icon.svg", SVG),
 ];
-static CLIENT: [Asset; 2] = [asset!("vx11-events.js", SCRIPT), asset!("vx11-events.d.ts", TEXT)];
+static CLIENT: [Asset; 2] = [
+    asset!("../../../clients/browser/", "vx11-events.js", SCRIPT),
+    asset!("../../../clients/browser/", "vx11-events.d.ts", TEXT),
+];
 
 /// The events panel.
 #[utoipa::path(

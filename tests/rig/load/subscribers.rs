@@ -1,5 +1,5 @@
-//! Subscribers with the rules of the browser client (`src/http/panel/assets/vx11-events.js`): issue
-//! a token and open a stream. When it ends, wait with full jitter, or as long as the instance said,
+//! Subscribers with the rules of the browser client (`clients/browser/vx11-events.js`): issue a
+//! token and open a stream. When it ends, wait with full jitter, or as long as the instance said,
 //! and resume.
 
 use std::sync::Arc;
