@@ -1,5 +1,6 @@
-//! The code that users copy, from the README and from the head of the client. It runs unchanged in
-//! a real browser, on a page that has a backend, and is checked against the client's types.
+//! The code that users copy, from the README, the client's page and the head of the client. It runs
+//! unchanged in a real browser, on a page that has a backend, and is checked against the client's
+//! types.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +10,7 @@ use serde_json::json;
 use crate::support::{Application, Backend, Browser, Instance};
 
 const README: &str = include_str!("../../README.md");
+const CLIENT_README: &str = include_str!("../../clients/browser/README.md");
 const CLIENT: &str = include_str!("../../clients/browser/vx11-events.js");
 const TYPES: &str = include_str!("../../clients/browser/vx11-events.d.ts");
 /// Code that uses everything the types offer.
@@ -16,11 +18,11 @@ const WHOLE_API: &str = include_str!("support/client_types.ts");
 
 const STREAMS: &str = "vx11_operator_sse_streams_open";
 
-/// The only JavaScript of the README.
-fn from_readme() -> String {
-    let mut blocks = README.split("```js\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let snippet = blocks.next().expect("the README has a snippet").to_owned();
-    assert_eq!(blocks.next(), None, "the README has another snippet");
+/// The only JavaScript of a page.
+fn from_page(page: &str) -> String {
+    let mut blocks = page.split("```js\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let snippet = blocks.next().expect("the page has a snippet").to_owned();
+    assert_eq!(blocks.next(), None, "the page has another snippet");
     snippet
 }
 
@@ -33,8 +35,14 @@ fn from_client() -> String {
     snippet
 }
 
+/// The smallest example. It handles no failure of the backend.
+fn smallest() -> (&'static str, String) {
+    ("clients/browser/README.md", from_page(CLIENT_README))
+}
+
+/// The snippets that handle a lost session.
 fn snippets() -> [(&'static str, String); 2] {
-    [("README.md", from_readme()), ("vx11-events.js", from_client())]
+    [("README.md", from_page(README)), ("vx11-events.js", from_client())]
 }
 
 /// A browser, an instance for each snippet, and the application whose page runs the snippet.
@@ -87,7 +95,7 @@ impl Page {
 #[tokio::test]
 async fn the_snippets_print_events_and_come_back_with_a_new_token() {
     let mut browser = Browser::start().await;
-    for (source, snippet) in snippets() {
+    for (source, snippet) in snippets().into_iter().chain([smallest()]) {
         let mut page = Page::open(browser, &snippet, Backend::Issues).await;
         page.streams().await;
         page.instance.publish(json!("the first event")).await;
@@ -173,7 +181,8 @@ async fn the_snippets_and_the_whole_api_pass_the_type_checker() {
     std::fs::create_dir(folder.path().join("client")).unwrap();
     write("client/vx11-events.d.ts", TYPES);
     write("client/vx11-events.js", CLIENT);
-    write("readme.ts", &from_readme());
+    write("readme.ts", &from_page(README));
+    write("smallest.ts", &smallest().1);
     write("head.ts", &from_client());
     write("whole-api.ts", WHOLE_API);
     // The client is checked itself, as its first line asks.
@@ -189,7 +198,7 @@ async fn the_snippets_and_the_whole_api_pass_the_type_checker() {
             "types": [],
             "paths": { "/client/*": ["./client/*"] },
         },
-        "files": ["readme.ts", "head.ts", "whole-api.ts", "client/vx11-events.js"],
+        "files": ["readme.ts", "smallest.ts", "head.ts", "whole-api.ts", "client/vx11-events.js"],
     });
     write("tsconfig.json", &configuration.to_string());
     check_types(folder.path());
