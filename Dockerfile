@@ -12,20 +12,22 @@ ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo CARGO_INCREMENTAL=0
 # The dependencies, in a layer that is built again only after a change of the manifests. Cargo needs
 # a source for every target of a manifest, so each gets an empty one.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/cli/Cargo.toml crates/cli/
 COPY tests/rig/Cargo.toml tests/rig/
 RUN set -eu; \
     empty() { mkdir -p "$(dirname "$1")"; echo 'fn main() {}' > "$1"; }; \
-    empty src/main.rs; empty src/lib.rs; \
+    empty src/main.rs; empty src/lib.rs; empty crates/cli/src/lib.rs; \
     for bench in $(sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml); do empty "benches/$bench/main.rs"; done; \
     for source in $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' tests/rig/Cargo.toml); do empty "tests/rig/$source"; done; \
     cargo build --release --locked --bin vx11-operator
 
 # Embedded in the binary.
 COPY clients/browser clients/browser
+COPY crates crates
 COPY src src
 # The results of the empty sources are newer than the real ones, until these are touched.
 # (`cargo clean --package` would also remove the redis crate, which has the name of a benchmark.)
-RUN find src -type f -exec touch {} + \
+RUN find crates src -type f -exec touch {} + \
     && cargo build --release --locked --bin vx11-operator
 
 FROM ${RUNTIME_IMAGE}

@@ -73,8 +73,8 @@ bench: ## Measure against the targets and write docs/measurements/performance.md
 check: ## Comments and pages, formatting, lints and documentation of the code, as CI checks them
 	.ci/prose
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
 deny: ## Licences, bans, sources and advisories of all dependencies (installs cargo-deny if it is missing)
 	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny@0.20.2; }

@@ -5,14 +5,14 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 use vx11_operator::app::Application;
 use vx11_operator::config::Config;
+use vx11_operator::events::EventType;
 use vx11_operator::lifecycle::StopSignals;
 use vx11_operator::telemetry::{self, Log};
 
-mod client;
 mod healthcheck;
 
 /// Many small allocations live as long as a stream. This allocator packs them more densely than the
@@ -50,28 +50,50 @@ enum Command {
     /// Check the configuration and print what is in effect, secrets redacted
     CheckConfig,
     /// Print each event on a line, and reconnect for ever
-    #[command(after_help = client::TAIL_HELP)]
-    Tail(client::TailArguments),
+    #[command(after_help = vx11_cli::TAIL_HELP)]
+    Tail(vx11_cli::TailArguments),
     /// Publish an event and print its id
-    #[command(after_help = client::PUBLISH_HELP)]
-    Publish(client::PublishArguments),
+    #[command(after_help = vx11_cli::PUBLISH_HELP)]
+    Publish(vx11_cli::PublishArguments),
     /// Print how the instances are: a table, once or with --watch again and again
-    #[command(after_help = client::STATS_HELP)]
-    Stats(client::StatsArguments),
+    #[command(after_help = vx11_cli::STATS_HELP)]
+    Stats(vx11_cli::StatsArguments),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     let environment = environment();
     let file = arguments.config.as_deref();
-    let settings = client::Settings { file, environment: &environment };
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Tail(arguments) => client::tail(arguments, &settings),
-        Command::Publish(arguments) => client::publish(&arguments, &settings),
-        Command::Stats(arguments) => client::stats(&arguments, &settings),
+        Command::Tail(arguments) => vx11_cli::tail(arguments, &client_settings(file, &environment)),
+        Command::Publish(arguments) => vx11_cli::publish(&arguments, &client_settings(file, &environment)),
+        Command::Stats(arguments) => vx11_cli::stats(&arguments, &client_settings(file, &environment)),
         Command::Serve => with_config(file, environment, serve),
         Command::Healthcheck => with_config(file, environment, |config| healthcheck::run(config.listen)),
         Command::CheckConfig => with_config(file, environment, check_config),
+    }
+}
+
+/// Parses the arguments. The client does not know the service's rule for event types, so the rule is
+/// added here.
+fn arguments() -> Arguments {
+    let event_type = |text: &str| EventType::parse(text).map(|event_type| event_type.to_string());
+    let command = Arguments::command().mut_subcommand("publish", |publish| {
+        publish.mut_arg("event", |event| event.value_parser(event_type))
+    });
+    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// The part of the configuration that the client needs.
+fn client_settings<'a>(
+    file: Option<&Path>,
+    environment: &'a HashMap<String, String>,
+) -> vx11_cli::Settings<'a> {
+    let credential = Config::principal_credential(file, environment);
+    vx11_cli::Settings {
+        environment,
+        unknown_variables: Config::unknown_variables(environment),
+        credential: credential.map_err(|errors| errors.to_string()),
     }
 }
 

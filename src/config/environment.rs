@@ -139,3 +139,23 @@ fn long_key(name: &str) -> Option<String> {
 fn long_name(key: &str) -> String {
     format!("{SECTIONED}{}", key.to_uppercase().replace('.', "__"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_the_service_and_of_its_clients_are_not_unknown() {
+        let names = [
+            "TERM",
+            "VX11_OPERATOR_CA",
+            "VX11_OPERATOR_LISTEN",
+            "VX11_OPERATOR_URI",
+            "VX11_OPERATOR_URL",
+            "VX11_OPERATOR__STREAMS__MAX",
+            "VX11_PRINCIPAL_TOKEN",
+        ];
+        let environment = names.map(|name| (name.to_owned(), "x".to_owned())).into();
+        assert_eq!(unknown(&environment), ["VX11_OPERATOR_URI"]);
+    }
+}

@@ -1,9 +1,8 @@
 //! The command-line client: `tail` prints events, `publish` publishes one, `stats` prints the state
 //! of the instances.
 //!
-//! `arguments`, `variables`, `server` and [`Config::principal_credential`] determine command,
-//! server and credential. `session` calls the service, `failure` classifies failures, `backoff`
-//! waits.
+//! `arguments`, `variables` and `server` determine command and server. `session` calls the service,
+//! `failure` classifies failures, `backoff` waits.
 //!
 //! Standard output has the results only; messages go to standard error. A client needs a
 //! principal's credential and nothing else of the service's configuration.
@@ -23,17 +22,16 @@ mod variables;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use vx11_operator::clock::Jitter;
-use vx11_operator::config::Config;
-use vx11_operator::lifecycle::StopSignals;
+use fastrand::Rng;
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::ServerArguments;
-pub(crate) use self::arguments::{
+pub use self::arguments::{
     PUBLISH_HELP, PublishArguments, STATS_HELP, StatsArguments, TAIL_HELP, TailArguments,
 };
 use self::backoff::Backoff;
@@ -44,28 +42,33 @@ use self::server::Server;
 use self::session::Session;
 use self::stdout::Stdout;
 use self::tail::{End, Tail, Tally};
-use crate::BAD_CONFIGURATION;
 
+/// Exit code of a wrong argument, variable or credential.
+const BAD_CONFIGURATION: u8 = 2;
 /// Exit code of `publish` if it is not known whether the event was published.
 const OUTCOME_UNKNOWN: u8 = 3;
 const NO_PRINCIPAL: &str = "no principal to act as: set VX11_PRINCIPAL_TOKEN to its credential, or \
     VX11_PRINCIPAL_TOKEN_FILE to a file that holds it, or give the service's own --config FILE. No argument takes it: \
     others could read it there";
 
-/// Sources of the configuration: a file of the service, and the environment.
-pub(crate) struct Settings<'a> {
-    pub(crate) file: Option<&'a Path>,
-    pub(crate) environment: &'a HashMap<String, String>,
+/// Settings of a client, from the environment and the service's configuration.
+pub struct Settings<'a> {
+    /// All variables.
+    pub environment: &'a HashMap<String, String>,
+    /// Variables with the service's prefixes that neither the service nor a client reads.
+    pub unknown_variables: Vec<&'a str>,
+    /// Credential of the principal to act as, or the reason why it cannot be read.
+    pub credential: Result<Option<SecretString>, String>,
 }
 
 /// Runs `tail`.
-pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCode {
+pub fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCode {
     let session = match session(&arguments.server, settings) {
         Ok(session) => session,
         Err(complaint) => return misconfigured(&complaint),
     };
     in_runtime(async {
-        let mut signals = StopSignals::listen()?;
+        let stop = stop_signal()?;
         let mut tail = Tail {
             session: &session,
             format: if arguments.json { Format::Json } else { Format::Readable },
@@ -78,7 +81,7 @@ pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCod
         let end = tokio::select! {
             end = tail.follow() => end,
             () = stdout::closed() => return Ok(ExitCode::SUCCESS),
-            _ = signals.next() => {
+            () = stop => {
                 notice(format_args!("{}", tail.tally));
                 return Ok(ExitCode::SUCCESS);
             }
@@ -93,7 +96,7 @@ pub(crate) fn tail(arguments: TailArguments, settings: &Settings<'_>) -> ExitCod
 }
 
 /// Runs `publish`.
-pub(crate) fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> ExitCode {
+pub fn publish(arguments: &PublishArguments, settings: &Settings<'_>) -> ExitCode {
     // Start the session first, so that nobody types an event in vain.
     let session = match session(&arguments.server, settings) {
         Ok(session) => session,
@@ -141,7 +144,7 @@ fn unpublished_at(session: &Session, key: &str, unpublished: &Unpublished) -> Ex
 }
 
 /// Runs `stats`.
-pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> ExitCode {
+pub fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> ExitCode {
     match session(&arguments.server, settings) {
         Ok(session) => in_runtime(stats::run(&session, arguments, settings.environment)),
         Err(complaint) => misconfigured(&complaint),
@@ -150,18 +153,17 @@ pub(crate) fn stats(arguments: &StatsArguments, settings: &Settings<'_>) -> Exit
 
 /// A session with the configured credential and server.
 fn session(arguments: &ServerArguments, settings: &Settings<'_>) -> Result<Session, String> {
-    variables::check(settings.environment)?;
-    let credential = Config::principal_credential(settings.file, settings.environment);
-    let credential = credential.map_err(|errors| errors.to_string())?.ok_or(NO_PRINCIPAL)?;
-    Session::new(Server::find(arguments)?, &credential)
+    variables::check(settings.environment, &settings.unknown_variables)?;
+    let credential = settings.credential.as_ref().map_err(Clone::clone)?.as_ref().ok_or(NO_PRINCIPAL)?;
+    Session::new(Server::find(arguments)?, credential)
 }
 
 fn backoff((least, most): (Duration, Duration)) -> Backoff {
-    Backoff::new(Jitter::seeded(fastrand::u64(..)), least, most)
+    Backoff::new(Rng::new(), least, most)
 }
 
 fn misconfigured(complaint: &str) -> ExitCode {
-    crate::print(format_args!("vx11-operator: {complaint}"));
+    print(format_args!("vx11-operator: {complaint}"));
     ExitCode::from(BAD_CONFIGURATION)
 }
 
@@ -191,7 +193,23 @@ fn unwritable(error: &io::Error) -> ExitCode {
 /// Prints one line for the person at the terminal. Control characters in a server's text are
 /// escaped.
 fn notice(words: fmt::Arguments<'_>) {
-    crate::print(format_args!("vx11-operator: {}", visible(&words.to_string())));
+    print(format_args!("vx11-operator: {}", visible(&words.to_string())));
+}
+
+/// Installs handlers of SIGTERM and SIGINT; from now on neither signal kills the process. Resolves
+/// with the first of them.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn print(words: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{words}");
 }
 
 /// Runs to the end, without waiting for reads or writes that hang then.

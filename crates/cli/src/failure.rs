@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde::Deserialize;
-use vx11_operator::clock::{Clock, SystemClock};
 
 /// Response header of our nginx: it had sent the request to another instance before.
 const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");
@@ -225,8 +225,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    let date = u64::try_from(date.as_millisecond()).ok()?;
-    Some(Duration::from_millis(date.saturating_sub(SystemClock.now().0)))
+    Some(date.duration_since(Timestamp::now()).try_into().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rustix::termios::tcgetwinsize;
 use tokio::time::timeout;
 
 use super::table::{Line, Tone};
-use crate::client::stdout::Stdout;
+use crate::stdout::Stdout;
 
 /// Lines and columns of a terminal that does not report its size.
 const USUAL: (usize, usize) = (24, 80);

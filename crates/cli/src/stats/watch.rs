@@ -11,9 +11,9 @@ use super::look;
 use super::picture::Picture;
 use super::screen::Screen;
 use super::table::{Line, Tone, lines};
-use crate::client::backoff::LONGEST_WAIT;
-use crate::client::failure::Failure;
-use crate::client::session::Session;
+use crate::backoff::LONGEST_WAIT;
+use crate::failure::Failure;
+use crate::session::Session;
 
 /// Reason for the end.
 #[derive(Debug)]

@@ -4,25 +4,24 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use vx11_operator::events::EventType;
 
 use super::server::DEFAULT_URL;
 
 /// Help text: sources of the credential, and exit codes.
-pub(crate) const TAIL_HELP: &str = "\
+pub const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, or no\n\
 or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
 /// Help text of `publish`.
-pub(crate) const PUBLISH_HELP: &str = "\
+pub const PUBLISH_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument, variable\n\
 or data, or no or a wrong principal; 3 not known whether it was published.";
 
 /// Help text of `stats`.
-pub(crate) const STATS_HELP: &str = "\
+pub const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argument or\n\
@@ -39,8 +38,9 @@ pub(crate) struct ServerArguments {
     pub(super) ca: Option<OsString>,
 }
 
+/// Arguments of `tail`.
 #[derive(Args)]
-pub(crate) struct TailArguments {
+pub struct TailArguments {
     #[command(flatten)]
     pub(super) server: ServerArguments,
     /// Begin after this event instead of with what comes next
@@ -54,13 +54,14 @@ pub(crate) struct TailArguments {
     pub(super) count: Option<u64>,
 }
 
+/// Arguments of `publish`.
 #[derive(Args)]
-pub(crate) struct PublishArguments {
+pub struct PublishArguments {
     #[command(flatten)]
     pub(super) server: ServerArguments,
     /// The event's type; "message" if none is given
-    #[arg(long, value_name = "TYPE", value_parser = EventType::parse)]
-    pub(super) event: Option<EventType>,
+    #[arg(long, value_name = "TYPE")]
+    pub(super) event: Option<String>,
     /// The event's idempotency key: however often it is sent, it is published once; a random one if
     /// none is given
     #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
@@ -75,8 +76,9 @@ pub(crate) struct PublishArguments {
     pub(super) data: Option<String>,
 }
 
+/// Arguments of `stats`.
 #[derive(Args)]
-pub(crate) struct StatsArguments {
+pub struct StatsArguments {
     #[command(flatten)]
     pub(super) server: ServerArguments,
     /// Print one JSON object

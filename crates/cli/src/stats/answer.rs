@@ -7,7 +7,7 @@ pub(super) const CUT_OFF: &str = "fallback-memory";
 
 /// The parts of cache-stats that are shown.
 #[derive(Debug, Clone, Deserialize)]
-pub(in crate::client) struct Answer {
+pub(crate) struct Answer {
     pub(super) backend: String,
     /// Live tokens of all instances in its view.
     pub(super) cache_size: u64,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vx11_operator::clock::Jitter;
+use fastrand::Rng;
 
 /// Shortest life of a connection that does not count as short-lived.
 const STABLE: Duration = Duration::from_secs(2);
@@ -13,7 +13,7 @@ const MOST_FLAPS: u32 = 2;
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 pub(super) struct Backoff {
-    jitter: Jitter,
+    rng: Rng,
     least: Duration,
     most: Duration,
     failures: u32,
@@ -22,15 +22,15 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Creates a backoff whose bound grows from `least` to `most`.
-    pub(super) const fn new(jitter: Jitter, least: Duration, most: Duration) -> Self {
-        Self { jitter, least, most, failures: 0, flaps: 0 }
+    pub(super) const fn new(rng: Rng, least: Duration, most: Duration) -> Self {
+        Self { rng, least, most, failures: 0, flaps: 0 }
     }
 
     /// The wait after one more failure: random, up to the bound.
     pub(super) fn next(&mut self) -> Duration {
         let bound = self.least.saturating_mul(2_u32.saturating_pow(self.failures)).min(self.most);
         self.failures = self.failures.saturating_add(1);
-        self.jitter.between(Duration::ZERO, bound)
+        bound.mul_f64(self.rng.f64())
     }
 
     /// The wait after one more failure, at least as long as the server asks for. Jitter is added,
@@ -59,7 +59,7 @@ mod tests {
     /// The largest of many waits, each drawn after `before` was applied to a new backoff.
     fn bound(before: impl Fn(&mut Backoff)) -> Duration {
         let waits = (0..500).map(|seed| {
-            let mut backoff = Backoff::new(Jitter::seeded(seed), LEAST, MOST);
+            let mut backoff = Backoff::new(Rng::with_seed(seed), LEAST, MOST);
             before(&mut backoff);
             backoff.next()
         });
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_the_server_asks_for_comes_first_within_reason() {
-        let mut backoff = Backoff::new(Jitter::seeded(1), LEAST, MOST);
+        let mut backoff = Backoff::new(Rng::with_seed(1), LEAST, MOST);
         let told = Duration::from_secs(7);
         let wait = backoff.next_after(Some(told));
         assert!((told..=told + LEAST).contains(&wait), "{wait:?}");

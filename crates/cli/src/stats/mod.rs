@@ -17,7 +17,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vx11_operator::lifecycle::StopSignals;
 
 pub(super) use self::answer::Answer;
 use self::cluster::{Cluster, FORBEARANCE};
@@ -28,7 +27,7 @@ use super::arguments::StatsArguments;
 use super::failure::Failure;
 use super::session::Session;
 use super::stdout::{self, Stdout};
-use super::{notice, unanswered, unauthorized, unwritable};
+use super::{notice, stop_signal, unanswered, unauthorized, unwritable};
 
 const NO_ANSWER: &str = "no answer";
 /// Deadline of a look. nginx waits two seconds for an instance that hangs.
@@ -71,11 +70,11 @@ async fn once(session: &Session, as_json: bool, mut screen: Screen) -> ExitCode 
 }
 
 async fn watch(session: &Session, every: Duration, mut screen: Screen) -> io::Result<ExitCode> {
-    let mut signals = StopSignals::listen()?;
+    let stop = stop_signal()?;
     let end = tokio::select! {
         end = watch::watch(session, every, &mut screen) => end,
         () = stdout::closed() => End::Told,
-        _ = signals.next() => End::Told,
+        () = stop => End::Told,
     };
     // Restore the terminal first, then print.
     screen.leave().await;

@@ -137,7 +137,7 @@ impl Session {
         Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
-            .header(USER_AGENT, concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .header(USER_AGENT, concat!("vx11-operator/", env!("CARGO_PKG_VERSION")))
     }
 
     /// Sends a request and reads the answer, within the deadline. Returns whether it repeats an
@@ -188,18 +188,4 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn its_paths_are_those_of_the_table_of_urls() {
-        let endpoints = vx11_operator::http::endpoints();
-        for (path, method) in [(ISSUE, "POST"), (STREAM, "GET"), (PUBLISH, "POST"), (STATISTICS, "GET")] {
-            let endpoint = endpoints.iter().find(|endpoint| endpoint.path == path).expect(path);
-            assert!(endpoint.methods.iter().any(|known| known.as_str() == method), "{method} {path}");
-        }
-    }
 }
