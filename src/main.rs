@@ -49,15 +49,8 @@ enum Command {
     Healthcheck,
     /// Check the configuration and print what is in effect, secrets redacted
     CheckConfig,
-    /// Print each event on a line, and reconnect for ever
-    #[command(after_help = vx11_cli::TAIL_HELP)]
-    Tail(vx11_cli::TailArguments),
-    /// Publish an event and print its id
-    #[command(after_help = vx11_cli::PUBLISH_HELP)]
-    Publish(vx11_cli::PublishArguments),
-    /// Print how the instances are: a table, once or with --watch again and again
-    #[command(after_help = vx11_cli::STATS_HELP)]
-    Stats(vx11_cli::StatsArguments),
+    #[command(flatten)]
+    Client(vx11_cli::Command),
 }
 
 fn main() -> ExitCode {
@@ -65,9 +58,7 @@ fn main() -> ExitCode {
     let environment = environment();
     let file = arguments.config.as_deref();
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Tail(arguments) => vx11_cli::tail(arguments, &client_settings(file, &environment)),
-        Command::Publish(arguments) => vx11_cli::publish(&arguments, &client_settings(file, &environment)),
-        Command::Stats(arguments) => vx11_cli::stats(&arguments, &client_settings(file, &environment)),
+        Command::Client(command) => vx11_cli::run(command, client_settings(file, &environment)),
         Command::Serve => with_config(file, environment, serve),
         Command::Healthcheck => with_config(file, environment, |config| healthcheck::run(config.listen)),
         Command::CheckConfig => with_config(file, environment, check_config),

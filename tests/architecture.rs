@@ -24,6 +24,15 @@ fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The names that follow `prefix` in a file. Tests inside a file may reach further.
+fn names_after(prefix: &str, file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let names = code.split(prefix).skip(1);
+    let end = |rest: &str| rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    names.map(|rest| rest[..end(rest)].to_owned()).collect()
+}
+
 /// Modules and the modules they use, from the text of all files under `src`.
 fn arrows() -> BTreeMap<String, Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -31,17 +40,10 @@ fn arrows() -> BTreeMap<String, Vec<String>> {
     source_files(&root, &mut files);
     let mut arrows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        // Tests inside a file may reach further.
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let relative = file.strip_prefix(&root).unwrap();
         let module = relative.components().next().unwrap().as_os_str().to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
-        let used = code.match_indices("crate::").map(|(at, found)| {
-            let rest = &code[at + found.len()..];
-            rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())].to_owned()
-        });
-        arrows.entry(module).or_default().extend(used);
+        arrows.entry(module).or_default().extend(names_after("crate::", &file));
     }
     arrows
 }
@@ -84,6 +86,46 @@ fn the_client_does_not_know_the_service() {
     for file in files {
         let knows = std::fs::read_to_string(&file).unwrap().contains("vx11_operator");
         assert!(!knows, "{} must not know the service", file.display());
+    }
+}
+
+/// The modules of a folder, each with those beside it that it imports as `prefix` and a name.
+fn siblings(folder: &Path, prefix: &str) -> BTreeMap<String, Vec<String>> {
+    let mut siblings = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut files = Vec::new();
+        if path.is_dir() {
+            source_files(&path, &mut files);
+        } else if !["lib", "mod"].contains(&module.as_str()) {
+            files.push(path);
+        }
+        if !files.is_empty() {
+            siblings.insert(module, files.iter().flat_map(|file| names_after(prefix, file)).collect());
+        }
+    }
+    siblings
+}
+
+#[test]
+fn modules_of_the_client_import_only_siblings_and_without_circles() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/cli/src");
+    for (folder, prefix) in [(root.clone(), "crate::"), (root.join("stats"), "super::")] {
+        let mut siblings = siblings(&folder, prefix);
+        for (module, used) in &siblings {
+            let unknown: Vec<_> = used.iter().filter(|name| !siblings.contains_key(*name)).collect();
+            assert!(unknown.is_empty(), "{module} must import {unknown:?} from where it is defined");
+        }
+        // Remove modules that import none of those left, until no more can be removed.
+        loop {
+            let left: Vec<_> = siblings.keys().cloned().collect();
+            siblings.retain(|_, used| used.iter().any(|name| left.contains(name)));
+            if siblings.len() == left.len() {
+                break;
+            }
+        }
+        assert!(siblings.is_empty(), "a circle of imports is among these: {siblings:?}");
     }
 }
 

@@ -3,29 +3,52 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::server::DEFAULT_URL;
+use crate::server::DEFAULT_URL;
 
-/// Help text: sources of the credential, and exit codes.
-pub const TAIL_HELP: &str = "\
+// Help texts: sources of the credential, and exit codes.
+const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, or no\n\
 or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
-/// Help text of `publish`.
-pub const PUBLISH_HELP: &str = "\
+
+const PUBLISH_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument, variable\n\
 or data, or no or a wrong principal; 3 not known whether it was published.";
 
-/// Help text of `stats`.
-pub const STATS_HELP: &str = "\
+const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argument or\n\
 variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
+
+/// The commands that call the service.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print each event on a line, and reconnect for ever
+    #[command(after_help = TAIL_HELP)]
+    Tail(TailArguments),
+    /// Publish an event and print its id
+    #[command(after_help = PUBLISH_HELP)]
+    Publish(PublishArguments),
+    /// Print how the instances are: a table, once or with --watch again and again
+    #[command(after_help = STATS_HELP)]
+    Stats(StatsArguments),
+}
+
+impl Command {
+    pub(super) fn server(&self) -> &ServerArguments {
+        match self {
+            Self::Tail(arguments) => &arguments.server,
+            Self::Publish(arguments) => &arguments.server,
+            Self::Stats(arguments) => &arguments.server,
+        }
+    }
+}
 
 /// Arguments of every command that calls the service.
 #[derive(Args)]
@@ -60,6 +83,7 @@ pub struct PublishArguments {
     #[command(flatten)]
     pub(super) server: ServerArguments,
     /// The event's type; "message" if none is given
+    // The program adds the service's rule for types.
     #[arg(long, value_name = "TYPE")]
     pub(super) event: Option<String>,
     /// The event's idempotency key: however often it is sent, it is published once; a random one if

@@ -22,7 +22,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Creates a backoff whose bound grows from `least` to `most`.
-    pub(super) const fn new(rng: Rng, least: Duration, most: Duration) -> Self {
+    pub(super) const fn new(rng: Rng, (least, most): (Duration, Duration)) -> Self {
         Self { rng, least, most, failures: 0, flaps: 0 }
     }
 
@@ -59,7 +59,7 @@ mod tests {
     /// The largest of many waits, each drawn after `before` was applied to a new backoff.
     fn bound(before: impl Fn(&mut Backoff)) -> Duration {
         let waits = (0..500).map(|seed| {
-            let mut backoff = Backoff::new(Rng::with_seed(seed), LEAST, MOST);
+            let mut backoff = Backoff::new(Rng::with_seed(seed), (LEAST, MOST));
             before(&mut backoff);
             backoff.next()
         });
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_the_server_asks_for_comes_first_within_reason() {
-        let mut backoff = Backoff::new(Rng::with_seed(1), LEAST, MOST);
+        let mut backoff = Backoff::new(Rng::with_seed(1), (LEAST, MOST));
         let told = Duration::from_secs(7);
         let wait = backoff.next_after(Some(told));
         assert!((told..=told + LEAST).contains(&wait), "{wait:?}");

@@ -2,38 +2,87 @@
 //! idempotency key, for as long as `--patience` allows.
 
 use std::io::{IsTerminal, Read};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
-use super::arguments::PublishArguments;
-use super::backoff::{Backoff, LONGEST_WAIT};
-use super::failure::Failure;
-use super::notice;
-use super::session::{Published, Session};
+use crate::arguments::PublishArguments;
+use crate::backoff::{Backoff, LONGEST_WAIT};
+use crate::escape::visible;
+use crate::failure::Failure;
+use crate::report::{misconfigured, notice, unauthorized};
+use crate::session::{Published, Session};
+use crate::stdout::Stdout;
 
 /// Deadline of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// Bounds of the wait between attempts; a person waits for the result.
-pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// Largest body that the service accepts.
 const LARGEST: u64 = 64 * 1024;
 
+/// Exit code if it is not known whether the event was published.
+const OUTCOME_UNKNOWN: u8 = 3;
+
+/// Publishes the event of the arguments and prints its id.
+pub(super) async fn run(session: &Session, arguments: &PublishArguments) -> ExitCode {
+    // Reads standard input on this thread, which has nothing else to do.
+    let event = match event(arguments) {
+        Ok(event) => event,
+        Err(complaint) => return misconfigured(&complaint),
+    };
+    let key = match arguments.key.clone().map_or_else(random_key, Ok) {
+        Ok(key) => key,
+        Err(error) => return misconfigured(&format!("no key can be made: {error}; give one as --key")),
+    };
+    let patience = Duration::from_secs(arguments.patience);
+    let attempt = |time| session.publish(event.clone(), &key, time);
+    match repeat(session.url(), patience, Backoff::new(Rng::new(), BACKOFF), attempt).await {
+        Ok(published) => {
+            if published.earlier {
+                notice(format_args!("an earlier attempt under this key had published it"));
+            }
+            // The event is published even if nobody reads the id.
+            let _ = Stdout::open().write(&format!("{}\n", visible(&published.id))).await;
+            ExitCode::SUCCESS
+        }
+        Err(unpublished) => report(session.url(), &key, &unpublished),
+    }
+}
+
+fn report(url: &str, key: &str, unpublished: &Unpublished) -> ExitCode {
+    let failure = &unpublished.failure;
+    if let Some(doubt) = unpublished.doubt() {
+        notice(format_args!(
+            "not known whether it was published at {url}: {doubt}; the same command with --key {key} publishes it \
+             now, or tells its id"
+        ));
+        return ExitCode::from(OUTCOME_UNKNOWN);
+    }
+    if failure.is_unauthorized() {
+        return unauthorized(url, failure);
+    }
+    notice(format_args!("not published at {url}: {failure}{}", failure.advice()));
+    ExitCode::FAILURE
+}
+
 /// Failure of all attempts.
 #[derive(Debug)]
-pub(super) struct Unpublished {
+struct Unpublished {
     /// Failure of the last attempt.
-    pub(super) failure: Failure,
+    failure: Failure,
     /// Failure of an earlier attempt that may have published the event.
-    pub(super) earlier: Option<Failure>,
+    earlier: Option<Failure>,
 }
 
 impl Unpublished {
     /// The failure after which the event may be published; `None` if it is certainly not published.
-    pub(super) fn doubt(&self) -> Option<String> {
+    fn doubt(&self) -> Option<String> {
         let Self { failure, earlier } = self;
         match earlier {
             _ if failure.may_have_been_done() => Some(failure.to_string()),
@@ -46,7 +95,7 @@ impl Unpublished {
 }
 
 /// The body of the request, or an error text that does not repeat the data.
-pub(super) fn event(arguments: &PublishArguments) -> Result<Bytes, String> {
+fn event(arguments: &PublishArguments) -> Result<Bytes, String> {
     let data = match arguments.data.as_deref() {
         None | Some("-") => from_stdin()?,
         Some(data) => data.to_owned(),
@@ -86,22 +135,10 @@ fn from_stdin() -> Result<String, String> {
 }
 
 /// A random idempotency key, a UUID (RFC 9562 §5.4).
-pub(super) fn random_key() -> Result<String, getrandom::Error> {
+fn random_key() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
-}
-
-/// Publishes, with repetitions.
-pub(super) async fn publish(
-    session: &Session,
-    event: Bytes,
-    key: &str,
-    patience: Duration,
-    backoff: Backoff,
-) -> Result<Published, Unpublished> {
-    let attempt = |time| session.publish(event.clone(), key, time);
-    repeat(session.url(), patience, backoff, attempt).await
 }
 
 /// Repeats attempts until one succeeds or fails for good, or until patience ends. The last attempt
@@ -142,7 +179,6 @@ async fn repeat<F: Future<Output = Result<Published, Failure>>>(
 mod tests {
     use std::cell::RefCell;
 
-    use fastrand::Rng;
     use hyper::{HeaderMap, StatusCode};
 
     use super::*;
@@ -163,7 +199,7 @@ mod tests {
         failure: impl Fn(usize) -> Failure,
     ) -> (Vec<Duration>, Duration, Unpublished) {
         let (start, begun) = (Instant::now(), RefCell::new(Vec::new()));
-        let backoff = Backoff::new(Rng::with_seed(seed), BACKOFF.0, BACKOFF.1);
+        let backoff = Backoff::new(Rng::with_seed(seed), BACKOFF);
         let unpublished = repeat("http://service", patience, backoff, async |time| {
             begun.borrow_mut().push(start.elapsed());
             if lasting > time {

@@ -10,8 +10,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::arguments::ServerArguments;
-
 /// URL of an instance with default configuration.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8001";
 const EXPECTED: &str = "expected is http://host[:port][/path], or https://";
@@ -25,10 +23,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Parses URL and certificates; the error is a text for people.
-    pub(super) fn find(arguments: &ServerArguments) -> Result<Self, String> {
-        let url = Some(arguments.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL);
+    pub(super) fn find(url: &str, ca: Option<&OsStr>) -> Result<Self, String> {
+        let url = if url.is_empty() { DEFAULT_URL } else { url };
         let (base, scheme) = base(url)?;
-        let ca = arguments.ca.as_deref().filter(|file| !file.is_empty());
+        let ca = ca.filter(|file| !file.is_empty());
         let roots = match (scheme.as_str(), ca) {
             (_, Some(file)) => given_authorities(file)?,
             ("https", None) => system_authorities()?,

@@ -16,9 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::failure::Failure;
-use super::server::Server;
-use super::stats::Answer;
+use crate::cache_stats::CacheStats;
+use crate::failure::{Failure, reason};
+use crate::server::Server;
 
 const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";
@@ -127,7 +127,7 @@ impl Session {
     }
 
     /// Cache-stats of the instance that answers.
-    pub(super) async fn statistics(&self, patience: Duration) -> Result<Answer, Failure> {
+    pub(super) async fn statistics(&self, patience: Duration) -> Result<CacheStats, Failure> {
         let request = self.request(Method::GET, STATISTICS).header(X_VX11_TOKEN, &self.principal);
         let (_, body) = self.ask(request, Bytes::new(), StatusCode::OK, patience).await?;
         serde_json::from_slice(&body).map_err(|_| Failure::Foreign)
@@ -179,8 +179,7 @@ async fn refusal(response: Response<Incoming>) -> Failure {
 
 async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
     let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-    body.map(http_body_util::Collected::to_bytes)
-        .map_err(|error| Failure::Cut(super::failure::reason(&*error)))
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::Cut(reason(&*error)))
 }
 
 /// A header value that debug output does not show.

@@ -10,8 +10,8 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::failure::{Failure, reason};
-use super::session::{Session, Token};
+use crate::failure::{Failure, reason};
+use crate::session::{Session, Token};
 
 /// Deadline of the first frame.
 const OPENING: Duration = Duration::from_secs(15);

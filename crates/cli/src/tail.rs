@@ -4,37 +4,69 @@
 
 use std::fmt;
 use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::{Backoff, LONGEST_WAIT};
-use super::failure::Failure;
-use super::notice;
-use super::output::Format;
-use super::session::Session;
-use super::stdout::Stdout;
-use super::subscription::{Frame, Subscription};
+use crate::arguments::TailArguments;
+use crate::backoff::{Backoff, LONGEST_WAIT};
+use crate::failure::Failure;
+use crate::output::Format;
+use crate::report::{notice, unanswered, unauthorized, unwritable};
+use crate::session::Session;
+use crate::signals::stop_signal;
+use crate::stdout::{self, Stdout};
+use crate::subscription::{Frame, Subscription};
 
 /// Deadline for a token.
 const ISSUING: Duration = Duration::from_secs(15);
 /// Bounds of the wait after failures.
-pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-pub(super) struct Tail<'a> {
-    pub(super) session: &'a Session,
-    pub(super) format: Format,
+/// Prints events until a signal, or a reason to end.
+pub(super) async fn run(session: &Session, arguments: TailArguments) -> io::Result<ExitCode> {
+    let stop = stop_signal()?;
+    let mut tail = Tail {
+        session,
+        format: if arguments.json { Format::Json } else { Format::Readable },
+        wanted: arguments.count,
+        last_event_id: arguments.from,
+        backoff: Backoff::new(Rng::new(), BACKOFF),
+        stdout: Stdout::open(),
+        tally: Tally::default(),
+    };
+    let end = tokio::select! {
+        end = tail.follow() => end,
+        () = stdout::closed() => return Ok(ExitCode::SUCCESS),
+        () = stop => {
+            notice(format_args!("{}", tail.tally));
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    Ok(match end {
+        End::Enough => ExitCode::SUCCESS,
+        End::Unauthorized(failure) => unauthorized(session.url(), &failure),
+        End::WrongUrl(what, failure) => unanswered(what, session.url(), &failure),
+        End::Unwritable(error) => unwritable(&error),
+    })
+}
+
+struct Tail<'a> {
+    session: &'a Session,
+    format: Format,
     /// Events still to be printed; `None`: without end.
-    pub(super) wanted: Option<u64>,
-    pub(super) last_event_id: Option<String>,
-    pub(super) backoff: Backoff,
-    pub(super) stdout: Stdout,
-    pub(super) tally: Tally,
+    wanted: Option<u64>,
+    last_event_id: Option<String>,
+    backoff: Backoff,
+    stdout: Stdout,
+    tally: Tally,
 }
 
 /// Reason for the end of the output.
 #[derive(Debug)]
-pub(super) enum End {
+enum End {
     /// All requested events were printed.
     Enough,
     /// The credential is no principal's; repeating would look like guessing.
@@ -47,7 +79,7 @@ pub(super) enum End {
 
 /// Figures of the summary.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+struct Tally {
     events: u64,
     opens: u64,
     resets: u64,
@@ -75,7 +107,7 @@ struct Pause {
 
 impl Tail<'_> {
     /// Prints events until a reason to end.
-    pub(super) async fn follow(&mut self) -> End {
+    async fn follow(&mut self) -> End {
         loop {
             let Pause { wait, why } = match self.attempt().await {
                 Ok(pause) => pause,

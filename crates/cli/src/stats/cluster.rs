@@ -1,5 +1,5 @@
 //! View of the cluster from many answers, by the rules of the panel
-//! (`http/panel/assets/panel-cluster.js`).
+//! (`src/http/panel/assets/panel-cluster.js`).
 //!
 //! Behind a load balancer each answer may come from another instance. An instance reports its
 //! backend and breaker only itself; its tokens and streams are also in its member record. The
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::answer::{Answer, CUT_OFF, Figures, Member, Standing};
 use super::picture::{Own, Picture, Row};
+use crate::cache_stats::{CUT_OFF, CacheStats, Figures, Member, Standing};
 
 /// Answers without a mention, beyond one per instance, after which an instance counts as gone.
 pub(super) const FORBEARANCE: usize = 2;
@@ -25,7 +25,7 @@ const MOST: usize = 100;
 pub(super) struct Cluster {
     instances: HashMap<String, Instance>,
     /// The newest answer with all instances in view.
-    whole: Option<(Instant, Answer)>,
+    whole: Option<(Instant, CacheStats)>,
     heard_at: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ struct Instance {
 
 impl Cluster {
     /// Adds an answer.
-    pub(super) fn heard(&mut self, answer: Answer, now: Instant) {
+    pub(super) fn heard(&mut self, answer: CacheStats, now: Instant) {
         self.heard_at = Some(now);
         for instance in self.instances.values_mut() {
             instance.missed = instance.missed.saturating_add(1);
@@ -131,8 +131,8 @@ mod tests {
 
     use super::*;
 
-    /// Answer of an instance with these in view, itself included, each with a number of streams.
-    fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> Answer {
+    /// CacheStats of an instance with these in view, itself included, each with a number of streams.
+    fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> CacheStats {
         let member = |(id, age, streams): &(&str, f64, u64)| json!({"instance_id": id, "seen_seconds_ago": age, "active": 10, "streams": streams});
         let is_cut_off = backend == CUT_OFF;
         let answer = json!({

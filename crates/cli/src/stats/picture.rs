@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::answer::{Answer, CUT_OFF, Figures, Standing};
+use crate::cache_stats::{CUT_OFF, CacheStats, Figures, Standing};
 
 /// Members with names of cache-stats have the same meaning.
 #[derive(Debug, Clone, Serialize)]
@@ -49,7 +49,7 @@ pub(super) struct Own {
 impl Picture {
     /// The rows in order, and their sum. `whole` is an answer with all of them in view, if there is
     /// one.
-    pub(super) fn new(mut rows: Vec<Row>, whole: Option<&Answer>) -> Self {
+    pub(super) fn new(mut rows: Vec<Row>, whole: Option<&CacheStats>) -> Self {
         // Shorter names first, so that 10 comes after 9.
         let order = |row: &Row| (row.instance_id.len(), row.instance_id.clone());
         rows.sort_by_cached_key(order);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::answer::Figures;
 use super::picture::{Own, Picture, Row};
-use crate::output::visible;
+use crate::cache_stats::Figures;
+use crate::escape::visible;
 
 /// Age from which an instance's own figures are shown with their age.
 const FRESH: Duration = Duration::from_secs(10);
@@ -162,7 +162,7 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::answer::Standing;
+    use crate::cache_stats::Standing;
 
     fn row(id: &str, backend: &str, streams: u64) -> Row {
         let is_cut_off = backend == "fallback-memory";

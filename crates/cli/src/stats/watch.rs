@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::cluster::Cluster;
-use super::look;
+use super::look::look;
 use super::picture::Picture;
 use super::screen::Screen;
 use super::table::{Line, Tone, lines};
@@ -18,8 +18,6 @@ use crate::session::Session;
 /// Reason for the end.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The user ended it, or the reader has left.
-    Told,
     /// The credential is no principal's; repeating would look like guessing.
     Unauthorized(Failure),
     /// There was no answer yet, and the URL is not that of the service.

@@ -1,4 +1,4 @@
-//! The answer of an instance to cache-stats: its own state, and its view of all instances.
+//! Cache-stats of an instance: its own state, and its view of all instances.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ pub(super) const CUT_OFF: &str = "fallback-memory";
 
 /// The parts of cache-stats that are shown.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Answer {
+pub(super) struct CacheStats {
     pub(super) backend: String,
     /// Live tokens of all instances in its view.
     pub(super) cache_size: u64,
