@@ -16,8 +16,9 @@
 //! - [`redis`](mod@redis): connections to Redis, its answers and errors.
 //! - [`token`]: tokens as values.
 //!
-//! Dependencies go down this list, never up; `tests/architecture.rs` checks them. docs/glossary.md
-//! has the terms.
+//! Dependencies go down this list, never up; `tests/architecture.rs` checks them. The commands that
+//! call a service are a crate of the same program, `crates/cli`, which does not know this library.
+//! docs/glossary.md has the terms.
 //!
 //! # The path of a token
 //!

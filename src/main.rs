@@ -1,4 +1,5 @@
-//! Arguments, configuration, telemetry, application, exit code.
+//! Arguments, configuration, telemetry, application, exit code. Commands that call a service are
+//! handed to `vx11_cli`, with the settings they need.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the arguments. The client does not know the service's rule for event types, so the rule is
+/// Parses the arguments. The client does not know the service's rule for event types, so it is
 /// added here.
 fn arguments() -> Arguments {
     let event_type = |text: &str| EventType::parse(text).map(|event_type| event_type.to_string());

@@ -8,8 +8,8 @@
 //! classifies failures, `backoff` waits. `tail`, `publish` and `stats` are the commands. Standard
 //! output (`stdout`) has the results only; messages go to standard error (`report`).
 //!
-//! Modules import from the modules beside and below them, never from this file, and without circles.
-//! `tests/architecture.rs` of the service checks it.
+//! Modules import from the modules beside and below them, never from this file, and without
+//! circles. `tests/architecture.rs` of the service checks it.
 
 mod arguments;
 mod backoff;

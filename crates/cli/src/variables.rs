@@ -11,9 +11,9 @@ const PREFIX: &str = "VX11_";
 /// Bound of the wrong characters of a misspelt name.
 const SLIP: usize = 3;
 
-/// Refuses unknown variables: those that neither the service nor a client reads. Those of the
-/// service are allowed, because environment files are often shared, and so are those that Kubernetes
-/// sets for a Service named `vx11-operator`.
+/// Refuses unknown variables: those that neither the service nor a client reads. Variables of the
+/// service are allowed, because environment files are often shared, and so are those that
+/// Kubernetes sets for a Service named `vx11-operator`.
 pub(super) fn check(environment: &HashMap<String, String>, unknown: &[&str]) -> Result<(), String> {
     let unknown = unknown.iter().copied().filter(|name| name.starts_with(PREFIX));
     let doubled = environment.keys().map(String::as_str).filter(|name| is_doubled(name));

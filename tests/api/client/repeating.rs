@@ -99,7 +99,7 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
     assert!(patient.runs(), "whoever has more patience, and began before, still tries");
 }
 
-/// The end of a patience on 503 and 429 is held in `client::publish`, where time can be stopped.
+/// The end of a patience on 503 and 429 is tested in `crates/cli`, where time can be stopped.
 /// Here the second answer is final.
 #[tokio::test]
 async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_published() {
@@ -192,7 +192,7 @@ async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says()
     let front = Front::answering(&[&unavailable, &unknown, accepted]).await;
     let ended = at(&front).run(&["publish", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (0, "e-1\n"), "{}", ended.errors);
-    // It prints the wait; `client::backoff` tests that the wait is at least as long as requested.
+    // It prints the wait; `crates/cli` tests that the wait is at least as long as requested.
     for words in ["503 log_unavailable: try later; again in 1", "504 outcome_unknown: try later; again in 1"]
     {
         assert!(ended.errors.contains(words), "{}", ended.errors);

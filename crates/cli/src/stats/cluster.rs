@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// CacheStats of an instance with these in view, itself included, each with a number of streams.
+    /// Answer of an instance with these in view, itself included, each with a number of streams.
     fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> CacheStats {
         let member = |(id, age, streams): &(&str, f64, u64)| json!({"instance_id": id, "seen_seconds_ago": age, "active": 10, "streams": streams});
         let is_cut_off = backend == CUT_OFF;
