@@ -55,6 +55,7 @@ pub struct Settings<'a> {
 }
 
 /// Runs a command.
+#[must_use = "it is the exit code of the program"]
 pub fn run(command: Command, settings: Settings<'_>) -> ExitCode {
     let environment = settings.environment;
     // Create the session first, so that nobody types an event in vain.
