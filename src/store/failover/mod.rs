@@ -5,7 +5,7 @@
 //! accepted by its tag. Records and tombstones of an outage wait in the standby. The [`Pulse`]
 //! (health check) brings them to the primary before the breaker closes.
 
-mod pulse;
+mod health_check;
 mod unannounced;
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use pulse::{Pulse, PulseDeps};
+pub use health_check::{Pulse, PulseDeps};
 
 use self::unannounced::Unannounced;
 use super::memory::{Entries, MemoryStore};
