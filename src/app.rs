@@ -29,8 +29,8 @@ use crate::principal::Principals;
 use crate::redis::{Claim, Fault, FaultKind, RedisSettings};
 use crate::service::{Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
-    Backend, BreakerState, FailoverStore, FailoverStoreDeps, MemoryStore, Pulse, PulseDeps, RedisStore,
-    RedisStoreDeps, RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
+    Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps, MemoryStore,
+    RedisStore, RedisStoreDeps, RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -360,7 +360,7 @@ impl WithRedis<'_> {
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
         }));
-        let mut pulse = Pulse::new(PulseDeps {
+        let mut health_check = HealthCheck::new(HealthCheckDeps {
             store: Arc::clone(&store),
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
@@ -370,8 +370,8 @@ impl WithRedis<'_> {
         background.spawn(reader.run());
         let keeper = LogTask::new((*settings).clone(), self.keeper_parts(config, claim))?;
         background.spawn(keeper.run());
-        pulse.begin().await;
-        background.spawn(pulse.run());
+        health_check.begin().await;
+        background.spawn(health_check.run());
         if breaker.is_closed() {
             let all = async { tokio::join!(log.opened(), heard) };
             let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;

@@ -11,9 +11,9 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::Fault;
 use vx11_operator::store::{
-    Backend, Beat, BreakerState, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits,
-    MemoryStore, Primary, Pulse, PulseDeps, Recorded, RevocationScope, SharedBreaker, StoreError,
-    StoreStatistics, TokenStore,
+    Backend, BreakerState, Entries, FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps,
+    HealthReport, Lookup, MemoryLimits, MemoryStore, Primary, Recorded, RevocationScope, SharedBreaker,
+    StoreError, StoreStatistics, TokenStore,
 };
 use vx11_operator::token::{Draft, Record, Token, TokenDigest, TokenId};
 
@@ -32,7 +32,7 @@ struct Script {
     fail_at: Option<u32>,
     /// A tombstone that it refuses whenever it is brought.
     refuses: Option<TokenId>,
-    news: Beat,
+    report: HealthReport,
     records: BTreeMap<TokenDigest, Record>,
     /// Tokens that another instance has revoked.
     revoked: BTreeSet<TokenDigest>,
@@ -98,9 +98,9 @@ impl TokenStore for Scripted {
 
 #[async_trait]
 impl Primary for Scripted {
-    async fn beat(&self, _figures: Figures) -> Result<Beat, Fault> {
+    async fn check_health(&self, _figures: Figures) -> Result<HealthReport, Fault> {
         let mut script = self.0.lock().unwrap();
-        script.fault.clone().map_or_else(|| Ok(std::mem::take(&mut script.news)), Err)
+        script.fault.clone().map_or_else(|| Ok(std::mem::take(&mut script.report)), Err)
     }
 
     async fn restore(&self, entries: &Entries) -> Result<u64, Fault> {
@@ -148,13 +148,13 @@ impl Testbed {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         }));
-        let mut pulse = Pulse::new(PulseDeps {
+        let mut health_check = HealthCheck::new(HealthCheckDeps {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             jitter: Arc::new(Jitter::seeded(7)),
         });
-        pulse.begin().await;
-        tokio::spawn(pulse.run());
+        health_check.begin().await;
+        tokio::spawn(health_check.run());
         let testbed = Self { primary, store, breaker, metrics };
         assert_eq!(testbed.store.backend(), Backend::Redis);
         testbed
@@ -177,7 +177,7 @@ impl Testbed {
     async fn lose_data(&self) {
         self.primary.set(|script| {
             script.told.clear();
-            script.news = Beat { lost_data: true, ..Beat::default() };
+            script.report = HealthReport { lost_data: true, ..HealthReport::default() };
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
@@ -298,7 +298,7 @@ async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_t
     testbed.primary.set(|script| {
         script.told.clear();
         script.failing_restores = 1;
-        script.news = Beat { lost_data: true, ..Beat::default() };
+        script.report = HealthReport { lost_data: true, ..HealthReport::default() };
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut told = testbed.primary.told();

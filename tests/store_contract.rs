@@ -9,8 +9,8 @@ use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
-    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreDeps, Figures, Lookup, MemoryLimits, MemoryStore,
-    Primary, Pulse, PulseDeps, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
+    ENTRY_BYTES, Entries, FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps, Lookup,
+    MemoryLimits, MemoryStore, Primary, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
 };
 use vx11_operator::token::{Draft, Record, Token, TokenDigest};
 use vx11_rig::{RedisCluster, RedisServer, eventually};
@@ -60,7 +60,7 @@ fn memory(room: u64, clock: &Arc<ManualClock>) -> MemoryStore {
 async fn redis(name: &'static str, servers: Servers) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
     let (store, breaker, _) = connect(&servers, &clock);
-    store.beat(Figures::default()).await.unwrap();
+    store.check_health(Figures::default()).await.unwrap();
     breaker.close(0);
     Subject { name, store, clock, servers }
 }
@@ -79,9 +79,9 @@ async fn failover(server: RedisServer) -> Subject {
         metrics: Arc::clone(&metrics),
     }));
     let jitter = Arc::new(Jitter::seeded(7));
-    let settings = PulseDeps { store: Arc::clone(&store), metrics, jitter };
-    let mut pulse = Pulse::new(settings);
-    pulse.begin().await;
+    let deps = HealthCheckDeps { store: Arc::clone(&store), metrics, jitter };
+    let mut health_check = HealthCheck::new(deps);
+    health_check.begin().await;
     Subject { name: "failover", store, clock, servers }
 }
 
@@ -382,7 +382,7 @@ async fn a_tombstone_that_redis_refuses_stops_no_other() {
     {
         let clock = Arc::new(ManualClock::at(START));
         let (store, breaker, _) = connect(&servers, &clock);
-        store.beat(Figures::default()).await.unwrap();
+        store.check_health(Figures::default()).await.unwrap();
         breaker.close(0);
         let end = START.plus(MINUTE);
         let tombstones = (0..250)

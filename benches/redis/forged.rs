@@ -14,7 +14,7 @@ const CONNECTIONS: u32 = 4;
 const AT_ONCE: u32 = 100;
 const FORGED: u32 = 1_000_000;
 /// Commands of an idle instance, and of the benchmark for its figures.
-const OF_THE_PULSE: [&str; 13] = [
+const OF_THE_HEALTH_CHECK: [&str; 13] = [
     "info", "time", "xread", "eval", "xrange", "hget", "set", "hset", "hgetall", "expire", "ping", "unwatch",
     "select",
 ];
@@ -23,7 +23,7 @@ pub(crate) fn measure() -> Vec<Row> {
     say("a million random UUIDs for a stream");
     let redis = Redis::start();
     let instance = redis.instance("forged", "1", "60");
-    let before = redis.calls_beside(&OF_THE_PULSE);
+    let before = redis.calls_beside(&OF_THE_HEALTH_CHECK);
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
@@ -31,7 +31,7 @@ pub(crate) fn measure() -> Vec<Row> {
         }
     });
     let per_second = f64::from(FORGED) / started.elapsed().as_secs_f64();
-    let caused = redis.calls_beside(&OF_THE_PULSE) - before;
+    let caused = redis.calls_beside(&OF_THE_HEALTH_CHECK) - before;
     vec![
         Row::judged("Redis commands that a million random UUIDs caused", "<= 0", caused),
         Row::figure("random UUIDs refused a second", per_second, ""),

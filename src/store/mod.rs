@@ -26,7 +26,9 @@ use strum::{IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 pub use breaker::{Breaker, BreakerState, Failure};
-pub use failover::{Beat, FailoverStore, FailoverStoreDeps, Figures, Primary, Pulse, PulseDeps};
+pub use failover::{
+    FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps, HealthReport, Primary,
+};
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
 pub use redis::{RedisStore, RedisStoreDeps};
 pub use revocation_reader::{RevocationReader, RevocationReaderDeps};

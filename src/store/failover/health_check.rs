@@ -3,7 +3,7 @@
 //!
 //! Each check does, in this order:
 //!
-//! 1. probe the primary and exchange member records (`Primary::beat`);
+//! 1. probe the primary and exchange member records (`Primary::check_health`);
 //! 2. after a loss of data, write all known tombstones to it again;
 //! 3. count the probe; with enough good ones, write records and tombstones of the standby to it;
 //! 4. close the breaker.
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Beat, FailoverStore, Figures};
+use super::{FailoverStore, Figures};
 use crate::clock::{Jitter, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
@@ -27,12 +27,12 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Entries written to the primary at once.
 const BATCH: usize = 1000;
 /// Consecutive failed checks that are logged although requests reach the primary.
-const BEATS_UNTIL_DEAF: u32 = 10;
+const FAILURES_UNTIL_WARNING: u32 = 10;
 /// Difference of the clocks, in ms, that is logged. Tokens allow for two seconds.
-const SKEW_WORTH_TELLING: i64 = 1000;
+const SKEW_WARNING: i64 = 1000;
 
 /// Dependencies of the health check.
-pub struct PulseDeps {
+pub struct HealthCheckDeps {
     /// The store whose primary is checked.
     pub store: Arc<FailoverStore>,
     /// Source of this instance's figures; also receives the results.
@@ -42,52 +42,54 @@ pub struct PulseDeps {
 }
 
 /// The health check of the primary, a background task.
-pub struct Pulse {
-    settings: PulseDeps,
+pub struct HealthCheck {
+    deps: HealthCheckDeps,
     skewed: bool,
     /// Tombstones that the primary has lost and does not have again yet.
-    owed: Option<Vec<(TokenId, UnixMillis)>>,
+    tombstones_to_restore: Option<Vec<(TokenId, UnixMillis)>>,
     /// Consecutive failed checks while requests reach the primary.
-    deaf: u32,
+    failures_while_closed: u32,
 }
 
-impl Pulse {
+impl HealthCheck {
     /// Creates the task.
     #[must_use]
-    pub const fn new(settings: PulseDeps) -> Self {
-        Self { settings, skewed: false, owed: None, deaf: 0 }
+    pub const fn new(deps: HealthCheckDeps) -> Self {
+        Self { deps, skewed: false, tombstones_to_restore: None, failures_while_closed: 0 }
     }
 
     /// Checks until the primary is in use or has failed once, bounded by the primary's deadlines.
     /// Called before the first request, so that an instance with a healthy primary never starts
     /// degraded.
     pub async fn begin(&mut self) {
-        while self.beat().await.is_ok() && !self.settings.store.breaker.is_closed() {}
+        while self.check().await.is_ok() && !self.deps.store.breaker.is_closed() {}
     }
 
     /// Checks for as long as the instance runs.
     pub async fn run(mut self) {
         loop {
-            let pause = self.settings.jitter.between(INTERVAL * 4 / 5, INTERVAL * 6 / 5);
+            let pause = self.deps.jitter.between(INTERVAL * 4 / 5, INTERVAL * 6 / 5);
             let began = Instant::now();
-            let well = self.beat().await.is_ok();
+            let succeeded = self.check().await.is_ok();
             // After a failure while closed the next check follows at once: an outage may begin.
-            if well || !self.settings.store.breaker.is_closed() {
+            if succeeded || !self.deps.store.breaker.is_closed() {
                 tokio::time::sleep_until(began + pause).await;
             }
         }
     }
 
-    async fn beat(&mut self) -> Result<(), Fault> {
-        let store = Arc::clone(&self.settings.store);
+    /// Checks once, and counts a failure.
+    async fn check(&mut self) -> Result<(), Fault> {
+        let store = Arc::clone(&self.deps.store);
         let asked_at = Instant::now();
-        let outcome = self.beat_once(&store).await;
+        let outcome = self.check_and_reconcile(&store).await;
         if let Err(fault) = &outcome {
             store.breaker.failed(fault, asked_at);
         }
-        self.deaf =
-            if outcome.is_err() && store.breaker.is_closed() { self.deaf.saturating_add(1) } else { 0 };
-        if self.deaf == BEATS_UNTIL_DEAF {
+        let failed_while_closed = outcome.is_err() && store.breaker.is_closed();
+        self.failures_while_closed =
+            if failed_while_closed { self.failures_while_closed.saturating_add(1) } else { 0 };
+        if self.failures_while_closed == FAILURES_UNTIL_WARNING {
             tracing::warn!(
                 "requests reach Redis, but the cluster's figures are old: it answers too slowly for that"
             );
@@ -95,13 +97,14 @@ impl Pulse {
         outcome
     }
 
-    async fn beat_once(&mut self, store: &FailoverStore) -> Result<(), Fault> {
-        let PulseDeps { metrics, .. } = &self.settings;
+    /// Steps 1 to 4 of the module's documentation.
+    async fn check_and_reconcile(&mut self, store: &FailoverStore) -> Result<(), Fault> {
+        let HealthCheckDeps { metrics, .. } = &self.deps;
         let figures = Figures { active: metrics.active_tokens(), streams: metrics.open_streams() };
-        let beat = store.primary.beat(figures).await?;
-        self.note(&beat);
-        if beat.lost_data {
-            self.owed = Some(store.lose());
+        let report = store.primary.check_health(figures).await?;
+        self.observe_skew(report.skew_millis);
+        if report.lost_data {
+            self.tombstones_to_restore = Some(store.lose());
         }
         self.restore_tombstones(store).await?;
         let may_close = store.breaker.probe_succeeded();
@@ -114,13 +117,14 @@ impl Pulse {
         Ok(())
     }
 
-    fn note(&mut self, beat: &Beat) {
+    /// Sets the metric of the skew, and logs when the skew becomes large.
+    fn observe_skew(&mut self, skew_millis: i64) {
         #[expect(clippy::cast_precision_loss, reason = "a difference of milliseconds")]
-        self.settings.metrics.clock_skew(beat.skew_millis as f64 / 1000.0);
-        let skewed = beat.skew_millis.abs() > SKEW_WORTH_TELLING;
+        self.deps.metrics.clock_skew(skew_millis as f64 / 1000.0);
+        let skewed = skew_millis.abs() > SKEW_WARNING;
         if skewed && !self.skewed {
             tracing::warn!(
-                ahead_by_milliseconds = beat.skew_millis,
+                ahead_by_milliseconds = skew_millis,
                 "this clock and that of Redis differ; beyond 2 s other instances may refuse tokens while Redis is away. Check NTP on both"
             );
         }
@@ -129,15 +133,15 @@ impl Pulse {
 
     /// Writes the known tombstones to a primary that has lost its data.
     async fn restore_tombstones(&mut self, store: &FailoverStore) -> Result<(), Fault> {
-        let Some(mut owed) = self.owed.take() else { return Ok(()) };
-        while !owed.is_empty() {
-            let batch = owed.split_off(owed.len().saturating_sub(BATCH));
+        let Some(mut remaining) = self.tombstones_to_restore.take() else { return Ok(()) };
+        while !remaining.is_empty() {
+            let batch = remaining.split_off(remaining.len().saturating_sub(BATCH));
             let batch = Entries { tombstones: batch, records: Vec::new() };
             match store.primary.restore(&batch).await {
-                Ok(refused) => self.note_refused(refused),
+                Ok(refused) => self.count_refused(refused),
                 Err(fault) => {
-                    owed.extend(batch.tombstones);
-                    self.owed = Some(owed);
+                    remaining.extend(batch.tombstones);
+                    self.tombstones_to_restore = Some(remaining);
                     return Err(fault);
                 }
             }
@@ -150,9 +154,9 @@ impl Pulse {
     }
 
     /// Counts entries that the primary refuses for their content. Repeating them would not help.
-    fn note_refused(&self, refused: u64) {
+    fn count_refused(&self, refused: u64) {
         if refused > 0 {
-            self.settings.metrics.revocations.invalid(refused);
+            self.deps.metrics.revocations.invalid(refused);
             tracing::warn!(refused, "Redis refuses tombstones for what they say; they are left out");
         }
     }
@@ -169,10 +173,10 @@ impl Pulse {
                 return Ok(reconciled);
             }
             let refused = store.primary.restore(&batch).await?;
-            self.note_refused(refused);
+            self.count_refused(refused);
             store.standby.remove_if_unchanged(&batch);
             let count = batch.len() as u64;
-            self.settings.metrics.reconciled(count);
+            self.deps.metrics.reconciled(count);
             reconciled += count;
         }
     }

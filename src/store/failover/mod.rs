@@ -2,8 +2,8 @@
 //! process's memory, beside it.
 //!
 //! An outage removes a step instead of switching code: without an answer of the primary, a token is
-//! accepted by its tag. Records and tombstones of an outage wait in the standby. The [`Pulse`]
-//! (health check) brings them to the primary before the breaker closes.
+//! accepted by its tag. Records and tombstones of an outage wait in the standby. [`HealthCheck`]
+//! writes them to the primary before the breaker closes.
 
 mod health_check;
 mod unannounced;
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use health_check::{Pulse, PulseDeps};
+pub use health_check::{HealthCheck, HealthCheckDeps};
 
 use self::unannounced::Unannounced;
 use super::memory::{Entries, MemoryStore};
@@ -40,7 +40,7 @@ pub trait Primary: TokenStore {
     ///
     /// # Errors
     /// The primary cannot be used.
-    async fn beat(&self, figures: Figures) -> Result<Beat, Fault>;
+    async fn check_health(&self, figures: Figures) -> Result<HealthReport, Fault>;
 
     /// Writes the records and tombstones of `entries`, without announcing revocations. Independent
     /// of the breaker, and idempotent. Returns the number of entries that the primary refuses for
@@ -62,7 +62,7 @@ pub struct Figures {
 
 /// Result of a health check.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Beat {
+pub struct HealthReport {
     /// Whether records and tombstones were lost since the last check, by a restart, a failover or
     /// an administrator.
     pub lost_data: bool,

@@ -18,7 +18,7 @@ use crate::store::shared_breaker::SharedBreaker;
 
 /// Deadline of a health check, which tests its connection first (two round trips). No request waits
 /// for it.
-const PULSE_DEADLINE: Duration = Duration::from_millis(300);
+const HEALTH_CHECK_DEADLINE: Duration = Duration::from_millis(300);
 /// Deadline of a health check while the breaker is not closed, because dialling takes longer.
 const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);
 
@@ -28,7 +28,7 @@ pub(super) enum Path {
     /// A request: on the worker connection, only while the breaker is closed.
     Hot,
     /// A health check: on a connection from the pool, independent of the breaker.
-    Pulse,
+    HealthCheck,
 }
 
 /// Client of the store for Redis.
@@ -126,8 +126,8 @@ impl Client {
     ) -> Result<T, Fault> {
         let deadline = match path {
             Path::Hot => REDIS_DEADLINE,
-            Path::Pulse if self.breaker.is_closed() => PULSE_DEADLINE,
-            Path::Pulse => RECOVERY_DEADLINE,
+            Path::HealthCheck if self.breaker.is_closed() => HEALTH_CHECK_DEADLINE,
+            Path::HealthCheck => RECOVERY_DEADLINE,
         };
         let answer = async {
             match self.attempt(path, deadline, &work).await {
@@ -175,7 +175,7 @@ impl Client {
         patience: Duration,
         work: impl Fn(Connection) -> F + Send + Sync,
     ) -> Result<T, Attempt> {
-        if path == Path::Pulse && self.connector.has_pool() {
+        if path == Path::HealthCheck && self.connector.has_pool() {
             let pooled = Box::pin(self.connector.pooled(patience)).await?;
             return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }

@@ -159,9 +159,9 @@ mod tests {
         MemberRecord { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
     }
 
-    fn view(beats: &[(&str, MemberRecord)]) -> (View, Vec<String>) {
+    fn view(records: &[(&str, MemberRecord)]) -> (View, Vec<String>) {
         let fields =
-            beats.iter().map(|(name, beat)| ((*name).to_owned(), serde_json::to_string(beat).unwrap()));
+            records.iter().map(|(name, it)| ((*name).to_owned(), serde_json::to_string(it).unwrap()));
         View::read(fields.collect(), "own", &mut neighbours(), NOW.0, NOW)
     }
 

@@ -34,7 +34,7 @@ use self::worker_connection::Latest;
 use super::memory::Entries;
 use super::shared_breaker::SharedBreaker;
 use super::{
-    Backend, Beat, Figures, Lookup, Primary, Recorded, RevocationScope, StoreError, StoreStatistics,
+    Backend, Figures, HealthReport, Lookup, Primary, Recorded, RevocationScope, StoreError, StoreStatistics,
     TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
@@ -251,8 +251,8 @@ impl TokenStore for RedisStore {
 
 #[async_trait]
 impl Primary for RedisStore {
-    async fn beat(&self, figures: Figures) -> Result<Beat, Fault> {
-        self.beat_once(figures).await.inspect_err(|fault| {
+    async fn check_health(&self, figures: Figures) -> Result<HealthReport, Fault> {
+        self.check_health_once(figures).await.inspect_err(|fault| {
             // Data of another deployment is no fault of Redis: keep the connections.
             if !matches!(fault, Fault::OtherDeployment | Fault::NewerSchema(_)) {
                 self.client.begin_anew();
@@ -266,7 +266,7 @@ impl Primary for RedisStore {
 }
 
 impl RedisStore {
-    async fn beat_once(&self, figures: Figures) -> Result<Beat, Fault> {
+    async fn check_health_once(&self, figures: Figures) -> Result<HealthReport, Fault> {
         let is_due = self.is_time_for_heartbeat();
         // Check the owner before anything is written, at least once a second.
         if is_due || !self.claim.is_held() || !self.client.is_in_use() {
@@ -280,7 +280,7 @@ impl RedisStore {
         let commands = &commands;
         let mut confirmed = self
             .client
-            .call(Path::Pulse, |connection| self.data.confirm(connection, self.clock.now(), commands))
+            .call(Path::HealthCheck, |connection| self.data.confirm(connection, self.clock.now(), commands))
             .await??;
         let after = self.clock.now();
         let answers = std::mem::take(&mut confirmed.answers).into_iter();
@@ -289,7 +289,7 @@ impl RedisStore {
         *self.figures.lock() = Some(confirmed.deployment.figures);
         if is_due {
             *self.last_heartbeat.lock() = Some(Instant::now());
-            self.exchange_heartbeats(&confirmed, figures, redis_now).await?;
+            self.exchange_member_records(&confirmed, figures, redis_now).await?;
         }
         // Note the loss last: a check that fails half way must report it again.
         let lost_data = self.data.learn(&confirmed);
@@ -297,7 +297,7 @@ impl RedisStore {
             self.client.invalidate_connections();
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
-        Ok(Beat { lost_data, skew_millis })
+        Ok(HealthReport { lost_data, skew_millis })
     }
 
     /// Whether the member record is due.
@@ -310,13 +310,13 @@ impl RedisStore {
         let question = &self.claim.question();
         let answer = self
             .client
-            .call(Path::Pulse, |mut connection| async move { connection.ask(question).await })
+            .call(Path::HealthCheck, |mut connection| async move { connection.ask(question).await })
             .await;
         self.claim.learn(answer)
     }
 
     /// Writes this instance's member record, reads all of them, and removes outdated ones.
-    async fn exchange_heartbeats(
+    async fn exchange_member_records(
         &self,
         confirmed: &Confirmed,
         figures: Figures,
@@ -341,7 +341,7 @@ impl RedisStore {
         let commands = &pipeline([write, self.data.keep(confirmed), read]);
         let mut answers = self
             .client
-            .call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await })
+            .call(Path::HealthCheck, |mut connection| async move { connection.ask_all(commands).await })
             .await?;
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
@@ -352,7 +352,7 @@ impl RedisStore {
             forget.arg(&self.keys.instances).arg(spent);
             let forget = &forget;
             self.client
-                .call(Path::Pulse, |mut connection| async move { connection.ask(forget).await })
+                .call(Path::HealthCheck, |mut connection| async move { connection.ask(forget).await })
                 .await?;
         }
         Ok(())

@@ -36,7 +36,7 @@ impl RedisStore {
     async fn restore_tombstones(&self, some: &[(TokenId, UnixMillis)]) -> Result<u64, Fault> {
         let commands = some.iter().map(|(id, until)| self.tombstone_commands(*id, *until));
         let commands = &pipeline(commands.flatten());
-        let answers = self.client.call(Path::Pulse, |mut connection| async move {
+        let answers = self.client.call(Path::HealthCheck, |mut connection| async move {
             let answers = connection.ask_each(commands).await?;
             refused(answers, commands.len() / some.len())
         });
@@ -46,8 +46,9 @@ impl RedisStore {
     async fn restore_records(&self, some: &[(TokenDigest, Record)]) -> Result<(), Fault> {
         let commands = some.iter().map(|(digest, record)| self.record_command(*digest, *record));
         let commands = &pipeline(commands);
-        let answers =
-            self.client.call(Path::Pulse, |mut connection| async move { connection.ask_all(commands).await });
+        let answers = self
+            .client
+            .call(Path::HealthCheck, |mut connection| async move { connection.ask_all(commands).await });
         answers.await.map(drop)
     }
 }
