@@ -50,9 +50,7 @@ impl Deployment {
             };
             let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
             let named = |name: &str| match field(name) {
-                "" => {
-                    Err(Fault::Unexpected(format!("INFO without {name}, by which a loss of data is noticed")))
-                }
+                "" => Err(Fault::Unexpected(format!("INFO lacks {name}, which shows a loss of data"))),
                 value => Ok(value),
             };
             if field("loading") == "1" {

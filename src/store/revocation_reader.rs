@@ -186,7 +186,7 @@ impl RevocationReader {
         };
         let answer = answer?;
         let entries = stream::news(&answer)
-            .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
+            .ok_or_else(|| Fault::Unexpected("XREAD was not answered with entries".to_owned()))?;
         for entry in &entries {
             self.apply_revocation(entry).await;
         }

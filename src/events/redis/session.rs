@@ -336,7 +336,7 @@ impl LogTask {
             return Ok(());
         }
         let entries = stream::news(&news)
-            .ok_or_else(|| Fault::Unexpected("XREAD with something else than entries".to_owned()))?;
+            .ok_or_else(|| Fault::Unexpected("XREAD was not answered with entries".to_owned()))?;
         self.deliver(head, &entries);
         if entries.len() < most { Ok(()) } else { self.read_to_end(connection).await }
     }

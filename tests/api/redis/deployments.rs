@@ -246,7 +246,7 @@ async fn a_full_redis_can_be_claimed_so_that_its_log_can_make_room() {
     let cluster = Cluster::start().await;
     cluster.redis.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await;
     let instance = cluster.instance("1").await;
-    instance.logs("its memory is full").await;
+    instance.logs("the memory is full").await;
     assert_eq!(names(&cluster, DEPLOYMENT).await.len(), 2);
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     backend_becomes(&instance, "redis").await;

@@ -73,7 +73,7 @@ async fn a_wrong_or_missing_password() {
     let redis = RedisServer::with(&["--requirepass", &right]).await;
     let port = redis.port().to_string();
     let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
-    let words = &["it refuses the credentials", "check REDIS_PASSWORD"];
+    let words = &["user name or password is refused", "check REDIS_PASSWORD"];
     complains(&[at[0], at[1], ("REDIS_PASSWORD", &wrong)], words).await;
     complains(&at, words).await;
     let well = Instance::with(&[at[0], at[1], ("REDIS_PASSWORD", &right)]).await;
@@ -90,9 +90,9 @@ async fn an_unknown_user_and_a_user_without_a_right() {
     let at =
         [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_PASSWORD", password.as_str())];
     let unknown = [at[0], at[1], at[2], ("REDIS_USERNAME", "nobody")];
-    complains(&unknown, &["it refuses the credentials", "this user exists"]).await;
+    complains(&unknown, &["user name or password is refused", "this user exists"]).await;
     let poor = [at[0], at[1], at[2], ("REDIS_USERNAME", "sse")];
-    let instance = complains(&poor, &["its user lacks a right", "docs/redis.md"]).await;
+    let instance = complains(&poor, &["the user lacks a right", "docs/redis.md"]).await;
     redis.command(&["ACL", "SETUSER", "sse", "+@all"]).await;
     backend_becomes(&instance, "redis").await;
 }
@@ -102,7 +102,7 @@ async fn a_database_that_is_not_there() {
     let redis = RedisServer::start().await;
     let port = redis.port().to_string();
     let settings = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str()), ("REDIS_DB", "99")];
-    complains(&settings, &["it has no database of this number", "check REDIS_DB"]).await;
+    complains(&settings, &["the database does not exist", "check REDIS_DB"]).await;
 }
 
 #[tokio::test]
@@ -112,8 +112,8 @@ async fn a_host_that_cannot_be_reached_or_resolved() {
     redis.kill();
     let port = redis.port().to_string();
     let gone = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
-    complains(&gone, &["nothing accepts connections there", "check that it is running"]).await;
-    complains(&[("REDIS_HOST", "no-such-host.invalid")], &["the host's name cannot be resolved"]).await;
+    complains(&gone, &["the server accepts no connections", "check that it is running"]).await;
+    complains(&[("REDIS_HOST", "no-such-host.invalid")], &["the host name cannot be resolved"]).await;
     let sentinel = format!("127.0.0.1:{port}");
     let none = [("REDIS_SENTINELS", sentinel.as_str()), ("REDIS_SENTINEL_MASTER", "vx11")];
     complains(&none, &["no master can be found", "check REDIS_SENTINELS"]).await;
