@@ -127,13 +127,13 @@ impl RevocationScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The bound of live records is reached. Tokens that expire make room.
-    #[error("the token store is full; room comes back within {retry_after:?}")]
+    #[error("the token store is full; try again in {retry_after:?}")]
     Full {
         /// Time after which there is room again, about.
         retry_after: Duration,
     },
     /// The store cannot be asked or did not answer in time. A write may have happened.
-    #[error("the token store cannot be asked at present")]
+    #[error("the token store is unavailable; try again later")]
     Unavailable,
 }
 

@@ -209,12 +209,12 @@ impl RevocationReader {
                 tracing::warn!(
                     key = %self.stream,
                     position = entry.position,
-                    "an announcement of a revocation cannot be read, or has an end that none has; it is left out or cut short. Who else writes to this Redis?"
+                    "an announcement of a revocation cannot be read, or its end is too late. It is left out, or its end is shortened. Find out who else writes to this Redis"
                 );
             }
         }
         let Some(revocations::Heard { id, until, .. }) = heard else { return };
-        tracing::debug!(token_id = %id, "revocation heard");
+        tracing::debug!(token_id = %id, "revocation received");
         // An expired revocation still ends streams that are open.
         if until > now {
             self.parts.store.apply_revocation(id, until).await;
@@ -241,7 +241,7 @@ impl RevocationReader {
                     if !std::mem::replace(&mut self.told_unannounced, true) {
                         tracing::warn!(
                             reason = fault.label(),
-                            "revocations cannot be announced to the other instances: {fault}. They wait"
+                            "revocations cannot be announced to the other instances: {fault}. They are announced as soon as possible"
                         );
                     }
                     return Ok(());
@@ -282,7 +282,7 @@ impl RevocationReader {
         {
             tracing::warn!(
                 reason = fault.label(),
-                "revocations by other instances cannot be read: {fault}. Tokens they revoked are refused as long as Redis answers for each; open streams of such tokens stay open"
+                "revocations by other instances cannot be read: {fault}. Tokens that they revoke are refused while Redis answers lookups. Open streams of these tokens stay open"
             );
         }
     }

@@ -140,12 +140,12 @@ impl SharedBreaker {
             if inner.was_reached {
                 tracing::warn!(
                     reason,
-                    "Redis cannot be used: {fault}. Tokens are kept in memory and stay valid until it is back"
+                    "Redis cannot be used: {fault}. Meanwhile tokens are kept in memory and stay valid"
                 );
             } else {
                 tracing::error!(
                     reason,
-                    "Redis cannot be used and has not been usable since this instance started: {fault}. Tokens are kept in memory and stay valid until it can be used"
+                    "Redis cannot be used, and has not been usable since this instance started: {fault}. Meanwhile tokens are kept in memory and stay valid"
                 );
             }
         }

@@ -91,7 +91,7 @@ impl HealthCheck {
             if failed_while_closed { self.failures_while_closed.saturating_add(1) } else { 0 };
         if self.failures_while_closed == FAILURES_UNTIL_WARNING {
             tracing::warn!(
-                "requests reach Redis, but the cluster's figures are old: it answers too slowly for that"
+                "the figures of the other instances are outdated: health checks of Redis fail, although requests reach it. Check the load of Redis and the network"
             );
         }
         outcome
@@ -125,7 +125,7 @@ impl HealthCheck {
         if skewed && !self.skewed {
             tracing::warn!(
                 ahead_by_milliseconds = skew_millis,
-                "this clock and that of Redis differ; beyond 2 s other instances may refuse tokens while Redis is away. Check NTP on both"
+                "the clocks of this instance and of Redis differ. Beyond 2 s, other instances may refuse tokens while Redis is unavailable. Check NTP on both machines"
             );
         }
         self.skewed = skewed;
@@ -148,7 +148,7 @@ impl HealthCheck {
         }
         tracing::warn!(
             tombstones = store.revoked.entries(),
-            "Redis has lost data (restart, failover or FLUSHALL); revocations were brought to it again, and tokens issued before stay valid by their signature"
+            "Redis has lost data (restart, failover or FLUSHALL). All known revocations were written to it again. Tokens issued before stay valid by their signature"
         );
         Ok(())
     }
@@ -157,7 +157,10 @@ impl HealthCheck {
     fn count_refused(&self, refused: u64) {
         if refused > 0 {
             self.deps.metrics.revocations.invalid(refused);
-            tracing::warn!(refused, "Redis refuses tombstones for what they say; they are left out");
+            tracing::warn!(
+                refused,
+                "Redis refuses tombstones because of their content; they are left out. This is a defect: report this line"
+            );
         }
     }
 

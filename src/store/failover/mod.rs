@@ -165,7 +165,7 @@ impl FailoverStore {
         if warned_at.is_none_or(|last| now.duration_since(last) >= BETWEEN_WARNINGS) {
             *warned_at = Some(now);
             tracing::warn!(
-                "there is no room for further revocations: those not remembered hold only while Redis can be asked. Raise memory.max_entries or memory.max_bytes"
+                "this instance has no room for further revocations, and applies them only while Redis is available. Raise memory.max_entries or memory.max_bytes"
             );
         }
     }

@@ -136,9 +136,9 @@ impl Completeness {
         match (evicted, &deployment.evicts) {
             (None, Some(policy)) => tracing::warn!(
                 policy,
-                "Redis may drop records before their time; tokens it does not know are accepted by their signature. Set maxmemory-policy noeviction"
+                "Redis may drop records before they expire, so tokens without a record are accepted by their signature. Set maxmemory-policy noeviction"
             ),
-            (Some(_), None) => tracing::info!("Redis keeps records until their time"),
+            (Some(_), None) => tracing::info!("Redis keeps records until they expire"),
             _ => {}
         }
         old.is_some_and(|old| old.complete_since != *complete_since)

@@ -75,15 +75,15 @@ fn warn(instance_id: &str, kind: MismatchKind) {
     match kind {
         MismatchKind::OtherSigningKeys => tracing::warn!(
             instance_id,
-            "an instance accepts other signing keys than this one, and each may refuse tokens that the other issues; expected while a secret is replaced, otherwise compare VX11_OPERATOR_SIGNING_KEYS and the principals"
+            "an instance accepts other signing keys than this one, so each may refuse tokens that the other issues. This is expected while a secret is replaced. Otherwise compare VX11_OPERATOR_SIGNING_KEYS and the principals"
         ),
         MismatchKind::OtherTokenLife => tracing::warn!(
             instance_id,
-            "an instance gives tokens another life than this one; compare EPHEMERAL_TOKEN_TTL_SEC"
+            "an instance gives tokens another lifetime than this one; compare EPHEMERAL_TOKEN_TTL_SEC"
         ),
         MismatchKind::InstanceIdUsedTwice => tracing::warn!(
             instance_id,
-            "two instances have this name, and their figures cannot be told apart; give each an INSTANCE_ID of its own"
+            "two instances have this name, so their figures cannot be distinguished; give each a separate INSTANCE_ID"
         ),
     }
 }

@@ -141,7 +141,7 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
             &[("LD_PRELOAD", library.as_str()), ("FAKETIME", "+5s"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")],
         )
         .await;
-    wrong.logs("this clock and that of Redis differ").await;
+    wrong.logs("the clocks of this instance and of Redis differ").await;
     let skew = async |instance: &Instance| {
         let page = instance.get("/metrics").send().await.unwrap().text().await.unwrap();
         let line =
@@ -152,8 +152,8 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
     // measurement worthless.
     vx11_rig::until("the difference to be shown", async || (skew(&wrong).await - 5.0).abs() < 0.5).await;
     vx11_rig::until("no difference to be shown", async || skew(&right).await.abs() < 0.5).await;
-    assert_eq!(wrong.log_text().matches("this clock and that of Redis differ").count(), 1);
-    assert!(!right.log_text().contains("this clock and that of Redis differ"));
+    assert_eq!(wrong.log_text().matches("the clocks of this instance and of Redis differ").count(), 1);
+    assert!(!right.log_text().contains("the clocks of this instance and of Redis differ"));
 }
 
 /// The library that offsets the clock of a process.

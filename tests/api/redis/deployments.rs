@@ -270,7 +270,7 @@ async fn settings_that_differ_between_instances_are_warned_about() {
     warns(&two, &[("other_signing_keys", "1"), ("other_token_life", "1")]).await;
     for instance in [&one, &two] {
         instance.logs("accepts other signing keys than this one").await;
-        instance.logs("gives tokens another life than this one").await;
+        instance.logs("gives tokens another lifetime than this one").await;
     }
     let versions = figures(&one).await["cluster"].clone();
     let version = json!(env!("CARGO_PKG_VERSION"));

@@ -143,7 +143,7 @@ async fn an_instance_that_cannot_read_revocations_although_redis_answers_says_so
     let mut stream = two.open_stream(&issued.token).await;
     let id = "00000000000000aa";
     cluster.announce(id, "1").await;
-    has_said(&two, "revocation heard", 1).await;
+    has_said(&two, "revocation received", 1).await;
     // The key is no stream any longer.
     cluster.redis.command(&["SET", ANNOUNCED, "nothing"]).await;
     two.metric_becomes("vx11_operator_revocations_in_reach", 0).await;
@@ -166,7 +166,7 @@ async fn a_revocation_with_an_end_out_of_range_is_cut_short_and_stops_no_other()
     revoke_everywhere(&one, ("token_id", &other.id)).await;
     for instance in [&one, &two] {
         instance.metric_becomes(INVALID, 1).await;
-        has_said(instance, "revocation heard", 2).await;
+        has_said(instance, "revocation received", 2).await;
     }
     cluster.redis.restart().await;
     for issued in [&poisoned, &other] {
@@ -179,7 +179,7 @@ async fn a_revocation_with_an_end_out_of_range_is_cut_short_and_stops_no_other()
         for issued in [&poisoned, &other] {
             instance.refuses(&issued.token).await;
         }
-        assert_eq!(instance.log_text().matches("Who else writes to this Redis?").count(), 1);
+        assert_eq!(instance.log_text().matches("Find out who else writes to this Redis").count(), 1);
     }
 }
 
@@ -210,7 +210,7 @@ async fn after_a_loss_of_data_each_revocation_is_announced_once() {
     }
     for (losses, restarts) in [(1, false), (2, true)] {
         for instance in &instances {
-            has_said(instance, "revocation heard", COUNT).await;
+            has_said(instance, "revocation received", COUNT).await;
         }
         if restarts {
             cluster.redis.restart().await;

@@ -120,7 +120,7 @@ async fn a_redis_that_may_evict_refuses_no_token() {
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru"]).await;
     // Its tokens may have been issued since the data is complete, by any instance.
     let instance = cluster.instance("1").await;
-    instance.logs("Redis may drop records before their time").await;
+    instance.logs("Redis may drop records before they expire").await;
     let issued = instance.issue().await;
     cluster.redis.command(&["DEL", &key_of(&cluster, &issued.id).await]).await;
     assert_eq!(instance.introspect(&issued.token).await["active"], json!(true));
@@ -155,7 +155,7 @@ async fn key_of(cluster: &Cluster, id: &str) -> String {
 impl Instance {
     /// Waits until the instance has heard of as many revocations by others.
     async fn logs_revocations(&self, count: usize) {
-        let heard = || self.log_text().matches("revocation heard").count() >= count;
+        let heard = || self.log_text().matches("revocation received").count() >= count;
         vx11_rig::until("the revocation", async || heard()).await;
     }
 }
