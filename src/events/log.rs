@@ -30,19 +30,21 @@ pub struct Published {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The log is unavailable; the event is certainly not in it.
-    #[error("the event log cannot take events at present; try again in {retry_after:?}")]
+    #[error("the event log is unavailable; try again in {retry_after:?}")]
     Unavailable {
         /// Time after which to try again.
         retry_after: Duration,
     },
     /// The log did not answer in time; the event may be in it.
-    #[error("the event log did not answer in time; try again in {retry_after:?}, with the same key")]
+    #[error(
+        "the event log did not answer in time; try again in {retry_after:?}, with the same idempotency key"
+    )]
     Unknown {
         /// Time after which to try again.
         retry_after: Duration,
     },
     /// The idempotency key belongs to another event.
-    #[error("the idempotency key was used for another event")]
+    #[error("the idempotency key was used for another event; give each event a separate key")]
     KeyReused,
 }
 

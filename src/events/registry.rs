@@ -63,18 +63,18 @@ pub struct StreamLimits {
 #[strum(serialize_all = "snake_case")]
 pub enum OpenError {
     /// The bound of all streams is reached; another instance may have room.
-    #[error("this instance has as many streams open as it may")]
+    #[error("the limit of open streams on this instance is reached; try again later")]
     Full,
     /// The bound of the token is reached.
     #[error(
-        "this token has as many streams open on this instance as it may; each page needs a token of its own"
+        "the limit of open streams of this token is reached on this instance; issue a separate token for each page"
     )]
     TokenLimit,
     /// The bound of the principal is reached.
-    #[error("the principal of this credential has as many streams open on this instance as it may")]
+    #[error("the limit of open streams of this principal is reached on this instance; close one first")]
     PrincipalLimit,
     /// The instance is stopping.
-    #[error("this instance is stopping")]
+    #[error("this instance is stopping; open the stream again")]
     Draining,
 }
 

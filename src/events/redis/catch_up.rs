@@ -126,7 +126,7 @@ impl CatchUp {
     }
 
     fn broke(&self, open: &Arc<Open>, fault: &Fault) {
-        tracing::debug!(reason = fault.label(), "a page of the log could not be read for a stream");
+        tracing::debug!(reason = fault.label(), "a page of the event log could not be read for a stream");
         self.link.send_if_modified(|link| {
             let is_current = link.is(open);
             if is_current {

@@ -60,8 +60,8 @@ impl Relief {
         };
         if !self.may_not_trim.swap(may_not, Ordering::Relaxed) && may_not {
             tracing::warn!(
-                "the user of Redis may not run XTRIM: the event log is not bounded in bytes and may fill Redis. \
-                 Give it the right (ACL SETUSER … +xtrim); docs/redis.md lists all rights that are needed"
+                "the Redis user may not run XTRIM, so the event log is not bounded in bytes and may fill Redis. \
+                 Grant this right (ACL SETUSER … +xtrim); docs/redis.md lists all rights that are needed"
             );
         }
         Ok(())
@@ -99,13 +99,13 @@ impl Relief {
             return Ok(());
         }
         let command = RELIEVE.call(&[&self.keys.log], &Arguments { kept: KEPT });
-        let taken: u64 =
+        let removed: u64 =
             from_redis_value(in_time(connection.ask(&command)).await?).map_err(RedisError::from)?;
-        if taken > 0 {
+        if removed > 0 {
             self.metrics.events.log_relieved();
             if !self.has_warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
-                    taken,
+                    removed,
                     "Redis is full (maxmemory): the older half of the event log was removed to make room. Streams that resume \
                      there get a reset; docs/redis.md says how much memory is needed"
                 );

@@ -292,7 +292,7 @@ impl LogTask {
                 let end = reader::end(connection, &self.keys, &self.generation, &mut self.pace)
                     .await?
                     .ok_or(Ended::Changed)?;
-                tracing::warn!(%epoch, "events were lost with the log; streams get a reset");
+                tracing::warn!(%epoch, "events were lost and a new log epoch began, so streams get a reset");
                 hub.restart(epoch, ResetReason::Epoch, end, &[], end);
             }
         }
@@ -345,7 +345,7 @@ impl LogTask {
     /// continues where the log begins, and streams get `reset`.
     fn has_lost(&self, head: EventId, beginning: Beginning) -> bool {
         let Some(lost) = beginning.lost_after(head.position) else { return false };
-        tracing::warn!("events have left the log before they were read here; streams get a reset");
+        tracing::warn!("events left the event log before this instance read them, so streams get a reset");
         self.parts.hub.restart(head.epoch, ResetReason::Expired, lost, &[], lost);
         true
     }
@@ -360,7 +360,7 @@ impl LogTask {
                 LogEntry::Event(event) => events.push(event),
                 LogEntry::Epoch(epoch, position) if epoch != read_to.epoch => {
                     hub.extend(&std::mem::take(&mut events), position);
-                    tracing::warn!(%epoch, "events were lost with the log; streams get a reset");
+                    tracing::warn!(%epoch, "events were lost and a new log epoch began, so streams get a reset");
                     hub.restart(epoch, ResetReason::Epoch, position, &[], position);
                     read_to.epoch = epoch;
                 }
@@ -376,7 +376,7 @@ impl LogTask {
             self.parts.log.metrics.events.unreadable(unreadable);
             tracing::warn!(
                 count = unreadable,
-                "the event log has events that this version cannot read; streams get a reset. Run one version on all instances"
+                "the event log has events that this version cannot read, so streams get a reset. Run the same version on all instances"
             );
         }
         hub.extend(&events, read_to.position);
