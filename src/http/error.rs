@@ -19,18 +19,18 @@ use crate::telemetry::RequestId;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Problem {
     /// 401: no credential.
-    #[error("this needs a principal credential, as X-VX11-Token: … or Authorization: Bearer …")]
+    #[error("a principal's credential is missing; send it as X-VX11-Token: … or Authorization: Bearer …")]
     CredentialMissing,
     /// 401: no credential, on a path for stream tokens.
     #[error(
-        "this needs a stream token, as ?token=… or Authorization: Bearer …; your backend issues one with POST /operator/api/events/sse-token"
+        "a stream token is missing; your backend issues one with POST /operator/api/events/sse-token, and the page sends it as ?token=… or Authorization: Bearer …"
     )]
     StreamTokenMissing,
     /// 401: a credential that is no principal's.
-    #[error("the credential is not that of a known principal")]
+    #[error("the credential belongs to no known principal; check that it is complete and was not replaced")]
     CredentialWrong,
     /// 400: two different credentials.
-    #[error("the request carries more than one credential, and they disagree")]
+    #[error("the request carries two different credentials; send one")]
     CredentialsConflict,
     /// 403: the token does not open a stream; all reasons have this answer.
     #[error("the token is not valid; issue a new one")]
@@ -38,7 +38,7 @@ pub enum Problem {
     /// 403: a principal's credential in a URL, where that is forbidden. Only the holder of a
     /// credential gets this answer.
     #[error(
-        "a principal credential in a URL is not accepted here; your backend issues a stream token with it, by POST /operator/api/events/sse-token"
+        "a principal's credential is not accepted in a URL; let your backend issue a stream token with POST /operator/api/events/sse-token, and send that"
     )]
     PrincipalInQuery,
     /// 400: an unknown field or parameter. Ignoring it would look like granting it.
@@ -48,25 +48,25 @@ pub enum Problem {
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
     /// 404.
-    #[error("there is nothing at this path")]
+    #[error("the path does not exist; /openapi.json lists all paths")]
     NotFound,
     /// 405, with the methods that are allowed.
-    #[error("this path does not take this method; allowed: {0}")]
+    #[error("the method is not allowed at this path; allowed: {0}")]
     MethodNotAllowed(String),
     /// 408: the body did not arrive in time.
-    #[error("the request's body did not arrive in time")]
+    #[error("the request body did not arrive in time; send the request again")]
     BodyTimeout,
     /// 413.
-    #[error("the request's body is larger than {LARGEST_BODY} bytes")]
+    #[error("the request body is larger than the limit of {LARGEST_BODY} bytes")]
     BodyTooLarge,
     /// 413: an event that is far larger in its frame than in the body.
     #[error(
-        "each line of the data takes 6 bytes more as it is sent, and that would be more than {} bytes; write it in fewer lines",
+        "the data would be larger than {} bytes in its frame, where each line takes 6 bytes more; write it in fewer lines",
         LONGEST_DATA
     )]
     EventTooLarge,
     /// 415, with the accepted types.
-    #[error("the request's body must be {0}")]
+    #[error("the request body must be {0}")]
     UnsupportedMediaType(&'static str),
     /// 429.
     #[error("too many requests of this kind; try again later")]
@@ -75,42 +75,42 @@ pub enum Problem {
         retry_after: Duration,
     },
     /// 503: the store is full.
-    #[error("the store of tokens is full at present; nothing was recorded")]
+    #[error("the token store is full, so nothing was recorded; try again later")]
     StoreFull {
         /// Time after which there may be room again.
         retry_after: Duration,
     },
     /// 503: the store is unavailable, without a standby.
-    #[error("the store of tokens cannot be asked at present; nothing was recorded")]
+    #[error("the token store is unavailable, so nothing was recorded; try again later")]
     StoreUnavailable,
     /// 429 if the bound of a token or principal is reached, 503 if the bound of the instance is.
     #[error("{0}")]
     NoStream(OpenError),
     /// 503: the instance is not ready, or drains.
-    #[error("this instance is starting or stopping")]
+    #[error("this instance is starting or stopping; try again")]
     NotReady,
     /// 505: a stream over HTTP/1.0 would have neither chunks nor an end.
     #[error("a stream needs HTTP/1.1 (nginx: proxy_http_version 1.1)")]
     HttpVersion,
     /// 503: the event log is unavailable.
-    #[error("the event cannot be made durable at present and was not published")]
+    #[error("the event log is unavailable, so the event was not published")]
     LogUnavailable {
         /// Time after which to try again.
         retry_after: Duration,
     },
     /// 503: it is not known whether the event is in the log.
     #[error(
-        "whether the event was published is not known; repeat it with the same Idempotency-Key, and it is published once"
+        "the event log gave no answer, so the event may have been published; repeat it with the same Idempotency-Key, and it is published once"
     )]
     OutcomeUnknown {
         /// Time after which to try again.
         retry_after: Duration,
     },
     /// 422: the idempotency key belongs to another event.
-    #[error("this Idempotency-Key was used for another event; give each event a key of its own")]
+    #[error("this Idempotency-Key was used for another event; give each event a separate key")]
     KeyReused,
     /// 500: a defect of this service, described in the log.
-    #[error("something went wrong here; the log has the details under this request id")]
+    #[error("the service has a defect; its log has the details under this request id")]
     Internal,
 }
 

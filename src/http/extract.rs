@@ -142,7 +142,7 @@ pub(super) fn credential<'a>(
     let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
         if credential.in_query && !state.principal_in_query {
-            tracing::info!(%principal, "principal refused in the URL");
+            tracing::info!(%principal, "credential refused in the URL");
             state.metrics.token_refused(Refusal::PrincipalInQuery);
             return Err(failed(request, state, Problem::PrincipalInQuery));
         }
@@ -300,7 +300,7 @@ async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -
     match tokio::time::timeout(timeout, payload.to_bytes_limited(LARGEST_BODY)).await {
         Ok(Ok(Ok(body))) => Ok(body),
         Ok(Ok(Err(_))) => {
-            Err(Problem::bad_request("the request's body broke off or is not encoded as announced"))
+            Err(Problem::bad_request("the request body broke off or is not encoded as announced"))
         }
         Ok(Err(_)) => Err(Problem::BodyTooLarge),
         Err(_) => Err(Problem::BodyTimeout),

@@ -96,7 +96,7 @@ async fn a_stream_without_a_credential_asks_for_a_stream_token_that_the_backend_
     for known in &CALLS {
         let answer = call(&instance, known).send().await.unwrap();
         let refusal = problem(answer, StatusCode::UNAUTHORIZED, "credential_missing").await;
-        assert!(refusal["detail"].as_str().unwrap().contains("principal credential"), "{refusal}");
+        assert!(refusal["detail"].as_str().unwrap().contains("principal's credential"), "{refusal}");
     }
 }
 
@@ -243,7 +243,7 @@ async fn where_it_is_forbidden_a_principal_in_the_url_is_refused_and_asked_to_is
     let refused = r#"vx11_operator_ephemeral_tokens_invalid_total{reason="principal_in_query""#;
     assert_eq!(instance.metric(refused).await, 4);
     // By its id the client can be found; by its credential nobody should find it.
-    instance.logs("principal refused in the URL principal=operator").await;
+    instance.logs("credential refused in the URL principal=operator").await;
 }
 
 #[tokio::test]

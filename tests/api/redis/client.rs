@@ -94,7 +94,7 @@ async fn behind_an_instance_that_took_the_event_and_hangs_it_is_not_known_whethe
     let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nginx = Nginx::start(&[hung.local_addr().unwrap().to_string(), instance.address().to_owned()]).await;
     let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &nginx.balancer());
-    let words = "503 log_unavailable: the event cannot be made durable at present and was not published (from the second \
+    let words = "503 log_unavailable: the event log is unavailable, so the event was not published (from the second \
                  instance that was asked; what the first did is not known)";
     vx11_rig::until("an attempt that is sent to the hung instance first", async || {
         let ended = terminal.run(&["publish", "--patience", "6", "1"]).await;

@@ -255,7 +255,7 @@ async fn nothing_moves_and_nothing_is_green_while_redis_is_away() {
     assert_eq!(panel.sideways().await, json!(0));
     panel.screenshot("phone-log-unavailable").await;
     // Every try was answered that nothing was published.
-    panel.see_text("#publish-result", "Not published. The event cannot be made durable at present").await;
+    panel.see_text("#publish-result", "Not published. The event log is unavailable").await;
 
     cluster.redis.restart().await;
     panel.see_text("#state[data-state=open]:not([data-degraded])", "connected").await;
