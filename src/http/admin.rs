@@ -40,7 +40,7 @@ pub(super) struct CacheStatsBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct InstanceBody {
     instance_id: String,
-    /// Live tokens that it issued.
+    /// Live tokens that this instance issued.
     active: u64,
     /// Open streams.
     streams: u64,
@@ -48,7 +48,7 @@ pub(super) struct InstanceBody {
     fallback_entries: u64,
     /// State of the circuit breaker; null without Redis.
     breaker: Option<BreakerState>,
-    /// Time since which it runs without Redis, RFC 3339; null while it uses Redis.
+    /// Time since which Redis is unavailable, RFC 3339; null while it is available.
     #[schema(format = DateTime)]
     degraded_since: Option<String>,
     /// Whether the event log is available; always without Redis.
@@ -61,7 +61,7 @@ pub(super) struct MemberBody {
     instance_id: String,
     /// Age of the record in seconds.
     seen_seconds_ago: f64,
-    /// Tokens it issued that have not expired.
+    /// Live tokens that it issued.
     active: u64,
     /// Streams open on it.
     streams: u64,
@@ -74,7 +74,7 @@ pub(super) struct MemberBody {
 pub(super) struct WarningBody {
     /// Kind of the contradiction.
     warning: MismatchKind,
-    /// Its name.
+    /// Name of that instance.
     instance_id: String,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct InstanceIdBody<'a> {
     get, path = "/operator/internal/cache-stats", tag = "administration",
     security(("principal" = []), ("bearer" = [])),
     responses(
-        (status = 200, description = "Figures", body = CacheStatsBody),
+        (status = 200, description = "Figures of the instance and the cluster", body = CacheStatsBody),
         NeedsPrincipal, Proxied,
     )
 )]
@@ -144,7 +144,7 @@ pub(super) async fn cache_stats(
     get, path = "/operator/internal/instance-id", tag = "administration",
     security(("principal" = []), ("bearer" = [])),
     responses(
-        (status = 200, description = "Its name", body = InstanceIdBody),
+        (status = 200, description = "Name of the instance", body = InstanceIdBody),
         NeedsPrincipal, Proxied,
     )
 )]

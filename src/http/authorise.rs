@@ -17,13 +17,13 @@ use super::extract::{Bearer, credential, failed};
     get, path = "/operator/internal/authorise", tag = "administration",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
     responses(
-        (status = 204, description = "Valid", headers(
-            ("X-VX11-Principal" = String, description = "Whose credential it is"),
-            ("X-VX11-Token-Id" = String, description = "The token's public name; absent where the credential is a principal's"),
+        (status = 204, description = "The credential is valid", headers(
+            ("X-VX11-Principal" = String, description = "Id of the principal"),
+            ("X-VX11-Token-Id" = String, description = "Id of the token; absent if the credential is a principal's"),
         )),
-        (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid, or credentials disagree, or a principal's credential is in the URL where that is forbidden", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failures", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid, the credentials disagree, or a principal's credential is in the URL where that is forbidden", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many failures of this client; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {

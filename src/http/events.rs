@@ -35,8 +35,8 @@ const EXPECTED: &str =
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "event": "order.paid", "data": { "order": 42 } }))]
 pub(super) struct PublishBody<'a> {
-    /// Its type, `message` by default. `reset`, `reconnect`, `degraded`, `recovered`, `open` and
-    /// `error` are reserved.
+    /// Type of the event, `message` by default. `reset`, `reconnect`, `degraded`, `recovered`,
+    /// `open` and `error` are reserved.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._:/-]{1,64}$")]
     event: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct PublishBody<'a> {
 /// An event that was published.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PublishedBody {
-    /// Its id, `<epoch>-<ms>-<seq>`.
+    /// Id of the event, `<epoch>-<ms>-<seq>`.
     #[schema(example = "9c1f03ad-1735689600000-0")]
     id: String,
 }
@@ -62,21 +62,21 @@ pub(super) struct PublishedBody {
 #[utoipa::path(
     post, path = "/operator/api/events", tag = "events", security(("principal" = []), ("bearer" = [])),
     params((
-        "Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters; the principal's own",
+        "Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters; each principal has separate keys",
         pattern = "^[!-~]{1,128}$", min_length = 1, max_length = 128,
     )),
     request_body = PublishBody,
     responses(
-        (status = 202, description = "Durable, as far as the deployment is", body = PublishedBody, headers(
-            ("Idempotent-Replayed" = String, description = "`true` where the answer is that of an earlier request with the same key"),
+        (status = 202, description = "The event is published; it is as durable as the event log of the deployment", body = PublishedBody, headers(
+            ("Idempotent-Replayed" = String, description = "`true` if the answer is that of an earlier request with the same key"),
         )),
         NeedsPrincipal, ReadsBody, Proxied,
-        (status = 400, description = "Not an event (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 64 KiB, or its data with 6 bytes for each line larger than 128 KiB", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "The body is not an event (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 64 KiB, or the data, with 6 bytes for each line, is larger than 128 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another event", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Cannot be made durable at present (log_unavailable), or not known (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 502, description = "The proxy lost the instance: not known whether it was published (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 504, description = "The proxy had no answer in time: not known whether it was published (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The event log is unavailable (log_unavailable), or the outcome is unknown (outcome_unknown); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "The proxy lost the instance, so the outcome is unknown (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 504, description = "The proxy had no answer in time, so the outcome is unknown (outcome_unknown)", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn publish(

@@ -51,7 +51,7 @@ pub(super) struct ProbeBody {
 /// Health of the instance.
 #[utoipa::path(
     get, path = "/operator/api/health", tag = "health",
-    responses((status = 200, description = "How it is", body = HealthBody), Proxied)
+    responses((status = 200, description = "Health of the instance", body = HealthBody), Proxied)
 )]
 pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let live = state.tokens.statistics().await?.live;
@@ -73,7 +73,7 @@ pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Proble
 /// Health of the instance, for probes of the predecessor.
 #[utoipa::path(
     post, path = "/operator/api/health", tag = "health",
-    responses((status = 200, description = "How it is", body = HealthBody), Proxied)
+    responses((status = 200, description = "Health of the instance", body = HealthBody), Proxied)
 )]
 pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     report(state).await
@@ -82,7 +82,7 @@ pub(super) async fn report_by_post(state: Data<AppState>) -> Result<HttpResponse
 /// Name of the module that answers.
 #[utoipa::path(
     get, path = "/health", tag = "health",
-    responses((status = 200, description = "This one", body = ModuleBody))
+    responses((status = 200, description = "Name of the module", body = ModuleBody))
 )]
 pub(super) async fn module() -> HttpResponse {
     json(&ModuleBody { status: "ok", module: "operator" })
@@ -91,7 +91,7 @@ pub(super) async fn module() -> HttpResponse {
 /// Liveness. A failure means: restart the instance.
 #[utoipa::path(
     get, path = "/health/live", tag = "health",
-    responses((status = 200, description = "It lives", body = ProbeBody))
+    responses((status = 200, description = "The instance is alive", body = ProbeBody))
 )]
 pub(super) async fn live() -> HttpResponse {
     json(&ProbeBody { status: "ok" })
@@ -101,8 +101,8 @@ pub(super) async fn live() -> HttpResponse {
 #[utoipa::path(
     get, path = "/health/ready", tag = "health",
     responses(
-        (status = 200, description = "They are", body = ProbeBody),
-        (status = 503, description = "Starting or draining", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The instance is ready", body = ProbeBody),
+        (status = 503, description = "The instance is starting or draining", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(state: Data<AppState>) -> Result<HttpResponse, Problem> {

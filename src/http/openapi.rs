@@ -19,9 +19,9 @@ use crate::events::EventType;
 #[openapi(
     info(
         title = "vx11-operator",
-        description = "Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events stream and nothing else.",
+        description = "An event server for web applications. Backends publish events; open pages receive them over Server-Sent Events. A page opens its stream with a short-lived token, which a backend issues with its long-lived credential.",
     ),
-    servers((url = "/", description = "Where this document was read: an instance, or the load balancer in front of all")),
+    servers((url = "/", description = "The server that sent this document: an instance, or the load balancer")),
     components(schemas(ProblemBody)),
     paths(
         tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,

@@ -14,8 +14,8 @@ pub(super) struct Proxied;
 impl IntoResponses for Proxied {
     fn responses() -> Described {
         described(&[
-            (429, "Too many requests, or too many failures, of this client; wait for Retry-After"),
-            (503, "Not possible at present; wait for Retry-After"),
+            (429, "Too many requests or failures of this client; wait for Retry-After"),
+            (503, "The service cannot answer at present; wait for Retry-After"),
         ])
     }
 }
@@ -26,7 +26,7 @@ pub(super) struct NeedsPrincipal;
 impl IntoResponses for NeedsPrincipal {
     fn responses() -> Described {
         described(&[
-            (400, "Credentials that disagree (credentials_conflict)"),
+            (400, "The credentials disagree (credentials_conflict)"),
             (401, "No credential, or not that of a known principal"),
         ])
     }
@@ -40,7 +40,7 @@ impl IntoResponses for ReadsBody {
         described(&[
             (408, "The body did not arrive in time"),
             (413, "The body is larger than 64 KiB"),
-            (415, "The body is of another type; the detail names those that are taken"),
+            (415, "The body has another type; the detail names the accepted types"),
         ])
     }
 }
@@ -56,10 +56,10 @@ impl IntoResponses for Issuing {
         all.extend(described(&[
             (
                 400,
-                "A field or query parameter, for there are none (unknown_parameter), a body that is no JSON object \
-                 (bad_request), or credentials that disagree (credentials_conflict)",
+                "A field or query parameter, of which this call has none (unknown_parameter), a body that is no JSON \
+                 object (bad_request), or credentials that disagree (credentials_conflict)",
             ),
-            (503, "No further token can be remembered at present; wait for Retry-After"),
+            (503, "No further token can be recorded at present; wait for Retry-After"),
         ]));
         all
     }

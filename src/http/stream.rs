@@ -34,11 +34,11 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
             example = "retry: 1500\nid: 00000007-12-3\nevent: message\ndata: {\"instance_id\":\"1\",\"type\":\"connected\"}\n\n"),
         Proxied,
         (status = 400, description = "Credentials that disagree (credentials_conflict), or an unknown query parameter (unknown_parameter)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "No credential, or a wrong principal", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The token is not valid (token_refused), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "As many streams as may be open of one token, or of one principal, on this instance (too_many_streams), or too many failures of this client (rate_limited); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 505, description = "HTTP/1.0", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No room for another stream, or the instance stops; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The limit of open streams of the token or its principal is reached on this instance (too_many_streams), or there are too many failures of this client (rate_limited); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 505, description = "The request uses HTTP/1.0; a stream needs HTTP/1.1", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The limit of open streams of the instance is reached, or the instance is stopping; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn open(

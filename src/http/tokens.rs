@@ -58,9 +58,9 @@ pub(super) struct TokenForm;
 impl PartialSchema for TokenForm {
     fn schema() -> RefOr<Schema> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
-        let id = text().description(Some("Its public name; for revoking only"));
+        let id = text().description(Some("Id of the token"));
         ObjectBuilder::new()
-            .description(Some("Which token is meant: by exactly one of the two."))
+            .description(Some("The token to revoke, by exactly one of the two."))
             .property("token", text().description(Some("The token in clear")))
             .property("token_id", id.pattern(Some("^[0-9a-f]{16}$")))
             .examples([json!({ "token_id": "3f9a1c0b5d7e2f48" })])
@@ -81,7 +81,7 @@ impl PartialSchema for IntrospectParameter {
         let token = ObjectBuilder::new().schema_type(Type::String).description(Some("The token in clear"));
         let example = json!({ "token": "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908" });
         let object = ObjectBuilder::new().property("token", token).required("token");
-        object.description(Some("Which token is asked about")).examples([example]).into()
+        object.description(Some("The token to introspect.")).examples([example]).into()
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) struct IntrospectionBody {
 #[utoipa::path(
     post, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     responses(
-        (status = 200, description = "Issued", body = IssuedBody),
+        (status = 200, description = "The token is issued", body = IssuedBody),
         Issuing,
     )
 )]
@@ -172,7 +172,7 @@ async fn issue_and_note(
 /// Issue a token, for clients of the predecessor. Prefer POST.
 #[utoipa::path(
     get, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
-    responses((status = 200, description = "Issued", body = IssuedBody), Issuing)
+    responses((status = 200, description = "The token is issued", body = IssuedBody), Issuing)
 )]
 pub(super) async fn issue_by_get(
     request: HttpRequest,
@@ -189,10 +189,10 @@ pub(super) async fn issue_by_get(
         (TokenForm = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
     )),
     responses(
-        (status = 200, description = "Not valid any more, whatever it was before", body = RevokedBody),
+        (status = 200, description = "The token is not valid any more, whether or not it was before", body = RevokedBody),
         NeedsPrincipal, ReadsBody, Proxied,
         (status = 400, description = "Neither or both parameters (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Cannot be remembered at present; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The revocation cannot be recorded at present; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn revoke(
@@ -250,7 +250,7 @@ async fn revoke_and_note(
         (IntrospectParameter = "application/x-www-form-urlencoded"), (IntrospectParameter = "application/json")
     )),
     responses(
-        (status = 200, description = "What the token is", body = IntrospectionBody),
+        (status = 200, description = "Properties of the token", body = IntrospectionBody),
         NeedsPrincipal, ReadsBody, Proxied,
         (status = 400, description = "No token parameter (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
     )

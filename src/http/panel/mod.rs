@@ -75,7 +75,7 @@ static CLIENT: [Asset; 2] = [
 #[utoipa::path(
     get, path = "/", tag = "panel",
     responses(
-        (status = 200, description = "A page", body = String, content_type = "text/html"),
+        (status = 200, description = "The panel", body = String, content_type = "text/html"),
         (status = 304, description = "The version that If-None-Match names"),
         Proxied,
     )
@@ -87,14 +87,14 @@ pub(super) async fn page(request: HttpRequest) -> HttpResponse {
 /// A part of the events panel.
 #[utoipa::path(
     get, path = "/panel/{file}", tag = "panel",
-    params(("file" = String, Path, description = "Its name", example = "panel.js")),
+    params(("file" = String, Path, description = "Name of the file", example = "panel.js")),
     responses(
         (status = 200, description = "The file", content(
             (String = "text/javascript"), (String = "text/css"), (String = "image/svg+xml")
         )),
         (status = 304, description = "The version that If-None-Match names"),
         Proxied,
-        (status = 404, description = "No such part", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn asset(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, Problem> {
@@ -109,7 +109,7 @@ pub(super) async fn asset(request: HttpRequest, file: Path<String>) -> Result<Ht
         (status = 200, description = "The file", content((String = "text/javascript"), (String = "text/plain"))),
         (status = 304, description = "The version that If-None-Match names"),
         Proxied,
-        (status = 404, description = "No such file", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such file", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn client(request: HttpRequest, file: Path<String>) -> Result<HttpResponse, Problem> {
