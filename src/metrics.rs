@@ -119,7 +119,7 @@ impl Metrics {
             )?,
             expired: names.counter(
                 "vx11_operator_ephemeral_tokens_expired_total",
-                "Tokens issued by this instance whose time is over.",
+                "Tokens issued by this instance that have expired.",
             )?,
             invalid: names.counters(
                 "vx11_operator_ephemeral_tokens_invalid_total",
@@ -128,20 +128,20 @@ impl Metrics {
             )?,
             degraded_accepts: names.counter(
                 "vx11_operator_degraded_accepts_total",
-                "Tokens accepted on their signature because the store could not vouch for them.",
+                "Tokens accepted by their signature alone, because the store could not confirm them.",
             )?,
             streams_by_token: names.counter(
                 "vx11_operator_sse_connections_ephemeral_total",
-                "Streams opened with an ephemeral token.",
+                "Streams opened with a token.",
             )?,
             streams_by_principal: names.counter(
                 "vx11_operator_sse_connections_principal_total",
-                "Streams opened with a principal credential.",
+                "Streams opened with a principal's credential.",
             )?,
             streams_open: names.gauge("vx11_operator_sse_streams_open", "Streams open now.")?,
             streams_limit: names.gauge(
                 "vx11_operator_sse_streams_limit",
-                "Streams that may be open at once, lowered from what is configured where files are few.",
+                "Limit of open streams: the configured one, or a lower one if the limit on open files is too low.",
             )?,
             streams_ended: names.counters(
                 "vx11_operator_sse_streams_ended_total",
@@ -150,12 +150,12 @@ impl Metrics {
             )?,
             streams_refused: names.counters(
                 "vx11_operator_sse_streams_refused_total",
-                "Streams not opened for want of a place, by whose places are taken.",
+                "Streams refused because a limit is reached or the instance is stopping, by reason.",
                 "reason",
             )?,
             connections_closed: names.counters(
                 "vx11_operator_connections_closed_total",
-                "Connections that the server closed although their clients had not finished with them, by reason.",
+                "Connections that the server closed before their clients had finished, by reason.",
                 "reason",
             )?,
             requests: names.histograms(
@@ -172,29 +172,29 @@ impl Metrics {
             )?),
             store_faults: names.counters(
                 "vx11_operator_store_faults_total",
-                "Calls of Redis, probes among them, that failed, by reason.",
+                "Failed calls of Redis, including health checks, by reason.",
                 "reason",
             )?,
             store_degraded: names.gauge(
                 "vx11_operator_store_degraded",
-                "1 while Redis is configured and cannot be used, else 0.",
+                "1 while Redis is configured and unavailable, else 0.",
             )?,
             breaker_state: names.gauge(
                 "vx11_operator_breaker_state",
-                "The breaker before Redis: 0 closed, 1 half-open, 2 open.",
+                "State of the circuit breaker: 0 closed, 1 half-open, 2 open.",
             )?,
             breaker_transitions: names.counters(
                 "vx11_operator_breaker_transitions_total",
-                "Transitions of the breaker before Redis, by the state it went to.",
+                "Transitions of the circuit breaker, by the new state.",
                 "to",
             )?,
             reconciled: names.counter(
                 "vx11_operator_reconciled_tokens_total",
-                "Tokens and revocations of an outage that were brought to Redis after it.",
+                "Tokens and revocations of an outage that reconciliation wrote to Redis.",
             )?,
             clock_skew: names.gauge_of_seconds(
                 "vx11_operator_redis_clock_skew_seconds",
-                "How far this instance's clock is ahead of that of Redis.",
+                "Lead of this instance's clock over that of Redis, in seconds.",
             )?,
             audit_lines_lost: names.counter(
                 "vx11_operator_audit_lines_lost_total",

@@ -47,38 +47,42 @@ impl EventMetrics {
         let metrics = Self {
             resumed: names.counters(
                 "vx11_operator_sse_streams_resumed_total",
-                "Streams that continue after an earlier one, by where what follows was found; nowhere means a reset.",
+                "Streams that resume, by the source of their next events; nowhere means a reset.",
                 "from",
             )?,
             catch_up_pages: names.counter(
                 "vx11_operator_catch_up_pages_total",
-                "Pages of the log read for streams that continue before the ring of this instance.",
+                "Pages of the event log read for streams in catch-up.",
             )?,
-            catch_up_bytes: names
-                .counter("vx11_operator_catch_up_bytes_total", "Bytes of the events in those pages.")?,
+            catch_up_bytes: names.counter(
+                "vx11_operator_catch_up_bytes_total",
+                "Bytes of events read for streams in catch-up.",
+            )?,
             unreadable: names.counter(
                 "vx11_operator_events_unreadable_total",
-                "Events of the log that this version cannot read; streams get a reset there.",
+                "Events in the event log that this version cannot read; streams get a reset.",
             )?,
             log_relieved: names.counter(
                 "vx11_operator_event_log_relieved_total",
-                "Times this instance took the older half off the event log because Redis was full.",
+                "Times this instance removed the older half of the event log because Redis was full.",
             )?,
             log_in_reach: names.gauge(
                 "vx11_operator_event_log_in_reach",
-                "1 while events can be published and read; without Redis, always.",
+                "1 while the event log is available, else 0; always 1 without Redis.",
             )?,
             repeated: names.counter(
                 "vx11_operator_events_repeated_total",
-                "Events published again under the same idempotency key, and found in the log.",
+                "Events published again under the same idempotency key and found in the event log.",
             )?,
             refused: names.counters(
                 "vx11_operator_events_refused_total",
-                "Events answered with 503: not published, or, where the outcome is unknown, perhaps.",
+                "Events answered with 503, by outcome: not published, or unknown.",
                 "outcome",
             )?,
-            published: names
-                .counter("vx11_operator_events_published_total", "Events that this instance put into the log.")?,
+            published: names.counter(
+                "vx11_operator_events_published_total",
+                "Events that this instance appended to the event log.",
+            )?,
             delivered: names.counter(
                 "vx11_operator_events_delivered_total",
                 "Events handed to a stream's connection, counted once for each stream.",

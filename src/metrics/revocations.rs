@@ -16,15 +16,15 @@ impl RevocationMetrics {
         let metrics = Self {
             invalid: names.counter(
                 "vx11_operator_revocations_invalid_total",
-                "Announced revocations that cannot be read or have an end that none has, and tombstones that Redis refuses for what they say.",
+                "Announced revocations that cannot be read or end too late, and tombstones that Redis refuses because of their content.",
             )?,
             forgotten: names.counter(
                 "vx11_operator_revocations_forgotten_total",
-                "Revocations that this instance had no room to remember: they hold only while Redis can be asked.",
+                "Revocations that this instance had no room for; it applies them only while Redis is available.",
             )?,
             in_reach: names.gauge(
                 "vx11_operator_revocations_in_reach",
-                "1 while the revocations of all instances can be read; without Redis, always.",
+                "1 while the revocations of all instances can be read, else 0; always 1 without Redis.",
             )?,
         };
         metrics.in_reach(true);
