@@ -224,9 +224,7 @@ impl ErrorCollector {
         u64::try_from(value).ok().filter(|value| *value >= ENTRY_BYTES).unwrap_or_else(|| {
             self.add(
                 key,
-                format_args!(
-                    "{value} is out of range; allowed are {ENTRY_BYTES} bytes, one record's, or more"
-                ),
+                format_args!("{value} is out of range; allowed are {ENTRY_BYTES} bytes (one record) or more"),
             );
             ENTRY_BYTES
         })
@@ -252,7 +250,7 @@ fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErro
     let (principals, generated_principal) = secrets::principals(raw, &mut complaints, &mut warnings);
     let redis = redis::settings(&raw.redis, &mut complaints);
     if redis.is_some() && generated_principal {
-        complaints.add("principal_token", "is needed with Redis: all instances must know the same one (openssl rand -hex 32 makes a good one)");
+        complaints.add("principal_token", "is needed with Redis, because all instances need the same one (openssl rand -hex 32 makes a good one)");
     }
     let signing_keys = secrets::signing_keys(raw, &principals, &mut complaints);
     let log_filter = log_filter(&raw.log.level).unwrap_or_else(|| {
@@ -465,7 +463,7 @@ mod tests {
         let file = folder.path().join("operator.toml");
         for (text, complaint) in [
             (&*twins, "the same credential"),
-            ("[memory]\nmax_bytes = 1", "one record's"),
+            ("[memory]\nmax_bytes = 1", "one record"),
             ("[http]\ntrusted_proxies = [\"::ffff:10.0.0.0/104\"]", "IPv4 form"),
         ] {
             std::fs::write(&file, text).unwrap();

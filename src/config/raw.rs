@@ -60,13 +60,13 @@ pub(super) struct RawPrincipal {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawInstance {
     pub(super) id: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawHttp {
     pub(super) listen: String,
     pub(super) workers: StrictInt,
@@ -76,7 +76,7 @@ pub(super) struct RawHttp {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawToken {
     pub(super) ttl_seconds: StrictInt,
     #[serde(deserialize_with = "list")]
@@ -86,14 +86,14 @@ pub(super) struct RawToken {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawMemory {
     pub(super) max_entries: StrictInt,
     pub(super) max_bytes: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawRedis {
     pub(super) url: String,
     pub(super) url_file: String,
@@ -118,7 +118,7 @@ pub(super) struct RawRedis {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawEvents {
     pub(super) log_entries: StrictInt,
     pub(super) log_bytes: StrictInt,
@@ -127,7 +127,7 @@ pub(super) struct RawEvents {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawStreams {
     pub(super) max: StrictInt,
     pub(super) max_per_token: StrictInt,
@@ -140,27 +140,27 @@ pub(super) struct RawStreams {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawLimits {
     pub(super) issue_per_second: StrictInt,
     pub(super) failed_auth_per_minute: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawDrain {
     pub(super) window_seconds: StrictInt,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawAudit {
     pub(super) file: String,
     pub(super) client_address: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, expecting = "a section with keys of its own")]
+#[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,

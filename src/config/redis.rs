@@ -56,13 +56,13 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Optio
         is_tls_known = from_url(&url, &mut settings, complaints);
     } else if !raw.sentinels.is_empty() {
         if raw.sentinel_master.is_empty() {
-            complaints.add("redis.sentinel_master", "is needed: what the sentinels call the master");
+            complaints.add("redis.sentinel_master", "is needed: the name of the master at the sentinels");
         }
         settings.topology = Topology::Sentinel { sentinels, master: raw.sentinel_master.clone() };
     } else if !raw.cluster_nodes.is_empty() {
         settings.topology = Topology::Cluster { nodes };
     } else if let Err(problem) = HostPort::parse(&format!("{}:{port}", bracketed(&raw.host)), port) {
-        complaints.add("redis.host", format_args!("{problem}, without a scheme (that is redis.url)"));
+        complaints.add("redis.host", format_args!("{problem}, without a scheme; a URL goes into redis.url"));
     }
     if settings.username.is_some() && settings.password.is_none() {
         complaints.add("redis.username", "a user needs a password (REDIS_PASSWORD)");
@@ -155,7 +155,7 @@ fn from_url(
     let inside = info.redis_settings();
     if let Some(password) = inside.password() {
         if settings.password.is_some() {
-            complaints.add("redis.password", "redis.url holds one too; keep the one that is meant");
+            complaints.add("redis.password", "redis.url contains a password too; keep the one that is meant");
         }
         settings.password = Some(SecretString::from(password));
     }

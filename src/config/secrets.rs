@@ -42,8 +42,8 @@ pub(super) fn principals(
                 &key,
                 format_args!(
                     "{problem}. Or set token.signing_keys: without them tokens are signed with a key that is derived from the \
-                     credential, and whoever sees a token can find it. For development token.allow_weak_principals = true \
-                     permits it"
+                     credential, so anybody who sees a token can guess it. For development, \
+                     token.allow_weak_principals = true permits it"
                 ),
             );
         } else {
@@ -76,7 +76,10 @@ pub(super) fn configured(
         let credentials: Vec<_> = if file.is_empty() { vec![&*text] } else { lines(&text).collect() };
         for secret in credentials {
             if secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
-                complaints.add(&key, "a credential travels in a header: printable ASCII without spaces only");
+                complaints.add(
+                    &key,
+                    "the credential cannot be sent in a header; use printable ASCII without spaces only",
+                );
             } else if is_weak(secret) {
                 weak.push(Weak { principal: id.clone(), key: key.clone() });
             }

@@ -293,7 +293,7 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
             "redis.host (REDIS_HOST): expected is host or host:port, without a scheme",
         ),
         (&[("REDIS_URL", "http://redis")], "redis.url (REDIS_URL): cannot be read; expected is redis://"),
-        (&[("REDIS_URL", url), ("REDIS_PASSWORD", password)], "redis.url holds one too"),
+        (&[("REDIS_URL", url), ("REDIS_PASSWORD", password)], "redis.url contains a password too"),
         (
             &[("REDIS_URL", url), ("REDIS_HOST", "redis")],
             "redis.url is given too; keep the one that is meant",

@@ -95,7 +95,7 @@ async fn a_secret_file_must_be_readable_and_hold_something_and_must_be_the_only_
 async fn what_a_secret_file_holds_is_blamed_on_the_variable_that_names_the_file() {
     let (_folder, poor) = file("a b\n");
     for (variable, key, problem) in [
-        ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file", "a credential travels in a header"),
+        ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file", "the credential cannot be sent in a header"),
         ("VX11_OPERATOR_SIGNING_KEYS_FILE", "token.signing_keys_file", "64 hexadecimal"),
         ("REDIS_URL_FILE", "redis.url_file", "cannot be read; expected is redis://"),
     ] {
