@@ -85,10 +85,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system provides no random numbers.
-    #[error("the system gives no random numbers: {0}")]
+    #[error("the system provides no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     /// Redis cannot be used as it is configured.
-    #[error("Redis: {0}")]
+    #[error("the Redis settings cannot be used: {0}")]
     Redis(#[from] Fault),
     /// A defect of the program.
     #[error("metrics cannot be registered: {0}")]
@@ -274,7 +274,7 @@ impl Housekeeping {
         let mut background = std::mem::take(&mut self.background);
         let broken = async {
             match background.join_next().await {
-                Some(_ended) => io::Error::other("a task in the background has failed"),
+                Some(_ended) => io::Error::other("a background task has failed; the log shows its panic"),
                 None => std::future::pending().await,
             }
         };

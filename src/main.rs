@@ -23,16 +23,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BAD_CONFIGURATION: u8 = 2;
 
-/// Trades a long-lived principal credential for a short-lived token that opens a Server-Sent-Events
-/// stream.
+/// An event server for web applications: backends publish events, and open pages receive them over
+/// Server-Sent Events
 #[derive(Parser)]
 #[command(version, arg_required_else_help = false)]
 #[command(
     after_help = "Configuration: built-in defaults, then --config, then the environment. `check-config` shows the\n\
-                        result; docs/configuration.md lists every key. `tail`, `publish` and `stats` need a\n\
-                        principal's credential and no more of it; docs/command-line.md is about them.\n\n\
-                        Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise; 3 of `publish`, not known whether\n\
-                        the event was published."
+                        result; docs/configuration.md lists every key. `tail`, `publish` and `stats` need only the\n\
+                        credential of a principal; docs/command-line.md explains them.\n\n\
+                        Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise; `publish` also has 3: it is not\n\
+                        known whether the event was published."
 )]
 struct Arguments {
     /// Configuration file (TOML)
@@ -46,9 +46,9 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM or SIGINT (the default)
     Serve,
-    /// Ask the instance on this machine whether it is ready; for containers
+    /// Ask the instance on this machine whether it is ready, for containers
     Healthcheck,
-    /// Check the configuration and print what is in effect, secrets redacted
+    /// Check the configuration and print the result without secrets
     CheckConfig,
     #[command(flatten)]
     Client(vx11_cli::Command),
@@ -156,7 +156,7 @@ async fn run(config: &Config) -> ExitCode {
     let (mut signals, application) = match (StopSignals::listen(), Application::build(config, None).await) {
         (Ok(signals), Ok(application)) => (signals, application),
         (Err(error), _) => {
-            tracing::error!(%error, "cannot listen for signals");
+            tracing::error!(%error, "signals cannot be received, so the instance does not start");
             return ExitCode::FAILURE;
         }
         (_, Err(error)) => {
@@ -165,15 +165,15 @@ async fn run(config: &Config) -> ExitCode {
         }
     };
     log_start(config, &application);
-    let (asked, told) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
     let second_signal = async move {
         let first = signals.next().await;
         tracing::info!(signal = first, window = ?config.drain_window, "draining; a second signal stops at once");
-        let _ = asked.send(());
+        let _ = stop.send(());
         signals.next().await
     };
     let served = application.run(async {
-        let _ = told.await;
+        let _ = stopped.await;
     });
     tokio::select! {
         served = served => match served {
@@ -182,12 +182,12 @@ async fn run(config: &Config) -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                tracing::error!(%error, "the server failed");
+                tracing::error!(%error, "the instance stops because of a failure");
                 ExitCode::FAILURE
             }
         },
         signal = second_signal => {
-            tracing::warn!(signal, "stopped at once");
+            tracing::warn!(signal, "stopped at once by a second signal");
             ExitCode::FAILURE
         }
     }
@@ -206,7 +206,7 @@ fn log_start(config: &Config, application: &Application) {
     if config.generated_principal {
         for (id, secret) in &config.principals {
             print(format_args!(
-                "\n  Events panel:     http://{page}/\n  Principal \"{id}\": {}\n\n  \
+                "\n  Events panel:     http://{page}/\n  Credential of principal \"{id}\": {}\n\n  \
                  This credential was generated for this run and is shown once. Set VX11_PRINCIPAL_TOKEN to keep one.\n",
                 secret.expose_secret()
             ));
@@ -215,6 +215,6 @@ fn log_start(config: &Config, application: &Application) {
 }
 
 /// Prints a line for the person at the terminal; not a log line.
-fn print(words: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{words}");
+fn print(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

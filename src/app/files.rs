@@ -37,7 +37,7 @@ impl Room {
                 configured,
                 open_files,
                 allowed = streams,
-                "fewer streams than configured: the limit on open files (ulimit -n, LimitNOFILE=) is too low"
+                "fewer streams than configured are allowed, because the limit on open files is too low; raise it (ulimit -n, LimitNOFILE=)"
             );
         }
         Self { connections, streams: streams.min(configured) }

@@ -99,7 +99,7 @@ impl Writer {
                         tracing::error!(
                             file = %self.path.display(),
                             %error,
-                            "the audit trail cannot be written and its lines are lost; is there room on the disk, and may this user write there?"
+                            "the audit trail cannot be written, so its lines are lost; check that the disk has room and that this user may write there"
                         );
                     }
                 }

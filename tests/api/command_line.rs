@@ -200,7 +200,8 @@ async fn a_generated_principal_is_printed_once_and_not_as_a_log_line() {
         let instance = Instance::with(&environment).await;
         let principal = eventually("the principal to be shown", async || {
             let log = instance.log_text();
-            let found = log.lines().find_map(|line| line.trim().strip_prefix("Principal \"operator\": "));
+            let label = "Credential of principal \"operator\": ";
+            let found = log.lines().find_map(|line| line.trim().strip_prefix(label));
             found.filter(|_| log.contains("Set VX11_PRINCIPAL_TOKEN")).map(str::to_owned)
         })
         .await;
