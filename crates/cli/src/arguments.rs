@@ -29,13 +29,13 @@ variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
 /// The commands that call the service.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Print each event on a line, and reconnect for ever
+    /// Print each event on a line, and reconnect until stopped
     #[command(after_help = TAIL_HELP)]
     Tail(TailArguments),
     /// Publish an event and print its id
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArguments),
-    /// Print how the instances are: a table, once or with --watch again and again
+    /// Print a table of all instances, once or repeatedly (--watch)
     #[command(after_help = STATS_HELP)]
     Stats(StatsArguments),
 }
