@@ -1,12 +1,11 @@
-//! Member records: the entry of each instance in Redis, and the view of the cluster from all of
-//! them.
+//! View of the cluster: what the member records of the other instances say together.
 
 use std::time::Duration;
 
 use redis::{RedisError, Value, from_redis_value};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::member_record::{MemberRecord, instance_id};
 use super::neighbours::Neighbours;
 use crate::clock::UnixMillis;
 use crate::store::{Figures, Member, Mismatch};
@@ -14,68 +13,9 @@ use crate::token::TokenId;
 
 /// Age of a member record after which the instance is not listed any more.
 const GONE_AFTER: Duration = Duration::from_secs(3);
-/// Age after which a member record without live tokens is removed.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 const SAMPLE: usize = 5;
 /// Interval of writing the member record.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Member record of an instance, JSON in Redis.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct MemberRecord {
-    /// Time of writing, in ms, by the clock of Redis.
-    pub(super) at: u64,
-    pub(super) active: u64,
-    pub(super) streams: u64,
-    /// Unix second of the first element of `lives`, by the instance's clock.
-    pub(super) first: u64,
-    /// Live tokens that the instance recorded, by second of expiry.
-    pub(super) lives: Vec<i64>,
-    /// Ids of a few of them.
-    pub(super) sample: Vec<String>,
-    /// Configuration that all instances have to agree on; `None` for earlier releases.
-    pub(super) about: Option<About>,
-}
-
-/// Configuration that the instances of a deployment have to agree on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct About {
-    /// Fingerprints of the accepted signing keys, sorted.
-    pub(super) keys: Vec<String>,
-    /// Lifetime of a token in seconds.
-    pub(super) token_ttl: u64,
-    /// Version of the release.
-    pub(super) version: String,
-    /// Schema number of the data in Redis.
-    pub(super) schema: u64,
-}
-
-impl MemberRecord {
-    /// Live tokens at `now`, which is after the time of writing.
-    fn live(&self, now: UnixMillis) -> i64 {
-        let over = usize::try_from((now.seconds() + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.lives.iter().skip(over).sum()
-    }
-
-    fn age(&self, redis_now: u64) -> Duration {
-        Duration::from_millis(redis_now.saturating_sub(self.at))
-    }
-
-    fn is_spent(&self, redis_now: u64, now: UnixMillis) -> bool {
-        self.age(redis_now) > FORGOTTEN_AFTER && self.live(now) <= 0
-    }
-}
-
-/// Field name of a member record: the instance's name and the number of its start. Tokens from
-/// before a restart are therefore still counted.
-pub(super) fn field(instance_id: &str, start: u64) -> String {
-    format!("{instance_id} {start:016x}")
-}
-
-/// The instance's name in the field name of a member record.
-pub(super) fn instance_id(field: &str) -> &str {
-    field.split(' ').next().unwrap_or_default()
-}
 
 /// Parses the answer to `TIME`, in ms. In a cluster it is the clock of one node.
 pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
@@ -109,28 +49,28 @@ impl View {
         let mut spent = Vec::new();
         for (name, text) in fields.into_iter().filter(|(name, _)| name != own) {
             match serde_json::from_str::<MemberRecord>(&text) {
-                Ok(heartbeat) if !heartbeat.is_spent(redis_now, now) => others.push((name, heartbeat)),
+                Ok(record) if !record.is_spent(redis_now, now) => others.push((name, record)),
                 _ => spent.push(name),
             }
         }
-        let is_live = |(_, heartbeat): &&(String, MemberRecord)| heartbeat.age(redis_now) < GONE_AFTER;
+        let is_live = |(_, record): &&(String, MemberRecord)| record.age(redis_now) < GONE_AFTER;
         let mismatches = neighbours.compare(own, &others.iter().filter(is_live).collect::<Vec<_>>());
         (Self { others, mismatches, redis_now, read_at: Instant::now() }, spent)
     }
 
     /// Live tokens of the other instances.
     pub(super) fn live(&self, now: UnixMillis) -> i64 {
-        self.others.iter().map(|(_, heartbeat)| heartbeat.live(now)).sum()
+        self.others.iter().map(|(_, record)| record.live(now)).sum()
     }
 
     /// The other instances with a recent member record.
     pub(super) fn members(&self) -> Vec<Member> {
         let since = self.read_at.elapsed();
-        let members = self.others.iter().map(|(name, heartbeat)| Member {
+        let members = self.others.iter().map(|(name, record)| Member {
             instance_id: instance_id(name).to_owned(),
-            seen: heartbeat.age(self.redis_now) + since,
-            figures: Figures { active: heartbeat.active, streams: heartbeat.streams },
-            version: heartbeat.about.as_ref().map(|about| about.version.clone()),
+            seen: record.age(self.redis_now) + since,
+            figures: Figures { active: record.active, streams: record.streams },
+            version: record.about.as_ref().map(|about| about.version.clone()),
         });
         members.filter(|member| member.seen < GONE_AFTER).collect()
     }
@@ -142,7 +82,7 @@ impl View {
 
     /// Ids of a few live tokens, `own` first.
     pub(super) fn sample(&self, own: Vec<TokenId>) -> Vec<TokenId> {
-        let others = self.others.iter().flat_map(|(_, heartbeat)| &heartbeat.sample);
+        let others = self.others.iter().flat_map(|(_, record)| &record.sample);
         let others = others.filter_map(|id| TokenId::parse(id).ok());
         own.into_iter().chain(others).take(SAMPLE).collect()
     }
@@ -150,11 +90,12 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::super::member_record::About;
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 
-    fn heartbeat(age: u64, lives: Vec<i64>) -> MemberRecord {
+    fn member_record(age: u64, lives: Vec<i64>) -> MemberRecord {
         let first = NOW.seconds() + 1;
         MemberRecord { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
     }
@@ -172,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_instance_that_died_leaves_the_list_and_its_tokens_count_until_they_expire() {
         let (view, spent) =
-            view(&[("1 aa", heartbeat(2900, vec![1, 1])), ("2 bb", heartbeat(3000, vec![1, 5]))]);
+            view(&[("1 aa", member_record(2900, vec![1, 1])), ("2 bb", member_record(3000, vec![1, 5]))]);
         assert_eq!(spent, Vec::<String>::new());
         let names: Vec<_> = view.members().into_iter().map(|member| member.instance_id).collect();
         assert_eq!(names, ["1"]);
@@ -194,8 +135,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_heartbeat_with_nothing_left_to_count_is_forgotten_and_so_is_one_that_cannot_be_read() {
-        let (view, spent) = view(&[("1 aa", heartbeat(11_000, vec![])), ("own", heartbeat(0, vec![7]))]);
+    async fn a_member_record_with_nothing_left_to_count_is_forgotten_and_so_is_one_that_cannot_be_read() {
+        let (view, spent) =
+            view(&[("1 aa", member_record(11_000, vec![])), ("own", member_record(0, vec![7]))]);
         assert_eq!((view.live(NOW), spent), (0, vec!["1 aa".to_owned()]));
         let unreadable = vec![("x".to_owned(), "{}".to_owned())];
         let (_, spent) = View::read(unreadable, "own", &mut neighbours(), NOW.0, NOW);

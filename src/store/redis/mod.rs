@@ -10,6 +10,7 @@ mod batch;
 mod client;
 mod completeness;
 mod keys;
+mod member_record;
 mod members;
 mod neighbours;
 mod preflight;
@@ -28,7 +29,8 @@ use tokio::time::Instant;
 use self::client::{Client, Path};
 use self::completeness::{Completeness, Confirmed};
 use self::keys::Keys;
-use self::members::{About, View};
+use self::member_record::{About, MemberRecord};
+use self::members::View;
 use self::neighbours::Neighbours;
 use self::worker_connection::Latest;
 use super::memory::Entries;
@@ -69,14 +71,14 @@ pub struct RedisStore {
     claim: Arc<Claim>,
     clock: Arc<dyn Clock>,
     /// Field of this instance's member record.
-    heartbeat: String,
+    own_field: String,
     /// Lifetime, in seconds, of the token that was recorded last.
     life: AtomicU64,
     data: Completeness,
     view: Mutex<View>,
     neighbours: Mutex<Neighbours>,
     figures: Mutex<Option<RedisFigures>>,
-    last_heartbeat: Mutex<Option<Instant>>,
+    last_written: Mutex<Option<Instant>>,
 }
 
 impl RedisStore {
@@ -100,13 +102,13 @@ impl RedisStore {
             client,
             claim,
             clock,
-            heartbeat: members::field(&instance_id, start),
+            own_field: member_record::field(&instance_id, start),
             life: AtomicU64::new(0),
             data,
             view: Mutex::new(View::empty()),
             neighbours: Mutex::new(Neighbours::new(about)),
             figures: Mutex::new(None),
-            last_heartbeat: Mutex::default(),
+            last_written: Mutex::default(),
         })
     }
 
@@ -267,7 +269,7 @@ impl Primary for RedisStore {
 
 impl RedisStore {
     async fn check_health_once(&self, figures: Figures) -> Result<HealthReport, Fault> {
-        let is_due = self.is_time_for_heartbeat();
+        let is_due = self.is_time_for_member_record();
         // Check the owner before anything is written, at least once a second.
         if is_due || !self.claim.is_held() || !self.client.is_in_use() {
             self.renew_claim().await?;
@@ -275,7 +277,7 @@ impl RedisStore {
         let before = self.clock.now();
         let mut commands = vec![redis::cmd("TIME")];
         if !self.client.is_in_use() {
-            commands.extend(preflight::commands(&self.keys, &self.heartbeat));
+            commands.extend(preflight::commands(&self.keys, &self.own_field));
         }
         let commands = &commands;
         let mut confirmed = self
@@ -288,7 +290,7 @@ impl RedisStore {
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
         *self.figures.lock() = Some(confirmed.deployment.figures);
         if is_due {
-            *self.last_heartbeat.lock() = Some(Instant::now());
+            *self.last_written.lock() = Some(Instant::now());
             self.exchange_member_records(&confirmed, figures, redis_now).await?;
         }
         // Note the loss last: a check that fails half way must report it again.
@@ -301,8 +303,8 @@ impl RedisStore {
     }
 
     /// Whether the member record is due.
-    fn is_time_for_heartbeat(&self) -> bool {
-        self.last_heartbeat.lock().is_none_or(|last| last.elapsed() >= members::INTERVAL)
+    fn is_time_for_member_record(&self) -> bool {
+        self.last_written.lock().is_none_or(|last| last.elapsed() >= members::INTERVAL)
     }
 
     /// Checks that Redis belongs to this deployment.
@@ -324,7 +326,7 @@ impl RedisStore {
     ) -> Result<(), Fault> {
         let now = self.clock.now();
         let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
-        let heartbeat = members::MemberRecord {
+        let record = MemberRecord {
             at: redis_now,
             active: figures.active,
             streams: figures.streams,
@@ -333,9 +335,9 @@ impl RedisStore {
             sample,
             about: Some(self.neighbours.lock().own().clone()),
         };
-        let text = serde_json::to_string(&heartbeat).map_err(|error| Fault::Unexpected(error.to_string()))?;
+        let text = serde_json::to_string(&record).map_err(|error| Fault::Unexpected(error.to_string()))?;
         let mut write = redis::cmd("HSET");
-        write.arg(&self.keys.instances).arg(&self.heartbeat).arg(text);
+        write.arg(&self.keys.instances).arg(&self.own_field).arg(text);
         let mut read = redis::cmd("HGETALL");
         read.arg(&self.keys.instances);
         let commands = &pipeline([write, self.data.keep(confirmed), read]);
@@ -345,7 +347,7 @@ impl RedisStore {
             .await?;
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
-        let (view, spent) = View::read(fields, &self.heartbeat, &mut self.neighbours.lock(), redis_now, now);
+        let (view, spent) = View::read(fields, &self.own_field, &mut self.neighbours.lock(), redis_now, now);
         *self.view.lock() = view;
         if !spent.is_empty() {
             let mut forget = redis::cmd("HDEL");

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::members::{About, MemberRecord, instance_id};
+use super::member_record::{About, MemberRecord, instance_id};
 use crate::store::{Mismatch, MismatchKind};
 
 /// Knowledge about the other instances between exchanges.
@@ -31,14 +31,14 @@ impl Neighbours {
         let running = self.running(live);
         let mut found = BTreeSet::new();
         let mut instances: BTreeMap<&str, usize> = [(instance_id(own), 1)].into();
-        for (name, heartbeat) in &running {
+        for (name, record) in &running {
             let id = instance_id(name);
             *instances.entry(id).or_default() += 1;
             let mut differs = |kind| found.insert(Mismatch { instance_id: id.to_owned(), kind });
-            if heartbeat.about.as_ref().is_some_and(|about| about.keys != self.own.keys) {
+            if record.about.as_ref().is_some_and(|about| about.keys != self.own.keys) {
                 differs(MismatchKind::OtherSigningKeys);
             }
-            if heartbeat.about.as_ref().is_some_and(|about| about.token_ttl != self.own.token_ttl) {
+            if record.about.as_ref().is_some_and(|about| about.token_ttl != self.own.token_ttl) {
                 differs(MismatchKind::OtherTokenLife);
             }
         }
@@ -59,12 +59,12 @@ impl Neighbours {
         let new = live.iter().filter(|(name, _)| !self.first_seen.contains_key(name));
         let started: BTreeSet<_> = new.map(|(name, _)| instance_id(name)).collect();
         let mut running = Vec::new();
-        for &heartbeat in live {
-            let (name, MemberRecord { at, .. }) = heartbeat;
+        for &record in live {
+            let (name, MemberRecord { at, .. }) = record;
             if started.contains(instance_id(name)) {
                 self.first_seen.insert(name.clone(), *at);
             } else if self.first_seen.get(name).is_some_and(|first| first != at) {
-                running.push(heartbeat);
+                running.push(record);
             }
         }
         running
@@ -98,7 +98,7 @@ mod tests {
         About { keys: vec!["k".to_owned()], token_ttl: 60, version: "1.0.0".to_owned(), schema: 1 }
     }
 
-    fn heartbeat(name: &str, at: u64, about: Option<About>) -> (String, MemberRecord) {
+    fn record(name: &str, at: u64, about: Option<About>) -> (String, MemberRecord) {
         let (lives, sample) = (Vec::new(), Vec::new());
         (name.to_owned(), MemberRecord { at, active: 0, streams: 0, first: 0, lives, sample, about })
     }
@@ -113,9 +113,9 @@ mod tests {
         let mut neighbours = Neighbours::new(about());
         let live = |at| {
             [
-                heartbeat("2 bb", at, Some(About { keys: Vec::new(), token_ttl: 30, ..about() })),
-                heartbeat("3 cc", at, Some(About { version: "2.0.0".to_owned(), ..about() })),
-                heartbeat("4 dd", at, None),
+                record("2 bb", at, Some(About { keys: Vec::new(), token_ttl: 30, ..about() })),
+                record("3 cc", at, Some(About { version: "2.0.0".to_owned(), ..about() })),
+                record("4 dd", at, None),
             ]
         };
         // It may be what an instance has left behind.
@@ -130,8 +130,7 @@ mod tests {
     fn a_name_that_two_instances_have_is_found_and_a_restart_is_none() {
         let mut neighbours = Neighbours::new(about());
         let mut at = |second: u64, names: &[(&str, u64)]| {
-            let live: Vec<_> =
-                names.iter().map(|(name, back)| heartbeat(name, second - back, None)).collect();
+            let live: Vec<_> = names.iter().map(|(name, back)| record(name, second - back, None)).collect();
             let found = compare(&mut neighbours, &live);
             found.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
         };
