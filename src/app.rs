@@ -51,7 +51,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 /// An instance that is built and listens.
 pub struct Application {
     server: Server,
-    door: ListenerHandle,
+    listener: ListenerHandle,
     hub: Arc<Hub>,
     lifecycle: Arc<Lifecycle>,
     effects: Effects,
@@ -191,17 +191,17 @@ impl Application {
             shutdown_timeout: config.drain_window + SHUTDOWN_GRACE,
             extra,
         };
-        let (server, door) = serve(&settings, state)
+        let (server, listener) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let housekeeping = Housekeeping { limits, store, metrics, clock, background };
         let drain_window = config.drain_window;
-        Ok(Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window })
+        Ok(Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window })
     }
 
     /// The address on which the instance listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.door.address()
+        self.listener.address()
     }
 
     /// Serves until `stop` completes, then drains: accepts no connections, ends the streams one
@@ -210,7 +210,7 @@ impl Application {
     /// # Errors
     /// The server fails, or a background task ends.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { server, door, hub, lifecycle, effects, audit, housekeeping, drain_window } = self;
+        let Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window } = self;
         let _written = WrittenAtTheEnd(audit);
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
@@ -218,7 +218,7 @@ impl Application {
         let stopped = async {
             stop.await;
             lifecycle.set_draining();
-            drain(&door, &handle, &hub, drain_window).await;
+            drain(&listener, &handle, &hub, drain_window).await;
         };
         let stopped = std::pin::pin!(stopped);
         let outcome = tokio::select! {
@@ -244,10 +244,10 @@ impl Drop for WrittenAtTheEnd {
 /// Stops accepting, then ends the streams. With `least_conn`, an instance that still listened would
 /// attract all reconnects, because its connections become fewer. nginx takes a refused connection
 /// to another instance.
-async fn drain(door: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: Duration) {
-    door.begin_closing();
+async fn drain(listener: &ListenerHandle, handle: &ServerHandle, hub: &Hub, window: Duration) {
+    listener.begin_closing();
     tokio::time::sleep(ACCEPT_GRACE).await;
-    door.close();
+    listener.close();
     tokio::time::sleep(REQUEST_GRACE).await;
     // The stop begins with the call; the returned future completes with the last connection, as the
     // server does.
@@ -366,20 +366,20 @@ impl WithRedis<'_> {
             jitter: Arc::clone(jitter),
         });
         let reader = self.revocation_reader(&claim, &store)?;
-        let heard = reader.caught_up();
+        let caught_up = reader.caught_up();
         background.spawn(reader.run());
-        let keeper = LogTask::new((*settings).clone(), self.keeper_parts(config, claim))?;
-        background.spawn(keeper.run());
+        let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, claim))?;
+        background.spawn(log_task.run());
         health_check.begin().await;
         background.spawn(health_check.run());
         if breaker.is_closed() {
-            let all = async { tokio::join!(log.opened(), heard) };
+            let all = async { tokio::join!(log.opened(), caught_up) };
             let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;
         }
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
 
-    fn keeper_parts(&self, config: &Config, claim: Arc<Claim>) -> LogTaskDeps {
+    fn log_task_deps(&self, config: &Config, claim: Arc<Claim>) -> LogTaskDeps {
         LogTaskDeps {
             log: Arc::clone(self.log),
             hub: Arc::clone(self.hub),

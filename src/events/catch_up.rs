@@ -125,7 +125,7 @@ impl CatchUp {
     }
 
     fn wait_for_reader(&mut self, hub: &Hub) -> Next {
-        if !hub.is_log_in_reach() {
+        if !hub.is_log_available() {
             self.patience = None;
             return Next::Wait(None);
         }
@@ -144,7 +144,7 @@ impl CatchUp {
                 if let Some(not_before) = self.not_before.filter(|moment| *moment > now) {
                     return Some(Next::Wait(Some(not_before)));
                 }
-                let Some(reader) = hub.reader().filter(|_| hub.is_log_in_reach()) else {
+                let Some(reader) = hub.reader().filter(|_| hub.is_log_available()) else {
                     return Some(Next::Wait(None));
                 };
                 let token = place.token();
@@ -409,7 +409,7 @@ mod tests {
         for (is_in_reach, changes) in [(true, false), (false, true), (false, false), (true, true)] {
             stage.hub.set_log_available(is_in_reach);
             assert_eq!(news.has_changed().unwrap(), changes);
-            assert_eq!(stage.hub.is_log_in_reach(), is_in_reach);
+            assert_eq!(stage.hub.is_log_available(), is_in_reach);
             news.mark_unchanged();
         }
     }

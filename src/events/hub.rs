@@ -24,7 +24,7 @@ use crate::token::TokenId;
 
 /// Coalescing delay added per open stream: a few times the cost of one socket write, so that
 /// fan-out cannot saturate a core.
-const GATHERING_FOR_EACH: Duration = Duration::from_micros(150);
+const COALESCING_PER_STREAM: Duration = Duration::from_micros(150);
 
 /// Configuration of streams.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,7 @@ pub struct Hub {
     /// Announces the newest event. Also wakes streams when the availability of the log changes.
     news: watch::Sender<News>,
     /// Whether the log is available.
-    in_reach: AtomicBool,
+    log_available: AtomicBool,
     /// Whether the log is known to hold more than this instance has read.
     lags: AtomicBool,
     registry: Arc<Registry>,
@@ -139,11 +139,11 @@ impl Hub {
             LogPlace::Own(epoch) => Some(epoch),
             LogPlace::Shared(_) => None,
         };
-        settings.metrics.events.log_in_reach(epoch.is_some());
+        settings.metrics.events.log_available(epoch.is_some());
         Self {
             ring: RwLock::new(Ring::new(settings.ring, epoch)),
             news: watch::Sender::new(News { end: 0, at: Instant::now() }),
-            in_reach: AtomicBool::new(epoch.is_some()),
+            log_available: AtomicBool::new(epoch.is_some()),
             lags: AtomicBool::new(false),
             registry: Arc::new(Registry::new(settings.streams.limits)),
             settings,
@@ -200,17 +200,17 @@ impl Hub {
     }
 
     /// Notes whether the log is available, and wakes streams if that has changed.
-    pub(super) fn set_log_available(&self, in_reach: bool) {
-        if self.in_reach.swap(in_reach, Ordering::Relaxed) != in_reach {
-            self.settings.metrics.events.log_in_reach(in_reach);
+    pub(super) fn set_log_available(&self, log_available: bool) {
+        if self.log_available.swap(log_available, Ordering::Relaxed) != log_available {
+            self.settings.metrics.events.log_available(log_available);
             self.news.send_modify(|_| {});
         }
     }
 
     /// Whether the log is available. An instance without Redis always has its log.
     #[must_use]
-    pub fn is_log_in_reach(&self) -> bool {
-        self.in_reach.load(Ordering::Relaxed)
+    pub fn is_log_available(&self) -> bool {
+        self.log_available.load(Ordering::Relaxed)
     }
 
     /// Notes whether the log holds more than this instance has read.
@@ -263,9 +263,9 @@ impl Hub {
     /// Coalescing delay: a stream waits this long after an event, so that events that follow
     /// closely share a write (docs/adr/0022). It grows with the number of streams, as the saving
     /// does.
-    pub(super) fn gathering(&self) -> Duration {
+    pub(super) fn coalescing_delay(&self) -> Duration {
         let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
-        GATHERING_FOR_EACH.saturating_mul(streams).min(self.settings.streams.coalesce)
+        COALESCING_PER_STREAM.saturating_mul(streams).min(self.settings.streams.coalesce)
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<News> {

@@ -59,7 +59,7 @@ impl StreamOpening {
             client_knows_available: true,
             news,
             last_sent: now,
-            gathers_until: now,
+            coalesces_until: now,
             ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
             drain_cursor: None,
             ended: None,
@@ -133,7 +133,7 @@ pub struct EventStream {
     client_knows_available: bool,
     last_sent: Instant,
     /// End of the coalescing delay.
-    gathers_until: Instant,
+    coalesces_until: Instant,
     ends_at: Instant,
     /// Set when the stream has to end: events before this cursor are still sent.
     drain_cursor: Option<Cursor>,
@@ -157,10 +157,10 @@ impl EventStream {
                 return Some(self.end(reason));
             }
             self.news.mark_unchanged();
-            let in_reach = self.hub.is_log_in_reach();
-            if self.client_knows_available != in_reach {
-                self.client_knows_available = in_reach;
-                return Some(self.sent(if in_reach { frame::RECOVERED } else { frame::DEGRADED }));
+            let available = self.hub.is_log_available();
+            if self.client_knows_available != available {
+                self.client_knows_available = available;
+                return Some(self.sent(if available { frame::RECOVERED } else { frame::DEGRADED }));
             }
             let wait_until = match &mut self.reading {
                 Reading::Ring(cursor) => match self.hub.read(*cursor) {
@@ -227,17 +227,17 @@ impl EventStream {
 
     /// Waits for the end of the coalescing delay.
     async fn coalesce(&mut self) {
-        if Instant::now() < self.gathers_until {
+        if Instant::now() < self.coalesces_until {
             tokio::select! {
                 _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
-                () = sleep_until(self.gathers_until) => {}
+                () = sleep_until(self.coalesces_until) => {}
             }
         }
     }
 
     fn sent_event(&mut self, frame: Bytes) -> Bytes {
         self.hub.settings().metrics.events.delivered(1);
-        self.gathers_until = self.news.borrow().at + self.hub.gathering();
+        self.coalesces_until = self.news.borrow().at + self.hub.coalescing_delay();
         self.sent(frame)
     }
 

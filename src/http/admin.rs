@@ -128,7 +128,7 @@ pub(super) async fn cache_stats(
             fallback_entries: standby.map_or(0, |standby| standby.entries),
             breaker: standby.map(|standby| standby.breaker),
             degraded_since: standby.and_then(|standby| standby.degraded_since).map(UnixMillis::rfc3339),
-            event_log_in_reach: state.hub.is_log_in_reach(),
+            event_log_in_reach: state.hub.is_log_available(),
         },
         cluster,
         warnings: figures

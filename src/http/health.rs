@@ -56,7 +56,7 @@ pub(super) struct ProbeBody {
 pub(super) async fn report(state: Data<AppState>) -> Result<HttpResponse, Problem> {
     let live = state.tokens.statistics().await?.live;
     let backend = state.tokens.backend();
-    let event_log_in_reach = state.hub.is_log_in_reach();
+    let event_log_in_reach = state.hub.is_log_available();
     let is_degraded = backend == Backend::FallbackMemory || !event_log_in_reach;
     Ok(json(&HealthBody {
         status: if is_degraded { "degraded" } else { "ok" },

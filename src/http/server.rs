@@ -113,14 +113,14 @@ impl ListenerHandle {
 /// The address cannot be bound.
 pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, ListenerHandle)> {
     let listener = listener(settings.listen)?;
-    let door = ListenerHandle { address: listener.local_addr()?, listener: listener.try_clone()? };
+    let handle = ListenerHandle { address: listener.local_addr()?, listener: listener.try_clone()? };
     let connections = Arc::new(Connections::new(
         settings.max_connections,
         Deadlines { head: HEAD_TIMEOUT, idle: KEEP_ALIVE },
         Arc::clone(&state.metrics),
     ));
     let state = web::Data::from(Arc::new(state));
-    let (address, extra) = (door.address, settings.extra);
+    let (address, extra) = (handle.address, settings.extra);
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
     // Like `HttpServer`, which accepts no wrapped connections.
@@ -172,7 +172,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
         .shutdown_timeout(settings.shutdown_timeout.as_secs())
         .listen("http", listener, service)?
         .run();
-    Ok((server, door))
+    Ok((server, handle))
 }
 
 /// Counts accepted connections, and closes those without room.

@@ -115,8 +115,8 @@ impl EventMetrics {
     }
 
     /// Sets whether the log is available.
-    pub fn log_in_reach(&self, in_reach: bool) {
-        self.log_in_reach.set(i64::from(in_reach));
+    pub fn log_available(&self, available: bool) {
+        self.log_in_reach.set(i64::from(available));
     }
 
     /// Counts an event that was repeated under its idempotency key.

@@ -27,7 +27,7 @@ impl RevocationMetrics {
                 "1 while the revocations of all instances can be read, else 0; always 1 without Redis.",
             )?,
         };
-        metrics.in_reach(true);
+        metrics.available(true);
         Ok(metrics)
     }
 
@@ -42,7 +42,7 @@ impl RevocationMetrics {
     }
 
     /// Sets whether announcements can be read.
-    pub fn in_reach(&self, in_reach: bool) {
-        self.in_reach.set(i64::from(in_reach));
+    pub fn available(&self, available: bool) {
+        self.in_reach.set(i64::from(available));
     }
 }

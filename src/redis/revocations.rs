@@ -72,14 +72,14 @@ pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Dur
 
 /// A revocation that was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Announced {
     pub(crate) id: TokenId,
     pub(crate) until: UnixMillis,
     /// Whether its announced end was beyond [`LONGEST_KEPT`].
     pub(crate) is_cut_short: bool,
 }
 
-impl Heard {
+impl Announced {
     /// Parses an announcement; `None` if it is invalid.
     pub(crate) fn read(entry: &StreamEntry<'_>, now: UnixMillis) -> Option<Self> {
         let id = TokenId::parse(entry.field("id")?).ok()?;
@@ -122,21 +122,21 @@ mod tests {
         Value::Array(vec![Value::Array(vec![Value::BulkString(b"{vx11}:revocations".to_vec()), entries])])
     }
 
-    fn read(fields: &[&[u8]]) -> Option<Heard> {
-        Heard::read(&news(&answer(&[fields])).unwrap()[0], NOW)
+    fn read(fields: &[&[u8]]) -> Option<Announced> {
+        Announced::read(&news(&answer(&[fields])).unwrap()[0], NOW)
     }
 
     #[test]
     fn an_end_that_no_revocation_has_is_cut_short_and_any_other_is_kept() {
         let id = TokenId::parse(ID).unwrap();
-        let heard =
+        let announced =
             |until: u64| read(&[b"id", ID.as_bytes(), b"until", until.to_string().as_bytes()]).unwrap();
         let latest = NOW.plus(LONGEST_KEPT);
         for until in [0, NOW.0, NOW.plus(LONGEST_TOMBSTONE).0, latest.0] {
-            assert_eq!(heard(until), Heard { id, until: UnixMillis(until), is_cut_short: false });
+            assert_eq!(announced(until), Announced { id, until: UnixMillis(until), is_cut_short: false });
         }
         for until in [latest.0 + 1, u64::MAX] {
-            assert!(heard(until).is_cut_short);
+            assert!(announced(until).is_cut_short);
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
                 Value::BulkString(position.into_bytes()),
                 fields.clone(),
             ])]);
-            Heard::read(&entries(&answer).unwrap()[0], now).unwrap().until
+            Announced::read(&entries(&answer).unwrap()[0], now).unwrap().until
         };
         for now in [announced_at, NOW, NOW.plus(Duration::from_secs(1))] {
             assert_eq!(until(format!("{}-0", announced_at.0), now), announced_at.plus(LONGEST_TOMBSTONE));
@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(read(fields), None, "{fields:?}");
             let answer = answer(&[fields, good]);
             let entries = news(&answer).unwrap();
-            assert!(Heard::read(&entries[1], NOW).is_some(), "{fields:?}");
+            assert!(Announced::read(&entries[1], NOW).is_some(), "{fields:?}");
             assert_eq!(entries[1].position, "1-0");
         }
     }

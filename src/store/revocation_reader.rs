@@ -83,7 +83,7 @@ impl RevocationReader {
     /// # Errors
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RevocationReaderDeps) -> Result<Self, Fault> {
-        parts.metrics.revocations.in_reach(false);
+        parts.metrics.revocations.available(false);
         Ok(Self {
             parts,
             stream: revocations::stream(&settings.namespace),
@@ -202,8 +202,8 @@ impl RevocationReader {
 
     async fn apply_revocation(&mut self, entry: &stream::StreamEntry<'_>) {
         let now = self.parts.clock.now();
-        let heard = revocations::Heard::read(entry, now);
-        if heard.as_ref().is_none_or(|heard| heard.is_cut_short) {
+        let announced = revocations::Announced::read(entry, now);
+        if announced.as_ref().is_none_or(|announced| announced.is_cut_short) {
             self.parts.metrics.revocations.invalid(1);
             if !std::mem::replace(&mut self.told_invalid, true) {
                 tracing::warn!(
@@ -213,7 +213,7 @@ impl RevocationReader {
                 );
             }
         }
-        let Some(revocations::Heard { id, until, .. }) = heard else { return };
+        let Some(revocations::Announced { id, until, .. }) = announced else { return };
         tracing::debug!(token_id = %id, "revocation received");
         // An expired revocation still ends streams that are open.
         if until > now {
@@ -263,7 +263,7 @@ impl RevocationReader {
 
     fn note_in_reach(&mut self) {
         let Some(since) = self.away_since.take() else { return };
-        self.parts.metrics.revocations.in_reach(true);
+        self.parts.metrics.revocations.available(true);
         if std::mem::take(&mut self.told_away) {
             tracing::info!(after = ?since.elapsed(), "revocations by other instances are read again");
         }
@@ -272,7 +272,7 @@ impl RevocationReader {
     /// Logs that announcements cannot be read, if requests do reach Redis. Otherwise the breaker
     /// logs the outage.
     fn note_away(&mut self, fault: Option<&Fault>) {
-        self.parts.metrics.revocations.in_reach(false);
+        self.parts.metrics.revocations.available(false);
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let is_in_use = self.parts.store.backend() == Backend::Redis;
         if let Some(fault) = fault

@@ -40,7 +40,7 @@ struct Inner {
     degraded_since: Option<UnixMillis>,
     opened_at: Instant,
     /// Reasons that were logged in this outage, so that each is logged once.
-    told: Vec<&'static str>,
+    logged: Vec<&'static str>,
     /// Whether Redis was used since the instance started.
     was_reached: bool,
 }
@@ -55,7 +55,7 @@ impl SharedBreaker {
             breaker,
             degraded_since: Some(clock.now()),
             opened_at: Instant::now(),
-            told: Vec::new(),
+            logged: Vec::new(),
             was_reached: false,
         };
         Self {
@@ -127,13 +127,13 @@ impl SharedBreaker {
             self.generation.fetch_add(1, Ordering::Relaxed);
             inner.degraded_since = Some(self.clock.now());
             inner.opened_at = now;
-            inner.told.clear();
+            inner.logged.clear();
         }
         if before != after {
-            self.tell(after);
+            self.count_transition(after);
         }
-        if !inner.told.contains(&fault.label()) {
-            inner.told.push(fault.label());
+        if !inner.logged.contains(&fault.label()) {
+            inner.logged.push(fault.label());
             let reason = fault.label();
             // An outage ends without intervention. A Redis that was never usable points to a wrong
             // configuration.
@@ -163,7 +163,7 @@ impl SharedBreaker {
         inner.breaker.probe_succeeded(now);
         let after = inner.breaker.state();
         if before != after {
-            self.tell(after);
+            self.count_transition(after);
         }
         inner.breaker.may_close(now)
     }
@@ -174,15 +174,15 @@ impl SharedBreaker {
         let now = Instant::now();
         inner.breaker.close(now);
         inner.degraded_since = None;
-        inner.told.clear();
+        inner.logged.clear();
         inner.was_reached = true;
-        self.tell(BreakerState::Closed);
+        self.count_transition(BreakerState::Closed);
         self.closed.store(true, Ordering::Relaxed);
         let after = now - inner.opened_at;
         tracing::info!(?after, reconciled, "Redis is in use");
     }
 
-    fn tell(&self, state: BreakerState) {
+    fn count_transition(&self, state: BreakerState) {
         self.metrics.breaker_went_to(state, state.gauge(), state != BreakerState::Closed);
     }
 }

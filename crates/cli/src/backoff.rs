@@ -35,8 +35,8 @@ impl Backoff {
 
     /// The wait after one more failure, at least as long as the server asks for. Jitter is added,
     /// because all clients get the same value.
-    pub(super) fn next_after(&mut self, told: Option<Duration>) -> Duration {
-        told.unwrap_or_default().min(LONGEST_WAIT) + self.next()
+    pub(super) fn next_after(&mut self, retry_after: Option<Duration>) -> Duration {
+        retry_after.unwrap_or_default().min(LONGEST_WAIT) + self.next()
     }
 
     /// Notes the end of a connection that had opened.
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn what_the_server_asks_for_comes_first_within_reason() {
         let mut backoff = Backoff::new(Rng::with_seed(1), (LEAST, MOST));
-        let told = Duration::from_secs(7);
-        let wait = backoff.next_after(Some(told));
-        assert!((told..=told + LEAST).contains(&wait), "{wait:?}");
+        let retry_after = Duration::from_secs(7);
+        let wait = backoff.next_after(Some(retry_after));
+        assert!((retry_after..=retry_after + LEAST).contains(&wait), "{wait:?}");
         assert!(backoff.next_after(Some(Duration::MAX)) <= LONGEST_WAIT + MOST);
     }
 }

@@ -108,14 +108,14 @@ where
     B: Stream<Item = Result<Bytes, E>> + Unpin + 'static,
     E: std::error::Error + 'static,
 {
-    let heard = stream::unfold(body, move |mut body| async move {
-        let heard = match timeout(longest_silence, body.next()).await {
+    let bytes = stream::unfold(body, move |mut body| async move {
+        let bytes = match timeout(longest_silence, body.next()).await {
             Ok(chunk) => chunk?.map_err(|error| reason(&error)),
             Err(_) => Err(format!("not a byte for {} s", longest_silence.as_secs())),
         };
-        Some((heard, body))
+        Some((bytes, body))
     });
-    let frames = heard.eventsource().map(|frame| {
+    let frames = bytes.eventsource().map(|frame| {
         frame.map_err(|error| match error {
             EventStreamError::Transport(words) => words,
             EventStreamError::Utf8(_) | EventStreamError::Parser(_) => {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_lost_when_not_a_byte_came_for_too_long_and_comments_are_bytes() {
+    async fn a_stream_is_lost_when_not_a_byte_came_for_too_long_and_comments_count() {
         let comments = iter(0..10).then(|_| async {
             tokio::time::sleep(Duration::from_secs(39)).await;
             Ok::<_, Infallible>(Bytes::from_static(b": heartbeat\n\n"))

@@ -216,10 +216,10 @@ mod tests {
         let failed =
             Sent::of(requests).answer(said, true, |id, event| appended.push((id, event.data.clone())));
         assert!(matches!(failed, Err(Failed::OtherGeneration)));
-        let heard: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().ok()).collect();
-        assert_eq!(heard[0].unwrap().unwrap().id.to_string(), "0000000a-5-0");
-        assert_eq!(heard[1], None, "the log was not joined: its publisher waits for the next session");
-        assert_eq!(heard[2].unwrap().unwrap().id.to_string(), "0000000a-6-1");
+        let outcomes: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().ok()).collect();
+        assert_eq!(outcomes[0].unwrap().unwrap().id.to_string(), "0000000a-5-0");
+        assert_eq!(outcomes[1], None, "the log was not joined: its publisher waits for the next session");
+        assert_eq!(outcomes[2].unwrap().unwrap().id.to_string(), "0000000a-6-1");
         assert_eq!(appended.len(), 2);
     }
 

@@ -45,12 +45,12 @@ impl Client {
     }
 
     /// The connection of this worker thread.
-    pub(super) fn lane(&self) -> &Arc<WorkerConnection> {
+    pub(super) fn worker_connection(&self) -> &Arc<WorkerConnection> {
         self.connections.get_or_default()
     }
 
     /// The connections of all worker threads.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<WorkerConnection>> {
+    pub(super) fn worker_connections(&self) -> impl Iterator<Item = &Arc<WorkerConnection>> {
         self.connections.iter()
     }
 
@@ -59,18 +59,18 @@ impl Client {
         if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
         }
-        let lane = self.lane();
-        let (answer, is_first) = lane.batch.add(command, REDIS_DEADLINE);
+        let worker = self.worker_connection();
+        let (answer, is_first) = worker.batch.add(command, REDIS_DEADLINE);
         if is_first {
             // The task runs after the requests that are ready now, which join the batch.
-            tokio::spawn(Arc::clone(self).flush(Arc::clone(lane)));
+            tokio::spawn(Arc::clone(self).flush(Arc::clone(worker)));
         }
         answer.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// Sends the batch of a worker connection.
-    async fn flush(self: Arc<Self>, lane: Arc<WorkerConnection>) {
-        let waiting = lane.batch.take();
+    async fn flush(self: Arc<Self>, worker: Arc<WorkerConnection>) {
+        let waiting = worker.batch.take();
         let commands = &waiting.commands;
         let answers = self.ask(|mut connection| async move { connection.ask_all(commands).await }).await;
         waiting.answer(answers);
@@ -95,13 +95,13 @@ impl Client {
         }
         match self.call_from(asked_at, Path::Hot, work).await {
             Ok(answer) => {
-                self.lane().answered();
+                self.worker_connection().answered();
                 self.breaker.succeeded();
                 Ok(answer)
             }
             Err(fault) => {
                 if fault == Fault::Timeout {
-                    self.lane().timed_out(asked_at);
+                    self.worker_connection().timed_out(asked_at);
                 }
                 self.breaker.failed(&fault, asked_at);
                 Err(StoreError::Unavailable)
@@ -156,7 +156,7 @@ impl Client {
     /// asks for the master and dials.
     pub(super) fn begin_anew(&self) {
         self.connector.forget();
-        self.lane().clear();
+        self.worker_connection().clear();
     }
 
     /// Invalidates all worker connections after a change of the data id.
@@ -179,16 +179,16 @@ impl Client {
             let pooled = Box::pin(self.connector.pooled(patience)).await?;
             return Box::pin(work(Connection::Node((*pooled).clone()))).await.map_err(Attempt::from);
         }
-        let lane = self.lane();
+        let worker = self.worker_connection();
         let generation = self.breaker.generation();
-        let (connection, id) = match lane.live(generation) {
+        let (connection, id) = match worker.live(generation) {
             Some(live) => live,
-            None => Box::pin(lane.connection(&self.connector, &self.jitter, generation)).await?,
+            None => Box::pin(worker.connection(&self.connector, &self.jitter, generation)).await?,
         };
         work(connection).await.map_err(|error| {
             let attempt = Attempt::from(error);
             if matches!(attempt, Attempt::Broke) {
-                lane.discard(id);
+                worker.discard(id);
             }
             attempt
         })

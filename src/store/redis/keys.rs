@@ -16,7 +16,7 @@ pub(super) struct Keys {
     records: String,
     tombstones: String,
     completeness: String,
-    trials: String,
+    preflights: String,
 }
 
 impl Keys {
@@ -28,13 +28,13 @@ impl Keys {
             records: namespace.apart("token:"),
             tombstones: namespace.apart("revoked:"),
             completeness: namespace.apart("epoch:"),
-            trials: namespace.together("trial "),
+            preflights: namespace.together("trial "),
         }
     }
 
     /// Key that an instance writes in the preflight.
-    pub(super) fn trial(&self, instance: &str) -> String {
-        format!("{}{instance}", self.trials)
+    pub(super) fn preflight(&self, instance: &str) -> String {
+        format!("{}{instance}", self.preflights)
     }
 
     /// Key of a token's record.

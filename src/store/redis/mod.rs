@@ -139,9 +139,9 @@ impl RedisStore {
     }
 
     fn count_recorded(&self, digest: TokenDigest, record: Record) {
-        let lane = self.client.lane();
-        lane.recorded.add(record.expires_at.seconds_rounded_up());
-        *lane.latest.lock() = Some(Latest { id: digest.id(), expires_at: record.expires_at });
+        let worker = self.client.worker_connection();
+        worker.recorded.add(record.expires_at.seconds_rounded_up());
+        *worker.latest.lock() = Some(Latest { id: digest.id(), expires_at: record.expires_at });
         let life = record.expires_at.seconds().saturating_sub(record.issued_at.seconds());
         // All workers share this cache line, so it is written only when it changes.
         if self.life.load(Ordering::Relaxed) != life {
@@ -152,19 +152,19 @@ impl RedisStore {
     /// Counts a revoked token. A tombstone may outlive its token, so the count ends with the
     /// lifetime of a token.
     fn count_revoked(&self, id: TokenId, until: UnixMillis) {
-        for lane in self.client.lanes() {
-            lane.latest.lock().take_if(|latest| latest.id == id);
+        for worker in self.client.worker_connections() {
+            worker.latest.lock().take_if(|latest| latest.id == id);
         }
         let longest = self.clock.now().seconds() + self.life.load(Ordering::Relaxed);
-        self.client.lane().revoked.add(until.seconds_rounded_up().min(longest));
+        self.client.worker_connection().revoked.add(until.seconds_rounded_up().min(longest));
     }
 
     /// Live tokens that this instance recorded, by second of expiry, beginning with the next
     /// second.
     fn lives(&self, now: UnixMillis) -> Vec<i64> {
         let mut lives: Vec<i64> = Vec::new();
-        for lane in self.client.lanes() {
-            for (counts, sign) in [(&lane.recorded, 1), (&lane.revoked, -1)] {
+        for worker in self.client.worker_connections() {
+            for (counts, sign) in [(&worker.recorded, 1), (&worker.revoked, -1)] {
                 counts.take_until(now.seconds());
                 for (second, count) in counts.after(now.seconds()).enumerate().filter(|(_, count)| *count > 0)
                 {
@@ -179,7 +179,7 @@ impl RedisStore {
     }
 
     fn own_sample(&self, now: UnixMillis) -> Vec<TokenId> {
-        let latest = self.client.lanes().filter_map(|lane| *lane.latest.lock());
+        let latest = self.client.worker_connections().filter_map(|worker| *worker.latest.lock());
         latest.filter(|latest| latest.expires_at > now).map(|latest| latest.id).collect()
     }
 }

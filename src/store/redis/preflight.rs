@@ -10,7 +10,7 @@ const KEPT: u64 = 10;
 
 /// One command of each kind, on a key that `instance` alone uses.
 pub(super) fn commands(keys: &Keys, instance: &str) -> [Cmd; 4] {
-    let key = keys.trial(instance);
+    let key = keys.preflight(instance);
     let mut record = redis::cmd("SETEX");
     record.arg(&key).arg(KEPT).arg(1);
     let mut extend = redis::cmd("EXPIRE");

@@ -115,17 +115,17 @@ impl WorkerConnection {
     ///
     /// Its short interval also saves system calls: tokio makes one for each new timer that is due
     /// before all others, which the deadline of every call would be (a fifth of the throughput).
-    async fn keep(lane: Weak<Self>, connector: Arc<Connector>, jitter: Arc<Jitter>) {
+    async fn keep(worker: Weak<Self>, connector: Arc<Connector>, jitter: Arc<Jitter>) {
         let mut tick = tokio::time::interval(KEEPER_INTERVAL);
         loop {
             tick.tick().await;
-            let Some(lane) = lane.upgrade() else { return };
-            let mut state = lane.state.lock();
+            let Some(worker) = worker.upgrade() else { return };
+            let mut state = worker.state.lock();
             let old = state.live.as_ref().filter(|live| live.until <= Instant::now());
             if let Some(generation) = old.map(|live| live.generation)
                 && state.dialling.is_none()
             {
-                state.dialling = Some(lane.dial(&connector, &jitter, generation));
+                state.dialling = Some(worker.dial(&connector, &jitter, generation));
             }
         }
     }
@@ -166,11 +166,11 @@ impl WorkerConnection {
 
     /// Dials in a separate task, which goes on if the callers give up.
     fn dial(self: &Arc<Self>, connector: &Arc<Connector>, jitter: &Arc<Jitter>, generation: u64) -> Dialling {
-        let (lane, connector) = (Arc::clone(self), Arc::clone(connector));
+        let (worker, connector) = (Arc::clone(self), Arc::clone(connector));
         let age = jitter.between(MAX_AGE * 4 / 5, MAX_AGE);
         let task = tokio::spawn(async move {
             let outcome = connector.dial().await;
-            let mut state = lane.state.lock();
+            let mut state = worker.state.lock();
             state.next_id += 1;
             let id = state.next_id;
             // The result of a dial of an older generation is ignored.

@@ -111,7 +111,7 @@ async fn an_instance_that_is_killed_is_shown_as_not_heard_of_and_the_others_go_o
     loop {
         let line = watch.line().await;
         assert!(!line.starts_with("no answer"), "{line}");
-        if line.contains("not heard of for ") {
+        if line.contains("not seen for ") {
             assert_eq!(words(&line)[..6], ["3", "-", "-", "-", "-", "gone,"]);
             break;
         }

@@ -38,7 +38,7 @@ struct Instance {
 
 impl Cluster {
     /// Adds an answer.
-    pub(super) fn heard(&mut self, answer: CacheStats, now: Instant) {
+    pub(super) fn add(&mut self, answer: CacheStats, now: Instant) {
         self.heard_at = Some(now);
         for instance in self.instances.values_mut() {
             instance.missed = instance.missed.saturating_add(1);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     /// Answer of an instance with these in view, itself included, each with a number of streams.
-    fn answer(id: &str, backend: &str, heard_of: &[(&str, f64, u64)]) -> CacheStats {
+    fn answer(id: &str, backend: &str, members: &[(&str, f64, u64)]) -> CacheStats {
         let member = |(id, age, streams): &(&str, f64, u64)| json!({"instance_id": id, "seen_seconds_ago": age, "active": 10, "streams": streams});
         let is_cut_off = backend == CUT_OFF;
         let answer = json!({
@@ -146,7 +146,7 @@ mod tests {
                 "breaker": if is_cut_off { "open" } else { "closed" },
                 "degraded_since": is_cut_off.then(|| format!("2026-01-03T20:00:0{id}.000Z")),
             },
-            "cluster": heard_of.iter().map(member).collect::<Vec<_>>(),
+            "cluster": members.iter().map(member).collect::<Vec<_>>(),
         });
         serde_json::from_value(answer).unwrap()
     }
@@ -164,30 +164,30 @@ mod tests {
     #[test]
     fn an_instances_own_words_stay_while_others_tell_its_newer_figures() {
         let (mut cluster, start) = (Cluster::default(), Instant::now());
-        cluster.heard(answer("1", "redis", &[("1", 0.0, 3), ("2", 0.5, 4)]), start);
+        cluster.add(answer("1", "redis", &[("1", 0.0, 3), ("2", 0.5, 4)]), start);
         let picture = cluster.picture(start);
         assert!(row(&picture, "1").own.is_some() && row(&picture, "2").own.is_none());
         assert_eq!(row(&picture, "2").seen, Duration::from_millis(500));
         let later = start + Duration::from_secs(4);
-        cluster.heard(answer("2", "redis", &[("1", 1.0, 5), ("2", 0.0, 6)]), later);
+        cluster.add(answer("2", "redis", &[("1", 1.0, 5), ("2", 0.0, 6)]), later);
         let picture = cluster.picture(later);
         let one = row(&picture, "1");
         assert_eq!((one.figures.streams, one.seen), (5, Duration::from_secs(1)));
         assert_eq!(one.own.as_ref().unwrap().said, Duration::from_secs(4));
         assert_eq!((picture.streams, picture.cache_size, picture.redis_ops_per_sec), (11, 25, Some(7)));
         // Older figures change nothing.
-        cluster.heard(answer("1", "redis", &[("1", 0.0, 5), ("2", 2.0, 1)]), later + Duration::from_secs(1));
+        cluster.add(answer("1", "redis", &[("1", 0.0, 5), ("2", 2.0, 1)]), later + Duration::from_secs(1));
         assert_eq!(row(&cluster.picture(later), "2").figures.streams, 6);
     }
 
     #[test]
     fn an_instance_is_gone_when_a_turn_of_answers_does_not_mention_it_and_then_counts_for_nothing() {
         let (mut cluster, start) = (Cluster::default(), Instant::now());
-        cluster.heard(answer("2", CUT_OFF, &[("2", 0.0, 4)]), start);
+        cluster.add(answer("2", CUT_OFF, &[("2", 0.0, 4)]), start);
         let at = |missed: u32| start + Duration::from_secs(missed.into());
         for missed in 1..=4 {
             assert_eq!(present(&cluster).last(), Some(&"2"), "{missed}");
-            cluster.heard(answer("1", "redis", &[("1", 0.0, 3)]), at(missed));
+            cluster.add(answer("1", "redis", &[("1", 0.0, 3)]), at(missed));
         }
         assert_eq!(present(&cluster), ["1"]);
         let picture = cluster.picture(at(4));
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!((picture.streams, picture.degraded_since.as_deref()), (3, None));
         assert_eq!(picture.backends, ["redis"]);
         // It comes back, or is forgotten.
-        cluster.heard(answer("1", "redis", &[("1", 0.0, 3), ("2", 0.0, 4)]), at(5));
+        cluster.add(answer("1", "redis", &[("1", 0.0, 3), ("2", 0.0, 4)]), at(5));
         assert_eq!(present(&cluster), ["1", "2"]);
         for missed in 0..=4 {
-            cluster.heard(answer("1", "redis", &[("1", 0.0, 3)]), at(6 + missed) + KEPT);
+            cluster.add(answer("1", "redis", &[("1", 0.0, 3)]), at(6 + missed) + KEPT);
         }
         assert!(cluster.picture(start).row("2").is_none());
     }
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn beside_those_who_see_all_one_that_is_cut_off_tells_only_of_itself() {
         let (mut cluster, start) = (Cluster::default(), Instant::now());
-        cluster.heard(answer("1", "redis", &[("1", 0.0, 3)]), start);
+        cluster.add(answer("1", "redis", &[("1", 0.0, 3)]), start);
         for id in ["3", "2"] {
-            cluster.heard(answer(id, CUT_OFF, &[(id, 0.0, 1)]), start);
+            cluster.add(answer(id, CUT_OFF, &[(id, 0.0, 1)]), start);
         }
         let picture = cluster.picture(start);
         assert_eq!((picture.cache_size, picture.redis_memory_bytes), (25, Some(4096)));
@@ -224,14 +224,14 @@ mod tests {
         let (mut cluster, start) = (Cluster::default(), Instant::now());
         let names: Vec<_> = (0..3 * MOST).map(|number| number.to_string()).collect();
         let mut age = 0.0;
-        let heard_of: Vec<_> = names
+        let members: Vec<_> = names
             .iter()
             .map(|name| {
                 age += 0.001;
                 (name.as_str(), age, 1)
             })
             .collect();
-        cluster.heard(answer("0", "redis", &heard_of), start + KEPT);
+        cluster.add(answer("0", "redis", &members), start + KEPT);
         let picture = cluster.picture(start + KEPT);
         let kept: Vec<_> = picture.instances.iter().map(|row| row.instance_id.as_str()).collect();
         assert_eq!(kept, names[..MOST], "and ten comes after nine");

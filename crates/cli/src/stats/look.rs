@@ -22,7 +22,7 @@ pub(super) async fn look(session: &Session, cluster: &mut Cluster) -> Result<(),
         let left = deadline.saturating_duration_since(Instant::now());
         let answer = session.statistics(left).await?;
         let is_first = answered.insert(answer.instance.instance_id.clone());
-        cluster.heard(answer, Instant::now());
+        cluster.add(answer, Instant::now());
         asked += 1;
         let have_all = cluster.present().all(|id| answered.contains(id));
         if (have_all && !is_first) || asked >= cluster.present().count() + FORBEARANCE {

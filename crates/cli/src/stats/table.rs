@@ -135,7 +135,7 @@ fn cells(row: &Row, before: Option<&Picture>) -> [String; HEADINGS.len()] {
 fn seen(row: &Row) -> String {
     let seconds = |age: Duration| age.as_secs_f64().round();
     if row.is_gone {
-        return format!("gone, not heard of for {} s", seconds(row.seen));
+        return format!("gone, not seen for {} s", seconds(row.seen));
     }
     let seen = if row.seen < NOW { "now".to_owned() } else { format!("{} s ago", seconds(row.seen)) };
     match &row.own {
@@ -225,7 +225,7 @@ mod tests {
         let picture = Picture::new(vec![row("1", "redis", 1), gone], None);
         let row = lines(&picture, None).pop().unwrap();
         let words: Vec<_> = row.text.split_whitespace().collect();
-        assert_eq!(words, ["2", "-", "-", "-", "-", "gone,", "not", "heard", "of", "for", "12", "s"]);
+        assert_eq!(words, ["2", "-", "-", "-", "-", "gone,", "not", "seen", "for", "12", "s"]);
         assert_eq!(row.coloured(), format!("\u{1b}[1;31m{}\u{1b}[0m", row.text));
     }
 
@@ -242,7 +242,7 @@ mod tests {
                 "backend redis   tokens 20 (+0)   streams 209 (+191)",
                 "INSTANCE  BACKEND  BREAKER  TOKENS      STREAMS      SEEN",
                 "1         redis    closed       10  +0        9  -8  now, itself 14 s ago",
-                "2         -        -             -            -      gone, not heard of for 12 s",
+                "2         -        -             -            -      gone, not seen for 12 s",
                 "3         redis    closed       10          200      now",
             ]
         );
