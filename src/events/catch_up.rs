@@ -17,7 +17,7 @@ use super::event::Event;
 use super::frame;
 use super::hub::{Hub, ResetReason, Resume};
 use super::id::{EventId, Position};
-use super::log::{Events, Page, Unreachable};
+use super::log::{EventPage, Page, Unreachable};
 use super::registry::Place;
 use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
@@ -157,13 +157,13 @@ impl CatchUp {
                 Some(Next::Wait(None))
             }
             Question::Answered(Ok(Page::Expired)) => Some(reset(hub, ResetReason::Expired)),
-            Question::Answered(Ok(Page::Events(Events { events, read_to: Some(read_to), held }))) => {
+            Question::Answered(Ok(Page::Events(EventPage { events, read_to: Some(read_to), held }))) => {
                 self.page = events.into();
                 self.page_ends = Some(read_to);
                 self.held = held;
                 None
             }
-            Question::Answered(Ok(Page::Events(Events { read_to: None, .. })) | Err(Unreachable)) => {
+            Question::Answered(Ok(Page::Events(EventPage { read_to: None, .. })) | Err(Unreachable)) => {
                 self.not_before = Some(now + RETRY);
                 Some(Next::Wait(self.not_before))
             }
@@ -274,7 +274,7 @@ mod tests {
     )]
     fn page(millis: &[u64], read_to: u64) -> Result<Page, Unreachable> {
         let events = millis.iter().copied().map(event).collect();
-        Ok(Page::Events(Events { events, read_to: Some(at(read_to)), held: None }))
+        Ok(Page::Events(EventPage { events, read_to: Some(at(read_to)), held: None }))
     }
 
     fn behind(millis: u64) -> CatchUp {
@@ -331,7 +331,7 @@ mod tests {
     async fn the_room_that_a_page_takes_is_given_back_with_its_last_event() {
         let room = Arc::new(Semaphore::new(1));
         let held = Arc::clone(&room).try_acquire_owned().ok();
-        let events = Events { events: vec![event(6), event(7)], read_to: Some(at(10)), held };
+        let events = EventPage { events: vec![event(6), event(7)], read_to: Some(at(10)), held };
         let stage = stage([Ok(Page::Events(events))]);
         let mut catch_up = behind(5);
         for millis in [6, 7] {

@@ -14,7 +14,7 @@ pub(super) struct Event {
     id: EventId,
     /// Idempotency key, if it was published under one.
     key: Option<KeyDigest>,
-    event_type: ByteString,
+    kind: ByteString,
     data: ByteString,
     frame: Bytes,
 }
@@ -22,8 +22,8 @@ pub(super) struct Event {
 impl Event {
     /// Encodes an event.
     pub(super) fn new(id: EventId, event_type: &EventType, data: &str, key: Option<KeyDigest>) -> Self {
-        let frame::Encoded { frame, event_type, data } = frame::event(id, event_type, data);
-        Self { id, key, event_type, data, frame }
+        let frame::Encoded { frame, event_type: kind, data } = frame::event(id, event_type, data);
+        Self { id, key, kind, data, frame }
     }
 
     pub(super) const fn id(&self) -> EventId {
@@ -39,7 +39,7 @@ impl Event {
     }
 
     pub(super) fn event_type(&self) -> &str {
-        &self.event_type
+        &self.kind
     }
 
     pub(super) fn data(&self) -> &str {
@@ -47,7 +47,7 @@ impl Event {
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.event_type, &self.data)
+        Fingerprint::of(&self.kind, &self.data)
     }
 
     /// The frame for subscribers.

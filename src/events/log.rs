@@ -62,14 +62,14 @@ pub trait EventLog: Send + Sync {
 #[derive(Debug)]
 pub(super) enum Page {
     /// The next events, bounded in bytes.
-    Events(Events),
+    Events(EventPage),
     /// The next event was trimmed, or cannot be read by this version.
     Expired,
 }
 
 /// The events of a page, in order.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct EventPage {
     pub(super) events: Vec<Event>,
     /// Position reached; `None` at the tail of the log.
     pub(super) read_to: Option<Position>,

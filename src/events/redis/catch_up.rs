@@ -18,7 +18,7 @@ use super::pace::PAGE_DEADLINE;
 use super::reader::{self, LogPage};
 use super::turns::Turns;
 use crate::events::id::EventId;
-use crate::events::log::{Events, LogReader, Page, Unreachable};
+use crate::events::log::{EventPage, LogReader, Page, Unreachable};
 use crate::metrics::Metrics;
 use crate::redis::{Connection, Connector, Fault};
 use crate::token::TokenId;
@@ -160,7 +160,7 @@ impl LogReader for CatchUp {
             return Ok(Page::Expired);
         };
         give_back(&mut held, page.bytes);
-        Ok(Page::Events(Events { events, read_to, held: Some(held) }))
+        Ok(Page::Events(EventPage { events, read_to, held: Some(held) }))
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) enum Mode {
 }
 
 /// Requests of a test.
+#[derive(Clone, Copy)]
 pub(super) enum Change {
     Pass,
     BlackHole,
