@@ -225,7 +225,7 @@ impl TokenService {
         let started = Instant::now();
         let found = store.lookup(digest, issued_after).await;
         metrics.store_operation(StoreOperation::Lookup, store.backend(), started.elapsed());
-        let on_its_own_word = || Introspection {
+        let from_claims = || Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),
             issued_at: expires_at.minus(*ttl),
@@ -241,11 +241,11 @@ impl TokenService {
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
             // The store answered, so the token's own expiry counts to the second.
             Ok(Lookup::Absent { .. }) if clock.now() >= expires_at => Err(Refusal::Expired),
-            Ok(Lookup::Absent { .. }) if verified.claims.offline => Ok(on_its_own_word()),
+            Ok(Lookup::Absent { .. }) if verified.claims.offline => Ok(from_claims()),
             Ok(Lookup::Absent { complete: true }) => Err(Refusal::Unknown),
             Ok(Lookup::Absent { complete: false }) | Err(_) => {
                 metrics.degraded_accept();
-                Ok(on_its_own_word())
+                Ok(from_claims())
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct RedisFigures {
 
 /// State of the masters, according to their INFO.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Deployment {
+pub(crate) struct MastersState {
     /// Data id: changes when a master restarts, is replaced or is promoted.
     pub(crate) data_id: String,
     /// Eviction policy by which records may be dropped early.
@@ -32,7 +32,7 @@ pub(crate) struct Deployment {
     pub(crate) figures: RedisFigures,
 }
 
-impl Deployment {
+impl MastersState {
     /// Parses the answers of all masters.
     ///
     /// # Errors
@@ -112,14 +112,14 @@ mod tests {
     }
 
     fn data_id(answers: &[String]) -> String {
-        Deployment::read(answers).unwrap().data_id
+        MastersState::read(answers).unwrap().data_id
     }
 
     #[test]
     fn figures_of_a_cluster_are_those_of_all_masters_together() {
-        let deployment = Deployment::read(&[answer("a", "x"), answer("b", "y")]).unwrap();
-        assert_eq!(deployment.figures, RedisFigures { memory_bytes: 2000, ops_per_second: 14 });
-        assert_eq!(deployment.evicts, None);
+        let masters = MastersState::read(&[answer("a", "x"), answer("b", "y")]).unwrap();
+        assert_eq!(masters.figures, RedisFigures { memory_bytes: 2000, ops_per_second: 14 });
+        assert_eq!(masters.evicts, None);
     }
 
     #[test]
@@ -135,8 +135,8 @@ mod tests {
     #[test]
     fn a_replica_and_a_loading_master_are_told_apart_from_one_that_is_well() {
         let well = answer("a", "x");
-        assert_eq!(Deployment::read(&[well.replace("role:master", "role:slave")]), Err(Fault::ReadOnly));
-        assert_eq!(Deployment::read(&[well.replace("loading:0", "loading:1")]), Err(Fault::Loading));
+        assert_eq!(MastersState::read(&[well.replace("role:master", "role:slave")]), Err(Fault::ReadOnly));
+        assert_eq!(MastersState::read(&[well.replace("loading:0", "loading:1")]), Err(Fault::Loading));
     }
 
     #[test]
@@ -145,21 +145,21 @@ mod tests {
         for (missing, empty) in [("run_id", answer("", "x")), ("master_replid", answer("a", ""))] {
             let absent = named.replace(&format!("{missing}:"), "other:");
             for without in [absent, empty] {
-                let Err(Fault::Unexpected(words)) = Deployment::read(&[named.clone(), without]) else {
+                let Err(Fault::Unexpected(words)) = MastersState::read(&[named.clone(), without]) else {
                     panic!("{missing} is not missed");
                 };
                 assert!(words.contains(missing), "{words}");
             }
         }
-        assert!(matches!(Deployment::read(&[]), Err(Fault::ClusterDown(_))));
+        assert!(matches!(MastersState::read(&[]), Err(Fault::ClusterDown(_))));
     }
 
     #[test]
     fn a_memory_limit_with_a_policy_that_evicts_is_noticed_and_a_limit_alone_is_not() {
         let limited = answer("a", "x").replace("maxmemory:0", "maxmemory:9");
-        assert_eq!(Deployment::read(std::slice::from_ref(&limited)).unwrap().evicts, None);
+        assert_eq!(MastersState::read(std::slice::from_ref(&limited)).unwrap().evicts, None);
         let evicting = limited.replace("noeviction", "allkeys-lru");
-        assert_eq!(Deployment::read(&[evicting]).unwrap().evicts.as_deref(), Some("allkeys-lru"));
+        assert_eq!(MastersState::read(&[evicting]).unwrap().evicts.as_deref(), Some("allkeys-lru"));
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         let read = |limits: &[u64]| {
             let limit = |limit: &u64| answer("a", "x").replace("maxmemory:0", &format!("maxmemory:{limit}"));
             let answers: Vec<_> = limits.iter().map(limit).collect();
-            let found = Deployment::read(&answers).unwrap();
+            let found = MastersState::read(&answers).unwrap();
             (found.memory_limit, found.is_full)
         };
         assert_eq!(read(&[0]), (0, false));
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn replicas_count_while_they_are_heard_of() {
         let with = |line: &str| format!("{}{line}\r\n", answer("a", "x"));
-        let in_step = |line: &str| Deployment::read(&[with(line)]).unwrap().replicas_in_step;
+        let in_step = |line: &str| MastersState::read(&[with(line)]).unwrap().replicas_in_step;
         assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0"), 1);
         assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=3"), 0);
         assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=wait_bgsave,offset=0,lag=0"), 0);

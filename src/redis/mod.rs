@@ -22,7 +22,7 @@ pub use client_certificate::{ClientCertificate, NotACertificate};
 pub(crate) use connect::Connector;
 pub(crate) use connection::{Connection, pipeline};
 pub use error::{Fault, FaultKind};
-pub(crate) use info::Deployment;
+pub(crate) use info::MastersState;
 pub use info::RedisFigures;
 pub use namespace::Namespace;
 pub(crate) use script::Script;

@@ -16,7 +16,7 @@ use super::failover::FailoverStore;
 use super::{Backend, TokenStore};
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
-use crate::redis::{Claim, Connection, Connector, Deployment, Fault, RedisSettings, revocations, stream};
+use crate::redis::{Claim, Connection, Connector, Fault, MastersState, RedisSettings, revocations, stream};
 use crate::token::TokenId;
 
 /// BLOCK time of XREAD, in which Redis waits for a new announcement.
@@ -137,7 +137,7 @@ impl RevocationReader {
         let losses = self.parts.store.losses();
         let found = timeout(ANSWER_DEADLINE, connection.info()).await;
         let found = found.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from)?;
-        self.found(Deployment::read(&found)?.data_id, losses);
+        self.found(MastersState::read(&found)?.data_id, losses);
         let mut looked_at = Instant::now();
         let mut waits = false;
         loop {

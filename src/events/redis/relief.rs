@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::in_time;
 use super::keys::Keys;
 use crate::metrics::Metrics;
-use crate::redis::{Connection, Deployment, Fault, Script};
+use crate::redis::{Connection, Fault, MastersState, Script};
 
 /// Script that trims the older half of the log if Redis is full.
 static RELIEVE: Script = Script::new(&[include_str!("relieve.lua")]);
@@ -68,7 +68,7 @@ impl Relief {
     }
 
     /// Warns if the log cannot fit into `maxmemory`, and trims it if Redis is full.
-    pub(super) async fn look(&self, connection: &mut Connection, found: &Deployment) -> Result<(), Fault> {
+    pub(super) async fn look(&self, connection: &mut Connection, found: &MastersState) -> Result<(), Fault> {
         if self.becomes_too_low(found.memory_limit) {
             tracing::warn!(
                 events_log_bytes = self.log_bytes,

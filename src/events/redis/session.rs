@@ -27,7 +27,7 @@ use crate::events::event::Event;
 use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};
 use crate::redis::stream::{self, StreamEntry};
-use crate::redis::{Claim, Connection, Connector, Deployment, Fault, RedisSettings, Topology, pipeline};
+use crate::redis::{Claim, Connection, Connector, Fault, MastersState, RedisSettings, Topology, pipeline};
 
 /// BLOCK time of XREAD, in which Redis waits for a new entry. Also the longest time in which an
 /// idle reader notices a new log generation.
@@ -166,7 +166,7 @@ impl LogTask {
     async fn session(&mut self) -> Result<Infallible, Ended> {
         let mut incoming = self.connector.dial().await?;
         let mut outgoing = self.connector.dial().await?;
-        let found = Deployment::read(&in_time(outgoing.info()).await?)?;
+        let found = MastersState::read(&in_time(outgoing.info()).await?)?;
         // Entering the log may write to it. Wait for the confirmation that it is ours.
         self.parts.claim.held().await;
         let relief = Arc::clone(&self.relief);
@@ -244,7 +244,7 @@ impl LogTask {
                 && joined.epoch == Some(known.epoch)
                 && joined.generation != submitted
             {
-                let (horizon, held) = self.held(known.epoch);
+                let (horizon, held) = self.ring_content(known.epoch);
                 let asked = joined;
                 joined = joining.submit(connection, &asked, horizon, known, &held).await?;
                 if !joined.waits {
@@ -262,7 +262,7 @@ impl LogTask {
     }
 
     /// The horizon, and the events that this instance holds: its ring, then its unconfirmed events.
-    fn held(&self, epoch: Epoch) -> (Position, Vec<Event>) {
+    fn ring_content(&self, epoch: Epoch) -> (Position, Vec<Event>) {
         let (horizon, mut events) = self.parts.hub.held();
         // Unconfirmed events have ids after the head, so the order is kept.
         events.extend(self.parts.log.unconfirmed(epoch));
@@ -396,7 +396,7 @@ async fn look(
     let server = connector.dialled();
     loop {
         tokio::time::sleep(BETWEEN_LOOKS).await;
-        let found = Deployment::read(&in_time(connection.info()).await?)?;
+        let found = MastersState::read(&in_time(connection.info()).await?)?;
         if found.data_id != data_id {
             return Err(Ended::Changed);
         }

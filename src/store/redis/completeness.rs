@@ -23,7 +23,7 @@ use redis::{Cmd, RedisResult, Value, from_redis_value};
 
 use super::keys::Keys;
 use crate::clock::UnixMillis;
-use crate::redis::{Connection, Deployment, Fault, Topology, pipeline};
+use crate::redis::{Connection, Fault, MastersState, Topology, pipeline};
 
 /// Lifetime of the marker after the last instance has stopped.
 const MARKER_KEPT: Duration = Duration::from_hours(24 * 7);
@@ -42,7 +42,7 @@ pub(super) struct Completeness {
 }
 
 struct Known {
-    /// Data id ([`Deployment::data_id`]).
+    /// Data id ([`MastersState::data_id`]).
     data_id: String,
     complete_since: UnixMillis,
     /// Eviction policy by which Redis may drop records early.
@@ -51,7 +51,7 @@ struct Known {
 
 /// A confirmation by Redis.
 pub(super) struct Confirmed {
-    pub(super) deployment: Deployment,
+    pub(super) masters: MastersState,
     complete_since: UnixMillis,
     settled: UnixMillis,
     /// Answers to the other commands.
@@ -61,7 +61,7 @@ pub(super) struct Confirmed {
 impl Confirmed {
     /// Whether no record since `moment` can be missing.
     pub(super) fn proves(&self, moment: UnixMillis) -> bool {
-        self.deployment.evicts.is_none() && moment >= self.settled
+        self.masters.evicts.is_none() && moment >= self.settled
     }
 }
 
@@ -76,9 +76,9 @@ impl Completeness {
     }
 
     /// Command that extends the lifetime of the marker.
-    pub(super) fn keep(&self, Confirmed { deployment, .. }: &Confirmed) -> Cmd {
+    pub(super) fn keep(&self, Confirmed { masters, .. }: &Confirmed) -> Cmd {
         let mut command = redis::cmd("EXPIRE");
-        command.arg(self.keys.completeness(&deployment.data_id)).arg(MARKER_KEPT.as_secs());
+        command.arg(self.keys.completeness(&masters.data_id)).arg(MARKER_KEPT.as_secs());
         command
     }
 
@@ -109,31 +109,31 @@ impl Completeness {
         let commands = pipeline(others.iter().cloned().chain(expected_marker));
         let mut for_info = connection.clone();
         let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(&commands))?;
-        let deployment = match Deployment::read(&info) {
-            Ok(deployment) => deployment,
+        let masters = match MastersState::read(&info) {
+            Ok(masters) => masters,
             Err(fault) => return Ok(Err(fault)),
         };
         let marker = answers.split_off(others.len()).pop();
-        let marker = match marker.filter(|_| expected.as_ref() == Some(&deployment.data_id)) {
+        let marker = match marker.filter(|_| expected.as_ref() == Some(&masters.data_id)) {
             Some(marker) => marker,
-            None => connection.ask(&self.begin_marker(&deployment.data_id, now)).await?,
+            None => connection.ask(&self.begin_marker(&masters.data_id, now)).await?,
         };
         let since: Option<u64> = from_redis_value(marker)?;
         let complete_since = since.map_or(now, UnixMillis);
         let settled = complete_since.plus(self.settling);
-        Ok(Ok(Confirmed { deployment, complete_since, settled, answers }))
+        Ok(Ok(Confirmed { masters, complete_since, settled, answers }))
     }
 
     /// Stores a confirmation. Returns whether data was lost since the last one.
-    pub(super) fn learn(&self, Confirmed { deployment, complete_since, .. }: &Confirmed) -> bool {
+    pub(super) fn learn(&self, Confirmed { masters, complete_since, .. }: &Confirmed) -> bool {
         let new = Known {
-            data_id: deployment.data_id.clone(),
+            data_id: masters.data_id.clone(),
             complete_since: *complete_since,
-            evicts: deployment.evicts.clone(),
+            evicts: masters.evicts.clone(),
         };
         let old = self.known.lock().replace(new);
         let evicted = old.as_ref().and_then(|old| old.evicts.as_ref());
-        match (evicted, &deployment.evicts) {
+        match (evicted, &masters.evicts) {
             (None, Some(policy)) => tracing::warn!(
                 policy,
                 "Redis may drop records before they expire, so tokens without a record are accepted by their signature. Set maxmemory-policy noeviction"
@@ -145,8 +145,8 @@ impl Completeness {
     }
 
     /// Whether the confirmation is about the data of the last health check.
-    pub(super) fn is_of(&self, Confirmed { deployment, .. }: &Confirmed) -> bool {
-        self.known.lock().as_ref().is_some_and(|known| known.data_id == deployment.data_id)
+    pub(super) fn is_of(&self, Confirmed { masters, .. }: &Confirmed) -> bool {
+        self.known.lock().as_ref().is_some_and(|known| known.data_id == masters.data_id)
     }
 
     /// Whether no record since `moment` can be missing, according to the last health check.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn confirmed(data_id: &str, complete_since: UnixMillis, evicts: Option<&str>) -> Confirmed {
-        let deployment = Deployment {
+        let masters = MastersState {
             data_id: data_id.to_owned(),
             evicts: evicts.map(str::to_owned),
             memory_limit: 0,
@@ -180,7 +180,7 @@ mod tests {
             figures: RedisFigures::default(),
         };
         let settled = complete_since.plus(SETTLING);
-        Confirmed { deployment, complete_since, settled, answers: Vec::new() }
+        Confirmed { masters, complete_since, settled, answers: Vec::new() }
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl RedisStore {
         let answers = std::mem::take(&mut confirmed.answers).into_iter();
         let redis_now = members::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
-        *self.figures.lock() = Some(confirmed.deployment.figures);
+        *self.figures.lock() = Some(confirmed.masters.figures);
         if is_due {
             *self.last_written.lock() = Some(Instant::now());
             self.exchange_member_records(&confirmed, figures, redis_now).await?;
