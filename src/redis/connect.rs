@@ -72,8 +72,9 @@ impl Connector {
             master: Mutex::default(),
             dialled: Mutex::default(),
         };
-        if let Topology::Cluster { nodes } = &connector.settings.topology {
-            connector.cluster = Some(connector.cluster_client(nodes)?);
+        match &connector.settings.topology {
+            Topology::Cluster { nodes } => connector.cluster = Some(connector.cluster_client(nodes)?),
+            Topology::Single(_) | Topology::Sentinel { .. } => {}
         }
         Ok(connector)
     }
@@ -106,7 +107,7 @@ impl Connector {
         })
     }
 
-    /// Whether connections off the hot path come from [`Self::pooled`].
+    /// Whether connections off the hot path come from [`Self::pooled`]: not in a cluster.
     pub(crate) const fn has_pool(&self) -> bool {
         self.cluster.is_none()
     }
@@ -128,14 +129,16 @@ impl Connector {
         Ok(new)
     }
 
-    /// Asks the sentinels whether the dialled server is still the master. During a failover the old
-    /// master still reports itself as master.
+    /// Asks the sentinels whether the pool's server is still the master; true without sentinels.
+    /// During a failover the old master still reports itself as master.
     pub(crate) async fn is_still_the_master(&self) -> bool {
-        if !matches!(self.settings.topology, Topology::Sentinel { .. }) {
-            return true;
+        match self.settings.topology {
+            Topology::Single(_) | Topology::Cluster { .. } => true,
+            Topology::Sentinel { .. } => {
+                let known = self.pool.lock().as_ref().map(|open| open.server.clone());
+                known.is_some() && self.named_master().await == known
+            }
         }
-        let known = self.pool.lock().as_ref().map(|open| open.server.clone());
-        known.is_some() && self.named_master().await == known
     }
 
     /// The server that was dialled last; `None` for a cluster.
@@ -145,7 +148,10 @@ impl Connector {
 
     /// Asks the sentinels for the master. `None` without sentinels or without a majority.
     pub(crate) async fn named_master(&self) -> Option<HostPort> {
-        let Topology::Sentinel { sentinels, master } = &self.settings.topology else { return None };
+        let (sentinels, master) = match &self.settings.topology {
+            Topology::Sentinel { sentinels, master } => (sentinels, master),
+            Topology::Single(_) | Topology::Cluster { .. } => return None,
+        };
         let (named, votes) = self.ask_sentinels(sentinels, master).await.ok()?;
         (votes > sentinels.len() / 2).then_some(named)
     }
@@ -175,7 +181,8 @@ impl Connector {
 
     /// The master that most sentinels name, as soon as a majority has answered: an isolated
     /// sentinel may name the old master, and a lost one must not delay the answer. Without a
-    /// majority, the most frequent answer.
+    /// majority, the most frequent answer: lost sentinels do not stop an instance. It may then
+    /// write to an old master, which `min-replicas-to-write` prevents (docs/adr/0009).
     async fn ask_sentinels(&self, sentinels: &[HostPort], master: &str) -> Result<(HostPort, usize), Fault> {
         let mut asked: FuturesUnordered<_> = sentinels
             .iter()

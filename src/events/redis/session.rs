@@ -73,6 +73,8 @@ pub struct LogTask {
     limits: LogLimits,
     relief: Arc<Relief>,
     connector: Arc<Connector>,
+    /// Whether a replica may replace the master. Decides the recovery window, and whether an event
+    /// needs a copy on a replica.
     has_replicas: bool,
     /// Log generation that was entered last.
     generation: String,
@@ -102,7 +104,11 @@ impl LogTask {
     /// # Errors
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: LogTaskDeps) -> Result<Self, Fault> {
-        let has_replicas = matches!(settings.topology, Topology::Sentinel { .. });
+        let has_replicas = match settings.topology {
+            Topology::Sentinel { .. } => true,
+            // A cluster's failover is recovered from like a restart.
+            Topology::Single(_) | Topology::Cluster { .. } => false,
+        };
         let limits = LogLimits { entries: parts.log_entries, bytes: parts.log_bytes };
         let keys = Arc::new(Keys::new(&settings.namespace));
         let relief = Relief::new(Arc::clone(&keys), limits.bytes, Arc::clone(&parts.log.metrics));
@@ -183,7 +189,7 @@ impl LogTask {
         };
         self.parts.log.entered(epoch);
         let replicas = Replicas::new(self.has_replicas);
-        // A page may take seconds on a slow link. The health check runs on the other connection
+        // A page may take seconds on a slow link. The data id is checked on the other connection
         // meanwhile.
         let mut looking =
             pin!(look(Arc::clone(&self.connector), outgoing.clone(), data_id, &replicas, &relief));
@@ -384,7 +390,7 @@ impl LogTask {
     }
 }
 
-/// Health check of a session: ends it when the data id or the master changes, and keeps the view of
+/// Check of a session's data: ends it when the data id or the master changes, and keeps the view of
 /// replicas and free memory current.
 async fn look(
     connector: Arc<Connector>,
