@@ -18,8 +18,10 @@ const REDIS: u16 = 6379;
 const FIRST_INSTANCE: u16 = 8011;
 const BALANCER: u16 = 8001;
 const GATEWAY: u16 = 8000;
-/// Files in the folder of a cluster, in addition to the logs.
+/// Files in the folder of a cluster, in addition to the logs. The first three have the same
+/// credential: as a variable, alone, and as a header for curl.
 const CREDENTIALS: &str = "tokens.env";
+const CREDENTIAL: &str = "principal-token";
 const HEADER: &str = "principal.header";
 const REDIS_PASSWORD: &str = "redis-password";
 /// More would not fit below the next well-known port, nor on one machine.
@@ -75,6 +77,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let principal = options.principal.unwrap_or_else(new_principal);
     remember_secret(&principal);
     write_for_us_alone(&folder.join(CREDENTIALS), &format!("VX11_PRINCIPAL_TOKEN={principal}\n"));
+    write_for_us_alone(&folder.join(CREDENTIAL), &format!("{principal}\n"));
     write_for_us_alone(&folder.join(HEADER), &format!("X-VX11-Token: {principal}\n"));
     let plan = ClusterPlan {
         binary,
@@ -126,7 +129,9 @@ fn clear(folder: &Path) -> Result<(), String> {
         let path = folder.join(name);
         match name {
             "nginx" => std::fs::remove_dir_all(path).map_err(words)?,
-            CREDENTIALS | HEADER | REDIS_PASSWORD => std::fs::remove_file(path).map_err(words)?,
+            CREDENTIALS | CREDENTIAL | HEADER | REDIS_PASSWORD => {
+                std::fs::remove_file(path).map_err(words)?;
+            }
             _ if path.extension().is_some_and(|extension| extension == "log") => {
                 std::fs::remove_file(path).map_err(words)?;
             }
@@ -139,8 +144,10 @@ fn clear(folder: &Path) -> Result<(), String> {
 fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
     let folder = folder.display();
     say(&format!("\nThe cluster is up, after {:.1} s.", took.as_secs_f64()));
-    say(&format!("  load balancer   {}/   (in a browser: the panel)", cluster.nginx.balancer()));
-    say(&format!("  gateway         {}/health", cluster.nginx.gateway()));
+    let process = master_of(cluster);
+    let balancer = cluster.nginx.balancer();
+    say(&format!("  load balancer   {balancer}/   (in a browser: the panel)   nginx, process {process}"));
+    say(&format!("  gateway         {}/health   the same nginx", cluster.nginx.gateway()));
     for instance in &cluster.instances {
         let pid = instance.process();
         say(&format!("  instance        {}   process {pid}", instance.base()));
@@ -148,15 +155,19 @@ fn explain(cluster: &Cluster, folder: &Path, took: Duration) {
     let redis = cluster.store.single();
     say(&format!("  Redis           {}, database 1   process {}", redis.address(), redis.pid()));
     say(&format!("  its password    {folder}/redis-password"));
-    say(&format!("  the principal   {folder}/tokens.env"));
+    say(&format!("  the credential  {folder}/{CREDENTIAL}"));
     say(&format!("  logs            {folder}/*.log"));
     say("\nIn another terminal, a token:");
-    let balancer = cluster.nginx.balancer();
     say(&format!("  curl -s -X POST {balancer}/operator/api/events/sse-token -H @{folder}/{HEADER}"));
     say(&format!(
         "\nKill what you like (kill -9): it is started again after {} s. Ctrl-C ends all of it.\n",
         STAYS_DOWN.as_secs()
     ));
+}
+
+/// Id of nginx's master process.
+fn master_of(cluster: &Cluster) -> u32 {
+    cluster.nginx.processes().first().copied().unwrap_or_default()
 }
 
 /// Starts dead parts again, until a stop signal.
@@ -169,7 +180,8 @@ async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
         }
         if deaths.is_due("Redis", cluster.redis().ended()) {
             cluster.redis().restart().await;
-            say("Redis is back");
+            let pid = cluster.redis().pid();
+            say(&format!("Redis is back, process {pid}"));
         }
         for (number, instance) in (1..).zip(&mut cluster.instances) {
             let name = format!("instance {number}");
@@ -181,7 +193,7 @@ async fn supervise(cluster: &mut Cluster, stop: &mut Stop) {
         }
         if deaths.is_due("nginx", cluster.nginx.ended()) {
             cluster.nginx.restart().await;
-            say("nginx is back");
+            say(&format!("nginx is back, process {}", master_of(cluster)));
         }
     }
 }
