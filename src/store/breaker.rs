@@ -3,8 +3,8 @@
 //!
 //! - closed: calls are allowed. A hard failure, or [`TIMEOUTS_TO_OPEN`] timeouts without a success
 //!   between them, opens it.
-//! - open: calls are rejected; the monitor probes.
-//! - half-open: calls are rejected and probes succeed. After [`GOOD_PROBES_TO_CLOSE`] good probes
+//! - open: calls are rejected; the health check probes.
+//! - half-open: calls are rejected; probes succeed. After [`GOOD_PROBES_TO_CLOSE`] good probes
 //!   and reconciliation it closes. If it opens again soon after closing (a flap), probes have to
 //!   stay good for longer.
 

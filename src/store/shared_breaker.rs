@@ -46,7 +46,7 @@ struct Inner {
 }
 
 impl SharedBreaker {
-    /// Creates an open breaker: the monitor closes it after the first good probes.
+    /// Creates an open breaker: the health check closes it after the first good probes.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let breaker = Breaker::default();
@@ -140,12 +140,12 @@ impl SharedBreaker {
             if inner.was_reached {
                 tracing::warn!(
                     reason,
-                    "Redis cannot be used: {fault}. Meanwhile tokens are kept in memory and stay valid"
+                    "Redis cannot be used: {fault}. Tokens are kept in memory meanwhile and remain valid"
                 );
             } else {
                 tracing::error!(
                     reason,
-                    "Redis cannot be used, and has not been usable since this instance started: {fault}. Meanwhile tokens are kept in memory and stay valid"
+                    "Redis cannot be used, and has not been usable since this instance started: {fault}. Tokens are kept in memory meanwhile and remain valid"
                 );
             }
         }
