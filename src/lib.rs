@@ -6,29 +6,31 @@
 //!
 //! # The map, in the order a request meets it
 //!
-//! - [`config`], [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`]:
-//!   values that all parts may use.
+//! - [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`], [`principal`]:
+//!   shared modules, which all parts may use.
+//! - [`config`]: the configuration, which only [`app`] uses.
 //! - [`app`]: puts an instance together; names concrete backends.
 //! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
-//! - [`service`]: all policy about tokens. [`principal`]: holders of long-lived credentials.
+//! - [`service`]: all policy about tokens.
 //! - [`events`]: the event log, the hub and the open streams.
 //! - [`store`]: records and tombstones of tokens.
 //! - [`redis`](mod@redis): connections to Redis, its answers and errors.
 //! - [`token`]: tokens as values.
 //!
-//! Dependencies go down this list, never up; `tests/architecture.rs` checks them. The commands that
+//! From [`app`] on, dependencies go down this list, never up; `tests/architecture.rs` checks them.
+//! The shared modules are exempt, because they may be used from everywhere. The commands that
 //! call a service are a crate of the same program, `crates/cli`, which does not know this library.
 //! docs/glossary.md has the terms.
 //!
 //! # The path of a token
 //!
 //! `POST /operator/api/events/sse-token` reaches `http::tokens::issue`, which finds the principal
-//! in the headers and calls [`service::TokenService::issue`]. The service mints a [`token::Token`]
-//! with its [`token::Codec`], records it in the [`store::TokenStore`], and the handler answers with
-//! it, once. The browser then opens `/operator/api/events/stream?token=…`: `http::stream::open` has
-//! the service verify the tag and expiry without any I/O, takes a place in the [`events::Hub`], has
-//! the service authorise against the store, and hands the [`events::EventStream`] to actix as the
-//! response's body.
+//! in the headers and calls [`service::TokenService::issue`]. The service drafts a token; the
+//! [`store::TokenStore`] mints it with the service's [`token::Codec`], with the offline bit if
+//! Redis is unavailable, and records it. The handler answers with it, once. The browser then opens
+//! `/operator/api/events/stream` with it: `http::stream::open` has the service verify the tag and
+//! expiry without any I/O, takes a place in the [`events::Hub`], has the service authorise against
+//! the store, and hands the [`events::EventStream`] to actix as the response's body.
 
 pub mod app;
 pub mod audit;

@@ -1,8 +1,8 @@
 //! The policy of tokens: who gets one, when it is valid, how it is taken back.
 //!
-//! [`TokenService`] is the only place that decides. It knows the codec, the principals and a store
-//! behind a trait; it knows nothing of HTTP. The rule of validity is a table in
-//! `docs/architecture.md`.
+//! [`TokenService`] decides whether a token is valid. It knows the codec, the principals and a
+//! store behind a trait; it knows nothing of HTTP. The store decides whether a new token gets the
+//! offline bit. The rule of validity is a table in `docs/architecture.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

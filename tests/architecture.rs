@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
 const ORDER: [&str; 7] = ["app", "http", "service", "events", "store", "redis", "token"];
-/// Values that are handed down: everyone may use them.
+/// Values that are handed down: everyone may use them, except for `config`, which only `app` may.
 const HANDED_DOWN: [&str; 8] =
     ["clock", "audit", "lifecycle", "limits", "metrics", "principal", "telemetry", "config"];
 /// Modules that values may use which all parts share: each other, and for checking a configuration

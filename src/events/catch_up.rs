@@ -1,8 +1,13 @@
-//! Catch-up: serves a stream from the log itself while its cursor is outside this instance's ring.
+//! Catch-up: serves a stream from the log itself if it opened at a position outside this instance's
+//! ring.
 //!
-//! The cursor is before the ring, or after the head (another instance was faster), or the log was
-//! not known yet when the stream began. The stream reads the log page by page until the ring
-//! contains its cursor. If the log no longer holds the next event, the client gets `reset`.
+//! The position is before the ring, or after the head (another instance was faster), or the log was
+//! not known yet when the stream opened. The stream reads the log page by page until the ring
+//! contains its position, and then reads the ring for the rest of its life. If the log no longer
+//! holds the next event, the client gets `reset`.
+//!
+//! A stream that reads the ring and is overtaken by it does not come back here: it ends with
+//! `reconnect` (`slow`). Without Redis the ring is the log, and nothing is in catch-up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,9 +27,9 @@ use super::registry::Place;
 use super::ring::Cursor;
 use crate::metrics::ResumedFrom;
 
-/// Time after which a cursor after the head counts as wrong (`reset` with reason `future`). Another
-/// instance may have delivered an event that this one has not read yet. The time does not run while
-/// the log is unavailable or this instance lags.
+/// Time after which a position after the head counts as wrong (`reset` with reason `future`).
+/// Another instance may have delivered an event that this one has not read yet. The time does not
+/// run while the log is unavailable or this instance lags.
 const AHEAD_FOR: Duration = Duration::from_secs(2);
 /// Pause before the log is asked again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
@@ -32,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// State of a stream in catch-up.
 pub(super) struct CatchUp {
     /// Last event that the client has received; `None` if it named none and the log was not known
-    /// when it connected.
+    /// when it connected. It then gets `reset` (`unknown`) when the log is known.
     seen: Option<EventId>,
     page: VecDeque<Event>,
     /// Position reached at the end of the page.
@@ -40,7 +45,7 @@ pub(super) struct CatchUp {
     /// Reservation for the bytes of the page.
     held: Option<OwnedSemaphorePermit>,
     question: Question,
-    /// Time at which a cursor after the head counts as wrong.
+    /// Time at which a position after the head counts as wrong.
     patience: Option<Instant>,
     /// Earliest time of the next request.
     not_before: Option<Instant>,

@@ -281,8 +281,8 @@ impl Hub {
         self.ring.read().end()
     }
 
-    /// Start of a new stream: the cursor after the newest event, and that event's id. `None` while
-    /// the log is not known.
+    /// Start of a new stream: the cursor after the newest event, and the head. `None` while the log
+    /// is not known.
     pub(super) fn newest(&self) -> Option<(Cursor, EventId)> {
         let ring = self.ring.read();
         Some((ring.end(), EventId { epoch: ring.epoch()?, position: ring.head() }))

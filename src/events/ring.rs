@@ -79,7 +79,7 @@ impl Ring {
         self.epoch
     }
 
-    /// Position of the newest event.
+    /// Head: position up to which the log was read. It also moves over entries that are no events.
     pub(super) const fn head(&self) -> Position {
         self.head
     }

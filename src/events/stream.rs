@@ -41,8 +41,10 @@ impl StreamOpening {
         Ok(Self { hub: Arc::clone(hub), place, by_token })
     }
 
-    /// Opens the stream after `last_event_id`, or at the newest event with a `reset` if that is not
-    /// possible. `request_id` appears in the log line of the stream's end.
+    /// Opens the stream after `last_event_id`. It begins in the ring, or in catch-up if the
+    /// position is outside the ring or the log is not known yet. If the stream cannot continue
+    /// there, it begins at the newest event with a `reset`. `request_id` appears in the log line of
+    /// the stream's end.
     #[must_use]
     pub fn open(self, last_event_id: Option<&str>, request_id: RequestId) -> EventStream {
         let Self { hub, place, by_token } = self;

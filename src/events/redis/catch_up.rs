@@ -1,4 +1,4 @@
-//! Catch-up: pages of the log for streams whose cursor is outside the ring of their instance.
+//! Catch-up: pages of the log for streams that opened at a position outside their instance's ring.
 //!
 //! It reads on a separate connection, so that neither publishing nor the ring waits for it. Three
 //! bounds apply: one page in flight for each token, [`READERS`] pages in flight for all streams,

@@ -1,5 +1,15 @@
 //! Names of the keys in Redis, listed in docs/redis.md. They share a hash tag, so that Redis
 //! Cluster keeps them in one slot.
+//!
+//! Fields of the log's state, whose names are older than the glossary:
+//!
+//! - `data`: data id when the last recovery started
+//! - `founding`: log generation
+//! - `founded`: start of the last recovery, in Unix milliseconds
+//! - `opens`: end of the recovery window, in Unix milliseconds
+//! - `awaited`: largest horizon of an instance whose events could not be taken yet
+//! - `epoch`: log epoch
+//! - `reach`, `marked`, `marks`: size of the log (`size.lua`)
 
 use crate::events::publication::KeyDigest;
 use crate::redis::Namespace;
@@ -8,7 +18,7 @@ use crate::redis::Namespace;
 pub(super) struct Keys {
     /// The log, a stream.
     pub(super) log: String,
-    /// State of the log, a hash: data id, generation, epoch, opening time, size.
+    /// State of the log, a hash with the fields above.
     pub(super) state: String,
     /// A stream that is never created: XTRIM on it tests the right to trim.
     pub(super) no_stream: String,

@@ -7,9 +7,10 @@
 //! - `recovery` enters the log and, after a loss of data, re-submits what this instance holds of
 //!   it;
 //! - `reader` reads new entries into the ring, in pages bounded in bytes (`pace`);
-//! - `publisher` sends published events in batches.
+//! - `session` itself sends published events in batches (`Writing`); `publisher` has their commands
+//!   and outcomes.
 //!
-//! Streams whose cursor is outside the ring read the log on a third connection (`catch_up`,
+//! Streams that open at a position outside the ring read the log on a third connection (`catch_up`,
 //! `turns`). `relief` makes room in a full Redis; `replicas` decides whether an event needs a copy
 //! on a replica.
 //!
@@ -29,12 +30,14 @@
 //!       earlier events  ---------^                    ^--------- later events are appended
 //! ```
 //!
-//! 1. **Detect.** A session ends on an error, or when the data id of Redis differs (`look`, every
-//!    500 ms). The next session calls the script, which compares the data id with the one in the
-//!    log's state.
-//! 2. **Window.** They differ: the script starts a new log generation and a recovery window (750
-//!    ms, 2 s under Sentinel). Publishing and reading refuse an old generation, so nobody publishes
-//!    or reads.
+//! 1. **Detect.** A session ends on an error, when the data id of Redis differs (`look`, every 500
+//!    ms), or when a script finds another log generation than the session's. The last one shows
+//!    `FLUSHALL`, which keeps the data id: the log has no state then, and the next read or publish
+//!    notices it, within 250 ms. The next session calls the script, which compares the data id with
+//!    the one in the log's state.
+//! 2. **Window.** They differ, or there is no state: the script starts a new log generation and a
+//!    recovery window (750 ms, 2 s under Sentinel). Publishing and reading refuse an old
+//!    generation, so nobody publishes or reads.
 //! 3. **Re-submit.** Each instance sends what it holds, later events first, then those before the
 //!    log's first entry, newest batch first. The script inserts what is missing, in order of id. It
 //!    takes no batch that would leave a hole: such an instance waits for others (`awaited`).
@@ -99,7 +102,7 @@ pub struct RedisLog {
     metrics: Arc<Metrics>,
     /// Queue to the writer of the current session; `None` between two sessions.
     requests: watch::Sender<Option<mpsc::Sender<PublishRequest>>>,
-    /// Reads the log for streams whose cursor is outside the ring.
+    /// Reads the log for streams in catch-up.
     catch_up: Arc<CatchUp>,
     /// Unconfirmed events: acknowledged by this instance and not yet read back. If Redis loses its
     /// data now, only this instance has them.

@@ -1,5 +1,5 @@
-//! Publishing to the log: events are sent in batches, and each publisher gets the outcome of its
-//! event.
+//! Publishing to the log: the commands of a batch of events, and the outcome that each publisher
+//! gets. `session` sends the batches.
 
 use redis::{Cmd, RedisError, Value, from_redis_value};
 use serde::Serialize;

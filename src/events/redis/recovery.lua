@@ -1,5 +1,8 @@
 -- Enters the log, and takes events that an instance re-submits after a loss of data.
 --
+-- Follows `size.lua`, which defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
+-- `count`. `keys.rs` explains the fields of the state.
+--
 -- The data id differs from the one in the log's state after a restart or failover of Redis, and
 -- there is no state after a flush. The log may then lack events that instances still hold in their
 -- rings. The script starts a new log generation and a recovery window: every instance re-submits

@@ -200,6 +200,8 @@ impl TokenStore for FailoverStore {
             return Ok(Lookup::Revoked);
         }
         let found = self.primary.lookup(digest, issued_after).await;
+        // The standby has records that the primary does not have yet: of an outage, in which it
+        // does not answer, and of single calls that failed, after which it answers without them.
         if matches!(found, Err(_) | Ok(Lookup::Absent { .. })) && self.standby.entries() > 0 {
             let waiting = self.standby.lookup(digest, issued_after).await?;
             if matches!(waiting, Lookup::Active(_)) {

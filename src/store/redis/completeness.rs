@@ -6,8 +6,8 @@
 //!
 //! - An instance that finds no marker for the present data id writes one with the present time
 //!   (`SET NX GET`, so that the first instance wins).
-//! - A record is certainly there if the token was issued after the marker's time, plus the time in
-//!   which all instances have moved to a new master under Sentinel.
+//! - A record is certainly there if the token was issued at least `settling` after the marker's
+//!   time: under Sentinel, the time in which all instances have moved to a new master.
 //! - Before an absent token is refused, the marker and the data id are read again from the master:
 //!   a cached value would miss a loss since then.
 //! - With an eviction policy Redis may drop records, so nothing is ever complete.
@@ -29,8 +29,9 @@ use crate::redis::{Connection, Fault, MastersState, Topology, pipeline};
 const MARKER_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// Time until all instances have moved to a new master under Sentinel. Until then an instance may
-/// write to the old master, and its records are lost. Each asks the sentinels once a second, so
-/// this takes about 1.5 s.
+/// write to the old master, and its records are lost. Each asks the sentinels once a second and
+/// then dials, which takes 1.5 s; the rest is for a slow sentinel, a slow dial and a busy machine.
+/// An instance that reaches only a minority of the sentinels may take longer (docs/adr/0009).
 const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 
 /// Completeness of the data, according to the last health check.
@@ -124,7 +125,9 @@ impl Completeness {
         Ok(Ok(Confirmed { masters, complete_since, settled, answers }))
     }
 
-    /// Stores a confirmation. Returns whether data was lost since the last one.
+    /// Stores a confirmation. Returns whether data may have been lost since the last one: the
+    /// marker has another time. A new data id has a new marker, so each restart and each promotion
+    /// counts as a loss.
     pub(super) fn learn(&self, Confirmed { masters, complete_since, .. }: &Confirmed) -> bool {
         let new = Known {
             data_id: masters.data_id.clone(),
@@ -215,7 +218,7 @@ mod tests {
         assert!(!data.learn(&confirmed("a", START, None)), "what was there before is not known");
         assert!(!data.learn(&confirmed("a", START, None)));
         assert!(data.learn(&confirmed("a", later, None)));
-        assert!(!data.learn(&confirmed("b", later, None)), "a promotion that lost nothing");
+        assert!(!data.learn(&confirmed("b", later, None)), "the time decides, not the data id");
         assert!(data.is_of(&confirmed("b", START, None)) && !data.is_of(&confirmed("a", later, None)));
     }
 }
