@@ -22,7 +22,7 @@ pub(super) struct MemberRecord {
     pub(super) lives: Vec<i64>,
     /// Ids of a few of them.
     pub(super) sample: Vec<String>,
-    /// Configuration that all instances have to agree on; `None` for earlier releases.
+    /// Configuration that all instances have to agree on; `None` for earlier versions.
     pub(super) about: Option<About>,
 }
 
