@@ -13,12 +13,15 @@ ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo CARGO_INCREMENTAL=0
 # a source for every target of a manifest, so each gets an empty one.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/cli/Cargo.toml crates/cli/
+COPY tests/kit/Cargo.toml tests/kit/
 COPY tests/rig/Cargo.toml tests/rig/
 RUN set -eu; \
     empty() { mkdir -p "$(dirname "$1")"; echo 'fn main() {}' > "$1"; }; \
     empty src/main.rs; empty src/lib.rs; empty crates/cli/src/lib.rs; \
     for bench in $(sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"$/\1/p' Cargo.toml); do empty "benches/$bench/main.rs"; done; \
-    for source in $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' tests/rig/Cargo.toml); do empty "tests/rig/$source"; done; \
+    for crate in tests/kit tests/rig; do \
+        for source in $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' "$crate/Cargo.toml"); do empty "$crate/$source"; done; \
+    done; \
     cargo build --release --locked --bin vx11-operator
 
 # Embedded in the binary.

@@ -20,7 +20,7 @@ use serde_json::Value;
 use support::{EventStream, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 const STREAM: &str = "/operator/api/events/stream";
 

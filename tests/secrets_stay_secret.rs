@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vx11_rig::Secrets;
+use vx11_kit::Secrets;
 
 fn artefacts() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("artefacts")

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vx11_kit::{RedisCluster, RedisServer, eventually};
 use vx11_operator::clock::{Clock, Jitter, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
@@ -13,7 +14,6 @@ use vx11_operator::store::{
     MemoryLimits, MemoryStore, Primary, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
 };
 use vx11_operator::token::{Draft, Record, Token, TokenDigest};
-use vx11_rig::{RedisCluster, RedisServer, eventually};
 
 const START: UnixMillis = UnixMillis(1_767_470_400_000);
 const MINUTE: Duration = Duration::from_mins(1);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::runtime::{Builder, Runtime};
-use vx11_rig::{Nginx, Operator, RedisServer, new_principal};
+use vx11_kit::{Nginx, Operator, RedisServer, new_principal};
 
 use crate::processor;
 

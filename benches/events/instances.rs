@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use crate::delivery::{PATIENCE, deliver};
 use crate::operator::Instance;

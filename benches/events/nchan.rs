@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use vx11_rig::Port;
+use vx11_kit::Port;
 
 use crate::http::Client;
 use crate::report::target_directory;

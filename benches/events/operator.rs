@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::runtime::{Builder, Runtime};
-use vx11_rig::{Operator, new_principal};
+use vx11_kit::{Operator, new_principal};
 
 use crate::http::Client;
 use crate::server::{Publisher, Server};

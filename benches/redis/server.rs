@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use tokio::runtime::{Builder, Runtime};
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use crate::instance::Instance;
 use crate::report::target_directory;

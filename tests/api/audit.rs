@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::Instance;
 
 async fn lines(file: &Path, count: usize) -> Vec<Value> {
-    let text = vx11_rig::eventually("lines of the audit trail", async || {
+    let text = vx11_kit::eventually("lines of the audit trail", async || {
         let text = std::fs::read_to_string(file).ok()?;
         (text.lines().count() >= count && text.ends_with('\n')).then_some(text)
     });
@@ -92,7 +92,7 @@ async fn a_file_that_was_moved_away_is_opened_anew() {
     lines(&file, 1).await;
     std::fs::rename(&file, &rotated).unwrap();
     let mut issued = vec![first];
-    vx11_rig::until("a new file", async || {
+    vx11_kit::until("a new file", async || {
         issued.push(instance.issue().await.id);
         file.exists()
     })
@@ -157,7 +157,7 @@ async fn what_follows_a_line_that_was_cut_begins_a_line() {
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&disk, &file).unwrap();
     let issued = instance.issue().await.id;
-    let text = vx11_rig::eventually("a line", async || {
+    let text = vx11_kit::eventually("a line", async || {
         std::fs::read_to_string(&disk).ok().filter(|text| text.ends_with('\n'))
     });
     let text = text.await;

@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_rig::Port;
+use vx11_kit::Port;
 
 use crate::support::{EventStream, Instance, Panel, random_hex, remember_secret};
 

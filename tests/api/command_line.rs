@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use vx11_rig::{PATIENCE, eventually};
+use vx11_kit::{PATIENCE, eventually};
 
 use crate::support::{Instance, random_hex, remember_secret};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use crate::support::{Instance, file, random_hex, remember_secret};
 

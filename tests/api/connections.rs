@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use crate::support::Instance;
 

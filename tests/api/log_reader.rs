@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, until};
+use vx11_kit::{PATIENCE, until};
 
 use crate::support::{Instance, raw_request};
 

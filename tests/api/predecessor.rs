@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use crate::support::{Instance, remember_secret};
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use vx11_rig::remember_secret;
+use vx11_kit::remember_secret;
 
 use crate::cached::cached;
 use crate::compose_rules::{INSTANCES, violations};

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use vx11_rig::until;
+use vx11_kit::until;
 
 pub(crate) type Environment = Vec<(String, String)>;
 
@@ -76,7 +76,7 @@ impl Instance {
         let answer = request.header("X-VX11-Token", principal).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let answer: Value = answer.json().await.unwrap();
-        vx11_rig::remember_secret(answer["sse_token"].as_str().unwrap());
+        vx11_kit::remember_secret(answer["sse_token"].as_str().unwrap());
         answer
     }
 }

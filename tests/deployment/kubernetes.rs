@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use vx11_rig::{RedisServer, remember_secret};
+use vx11_kit::{RedisServer, remember_secret};
 
 use crate::instance::{Environment, Instance, check_config, replace};
 use crate::rendered::{Objects, SHIPPED, validate, validated};

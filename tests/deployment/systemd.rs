@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use vx11_rig::{RedisServer, new_principal};
+use vx11_kit::{RedisServer, new_principal};
 
 use crate::instance::{Environment, Instance, check_config, replace};
 use crate::shipped;

@@ -1,7 +1,7 @@
 //! A Redis Cluster of three masters without replicas, of which one dies. Redis is back when all
 //! nodes say so.
 
-use vx11_rig::RedisCluster;
+use vx11_kit::RedisCluster;
 
 use crate::instances::together;
 use crate::{rounds, targets};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vx11_rig::{FaultRun, Operator, new_principal};
+use vx11_kit::{Operator, new_principal};
+use vx11_rig::FaultRun;
 
 /// Environment that names Redis.
 pub(crate) type Environment<'a> = [(&'a str, &'a str)];

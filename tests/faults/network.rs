@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use vx11_rig::{FaultProxy, RedisServer, Targets};
+use vx11_kit::{FaultProxy, RedisServer};
+use vx11_rig::Targets;
 
 use crate::instances::apart;
 use crate::{rounds, targets};

@@ -1,6 +1,6 @@
 //! One Redis, and what it does by itself or is done to it.
 
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use crate::instances::on_port;
 use crate::{rounds, targets};
@@ -106,7 +106,7 @@ async fn it_restarts_and_loads_for_long() {
 async fn it_asks_for_a_password_that_nobody_has() {
     let mut redis = RedisServer::start().await;
     let mut fault_run = on_port("NOAUTH", redis.port()).await;
-    let password = vx11_rig::new_principal();
+    let password = vx11_kit::new_principal();
     for _ in 0..rounds() {
         fault_run.begin_fault().await;
         redis.require_password(&password).await;

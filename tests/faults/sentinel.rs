@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use vx11_rig::{FaultProxy, FaultRun, SentinelSet, Targets};
+use vx11_kit::{FaultProxy, SentinelSet};
+use vx11_rig::{FaultRun, Targets};
 
 use crate::instances::together;
 use crate::{rounds, targets};

@@ -1,6 +1,6 @@
 //! The configuration itself: nginx takes it, as it ships and with each example.
 
-use vx11_rig::{Nginx, shipped_nginx, test_configuration};
+use vx11_kit::{Nginx, shipped_nginx, test_configuration};
 
 use crate::tls::certificate;
 

@@ -1,7 +1,7 @@
 //! The gateway: its own health, and a switch for the service's routes.
 
 use reqwest::StatusCode;
-use vx11_rig::Site;
+use vx11_kit::Site;
 
 use crate::support::{Cluster, problem};
 

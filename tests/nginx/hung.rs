@@ -6,7 +6,7 @@
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::Value;
-use vx11_rig::{Site, until};
+use vx11_kit::{Site, until};
 
 use crate::support::{Cluster, is_deadline, sooner};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
-use vx11_rig::{ClientLimits, Site, new_principal, remember_secret, until};
+use vx11_kit::{ClientLimits, Site, new_principal, remember_secret, until};
 
 use crate::support::{Cluster, problem, sooner};
 
@@ -83,7 +83,7 @@ async fn too_many_streams_of_one_address_are_answered_with_429_until_one_ends() 
         cluster.get("/operator/api/events/stream").query(&[("token", &token)]).send().await.unwrap();
     problem(refused, 429, "rate_limited").await;
     streams.pop();
-    vx11_rig::until("a place to be free again", async || {
+    vx11_kit::until("a place to be free again", async || {
         let answer = cluster.get("/operator/api/health").send().await.unwrap();
         answer.status() == StatusCode::OK
     })

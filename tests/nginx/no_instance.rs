@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::{Client, StatusCode};
-use vx11_rig::{Nginx, Site};
+use vx11_kit::{Nginx, Site};
 
 use crate::support::{Cluster, problem};
 

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_rig::{Port, Site, shipped_nginx};
+use vx11_kit::{Port, Site, shipped_nginx};
 
 use crate::support::{Act, Backend, Cluster, problem};
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
-use vx11_rig::{ClientLimits, Nginx, Site, remember_secret, until};
+use vx11_kit::{ClientLimits, Nginx, Site, remember_secret, until};
 
 use crate::support::{Act, Backend, Cluster, exchange, sooner};
 
@@ -94,7 +94,7 @@ async fn assert_clean(nginx: &Nginx, token: &str, expected: &[&str]) {
 
 /// A token nobody issued; what nginx writes does not depend on it.
 fn token() -> String {
-    let digits = vx11_rig::new_principal();
+    let digits = vx11_kit::new_principal();
     let token = format!(
         "{}-{}-8{}-a{}-{}",
         &digits[..8],

@@ -1,7 +1,7 @@
 //! Requests that are repeated, and requests that never are.
 
 use reqwest::{Client, Response, StatusCode};
-use vx11_rig::Nginx;
+use vx11_kit::Nginx;
 
 use crate::support::{Act, Backend, Cluster, problem};
 

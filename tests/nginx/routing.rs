@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_rig::{remember_secret, until};
+use vx11_kit::{remember_secret, until};
 
 use crate::support::{Cluster, exchange, problem, problem_in, status_of};
 
@@ -191,7 +191,7 @@ async fn both_logs_know_a_request_by_the_same_name() {
 #[tokio::test]
 async fn a_client_cannot_pretend_to_be_somewhere_else() {
     let environment = [("VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE", "1")];
-    let cluster = Cluster::with(1, vx11_rig::Site::default(), &environment).await;
+    let cluster = Cluster::with(1, vx11_kit::Site::default(), &environment).await;
     let mut statuses = Vec::new();
     for host in 0..4 {
         let request = cluster.get("/operator/internal/instance-id").header("X-VX11-Token", "wrong");

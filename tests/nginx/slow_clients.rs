@@ -1,6 +1,6 @@
 //! Clients that take their time.
 
-use vx11_rig::{Nginx, Site};
+use vx11_kit::{Nginx, Site};
 
 use crate::support::{Act, Backend, exchange, sooner};
 

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, StockNginx};
+use vx11_kit::{PATIENCE, StockNginx};
 
 use crate::support::Cluster;
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use vx11_rig::{Port, Site, shipped_nginx};
+use vx11_kit::{Port, Site, shipped_nginx};
 
 use crate::support::Cluster;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vx11_rig::{Api, Nginx, Operator, RedisServer, Site, new_principal, remember_secret};
+use vx11_kit::{Api, Nginx, Operator, RedisServer, Site, new_principal, remember_secret};
 
 /// All of it; killed when dropped.
 pub(crate) struct Cluster {

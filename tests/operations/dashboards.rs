@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use vx11_rig::hurried;
+use vx11_kit::hurried;
 
 use crate::shipped;
 

@@ -1,6 +1,6 @@
 //! Metrics in expressions, and whether they exist.
 
-use vx11_rig::Prometheus;
+use vx11_kit::Prometheus;
 
 /// Prefixes of series, ours and those of the rules.
 const NAMES: [&str; 4] = ["vx11_", "job:", "job_le:", "process_"];
@@ -60,7 +60,7 @@ fn selectors_are_found_where_they_are() {
 #[test]
 fn a_hurry_shortens_times_and_nothing_else() {
     let rule = "for: 5m\nexpr: rate(a:rate5m[1d] offset 5m) > 5m\nscrape_interval: 15s\n";
-    let hurried = vx11_rig::hurried(rule);
+    let hurried = vx11_kit::hurried(rule);
     let expected =
         "for: 10000ms\nexpr: rate(a:rate5m[2880000ms] offset 10000ms) > 5m\nscrape_interval: 500ms\n";
     assert_eq!(hurried, expected);

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, Port};
+use vx11_kit::{PATIENCE, Port};
 
 use crate::shipped;
 

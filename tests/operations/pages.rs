@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
 use futures_util::stream::iter;
-use vx11_rig::Site;
+use vx11_kit::Site;
 
 use crate::cluster::Cluster;
 use crate::page;

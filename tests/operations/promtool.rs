@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tokio::sync::OnceCell;
-use vx11_rig::{Prometheus, Rule};
+use vx11_kit::{Prometheus, Rule};
 
 use crate::shipped;
 

@@ -5,7 +5,7 @@
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
-use vx11_rig::{RedisServer, new_principal, remember_secret};
+use vx11_kit::{RedisServer, new_principal, remember_secret};
 
 use crate::shipped;
 

@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use vx11_rig::{
-    FaultRun, Measure, Member, Operator, PATIENCE, Place, RedisServer, Report, Site, Targets, Times, until,
-};
+use vx11_kit::{Operator, PATIENCE, RedisServer, Site, until};
+use vx11_rig::{FaultRun, Measure, Member, Place, Report, Targets, Times};
 
 use crate::cluster::Cluster;
 use crate::page::{self, Block};

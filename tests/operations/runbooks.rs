@@ -12,7 +12,7 @@ use futures_util::stream::iter;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-use vx11_rig::{Api, Prometheus, Secrets, new_principal, until};
+use vx11_kit::{Api, Prometheus, Secrets, new_principal, until};
 
 use crate::cluster::Cluster;
 use crate::expressions::selectors;

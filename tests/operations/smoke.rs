@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 use tokio::process::Command;
-use vx11_rig::{Operator, Port, Secrets, Site, new_principal, until};
+use vx11_kit::{Operator, Port, Secrets, Site, new_principal, until};
 
 use crate::cluster::Cluster;
 use crate::shipped;

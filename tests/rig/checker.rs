@@ -12,7 +12,9 @@ mod streams;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::history::{COME_BACK, History, Kind, Moment, Operation, Outcome, Place};
+use vx11_kit::COME_BACK;
+
+use crate::history::{History, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
 pub(crate) use latencies::percentile;
 pub(crate) use publishing::Publishing;

@@ -4,13 +4,9 @@ mod plan;
 
 use std::time::Duration;
 
+use vx11_kit::{Api, FaultProxy, Nginx, Operator, RedisServer, ResetProxy, SentinelSet, Site, new_principal};
+
 use crate::load::Member;
-use crate::nginx::{Nginx, Site};
-use crate::operator::{Api, Operator, new_principal};
-use crate::proxy::FaultProxy;
-use crate::reset::ResetProxy;
-use crate::sentinel::SentinelSet;
-use crate::server::RedisServer;
 
 pub(crate) use plan::{Backing, ClusterPlan, Extras, Ports, Ways};
 

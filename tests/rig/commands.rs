@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use vx11_kit::keep_secrets_to_ourselves;
 
-use crate::artefacts::keep_secrets_to_ourselves;
 use stop::Stop;
 
 /// The commands.

@@ -7,16 +7,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use vx11_kit::{Api, Operator, eventually, report};
 
-use crate::artefacts::report;
 use crate::chart::chart;
 use crate::checker::{
     Targets, Verdict, all_open, all_reached, any_degraded, check, is_settled, last_acknowledged,
 };
 use crate::history::{History, HistoryRecorder};
 use crate::load::{Load, Measure, Member, Stage};
-use crate::operator::{Api, Operator};
-use crate::patience::eventually;
 use crate::summary::Summary;
 
 /// Tokens issued per second.

@@ -2,8 +2,6 @@
 //! the instances stood meanwhile. It knows no secret: tokens have numbers here.
 
 mod deliveries;
-mod event_id;
-mod figures;
 mod operations;
 mod publications;
 
@@ -12,18 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use vx11_kit::{Answer, InstanceFigures, Standing};
+
 pub use deliveries::{Delivered, Deliveries, Heard};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
-pub use event_id::EventId;
-pub use figures::InstanceFigures;
-pub(crate) use operations::COME_BACK;
 pub use operations::{
     History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round, StarvedTime,
     StreamMoment, StreamTurn,
 };
-pub use publications::{Answer, Attempt, Publication};
-
-use crate::operator::Standing;
+pub use publications::{Attempt, Publication};
 
 /// Between two looks at what is not answered yet.
 const POLL: Duration = Duration::from_millis(10);

@@ -18,9 +18,9 @@ use fastrand::Rng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
+use vx11_kit::{Api, Operator};
 
 use crate::history::{HistoryRecorder, Place};
-use crate::operator::{Api, Operator};
 pub use chunks::{Chunks, Malformed};
 pub use frames::{Frame, Frames};
 use token_lifecycle::{Course, Token};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use vx11_kit::InstanceFigures;
 
 use crate::checker::{Judged, Reconnects, Starvation, Troubles, is_excused, percentile};
-use crate::history::{History, InstanceFigures, Kind, Moment, Operation, Outcome};
+use crate::history::{History, Kind, Moment, Operation, Outcome};
 
 /// The columns, with their widths.
 const COLUMNS: [(&str, usize); 26] = [

@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 /// Time for an answer that must not come, or need not come. A slow machine makes such a test weaker
 /// and never red.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use vx11_rig::{RedisCluster, until};
+use vx11_kit::{RedisCluster, until};
 
 use crate::client::command;
 

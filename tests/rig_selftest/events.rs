@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use vx11_kit::{Answer, EventId, Standing};
 use vx11_rig::{
-    Answer, Attempt, Delivered, Deliveries, EventId, Heard, History, Kind, Observation, Operation, Outage,
-    Outcome, Place, Publication, Round, Standing, StarvedTime, Targets, Verdict, check,
+    Attempt, Delivered, Deliveries, Heard, History, Kind, Observation, Operation, Outage, Outcome, Place,
+    Publication, Round, StarvedTime, Targets, Verdict, check,
 };
 
 const MS: Duration = Duration::from_millis(1);

@@ -1,7 +1,7 @@
 //! One server in a bad mood: what Redis refuses, and to whom.
 
 use redis::Value;
-use vx11_rig::{RedisServer, until};
+use vx11_kit::{RedisServer, until};
 
 use crate::client::{Raw, ask, connect, refusal};
 

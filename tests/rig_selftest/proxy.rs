@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use vx11_rig::{FaultProxy, PATIENCE, RedisServer, until};
+use vx11_kit::{FaultProxy, PATIENCE, RedisServer, until};
 
 use crate::client::{Raw, SHORT, ask, connect, connect_for};
 

@@ -1,6 +1,6 @@
 //! A master that changes.
 
-use vx11_rig::{SentinelSet, until};
+use vx11_kit::{SentinelSet, until};
 
 use crate::client::{ask, connect, refusal};
 

@@ -1,7 +1,7 @@
 //! One server: its life, and what can be asked about it.
 
 use redis::Value;
-use vx11_rig::{RedisServer, until};
+use vx11_kit::{RedisServer, until};
 
 use crate::client::{SHORT, ask, connect, connect_for};
 

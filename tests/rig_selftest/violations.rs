@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use vx11_kit::{InstanceFigures, Standing};
 use vx11_rig::{
-    History, IN_ORDER, InstanceFigures, Kind, Observation, Operation, Outage, Outcome, Place, Resumption,
-    Round, Since, Standing, StarvedTime, StreamMoment, StreamTurn, Targets, Times, check,
+    History, IN_ORDER, Kind, Observation, Operation, Outage, Outcome, Place, Resumption, Round, Since,
+    StarvedTime, StreamMoment, StreamTurn, Targets, Times, check,
 };
 
 fn targets() -> Targets {

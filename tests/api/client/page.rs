@@ -50,7 +50,7 @@ async fn every_example_prints_what_the_page_says() {
         .env("VX11_PRINCIPAL_TOKEN", &instance.principal)
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(vx11_rig::PATIENCE, output).await.unwrap().unwrap();
+    let output = tokio::time::timeout(vx11_kit::PATIENCE, output).await.unwrap().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
     let printed = String::from_utf8(output.stdout).unwrap();

@@ -157,7 +157,7 @@ async fn a_refusal_behind_an_instance_that_was_asked_before_does_not_say_that_no
 
 #[tokio::test]
 async fn what_nobody_could_be_told_was_not_published() {
-    let port = vx11_rig::Port::reserve();
+    let port = vx11_kit::Port::reserve();
     let url = format!("http://127.0.0.1:{}", port.number());
     let terminal = Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &url);
     let ended = terminal.run_without_silence(&["publish", "--patience", "1", "1"]).await;
@@ -169,7 +169,7 @@ async fn what_nobody_could_be_told_was_not_published() {
 
 #[tokio::test]
 async fn a_server_that_starts_in_time_is_waited_for() {
-    let port = vx11_rig::Port::reserve();
+    let port = vx11_kit::Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
     let principal = planted();
     let terminal = Terminal::bare()

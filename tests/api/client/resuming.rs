@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use futures_util::poll;
 use serde_json::json;
-use vx11_rig::Port;
+use vx11_kit::Port;
 
 use crate::support::{Front, Instance, Terminal, random_hex, remember_secret};
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use vx11_rig::{PATIENCE, Port};
+use vx11_kit::{PATIENCE, Port};
 
 use crate::support::{Front, Instance, Terminal};
 

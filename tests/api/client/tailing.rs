@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use crate::support::{Instance, Terminal};
 
@@ -125,7 +125,7 @@ async fn ctrl_c_ends_it_while_it_waits_for_someone_to_read() {
 
 /// Waits until a thread of the process waits for room in a pipe.
 async fn until_blocked(pid: u32) {
-    vx11_rig::until("a write that waits", async || {
+    vx11_kit::until("a write that waits", async || {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         let waits_in = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("wchan"));
         threads.filter_map(|thread| waits_in(thread).ok()).any(|place| place.contains("pipe"))

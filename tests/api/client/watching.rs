@@ -1,7 +1,7 @@
 //! `stats --watch`: picture after picture, and a terminal that is afterwards as it was.
 
 use tokio::io::{AsyncReadExt, BufReader};
-use vx11_rig::Port;
+use vx11_kit::Port;
 
 use crate::support::{Instance, Terminal, random_hex};
 

@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use vx11_rig::Port;
+use vx11_kit::Port;
 
 use crate::support::{Ended, Front, Instance, Terminal, planted, random_hex};
 

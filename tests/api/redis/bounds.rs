@@ -2,7 +2,7 @@
 //! the shipped settings with less memory.
 
 use serde_json::{Value, json};
-use vx11_rig::{RedisServer, until};
+use vx11_kit::{RedisServer, until};
 
 use super::{Cluster, DocumentedUser, nothing_was_denied, revoke_everywhere};
 use crate::support::{Instance, random_hex};

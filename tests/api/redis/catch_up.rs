@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use vx11_rig::{Monitor, eventually};
+use vx11_kit::{Monitor, eventually};
 
 use super::Cluster;
 use crate::support::{EventStream, Instance};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokio::net::TcpListener;
-use vx11_rig::Nginx;
+use vx11_kit::Nginx;
 
 use super::Cluster;
 use crate::support::Terminal;
@@ -96,7 +96,7 @@ async fn behind_an_instance_that_took_the_event_and_hangs_it_is_not_known_whethe
     let terminal = Terminal::of(&instance).with("VX11_OPERATOR_URL", &nginx.balancer());
     let words = "503 log_unavailable: the event log is unavailable, so the event was not published (from the second \
                  instance that was asked; what the first did is not known)";
-    vx11_rig::until("an attempt that is sent to the hung instance first", async || {
+    vx11_kit::until("an attempt that is sent to the hung instance first", async || {
         let ended = terminal.run(&["publish", "--patience", "6", "1"]).await;
         let is_second = ended.errors.contains(words);
         assert!(!is_second || (ended.code, ended.output.as_str()) == (3, ""), "{}", ended.errors);

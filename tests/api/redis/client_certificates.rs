@@ -1,7 +1,7 @@
 //! A Redis that asks its clients for a certificate.
 
 use serde_json::json;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use super::backend_becomes;
 use crate::support::{Instance, complaint, file, planted};

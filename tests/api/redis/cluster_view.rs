@@ -15,7 +15,7 @@ async fn listed(instance: &Instance) -> Vec<String> {
 }
 
 async fn cache_size_becomes(instance: &Instance, size: u64) {
-    vx11_rig::until(&format!("{size} tokens"), async || figures(instance).await["cache_size"] == json!(size))
+    vx11_kit::until(&format!("{size} tokens"), async || figures(instance).await["cache_size"] == json!(size))
         .await;
 }
 
@@ -32,8 +32,8 @@ async fn each_instance_shows_all_their_tokens_and_their_streams() {
     let _stream = two.open_stream(&issued.token).await;
     for instance in [&one, &two] {
         cache_size_becomes(instance, 5).await;
-        vx11_rig::until("both in the list", async || listed(instance).await == ["1", "2"]).await;
-        vx11_rig::until("the figures of both", async || {
+        vx11_kit::until("both in the list", async || listed(instance).await == ["1", "2"]).await;
+        vx11_kit::until("the figures of both", async || {
             let figures = figures(instance).await;
             let of = |index: usize| {
                 (figures["cluster"][index]["active"].clone(), figures["cluster"][index]["streams"].clone())
@@ -59,10 +59,10 @@ async fn an_instance_that_died_leaves_the_list_while_its_tokens_count_on() {
     for _ in 0..3 {
         two.issue().await;
     }
-    vx11_rig::until("both in the list", async || listed(&one).await == ["1", "2"]).await;
+    vx11_kit::until("both in the list", async || listed(&one).await == ["1", "2"]).await;
     cache_size_becomes(&one, 3).await;
     two.kill().await;
-    vx11_rig::until("the dead one to leave", async || listed(&one).await == ["1"]).await;
+    vx11_kit::until("the dead one to leave", async || listed(&one).await == ["1"]).await;
     assert_eq!(figures(&one).await["cache_size"], json!(3));
 }
 
@@ -88,7 +88,7 @@ async fn asked_meanwhile(cluster: &Cluster, instance: &Instance) -> Vec<String> 
     for _ in 0..ASKED {
         figures(instance).await;
     }
-    vx11_rig::until("all that an instance asks by itself", async || {
+    vx11_kit::until("all that an instance asks by itself", async || {
         figures(instance).await;
         let told = monitor.lines().await;
         let seen = names(&told);
@@ -124,10 +124,10 @@ async fn figures_walk_no_keyspace_and_ask_redis_nothing() {
 async fn while_redis_is_away_an_instance_shows_itself() {
     let mut cluster = Cluster::start().await;
     let (one, _two) = (cluster.instance("1").await, cluster.instance("2").await);
-    vx11_rig::until("both in the list", async || listed(&one).await == ["1", "2"]).await;
+    vx11_kit::until("both in the list", async || listed(&one).await == ["1", "2"]).await;
     cluster.redis.kill();
     backend_becomes(&one, "fallback-memory").await;
-    vx11_rig::until("the other to leave", async || listed(&one).await == ["1"]).await;
+    vx11_kit::until("the other to leave", async || listed(&one).await == ["1"]).await;
 }
 
 #[tokio::test]
@@ -150,8 +150,8 @@ async fn a_clock_that_differs_from_that_of_redis_is_measured_and_warned_about_on
     };
     // Measured to half the time that an answer of Redis takes; a busy machine may make one
     // measurement worthless.
-    vx11_rig::until("the difference to be shown", async || (skew(&wrong).await - 5.0).abs() < 0.5).await;
-    vx11_rig::until("no difference to be shown", async || skew(&right).await.abs() < 0.5).await;
+    vx11_kit::until("the difference to be shown", async || (skew(&wrong).await - 5.0).abs() < 0.5).await;
+    vx11_kit::until("no difference to be shown", async || skew(&right).await.abs() < 0.5).await;
     assert_eq!(wrong.log_text().matches("the clocks of this instance and of Redis differ").count(), 1);
     assert!(!right.log_text().contains("the clocks of this instance and of Redis differ"));
 }

@@ -26,7 +26,7 @@ async fn stranger(cluster: &Cluster, id: &str, settings: &[(&str, &str)]) -> Ins
 /// Waits until the instance has asked a few times more whose data it is.
 async fn asks_again(instance: &Instance) {
     let before = instance.metric(OTHER_DEPLOYMENT).await;
-    vx11_rig::until("it to ask again", async || instance.metric(OTHER_DEPLOYMENT).await >= before + 4).await;
+    vx11_kit::until("it to ask again", async || instance.metric(OTHER_DEPLOYMENT).await >= before + 4).await;
 }
 
 /// The names in a hash.
@@ -94,7 +94,7 @@ async fn two_namespaces_share_a_database_without_meeting() {
     for instance in [&one, &two] {
         backend_becomes(instance, "redis").await;
         let issued = instance.issue().await;
-        vx11_rig::until("a revocation of the whole cluster", async || {
+        vx11_kit::until("a revocation of the whole cluster", async || {
             let issued = instance.issue().await;
             revoke(instance, ("token_id", &issued.id)).await == json!({"effective": "cluster"})
         })
@@ -155,7 +155,7 @@ async fn instances_that_share_one_key_are_one_deployment() {
 async fn of_two_deployments_that_come_at_once_one_gets_the_database() {
     let cluster = Cluster::start().await;
     let both = tokio::join!(stranger(&cluster, "1", &[]), stranger(&cluster, "2", &[]));
-    vx11_rig::until("one of them to use Redis and one to say why it does not", async || {
+    vx11_kit::until("one of them to use Redis and one to say why it does not", async || {
         let of = async |instance: &Instance| {
             (figures(instance).await["backend"] == "redis", instance.metric(OTHER_DEPLOYMENT).await > 0)
         };
@@ -182,7 +182,7 @@ async fn an_instance_of_the_previous_release_beside_it_is_not_another_deployment
     old_heartbeat(&cluster).await;
     let instance = cluster.instance("1").await;
     backend_becomes(&instance, "redis").await;
-    let row = vx11_rig::eventually("the old instance in the list", async || {
+    let row = vx11_kit::eventually("the old instance in the list", async || {
         old_heartbeat(&cluster).await;
         let stats = figures(&instance).await;
         assert_eq!(stats["warnings"], json!([]));
@@ -216,7 +216,7 @@ async fn after_a_loss_of_data_the_deployment_that_was_there_comes_first() {
     for _ in 0..3 {
         asks_again(&theirs).await;
         cluster.redis.flush().await;
-        vx11_rig::until("ours to be back", async || !names(&cluster, DEPLOYMENT).await.is_empty()).await;
+        vx11_kit::until("ours to be back", async || !names(&cluster, DEPLOYMENT).await.is_empty()).await;
     }
     asks_again(&theirs).await;
     backend_becomes(&ours, "redis").await;
@@ -229,7 +229,7 @@ async fn a_newer_schema_keeps_an_instance_out() {
     cluster.redis.command(&["HSET", DEPLOYMENT, "schema", "2"]).await;
     let instance = cluster.instance("1").await;
     instance.logs("written by a later release (schema 2)").await;
-    vx11_rig::until("it to be counted", async || {
+    vx11_kit::until("it to be counted", async || {
         instance.metric("vx11_operator_store_faults_total{reason=\"newer_schema\"").await > 3
     })
     .await;
@@ -256,7 +256,7 @@ async fn a_full_redis_can_be_claimed_so_that_its_log_can_make_room() {
 async fn warns(instance: &Instance, warnings: &[(&str, &str)]) {
     let warnings: Vec<_> =
         warnings.iter().map(|(warning, id)| json!({"warning": warning, "instance_id": id})).collect();
-    vx11_rig::until("the warnings", async || figures(instance).await["warnings"] == json!(warnings)).await;
+    vx11_kit::until("the warnings", async || figures(instance).await["warnings"] == json!(warnings)).await;
 }
 
 #[tokio::test]

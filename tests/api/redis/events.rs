@@ -18,7 +18,7 @@ async fn publish_once(instance: &Instance, key: &str, data: Value) -> (StatusCod
 /// The answer to publishing under a key. It repeats while Redis misses the deadline of the service,
 /// as on a busy machine.
 async fn publish_under(instance: &Instance, key: &str, data: Value) -> (StatusCode, Value, bool) {
-    vx11_rig::eventually("an answer other than that of the deadline", async || {
+    vx11_kit::eventually("an answer other than that of the deadline", async || {
         let answer = publish_once(instance, key, data.clone()).await;
         let code = answer.1["code"].as_str().unwrap_or_default();
         (!["log_unavailable", "outcome_unknown"].contains(&code)).then_some(answer)
@@ -186,13 +186,13 @@ async fn a_hung_redis_makes_publishing_answer_in_time_and_repeating_under_the_ke
     cluster.redis.stop().await;
     let (status, body, _) = publish_once(&one, "k", json!(1)).await;
     assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("outcome_unknown")));
-    vx11_rig::until("it is known", async || {
+    vx11_kit::until("it is known", async || {
         let (_, body, _) = publish_once(&one, "k", json!(1)).await;
         body["code"] == "log_unavailable"
     })
     .await;
     cluster.redis.cont();
-    let id = vx11_rig::eventually("publishing works again", async || {
+    let id = vx11_kit::eventually("publishing works again", async || {
         let (status, body, _) = publish_once(&one, "k", json!(1)).await;
         (status == StatusCode::ACCEPTED).then(|| body["id"].as_str().unwrap().to_owned())
     })

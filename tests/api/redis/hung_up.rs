@@ -7,7 +7,7 @@ use redis::from_redis_value;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use vx11_rig::until;
+use vx11_kit::until;
 
 use super::Cluster;
 use crate::support::Instance;

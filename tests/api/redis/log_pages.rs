@@ -4,7 +4,7 @@
 use redis::streams::StreamRangeReply;
 use redis::{Value, from_redis_value};
 use serde_json::json;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 const PAGE: &str = include_str!("../../../src/events/redis/page.lua");
 const BEGINNING: &str = include_str!("../../../src/events/redis/beginning.lua");

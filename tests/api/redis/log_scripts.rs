@@ -3,7 +3,7 @@
 
 use redis::Value;
 use serde_json::json;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 const RECOVERY: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),

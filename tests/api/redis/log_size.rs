@@ -2,7 +2,7 @@
 //! of so many sizes would take long from outside.
 
 use serde_json::json;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 const PUBLISH: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),

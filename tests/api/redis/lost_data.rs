@@ -4,7 +4,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_rig::{RedisCluster, SentinelSet};
+use vx11_kit::{RedisCluster, SentinelSet};
 
 use super::Cluster;
 use crate::support::{EventStream, Instance, random_hex};
@@ -12,7 +12,7 @@ use crate::support::{EventStream, Instance, random_hex};
 /// Publishes as publishers should: repeats under the same key until it is acknowledged.
 async fn publish(instance: &Instance, n: usize) -> String {
     let key = random_hex();
-    vx11_rig::eventually("an event to be published", async || {
+    vx11_kit::eventually("an event to be published", async || {
         let request = instance.post_as_principal("/operator/api/events").header("Idempotency-Key", &key);
         let answer = request.json(&json!({ "data": n })).send().await.unwrap();
         let status = answer.status();
@@ -272,7 +272,7 @@ async fn under_sentinel_an_event_is_acknowledged_when_a_replica_has_it_or_there_
     let first = call().await;
     assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(first.json::<Value>().await.unwrap()["code"], "outcome_unknown", "the master alone has it");
-    vx11_rig::until("a master to be trusted alone", async || {
+    vx11_kit::until("a master to be trusted alone", async || {
         let answer = call().await;
         answer.status() == StatusCode::ACCEPTED && answer.headers()["idempotent-replayed"] == "true"
     })

@@ -27,7 +27,7 @@ mod topologies;
 mod troubles;
 
 use serde_json::{Value, json};
-use vx11_rig::{FaultProxy, RedisServer};
+use vx11_kit::{FaultProxy, RedisServer};
 
 use crate::support::{Instance, planted, random_hex};
 
@@ -111,7 +111,7 @@ async fn nothing_was_denied(redis: &RedisServer) {
 
 /// Waits until the instance is on the backend of this name.
 async fn backend_becomes(instance: &Instance, backend: &str) {
-    vx11_rig::until(&format!("backend {backend}"), async || figures(instance).await["backend"] == backend)
+    vx11_kit::until(&format!("backend {backend}"), async || figures(instance).await["backend"] == backend)
         .await;
 }
 
@@ -123,7 +123,7 @@ async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
 
 /// Revokes until Redis has the revocation: a busy machine may miss the deadline for it.
 async fn revoke_everywhere(instance: &Instance, parameter: (&str, &str)) {
-    vx11_rig::until("a revocation on all instances", async || {
+    vx11_kit::until("a revocation on all instances", async || {
         revoke(instance, parameter).await == json!({"effective": "cluster"})
     })
     .await;

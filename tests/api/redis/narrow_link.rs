@@ -2,7 +2,7 @@
 //! machine. It reads the log as fast as the link allows, and is not locked out of it.
 
 use serde_json::json;
-use vx11_rig::FaultProxy;
+use vx11_kit::FaultProxy;
 
 use super::Cluster;
 use crate::support::{EventStream, Instance};

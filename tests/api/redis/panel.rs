@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
-use vx11_rig::Nginx;
+use vx11_kit::Nginx;
 
 use super::Cluster;
 use crate::support::{Browser, Instance, Panel};
@@ -40,7 +40,7 @@ fn row(id: &str) -> String {
 
 /// Publishes a number under a separate key, until it is accepted.
 async fn publish(instance: &Instance, number: usize) {
-    vx11_rig::until("the event to be taken", async || {
+    vx11_kit::until("the event to be taken", async || {
         let request = instance.post_as_principal("/operator/api/events");
         let request = request.header("Idempotency-Key", format!("number-{number}"));
         let answer = request.json(&json!({ "data": number })).send().await.unwrap();

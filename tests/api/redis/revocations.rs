@@ -48,7 +48,7 @@ impl Cluster {
 
 /// Waits until the instance has written a line in its log so often.
 async fn has_said(instance: &Instance, words: &str, count: usize) {
-    vx11_rig::until(words, async || instance.log_text().matches(words).count() >= count).await;
+    vx11_kit::until(words, async || instance.log_text().matches(words).count() >= count).await;
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_revocation_with_an_end_out_of_range_is_cut_short_and_stops_no_other()
     }
     cluster.redis.restart().await;
     for issued in [&poisoned, &other] {
-        let tombstone = vx11_rig::eventually("a tombstone", async || cluster.tombstone(&issued.id).await);
+        let tombstone = vx11_kit::eventually("a tombstone", async || cluster.tombstone(&issued.id).await);
         let left = tombstone.await;
         assert!(left <= LONGEST, "{left}");
     }
@@ -220,7 +220,7 @@ async fn after_a_loss_of_data_each_revocation_is_announced_once() {
         for instance in &instances {
             has_said(instance, "Redis has lost data", losses).await;
         }
-        vx11_rig::until("all to be announced", async || cluster.announced().await.len() == COUNT).await;
+        vx11_kit::until("all to be announced", async || cluster.announced().await.len() == COUNT).await;
         for instance in &instances {
             has_said(instance, "all revocations are announced again", losses).await;
         }

@@ -2,7 +2,7 @@
 //! largest ring begins.
 
 use serde_json::json;
-use vx11_rig::{FaultProxy, RedisServer, until};
+use vx11_kit::{FaultProxy, RedisServer, until};
 
 use super::{Cluster, DocumentedUser, nothing_was_denied};
 use crate::support::Instance;

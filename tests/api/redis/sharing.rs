@@ -16,7 +16,7 @@ async fn a_token_issued_on_one_instance_is_valid_on_the_other_also_after_both_ha
     two.kill().await;
     let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
     for instance in [&one, &two] {
-        vx11_rig::until("the instance to say what the record says to everyone", async || {
+        vx11_kit::until("the instance to say what the record says to everyone", async || {
             instance.introspect(&issued.token).await == before
         })
         .await;
@@ -156,6 +156,6 @@ impl Instance {
     /// Waits until the instance has heard of as many revocations by others.
     async fn logs_revocations(&self, count: usize) {
         let heard = || self.log_text().matches("revocation received").count() >= count;
-        vx11_rig::until("the revocation", async || heard()).await;
+        vx11_kit::until("the revocation", async || heard()).await;
     }
 }

@@ -1,7 +1,7 @@
 //! `vx11-operator stats` of instances that share a Redis, through nginx as people ask it.
 
 use serde_json::{Value, json};
-use vx11_rig::Nginx;
+use vx11_kit::Nginx;
 
 use super::{Cluster, backend_becomes};
 use crate::support::{Instance, Terminal};
@@ -27,7 +27,7 @@ fn terminal(nginx: &Nginx, cluster: &Cluster) -> Terminal {
 /// Asks for JSON until it is so.
 async fn until(what: &str, terminal: &Terminal, is_so: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
-    vx11_rig::until(what, async || {
+    vx11_kit::until(what, async || {
         let ended = terminal.run(&["stats", "--json"]).await;
         assert_eq!(ended.code, 0, "{}", ended.errors);
         last = serde_json::from_str(&ended.output).unwrap();
@@ -68,7 +68,7 @@ async fn each_instance_is_asked_and_has_a_row() {
     // The tokens of all are counted by the one that answered last, which may have heard of the
     // others a second ago; on a busy machine an answer may be older.
     let mut output = String::new();
-    vx11_rig::until("the last to know of both tokens, and three new answers", async || {
+    vx11_kit::until("the last to know of both tokens, and three new answers", async || {
         let ended = terminal.run(&["stats"]).await;
         assert_eq!((ended.code, ended.errors.as_str()), (0, ""));
         output = ended.output;

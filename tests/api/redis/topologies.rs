@@ -1,7 +1,7 @@
 //! The same service over Sentinel and over Redis Cluster.
 
 use serde_json::json;
-use vx11_rig::{RedisCluster, SentinelSet};
+use vx11_kit::{RedisCluster, SentinelSet};
 
 use super::{backend_becomes, figures};
 use crate::support::{Instance, random_hex};

@@ -1,7 +1,7 @@
 //! Problems with Redis are logged once, with a helpful text, and the instance serves nevertheless.
 
 use reqwest::StatusCode;
-use vx11_rig::RedisServer;
+use vx11_kit::RedisServer;
 
 use super::{DocumentedUser, backend_becomes, figures, nothing_was_denied, revoke_everywhere};
 use crate::support::{Instance, planted};
@@ -25,11 +25,11 @@ async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
     };
     let both = ["Redis cannot be used", "the event log is out of reach"];
     for begins in both {
-        vx11_rig::until(begins, async || !complaints(begins).is_empty()).await;
+        vx11_kit::until(begins, async || !complaints(begins).is_empty()).await;
     }
     // A few more failed health checks, which must not repeat it.
     let before = faults(&instance).await;
-    vx11_rig::until("more failures", async || faults(&instance).await >= before + 6).await;
+    vx11_kit::until("more failures", async || faults(&instance).await >= before + 6).await;
     for begins in both {
         let complaints = complaints(begins);
         assert_eq!(complaints.len(), 1, "{begins}: {complaints:#?}");
@@ -144,14 +144,14 @@ async fn the_documented_rights_are_enough() {
     // A leftover of an instance that is long gone has to be removed, which takes a right of its
     // own.
     redis.command(&["HSET", "{vx11}:instances", "9 dead", "not a heartbeat"]).await;
-    vx11_rig::until("the leftover to go", async || {
+    vx11_kit::until("the leftover to go", async || {
         redis.command_text(&["HLEN", "{vx11}:instances"]).await == "1"
     })
     .await;
     redis.flush().await;
     instance.logs("Redis has lost data").await;
     backend_becomes(&instance, "redis").await;
-    vx11_rig::until("the log to be brought back", async || {
+    vx11_kit::until("the log to be brought back", async || {
         let publish =
             instance.post_as_principal("/operator/api/events").json(&serde_json::json!({"data": 1}));
         publish.send().await.unwrap().status() == StatusCode::ACCEPTED

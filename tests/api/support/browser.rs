@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use super::driver::{Driver, PACKAGES};
 use super::ledger::{artefacts, remember_secret};

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use super::instance::Instance;
 use super::ledger::artefacts;
@@ -81,7 +81,7 @@ impl Terminal {
     /// Runs a command to its end, again while one of its attempts had no answer in time: an attempt
     /// at the end of a short patience has little time, which a busy machine may not give it.
     pub async fn run_without_silence(&self, arguments: &[&str]) -> Ended {
-        vx11_rig::eventually("a run whose attempts are all answered", async || {
+        vx11_kit::eventually("a run whose attempts are all answered", async || {
             let ended = self.run(arguments).await;
             (!ended.errors.contains("no answer within")).then_some(ended)
         })

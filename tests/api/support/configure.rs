@@ -1,7 +1,7 @@
 //! Starting with a configuration that may not do.
 
 use tempfile::TempDir;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use super::instance::{Instance, random_hex};
 use super::ledger::remember_secret;

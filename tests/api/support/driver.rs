@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 /// Foundation of the browser tests.
 pub const PACKAGES: &str = "browser tests need the Debian packages chromium and chromium-driver";

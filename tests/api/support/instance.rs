@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
-use vx11_rig::{PATIENCE, eventually, until};
+use vx11_kit::{PATIENCE, eventually, until};
 
 use super::ledger::{artefacts, remember_secret};
 use super::stream::EventStream;

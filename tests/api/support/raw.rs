@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 use super::instance::Instance;
 

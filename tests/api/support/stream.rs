@@ -7,7 +7,7 @@ use eventsource_stream::{Event, Eventsource};
 use futures_util::{Stream, StreamExt};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 /// An event as a browser would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]

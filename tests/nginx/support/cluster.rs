@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use vx11_rig::{Nginx, Operator, Port, RedisServer, Site, eventually, new_principal, remember_secret};
+use vx11_kit::{Nginx, Operator, Port, RedisServer, Site, eventually, new_principal, remember_secret};
 
 /// All parts of `docker-compose`, on free ports.
 pub struct Cluster {

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_rig::PATIENCE;
+use vx11_kit::PATIENCE;
 
 /// Sends `bytes` to `http://127.0.0.1:port` and returns what comes back before the server closes or
 /// resets the connection, be it nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, Prometheus};
+use vx11_kit::{PATIENCE, Prometheus};
 
 use crate::promtool::WATCHDOG;
 

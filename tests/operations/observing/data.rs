@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vx11_rig::{PATIENCE, Prometheus};
+use vx11_kit::{PATIENCE, Prometheus};
 
 use crate::expressions::silent;
 

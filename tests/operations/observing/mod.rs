@@ -5,7 +5,7 @@ mod alerts;
 mod data;
 mod traffic;
 
-use vx11_rig::{Operator, Prometheus, Rule, Site, hurried};
+use vx11_kit::{Operator, Prometheus, Rule, Site, hurried};
 
 use crate::cluster::Cluster;
 use crate::dashboards::{Panel, panels, question};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::json;
 use tokio::task::JoinSet;
-use vx11_rig::Api;
+use vx11_kit::Api;
 
 use crate::cluster::Cluster;
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use vx11_kit::Answer;
+
 use super::rounds::Troubles;
 use super::{Findings, Starvation, Targets, is_excused};
-use crate::history::{Answer, Attempt, History, Moment, Publication};
+use crate::history::{Attempt, History, Moment, Publication};
 
 /// Time after recovery in which the outcome of a publish may still be unknown.
 const CALM: Duration = Duration::from_secs(1);

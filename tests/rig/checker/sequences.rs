@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
+use vx11_kit::EventId;
+
 use super::Findings;
-use crate::history::{Deliveries, EventId, Heard, History, Publication};
+use crate::history::{Deliveries, Heard, History, Publication};
 
 /// A place in the log, comparable between its lives.
 type Place = (usize, u64, u64);

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use vx11_kit::{FaultProxy, Site, Surroundings};
+
 use super::Store;
-use crate::nginx::Site;
-use crate::process::Surroundings;
-use crate::proxy::FaultProxy;
 
 /// Redis of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

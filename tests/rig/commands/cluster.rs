@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
+use vx11_kit::{Site, keep_logs_in, new_principal, remember_secret, write_for_us_alone};
 
 use super::{Binary, Stop, say};
-use crate::artefacts::{keep_logs_in, remember_secret};
 use crate::cluster::{Backing, Cluster, ClusterPlan, Extras, Ports, Ways};
-use crate::nginx::Site;
-use crate::operator::new_principal;
-use crate::server::write_for_us_alone;
 
 /// The ports of the documentation.
 const REDIS: u16 = 6379;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use vx11_kit::Api;
 
 use super::{Stop, say};
 use crate::checker::Targets;
 use crate::fault_run::FaultRun;
 use crate::history::Place;
 use crate::load::{Measure, Member};
-use crate::operator::Api;
 use crate::summary::Summary;
 
 /// Target and size of a load.
@@ -52,8 +52,8 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let principal = std::fs::read_to_string(&options.principal_file)
         .map_err(|error| format!("{}: {error}", options.principal_file.display()))?;
     let (principal, life) = (principal.trim(), Duration::from_secs(options.life));
-    crate::artefacts::remember_secret(principal);
-    let traces = crate::artefacts::Traces::begin();
+    vx11_kit::remember_secret(principal);
+    let traces = vx11_kit::Traces::begin();
     let members: Vec<_> =
         options.instances.iter().map(|base| Member::from_afar(Api::new(base, principal, life))).collect();
     let balancer = Api::new(&options.balancer, principal, life);

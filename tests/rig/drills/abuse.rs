@@ -11,12 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
+use vx11_kit::{Answer, Api, PATIENCE, eventually, until};
 
 use super::drilling::Drilling;
 use super::redis as faults;
-use crate::history::Answer;
-use crate::operator::Api;
-use crate::patience::{PATIENCE, eventually, until};
 
 /// The event log, the announced revocations and the tombstones, as docs/redis.md names them.
 const LOG: &str = "{vx11}:events";

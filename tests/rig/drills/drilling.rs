@@ -5,17 +5,14 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::time::sleep;
+use vx11_kit::{Secrets, Traces, eventually, new_principal};
 
 use super::processors::Processors;
 use super::{Drill, INSTANCES, Length};
-use crate::artefacts::Traces;
 use crate::checker::{Targets, Times};
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::fault_run::{FaultRun, Report};
 use crate::history::Place;
-use crate::leaks::Secrets;
-use crate::operator::new_principal;
-use crate::patience::eventually;
 
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);

@@ -7,13 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
+use vx11_kit::{Answer, Api, EventId, FaultProxy, PATIENCE, eventually, until};
 
 use super::drilling::Drilling;
 use crate::checker::{Times, percentile};
-use crate::history::{Answer, EventId};
-use crate::operator::Api;
-use crate::patience::{PATIENCE, eventually, until};
-use crate::proxy::FaultProxy;
 
 /// Streams of the drills with large events, each of which is sent all of them.
 pub(super) const SUBSCRIBERS: usize = 3;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use vx11_kit::FaultProxy;
+
 use super::drilling::Drilling;
-use crate::proxy::FaultProxy;
 
 /// Between a question and its answer.
 const SLOW: Duration = Duration::from_millis(80);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use vx11_kit::{Operator, processor_time};
+
 use crate::cluster::Cluster;
-use crate::operator::Operator;
-use crate::process::processor_time;
 
 /// With less of the machine idle than this, it is full.
 const IDLE: f64 = 0.1;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use vx11_kit::new_principal;
 
 use super::drilling::Drilling;
-use crate::operator::new_principal;
 
 /// Ups and downs of a Redis that flaps.
 pub(super) const FLAPS: u64 = 15;

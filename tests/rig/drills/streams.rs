@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use vx11_kit::eventually;
 
 use super::drilling::Drilling;
 use super::{Length, redis};
 use crate::history::StreamTurn;
-use crate::patience::eventually;
 
 /// Of so many subscribers, one stops reading.
 pub(super) const ONE_PAUSES_OF: usize = 20;

@@ -19,14 +19,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use vx11_kit::{Site, Surroundings};
+
 use super::drilling::audit_trail;
 use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
 use super::{INSTANCES, Length, abuse, limits};
 use crate::checker::{Resumption, Since, Targets};
 use crate::cluster::{Backing, Extras, Ways};
 use crate::load::Measure;
-use crate::nginx::Site;
-use crate::process::Surroundings;
 
 /// A drill.
 #[derive(Debug, Clone, Copy)]

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use vx11_kit::{Api, RESET};
 
 use super::drilling::Drilling;
 use crate::history::{Kind, Outcome, Place};
-use crate::operator::Api;
-use crate::reset::RESET;
 
 /// Requests that make whoever answers them reset the connection.
 const POISONED: usize = 3;

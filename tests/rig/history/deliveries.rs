@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use vx11_kit::EventId;
 
-use super::{EventId, Moment};
+use super::Moment;
 
 /// Delivery times are kept in microseconds, up to an hour, to two significant figures.
 const LONGEST: u64 = 3_600_000_000;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Deliveries, InstanceFigures, Publication};
-use crate::operator::Standing;
+use vx11_kit::{InstanceFigures, Standing};
+
+use super::{Deliveries, Publication};
 
 /// Time since the start of the history.
 pub type Moment = Duration;
@@ -126,8 +127,6 @@ pub struct Outage {
 
 /// Beginning of the reason for a stream that its instance ended in order.
 pub const IN_ORDER: &str = "the instance asked for it";
-/// Reason for a stream that nginx asked to come back later, because no instance took it.
-pub(crate) const COME_BACK: &str = "no instance takes streams";
 
 /// Change of a subscriber's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

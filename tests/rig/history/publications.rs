@@ -1,6 +1,8 @@
 //! Publications: requests of the publisher, and their answers.
 
-use super::{EventId, Moment, Place};
+use vx11_kit::{Answer, EventId};
+
+use super::{Moment, Place};
 
 /// An event that was to be published. Events have numbers, from zero; whatever its attempts, an
 /// event keeps its number and its idempotency key.
@@ -24,24 +26,6 @@ pub struct Attempt {
     pub answered: Moment,
     /// The answer.
     pub answer: Answer,
-}
-
-/// Outcome of a publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It is in the log under this id.
-    Acknowledged {
-        /// Its place there.
-        id: EventId,
-        /// It was there before this request.
-        replayed: bool,
-    },
-    /// It is certainly not in the log, which cannot be reached.
-    Refused,
-    /// It may be in the log or not.
-    Unknown,
-    /// Any other answer, as text.
-    Unanswered(String),
 }
 
 impl Publication {

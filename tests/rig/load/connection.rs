@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use httparse::{EMPTY_HEADER, Response, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use vx11_kit::{Api, COME_BACK, EventId};
 
 use super::chunks::Chunks;
 use super::frames::{Frame, Frames};
-use crate::history::{COME_BACK, EventId};
-use crate::operator::Api;
 
 /// Bytes read at once.
 const BUFFER: usize = 16 * 1024;

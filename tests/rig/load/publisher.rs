@@ -9,9 +9,10 @@ use fastrand::Rng;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
+use vx11_kit::Answer;
 
 use super::{Measure, Stage};
-use crate::history::{Answer, Stamp};
+use crate::history::Stamp;
 
 /// So many are on their way; the others wait for one of them to be acknowledged.
 const AT_ONCE: usize = 128;

@@ -10,11 +10,12 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use vx11_kit::EventId;
 
 use super::connection::{Connection, Request};
 use super::frames::Frame;
 use super::{Measure, Stage};
-use crate::history::{DeliveryRecorder, EventId, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
+use crate::history::{DeliveryRecorder, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
 
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::time::sleep;
+use vx11_kit::{Api, Issued};
 
 use super::Stage;
 use crate::history::{Kind, Moment, Outcome, Place};
-use crate::operator::{Api, Issued};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is
 /// older than this.

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
+use vx11_kit::starved;
 
 use super::Stage;
 use crate::history::Place;
-use crate::process::starved;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(20);

@@ -127,7 +127,7 @@ impl RedisServer {
     }
 
     /// Its exit status, if it has ended.
-    pub(crate) fn ended(&mut self) -> Option<String> {
+    pub fn ended(&mut self) -> Option<String> {
         self.process.ended()
     }
 
@@ -194,7 +194,7 @@ fn spawn(endpoint: &Endpoint, arguments: &[String], folder: &Path) -> Process {
 }
 
 /// A file that only its owner can read.
-pub(crate) fn write_for_us_alone(file: &Path, text: &str) {
+pub fn write_for_us_alone(file: &Path, text: &str) {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let opened = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(file);

@@ -6,9 +6,12 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, InstanceFigures};
 use crate::artefacts::remember_secret;
-use crate::history::{Answer, COME_BACK, InstanceFigures};
+use crate::event_id::EventId;
+
+/// Reason for a stream that nginx asked to come back later, because no instance took it.
+pub const COME_BACK: &str = "no instance takes streams";
 
 /// An issued token.
 #[derive(Debug, Clone)]
@@ -34,6 +37,24 @@ impl Standing {
     pub fn is_well(self) -> bool {
         self.on_redis && self.fallback_entries == 0
     }
+}
+
+/// Outcome of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the log under this id.
+    Acknowledged {
+        /// Its place there.
+        id: EventId,
+        /// It was there before this request.
+        replayed: bool,
+    },
+    /// It is certainly not in the log, which cannot be reached.
+    Refused,
+    /// It may be in the log or not.
+    Unknown,
+    /// Any other answer, as text.
+    Unanswered(String),
 }
 
 impl Api {
@@ -157,7 +178,7 @@ impl Api {
     ///
     /// # Errors
     /// The failure, as text.
-    pub(crate) async fn health_with(&self, header: &str) -> Result<(), String> {
+    pub async fn health_with(&self, header: &str) -> Result<(), String> {
         json(self.get("/operator/api/health").header(header, "1").send().await).await.map(drop)
     }
 }

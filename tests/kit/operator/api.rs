@@ -43,7 +43,8 @@ impl Api {
     }
 
     /// `127.0.0.1:port`.
-    pub(crate) fn authority(&self) -> &str {
+    #[must_use]
+    pub fn authority(&self) -> &str {
         self.base.split("://").last().unwrap_or_default().trim_end_matches('/')
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod figures;
 mod signals;
 
 use std::ops::Deref;
@@ -16,8 +17,9 @@ use crate::patience::{eventually, until};
 use crate::port::Port;
 use crate::process::{LogReader, Process, Surroundings};
 
-pub use answers::{Issued, Standing};
+pub use answers::{Answer, COME_BACK, Issued, Standing};
 pub use api::Api;
+pub use figures::InstanceFigures;
 
 /// Default lifetime of a token.
 const DEFAULT_LIFE: u64 = 60;
@@ -58,7 +60,7 @@ impl Operator {
     }
 
     /// Like [`Self::start`], in these surroundings.
-    pub(crate) async fn start_in(
+    pub async fn start_in(
         surroundings: Surroundings,
         binary: &Path,
         principal: &str,
@@ -125,7 +127,8 @@ impl Operator {
     }
 
     /// Id of the running process, which follows restarts.
-    pub(crate) fn pid(&self) -> Arc<AtomicU32> {
+    #[must_use]
+    pub fn pid(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.pid)
     }
 
@@ -136,7 +139,8 @@ impl Operator {
     }
 
     /// The reader of its log, if that goes through a pipe.
-    pub(crate) fn log_reader(&self) -> &LogReader {
+    #[must_use]
+    pub fn log_reader(&self) -> &LogReader {
         self.process.log_reader().expect("its log goes through a pipe")
     }
 

@@ -13,15 +13,15 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::artefacts::{is_watched_by_a_person, new_log};
 use crate::patience::until;
 
-pub(crate) use log_reader::LogReader;
+pub use log_reader::LogReader;
 
 /// Surroundings of a program.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Surroundings {
+pub struct Surroundings {
     /// Whether its log goes through a pipe with a [`LogReader`].
-    pub(crate) piped_log: bool,
+    pub piped_log: bool,
     /// Limit of open files.
-    pub(crate) open_files: Option<u64>,
+    pub open_files: Option<u64>,
 }
 
 /// A running program; killed when dropped.
@@ -177,7 +177,8 @@ impl Process {
 }
 
 /// Time for which the threads of a process were ready without a processor; `None` if it has ended.
-pub(crate) fn starved(pid: u32) -> Duration {
+#[must_use]
+pub fn starved(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let waited = threads.filter_map(|thread| {
         // A thread may end meanwhile.
@@ -191,7 +192,8 @@ pub(crate) fn starved(pid: u32) -> Duration {
 const TICK: Duration = Duration::from_millis(10);
 
 /// Processor time of a process; `None` if it has ended.
-pub(crate) fn processor_time(pid: u32) -> Duration {
+#[must_use]
+pub fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Fields 12 and 13 after the name, which may contain anything: user and system time.
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);

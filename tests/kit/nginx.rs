@@ -127,7 +127,7 @@ impl Nginx {
     }
 
     /// Its exit status, if it has ended.
-    pub(crate) fn ended(&mut self) -> Option<String> {
+    pub fn ended(&mut self) -> Option<String> {
         self.process.ended()
     }
 

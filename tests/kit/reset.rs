@@ -11,19 +11,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// The header that asks for it.
-pub(crate) const RESET: &str = "x-reset-this-connection";
+pub const RESET: &str = "x-reset-this-connection";
 /// More than the head of any request of a load.
 const HEAD: usize = 16 * 1024;
 
 /// Passes everything on but requests with that header. Its connections end when it is dropped.
-pub(crate) struct ResetProxy {
+pub struct ResetProxy {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl ResetProxy {
     /// In front of `upstream`, such as `127.0.0.1:8011`.
-    pub(crate) async fn start(upstream: &str) -> Self {
+    pub async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let upstream = upstream.to_owned();
@@ -41,7 +41,8 @@ impl ResetProxy {
     }
 
     /// Address of the proxy.
-    pub(crate) fn address(&self) -> String {
+    #[must_use]
+    pub fn address(&self) -> String {
         self.address.to_string()
     }
 }

@@ -12,7 +12,7 @@ static KEPT: OnceLock<PathBuf> = OnceLock::new();
 
 /// From now on logs are kept in this folder, one for each program, which is continued when the
 /// program starts again.
-pub(crate) fn keep_logs_in(folder: &Path) {
+pub fn keep_logs_in(folder: &Path) {
     KEPT.set(folder.to_owned()).expect("there is one folder for all logs");
 }
 
@@ -39,7 +39,8 @@ pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
 }
 
 /// Path of a report in a folder of the artefacts.
-pub(crate) fn report(folder_name: &str, file: &str) -> PathBuf {
+#[must_use]
+pub fn report(folder_name: &str, file: &str) -> PathBuf {
     let folder = folder().join(folder_name);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
     folder.join(file)
@@ -51,24 +52,27 @@ static LOGS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Artefacts and secrets since some moment.
-pub(crate) struct Traces {
+pub struct Traces {
     logs: usize,
     secrets: usize,
 }
 
 impl Traces {
     /// From now on.
-    pub(crate) fn begin() -> Self {
+    #[must_use]
+    pub fn begin() -> Self {
         Self { logs: known(&LOGS).len(), secrets: known(&SECRETS).len() }
     }
 
     /// The logs since then.
-    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn logs(&self) -> Vec<PathBuf> {
         known(&LOGS)[self.logs..].to_vec()
     }
 
     /// The secrets since then.
-    pub(crate) fn secrets(&self) -> Vec<String> {
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
         known(&SECRETS)[self.secrets..].to_vec()
     }
 }
@@ -82,7 +86,7 @@ static NO_LEDGER: AtomicBool = AtomicBool::new(false);
 
 /// From now on secrets are not written down: they are somebody's, and no test of the whole run
 /// compares them.
-pub(crate) fn keep_secrets_to_ourselves() {
+pub fn keep_secrets_to_ourselves() {
     NO_LEDGER.store(true, Ordering::Relaxed);
 }
 

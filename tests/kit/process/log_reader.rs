@@ -13,7 +13,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// A thread that reads until the last writer is gone.
 #[derive(Clone)]
-pub(crate) struct LogReader {
+pub struct LogReader {
     hanging: Arc<(Mutex<bool>, Condvar)>,
     pipe: Arc<PipeReader>,
 }
@@ -40,18 +40,18 @@ impl LogReader {
     }
 
     /// Takes nothing from the pipe any more, but for what it is taking now.
-    pub(crate) fn hang(&self) {
+    pub fn hang(&self) {
         self.set(true);
     }
 
     /// Reads again.
-    pub(crate) fn go_on(&self) {
+    pub fn go_on(&self) {
         self.set(false);
     }
 
     /// Bytes in the pipe. A pipe holds 64 KiB.
     #[must_use]
-    pub(crate) fn unread(&self) -> u64 {
+    pub fn unread(&self) -> u64 {
         ioctl_fionread(self.pipe.as_ref()).expect("a pipe knows what it holds")
     }
 

@@ -34,7 +34,7 @@ impl Operator {
     }
 
     /// Its exit status, if it has ended.
-    pub(crate) fn how_it_ended(&mut self) -> Option<String> {
+    pub fn how_it_ended(&mut self) -> Option<String> {
         self.process.ended()
     }
 
