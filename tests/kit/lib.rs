@@ -25,6 +25,7 @@ mod redis_cluster;
 mod reset;
 mod sentinel;
 mod server;
+mod sse;
 
 pub use artefacts::{Traces, keep_logs_in, keep_secrets_to_ourselves, remember_secret, report};
 pub use event_id::{EventId, NotAnEventId};
@@ -40,3 +41,4 @@ pub use redis_cluster::RedisCluster;
 pub use reset::{RESET, ResetProxy};
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer, write_for_us_alone};
+pub use sse::{Chunks, Frame, Frames, Malformed};

@@ -24,5 +24,5 @@ pub use history::{
     Attempt, Delivered, Deliveries, Heard, History, HistoryRecorder, IN_ORDER, Kind, Moment, Observation,
     Operation, Outage, Outcome, Place, Publication, Round, StarvedTime, StreamMoment, StreamTurn,
 };
-pub use load::{Chunks, Frame, Frames, Malformed, Measure, Member};
+pub use load::{Measure, Member};
 pub use summary::Summary;

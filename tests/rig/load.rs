@@ -2,9 +2,7 @@
 //! at a fixed rate; subscribers with open streams; and frequent queries of every instance's state.
 //! Everything is recorded in the history.
 
-mod chunks;
 mod connection;
-mod frames;
 mod publisher;
 mod subscribers;
 mod token_lifecycle;
@@ -21,8 +19,6 @@ use tokio::time::interval;
 use vx11_kit::{Api, Operator};
 
 use crate::history::{HistoryRecorder, Place};
-pub use chunks::{Chunks, Malformed};
-pub use frames::{Frame, Frames};
 use token_lifecycle::{Course, Token};
 
 /// Size of the load.

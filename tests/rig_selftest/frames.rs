@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use proptest::prelude::*;
-use vx11_rig::{Chunks, Frame, Frames, Malformed};
+use vx11_kit::{Chunks, Frame, Frames, Malformed};
 
 /// An event's type, its data, and the position after it.
 type Read = (String, String, String);

@@ -6,10 +6,7 @@ use std::net::SocketAddr;
 use httparse::{EMPTY_HEADER, Response, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use vx11_kit::{Api, COME_BACK, EventId};
-
-use super::chunks::Chunks;
-use super::frames::{Frame, Frames};
+use vx11_kit::{Api, COME_BACK, Chunks, EventId, Frame, Frames};
 
 /// Bytes read at once.
 const BUFFER: usize = 16 * 1024;

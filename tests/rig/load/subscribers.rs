@@ -10,10 +10,9 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use vx11_kit::EventId;
+use vx11_kit::{EventId, Frame};
 
 use super::connection::{Connection, Request};
-use super::frames::Frame;
 use super::{Measure, Stage};
 use crate::history::{DeliveryRecorder, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
 
