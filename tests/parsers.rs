@@ -17,10 +17,10 @@ use proptest::test_runner::TestRunner;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
-use support::{EventStream, Instance};
+use support::Instance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_kit::PATIENCE;
+use vx11_kit::{EventStream, PATIENCE};
 
 const STREAM: &str = "/operator/api/events/stream";
 

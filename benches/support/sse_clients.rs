@@ -1,5 +1,4 @@
-//! Many streams on one thread: non-blocking sockets, one poll, one buffer, a few bytes of state for
-//! each.
+//! Many streams on one thread: non-blocking sockets, one poll, one buffer, a parser for each.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -7,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use vx11_kit::{Frame, StreamReader};
 
 /// Connections being opened at once; below the server's backlog.
 const OPENING_AT_ONCE: usize = 256;
-/// Begins the data of every event of a benchmark, and occurs nowhere else. No server cuts the
-/// beginning of a frame in two chunks of the transfer encoding, so counting it counts events.
-const MARKER: &[u8] = br#"{"number":"#;
+/// Begins the data of every event of a benchmark, and of no other frame.
+const MARKER: &str = r#"{"number":"#;
 
 /// The clients of all streams.
 pub(crate) struct SseClients {
@@ -27,8 +26,7 @@ struct Stream {
     /// Bytes to be sent; empty after the request for the stream.
     request: Vec<u8>,
     answered: bool,
-    /// Bytes of the marker that the last read ended with.
-    matched: usize,
+    reader: StreamReader,
     /// Events so far.
     received: u32,
 }
@@ -83,7 +81,7 @@ impl SseClients {
             socket,
             request: request.into_bytes(),
             answered: false,
-            matched: 0,
+            reader: StreamReader::default(),
             received: 0,
         });
     }
@@ -153,34 +151,31 @@ impl Stream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("a stream broke: {error}"),
             };
-            self.scan(&buffer[..read], on_heard);
+            self.take(&buffer[..read], on_heard);
             if read < buffer.len() {
                 return;
             }
         }
     }
 
-    /// Counts markers, also those that two reads share. The marker's first byte occurs in it once
-    /// only, so a mismatch never hides the start of another.
-    fn scan(&mut self, bytes: &[u8], on_heard: &mut impl FnMut(Heard)) {
+    /// Counts the events in what has come.
+    fn take(&mut self, mut bytes: &[u8], on_heard: &mut impl FnMut(Heard)) {
         if !self.answered {
-            let said = String::from_utf8_lossy(bytes);
-            assert!(said.starts_with("HTTP/1.1 200 "), "no stream but: {said}");
+            let head = self.reader.head(bytes);
+            let Some(head) = head.expect("the server speaks HTTP") else { return };
+            assert_eq!(head.status, 200, "no stream");
             self.answered = true;
             on_heard(Heard::Answer);
+            // What came behind the head is with the reader.
+            bytes = &[];
         }
-        for &byte in bytes {
-            if byte != MARKER[self.matched] {
-                self.matched = 0;
+        let received = &mut self.received;
+        let taken = self.reader.body(bytes, |frame: &Frame<'_>| {
+            if frame.data.starts_with(MARKER) {
+                *received += 1;
+                on_heard(Heard::Event(Receipt { event: *received, at: Instant::now() }));
             }
-            if byte == MARKER[self.matched] {
-                self.matched += 1;
-            }
-            if self.matched == MARKER.len() {
-                self.matched = 0;
-                self.received += 1;
-                on_heard(Heard::Event(Receipt { event: self.received, at: Instant::now() }));
-            }
-        }
+        });
+        taken.expect("the transfer coding is right");
     }
 }

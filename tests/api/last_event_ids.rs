@@ -3,8 +3,9 @@
 
 use reqwest::header::HeaderValue;
 use serde_json::json;
+use vx11_kit::EventStream;
 
-use crate::support::{EventStream, Instance};
+use crate::support::Instance;
 
 const STREAM: &str = "/operator/api/events/stream";
 

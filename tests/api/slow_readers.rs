@@ -5,8 +5,9 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use vx11_kit::EventStream;
 
-use crate::support::{EventStream, Instance};
+use crate::support::Instance;
 
 /// More than the sockets and the server's buffer for one connection hold together.
 const EVENTS: usize = 40;

@@ -1,7 +1,7 @@
 //! Test kit: real processes of Redis, alone ([`RedisServer`]), under Sentinel ([`SentinelSet`]) and
 //! as a cluster ([`RedisCluster`]), and a network to them that tests can break ([`FaultProxy`]);
-//! instances of the service ([`Operator`]), nginx in front of them ([`Nginx`]), and a
-//! [`Prometheus`].
+//! instances of the service ([`Operator`]), nginx in front of them ([`Nginx`]), a [`Prometheus`],
+//! and clients of streams ([`EventStream`]).
 //!
 //! All processes listen on loopback, on free ports, and end when their value is dropped. Their logs
 //! are kept with the artefacts of the test run. A failure of the kit ends the test.
@@ -41,4 +41,4 @@ pub use redis_cluster::RedisCluster;
 pub use reset::{RESET, ResetProxy};
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer, write_for_us_alone};
-pub use sse::{Chunks, Frame, Frames, Malformed};
+pub use sse::{Chunks, Event, EventStream, Frame, Frames, Head, Malformed, StreamReader};

@@ -58,7 +58,7 @@ async fn its_streams_are_given_up_and_can_be_resumed_elsewhere() {
     {
         let cluster = &cluster;
         let resumed = streams.into_iter().filter(|(by, _)| by == "2").map(async |(_, mut stream)| {
-            while let Ok(Some(_)) = stream.chunk().await {}
+            stream.rest().await;
             let token = cluster.issue().await;
             cluster.open_stream(&token).await.0
         });

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::{Client, StatusCode};
-use vx11_kit::{Nginx, Site};
+use vx11_kit::{EventStream, Nginx, Site};
 
 use crate::support::{Cluster, problem};
 
@@ -70,14 +70,10 @@ async fn an_event_source_gets_its_events_where_there_is_an_instance() {
     let cluster = Cluster::of(1).await;
     let token = cluster.issue().await;
     let request = cluster.get("/operator/api/events/stream").query(&[("token", &token)]);
-    let mut stream = request.header("Accept", "text/event-stream").send().await.unwrap();
-    assert_eq!(stream.headers()["x-content-type-options"], "nosniff");
-    let greeting = stream.chunk().await.unwrap().unwrap();
-    assert!(String::from_utf8_lossy(&greeting).contains("connected"));
+    let answer = request.header("Accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    let mut stream = EventStream::connected(answer).await;
     cluster.publish_event(4711.into()).await;
-    // A heartbeat may come first.
-    let mut read = String::new();
-    while !read.contains("4711") {
-        read.push_str(&String::from_utf8_lossy(&stream.chunk().await.unwrap().expect("not held back")));
-    }
+    // It is not held back.
+    while stream.next_published().await.json() != 4711 {}
 }

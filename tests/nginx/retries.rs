@@ -1,7 +1,7 @@
 //! Requests that are repeated, and requests that never are.
 
 use reqwest::{Client, Response, StatusCode};
-use vx11_kit::Nginx;
+use vx11_kit::{EventStream, Nginx};
 
 use crate::support::{Act, Backend, Cluster, problem};
 
@@ -155,9 +155,7 @@ async fn an_instance_that_is_back_is_asked_although_nginx_leaves_it_alone() {
     cluster.publish_event(1.into()).await;
     for accept in ["*/*", "text/event-stream"] {
         let request = cluster.get("/operator/api/events/stream").query(&[("token", &token)]);
-        let mut stream = request.header("Accept", accept).send().await.unwrap();
-        let greeting = stream.chunk().await.unwrap().unwrap();
-        assert!(String::from_utf8_lossy(&greeting).contains("connected"), "{accept}");
+        EventStream::connected(request.header("Accept", accept).send().await.unwrap()).await;
     }
     // In the log the name of the upstream means "none left".
     let second_chances = cluster.nginx.access_log().matches("vx11_operator : 127.0.0.1:").count();

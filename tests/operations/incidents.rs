@@ -1,6 +1,8 @@
 //! The steps of `docs/operations/security.md` for a secret that has leaked: whoever has it is let
 //! in nowhere afterwards.
 
+use vx11_kit::EventStream;
+
 use crate::cluster::Cluster;
 use crate::page;
 use crate::shipped;
@@ -46,15 +48,15 @@ async fn respond(cluster: &mut Cluster, token_id: &str, picked: fn(&str) -> bool
 async fn a_token_that_leaked_opens_nothing_once_its_id_is_revoked() {
     let mut cluster = Cluster::with_signing_keys(LIFE).await;
     let token = cluster.balancer().issue().await.unwrap();
-    let mut stream = cluster.balancer().open_stream(&token.token).await.unwrap().unwrap();
+    let answer = cluster.balancer().open_stream(&token.token).await.unwrap().unwrap();
+    let mut stream = EventStream::connected(answer).await;
     respond(&mut cluster, &token.id, |commands| !commands.contains("restart_at_once")).await;
     for instance in &cluster.instances {
         assert!(instance.open_stream(&token.token).await.unwrap().is_none());
     }
     // The stream gets its reason, and is closed.
-    while let Some(bytes) = stream.chunk().await.unwrap() {
-        assert!(!bytes.is_empty());
-    }
+    stream.rest().await;
+    assert!(!stream.is_cut());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

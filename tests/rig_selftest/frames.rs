@@ -1,15 +1,16 @@
-//! The load's subscribers read the same as an independent parser, wherever the network splits the
+//! Readers of streams read the same as an independent parser, wherever the network splits the
 //! data.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use proptest::prelude::*;
 use vx11_kit::{Chunks, Frame, Frames, Malformed};
 
-/// An event's type, its data, and the position after it.
-type Read = (String, String, String);
+/// An event's type, its data, the position after it, and its `retry`.
+type Read = (String, String, String, Option<Duration>);
 
 fn by_us(parts: &[&[u8]]) -> Vec<Read> {
     let (mut frames, mut read, mut position) = (Frames::default(), Vec::new(), String::new());
@@ -18,7 +19,7 @@ fn by_us(parts: &[&[u8]]) -> Vec<Read> {
             if let Some(id) = &frame.id {
                 position = id.to_string();
             }
-            read.push((frame.event.to_string(), frame.data.to_string(), position.clone()));
+            read.push((frame.event.to_string(), frame.data.to_string(), position.clone(), frame.retry));
         });
     }
     read
@@ -28,7 +29,7 @@ fn by_them(text: &str) -> Vec<Read> {
     let whole = futures_util::stream::iter([Ok::<_, Infallible>(text.as_bytes().to_vec())]);
     let events = whole.eventsource().map(|event| event.expect("a stream of events"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(events.map(|event| (event.event, event.data, event.id)).collect())
+    runtime.block_on(events.map(|event| (event.event, event.data, event.id, event.retry)).collect())
 }
 
 /// Cuts it at these places.
@@ -80,7 +81,7 @@ proptest! {
 #[test]
 fn a_byte_order_mark_is_passed_over_at_the_very_beginning_and_nowhere_else() {
     let read = by_us(&["\u{feff}data: 1\n\u{feff}data: 2\n\n".as_bytes()]);
-    assert_eq!(read, [("message".to_owned(), "1".to_owned(), String::new())]);
+    assert_eq!(read, [("message".to_owned(), "1".to_owned(), String::new(), None)]);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use vx11_kit::{Monitor, eventually};
+use vx11_kit::{EventStream, Monitor, eventually};
 
 use super::Cluster;
-use crate::support::{EventStream, Instance};
+use crate::support::Instance;
 
 /// A ring of which nothing that a test resumes from is left, and a token that outlives the test.
 const SMALL_RING: [(&str, &str); 2] =

@@ -4,10 +4,10 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_kit::{RedisCluster, SentinelSet};
+use vx11_kit::{EventStream, RedisCluster, SentinelSet};
 
 use super::Cluster;
-use crate::support::{EventStream, Instance, random_hex};
+use crate::support::{Instance, random_hex};
 
 /// Publishes as publishers should: repeats under the same key until it is acknowledged.
 async fn publish(instance: &Instance, n: usize) -> String {

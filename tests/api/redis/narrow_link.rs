@@ -2,10 +2,10 @@
 //! machine. It reads the log as fast as the link allows, and is not locked out of it.
 
 use serde_json::json;
-use vx11_kit::FaultProxy;
+use vx11_kit::{EventStream, FaultProxy};
 
 use super::Cluster;
-use crate::support::{EventStream, Instance};
+use crate::support::Instance;
 
 /// Nearly the largest event.
 const LARGE: usize = 60_000;

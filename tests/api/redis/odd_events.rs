@@ -3,9 +3,10 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use vx11_kit::EventStream;
 
 use super::Cluster;
-use crate::support::{EventStream, problem};
+use crate::support::problem;
 
 #[tokio::test]
 async fn the_largest_event_a_request_can_carry_reaches_every_instance() {

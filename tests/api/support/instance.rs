@@ -10,10 +10,9 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
-use vx11_kit::{PATIENCE, eventually, until};
+use vx11_kit::{EventStream, PATIENCE, eventually, until};
 
 use super::ledger::{artefacts, remember_secret};
-use super::stream::EventStream;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vx11-operator");
 

@@ -11,7 +11,6 @@ mod ledger;
 mod panel;
 mod problem;
 mod raw;
-mod stream;
 
 pub use application::{Application, Backend};
 pub use browser::Browser;
@@ -23,4 +22,3 @@ pub use ledger::remember_secret;
 pub use panel::Panel;
 pub use problem::{problem, raw_problem};
 pub use raw::{exchange, raw_request};
-pub use stream::EventStream;

@@ -2,6 +2,7 @@
 //! read has to be read with little work and no allocation for each frame.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use memchr::memchr2;
 
@@ -14,6 +15,8 @@ pub struct Frame<'a> {
     pub event: Cow<'a, str>,
     /// Its lines, with line feeds between them.
     pub data: Cow<'a, str>,
+    /// Wait before the next connection, if the frame changes it.
+    pub retry: Option<Duration>,
 }
 
 /// A reader in the middle of a stream.
@@ -28,6 +31,7 @@ pub struct Frames {
     id: Option<Vec<u8>>,
     event: Vec<u8>,
     data: Vec<u8>,
+    retry: Option<Duration>,
 }
 
 /// Byte order mark, allowed at the very beginning.
@@ -74,7 +78,8 @@ impl Frames {
             }
             b"event" => value.clone_into(&mut self.event),
             b"id" if !value.contains(&0) => value.clone_into(self.id.get_or_insert_default()),
-            // Comments, `retry`, which only a browser's own client needs, and what is unknown.
+            b"retry" => self.retry = milliseconds(value).or(self.retry),
+            // Comments, and what is unknown.
             _ => {}
         }
     }
@@ -84,10 +89,18 @@ impl Frames {
             let event =
                 if self.event.is_empty() { "message".into() } else { String::from_utf8_lossy(&self.event) };
             let id = self.id.as_deref().map(String::from_utf8_lossy);
-            dispatch(&Frame { id, event, data: String::from_utf8_lossy(data) });
+            dispatch(&Frame { id, event, data: String::from_utf8_lossy(data), retry: self.retry });
             self.id = None;
         }
         self.event.clear();
         self.data.clear();
+        self.retry = None;
     }
+}
+
+/// The time that a `retry` names: only digits count.
+fn milliseconds(value: &[u8]) -> Option<Duration> {
+    let digits =
+        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits?.parse().ok().map(Duration::from_millis)
 }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use vx11_kit::{Nginx, Operator, Port, RedisServer, Site, eventually, new_principal, remember_secret};
+use vx11_kit::{
+    EventStream, Nginx, Operator, Port, RedisServer, Site, eventually, new_principal, remember_secret,
+};
 
 /// All parts of `docker-compose`, on free ports.
 pub struct Cluster {
@@ -119,15 +121,10 @@ impl Cluster {
     }
 
     /// Opens a stream through nginx and reads its greeting; says which instance greets.
-    pub async fn open_stream(&self, token: &str) -> (String, Response) {
+    pub async fn open_stream(&self, token: &str) -> (String, EventStream) {
         let request = self.get("/operator/api/events/stream").query(&[("token", token)]);
-        let mut stream = request.send().await.unwrap();
-        assert_eq!(stream.status(), StatusCode::OK);
-        let greeting = stream.chunk().await.unwrap().expect("a greeting");
-        let greeting = String::from_utf8(greeting.to_vec()).unwrap();
-        let data = greeting.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
-        let data: Value = serde_json::from_str(data).unwrap();
-        (data["instance_id"].as_str().unwrap().to_owned(), stream)
+        let stream = EventStream::connected(request.send().await.unwrap()).await;
+        (stream.greeting.json()["instance_id"].as_str().unwrap().to_owned(), stream)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
-use vx11_kit::{Answer, Api, PATIENCE, eventually, until};
+use vx11_kit::{Answer, Api, Frames, PATIENCE, eventually, until};
 
 use super::drilling::Drilling;
 use super::redis as faults;
@@ -362,18 +362,18 @@ pub(super) async fn two_ring_sizes(drilling: &mut Drilling, round: usize) {
         let mut stream =
             eventually("a stream", async || api.resume_stream(&issued.token, &first).await.ok().flatten())
                 .await;
-        let (mut text, want) = (String::new(), BEFORE - 1);
+        let (mut frames, mut events, mut is_reset, want) = (Frames::default(), 0, false, BEFORE - 1);
         let read = timeout(PATIENCE, async {
-            while !text.contains("event: reset") && text.matches("\ndata: null").count() < want {
-                match stream.chunk().await {
-                    Ok(Some(chunk)) => text.push_str(&String::from_utf8_lossy(&chunk)),
-                    _ => break,
-                }
+            while !is_reset && events < want {
+                let Ok(Some(bytes)) = stream.chunk().await else { break };
+                frames.read(&bytes, |frame| {
+                    is_reset |= frame.event == "reset";
+                    events += usize::from(frame.data == "null");
+                });
             }
         });
         let in_time = read.await.is_ok();
-        let events = text.matches("\ndata: null").count();
-        if !in_time || text.contains("event: reset") || events < want {
+        if !in_time || is_reset || events < want {
             drilling.fault_run.complain(format!("instance {number} resumed {events} of {want} events"));
         }
     }

@@ -3,25 +3,21 @@
 
 use std::net::SocketAddr;
 
-use httparse::{EMPTY_HEADER, Response, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use vx11_kit::{Api, COME_BACK, Chunks, EventId, Frame, Frames};
+use vx11_kit::{Api, COME_BACK, EventId, Frame, Head, StreamReader};
 
 /// Bytes read at once.
 const BUFFER: usize = 16 * 1024;
-/// More than an answer has.
-const HEADERS: usize = 32;
 /// Receive buffer of a client that stops reading: so small that the other end notices soon.
 const SMALL_BUFFER: u32 = 4 * 1024;
 
 /// An open stream.
 pub(super) struct Connection {
     socket: TcpStream,
-    /// Bytes that were received and not parsed yet.
+    /// Bytes that were received and not read yet.
     bytes: Vec<u8>,
-    chunks: Chunks,
-    frames: Frames,
+    reader: StreamReader,
 }
 
 /// Parameters of a stream.
@@ -42,18 +38,16 @@ impl Connection {
         let address = lookup_host(authority).await.map_err(words)?.next().ok_or("no such host")?;
         let mut socket = connect(address, request.small_buffer).await.map_err(words)?;
         socket.write_all(head(authority, request).as_bytes()).await.map_err(words)?;
-        let mut bytes = Vec::with_capacity(BUFFER);
+        let (mut bytes, mut reader) = (Vec::with_capacity(BUFFER), StreamReader::default());
         loop {
             if socket.read_buf(&mut bytes).await.map_err(words)? == 0 {
                 return Err("no answer".to_owned());
             }
-            let Some((status, is_stream, length)) = answer(&bytes)? else { continue };
-            bytes.drain(..length);
+            let head = reader.head(&bytes)?;
+            bytes.clear();
+            let Some(Head { status, is_chunked }) = head else { continue };
             return match status {
-                200 if is_stream => {
-                    let (chunks, frames) = (Chunks::default(), Frames::default());
-                    Ok(Some(Self { socket, bytes, chunks, frames }))
-                }
+                200 if is_chunked => Ok(Some(Self { socket, bytes, reader })),
                 // An answer with a length asks to come back later.
                 200 => Err(COME_BACK.to_owned()),
                 401 | 403 => Ok(None),
@@ -63,17 +57,15 @@ impl Connection {
     }
 
     /// Hands over the frames that have come. The error says how the stream ended.
-    pub(super) fn take(&mut self, mut dispatch: impl FnMut(&Frame<'_>)) -> Result<(), &'static str> {
-        let frames = &mut self.frames;
-        let content = |content: &[u8]| frames.read(content, &mut dispatch);
-        let read = self.chunks.read(&self.bytes, content).map_err(|_| "it is malformed")?;
-        self.bytes.drain(..read);
-        Ok(())
+    pub(super) fn take(&mut self, dispatch: impl FnMut(&Frame<'_>)) -> Result<(), &'static str> {
+        let taken = self.reader.body(&self.bytes, dispatch);
+        self.bytes.clear();
+        taken.map_err(|_| "it is malformed")
     }
 
     /// Waits until more has come. The error says how the stream ended.
     pub(super) async fn more(&mut self) -> Result<(), &'static str> {
-        if self.chunks.ended() {
+        if self.reader.ended() {
             return Err("it ended");
         }
         match self.socket.read_buf(&mut self.bytes).await {
@@ -98,18 +90,4 @@ fn head(authority: &str, Request { token, after, .. }: Request<'_>) -> String {
         "GET /operator/api/events/stream?token={token}{position} HTTP/1.1\r\n\
          Host: {authority}\r\nAccept: text/event-stream\r\n\r\n"
     )
-}
-
-/// The status, whether the body is chunked, and the length of the head, once it is complete.
-fn answer(bytes: &[u8]) -> Result<Option<(u16, bool, usize)>, String> {
-    let mut headers = [EMPTY_HEADER; HEADERS];
-    let mut response = Response::new(&mut headers);
-    let Status::Complete(length) = response.parse(bytes).map_err(|error| error.to_string())? else {
-        return Ok(None);
-    };
-    let is_chunked = |header: &&httparse::Header<'_>| {
-        header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
-    };
-    let is_stream = response.headers.iter().find(is_chunked).is_some();
-    Ok(Some((response.code.unwrap_or_default(), is_stream, length)))
 }
