@@ -166,7 +166,7 @@ impl Stream {
             assert_eq!(head.status, 200, "no stream");
             self.answered = true;
             on_heard(Heard::Answer);
-            // What came behind the head is with the reader.
+            // The reader has the bytes behind the head.
             bytes = &[];
         }
         let received = &mut self.received;

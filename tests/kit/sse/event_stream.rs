@@ -37,7 +37,7 @@ pub struct EventStream {
     body: Body,
 }
 
-/// What has come of a stream, and what follows.
+/// A stream after its greeting.
 struct Body {
     /// `None` after the end.
     response: Option<Response>,
