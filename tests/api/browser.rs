@@ -2,9 +2,9 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_kit::{EventStream, Port};
+use vx11_kit::{EventStream, Port, remember_secret};
 
-use crate::support::{Instance, Panel, random_hex, remember_secret};
+use crate::support::{Instance, Panel, random_hex};
 
 const ISSUED: &str = "vx11_operator_ephemeral_tokens_issued_total";
 

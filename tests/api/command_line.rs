@@ -4,9 +4,9 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use vx11_kit::{PATIENCE, eventually};
+use vx11_kit::{PATIENCE, eventually, remember_secret};
 
-use crate::support::{Instance, random_hex, remember_secret};
+use crate::support::{Instance, random_hex};
 
 /// Runs to the end and returns exit code, standard output and standard error.
 async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {

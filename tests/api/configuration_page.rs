@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use vx11_kit::RedisServer;
+use vx11_kit::{RedisServer, remember_secret};
 
-use crate::support::{Instance, file, random_hex, remember_secret};
+use crate::support::{Instance, file, random_hex};
 
 const PAGE: &str = include_str!("../../docs/configuration.md");
 /// In the column of the environment: the key can be set in a file only.

@@ -2,8 +2,9 @@
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode};
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, exchange, problem, random_hex, remember_secret};
+use crate::support::{Instance, exchange, problem, random_hex};
 
 const STREAM: &str = "/operator/api/events/stream";
 const AUTHORISE: &str = "/operator/internal/authorise";

@@ -6,11 +6,12 @@ use hkdf::Hkdf;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use vx11_kit::remember_secret;
 use vx11_operator::clock::{Clock, SystemClock};
 use vx11_operator::principal::PrincipalId;
 use vx11_operator::token::{Claims, Codec, Nonce, SigningKeys};
 
-use crate::support::{Instance, file, planted, problem, remember_secret};
+use crate::support::{Instance, file, planted, problem};
 
 const STREAM: &str = "/operator/api/events/stream";
 const AUTHORISE: &str = "/operator/internal/authorise";

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde_json::json;
+use vx11_kit::remember_secret;
 use vx11_operator::http::endpoints;
 
-use crate::support::{Instance, remember_secret};
+use crate::support::Instance;
 
 async fn page(instance: &Instance) -> String {
     let response = instance.get("/metrics").send().await.expect("an answer");

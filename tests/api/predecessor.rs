@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
-use vx11_kit::PATIENCE;
+use vx11_kit::{PATIENCE, remember_secret};
 
-use crate::support::{Instance, remember_secret};
+use crate::support::Instance;
 
 /// A shell in a folder with the predecessor's `tokens.env`.
 struct Shell {

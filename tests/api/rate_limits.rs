@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{RequestBuilder, Response, StatusCode};
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, problem, random_hex, remember_secret};
+use crate::support::{Instance, problem, random_hex};
 
 const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";

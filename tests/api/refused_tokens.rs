@@ -3,8 +3,9 @@
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, problem, remember_secret};
+use crate::support::{Instance, problem};
 
 const STREAM: &str = "/operator/api/events/stream";
 

@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use reqwest::StatusCode;
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, complaint, complaint_about_file, file, planted, remember_secret};
+use crate::support::{Instance, complaint, complaint_about_file, file, planted};
 
 #[tokio::test]
 async fn a_secret_from_a_file_works_and_may_end_with_a_newline() {

@@ -2,8 +2,9 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, remember_secret};
+use crate::support::Instance;
 
 const ISSUE: &str = "/operator/api/events/sse-token";
 

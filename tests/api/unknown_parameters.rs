@@ -4,8 +4,9 @@
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use vx11_kit::remember_secret;
 
-use crate::support::{Instance, problem, remember_secret};
+use crate::support::{Instance, problem};
 
 const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";

@@ -1,10 +1,10 @@
 //! The binary under exactly the environment that a deployment gives it.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
-use vx11_kit::until;
+use vx11_kit::{InstanceProcess, Launch, until};
 
 pub(crate) type Environment = Vec<(String, String)>;
 
@@ -14,44 +14,36 @@ pub(crate) fn replace(environment: &mut Environment, name: &str, value: impl Int
     entry.unwrap_or_else(|| panic!("the deployment does not set {name}")).1 = value.into();
 }
 
-fn command(environment: &Environment) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vx11-operator"));
-    command.env_clear().envs(environment.iter().cloned());
-    command
-}
+const BINARY: &str = env!("CARGO_BIN_EXE_vx11-operator");
 
 /// Result of `check-config` for an environment: exit code, and the effective configuration or the
 /// error.
 pub(crate) fn check_config(environment: &Environment) -> (i32, String) {
-    let output = command(environment).arg("check-config").output().unwrap();
+    let mut command = Command::new(BINARY);
+    command.env_clear().envs(environment.iter().cloned());
+    let output = command.arg("check-config").output().unwrap();
     let text = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
 
 /// A running instance; killed when dropped.
 pub(crate) struct Instance {
-    child: Child,
+    _process: InstanceProcess,
     base: String,
 }
 
 impl Instance {
-    /// Starts it and waits until it says where it listens. It has to log JSON, as both deployments
-    /// make it.
-    pub(crate) fn start(environment: &Environment) -> Self {
-        let mut child = command(environment).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut printed = String::new();
-        let address = loop {
-            let before = printed.len();
-            assert!(log.read_line(&mut printed).unwrap() > 0, "the instance does not start:\n{printed}");
-            let line: Value = serde_json::from_str(&printed[before..]).expect("a log line is JSON");
-            if let Some(address) = find(&line, "address") {
-                break address;
-            }
-        };
-        // Its log must not fill the pipe.
-        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Self { child, base: format!("http://{address}") }
+    /// Starts it and waits until it is ready. It has to log JSON, as both deployments make it.
+    pub(crate) async fn start(environment: &Environment) -> Self {
+        let process = Launch { environment: environment.clone(), ..Launch::new(Path::new(BINARY)) }.start();
+        let address = process.ready().await;
+        let address = address.unwrap_or_else(|(_, log)| panic!("the instance does not start:\n{log}"));
+        let (log, base) = (process.log(), format!("http://{address}"));
+        let whole_lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        for line in whole_lines {
+            serde_json::from_str::<Value>(line).expect("a log line is JSON");
+        }
+        Self { _process: process, base }
     }
 
     /// The answer of the health endpoint, once it names this backend.
@@ -79,18 +71,4 @@ impl Instance {
         vx11_kit::remember_secret(answer["sse_token"].as_str().unwrap());
         answer
     }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A text of this name, at whatever depth the log format puts it.
-fn find(value: &Value, name: &str) -> Option<String> {
-    let object = value.as_object()?;
-    let here = object.get(name).and_then(Value::as_str).map(str::to_owned);
-    here.or_else(|| object.values().find_map(|inner| find(inner, name)))
 }

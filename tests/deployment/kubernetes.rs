@@ -233,7 +233,7 @@ async fn an_instance_of_the_rendered_pod_shares_tokens_in_the_rendered_redis() {
     replace(&mut environment, "REDIS_HOST", "127.0.0.1");
     replace(&mut environment, "REDIS_PORT", redis.port().to_string());
     replace(&mut environment, "VX11_OPERATOR_LISTEN", "127.0.0.1:0");
-    let instance = Instance::start(&environment);
+    let instance = Instance::start(&environment).await;
     let health = instance.health_with_backend("redis").await;
     assert_eq!((health["status"].as_str(), health["instance_id"].as_str()), (Some("ok"), Some(POD)));
     let issued = instance.issue(&secret(&secrets, "principal-token")).await;
@@ -257,7 +257,7 @@ async fn probes_find_a_pod_without_redis_alive_and_ready() {
     replace(&mut environment, "REDIS_HOST", "127.0.0.1");
     replace(&mut environment, "REDIS_PORT", redis.port().to_string());
     replace(&mut environment, "VX11_OPERATOR_LISTEN", "127.0.0.1:0");
-    let instance = Instance::start(&environment);
+    let instance = Instance::start(&environment).await;
     instance.health_with_backend("fallback-memory").await;
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let path = operator().container()[probe]["httpGet"]["path"].as_str().unwrap();

@@ -191,7 +191,7 @@ async fn an_instance_with_the_units_environment_and_credentials_uses_redis() {
     let mut environment = environment(&unit, "2", folder.path());
     replace(&mut environment, "REDIS_PORT", redis.port().to_string());
     replace(&mut environment, "VX11_OPERATOR_LISTEN", "127.0.0.1:0");
-    let instance = Instance::start(&environment);
+    let instance = Instance::start(&environment).await;
     assert_eq!(instance.health_with_backend("redis").await["instance_id"], "2");
     assert_eq!(instance.issue(&principal).await["backend"], "redis");
 }

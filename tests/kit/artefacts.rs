@@ -23,15 +23,13 @@ pub(crate) fn is_watched_by_a_person() -> bool {
 
 /// A log file for a program: a new one, named after the program, this test process and a running
 /// number, unless a person is to read it.
-pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
+pub fn new_log(program: &str) -> (PathBuf, File) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = if let Some(kept) = KEPT.get() {
         kept.join(format!("{program}.log"))
     } else {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = folder();
-        std::fs::create_dir_all(&folder).expect("the target folder can be written");
-        folder.join(format!("{program}-{}-{number}.log", std::process::id()))
+        artefacts().join(format!("{program}-{}-{number}.log", std::process::id()))
     };
     let file = OpenOptions::new().create(true).append(true).open(&path).expect("the log can be created");
     known(&LOGS).push(path.clone());
@@ -41,7 +39,7 @@ pub(crate) fn new_log(program: &str) -> (PathBuf, File) {
 /// Path of a report in a folder of the artefacts.
 #[must_use]
 pub fn report(folder_name: &str, file: &str) -> PathBuf {
-    let folder = folder().join(folder_name);
+    let folder = artefacts().join(folder_name);
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
     folder.join(file)
 }
@@ -98,18 +96,21 @@ pub fn remember_secret(secret: &str) {
         return;
     }
     let mut ledger = LEDGER.get_or_init(|| {
-        std::fs::create_dir_all(folder()).expect("the target folder can be written");
-        let opened =
-            OpenOptions::new().create(true).append(true).mode(0o600).open(folder().join("secrets.ledger"));
+        let ledger = artefacts().join("secrets.ledger");
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(ledger);
         opened.expect("the ledger can be opened")
     });
     // One short write in append mode: safe beside other tests.
     ledger.write_all(format!("{secret}\n").as_bytes()).expect("the ledger can be written");
 }
 
-/// Replacement for `CARGO_TARGET_TMPDIR`, which Cargo does not set for libraries.
-fn folder() -> PathBuf {
+/// Folder of logs, reports and the ledger of secrets; `make test` empties it first. It is in
+/// `CARGO_TARGET_TMPDIR`, which Cargo does not set for libraries.
+#[must_use]
+pub fn artefacts() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    workspace.join(target).join("tmp/artefacts")
+    let folder = workspace.join(target).join("tmp/artefacts");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
 }

@@ -27,11 +27,16 @@ mod sentinel;
 mod server;
 mod sse;
 
-pub use artefacts::{Traces, keep_logs_in, keep_secrets_to_ourselves, remember_secret, report};
+pub use artefacts::{
+    Traces, artefacts, keep_logs_in, keep_secrets_to_ourselves, new_log, remember_secret, report,
+};
 pub use event_id::{EventId, NotAnEventId};
 pub use leaks::Secrets;
 pub use nginx::{ClientLimits, Nginx, Site, StockNginx, shipped as shipped_nginx, test_configuration};
-pub use operator::{Answer, Api, COME_BACK, InstanceFigures, Issued, Operator, Standing, new_principal};
+pub use operator::{
+    Answer, Api, COME_BACK, InstanceFigures, InstanceProcess, Issued, Launch, Operator, Standing,
+    new_principal,
+};
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;
 pub use process::{LogReader, Surroundings, processor_time, starved};

@@ -10,7 +10,7 @@ mod stock;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use tempfile::TempDir;
 
@@ -127,7 +127,8 @@ impl Nginx {
     }
 
     /// Its exit status, if it has ended.
-    pub fn ended(&mut self) -> Option<String> {
+    #[must_use]
+    pub fn ended(&self) -> Option<ExitStatus> {
         self.process.ended()
     }
 

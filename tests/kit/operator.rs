@@ -3,23 +3,24 @@
 mod answers;
 mod api;
 mod figures;
+mod launch;
 mod signals;
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::artefacts::remember_secret;
-use crate::patience::{eventually, until};
+use crate::patience::until;
 use crate::port::Port;
-use crate::process::{LogReader, Process, Surroundings};
+use crate::process::{LogReader, Surroundings};
 
 pub use answers::{Answer, COME_BACK, Issued, Standing};
 pub use api::Api;
 pub use figures::InstanceFigures;
+pub use launch::{InstanceProcess, Launch};
 
 /// Default lifetime of a token.
 const DEFAULT_LIFE: u64 = 60;
@@ -32,21 +33,13 @@ pub fn new_principal() -> String {
     principal
 }
 
-/// Start command of an instance.
-#[derive(Clone)]
-struct Recipe {
-    binary: PathBuf,
-    principal: String,
-    environment: Vec<(String, String)>,
-    address: String,
-    surroundings: Surroundings,
-}
-
-/// A running instance; dropping it kills the process. Calls go through its [`Api`].
+/// A running instance on a known address, which can be started again there; dropping it kills the
+/// process. Calls go through its [`Api`].
 pub struct Operator {
-    process: Process,
+    process: InstanceProcess,
     api: Api,
-    recipe: Recipe,
+    launch: Launch,
+    address: String,
     /// Id of the running process, for observers.
     pid: Arc<AtomicU32>,
     /// Reserved port, while the instance may be restarted.
@@ -90,20 +83,20 @@ impl Operator {
         environment: &[(&str, &str)],
     ) -> Self {
         remember_secret(principal);
-        let owned = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let recipe = Recipe {
-            binary: binary.to_owned(),
-            principal: principal.to_owned(),
-            environment: owned.collect(),
-            address: address.to_owned(),
-            surroundings,
-        };
-        let life = environment.iter().rev().find(|(name, _)| *name == "EPHEMERAL_TOKEN_TTL_SEC");
+        let value = |name: &str| environment.iter().rev().find(|(known, _)| *known == name);
+        let life = value("EPHEMERAL_TOKEN_TTL_SEC");
         let life = life.map_or(DEFAULT_LIFE, |(_, seconds)| seconds.parse().expect("a life in seconds"));
-        let process = recipe.run();
-        let pid = Arc::new(AtomicU32::new(process.pid()));
+        // The name identifies its log.
+        let id = value("INSTANCE_ID").map_or("1", |(_, id)| *id);
+        let launch = Launch { surroundings, log_name: format!("operator-{id}"), ..Launch::new(binary) };
+        let launch = launch
+            .with(&[("VX11_OPERATOR_LOG_LEVEL", "info"), ("VX11_PRINCIPAL_TOKEN", principal)])
+            .with(environment)
+            .with(&[("VX11_OPERATOR_LISTEN", address)]);
+        let process = launch.start();
+        let pid = Arc::new(AtomicU32::new(process.id()));
         let api = Api::new(&format!("http://{address}"), principal, Duration::from_secs(life));
-        let mut operator = Self { process, api, recipe, pid, _port: port };
+        let operator = Self { process, api, launch, address: address.to_owned(), pid, _port: port };
         operator.await_ready().await;
         operator
     }
@@ -117,13 +110,13 @@ impl Operator {
     /// `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.recipe.address
+        &self.address
     }
 
     /// Id of the running process.
     #[must_use]
     pub fn process(&self) -> u32 {
-        self.process.pid()
+        self.process.id()
     }
 
     /// Id of the running process, which follows restarts.
@@ -141,7 +134,7 @@ impl Operator {
     /// The reader of its log, if that goes through a pipe.
     #[must_use]
     pub fn log_reader(&self) -> &LogReader {
-        self.process.log_reader().expect("its log goes through a pipe")
+        self.process.log_reader()
     }
 
     /// Waits until it uses Redis and has reconciled.
@@ -150,21 +143,16 @@ impl Operator {
             .await;
     }
 
-    /// Waits until it is ready.
-    pub async fn await_ready(&mut self) {
-        let process = &mut self.process;
-        eventually("an instance to be ready", async || {
-            assert!(process.is_running(), "the instance does not start:\n{}", process.log());
-            let log = process.log();
-            (log.contains("ready address=") || log.contains(r#""message":"ready""#)).then_some(())
-        })
-        .await;
+    async fn await_ready(&self) {
+        if let Err((status, log)) = self.process.ready().await {
+            panic!("the instance does not start, {status}:\n{log}");
+        }
     }
 
     /// Starts it again, without waiting until it is ready.
     fn run_again(&mut self) {
-        self.process = self.recipe.run();
-        self.pid.store(self.process.pid(), Ordering::Relaxed);
+        self.process = self.launch.start();
+        self.pid.store(self.process.id(), Ordering::Relaxed);
     }
 }
 
@@ -173,30 +161,5 @@ impl Deref for Operator {
 
     fn deref(&self) -> &Api {
         &self.api
-    }
-}
-
-impl Recipe {
-    fn run(&self) -> Process {
-        let Surroundings { piped_log, open_files } = self.surroundings;
-        let mut command = match open_files {
-            None => Command::new(&self.binary),
-            Some(files) => {
-                // `exec`: the id of the child is that of the program.
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={files}:{files}")).arg(&self.binary);
-                command
-            }
-        };
-        command
-            .env_clear()
-            .env("VX11_OPERATOR_LOG_LEVEL", "info")
-            .env("VX11_PRINCIPAL_TOKEN", &self.principal)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            // Last, where it is searched.
-            .env("VX11_OPERATOR_LISTEN", &self.address);
-        // The name identifies its log.
-        let id = self.environment.iter().find(|(name, _)| name == "INSTANCE_ID").map_or("1", |(_, id)| id);
-        Process::run_with(&format!("operator-{id}"), &mut command, piped_log)
     }
 }

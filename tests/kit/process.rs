@@ -5,7 +5,8 @@ mod log_reader;
 use std::io::pipe;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -26,7 +27,8 @@ pub struct Surroundings {
 
 /// A running program; killed when dropped.
 pub(crate) struct Process {
-    child: Child,
+    child: Mutex<Child>,
+    pid: Pid,
     name: String,
     log: PathBuf,
     /// Start of its part of the log; earlier parts are of processes with the same name.
@@ -68,11 +70,12 @@ impl Process {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child =
             child.unwrap_or_else(|error| panic!("{name} cannot be started: {error}; `make packages`"));
-        Self { child, name: name.to_owned(), log, begins, reader }
+        let pid = Pid::from_child(&child);
+        Self { child: Mutex::new(child), pid, name: name.to_owned(), log, begins, reader }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw_pid().unsigned_abs()
     }
 
     /// Its id, and those of its running children.
@@ -88,38 +91,44 @@ impl Process {
         std::iter::once(self.pid()).chain(children).collect()
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_none()
+    pub(crate) fn is_running(&self) -> bool {
+        self.ended().is_none()
     }
 
     /// Kills (SIGKILL) and waits for the end.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("a child can be killed");
-        self.child.wait().expect("a child can be waited for");
+    pub(crate) fn kill(&self) {
+        let mut child = self.child();
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a child can be waited for");
     }
 
     /// Suspends the process (SIGSTOP); its sockets stay open.
-    pub(crate) async fn stop(&mut self) {
+    pub(crate) async fn stop(&self) {
         self.signal(Signal::STOP);
-        let state = format!("/proc/{}/stat", self.pid());
+        let threads = format!("/proc/{}/task", self.pid());
         // The signal returns before all threads have stopped.
-        until("the process to stop", async || {
-            let state = std::fs::read_to_string(&state).expect("the process still exists");
-            state.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        until("every thread of the process to stop", async || {
+            let threads = std::fs::read_dir(&threads).expect("the process still exists");
+            threads.flatten().all(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in brackets (proc(5)).
+                stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+            })
         })
         .await;
     }
 
     /// Continues a suspended process (SIGCONT).
-    pub(crate) fn cont(&mut self) {
+    pub(crate) fn cont(&self) {
         self.signal(Signal::CONT);
     }
 
     /// Kills the process group that it leads, and waits for its end.
-    pub(crate) fn kill_group(&mut self) {
-        if self.is_running() {
-            kill_process_group(Pid::from_child(&self.child), Signal::KILL).expect("a group can be killed");
-            self.child.wait().expect("a child can be waited for");
+    pub(crate) fn kill_group(&self) {
+        let mut child = self.child();
+        if is_running(&mut child) {
+            kill_process_group(self.pid, Signal::KILL).expect("a group can be killed");
+            child.wait().expect("a child can be waited for");
         }
         // The leader may have been killed before its group.
         for orphan in self.orphans() {
@@ -142,19 +151,18 @@ impl Process {
         own.filter_map(Pid::from_raw).collect()
     }
 
-    /// Waits for its end. Returns its status as text.
-    pub(crate) fn ended(&mut self) -> Option<String> {
-        let ended = self.child.try_wait().expect("a child can be waited for")?;
-        Some(ended.to_string())
+    /// Its exit status, if it has ended.
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("a child can be waited for")
     }
 
     /// Terminates it (SIGTERM).
-    pub(crate) fn terminate(&mut self) {
+    pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
     /// Reloads its configuration (SIGHUP).
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
@@ -164,16 +172,30 @@ impl Process {
         String::from_utf8_lossy(&log[self.begins..]).into_owned()
     }
 
+    /// File of its log.
+    pub(crate) fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// The reader of its log, if it goes through a pipe.
     pub(crate) fn log_reader(&self) -> Option<&LogReader> {
         self.reader.as_ref()
     }
 
-    fn signal(&mut self, signal: Signal) {
-        // The id of an ended process may be reused.
-        assert!(self.is_running(), "the process has ended: {}", self.log());
-        kill_process(Pid::from_child(&self.child), signal).expect("a child can be sent a signal");
+    fn signal(&self, signal: Signal) {
+        let mut child = self.child();
+        // The id of a process is reused only after somebody has waited for its end.
+        assert!(is_running(&mut child), "the process has ended: {}", self.log());
+        kill_process(self.pid, signal).expect("a child can be sent a signal");
     }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_running(child: &mut Child) -> bool {
+    child.try_wait().expect("a child can be waited for").is_none()
 }
 
 /// Time for which the threads of a process were ready without a processor; `None` if it has ended.
@@ -203,8 +225,9 @@ pub fn processor_time(pid: u32) -> Duration {
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
         if let Some(reader) = &self.reader {
             reader.go_on();
         }

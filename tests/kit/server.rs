@@ -8,6 +8,7 @@ mod query;
 mod tls;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use tempfile::TempDir;
 
@@ -127,7 +128,8 @@ impl RedisServer {
     }
 
     /// Its exit status, if it has ended.
-    pub fn ended(&mut self) -> Option<String> {
+    #[must_use]
+    pub fn ended(&self) -> Option<ExitStatus> {
         self.process.ended()
     }
 

@@ -6,9 +6,9 @@ use std::task::Poll;
 
 use futures_util::poll;
 use serde_json::json;
-use vx11_kit::Port;
+use vx11_kit::{Port, remember_secret};
 
-use crate::support::{Front, Instance, Terminal, random_hex, remember_secret};
+use crate::support::{Front, Instance, Terminal, random_hex};
 
 #[tokio::test]
 async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_of_the_gap() {

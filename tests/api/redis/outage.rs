@@ -10,7 +10,7 @@ async fn issue(instance: &Instance) -> Value {
     let answer = instance.post_as_principal("/operator/api/events/sse-token").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let issued: Value = answer.json().await.unwrap();
-    crate::support::remember_secret(issued["sse_token"].as_str().unwrap());
+    vx11_kit::remember_secret(issued["sse_token"].as_str().unwrap());
     issued
 }
 

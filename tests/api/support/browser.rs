@@ -12,10 +12,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vx11_kit::PATIENCE;
+use vx11_kit::{PATIENCE, artefacts, remember_secret};
 
 use super::driver::{Driver, PACKAGES};
-use super::ledger::{artefacts, remember_secret};
 
 /// Between two looks at the page.
 const POLL: Duration = Duration::from_millis(25);

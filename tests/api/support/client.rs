@@ -11,10 +11,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use vx11_kit::PATIENCE;
+use vx11_kit::{PATIENCE, artefacts};
 
 use super::instance::Instance;
-use super::ledger::artefacts;
 
 /// Someone at a terminal, with these variables set.
 pub struct Terminal(Vec<(String, String)>);

@@ -1,10 +1,9 @@
 //! Starting with a configuration that may not do.
 
 use tempfile::TempDir;
-use vx11_kit::PATIENCE;
+use vx11_kit::{PATIENCE, remember_secret};
 
 use super::instance::{Instance, random_hex};
-use super::ledger::remember_secret;
 
 /// Runs to the end and returns exit code and everything printed.
 pub async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {

@@ -1,24 +1,24 @@
 //! One process of the real binary.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, Command};
-use vx11_kit::{EventStream, PATIENCE, eventually, until};
-
-use super::ledger::{artefacts, remember_secret};
+use tokio::process::Command;
+use vx11_kit::{
+    EventStream, InstanceProcess, Launch, Surroundings, eventually, new_log, remember_secret, until,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_vx11-operator");
+/// Environment of every instance and command. Their tests may set the same variables.
+const ENVIRONMENT: [(&str, &str); 2] =
+    [("VX11_OPERATOR_LISTEN", "127.0.0.1:0"), ("VX11_OPERATOR_LOG_LEVEL", "trace")];
 
 /// A running instance; killed when dropped.
 pub struct Instance {
-    child: Child,
+    process: InstanceProcess,
     /// `http://127.0.0.1:port`.
     pub base: String,
     /// Its principal credential.
@@ -51,15 +51,29 @@ impl Instance {
 
     /// An instance with command-line arguments.
     pub async fn start_with_arguments(arguments: &[&str]) -> Self {
-        Self::launch(Command::new(BINARY), &[], arguments).await.expect("the instance starts")
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let launch = Launch { arguments, ..Launch::new(Path::new(BINARY)) };
+        Self::launch(launch, &[]).await.expect("the instance starts")
     }
 
     /// An instance that may open so many files.
     pub async fn with_open_files(files: u32, environment: &[(&str, &str)]) -> Self {
-        // It replaces itself by the program, whose number is thus that of the child.
-        let mut limited = Command::new("prlimit");
-        limited.arg(format!("--nofile={files}:{files}")).arg(BINARY);
-        Self::launch(limited, environment, &[]).await.expect("the instance starts")
+        let limited = Surroundings { open_files: Some(files.into()), ..Surroundings::default() };
+        Self::within(limited, environment).await
+    }
+
+    /// An instance that logs into a pipe. Its reader hangs as soon as the instance is ready:
+    /// nothing is read from the pipe until [`Self::read_log_again`].
+    pub async fn with_hung_log_reader(environment: &[(&str, &str)]) -> Self {
+        let piped = Surroundings { piped_log: true, ..Surroundings::default() };
+        let instance = Self::within(piped, environment).await;
+        instance.process.log_reader().hang();
+        instance
+    }
+
+    async fn within(surroundings: Surroundings, environment: &[(&str, &str)]) -> Self {
+        let launch = Launch { surroundings, ..Launch::new(Path::new(BINARY)) };
+        Self::launch(launch, environment).await.expect("the instance starts")
     }
 
     /// An instance where one that is gone has been: at its address, with its principal.
@@ -69,85 +83,33 @@ impl Instance {
 
     /// An instance, or what it printed before it ended.
     pub async fn try_with(environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
-        Self::launch(Command::new(BINARY), environment, &[]).await
+        Self::launch(Launch::new(Path::new(BINARY)), environment).await
     }
 
-    async fn launch(
-        program: Command,
-        environment: &[(&str, &str)],
-        arguments: &[&str],
-    ) -> Result<Self, (ExitStatus, String)> {
-        let principal = random_hex();
-        let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
-        variables.extend_from_slice(environment);
-        let principal = variables.iter().rev().find(|(name, _)| *name == "VX11_PRINCIPAL_TOKEN");
-        let principal = principal.map_or_else(String::new, |(_, value)| (*value).to_owned());
+    async fn launch(launch: Launch, environment: &[(&str, &str)]) -> Result<Self, (ExitStatus, String)> {
+        let principal = environment.iter().rev().find(|(name, _)| *name == "VX11_PRINCIPAL_TOKEN");
+        let principal = principal.map_or_else(random_hex, |(_, value)| (*value).to_owned());
         remember_secret(&principal);
-
-        let (mut command, log) = Self::prepared(program, &variables);
-        let mut child = command.args(arguments).spawn().expect("the binary can be started");
-        let has_redis = has_redis(&variables);
-        let address = tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Some(address) = address_in(&log) {
-                    return Ok(address);
-                }
-                // The log is a file and gives no notice; the process does when it ends.
-                match tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
-                    Ok(status) => return Err(status.expect("the process can be waited for")),
-                    Err(_not_yet) => {}
-                }
-            }
-        });
-        match address.await.expect("the instance starts or ends in time") {
-            Ok(address) => Ok(Self::running(child, &address, principal, log, has_redis)),
-            Err(status) => Err((status, std::fs::read_to_string(&log).unwrap_or_default())),
-        }
-    }
-
-    /// An instance that logs into a pipe. Its reader hangs as soon as the instance is ready:
-    /// nothing is read from the pipe until the test reads on.
-    pub async fn with_hung_log_reader(environment: &[(&str, &str)]) -> (Self, ChildStderr) {
-        let principal = random_hex();
-        remember_secret(&principal);
-        let mut variables = vec![("VX11_PRINCIPAL_TOKEN", principal.as_str())];
-        variables.extend_from_slice(environment);
-        let (mut command, log) = Self::command(&variables);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
-        let mut pipe = child.stderr.take().expect("the pipe was asked for");
-        let has_redis = has_redis(&variables);
-        let mut text = Vec::new();
-        let address = tokio::time::timeout(PATIENCE, async {
-            loop {
-                assert_ne!(pipe.read_buf(&mut text).await.expect("the pipe can be read"), 0, "it starts");
-                if let Some(address) = address_in_text(&String::from_utf8_lossy(&text)) {
-                    return address;
-                }
-            }
-        });
-        let address = address.await.expect("the instance starts in time");
-        (Self::running(child, &address, principal, log, has_redis), pipe)
-    }
-
-    fn running(child: Child, address: &str, principal: String, log: PathBuf, has_redis: bool) -> Self {
-        let client = Client::builder().no_proxy().build().expect("a client can be built");
-        Self { child, base: format!("http://{address}"), principal, log, client, has_redis }
+        let launch = launch.with(&ENVIRONMENT).with(&[("VX11_PRINCIPAL_TOKEN", &principal)]);
+        let process = launch.with(environment).start();
+        let address = process.ready().await?;
+        Ok(Self {
+            base: format!("http://{address}"),
+            principal,
+            log: process.log_file().to_owned(),
+            client: Client::builder().no_proxy().build().expect("a client can be built"),
+            has_redis: environment.iter().any(|(name, _)| name.starts_with("REDIS_")),
+            process,
+        })
     }
 
     /// The binary with a clean environment, logging everything into a separate file.
     pub fn command(environment: &[(&str, &str)]) -> (Command, PathBuf) {
-        Self::prepared(Command::new(BINARY), environment)
-    }
-
-    fn prepared(mut command: Command, environment: &[(&str, &str)]) -> (Command, PathBuf) {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let log = artefacts().join(format!("instance-{}-{number}.log", std::process::id()));
-        let file = std::fs::File::create(&log).expect("the log can be created");
+        let (log, file) = new_log("instance");
+        let mut command = Command::new(BINARY);
         command
             .env_clear()
-            .env("VX11_OPERATOR_LISTEN", "127.0.0.1:0")
-            .env("VX11_OPERATOR_LOG_LEVEL", "trace")
+            .envs(ENVIRONMENT)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be copied"))
@@ -292,59 +254,44 @@ impl Instance {
         until(&format!("the log to say {text:?}"), async || self.log_text().contains(text)).await;
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id().expect("the process still runs")
+    /// The reader of its log reads again.
+    pub fn read_log_again(&self) {
+        self.process.log_reader().go_on();
     }
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        self.signal("-TERM");
+        self.process.terminate();
     }
 
     /// Sends SIGSTOP and waits until every thread is stopped.
     pub async fn suspend(&self) {
-        self.signal("-STOP");
-        let tasks = format!("/proc/{}/task", self.pid());
-        until("every thread to stop", async || {
-            let tasks = std::fs::read_dir(&tasks).expect("the process runs");
-            tasks.flatten().all(|task| {
-                let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-                // The state follows the name, which is in brackets (proc(5)).
-                status.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
-            })
-        })
-        .await;
+        self.process.stop().await;
     }
 
     /// Sends SIGCONT.
     pub fn resume(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = std::process::Command::new("kill").args([name, &self.pid().to_string()]).status();
-        assert!(sent.expect("kill can be run").success());
+        self.process.cont();
     }
 
     /// Kills without warning, as `kill -9` does.
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("the process can be killed");
+    pub async fn kill(self) {
+        self.process.kill();
+        self.process.ended().await;
     }
 
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        let ended =
-            tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the process ends in time");
-        let status = ended.expect("the process can be waited for");
+        let status = self.process.ended().await;
         assert_eq!(status.signal(), None, "ended by itself");
         status
     }
 
     /// The log so far, in whole lines. A line may come a little later than the event it reports.
     pub fn log_text(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).expect("the log can be read");
-        let end = text.rfind('\n').map_or(0, |last| last + 1);
-        text[..end].to_owned()
+        let mut text = self.process.log();
+        text.truncate(text.rfind('\n').map_or(0, |last| last + 1));
+        text
     }
 }
 
@@ -353,21 +300,4 @@ pub fn random_hex() -> String {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).expect("random numbers");
     hex::encode(bytes)
-}
-
-fn has_redis(variables: &[(&str, &str)]) -> bool {
-    variables.iter().any(|(name, _)| name.starts_with("REDIS_"))
-}
-
-fn address_in(log: &std::path::Path) -> Option<String> {
-    address_in_text(&std::fs::read_to_string(log).ok()?)
-}
-
-fn address_in_text(text: &str) -> Option<String> {
-    let is_ready = |line: &&str| line.contains("ready address=") || line.contains(r#""message":"ready""#);
-    // Only a line that is whole has all of the address.
-    let line = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).find(is_ready)?;
-    let start = line.find("127.0.0.1:")?;
-    let end = line[start..].find([' ', '"', '\n']).map_or(line.len(), |end| start + end);
-    Some(line[start..end].to_owned())
 }

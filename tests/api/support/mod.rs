@@ -1,4 +1,4 @@
-//! Foundation of these tests: instances, clients, and a ledger of every secret.
+//! Foundation of these tests: instances, browsers and other clients.
 
 mod application;
 mod browser;
@@ -7,7 +7,6 @@ mod configure;
 mod driver;
 mod front;
 mod instance;
-mod ledger;
 mod panel;
 mod problem;
 mod raw;
@@ -18,7 +17,6 @@ pub use client::{Ended, Terminal};
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use front::Front;
 pub use instance::{Instance, random_hex};
-pub use ledger::remember_secret;
 pub use panel::Panel;
 pub use problem::{problem, raw_problem};
 pub use raw::{exchange, raw_request};

@@ -26,7 +26,7 @@ impl StockNginx {
              listen 127.0.0.1:{number};\n        location / {{ proxy_pass {upstream}; }}\n    }}\n}}\n"
         );
         std::fs::write(folder.path().join("nginx.conf"), configuration).expect("a file can be written");
-        let mut process = run(folder.path());
+        let process = run(folder.path());
         until("nginx to listen", async || {
             assert!(process.is_running(), "nginx does not start:\n{}", process.log());
             process.log().contains("start worker process ")

@@ -1,9 +1,9 @@
 //! Signals to the process of an instance.
 
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::Operator;
-use crate::patience::until;
 
 impl Operator {
     /// Kills without warning, as `kill -9` does.
@@ -29,13 +29,13 @@ impl Operator {
 
     /// Waits for its end.
     pub async fn ended(&mut self) {
-        let process = &mut self.process;
-        until("an instance to end", async || !process.is_running()).await;
+        self.process.ended().await;
     }
 
     /// Its exit status, if it has ended.
-    pub fn how_it_ended(&mut self) -> Option<String> {
-        self.process.ended()
+    #[must_use]
+    pub fn how_it_ended(&self) -> Option<ExitStatus> {
+        self.process.exit_status()
     }
 
     /// Starts it again on the same address, having killed it if it still runs; how long that took
@@ -50,7 +50,7 @@ impl Operator {
 
     /// From its next start on, a variable of its environment is another.
     pub fn configure(&mut self, name: &str, value: &str) {
-        let environment = &mut self.recipe.environment;
+        let environment = &mut self.launch.environment;
         environment.retain(|(known, _)| known != name);
         environment.push((name.to_owned(), value.to_owned()));
     }

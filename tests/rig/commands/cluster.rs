@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -201,7 +202,7 @@ struct Deaths(Vec<(String, Instant)>);
 
 impl Deaths {
     /// Whether something that ended has been dead for long enough.
-    fn is_due(&mut self, name: &str, ended: Option<String>) -> bool {
+    fn is_due(&mut self, name: &str, ended: Option<ExitStatus>) -> bool {
         let known = self.0.iter().position(|(dead, _)| dead == name);
         match (ended, known) {
             (Some(how), None) => {
