@@ -7,7 +7,7 @@ use std::time::Duration;
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use proptest::prelude::*;
-use vx11_kit::{Chunks, Frame, Frames, Malformed};
+use vx11_kit::{Chunks, Frame, Frames, Head, Malformed, StreamReader};
 
 /// An event's type, its data, the position after it, and its `retry`.
 type Read = (String, String, String, Option<Duration>);
@@ -58,6 +58,31 @@ proptest! {
         let parts = cut(text.as_bytes(), &places);
         let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
         prop_assert_eq!(by_us(&parts), by_them(&text));
+    }
+
+    #[test]
+    fn an_answer_is_read_from_its_head_on_wherever_it_is_cut(
+        is_chunked in any::<bool>(),
+        chunks in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+        places in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+    ) {
+        let body = b"retry: 5\ndata: 1\n\n: comment\n\nid: a\ndata: 2\n\n";
+        let coding = if is_chunked { "Transfer-Encoding: Chunked\r\n" } else { "" };
+        let head = format!("HTTP/1.1 200 OK\r\nx: y\r\n{coding}\r\n").into_bytes();
+        let body = if is_chunked { chunked(&cut(body, &chunks)) } else { body.to_vec() };
+        let (mut reader, mut begun, mut read) = (StreamReader::default(), None, Vec::new());
+        for part in cut(&[head, body].concat(), &places) {
+            let mut rest = part.as_slice();
+            if begun.is_none() {
+                begun = reader.head(rest).expect("well formed");
+                rest = &[];
+            }
+            if begun.is_some() {
+                reader.body(rest, |frame| read.push(frame.data.to_string())).expect("well formed");
+            }
+        }
+        prop_assert_eq!((begun, reader.ended()), (Some(Head { status: 200, is_chunked }), is_chunked));
+        prop_assert_eq!(read, ["1", "2"]);
     }
 
     #[test]
