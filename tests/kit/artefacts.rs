@@ -23,6 +23,7 @@ pub(crate) fn is_watched_by_a_person() -> bool {
 
 /// A log file for a program: a new one, named after the program, this test process and a running
 /// number, unless a person is to read it.
+#[must_use]
 pub fn new_log(program: &str) -> (PathBuf, File) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = if let Some(kept) = KEPT.get() {

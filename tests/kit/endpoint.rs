@@ -1,4 +1,4 @@
-//! Commands of the rig to a server, each on a new connection.
+//! Commands of the kit to a server, each on a new connection.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     pub(crate) db: i64,
     pub(crate) password: Option<String>,
-    /// With it the connection is encrypted. Beside it is the certificate that the rig shows.
+    /// With it the connection is encrypted. Beside it is the certificate that the kit shows.
     pub(crate) ca_file: Option<PathBuf>,
 }
 

@@ -48,7 +48,7 @@ impl Process {
         Self::run_with(name, command, false)
     }
 
-    /// Like [`Self::start`], in these surroundings.
+    /// Like [`Self::run`]; the output goes through a pipe with a [`LogReader`] if `piped_log`.
     pub(crate) fn run_with(name: &str, command: &mut Command, piped_log: bool) -> Self {
         let (log, file) = new_log(name);
         let begins = file.metadata().map_or(0, |metadata| metadata.len());
@@ -198,7 +198,7 @@ fn is_running(child: &mut Child) -> bool {
     child.try_wait().expect("a child can be waited for").is_none()
 }
 
-/// Time for which the threads of a process were ready without a processor; `None` if it has ended.
+/// Time for which the threads of a process were ready without a processor; zero if it has ended.
 #[must_use]
 pub fn starved(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -213,7 +213,7 @@ pub fn starved(pid: u32) -> Duration {
 /// Unit of processor time in `/proc`.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Processor time of a process; `None` if it has ended.
+/// Processor time of a process; zero if it has ended.
 #[must_use]
 pub fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

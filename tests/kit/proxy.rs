@@ -1,6 +1,6 @@
 //! A network to Redis that can be broken: a TCP proxy between an instance and a real server.
 //!
-//! This is the only fake of the rig. Redis produces its faults itself (see
+//! This is the only fake of the kit. Redis produces its faults itself (see
 //! [`RedisServer`](crate::RedisServer)). A network between two processes of one machine neither
 //! loses nor delays data, and the kernel does so only with rights that a test lacks.
 

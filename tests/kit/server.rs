@@ -84,7 +84,7 @@ impl RedisServer {
         Self { process, arguments, endpoint, folder, _port: Some(port) }
     }
 
-    /// Selects another database for the rig's commands; a cluster has only the first.
+    /// Selects another database for the kit's commands; a cluster has only the first.
     #[must_use]
     pub fn with_db(mut self, db: i64) -> Self {
         self.endpoint.db = db;

@@ -53,7 +53,7 @@ impl Cluster {
                 ("REDIS_HOST", "127.0.0.1"),
                 ("REDIS_PORT", &port),
                 ("REDIS_PASSWORD_FILE", &password_file),
-                // In place of the rig's own.
+                // In place of the kit's own.
                 ("VX11_PRINCIPAL_TOKEN", ""),
                 ("VX11_PRINCIPAL_TOKEN_FILE", &principal_file),
             ];

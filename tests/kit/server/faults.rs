@@ -43,7 +43,7 @@ impl RedisServer {
         self.endpoint.password = None;
     }
 
-    /// From now on every command but those the rig needs is refused with `NOPERM`, also on open
+    /// From now on every command but those the kit needs is refused with `NOPERM`, also on open
     /// connections.
     pub async fn forbid_data(&self) {
         self.command(&["ACL", "SETUSER", "default", "resetkeys", "-@all", "+@admin", "+@connection"]).await;

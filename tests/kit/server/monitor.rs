@@ -17,7 +17,7 @@ pub struct Monitor {
 }
 
 impl RedisServer {
-    /// Starts to watch. Commands that the rig itself sends are seen, too.
+    /// Starts to watch. Commands that the kit itself sends are seen, too.
     pub async fn monitor(&self) -> Monitor {
         let client = self.endpoint.client().expect("the address is one");
         let monitor = client.get_async_monitor().await.expect("the server can be watched");
