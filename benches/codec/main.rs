@@ -2,6 +2,8 @@
 
 #[path = "../support/report.rs"]
 mod report;
+#[path = "../support/target.rs"]
+mod target;
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 fn main() -> ExitCode {
     report::run("codec", ABOUT, || {
         let mut criterion = Criterion::default()
-            .output_directory(&report::target_directory().join("criterion"))
+            .output_directory(&target::target_directory().join("criterion"))
             .configure_from_args();
         measure(&mut criterion);
         criterion.final_summary();
@@ -57,7 +59,7 @@ fn measure(criterion: &mut Criterion) {
 
 /// Criterion's results in ns, stored next to its charts.
 fn median_microseconds(name: &str) -> f64 {
-    let file = report::target_directory().join("criterion").join(name).join("new/estimates.json");
+    let file = target::target_directory().join("criterion").join(name).join("new/estimates.json");
     let estimates = std::fs::read(file).expect("criterion keeps its estimates");
     let estimates: serde_json::Value = serde_json::from_slice(&estimates).expect("they are JSON");
     let median = estimates["median"]["point_estimate"].as_f64();

@@ -25,6 +25,8 @@ mod slow;
 #[path = "../support/sse_clients.rs"]
 #[expect(dead_code, reason = "closing some of the streams is measured by another benchmark")]
 mod sse_clients;
+#[path = "../support/target.rs"]
+mod target;
 
 use std::process::ExitCode;
 

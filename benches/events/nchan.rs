@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use vx11_kit::Port;
 
 use crate::http::Client;
-use crate::report::target_directory;
 use crate::server::{Publisher, Server};
+use crate::target::target_directory;
 
 const CONFIGURATION: &str = include_str!("nchan.conf");
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -27,6 +27,8 @@ mod rounds;
 #[path = "../support/sample.rs"]
 mod sample;
 mod server;
+#[path = "../support/target.rs"]
+mod target;
 mod throughput;
 
 use std::process::ExitCode;

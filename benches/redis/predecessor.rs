@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::progress::say;
-use crate::report::target_directory;
+use crate::target::target_directory;
 
 const PRINCIPAL: &str = "benchmark-principal-of-the-predecessor";
 /// For the interpreter to start.

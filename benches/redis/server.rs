@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use vx11_kit::RedisServer;
 
 use crate::instance::Instance;
-use crate::report::target_directory;
+use crate::target::target_directory;
 
 /// Credentials of all instances, which have different principals.
 const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

@@ -19,6 +19,8 @@ mod report;
 mod rounds;
 #[path = "../support/sample.rs"]
 mod sample;
+#[path = "../support/target.rs"]
+mod target;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,8 @@ mod child;
 mod memory;
 #[path = "../support/report.rs"]
 mod report;
+#[path = "../support/target.rs"]
+mod target;
 
 use std::io::Write as _;
 use std::process::ExitCode;

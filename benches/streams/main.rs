@@ -17,6 +17,8 @@ mod report;
 mod sample;
 #[path = "../support/sse_clients.rs"]
 mod sse_clients;
+#[path = "../support/target.rs"]
+mod target;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
-use super::report::target_directory;
+use super::target::target_directory;
 
 /// The argument that makes this program play the measured part.
 const MEASURED: &str = "--measured";

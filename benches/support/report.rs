@@ -6,7 +6,7 @@ mod row;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
@@ -37,13 +37,6 @@ pub(crate) fn run(name: &str, about: &str, measure: impl FnOnce() -> Vec<Row>) -
         Report { about: about.to_owned(), date: document::today(), machine: document::machine(), rows };
     keep(name, &report).expect("the report can be written below docs/measurements");
     if report.rows.iter().all(|row| row.holds != Some(false)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Cargo's target folder. Known at compile time, so that it does not depend on the working
-/// directory.
-pub(crate) fn target_directory() -> PathBuf {
-    let inside = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    inside.parent().unwrap_or(inside).to_owned()
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is run for")]

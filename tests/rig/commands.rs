@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use vx11_kit::keep_secrets_to_ourselves;
 
+pub use results::page as results_page;
 use stop::Stop;
 
 /// The commands.

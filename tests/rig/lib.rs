@@ -17,7 +17,7 @@ mod load;
 mod summary;
 
 pub use checker::{Resumption, Since, Targets, Times, Verdict, check};
-pub use commands::Command;
+pub use commands::{Command, results_page};
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use fault_run::{FaultRun, Report};
 pub use history::{

@@ -2,4 +2,5 @@
 //! one, and none in a history that has none.
 
 mod events;
+mod results;
 mod violations;

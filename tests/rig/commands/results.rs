@@ -86,8 +86,7 @@ struct Drill {
 pub(super) fn keep(folder: &Path, reports: &[Report]) -> Result<(), String> {
     let file = folder.join(FILE);
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let kept = std::fs::read(&file).map_err(|error| failed(&error))?;
-    let mut results: Results = serde_json::from_slice(&kept).map_err(|error| failed(&error))?;
+    let mut results = Results::read(&file)?;
     for report in reports {
         let drill = Drill::of(report);
         let number = drill.name.split(' ').next().and_then(|number| number.parse().ok());
@@ -101,7 +100,21 @@ pub(super) fn keep(folder: &Path, reports: &[Report]) -> Result<(), String> {
     std::fs::write(folder.join(PAGE), results.page()).map_err(|error| failed(&error))
 }
 
+/// The page that shows the results kept in `folder`.
+///
+/// # Errors
+/// The results cannot be read.
+pub fn page(folder: &Path) -> Result<String, String> {
+    Results::read(&folder.join(FILE)).map(|results| results.page())
+}
+
 impl Results {
+    fn read(file: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let kept = std::fs::read(file).map_err(|error| failed(&error))?;
+        serde_json::from_slice(&kept).map_err(|error| failed(&error))
+    }
+
     fn page(&self) -> String {
         let mut page = INTRODUCTION.to_owned();
         for (index, (title, head)) in TABLES.iter().enumerate() {
@@ -208,18 +221,4 @@ fn machine() -> String {
 fn today() -> String {
     let output = std::process::Command::new("date").arg("+%F").output();
     String::from_utf8_lossy(&output.map(|output| output.stdout).unwrap_or_default()).trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A page that was changed by hand, or not written again, says something else than the results.
-    #[test]
-    fn the_page_in_the_repository_shows_the_kept_results() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/measurements");
-        let kept = std::fs::read(folder.join(FILE)).unwrap();
-        let results: Results = serde_json::from_slice(&kept).unwrap();
-        assert_eq!(std::fs::read_to_string(folder.join(PAGE)).unwrap(), results.page());
-    }
 }
