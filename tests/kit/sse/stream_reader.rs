@@ -76,12 +76,10 @@ impl StreamReader {
     /// Returns how many bytes are read.
     fn read(&mut self, bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) -> Result<usize, Malformed> {
         let Self { chunks, frames, .. } = self;
-        match chunks {
-            Some(chunks) => chunks.read(bytes, |content| frames.read(content, &mut dispatch)),
-            None => {
-                frames.read(bytes, dispatch);
-                Ok(bytes.len())
-            }
-        }
+        let Some(chunks) = chunks else {
+            frames.read(bytes, dispatch);
+            return Ok(bytes.len());
+        };
+        chunks.read(bytes, |content| frames.read(content, &mut dispatch))
     }
 }
