@@ -31,7 +31,7 @@ struct Subject {
 /// The server of a store.
 enum Servers {
     None,
-    One(RedisServer),
+    One(Box<RedisServer>),
     Cluster(RedisCluster),
 }
 
@@ -39,7 +39,7 @@ enum Servers {
 async fn backends() -> Vec<Subject> {
     vec![
         bounded(1000),
-        redis("redis", Servers::One(RedisServer::start().await)).await,
+        redis("redis", Servers::One(Box::new(RedisServer::start().await))).await,
         redis("cluster", Servers::Cluster(RedisCluster::start(true).await)).await,
         failover(RedisServer::start().await).await,
     ]
@@ -68,7 +68,7 @@ async fn redis(name: &'static str, servers: Servers) -> Subject {
 /// Redis with memory beside it.
 async fn failover(server: RedisServer) -> Subject {
     let clock = Arc::new(ManualClock::at(START));
-    let servers = Servers::One(server);
+    let servers = Servers::One(Box::new(server));
     let (primary, breaker, metrics) = connect(&servers, &clock);
     let store = Arc::new(FailoverStore::new(FailoverStoreDeps {
         primary,
@@ -361,7 +361,7 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
     standby.insert(digest(1), record).unwrap();
     standby.revoke(digest(2).id(), record.expires_at).await.unwrap();
     clock.advance(LIFE / 3 * 2);
-    let servers = Servers::One(server);
+    let servers = Servers::One(Box::new(server));
     let (store, ..) = connect(&servers, &clock);
     store.restore(&standby.peek_batch(10)).await.unwrap();
     let Servers::One(server) = &servers else { unreachable!("it was one before") };
@@ -378,7 +378,7 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
 #[tokio::test]
 async fn a_tombstone_that_redis_refuses_stops_no_other() {
     for servers in
-        [Servers::One(RedisServer::start().await), Servers::Cluster(RedisCluster::start(true).await)]
+        [Servers::One(Box::new(RedisServer::start().await)), Servers::Cluster(RedisCluster::start(true).await)]
     {
         let clock = Arc::new(ManualClock::at(START));
         let (store, breaker, _) = connect(&servers, &clock);
