@@ -377,9 +377,10 @@ async fn what_is_brought_to_redis_later_lives_there_no_longer_than_it_had_left()
 
 #[tokio::test]
 async fn a_tombstone_that_redis_refuses_stops_no_other() {
-    for servers in
-        [Servers::One(Box::new(RedisServer::start().await)), Servers::Cluster(RedisCluster::start(true).await)]
-    {
+    for servers in [
+        Servers::One(Box::new(RedisServer::start().await)),
+        Servers::Cluster(RedisCluster::start(true).await),
+    ] {
         let clock = Arc::new(ManualClock::at(START));
         let (store, breaker, _) = connect(&servers, &clock);
         store.check_health(Figures::default()).await.unwrap();
