@@ -26,7 +26,7 @@ use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, Server
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::Principals;
-use crate::redis::{Claim, Fault, FaultKind, RedisSettings};
+use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
     Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps, MemoryStore,
@@ -342,11 +342,13 @@ impl WithRedis<'_> {
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
         let fingerprints = config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect();
         let claim = Arc::new(Claim::new(&settings.namespace, fingerprints));
+        let monitor = Arc::new(Monitor::default());
         let parts = RedisStoreDeps {
             instance_id: config.instance_id.clone(),
             start: getrandom::u64()?,
             token_ttl: config.token_ttl,
             claim: Arc::clone(&claim),
+            monitor: Arc::clone(&monitor),
             clock: Arc::clone(clock),
             jitter: Arc::clone(jitter),
             breaker: Arc::clone(&breaker),
@@ -365,10 +367,10 @@ impl WithRedis<'_> {
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
         });
-        let reader = self.revocation_reader(&claim, &store)?;
+        let reader = self.revocation_reader(&claim, &monitor, &store)?;
         let caught_up = reader.caught_up();
         background.spawn(reader.run());
-        let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, claim))?;
+        let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, claim, monitor))?;
         background.spawn(log_task.run());
         health_check.begin().await;
         background.spawn(health_check.run());
@@ -379,13 +381,14 @@ impl WithRedis<'_> {
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
 
-    fn log_task_deps(&self, config: &Config, claim: Arc<Claim>) -> LogTaskDeps {
+    fn log_task_deps(&self, config: &Config, claim: Arc<Claim>, monitor: Arc<Monitor>) -> LogTaskDeps {
         LogTaskDeps {
             log: Arc::clone(self.log),
             hub: Arc::clone(self.hub),
             log_entries: config.log_entries,
             log_bytes: config.log_bytes,
             claim,
+            monitor,
             jitter: Arc::clone(self.jitter),
         }
     }
@@ -393,12 +396,14 @@ impl WithRedis<'_> {
     fn revocation_reader(
         &self,
         claim: &Arc<Claim>,
+        monitor: &Arc<Monitor>,
         store: &Arc<FailoverStore>,
     ) -> Result<RevocationReader, Fault> {
         let hub = Arc::clone(self.hub);
         let parts = RevocationReaderDeps {
             store: Arc::clone(store),
             claim: Arc::clone(claim),
+            monitor: Arc::clone(monitor),
             clock: Arc::clone(self.clock),
             jitter: Arc::clone(self.jitter),
             metrics: Arc::clone(self.metrics),

@@ -118,6 +118,7 @@ fn connect(
         start: 1,
         token_ttl: MINUTE,
         claim,
+        monitor: Arc::default(),
         clock,
         jitter,
         breaker: Arc::clone(&breaker),

@@ -17,7 +17,7 @@ pub struct RedisFigures {
 }
 
 /// State of the masters, according to their INFO.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MastersState {
     /// Data id: changes when a master restarts, is replaced or is promoted.
     pub(crate) data_id: String,

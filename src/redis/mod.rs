@@ -1,7 +1,8 @@
 //! Access to Redis, for the store and the event log: configuration, connections, answers and
 //! errors.
 //!
-//! The store and the event log keep separate connections and know their own commands.
+//! The store and the event log keep separate connections and know their own commands. `monitor`
+//! tells them what the health check finds.
 
 mod claim;
 mod classify;
@@ -10,6 +11,8 @@ mod connect;
 mod connection;
 mod error;
 mod info;
+mod logged_once;
+mod monitor;
 mod namespace;
 pub(crate) mod revocations;
 mod script;
@@ -24,6 +27,9 @@ pub(crate) use connection::{Connection, pipeline};
 pub use error::{Fault, FaultKind};
 pub(crate) use info::MastersState;
 pub use info::RedisFigures;
+pub(crate) use logged_once::LoggedOnce;
+pub use monitor::Monitor;
+pub(crate) use monitor::Watcher;
 pub use namespace::Namespace;
 pub(crate) use script::Script;
 pub use settings::{HostPort, RedisSettings, Topology};

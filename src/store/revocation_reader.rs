@@ -16,7 +16,9 @@ use super::failover::FailoverStore;
 use super::{Backend, TokenStore};
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
-use crate::redis::{Claim, Connection, Connector, Fault, MastersState, RedisSettings, revocations, stream};
+use crate::redis::{
+    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, revocations, stream,
+};
 use crate::token::TokenId;
 
 /// BLOCK time of XREAD, in which Redis waits for a new announcement.
@@ -29,8 +31,7 @@ const LARGEST_PAGE: usize = 1000;
 const SMALLEST_PAGE: usize = 10;
 /// Revocations announced at once.
 const ANNOUNCED_AT_ONCE: usize = 200;
-/// Interval of questions to the sentinels, and longest pause between two attempts to dial.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// Longest pause between two attempts to dial.
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// Time without an answer that is logged while requests reach Redis.
 const LONG: Duration = Duration::from_secs(2);
@@ -41,6 +42,8 @@ pub struct RevocationReaderDeps {
     pub store: Arc<FailoverStore>,
     /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
+    /// Reports the state of Redis.
+    pub monitor: Arc<Monitor>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomises pauses, so that instances do not act at the same moment.
@@ -132,13 +135,13 @@ impl RevocationReader {
 
     async fn session(&mut self) -> Result<Infallible, Ended> {
         let mut connection = self.connector.dial().await?;
-        let server = self.connector.dialled();
         self.parts.claim.held().await;
         let losses = self.parts.store.losses();
         let found = timeout(ANSWER_DEADLINE, connection.info()).await;
         let found = found.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from)?;
-        self.found(MastersState::read(&found)?.data_id, losses);
-        let mut looked_at = Instant::now();
+        let data_id = MastersState::read(&found)?.data_id;
+        let watcher = self.parts.monitor.watch(data_id.clone(), self.connector.dialled());
+        self.found(data_id, losses);
         let mut waits = false;
         loop {
             let is_end = self.read(&mut connection, waits).await?;
@@ -151,12 +154,8 @@ impl RevocationReader {
                 self.announce(&mut connection).await?;
             }
             waits = is_end;
-            if looked_at.elapsed() >= BETWEEN_LOOKS {
-                let master = self.connector.named_master().await;
-                if master.is_some() && master != server {
-                    return Err(None);
-                }
-                looked_at = Instant::now();
+            if watcher.has_moved() {
+                return Err(None);
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, BreakerState, Failure};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
-use crate::redis::{Fault, FaultKind};
+use crate::redis::{Fault, FaultKind, LoggedOnce};
 
 /// Circuit breaker shared by the worker threads.
 pub struct SharedBreaker {
@@ -39,8 +39,7 @@ struct Inner {
     breaker: Breaker,
     degraded_since: Option<UnixMillis>,
     opened_at: Instant,
-    /// Reasons that were logged in this outage, so that each is logged once.
-    logged: Vec<&'static str>,
+    logged: LoggedOnce,
     /// Whether Redis was used since the instance started.
     was_reached: bool,
 }
@@ -55,7 +54,7 @@ impl SharedBreaker {
             breaker,
             degraded_since: Some(clock.now()),
             opened_at: Instant::now(),
-            logged: Vec::new(),
+            logged: LoggedOnce::default(),
             was_reached: false,
         };
         Self {
@@ -132,8 +131,7 @@ impl SharedBreaker {
         if before != after {
             self.count_transition(after);
         }
-        if !inner.logged.contains(&fault.label()) {
-            inner.logged.push(fault.label());
+        if inner.logged.is_new(fault) {
             let reason = fault.label();
             // An outage ends without intervention. A Redis that was never usable points to a wrong
             // configuration.

@@ -30,11 +30,11 @@
 //!       earlier events  ---------^                    ^--------- later events are appended
 //! ```
 //!
-//! 1. **Detect.** A session ends on an error, when the data id of Redis differs (`look`, every 500
-//!    ms), or when a script finds another log generation than the session's. The last one shows
-//!    `FLUSHALL`, which keeps the data id: the log has no state then, and the next read or publish
-//!    notices it, within 250 ms. The next session calls the script, which compares the data id with
-//!    the one in the log's state.
+//! 1. **Detect.** A session ends on an error, when the monitor reports another data id or master
+//!    (every 250 ms), or when a script finds another log generation than the session's. The last
+//!    one shows `FLUSHALL`, which keeps the data id: the log has no state then, and the next read
+//!    or publish notices it, within 250 ms. The next session calls the script, which compares the
+//!    data id with the one in the log's state.
 //! 2. **Window.** They differ, or there is no state: the script starts a new log generation and a
 //!    recovery window (750 ms, 2 s under Sentinel). Publishing and reading refuse an old
 //!    generation, so nobody publishes or reads.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value, from_redis_value};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::entry::LogEntry;
 use super::keys::Keys;
@@ -27,7 +27,10 @@ use crate::events::event::Event;
 use crate::events::hub::{Hub, ResetReason};
 use crate::events::id::{Epoch, EventId, Position};
 use crate::redis::stream::{self, StreamEntry};
-use crate::redis::{Claim, Connection, Connector, Fault, MastersState, RedisSettings, Topology, pipeline};
+use crate::redis::{
+    Claim, Connection, Connector, Fault, LoggedOnce, MastersState, Monitor, RedisSettings, Topology, Watcher,
+    pipeline,
+};
 
 /// BLOCK time of XREAD, in which Redis waits for a new entry. Also the longest time in which an
 /// idle reader notices a new log generation.
@@ -41,7 +44,7 @@ const WINDOW: Duration = Duration::from_millis(750);
 /// Recovery window under Sentinel, which tells the instances about a new master one after the
 /// other.
 const SENTINEL_WINDOW: Duration = Duration::from_secs(2);
-/// Interval of the check of the data id, and longest pause between two attempts to dial.
+/// Interval of the check of the connection, and longest pause between two attempts to dial.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// Longest random delay before a session that lasted is started again, so that instances do not all
@@ -62,6 +65,8 @@ pub struct LogTaskDeps {
     pub log_bytes: u64,
     /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
+    /// Reports the state of Redis.
+    pub monitor: Arc<Monitor>,
     /// Randomises pauses, so that instances do not act at the same moment.
     pub jitter: Arc<Jitter>,
 }
@@ -80,8 +85,7 @@ pub struct LogTask {
     generation: String,
     /// Size of the pages to read; it outlives sessions.
     pace: Pace,
-    /// Reasons that were logged in this outage, so that each is logged once.
-    logged: Vec<&'static str>,
+    logged: LoggedOnce,
     away_since: Option<Instant>,
 }
 
@@ -121,7 +125,7 @@ impl LogTask {
             has_replicas,
             generation: String::new(),
             pace: Pace::new(),
-            logged: Vec::new(),
+            logged: LoggedOnce::default(),
             away_since: None,
         })
     }
@@ -160,8 +164,7 @@ impl LogTask {
     }
 
     fn log_once(&mut self, fault: &Fault) {
-        if !self.logged.contains(&fault.label()) {
-            self.logged.push(fault.label());
+        if self.logged.is_new(fault) {
             tracing::warn!(
                 reason = fault.label(),
                 "the event log is out of reach: {fault}. Publishing is answered with 503; streams stay open and miss nothing"
@@ -179,6 +182,7 @@ impl LogTask {
         relief.check_rights(&mut outgoing).await?;
         relief.look(&mut outgoing, &found).await?;
         let data_id = found.data_id;
+        let watcher = self.parts.monitor.watch(data_id.clone(), self.connector.dialled());
         let epoch = match self.join(&mut outgoing, &data_id).await {
             // Recovery writes. Make room; the next session tries again.
             Err(Ended::Fault(Fault::OutOfMemory)) => {
@@ -191,8 +195,7 @@ impl LogTask {
         let replicas = Replicas::new(self.has_replicas);
         // A page may take seconds on a slow link. The data id is checked on the other connection
         // meanwhile.
-        let mut looking =
-            pin!(look(Arc::clone(&self.connector), outgoing.clone(), data_id, &replicas, &relief));
+        let mut looking = pin!(look(watcher, outgoing.clone(), &replicas, &relief));
         // Read what was missed before clients learn that the log is available.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
@@ -390,28 +393,30 @@ impl LogTask {
     }
 }
 
-/// Check of a session's data: ends it when the data id or the master changes, and keeps the view of
-/// replicas and free memory current.
+/// Ends a session if its connection does not answer, or if Redis is found to be another server or
+/// data set. Keeps the view of replicas and free memory current.
 async fn look(
-    connector: Arc<Connector>,
+    mut watcher: Watcher,
     mut connection: Connection,
-    data_id: String,
     replicas: &Replicas,
     relief: &Relief,
 ) -> Result<Infallible, Ended> {
-    let server = connector.dialled();
+    let mut checks = tokio::time::interval(BETWEEN_LOOKS);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ping = redis::cmd("PING");
     loop {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        let found = MastersState::read(&in_time(connection.info()).await?)?;
-        if found.data_id != data_id {
-            return Err(Ended::Changed);
-        }
-        relief.look(&mut connection, &found).await?;
-        let may_be_alone = replicas.found(found.replicas_in_step);
-        match connector.named_master().await {
-            Some(master) if Some(&master) != server.as_ref() => return Err(Ended::Changed),
-            Some(_) if may_be_alone => replicas.alone(),
-            _ => {}
+        tokio::select! {
+            report = watcher.next() => {
+                let report = report.ok_or(Ended::Changed)?;
+                relief.look(&mut connection, &report.masters).await?;
+                let may_be_alone = replicas.found(report.masters.replicas_in_step);
+                if report.master.is_some() && may_be_alone {
+                    replicas.alone();
+                }
+            }
+            _ = checks.tick() => {
+                in_time(connection.ask(&ping)).await?;
+            }
         }
     }
 }

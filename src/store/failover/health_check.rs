@@ -1,5 +1,5 @@
-//! The health check of the primary, and reconciliation: the one background task that decides when
-//! the primary is used again. Requests never probe.
+//! The health check of the primary: the one background task that probes it and decides when it is
+//! used again. Requests never probe.
 //!
 //! Each check does, in this order:
 //!
@@ -19,13 +19,10 @@ use super::{FailoverStore, Figures};
 use crate::clock::{Jitter, UnixMillis};
 use crate::metrics::Metrics;
 use crate::redis::Fault;
-use crate::store::Entries;
 use crate::token::TokenId;
 
 /// Interval of the checks, with a jitter of a fifth, so that instances do not check at once.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Entries written to the primary at once.
-const BATCH: usize = 1000;
 /// Consecutive failed checks that are logged although requests reach the primary.
 const FAILURES_UNTIL_WARNING: u32 = 10;
 /// Difference of the clocks, in ms, that is logged. Tokens allow for two seconds.
@@ -106,10 +103,15 @@ impl HealthCheck {
         if report.lost_data {
             self.tombstones_to_restore = Some(store.lose());
         }
-        self.restore_tombstones(store).await?;
+        if let Some(tombstones) = self.tombstones_to_restore.take() {
+            store.restore_tombstones(tombstones).await.map_err(|(fault, remaining)| {
+                self.tombstones_to_restore = Some(remaining);
+                fault
+            })?;
+        }
         let may_close = store.breaker.probe_succeeded();
         if may_close || store.breaker.is_closed() {
-            let reconciled = self.reconcile(store).await?;
+            let reconciled = store.reconcile().await?;
             if may_close {
                 store.breaker.close(reconciled);
             }
@@ -129,58 +131,5 @@ impl HealthCheck {
             );
         }
         self.skewed = skewed;
-    }
-
-    /// Writes the known tombstones to a primary that has lost its data.
-    async fn restore_tombstones(&mut self, store: &FailoverStore) -> Result<(), Fault> {
-        let Some(mut remaining) = self.tombstones_to_restore.take() else { return Ok(()) };
-        while !remaining.is_empty() {
-            let batch = remaining.split_off(remaining.len().saturating_sub(BATCH));
-            let batch = Entries { tombstones: batch, records: Vec::new() };
-            match store.primary.restore(&batch).await {
-                Ok(refused) => self.count_refused(refused),
-                Err(fault) => {
-                    remaining.extend(batch.tombstones);
-                    self.tombstones_to_restore = Some(remaining);
-                    return Err(fault);
-                }
-            }
-        }
-        tracing::warn!(
-            tombstones = store.revoked.entries(),
-            "Redis has lost data (restart, failover or FLUSHALL). All known revocations were written to it again. Tokens issued before stay valid by their signature"
-        );
-        Ok(())
-    }
-
-    /// Counts entries that the primary refuses for their content. Repeating them would not help.
-    fn count_refused(&self, refused: u64) {
-        if refused > 0 {
-            self.deps.metrics.revocations.invalid(refused);
-            tracing::warn!(
-                refused,
-                "Redis refuses tombstones because of their content; they are left out. This is a defect: report this line"
-            );
-        }
-    }
-
-    /// Writes the entries of the standby to the primary. Returns their number.
-    async fn reconcile(&self, store: &FailoverStore) -> Result<u64, Fault> {
-        let mut reconciled = 0;
-        loop {
-            if store.standby.entries() == 0 {
-                return Ok(reconciled);
-            }
-            let batch = store.standby.peek_batch(BATCH);
-            if batch.is_empty() {
-                return Ok(reconciled);
-            }
-            let refused = store.primary.restore(&batch).await?;
-            self.count_refused(refused);
-            store.standby.remove_if_unchanged(&batch);
-            let count = batch.len() as u64;
-            self.deps.metrics.reconciled(count);
-            reconciled += count;
-        }
     }
 }

@@ -6,6 +6,7 @@
 //! writes them to the primary before the breaker closes.
 
 mod health_check;
+mod reconcile;
 mod unannounced;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use super::batch::Answer;
 use super::worker_connection::WorkerConnection;
 use crate::clock::Jitter;
 use crate::limits::REDIS_DEADLINE;
-use crate::redis::{Connection, Connector, Fault};
+use crate::redis::{Connection, Connector, Fault, HostPort};
 use crate::store::StoreError;
 use crate::store::shared_breaker::SharedBreaker;
 
@@ -150,6 +150,11 @@ impl Client {
     pub(super) async fn is_still_the_master(&self, asked_at: Instant) -> bool {
         let asked = self.connector.is_still_the_master();
         tokio::time::timeout_at(asked_at + REDIS_DEADLINE, asked).await.unwrap_or(false)
+    }
+
+    /// The master that a majority of the sentinels names.
+    pub(super) async fn named_master(&self) -> Option<HostPort> {
+        self.connector.named_master().await
     }
 
     /// Discards connections and the known master after a failed health check, so that the next one

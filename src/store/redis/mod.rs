@@ -40,7 +40,9 @@ use super::{
     TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
-use crate::redis::{Claim, Connector, Fault, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations};
+use crate::redis::{
+    Claim, Connector, Fault, Monitor, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations,
+};
 use crate::token::{Draft, Record, TokenDigest, TokenId};
 
 /// Capacity for the arguments of a command that records a token, in bytes.
@@ -56,6 +58,8 @@ pub struct RedisStoreDeps {
     pub token_ttl: Duration,
     /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
+    /// Receives the results of health checks.
+    pub monitor: Arc<Monitor>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Randomises the ages of connections.
@@ -69,6 +73,7 @@ pub struct RedisStore {
     keys: Arc<Keys>,
     client: Arc<Client>,
     claim: Arc<Claim>,
+    monitor: Arc<Monitor>,
     clock: Arc<dyn Clock>,
     /// Field of this instance's member record.
     own_field: String,
@@ -87,7 +92,7 @@ impl RedisStore {
     /// # Errors
     /// When the settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreDeps) -> Result<Self, Fault> {
-        let RedisStoreDeps { instance_id, start, token_ttl, claim, clock, jitter, breaker } = parts;
+        let RedisStoreDeps { instance_id, start, token_ttl, claim, monitor, clock, jitter, breaker } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));
         let data = Completeness::new(&settings.topology, Arc::clone(&keys));
         let client = Arc::new(Client::new(Connector::new(settings)?, jitter, breaker));
@@ -101,6 +106,7 @@ impl RedisStore {
             keys,
             client,
             claim,
+            monitor,
             clock,
             own_field: member_record::field(&instance_id, start),
             life: AtomicU64::new(0),
@@ -280,10 +286,14 @@ impl RedisStore {
             commands.extend(preflight::commands(&self.keys, &self.own_field));
         }
         let commands = &commands;
-        let mut confirmed = self
-            .client
-            .call(Path::HealthCheck, |connection| self.data.confirm(connection, self.clock.now(), commands))
-            .await??;
+        let confirming = async {
+            let confirm = |connection| self.data.confirm(connection, self.clock.now(), commands);
+            self.client.call(Path::HealthCheck, confirm).await?
+        };
+        // A failure ends the check at once, without the sentinels.
+        let (mut confirmed, master) =
+            tokio::try_join!(confirming, async { Ok(self.client.named_master().await) })?;
+        self.monitor.report(confirmed.masters.clone(), master);
         let after = self.clock.now();
         let answers = std::mem::take(&mut confirmed.answers).into_iter();
         let redis_now = members::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
