@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn server(port: u16) -> Option<HostPort> {
-        HostPort::parse(&format!("127.0.0.1:{port}"), 0)
+        HostPort::parse(&format!("127.0.0.1:{port}"), 0).ok()
     }
 
     #[tokio::test(start_paused = true)]

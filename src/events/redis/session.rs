@@ -195,7 +195,8 @@ impl LogTask {
         let replicas = Replicas::new(self.has_replicas);
         // A page may take seconds on a slow link. The data id is checked on the other connection
         // meanwhile.
-        let mut looking = pin!(look(watcher, outgoing.clone(), &replicas, &relief));
+        let keys = Arc::clone(&self.keys);
+        let mut looking = pin!(look(watcher, outgoing.clone(), &keys, &replicas, &relief));
         // Read what was missed before clients learn that the log is available.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
@@ -209,7 +210,7 @@ impl LogTask {
         let away = self.away_since.take().map(|since| since.elapsed());
         tracing::info!(%epoch, ?away, "the event log is in use");
 
-        let (keys, generation) = (Arc::clone(&self.keys), self.generation.clone());
+        let generation = self.generation.clone();
         let (log, hub) = (Arc::clone(&self.parts.log), Arc::clone(&self.parts.hub));
         let writing = Writing {
             generation: generation.clone(),
@@ -398,12 +399,15 @@ impl LogTask {
 async fn look(
     mut watcher: Watcher,
     mut connection: Connection,
+    keys: &Keys,
     replicas: &Replicas,
     relief: &Relief,
 ) -> Result<Infallible, Ended> {
     let mut checks = tokio::time::interval(BETWEEN_LOOKS);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ping = redis::cmd("PING");
+    // Of a Redis Cluster, only the node with the log matters: PING would ask any.
+    let mut question = redis::cmd("EXISTS");
+    question.arg(&keys.state);
     loop {
         tokio::select! {
             report = watcher.next() => {
@@ -415,7 +419,7 @@ async fn look(
                 }
             }
             _ = checks.tick() => {
-                in_time(connection.ask(&ping)).await?;
+                in_time(connection.ask(&question)).await?;
             }
         }
     }

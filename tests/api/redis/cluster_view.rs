@@ -68,9 +68,9 @@ async fn an_instance_that_died_leaves_the_list_while_its_tokens_count_on() {
 
 /// Commands that an instance sends by itself: for its health checks, for its record, and to read
 /// the log. `SELECT` is from the monitor.
-const BY_ITSELF: [&str; 14] = [
-    "EVAL", "EXPIRE", "HDEL", "HGET", "HGETALL", "HSET", "INFO", "PING", "SELECT", "SET", "TIME", "UNWATCH",
-    "XRANGE", "XREAD",
+const BY_ITSELF: [&str; 15] = [
+    "EVAL", "EXISTS", "EXPIRE", "HDEL", "HGET", "HGETALL", "HSET", "INFO", "PING", "SELECT", "SET", "TIME",
+    "UNWATCH", "XRANGE", "XREAD",
 ];
 
 /// Names of commands, each once.
