@@ -17,7 +17,7 @@ fn forged() -> String {
 
 /// Commands of the health check, of the log task and of this test: they continue independent of
 /// requests.
-const GOING_ON: [&str; 15] = [
+const GOING_ON: [&str; 16] = [
     "info",
     "time",
     "xread",
@@ -28,6 +28,7 @@ const GOING_ON: [&str; 15] = [
     "hset",
     "hdel",
     "hgetall",
+    "exists",
     "expire",
     "ping",
     "unwatch",
