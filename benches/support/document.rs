@@ -16,7 +16,7 @@ const WIDTH: usize = 100;
 const OPENING: &str = "\
 # Performance
 
-For whoever asks how fast the service is, or has changed something that may make it slower.
+For somebody who asks how fast the service is, or has changed something that may make it slower.
 `make bench` measures and writes this page.
 
 ## Method

@@ -68,7 +68,7 @@ impl Relief {
     }
 
     /// Warns if the log cannot fit into `maxmemory`, and trims it if Redis is full.
-    pub(super) async fn look(&self, connection: &mut Connection, found: &MastersState) -> Result<(), Fault> {
+    pub(super) async fn check(&self, connection: &mut Connection, found: &MastersState) -> Result<(), Fault> {
         if self.becomes_too_low(found.memory_limit) {
             tracing::warn!(
                 events_log_bytes = self.log_bytes,

@@ -45,7 +45,7 @@ const WINDOW: Duration = Duration::from_millis(750);
 /// other.
 const SENTINEL_WINDOW: Duration = Duration::from_secs(2);
 /// Interval of the check of the connection, and longest pause between two attempts to dial.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// Longest random delay before a session that lasted is started again, so that instances do not all
 /// dial at the same moment.
@@ -180,7 +180,7 @@ impl LogTask {
         self.parts.claim.held().await;
         let relief = Arc::clone(&self.relief);
         relief.check_rights(&mut outgoing).await?;
-        relief.look(&mut outgoing, &found).await?;
+        relief.check(&mut outgoing, &found).await?;
         let data_id = found.data_id;
         let watcher = self.parts.monitor.watch(data_id.clone(), self.connector.dialled());
         let epoch = match self.join(&mut outgoing, &data_id).await {
@@ -196,11 +196,11 @@ impl LogTask {
         // A page may take seconds on a slow link. The data id is checked on the other connection
         // meanwhile.
         let keys = Arc::clone(&self.keys);
-        let mut looking = pin!(look(watcher, outgoing.clone(), &keys, &replicas, &relief));
+        let mut checking = pin!(check(watcher, outgoing.clone(), &keys, &replicas, &relief));
         // Read what was missed before clients learn that the log is available.
         tokio::select! {
             read = self.follow(&mut incoming, epoch) => read?,
-            ended = &mut looking => return ended,
+            ended = &mut checking => return ended,
         }
 
         let (orders, queue) = mpsc::channel(MOST_WAITING);
@@ -231,7 +231,7 @@ impl LogTask {
         tokio::select! {
             ended = reading => ended,
             ended = writing.run(outgoing, queue) => ended,
-            ended = looking => ended,
+            ended = checking => ended,
             never = serving => match never {},
         }
     }
@@ -396,14 +396,14 @@ impl LogTask {
 
 /// Ends a session if its connection does not answer, or if Redis is found to be another server or
 /// data set. Keeps the view of replicas and free memory current.
-async fn look(
+async fn check(
     mut watcher: Watcher,
     mut connection: Connection,
     keys: &Keys,
     replicas: &Replicas,
     relief: &Relief,
 ) -> Result<Infallible, Ended> {
-    let mut checks = tokio::time::interval(BETWEEN_LOOKS);
+    let mut checks = tokio::time::interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Of a Redis Cluster, only the node with the log matters: PING would ask any.
     let mut question = redis::cmd("EXISTS");
@@ -412,7 +412,7 @@ async fn look(
         tokio::select! {
             report = watcher.next() => {
                 let report = report.ok_or(Ended::Changed)?;
-                relief.look(&mut connection, &report.masters).await?;
+                relief.check(&mut connection, &report.masters).await?;
                 let may_be_alone = replicas.found(report.masters.replicas_in_step);
                 if report.master.is_some() && may_be_alone {
                     replicas.alone();

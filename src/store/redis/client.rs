@@ -159,7 +159,7 @@ impl Client {
 
     /// Discards connections and the known master after a failed health check, so that the next one
     /// asks for the master and dials.
-    pub(super) fn begin_anew(&self) {
+    pub(super) fn forget_connections(&self) {
         self.connector.forget();
         self.worker_connection().clear();
     }

@@ -263,13 +263,13 @@ impl Primary for RedisStore {
         self.check_health_once(figures).await.inspect_err(|fault| {
             // Data of another deployment is no fault of Redis: keep the connections.
             if !matches!(fault, Fault::OtherDeployment | Fault::NewerSchema(_)) {
-                self.client.begin_anew();
+                self.client.forget_connections();
             }
         })
     }
 
     async fn restore(&self, entries: &Entries) -> Result<u64, Fault> {
-        self.restore_all(entries).await.inspect_err(|_| self.client.begin_anew())
+        self.restore_all(entries).await.inspect_err(|_| self.client.forget_connections())
     }
 }
 
