@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// State of the replicas of one master.
 pub(super) struct Replicas {
+    /// Whether a replica may replace the master, as under Sentinel. Otherwise no event needs a copy.
+    matter: bool,
     last_in_step: Mutex<Instant>,
     needed: AtomicBool,
 }
@@ -26,7 +28,7 @@ pub(super) struct Replicas {
 impl Replicas {
     /// `matter`: whether a replica may replace the master, as under Sentinel.
     pub(super) fn new(matter: bool) -> Self {
-        Self { last_in_step: Mutex::new(Instant::now()), needed: AtomicBool::new(matter) }
+        Self { matter, last_in_step: Mutex::new(Instant::now()), needed: AtomicBool::new(matter) }
     }
 
     /// Whether an event needs a copy.
@@ -41,9 +43,12 @@ impl Replicas {
         command
     }
 
-    /// Notes how many replicas are in step. Returns whether the caller should ask the sentinels for
-    /// the master, and call [`Self::alone`] if it is still this one.
+    /// Notes how many replicas are in step. Returns whether none was for [`ALONE_AFTER`]: the caller
+    /// then calls [`Self::alone`] if the sentinels still name this master.
     pub(super) fn found(&self, in_step: usize) -> bool {
+        if !self.matter {
+            return false;
+        }
         let mut last = self.last_in_step.lock();
         if in_step > 0 {
             *last = Instant::now();
@@ -73,5 +78,17 @@ mod tests {
         assert!(!replicas.are_needed() && !replicas.found(0));
         assert!(!replicas.found(1));
         assert!(replicas.are_needed());
+    }
+
+    /// A server with a replica, or a Redis Cluster: nobody would say that the master is still the
+    /// master, so a lost replica would stop publishing for good.
+    #[tokio::test(start_paused = true)]
+    async fn no_event_needs_a_copy_where_no_sentinel_replaces_the_master() {
+        let replicas = Replicas::new(false);
+        for in_step in [1, 0] {
+            tokio::time::advance(ALONE_AFTER).await;
+            assert!(!replicas.found(in_step));
+            assert!(!replicas.are_needed(), "{in_step} in step");
+        }
     }
 }

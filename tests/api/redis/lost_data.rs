@@ -4,7 +4,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_kit::{EventStream, RedisCluster, SentinelSet};
+use vx11_kit::{EventStream, RedisCluster, RedisServer, SentinelSet};
 
 use super::Cluster;
 use crate::support::{Instance, random_hex};
@@ -277,6 +277,30 @@ async fn under_sentinel_an_event_is_acknowledged_when_a_replica_has_it_or_there_
         answer.status() == StatusCode::ACCEPTED && answer.headers()["idempotent-replayed"] == "true"
     })
     .await;
+}
+
+/// Nobody replaces the master of a set without Sentinels, so no event needs a copy there.
+#[tokio::test]
+async fn without_sentinels_the_loss_of_a_replica_does_not_stop_publishing() {
+    let at_once = ["--repl-diskless-sync-delay", "0"];
+    let (master, mut replica) = (RedisServer::with(&at_once).await, RedisServer::with(&at_once).await);
+    replica.command(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+    vx11_kit::until("the replica to be in step", async || {
+        master.info("replication").await.get("slave0").is_some_and(|replica| replica.contains("state=online"))
+    })
+    .await;
+    let settings = [("REDIS_URL", master.url()), ("VX11_PRINCIPAL_TOKEN", random_hex())];
+    let instance = Instance::with(&settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    publish(&instance, 0).await;
+    // The instance looks at the replicas four times a second.
+    let looked = async || master.commandstats().await.get("info").copied().unwrap_or(0);
+    let before = looked().await;
+    vx11_kit::until("the instance to have seen the replica", async || looked().await > before + 2).await;
+    replica.kill();
+    let before = looked().await;
+    vx11_kit::until("the instance to have seen its loss", async || looked().await > before + 2).await;
+    let answer = instance.post_as_principal("/operator/api/events").json(&json!({ "data": 1 })).send().await;
+    assert_eq!(answer.unwrap().status(), StatusCode::ACCEPTED);
 }
 
 #[tokio::test]
