@@ -21,7 +21,7 @@ use vx11_operator::token::{
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 const TTL: Duration = Duration::from_mins(1);
 
-/// A store that gives one answer to every look-up.
+/// A store that gives one answer to every lookup.
 struct Answers(Result<Lookup, StoreError>);
 
 #[async_trait]

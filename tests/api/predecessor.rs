@@ -1,5 +1,6 @@
-//! Calls from the predecessor's documents, in the shell of its administrators, so that scripts with
-//! these calls keep working. Only host, port, credential and curl's limit differ.
+//! Calls from the predecessor's documents (000, 003 and 004), in the shell of its administrators,
+//! so that scripts with these calls keep working. Only host, port, credential and curl's limit
+//! differ.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
