@@ -1,5 +1,4 @@
-//! The composition root: turns a configuration into a running instance. The only file that names
-//! concrete backends.
+//! The composition root: turns a configuration into a running instance. It chooses the backends.
 
 mod files;
 

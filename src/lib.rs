@@ -1,16 +1,18 @@
-//! Short-lived tokens for Server-Sent-Events streams.
+//! An event server for web applications. Backends publish events, and open pages receive them over
+//! Server-Sent Events.
 //!
-//! A browser cannot put a header on an `EventSource`, so its credential travels in the URL. This
-//! service trades a long-lived principal credential for a token that opens a stream, nothing else,
-//! and for a minute only.
+//! A page opens its stream with a token. A browser cannot put a header on an `EventSource`, so the
+//! credential of a stream may be in a URL, which logs keep. The backend therefore gets a token for
+//! its long-lived credential: the token lives for a minute by default, and can only open streams.
 //!
-//! # The map, in the order a request meets it
+//! # The map, by the direction of dependencies
 //!
 //! - [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`], [`principal`]:
 //!   shared modules, which all parts may use.
 //! - [`config`]: the configuration, which only [`app`] uses.
-//! - [`app`]: puts an instance together; names concrete backends.
-//! - [`http`]: the only code that knows actix. Routes, errors, extraction, handlers, the panel.
+//! - [`app`]: chooses the backends and connects the parts of an instance.
+//! - [`http`]: routes, errors, extraction, handlers, the panel. Besides it, only [`app`] and the
+//!   program use actix.
 //! - [`service`]: all policy about tokens.
 //! - [`events`]: the event log, the hub and the open streams.
 //! - [`store`]: records and tombstones of tokens.
@@ -18,19 +20,10 @@
 //! - [`token`]: tokens as values.
 //!
 //! From [`app`] on, dependencies go down this list, never up; `tests/architecture.rs` checks them.
-//! The shared modules are exempt, because they may be used from everywhere. The commands that
-//! call a service are a crate of the same program, `crates/cli`, which does not know this library.
-//! docs/glossary.md has the terms.
+//! The shared modules are exempt, because they may be used from everywhere. The commands that call
+//! a service are a crate of the same program, `crates/cli`, which does not know this library.
 //!
-//! # The path of a token
-//!
-//! `POST /operator/api/events/sse-token` reaches `http::tokens::issue`, which finds the principal
-//! in the headers and calls [`service::TokenService::issue`]. The service drafts a token; the
-//! [`store::TokenStore`] mints it with the service's [`token::Codec`], with the offline bit if
-//! Redis is unavailable, and records it. The handler answers with it, once. The browser then opens
-//! `/operator/api/events/stream` with it: `http::stream::open` has the service verify the tag and
-//! expiry without any I/O, takes a place in the [`events::Hub`], has the service authorise against
-//! the store, and hands the [`events::EventStream`] to actix as the response's body.
+//! docs/architecture.md has the paths of a token and of an event; docs/glossary.md has the terms.
 
 pub mod app;
 pub mod audit;

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Longest life that an instance may be configured to give a token, in seconds.
 pub const LONGEST_LIFE_SECONDS: u32 = 900;
 
-/// Difference of two instances' clocks for which no valid token is refused.
+/// Difference of two instances' clocks for which no valid token is refused while no store answers.
+/// If a store answers, an instance whose clock is ahead refuses a token early, by its lead.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// A token's expiry is rounded up to the next second, by less than this.

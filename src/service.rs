@@ -1,4 +1,4 @@
-//! The policy of tokens: who gets one, when it is valid, how it is taken back.
+//! The policy of tokens: issue, validity and revocation.
 //!
 //! [`TokenService`] decides whether a token is valid. It knows the codec, the principals and a
 //! store behind a trait; it knows nothing of HTTP. The store decides whether a new token gets the
@@ -44,9 +44,9 @@ pub struct TokenService {
 /// A token that was just issued.
 #[derive(Debug)]
 pub struct Issued {
-    /// The token, still to be handed out.
+    /// The token. The answer to its principal is the only place where it is written.
     pub token: Token,
-    /// Its public name.
+    /// Id of the token.
     pub id: TokenId,
     /// Lifetime.
     pub ttl: Duration,
@@ -59,9 +59,9 @@ pub struct Issued {
 /// Properties of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introspection {
-    /// Principal that it was issued to.
+    /// Principal to which the token was issued.
     pub principal: PrincipalId,
-    /// Its public name.
+    /// Id of the token.
     pub id: TokenId,
     /// Time of issue.
     pub issued_at: UnixMillis,
@@ -82,10 +82,10 @@ pub struct Revocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Refusal {
-    /// The text has not the form of a token.
+    /// The text does not have the form of a token.
     #[error("malformed")]
     Malformed,
-    /// No instance has issued it.
+    /// No instance has signed it, or its expiry is later than that of any token of an instance.
     #[error("forged")]
     Forged,
     /// It has expired.
@@ -170,7 +170,8 @@ impl TokenService {
     }
 
     /// The revocation of a token; `None` for a text that is no token of ours, which needs none (RFC
-    /// 7009 §2.2).
+    /// 7009 §2.2), and for a token that has expired. Open streams of an expired token end only if
+    /// it is revoked by its id.
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
         let verified = self.check(presented).ok()?;
@@ -178,7 +179,7 @@ impl TokenService {
         Some(Revocation { id: verified.token.digest().id(), until })
     }
 
-    /// The revocation of the token with this id.
+    /// The revocation of the token with this id, also if it has expired.
     #[must_use]
     pub fn revocation_of_id(&self, id: TokenId) -> Revocation {
         Revocation { id, until: self.parts.clock.now().plus(LONGEST_TOMBSTONE) }

@@ -36,8 +36,8 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// State of a stream in catch-up.
 pub(super) struct CatchUp {
-    /// Last event that the client has received; `None` if it named none and the log was not known
-    /// when it connected. It then gets `reset` (`unknown`) when the log is known.
+    /// Last event that the client has received. `None` if the client named none and the log was not
+    /// known when it connected: it gets `reset` (`unknown`) when the log is known.
     seen: Option<EventId>,
     page: VecDeque<Event>,
     /// Position reached at the end of the page.

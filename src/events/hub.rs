@@ -70,7 +70,7 @@ pub enum LogPlace {
 /// The shared log, for streams in catch-up.
 pub struct SharedLog(pub(super) Arc<dyn LogReader>);
 
-/// Place at which a client resumes.
+/// Point at which a client resumes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resume {
     /// At this cursor in the ring.
@@ -178,9 +178,9 @@ impl Hub {
         }
     }
 
-    /// Replaces the content of the ring by `events`, which lie after `horizon` and up to
-    /// `read_to`: the log does not continue at the head. Open streams get `reset`, unless the log
-    /// was not known before.
+    /// Starts the ring again with `events`, which lie after `horizon` and up to `read_to`, because
+    /// the log does not continue at the head. Open streams still read the frames that are in the
+    /// ring. Then they get `reset`, unless the log was not known before.
     pub(super) fn restart(
         &self,
         epoch: Epoch,
@@ -288,7 +288,7 @@ impl Hub {
         Some((ring.end(), EventId { epoch: ring.epoch()?, position: ring.head() }))
     }
 
-    /// Place at which a client resumes that has received everything up to `id`.
+    /// Point at which a client resumes that has received everything up to `id`.
     pub(super) fn resume(&self, id: EventId) -> Resume {
         let is_shared = matches!(self.settings.log, LogPlace::Shared(_));
         let ring = self.ring.read();

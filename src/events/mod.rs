@@ -3,7 +3,7 @@
 //! The event log, an [`EventLog`], makes a published event durable and assigns its [`EventId`]. The
 //! [`Hub`] keeps the newest events as encoded frames in a bounded ring. Each open response is an
 //! [`EventStream`]: a cursor into the ring, or into the log (`catch_up`). Streams have no queues,
-//! so a slow client costs no memory and delays nobody.
+//! so a slow client takes a bounded amount of memory and delays nobody.
 //!
 //! The ring of an instance without Redis is the log ([`MemoryLog`]). Instances with Redis share the
 //! log there ([`RedisLog`]), and each ring is a copy of its newest part.

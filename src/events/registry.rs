@@ -104,8 +104,8 @@ struct Open {
 }
 
 impl StreamLimits {
-    /// Checks whether there is room for a stream of `opener`. The opener's own bounds come first:
-    /// for these another instance need not be tried.
+    /// Checks the bounds for a stream of `opener`. Those of the token and of the principal come
+    /// first: a client that exceeds them need not try another instance.
     fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
         let of_token = opener.token.and_then(|token| state.by_token.get(&token)).map_or(0, Vec::len);
         let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);

@@ -17,7 +17,7 @@ pub struct RingLimits {
     pub bytes: usize,
 }
 
-/// Position of a stream: the number of events that were appended before the next one it reads.
+/// Cursor of a stream: the number of frames that entered the ring before the one it reads next.
 pub(super) type Cursor = u64;
 
 /// Result of a read at a cursor.
@@ -34,8 +34,8 @@ pub(super) enum Read {
 /// Content of the ring at a cursor.
 enum Slot {
     Event(Event),
-    /// A frame for the streams that are open, after which no client resumes: an announcement of the
-    /// instance, or an event of another epoch or before a loss, whose position is not comparable.
+    /// A frame without a position, which open streams read and after which no client resumes: a
+    /// `reset`, or an event of another epoch or of before a loss.
     Frame(Bytes),
 }
 

@@ -30,7 +30,7 @@ pub struct StreamOpening {
 
 impl StreamOpening {
     /// Registers a stream of `opener`. Call it after the token's tag was checked, so that forged
-    /// tokens take no place, and before the store is asked, so that a revocation that arrives
+    /// tokens are not registered, and before the store is asked, so that a revocation that arrives
     /// meanwhile finds the stream.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl StreamOpening {
     }
 }
 
-/// First frames of a stream, and its place for reading.
+/// First frames of a stream, and the source of its next event.
 fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
     let wish = last_event_id.map(|id| id.parse::<EventId>().ok());
     let resume = match wish {
@@ -131,7 +131,7 @@ pub struct EventStream {
     news: watch::Receiver<News>,
     opening: VecDeque<Bytes>,
     reading: Reading,
-    /// Availability of the log that was last sent to the client.
+    /// Availability of the log as the client knows it: true until `degraded` is sent.
     client_knows_available: bool,
     last_sent: Instant,
     /// End of the coalescing delay.
@@ -192,9 +192,9 @@ impl EventStream {
         }
     }
 
-    /// Reason to end now, if there is one. A revoked stream ends at once. Any other stream first
-    /// sends the events before its drain cursor, unless it is in catch-up: its client resumes
-    /// elsewhere and misses nothing.
+    /// Reason to end now, if there is one. A revoked stream ends at once. In a drain, a stream that
+    /// reads the ring first sends the events before its drain cursor. A stream in catch-up ends at
+    /// once, because its client resumes elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
         match (self.place.told_to_end(), self.drain_cursor, &self.reading) {
             (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
@@ -227,7 +227,7 @@ impl EventStream {
         None
     }
 
-    /// Waits for the end of the coalescing delay.
+    /// Waits until the coalescing delay is over or a reason to end arrives.
     async fn coalesce(&mut self) {
         if Instant::now() < self.coalesces_until {
             tokio::select! {

@@ -80,7 +80,8 @@ pub enum Problem {
         /// Time after which there may be room again.
         retry_after: Duration,
     },
-    /// 503: the store is unavailable, without a standby.
+    /// 503: the store is unavailable, without a standby. No store of an instance returns this
+    /// today: memory is always available, and Redis has a standby.
     #[error("the token store is unavailable, so nothing was recorded; try again later")]
     StoreUnavailable,
     /// 429 if the bound of a token or principal is reached, 503 if the bound of the instance is.

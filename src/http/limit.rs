@@ -12,9 +12,9 @@ use governor::{Quota, RateLimiter};
 
 use crate::principal::PrincipalId;
 
-/// Bound of remembered client addresses. With more, unknown addresses share one budget.
+/// Bound of remembered client addresses. While that many are known, all addresses share one budget.
 const MAX_ADDRESSES: usize = 65_536;
-/// Key of the budget that unknown addresses share when the table is full.
+/// Key of the budget that all addresses share while the table is full.
 const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// A rate limiter with a budget for each key.

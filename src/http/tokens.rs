@@ -183,6 +183,9 @@ pub(super) async fn issue_by_get(
 }
 
 /// Revoke a token (RFC 7009); its open streams end.
+///
+/// By `token_id`, the open streams of a token that has expired end, too. By `token`, an expired
+/// token is ignored like a text that is no token, and its open streams stay open.
 #[utoipa::path(
     post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
@@ -211,7 +214,7 @@ pub(super) async fn revoke(
         }
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
-    // A text that is no token of ours is not valid anywhere.
+    // A text that is no token of ours, or an expired one, is not valid anywhere.
     let mut effective = RevocationScope::Cluster;
     if let Some(revocation) = revocation {
         let begun = Begun::Revoke { token_id: revocation.id.to_string() };

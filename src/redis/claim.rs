@@ -3,8 +3,8 @@
 //! The instances of a deployment have a signing key in common. Redis holds the fingerprints of
 //! their keys for as long as an instance names them. An instance that knows none of these
 //! fingerprints belongs to another deployment: it neither reads nor writes, and asks again until
-//! the others have left (docs/adr/0027). The health check of the store asks. The event log starts
-//! when the claim is held and stops when it is refused.
+//! the others have left (docs/adr/0027). The health check of the store asks. The event log and the
+//! reader of revocations start when the claim is held and stop when it is refused.
 
 use std::time::Duration;
 
@@ -55,9 +55,9 @@ enum Standing {
     Refused,
 }
 
-/// Observation of another deployment. Redis may have lost its data, or came back with old data, and
-/// then holds no fingerprint of the deployment that was there. A waiting instance therefore claims
-/// it only after it has seen no change for a while: the former deployment comes first.
+/// Observation of another deployment. After a loss of data Redis has no fingerprint of the
+/// deployment that used it, but that deployment has priority. A waiting instance therefore claims
+/// the data only after it has seen no change for [`LEFT_AFTER`].
 struct Waiting {
     /// Time of its last fingerprint, by the clock of Redis.
     named_at: u64,

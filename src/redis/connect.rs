@@ -94,8 +94,9 @@ impl Connector {
         Ok(Connection::Node(connection))
     }
 
-    /// A tested connection of the pool, for calls off the hot path. A new one is dialled within
-    /// `patience`. Clusters have no pool: their connection is one already.
+    /// A tested connection of the pool, for calls off the hot path. Waiting for one, testing it and
+    /// dialling a new one may each take `patience`. A cluster has no pool, because its connection
+    /// is one already.
     pub(crate) async fn pooled(&self, patience: Duration) -> Result<deadpool_redis::Connection, Fault> {
         let server = self.server().await?;
         let pool = self.pool_for(server)?;

@@ -6,7 +6,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-/// Multiplexed: many calls may use it at the same time.
+/// A connection. It is multiplexed: clones share it, and many calls may use it at the same time.
 #[derive(Clone)]
 pub(crate) enum Connection {
     Node(MultiplexedConnection),

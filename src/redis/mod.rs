@@ -2,7 +2,7 @@
 //! errors.
 //!
 //! The store and the event log keep separate connections and know their own commands. `monitor`
-//! tells them what the health check finds.
+//! hands them the reports of the health check.
 
 mod claim;
 mod classify;

@@ -1,9 +1,9 @@
-//! The monitor: the state of Redis as one task finds it, for all that hold connections.
+//! The monitor: hands the reports of the health check to the tasks that have a session with Redis.
 //!
 //! The health check of the store asks Redis and the sentinels every 250 ms and reports here. The
-//! event log and the reader of revocations hold separate sessions. They do not probe Redis: a
-//! [`Watcher`] tells them that their session is with another server or data set. If the health
-//! check ends, the instance stops.
+//! event log and the reader of revocations do not ask themselves. A [`Watcher`] shows them that
+//! Redis is now another server or data set than that of their session. If the health check ends,
+//! the instance stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::info::MastersState;
 use super::settings::HostPort;
 
-/// Age of a session up to which an older report does not count against it: the session may have
-/// found the new server first. Longer than the interval of the reports.
+/// A session younger than this ignores reports that say the same as the last one before the
+/// session: the session may have found the new server first. Longer than the interval of the
+/// reports, 250 ms.
 const SESSION_IS_NEWER: Duration = Duration::from_millis(500);
 
 /// Result of a successful health check.
@@ -61,8 +62,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// The next report; `None` if it shows that Redis is another server or data set than the
-    /// session's.
+    /// Waits for the next report. `None` if it shows another server or data set than the session's.
     ///
     /// Cancel safe: a report is taken when the future completes.
     pub(crate) async fn next(&mut self) -> Option<Report> {
@@ -76,7 +76,7 @@ impl Watcher {
         }
     }
 
-    /// Whether the last report shows that Redis is another server or data set than the session's.
+    /// Whether the last report shows another server or data set than the session's.
     pub(crate) fn has_moved(&self) -> bool {
         self.reports.borrow().as_ref().is_some_and(|report| self.shows_another(report))
     }

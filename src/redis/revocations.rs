@@ -38,8 +38,8 @@ pub(crate) fn stream(namespace: &Namespace) -> String {
     namespace.together("revocations")
 }
 
-/// Command that announces a revocation and trims old announcements. XADD takes one bound: of the
-/// age, or in every sixteenth millisecond of the number.
+/// Command that announces a revocation and trims old announcements. XADD takes one bound. It is
+/// that of number in every sixteenth millisecond, and that of age in the others.
 pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
     let mut command = redis::cmd("XADD");
     command.arg(stream);

@@ -4,9 +4,9 @@
 //! - closed: calls are allowed. A hard failure, or [`TIMEOUTS_TO_OPEN`] timeouts without a success
 //!   between them, opens it.
 //! - open: calls are rejected; the health check probes.
-//! - half-open: calls are rejected; probes succeed. After [`GOOD_PROBES_TO_CLOSE`] good probes
-//!   and reconciliation it closes. If it opens again soon after closing (a flap), probes have to
-//!   stay good for longer.
+//! - half-open: calls are rejected; the last probe succeeded. After [`GOOD_PROBES_TO_CLOSE`] good
+//!   probes and reconciliation it closes. If it opens again soon after closing (a flap), probes
+//!   have to stay good for longer.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const LONGEST_HOLD: Duration = Duration::from_millis(1500);
 pub enum BreakerState {
     /// Calls are allowed.
     Closed,
-    /// Calls are rejected; probes succeed, and reconciliation is under way.
+    /// Calls are rejected; the last probe succeeded.
     HalfOpen,
     /// Calls are rejected.
     Open,
@@ -90,7 +90,7 @@ impl Breaker {
         }
     }
 
-    /// Whether timeouts were counted that a success clears.
+    /// Whether the breaker has counted timeouts, which the next success resets.
     #[must_use]
     pub const fn is_counting(&self) -> bool {
         matches!(self.state, State::Closed { timeouts: 1.., .. })

@@ -66,8 +66,11 @@ pub struct RevocationReader {
     losses: u64,
     /// Position of the last announcement read.
     read_to: String,
+    /// Number of announcements to read at once.
     page: usize,
+    /// Whether all announcements were read once.
     has_caught_up: watch::Sender<bool>,
+    /// Time since which announcements cannot be read.
     away_since: Option<Instant>,
     /// Number of revocations announced after a loss of data, while that is under way.
     announced_again: Option<usize>,

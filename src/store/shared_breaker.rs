@@ -27,7 +27,7 @@ pub struct SharedBreaker {
     metrics: Arc<Metrics>,
     /// Whether calls are allowed; written at transitions only.
     closed: AtomicBool,
-    /// Whether timeouts were counted that a success clears.
+    /// Whether the breaker has counted timeouts, which the next success resets.
     counting: AtomicBool,
     /// Connection generation. Incremented when the breaker opens and when Redis is found to hold
     /// different data.

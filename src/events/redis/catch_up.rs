@@ -81,7 +81,7 @@ impl CatchUp {
     }
 
     /// Keeps a connection to the log open while the future is polled, and replaces one that broke.
-    /// The session's health check decides whether Redis is lost.
+    /// It does not end the session: the session checks another connection for that.
     pub(super) async fn serve(
         &self,
         connector: &Connector,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::redis::Fault;
 
-/// Deadline for whatever is not a request.
+/// Deadline of an answer that no request waits for.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
 /// A deadline noticed later than this expired while the process did not run.
 const SUSPENDED: Duration = Duration::from_millis(250);

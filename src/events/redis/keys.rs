@@ -9,7 +9,7 @@
 //! - `opens`: end of the recovery window, in Unix milliseconds
 //! - `awaited`: largest horizon of an instance whose events could not be taken yet
 //! - `epoch`: log epoch
-//! - `reach`, `marked`, `marks`: size of the log (`size.lua`)
+//! - `reach`, `marked`, `marks`: size of the log and its checkpoints (`size.lua`)
 
 use crate::events::publication::KeyDigest;
 use crate::redis::Namespace;

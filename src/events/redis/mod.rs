@@ -31,13 +31,13 @@
 //! ```
 //!
 //! 1. **Detect.** A session ends on an error, when the monitor reports another data id or master
-//!    (every 250 ms), or when a script finds another log generation than the session's. The last
-//!    one shows `FLUSHALL`, which keeps the data id: the log has no state then, and the next read
-//!    or publish notices it, within 250 ms. The next session calls the script, which compares the
-//!    data id with the one in the log's state.
-//! 2. **Window.** They differ, or there is no state: the script starts a new log generation and a
-//!    recovery window (750 ms, 2 s under Sentinel). Publishing and reading refuse an old
-//!    generation, so nobody publishes or reads.
+//!    (every 250 ms), or when a script finds another log generation than the session's. A script
+//!    also finds a `FLUSHALL`, which keeps the data id and removes the log's state: the next read
+//!    or publish notices it, within 250 ms. Then the next session calls `recovery.lua`.
+//! 2. **Window.** The script compares the data id with the one in the log's state. If they differ,
+//!    or if there is no state, it starts a new log generation and a recovery window: 750 ms, 2 s
+//!    under Sentinel, and up to five times as long while instances announce that more events
+//!    follow. Nobody publishes or reads in the window, because both refuse an old generation.
 //! 3. **Re-submit.** Each instance sends what it holds, later events first, then those before the
 //!    log's first entry, newest batch first. The script inserts what is missing, in order of id. It
 //!    takes no batch that would leave a hole: such an instance waits for others (`awaited`).
@@ -173,8 +173,9 @@ impl RedisLog {
 
 #[async_trait]
 impl EventLog for RedisLog {
-    /// Sends the event in the current session. If that session ends before it sent the event, the
-    /// next session sends it, up to the deadline.
+    /// Sends the event in the current session. If that session ends before it has sent the event,
+    /// or its log generation has changed so that nothing was appended, the next session sends it,
+    /// up to the deadline.
     async fn publish(&self, publication: Publication) -> Result<Published, PublishError> {
         let due = Instant::now() + REDIS_DEADLINE;
         let mut sessions = self.requests.subscribe();
@@ -185,7 +186,7 @@ impl EventLog for RedisLog {
                 match requests.try_send(PublishRequest { publication: publication.clone(), reply }) {
                     Ok(()) => match timeout_at(due, answer).await {
                         Ok(Ok(answer)) => return answer,
-                        // The session ended before the event was sent: wait for the next one.
+                        // The event was not sent or not appended: wait for the next session.
                         Ok(Err(_)) => {}
                         Err(_elapsed) => return Err(UNKNOWN),
                     },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits::LARGEST_BODY;
 
 /// Deadline for a page. The largest event arrives in time at 13 kB/s, a whole page at 52 kB/s. The
-/// health check runs on another connection meanwhile.
+/// session checks its other connection meanwhile.
 pub(super) const PAGE_DEADLINE: Duration = Duration::from_secs(5);
 /// Bounds of the page size in bytes. The first event of a page may be larger.
 const MOST: usize = 256 * 1024;

@@ -1,6 +1,6 @@
 -- Appends an event to the log, once for each idempotency key.
 --
--- Follows `size.lua`, which defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
+-- `size.lua` is prepended. It defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
 -- `count`. `keys.rs` explains the fields of the state.
 --
 -- KEYS: the log, its state, the name of the idempotency key (without one, the state again).

@@ -81,8 +81,9 @@ pub(super) enum Answer {
     OtherGeneration,
 }
 
-/// Requests of a batch that was sent. A request that is dropped without an answer has the outcome
-/// "unknown".
+/// Requests of a batch that was sent. If it is dropped, requests without an answer get the outcome
+/// "unknown". A request whose channel is dropped without an outcome was not appended; its publisher
+/// waits for the next session.
 pub(super) struct Sent(Vec<PublishRequest>);
 
 impl Sent {

@@ -23,8 +23,8 @@ static PAGE: Script = Script::new(&[include_str!("page.lua")]);
 static BEGINNING: Script = Script::new(&[include_str!("beginning.lua")]);
 /// Bound of a page in entries.
 const MOST_ENTRIES: usize = 1000;
-/// Bound of the time for filling the ring before the log is used. On a slow link the ring begins
-/// later than it could; streams that resume before it use catch-up.
+/// Bound of the time for filling an empty ring before the log is used. Over a slow link the ring
+/// then holds fewer events than it could. Streams that resume before these events use catch-up.
 const FILL_FOR: Duration = Duration::from_secs(1);
 
 /// Answer to a request for a page.

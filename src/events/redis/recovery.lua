@@ -1,6 +1,6 @@
 -- Enters the log, and takes events that an instance re-submits after a loss of data.
 --
--- Follows `size.lua`, which defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
+-- `size.lua` is prepended. It defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
 -- `count`. `keys.rs` explains the fields of the state.
 --
 -- The data id differs from the one in the log's state after a restart or failover of Redis, and
@@ -9,8 +9,8 @@
 -- what it holds, and nobody publishes or reads. After the window the log is open, and events are
 -- only appended.
 --
--- An open log that lacks nothing is not written to. A full Redis refuses writes, and an instance
--- that cannot enter could not make room either.
+-- The script does not write to an open log that lacks nothing. A full Redis refuses writes, and an
+-- instance that could not enter for that reason could not make room either.
 --
 -- KEYS: the log (a stream), its state (a hash).
 --
@@ -120,8 +120,8 @@ local function insert(missing, last)
     for _, entry in ipairs(some) do
       there[#there + 1], from = entry, '(' .. entry[1]
     end
-    -- Trim in steps, so that the log is not in memory three times. Without the right to XTRIM it
-    -- is.
+    -- Trim after each step: otherwise the log would be in memory three times. Without the right to
+    -- XTRIM it is.
     redis.pcall('XTRIM', log, 'MAXLEN', redis.call('XLEN', log) - #some)
   until #some == 0
   redis.call('EXPIRE', log, -1)

@@ -88,8 +88,8 @@ struct Batch<'a> {
     horizon: Position,
     /// Position up to which this instance has read, with the last batch.
     head: Option<Position>,
-    /// For events before the log's first entry: the next event after them that this instance holds,
-    /// which proves that there is no hole between.
+    /// Only for events before the log's first entry: the event that follows them on this instance.
+    /// The log must begin at or before it, or a hole would remain.
     next: Option<Position>,
     /// Whether more batches follow, for which the script may extend the window.
     more_follow: bool,
@@ -210,9 +210,10 @@ impl<'a> Submitted<'a> {
     }
 }
 
-/// Splits `events` at the log's first entry into earlier and later ones, and names the event that
-/// follows the earlier ones. Unconfirmed events (after `read_to`) never count as earlier: the
-/// events between them and the head are unknown, so they might leave a hole.
+/// Splits `events` at the log's first entry. Returns the earlier events, the later events, and the
+/// position that follows the earlier ones. Unconfirmed events, which lie after the head `read_to`,
+/// are never among the earlier ones: this instance does not know the events between its head and
+/// them.
 fn around(events: &[Event], first: Option<Position>, read_to: Position) -> (&[Event], &[Event], Position) {
     let Some(first) = first else { return (&[], events, read_to) };
     let (earlier, later) = events.split_at(events.partition_point(|event| event.position() < first));

@@ -38,14 +38,15 @@ const BLOCK: Duration = Duration::from_millis(250);
 /// Bounds of a batch of published events. 256 KiB pass within the deadline also on a slow link.
 const SENT_AT_ONCE: usize = 128;
 const SENT_BYTES: usize = 256 * 1024;
-/// Recovery window. Every instance notices the loss within two `BLOCK`s, or as soon as it has
-/// dialled.
+/// Recovery window. Every instance notices a loss within a [`BLOCK`] or an interval of the health
+/// check, about 250 ms each; the rest is for dialling.
 const WINDOW: Duration = Duration::from_millis(750);
 /// Recovery window under Sentinel, which tells the instances about a new master one after the
 /// other.
 const SENTINEL_WINDOW: Duration = Duration::from_secs(2);
-/// Interval of the check of the connection, and longest pause between two attempts to dial.
+/// Interval of the check of the connection.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum interval between the starts of two sessions; each draws 50 to 100 % of it.
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 /// Longest random delay before a session that lasted is started again, so that instances do not all
 /// dial at the same moment.
@@ -78,8 +79,8 @@ pub struct LogTask {
     limits: LogLimits,
     relief: Arc<Relief>,
     connector: Arc<Connector>,
-    /// Whether a replica may replace the master. Decides the recovery window, and whether an event
-    /// needs a copy on a replica.
+    /// Whether sentinels may replace the master by a replica. Decides the recovery window, and
+    /// whether an event needs a copy on a replica until the first report of replicas in step.
     has_replicas: bool,
     /// Log generation that was entered last.
     generation: String,
@@ -193,8 +194,7 @@ impl LogTask {
         };
         self.parts.log.entered(epoch);
         let replicas = Replicas::new(self.has_replicas);
-        // A page may take seconds on a slow link. The data id is checked on the other connection
-        // meanwhile.
+        // A page may take seconds on a slow link. The check uses the other connection meanwhile.
         let keys = Arc::clone(&self.keys);
         let mut checking = pin!(check(watcher, outgoing.clone(), &keys, &replicas, &relief));
         // Read what was missed before clients learn that the log is available.
@@ -332,7 +332,8 @@ impl LogTask {
     async fn read(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         let head = self.parts.hub.log_head().ok_or(Ended::Changed)?;
         let most = self.pace.events();
-        // The order matters: what the log still holds after XREAD, it held when XREAD was run.
+        // XREAD comes first. An entry that the log holds when the script runs, it also held when
+        // XREAD ran.
         let commands = pipeline([
             news(&self.keys, head.position, most),
             reader::beginning(&self.keys, &self.generation),
@@ -405,7 +406,7 @@ async fn check(
 ) -> Result<Infallible, Ended> {
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Of a Redis Cluster, only the node with the log matters: PING would ask any.
+    // EXISTS asks the node that has the log. PING would ask every master of a Redis Cluster.
     let mut question = redis::cmd("EXISTS");
     question.arg(&keys.state);
     loop {

@@ -1,9 +1,15 @@
 -- Size of the log in bytes. Prepended to the scripts that append to the log.
 --
 -- Redis counts a stream's entries, not its bytes, and an entry has 10 to 65,536 bytes. The log's
--- state therefore counts: `reach` is the size of all entries ever appended. `marks` holds the id of
--- an entry and the `reach` before it, one mark for each 64th of the bound. The log from a mark on
--- has `reach` minus that number of bytes, whatever was trimmed before it.
+-- state therefore counts them: `reach` is the size of all entries ever appended. `marks` is a list
+-- of checkpoints, about one for each 64th of the bound. A checkpoint is the id of an entry and the
+-- `reach` before that entry. From that entry on, the log has as many bytes as `reach` is larger
+-- now, whatever was trimmed before it.
+--
+-- Example: a bound of 6,400 bytes, so a checkpoint after each 100, and entries of 40 bytes.
+-- Checkpoints are the entries 1 (0 bytes before it), 3 (80), 5 (160) and so on. With entry 161
+-- `reach` becomes 6,440. From entry 5 on the log has 6,440 - 160 = 6,280 bytes, which leaves room
+-- for 100 more. So the entries before 5 are trimmed.
 --
 -- KEYS: the log, its state.
 --
@@ -26,8 +32,8 @@ local function written(number)
   return string.format('%.0f', number)
 end
 
--- Counts an entry, and keeps the log below the bound. `size` has `reach`, and what that was before
--- the last mark, `marked`.
+-- Counts an entry, and keeps the log below the bound. `size` has `reach`, and `marked`, which was
+-- the `reach` before the last checkpoint.
 local function count(size, id, bytes)
   local before, step = size.reach, bound / 64
   size.reach = before + bytes
@@ -40,7 +46,7 @@ local function count(size, id, bytes)
   local start, from
   for place, mark, reached in string.gmatch(marks, '()(%S+) (%d+);') do
     start, from = place, mark
-    -- Until the next mark is set the log may grow by a step.
+    -- Until the next checkpoint the log may grow by a step.
     if size.reach - reached <= bound - step then
       break
     end

@@ -5,8 +5,9 @@
 //!
 //! 1. probe the primary and exchange member records (`Primary::check_health`);
 //! 2. after a loss of data, write all known tombstones to it again;
-//! 3. count the probe; with enough good ones, write records and tombstones of the standby to it;
-//! 4. close the breaker.
+//! 3. count the probe. If the breaker is closed, or probes were good for long enough, write records
+//!    and tombstones of the standby to the primary (reconciliation);
+//! 4. close the breaker if it was open.
 //!
 //! Tombstones come before the breaker closes, so that no revoked token is accepted in between.
 
@@ -23,9 +24,11 @@ use crate::token::TokenId;
 
 /// Interval of the checks, with a jitter of a fifth, so that instances do not check at once.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Consecutive failed checks that are logged although requests reach the primary.
+/// Number of consecutive failed checks after which a warning is logged, if requests reach the
+/// primary meanwhile.
 const FAILURES_UNTIL_WARNING: u32 = 10;
-/// Difference of the clocks, in ms, that is logged. Tokens allow for two seconds.
+/// Difference of the clocks, in ms, above which a warning is logged. Tokens allow for two seconds,
+/// while no store answers.
 const SKEW_WARNING: i64 = 1000;
 
 /// Dependencies of the health check.

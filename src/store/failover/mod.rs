@@ -1,9 +1,9 @@
-//! The store of an instance with Redis: the primary while it is available, with the standby, this
-//! process's memory, beside it.
+//! The store of an instance with Redis. It asks the primary, which is Redis, and keeps in the
+//! standby, the memory of this process, what the primary does not have yet.
 //!
-//! An outage removes a step instead of switching code: without an answer of the primary, a token is
-//! accepted by its tag. Records and tombstones of an outage wait in the standby. [`HealthCheck`]
-//! writes them to the primary before the breaker closes.
+//! There is no separate mode for outages. If the primary does not answer, a call continues without
+//! its answer: a token is accepted by its tag, and a record or tombstone waits in the standby.
+//! [`HealthCheck`] writes these entries to the primary before the breaker closes.
 
 mod health_check;
 mod reconcile;
@@ -36,8 +36,8 @@ const BETWEEN_WARNINGS: Duration = Duration::from_mins(1);
 /// A store that all instances share and that may be unavailable.
 #[async_trait]
 pub trait Primary: TokenStore {
-    /// Health check: a write, a read, the time, and whether data was lost since the last one. Also
-    /// exchanges member records. Independent of the breaker.
+    /// Checks the primary, independent of the breaker: writes and reads, compares the clocks, and
+    /// finds out whether data was lost since the last check. Also exchanges member records.
     ///
     /// # Errors
     /// The primary cannot be used.
@@ -77,10 +77,10 @@ pub struct FailoverStoreDeps {
     pub primary: Arc<dyn Primary>,
     /// The circuit breaker before the primary.
     pub breaker: Arc<SharedBreaker>,
-    /// The standby, empty: records and tombstones that the primary does not have yet.
+    /// The standby: records and tombstones that the primary does not have yet. Empty at the start.
     pub standby: MemoryStore,
-    /// Known revocations of all instances, empty. They are applied while the primary is
-    /// unavailable, and written to it again after it has lost its data.
+    /// Known revocations of all instances, empty at the start. They are applied before the primary
+    /// is asked, and written to it again after it has lost its data.
     pub revoked: MemoryStore,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -201,8 +201,9 @@ impl TokenStore for FailoverStore {
             return Ok(Lookup::Revoked);
         }
         let found = self.primary.lookup(digest, issued_after).await;
-        // The standby has records that the primary does not have yet: of an outage, in which it
-        // does not answer, and of single calls that failed, after which it answers without them.
+        // The standby has records that the primary lacks. They are from an outage, in which the
+        // primary does not answer, or from single calls that failed, after which it answers without
+        // them.
         if matches!(found, Err(_) | Ok(Lookup::Absent { .. })) && self.standby.entries() > 0 {
             let waiting = self.standby.lookup(digest, issued_after).await?;
             if matches!(waiting, Lookup::Active(_)) {

@@ -16,8 +16,8 @@ use crate::redis::{Connection, Connector, Fault, HostPort};
 use crate::store::StoreError;
 use crate::store::shared_breaker::SharedBreaker;
 
-/// Deadline of a health check, which tests its connection first (two round trips). No request waits
-/// for it.
+/// Deadline of a health check. It takes two round trips, because it tests its connection first, and
+/// no request waits for it.
 const HEALTH_CHECK_DEADLINE: Duration = Duration::from_millis(300);
 /// Deadline of a health check while the breaker is not closed, because dialling takes longer.
 const RECOVERY_DEADLINE: Duration = Duration::from_millis(600);

@@ -29,8 +29,9 @@ use crate::redis::{Connection, Fault, MastersState, Topology, pipeline};
 const MARKER_KEPT: Duration = Duration::from_hours(24 * 7);
 
 /// Time until all instances have moved to a new master under Sentinel. Until then an instance may
-/// write to the old master, and its records are lost. Each asks the sentinels once a second and
-/// then dials, which takes 1.5 s; the rest is for a slow sentinel, a slow dial and a busy machine.
+/// write to the old master, and its records are lost. The health check asks the sentinels once a
+/// second which server to dial, and then dials, which takes 1.5 s; the rest is for a slow sentinel,
+/// a slow dial and a busy machine. (Its question who is master, every 250 ms, is for the monitor.)
 /// An instance that reaches only a minority of the sentinels may take longer (docs/adr/0009).
 const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 
@@ -38,7 +39,7 @@ const ALL_HAVE_MOVED: Duration = Duration::from_secs(5);
 pub(super) struct Completeness {
     keys: Arc<Keys>,
     known: Mutex<Option<Known>>,
-    /// Time from the first sight of a data set until all instances write to it.
+    /// Time after that of the marker from which on all instances write to the data set.
     settling: Duration,
 }
 

@@ -9,7 +9,8 @@ use crate::store::{Mismatch, MismatchKind};
 /// Knowledge about the other instances between exchanges.
 pub(super) struct Neighbours {
     own: About,
-    /// Time of each member record when it, or another one of the same instance, was first seen.
+    /// For each member record, its time of writing when it was first seen. Noted again when another
+    /// record of the same instance is first seen.
     first_seen: BTreeMap<String, u64>,
     /// Contradictions of the last exchange.
     found: BTreeSet<Mismatch>,
