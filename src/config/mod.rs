@@ -385,7 +385,7 @@ fn listen_address(text: &str, complaints: &mut ErrorCollector) -> SocketAddr {
         complaints.add(
             "http.listen",
             format_args!(
-                "{} is no address to listen on; expected is address:port, such as 0.0.0.0:8001 or [::]:8001",
+                "{} is no address to listen on; expected: address:port, such as 0.0.0.0:8001 or [::]:8001",
                 Shown(text)
             ),
         );
@@ -413,7 +413,7 @@ fn networks(texts: &[String], complaints: &mut ErrorCollector) -> Vec<IpNet> {
             Err(_) => complaints.add(
                 "http.trusted_proxies",
                 format_args!(
-                    "{} is no network; expected is an address or prefix, such as 10.0.0.0/8",
+                    "{} is no network; expected: an address or prefix, such as 10.0.0.0/8",
                     Shown(text)
                 ),
             ),

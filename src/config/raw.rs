@@ -258,7 +258,7 @@ pub(super) fn read<T: DeserializeOwned>(complaints: &mut ErrorCollector, keys: &
             Problem::Expected(expected) => {
                 let value = complaints.sources.shown(&key);
                 let value = value.as_deref().unwrap_or("this value");
-                format!("{value} is not allowed; expected is {expected}")
+                format!("{value} is not allowed; expected: {expected}")
             }
             Problem::Other(problem) => problem,
         };

@@ -31,7 +31,7 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Optio
         return None;
     };
     if let Some(second) = given.next() {
-        complaints.add(second, format_args!("{first} is given too; keep the one that is meant"));
+        complaints.add(second, format_args!("{first} is set, too; set only one of the two"));
     }
     let mut settings = RedisSettings {
         topology: Topology::Single(HostPort { host: raw.host.clone(), port }),
@@ -138,14 +138,14 @@ fn from_url(
     else {
         complaints.add(
             key,
-            "cannot be read; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS, with special characters in %XX form",
+            "cannot be read; expected: redis://[user[:password]@]host[:port][/db], or rediss:// for TLS. Write special characters of user and password as %XX",
         );
         return false;
     };
     let Ok(info) = redis::IntoConnectionInfo::into_connection_info(parsed.clone()) else {
         complaints.add(
             key,
-            "cannot be used; expected is redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
+            "cannot be used; expected: redis://[user[:password]@]host[:port][/db], or rediss:// for TLS",
         );
         return false;
     };
@@ -155,7 +155,7 @@ fn from_url(
     let inside = info.redis_settings();
     if let Some(password) = inside.password() {
         if settings.password.is_some() {
-            complaints.add("redis.password", "redis.url contains a password too; keep the one that is meant");
+            complaints.add("redis.password", "redis.url contains a password, too; set only one of the two");
         }
         settings.password = Some(SecretString::from(password));
     }

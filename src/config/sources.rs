@@ -178,7 +178,7 @@ fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
     table.retain(|name, value| {
         if keys.is_section(name) {
             let Some(section) = value.as_table_mut() else {
-                found(name.to_owned(), format!("this value is not allowed; expected is a section, [{name}]"));
+                found(name.to_owned(), format!("this value is not allowed; expected: a section, [{name}]"));
                 return false;
             };
             section.retain(|key, _| {

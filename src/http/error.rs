@@ -33,7 +33,7 @@ pub enum Problem {
     #[error("the request carries two different credentials; send one")]
     CredentialsConflict,
     /// 403: the token does not open a stream; all reasons have this answer.
-    #[error("the token is not valid; issue a new one")]
+    #[error("the token is not valid; get a new one from your backend")]
     TokenRefused,
     /// 403: a principal's credential in a URL, where that is forbidden. Only the holder of a
     /// credential gets this answer.

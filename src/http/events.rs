@@ -28,7 +28,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 const EXPECTED: &str =
-    r#"expected is {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
+    r#"expected: {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
 
 /// An event to publish.
 #[derive(Deserialize, ToSchema)]

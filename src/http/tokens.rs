@@ -203,7 +203,7 @@ pub(super) async fn revoke(
     payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    const EXPECTED: &str = "expected is one of token=<token> or token_id=<16 hex characters>";
+    const EXPECTED: &str = "expected: one of token=<token> or token_id=<16 hex characters>";
     let principal = principal(&request, &state)?;
     let parameter: TokenParameter = form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let revocation = match (&parameter.token, &parameter.token_id) {
@@ -263,7 +263,7 @@ pub(super) async fn introspect(
     payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    const EXPECTED: &str = "expected is token=<token>";
+    const EXPECTED: &str = "expected: token=<token>";
     principal(&request, &state)?;
     let IntrospectParameter(parameter) =
         form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;

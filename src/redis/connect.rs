@@ -176,7 +176,9 @@ impl Connector {
                 *self.master.lock() = Some((server.clone(), Instant::now()));
                 Ok(server)
             }
-            Topology::Cluster { .. } => Err(Fault::Unexpected("a cluster has no one server".to_owned())),
+            Topology::Cluster { .. } => {
+                Err(Fault::Unexpected("a cluster has more than one server".to_owned()))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub enum Fault {
     Timeout,
     /// The connection is refused.
     #[error(
-        "the server accepts no connections ({0}); check that it is running, and that the address is right (REDIS_HOST, REDIS_PORT, REDIS_URL)"
+        "the server cannot be reached ({0}); check that it is running, and that REDIS_HOST, REDIS_PORT or REDIS_URL has its address"
     )]
     Refused(String),
     /// The host name cannot be resolved.
@@ -77,7 +77,7 @@ pub enum Fault {
     )]
     NewerSchema(u64),
     /// An answer of an unexpected form.
-    #[error("the answer of the server is unexpected ({0})")]
+    #[error("the answer of the server is unexpected ({0}); check that it is a Redis, 7.0 or newer")]
     Unexpected(String),
 }
 

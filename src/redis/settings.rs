@@ -22,7 +22,7 @@ impl HostPort {
     /// # Errors
     /// The text has another form.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected is host or host:port";
+        const EXPECTED: &str = "expected: host or host:port";
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or(EXPECTED)?)),

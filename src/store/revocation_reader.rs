@@ -211,7 +211,7 @@ impl RevocationReader {
                 tracing::warn!(
                     key = %self.stream,
                     position = entry.position,
-                    "an announcement of a revocation cannot be read, or its end is too late. It is left out, or its end is shortened. Find out who else writes to this Redis"
+                    "an announcement of a revocation is invalid. One that cannot be read is left out; an end that is too late is shortened. Find out which other program writes to this Redis"
                 );
             }
         }
@@ -284,7 +284,7 @@ impl RevocationReader {
         {
             tracing::warn!(
                 reason = fault.label(),
-                "revocations by other instances cannot be read: {fault}. Tokens that they revoke are refused while Redis answers lookups. Open streams of these tokens stay open"
+                "revocations by other instances cannot be read: {fault}. A revoked token opens no new stream, because Redis answers lookups. Its open streams stay open until the revocations are read"
             );
         }
     }

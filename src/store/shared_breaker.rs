@@ -138,12 +138,12 @@ impl SharedBreaker {
             if inner.was_reached {
                 tracing::warn!(
                     reason,
-                    "Redis cannot be used: {fault}. Tokens are kept in memory meanwhile and remain valid"
+                    "Redis cannot be used: {fault}. Meanwhile this instance keeps tokens in its memory, and tokens stay valid"
                 );
             } else {
                 tracing::error!(
                     reason,
-                    "Redis cannot be used, and has not been usable since this instance started: {fault}. Tokens are kept in memory meanwhile and remain valid"
+                    "Redis cannot be used, and this instance has not used it since its start: {fault}. Meanwhile it keeps tokens in its memory, and tokens stay valid"
                 );
             }
         }
@@ -177,7 +177,7 @@ impl SharedBreaker {
         self.count_transition(BreakerState::Closed);
         self.closed.store(true, Ordering::Relaxed);
         let after = now - inner.opened_at;
-        tracing::info!(?after, reconciled, "Redis is in use");
+        tracing::info!(?after, reconciled, "Redis is available");
     }
 
     fn count_transition(&self, state: BreakerState) {

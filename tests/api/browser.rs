@@ -393,7 +393,7 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     // However often it tried, it is one line.
     let [(what, why)] = panel.history("reconnect").await.try_into().unwrap();
     assert!(what.starts_with("Reconnected to instance 1 again in "), "{what}");
-    assert_eq!(why, "the connection was cut; gap: the event log was lost and started again (epoch)");
+    assert_eq!(why, "the connection was cut; reset: the event log was lost and started again (epoch)");
     instance.publish(json!("after")).await;
     panel.see_event("after").await;
     assert_eq!(panel.events().await, json!([r#""after""#, r#""before""#]));

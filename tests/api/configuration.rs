@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::support::{Instance, complaint, file, planted, run};
 
 const RANGE: &str = "out of range";
-const NUMBER: &str = "expected is a whole number";
+const NUMBER: &str = "expected: a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
 const BAD: [(&str, &str, &str, &str); 39] = [
@@ -133,11 +133,11 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
             "principals[0].tokn",
             "unknown key; did you mean token?",
         ),
-        ("[http]\nworkers = 1.5", "http.workers", "1.5 is not allowed; expected is a whole number"),
-        ("[http]\nworkers = true", "http.workers", "true is not allowed; expected is a whole number"),
-        ("[http]\nworkers = [1]", "http.workers", "this value is not allowed; expected is a whole number"),
-        ("[http]\ntrusted_proxies = 5", "http.trusted_proxies", "5 is not allowed; expected is a list"),
-        ("drain = 5", "drain", "this value is not allowed; expected is a section"),
+        ("[http]\nworkers = 1.5", "http.workers", "1.5 is not allowed; expected: a whole number"),
+        ("[http]\nworkers = true", "http.workers", "true is not allowed; expected: a whole number"),
+        ("[http]\nworkers = [1]", "http.workers", "this value is not allowed; expected: a whole number"),
+        ("[http]\ntrusted_proxies = 5", "http.trusted_proxies", "5 is not allowed; expected: a list"),
+        ("drain = 5", "drain", "this value is not allowed; expected: a section"),
         ("[[principals]]\ntoken = 'b'", "principals[0].id", "is missing"),
         ("[[principals]]\nid = 'b'", "principals[0]", "\"b\" needs a token or a token_file"),
         (
@@ -165,9 +165,9 @@ async fn all_mistakes_of_a_file_are_reported_at_once() {
     assert_eq!(code, 2);
     for line in [
         format!("\n  colour ({file}): unknown key"),
-        format!("\n  token.ttl_seconds ({file}): \"1h\" is not allowed; expected is a whole number"),
+        format!("\n  token.ttl_seconds ({file}): \"1h\" is not allowed; expected: a whole number"),
         format!("\n  http.listen ({file}): \"8001\" is no address to listen on"),
-        format!("\n  redis.host ({file}): redis.url is given too"),
+        format!("\n  redis.host ({file}): redis.url is set, too"),
         "\n  redis.db (REDIS_DB): -1 is out of range".to_owned(),
     ] {
         assert!(printed.contains(&line), "{line}: {printed}");
@@ -183,7 +183,7 @@ async fn a_value_that_is_no_secret_is_repeated_escaped_and_cut_short() {
         (
             "REDIS_PORT",
             "tcp://10.96.0.1:6379",
-            "redis.port (REDIS_PORT): \"tcp://10.96.0.1:6379\" is not allowed; expected is a whole number",
+            "redis.port (REDIS_PORT): \"tcp://10.96.0.1:6379\" is not allowed; expected: a whole number",
         ),
         ("REDIS_PORT", "redis://:pass@redis", "redis.port (REDIS_PORT): this value is not allowed"),
         ("EPHEMERAL_TOKEN_TTL_SEC", "\u{1b}[31m6\u{7}", r#": "\u{1b}[31m6\u{7}" is not allowed"#),
@@ -290,18 +290,15 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
     for (variables, expected) in [
         (
             &[("REDIS_HOST", url)][..],
-            "redis.host (REDIS_HOST): expected is host or host:port, without a scheme",
+            "redis.host (REDIS_HOST): expected: host or host:port, without a scheme",
         ),
-        (&[("REDIS_URL", "http://redis")], "redis.url (REDIS_URL): cannot be read; expected is redis://"),
-        (&[("REDIS_URL", url), ("REDIS_PASSWORD", password)], "redis.url contains a password too"),
-        (
-            &[("REDIS_URL", url), ("REDIS_HOST", "redis")],
-            "redis.url is given too; keep the one that is meant",
-        ),
+        (&[("REDIS_URL", "http://redis")], "redis.url (REDIS_URL): cannot be read; expected: redis://"),
+        (&[("REDIS_URL", url), ("REDIS_PASSWORD", password)], "redis.url contains a password, too"),
+        (&[("REDIS_URL", url), ("REDIS_HOST", "redis")], "redis.url is set, too; set only one of the two"),
         (&[("REDIS_PASSWORD", password)], "redis.password (REDIS_PASSWORD): is set, but no Redis is"),
         (&[("REDIS_SENTINELS", "one,two")], "redis.sentinel_master (REDIS_SENTINEL_MASTER): is needed"),
-        (&[("REDIS_SENTINELS", url)], "redis.sentinels (REDIS_SENTINELS): expected is host or host:port"),
-        (&[("REDIS_CLUSTER_NODES", "one:0")], "redis.cluster_nodes (REDIS_CLUSTER_NODES): expected is host"),
+        (&[("REDIS_SENTINELS", url)], "redis.sentinels (REDIS_SENTINELS): expected: host or host:port"),
+        (&[("REDIS_CLUSTER_NODES", "one:0")], "redis.cluster_nodes (REDIS_CLUSTER_NODES): expected: host"),
         (
             &[("REDIS_HOST", "redis"), ("REDIS_PORT", "70000")],
             "redis.port (REDIS_PORT): 70000 is out of range",
@@ -316,7 +313,7 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
             &[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__CA_FILE", "./none.pem")],
             "redis.ca_file (VX11_OPERATOR__REDIS__CA_FILE): cannot read the file ./none.pem",
         ),
-        (&[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__TLS", "yes")], "expected is true or false"),
+        (&[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__TLS", "yes")], "expected: true or false"),
     ] {
         let printed = complaint(variables).await;
         assert!(printed.contains(expected) && !printed.contains(password), "{variables:?}: {printed}");

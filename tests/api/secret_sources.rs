@@ -98,7 +98,7 @@ async fn what_a_secret_file_holds_is_blamed_on_the_variable_that_names_the_file(
     for (variable, key, problem) in [
         ("VX11_PRINCIPAL_TOKEN_FILE", "principal_token_file", "the credential cannot be sent in a header"),
         ("VX11_OPERATOR_SIGNING_KEYS_FILE", "token.signing_keys_file", "64 hexadecimal"),
-        ("REDIS_URL_FILE", "redis.url_file", "cannot be read; expected is redis://"),
+        ("REDIS_URL_FILE", "redis.url_file", "cannot be read; expected: redis://"),
     ] {
         let complaint = complaint(&[(variable, &poor)]).await;
         let line = complaint.lines().find(|line| line.starts_with(&format!("  {key} ({variable}): ")));

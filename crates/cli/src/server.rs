@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// URL of an instance with default configuration.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8001";
-const EXPECTED: &str = "expected is http://host[:port][/path], or https://";
+const EXPECTED: &str = "expected: http://host[:port][/path], or https://";
 
 /// A server that can be called.
 pub(super) struct Server {

@@ -171,7 +171,7 @@ impl Tail<'_> {
                 Ok(Frame::Reconnect { reason, after }) => {
                     self.backoff.settle(opened.elapsed());
                     let wait = after.map_or_else(|| self.backoff.next(), |after| after.min(LONGEST_WAIT));
-                    return Ok(Pause { wait, why: format!("told to reconnect ({reason})") });
+                    return Ok(Pause { wait, why: format!("the service ended the stream ({reason})") });
                 }
                 Err(why) => {
                     self.backoff.settle(opened.elapsed());

@@ -168,7 +168,7 @@ impl LogTask {
         if self.logged.is_new(fault) {
             tracing::warn!(
                 reason = fault.label(),
-                "the event log is out of reach: {fault}. Publishing is answered with 503; streams stay open and miss nothing"
+                "the event log is unavailable: {fault}. Publishing is answered with 503; streams stay open and get the events later"
             );
         }
     }
@@ -208,7 +208,7 @@ impl LogTask {
         self.parts.hub.set_log_available(true);
         self.logged.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
-        tracing::info!(%epoch, ?away, "the event log is in use");
+        tracing::info!(%epoch, ?away, "the event log is available");
 
         let generation = self.generation.clone();
         let (log, hub) = (Arc::clone(&self.parts.log), Arc::clone(&self.parts.hub));
@@ -302,7 +302,7 @@ impl LogTask {
                 let end = reader::end(connection, &self.keys, &self.generation, &mut self.pace)
                     .await?
                     .ok_or(Ended::Changed)?;
-                tracing::warn!(%epoch, "events were lost and a new log epoch began, so streams get a reset");
+                tracing::warn!(%epoch, "events were lost, so a new log epoch began; all streams get a reset");
                 hub.restart(epoch, ResetReason::Epoch, end, &[], end);
             }
         }
@@ -371,7 +371,7 @@ impl LogTask {
                 LogEntry::Event(event) => events.push(event),
                 LogEntry::Epoch(epoch, position) if epoch != read_to.epoch => {
                     hub.extend(&std::mem::take(&mut events), position);
-                    tracing::warn!(%epoch, "events were lost and a new log epoch began, so streams get a reset");
+                    tracing::warn!(%epoch, "events were lost, so a new log epoch began; all streams get a reset");
                     hub.restart(epoch, ResetReason::Epoch, position, &[], position);
                     read_to.epoch = epoch;
                 }
@@ -387,7 +387,7 @@ impl LogTask {
             self.parts.log.metrics.events.unreadable(unreadable);
             tracing::warn!(
                 count = unreadable,
-                "the event log has events that this version cannot read, so streams get a reset. Run the same version on all instances"
+                "the event log has events that this version cannot read; streams get a reset there. Update all instances to the same version"
             );
         }
         hub.extend(&events, read_to.position);

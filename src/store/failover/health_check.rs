@@ -91,7 +91,7 @@ impl HealthCheck {
             if failed_while_closed { self.failures_while_closed.saturating_add(1) } else { 0 };
         if self.failures_while_closed == FAILURES_UNTIL_WARNING {
             tracing::warn!(
-                "the figures of the other instances are outdated: health checks of Redis fail, although requests reach it. Check the load of Redis and the network"
+                "health checks of Redis fail, although requests reach it, so the figures of the other instances are outdated. Check the load of Redis and the network"
             );
         }
         outcome
@@ -130,7 +130,7 @@ impl HealthCheck {
         if skewed && !self.skewed {
             tracing::warn!(
                 ahead_by_milliseconds = skew_millis,
-                "the clocks of this instance and of Redis differ. Beyond 2 s, other instances may refuse tokens while Redis is unavailable. Check NTP on both machines"
+                "the clocks of this instance and of Redis differ. An instance whose clock is ahead refuses tokens early, by its lead. Check NTP on both machines"
             );
         }
         self.skewed = skewed;

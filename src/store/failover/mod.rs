@@ -166,7 +166,7 @@ impl FailoverStore {
         if warned_at.is_none_or(|last| now.duration_since(last) >= BETWEEN_WARNINGS) {
             *warned_at = Some(now);
             tracing::warn!(
-                "this instance has no room for further revocations, and applies them only while Redis is available. Raise memory.max_entries or memory.max_bytes"
+                "this instance has no room for further revocations, so it applies those only while Redis answers. Raise memory.max_entries and memory.max_bytes"
             );
         }
     }

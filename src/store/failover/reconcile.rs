@@ -34,7 +34,7 @@ impl FailoverStore {
         }
         tracing::warn!(
             tombstones = self.revoked.entries(),
-            "Redis has lost data (restart, failover or FLUSHALL). All known revocations were written to it again. Tokens issued before stay valid by their signature"
+            "Redis has lost data (restart, failover or FLUSHALL). This instance has written all revocations that it knows to Redis again. Tokens issued before the loss stay valid by their signature"
         );
         Ok(())
     }
@@ -65,7 +65,7 @@ impl FailoverStore {
             self.metrics.revocations.invalid(refused);
             tracing::warn!(
                 refused,
-                "Redis refuses tombstones because of their content; they are left out. This is a defect: report this line"
+                "Redis refuses tombstones because of their content, and does not have these revocations now. This is a defect of the service: report this line"
             );
         }
     }

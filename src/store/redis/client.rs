@@ -140,7 +140,9 @@ impl Client {
         match tokio::time::timeout_at(asked_at + deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Attempt::Failed(fault))) => Err(fault),
-            Ok(Err(Attempt::Broke)) => Err(Fault::Disconnected("twice in a row".to_owned())),
+            Ok(Err(Attempt::Broke)) => {
+                Err(Fault::Disconnected("at the first and at the second try".to_owned()))
+            }
             Err(_elapsed) => Err(Fault::Timeout),
         }
     }

@@ -48,7 +48,7 @@ async fn told_to_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_noth
     tail.says("connected").await;
     let mut published = 0;
     for _ in 0..3 {
-        let mut told = pin!(tail.says("told to reconnect (max_age); reconnecting in "));
+        let mut told = pin!(tail.says("the service ended the stream (max_age); reconnecting in "));
         let told = loop {
             if let Poll::Ready(told) = poll!(&mut told) {
                 break told;
@@ -73,7 +73,7 @@ async fn a_drain_is_told_and_survived() {
     let mut tail = Terminal::of(&before).start(&["tail"]);
     tail.says("connected").await;
     before.terminate();
-    tail.says("told to reconnect (drain); reconnecting in ").await;
+    tail.says("the service ended the stream (drain); reconnecting in ").await;
     assert!(before.ended().await.success());
     let _after = Instance::in_place_of(&address, &principal).await;
     tail.says("connected to instance 1").await;

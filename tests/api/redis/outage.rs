@@ -112,11 +112,11 @@ async fn transitions_are_logged_once_each_and_counted() {
     }
     // A busy machine may add outages. Figures are counted again if there was one meanwhile. A log
     // line may follow later than its cause.
-    let (opened, log) = vx11_kit::eventually("a line for each time that Redis is in use", async || {
+    let (opened, log) = vx11_kit::eventually("a line for each time Redis is available", async || {
         let count =
             async || (one.metric(&transitions_to("open")).await, one.metric(&transitions_to("closed")).await);
         let (before, log) = (count().await, one.log_text());
-        let is_told = log.matches("Redis is in use").count() as u64 == before.1;
+        let is_told = log.matches("Redis is available").count() as u64 == before.1;
         (is_told && count().await == before).then_some((before.0, log))
     })
     .await;

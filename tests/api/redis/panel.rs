@@ -297,7 +297,7 @@ async fn a_gap_in_the_middle_of_a_stream_is_a_line_of_its_own_and_no_reconnect()
     publish(&two, 2).await;
     newest_is(&panel, 2).await;
     way_of_one.pass();
-    panel.see_history("reset", "Gap: events may have been missed").await;
+    panel.see_history("reset", "Reset: events may have been missed").await;
     let [(_, why)] = panel.history("reset").await.try_into().expect("one line");
     assert!(why.starts_with("the event log was lost and started again (epoch); last seen "), "{why}");
     publish(&one, 3).await;

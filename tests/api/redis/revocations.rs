@@ -179,7 +179,10 @@ async fn a_revocation_with_an_end_out_of_range_is_cut_short_and_stops_no_other()
         for issued in [&poisoned, &other] {
             instance.refuses(&issued.token).await;
         }
-        assert_eq!(instance.log_text().matches("Find out who else writes to this Redis").count(), 1);
+        assert_eq!(
+            instance.log_text().matches("Find out which other program writes to this Redis").count(),
+            1
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-// History of the stream: one line for each reconnect, for each gap, and for each change of the
+// History of the stream: one line for each reconnect, for each reset, and for each change of the
 // event log to unavailable and back. A line begins when something breaks, and is completed when
 // the end is known. Planned reconnects that missed nothing share a line, so that a night of them
 // does not hide an incident.
@@ -65,8 +65,8 @@ export class History {
   /** @param gap argument of the client's onReset */
   reset({ reason, after, id }) {
     const why = `${RESET_REASONS[reason] ?? RESET_REASONS.unknown} (${reason})`;
-    this.#settle(`gap: ${why}`);
-    this.#note("reset", "Gap: events may have been missed", `${why}; last seen ${after || "none"}, continues after ${id}`);
+    this.#settle(`reset: ${why}`);
+    this.#note("reset", "Reset: events may have been missed", `${why}; last seen ${after || "none"}, continues after ${id}`);
   }
 
   degraded(reason) {
