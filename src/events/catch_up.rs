@@ -273,10 +273,7 @@ mod tests {
         }
     }
 
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "it is one of the answers of a log that may be out of reach"
-    )]
+    #[expect(clippy::unnecessary_wraps, reason = "it is one of the answers of a log that may be unavailable")]
     fn page(millis: &[u64], read_to: u64) -> Result<Page, Unreachable> {
         let events = millis.iter().copied().map(event).collect();
         Ok(Page::Events(EventPage { events, read_to: Some(at(read_to)), held: None }))
@@ -313,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_of_another_life_of_the_log_says_nothing_about_this_one() {
+    async fn an_id_of_another_log_epoch_gets_a_reset() {
         let stage = stage([]);
         let other = EventId { epoch: Epoch(2), position: at(11) };
         assert!(is_reset(&stage.next(&mut CatchUp::after(Some(other))).await, "epoch"));
@@ -348,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_out_of_reach_is_not_asked() {
+    async fn an_unavailable_log_is_not_asked() {
         let stage = stage([]);
         stage.hub.set_log_available(false);
         assert!(matches!(stage.next(&mut behind(5)).await, Next::Wait(None)));
@@ -356,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_ahead_is_waited_for_and_then_told() {
+    async fn a_client_that_is_ahead_gets_a_reset_after_a_wait() {
         let stage = stage([]);
         let mut catch_up = behind(13);
         assert!(matches!(stage.next(&mut catch_up).await, Next::Wait(Some(_))));
@@ -399,7 +396,7 @@ mod tests {
 
     /// The tail of the log and what is read after it may overlap.
     #[tokio::test]
-    async fn an_event_that_is_read_twice_stands_in_the_ring_once() {
+    async fn an_event_that_is_read_twice_is_in_the_ring_once() {
         let stage = stage([]);
         stage.hub.extend(&[event(11), event(12), event(13)], at(13));
         assert_eq!(stage.hub.end(), 3);
@@ -408,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn streams_are_woken_by_each_change_of_whether_the_log_is_in_reach() {
+    async fn streams_are_woken_when_the_availability_of_the_log_changes() {
         let stage = stage([]);
         let mut news = stage.hub.watch();
         for (is_in_reach, changes) in [(true, false), (false, true), (false, false), (true, true)] {

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_resumed_cursor_sees_exactly_what_came_after_or_is_told_of_the_gap(
+        fn a_resumed_cursor_reads_all_later_events_unless_one_has_left_the_ring(
             entries in 1_usize..20, appended in 0_u64..50, seen in 0_u64..50,
         ) {
             let ring = ring(entries, usize::MAX, appended);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_follows_what_stands_in_the_log_without_an_event_and_never_goes_back() {
+    fn the_head_also_moves_over_entries_that_are_no_events_and_never_goes_back() {
         let mut ring = ring(3, usize::MAX, 3);
         for (position, head) in [(7, 7), (5, 7)] {
             ring.advance(at(position));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_fell_out_is_told_so() {
+    fn a_cursor_whose_event_left_the_ring_is_noticed() {
         let ring = ring(3, usize::MAX, 5);
         assert_eq!(ring.read(1), Read::FellOut);
         assert_eq!(read_all(&ring, 2), [3, 4, 5]);

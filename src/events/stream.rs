@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn events_that_follow_closely_gather_where_streams_are_many() {
+    async fn events_in_quick_succession_share_a_write_if_there_are_many_streams() {
         let hub = hub();
         let token = TokenId::parse("0123456789abcdef").unwrap();
         let _others: Vec<_> = (1..MANY).map(|_| stream(&hub, None)).collect();

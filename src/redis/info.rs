@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_and_a_loading_master_are_told_apart_from_one_that_is_well() {
+    fn a_replica_and_a_loading_master_are_no_healthy_master() {
         let well = answer("a", "x");
         assert_eq!(MastersState::read(&[well.replace("role:master", "role:slave")]), Err(Fault::ReadOnly));
         assert_eq!(MastersState::read(&[well.replace("loading:0", "loading:1")]), Err(Fault::Loading));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_count_while_they_are_heard_of() {
+    fn a_replica_is_in_step_while_it_is_online_and_reports() {
         let with = |line: &str| format!("{}{line}\r\n", answer("a", "x"));
         let in_step = |line: &str| MastersState::read(&[with(line)]).unwrap().replicas_in_step;
         assert_eq!(in_step("slave0:ip=10.0.0.1,port=6379,state=online,offset=42,lag=0"), 1);

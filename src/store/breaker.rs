@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_probe_begins_the_count_anew() {
+    fn a_failed_probe_restarts_the_count() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         breaker.probe_succeeded(now);

@@ -84,7 +84,7 @@ async fn a_clients_address_is_cut_or_left_out_as_configured() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_moved_away_is_opened_anew() {
+async fn a_file_that_was_moved_away_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let (file, rotated) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
     let instance = audited(&file, &[]).await;

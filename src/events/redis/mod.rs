@@ -261,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn events_of_a_life_of_the_log_that_is_over_are_brought_nowhere() {
+    fn unconfirmed_events_of_an_earlier_log_epoch_are_not_submitted() {
         let log = log(&[at(EPOCH, 5), at(Epoch(2), 6)]);
         assert_eq!((unconfirmed(&log, EPOCH), unconfirmed(&log, Epoch(2))), (vec![5], vec![6]));
         log.confirm(at(EPOCH, 9));
-        assert_eq!(unconfirmed(&log, Epoch(2)), [6], "how far another life was read says nothing");
+        assert_eq!(unconfirmed(&log, Epoch(2)), [6], "a position of another epoch confirms nothing");
         log.appended(at(EPOCH, 7), &event(), None);
         log.entered(Epoch(2));
         assert_eq!((unconfirmed(&log, EPOCH), unconfirmed(&log, Epoch(2))), (vec![], vec![6]));

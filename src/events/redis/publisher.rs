@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_publisher_hears_of_its_own_event() {
+    fn each_publisher_gets_the_outcome_of_its_own_event() {
         let (requests, answers): (Vec<_>, Vec<_>) = ["1", "2", "3"].map(request_of).into_iter().unzip();
         let mut appended = Vec::new();
         let said = vec![words(&["0000000a", "5-0"]), words(&[]), words(&["0000000a", "6-1"])];

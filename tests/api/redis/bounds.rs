@@ -129,7 +129,7 @@ async fn an_instance_joins_a_full_redis() {
 
 /// A new log generation is written, which needs room.
 #[tokio::test]
-async fn an_instance_makes_room_in_a_full_redis_whose_log_is_founded_anew() {
+async fn an_instance_makes_room_in_a_full_redis_whose_log_is_in_recovery() {
     let cluster = cluster(48 * MIB).await;
     let one = instance(&cluster, "1", 16 * MIB).await;
     publish(&one, 700, 20_000).await;

@@ -268,7 +268,7 @@ async fn who_knows_another_epoch_brings_nothing() {
 }
 
 #[tokio::test]
-async fn data_of_another_name_and_a_clock_that_was_set_back_found_the_log_anew() {
+async fn another_data_id_or_a_clock_that_was_set_back_starts_a_new_log_generation() {
     let redis = RedisServer::start().await;
     Joining { window: 0, ..FIRST }.call(&redis).await;
     let joined = Joining { data_id: "b", window: 5000, ..FIRST }.call(&redis).await;
