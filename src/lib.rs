@@ -40,3 +40,4 @@ pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod topic;
