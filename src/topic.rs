@@ -163,6 +163,12 @@ impl Pattern {
         &self.0
     }
 
+    /// The written form, shared.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// What a prefix pattern's topics begin with, the `/` included.
     fn prefix(&self) -> Option<&str> {
         self.0.ends_with(BELOW).then(|| &self.0[..self.0.len() - 1])

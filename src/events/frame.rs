@@ -8,10 +8,12 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::id::EventId;
+use crate::topic::DEFAULT_TOPIC;
 
 /// Prefix of a line of data.
 const DATA: &str = "data: ";
-/// SSE heartbeat: a comment, so that proxies and clients do not close an idle stream.
+/// SSE heartbeat of a stream in catch-up: a comment, so that proxies and clients do not close an
+/// idle stream.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
 /// Event types that publishers may not use: those that the service sends, and those that a
 /// browser's `EventSource` fires for its connection.
@@ -88,14 +90,18 @@ pub(super) struct Encoded {
     pub(super) data: ByteString,
 }
 
-/// Encodes a published event.
-pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Encoded {
-    let mut frame = String::with_capacity(data.len() + 96);
+/// Encodes a published event, for streams to which it belongs by `topic`. A frame of the topic
+/// `default` does not name it. `EventSource` ignores the line `topic`.
+pub(super) fn event(id: EventId, event_type: &EventType, topic: &str, data: &str) -> Encoded {
+    let mut frame = String::with_capacity(data.len() + topic.len() + 104);
     let _ = write!(frame, "id: {id}\nevent: ");
     let type_starts = frame.len();
     frame.push_str(event_type.as_str());
     let type_ends = frame.len();
     frame.push('\n');
+    if topic != DEFAULT_TOPIC {
+        let _ = writeln!(frame, "topic: {topic}");
+    }
     let data_starts = frame.len() + DATA.len();
     push_data(&mut frame, data);
     let frame = ByteString::from(frame);
@@ -109,6 +115,12 @@ pub(super) fn event(id: EventId, event_type: &EventType, data: &str) -> Encoded 
         },
         frame: frame.into_bytes(),
     }
+}
+
+/// SSE heartbeat of an idle stream at `id`. It has no data: a client takes the id as its last event
+/// id and dispatches nothing, so that a quiet topic never falls behind the log.
+pub(super) fn heartbeat(id: EventId) -> Bytes {
+    format!(": heartbeat\nid: {id}\n\n").into()
 }
 
 /// First frame of a stream: the reconnect delay and the id at which the stream starts. The id is
@@ -195,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn data_of_any_shape_arrives_as_one_event_with_its_line_ends_unified(data in "[a-z\\r\\n\\x00: {}\u{1F600}]{0,60}") {
-            let read = read(event(ID, &EventType::default(), &data).frame);
+            let read = read(event(ID, &EventType::default(), DEFAULT_TOPIC, &data).frame);
             prop_assert_eq!(read.len(), 1);
             prop_assert_eq!(&read[0].data, &data.replace("\r\n", "\n").replace('\r', "\n"));
             prop_assert_eq!(&read[0].id, "00000007-12-3");
@@ -203,7 +215,7 @@ mod tests {
 
         #[test]
         fn an_encoded_event_has_its_type_and_data(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
-            let encoded = event(ID, &EventType::default(), &data);
+            let encoded = event(ID, &EventType::default(), DEFAULT_TOPIC, &data);
             prop_assert_eq!(&*encoded.event_type, "message");
             prop_assert_eq!(&*encoded.data, data.as_str());
         }
@@ -219,10 +231,24 @@ mod tests {
         #[test]
         fn an_event_type_cannot_break_a_frame(text in any::<String>()) {
             if let Ok(event_type) = EventType::parse(&text) {
-                let read = read(event(ID, &event_type, "1").frame);
+                let read = read(event(ID, &event_type, "a", "1").frame);
                 prop_assert_eq!((read.len(), read[0].event.as_str()), (1, text.as_str()));
             }
         }
+    }
+
+    #[test]
+    fn a_frame_names_its_topic_unless_it_is_the_default() {
+        let text = |topic| String::from_utf8(event(ID, &EventType::default(), topic, "1").frame.to_vec()).unwrap();
+        assert_eq!(text("default"), "id: 00000007-12-3\nevent: message\ndata: 1\n\n");
+        assert_eq!(text("orders/1"), "id: 00000007-12-3\nevent: message\ntopic: orders/1\ndata: 1\n\n");
+        assert_eq!(read(event(ID, &EventType::default(), "orders/1", "1").frame).len(), 1);
+    }
+
+    #[test]
+    fn a_heartbeat_has_the_position_and_dispatches_nothing() {
+        assert_eq!(heartbeat(ID), ": heartbeat\nid: 00000007-12-3\n\n");
+        assert!(read(HEARTBEAT).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,14 +16,16 @@ use super::frame;
 use super::id::{Epoch, EventId, Position};
 use super::log::LogReader;
 use super::publication::Publication;
-use super::registry::{OpenError, Opener, Place, Registry, StreamLimits};
+use super::registry::{OpenError, Opener, Place, Registry, Signal, StreamLimits};
 use super::ring::{Cursor, Read, Ring, RingLimits};
+use super::topic_index::Subscription;
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
+use crate::topic::Patterns;
 
-/// Coalescing delay added per open stream: a few times the cost of one socket write, so that
-/// fan-out cannot saturate a core.
+/// Coalescing delay added per stream that an event is for: a few times the cost of one socket
+/// write, so that fan-out cannot saturate a core.
 const COALESCING_PER_STREAM: Duration = Duration::from_micros(150);
 
 /// Configuration of streams.
@@ -109,21 +111,12 @@ impl ResetReason {
     }
 }
 
-/// Notice of the newest event.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct News {
-    /// Cursor after it.
-    pub(super) end: Cursor,
-    /// Time at which it was added to the ring.
-    pub(super) at: Instant,
-}
-
 /// Events and streams of one instance.
 pub struct Hub {
     settings: HubDeps,
     ring: RwLock<Ring>,
-    /// Announces the newest event. Also wakes streams when the availability of the log changes.
-    news: watch::Sender<News>,
+    /// Wakes streams in catch-up when the head moves or the availability of the log changes.
+    head_moved: watch::Sender<()>,
     /// Whether the log is available.
     log_available: AtomicBool,
     /// Whether the log is known to hold more than this instance has read.
@@ -142,7 +135,7 @@ impl Hub {
         settings.metrics.events.log_available(epoch.is_some());
         Self {
             ring: RwLock::new(Ring::new(settings.ring, epoch)),
-            news: watch::Sender::new(News { end: 0, at: Instant::now() }),
+            head_moved: watch::Sender::new(()),
             log_available: AtomicBool::new(epoch.is_some()),
             lags: AtomicBool::new(false),
             registry: Arc::new(Registry::new(settings.streams.limits)),
@@ -150,60 +143,66 @@ impl Hub {
         }
     }
 
-    /// Appends an event under the next id and wakes all streams.
+    /// Appends an event under the next id and wakes the streams that it is for.
     pub(super) fn append(&self, publication: &Publication) -> EventId {
         let mut ring = self.ring.write();
         let epoch = ring.epoch().unwrap_or(Epoch(0));
         let id = EventId { epoch, position: ring.head().next(self.settings.clock.now().0) };
-        ring.append(Event::new(id, &publication.event_type, &publication.data, publication.key));
-        let end = ring.end();
-        drop(ring);
+        let Publication { event_type, data, topics, key } = publication;
+        ring.append(Event::new(id, event_type, data, topics.clone(), *key), Instant::now());
         self.settings.metrics.events.published();
-        self.announce(end);
+        self.wake(ring);
         id
     }
 
-    /// Appends events that were read from the log and wakes all streams. `read_to` is the position
-    /// reached.
+    /// Appends events that were read from the log and wakes the streams that they are for.
+    /// `read_to` is the position reached.
     pub(super) fn extend(&self, events: &[Event], read_to: Position) {
         let mut ring = self.ring.write();
         let before = ring.head();
         extend(&mut ring, events, read_to);
-        let (end, moved) = (ring.end(), ring.head() > before);
-        drop(ring);
-        self.announce(end);
-        if moved && events.is_empty() {
-            // A stream in catch-up may wait for this position.
-            self.news.send_modify(|_| {});
+        if ring.head() > before {
+            self.wake(ring);
         }
     }
 
-    /// Starts the ring again with `events`, which lie after `horizon` and up to `read_to`, because
-    /// the log does not continue at the head. Open streams still read the frames that are in the
-    /// ring. Then they get `reset`, unless the log was not known before.
+    /// Starts the ring again with `events`, which lie after `horizon` and up to `read_to`: the log
+    /// does not continue at the head. Open streams still read the former events, and then `reset`,
+    /// unless the log was not known before.
     pub(super) fn restart(
         &self,
         epoch: Epoch,
-        gap: ResetReason,
+        reason: ResetReason,
         horizon: Position,
         events: &[Event],
         read_to: Position,
     ) {
         let mut ring = self.ring.write();
-        let reset = || frame::reset(EventId { epoch, position: horizon }, gap.as_str());
-        let announcement = ring.epoch().map(|_| reset());
-        ring.restart(epoch, horizon, announcement);
+        let reset = || frame::reset(EventId { epoch, position: horizon }, reason.as_str());
+        let reset = ring.epoch().map(|_| reset());
+        ring.restart(epoch, horizon, reset, Instant::now());
         extend(&mut ring, events, read_to);
-        let end = ring.end();
+        self.wake(ring);
+        self.registry.notify_all();
+    }
+
+    /// Wakes the streams that the appended events are for. Streams may read the ring meanwhile.
+    fn wake(&self, mut ring: RwLockWriteGuard<'_, Ring>) {
+        let news = ring.take_news();
+        let ring = RwLockWriteGuard::downgrade(ring);
+        for signal in ring.woken(&news) {
+            signal.notify();
+        }
         drop(ring);
-        self.announce(end);
+        self.head_moved.send_replace(());
     }
 
     /// Notes whether the log is available, and wakes streams if that has changed.
     pub(super) fn set_log_available(&self, log_available: bool) {
         if self.log_available.swap(log_available, Ordering::Relaxed) != log_available {
             self.settings.metrics.events.log_available(log_available);
-            self.news.send_modify(|_| {});
+            self.registry.notify_all();
+            self.head_moved.send_replace(());
         }
     }
 
@@ -221,17 +220,6 @@ impl Hub {
     /// Whether the log is known to hold more than this instance has read.
     pub(super) fn is_lagging(&self) -> bool {
         self.lags.load(Ordering::Relaxed)
-    }
-
-    /// Wakes streams. Two publishers may arrive in either order; the announced end never decreases.
-    fn announce(&self, end: Cursor) {
-        self.news.send_if_modified(|news| {
-            let newer = end > news.end;
-            if newer {
-                *news = News { end, at: Instant::now() };
-            }
-            newer
-        });
     }
 
     /// Registers a stream.
@@ -261,19 +249,31 @@ impl Hub {
     }
 
     /// Coalescing delay: a stream waits this long after an event, so that events that follow
-    /// closely share a write (docs/adr/0022). It grows with the number of streams, as the saving
-    /// does.
-    pub(super) fn coalescing_delay(&self) -> Duration {
-        let streams = u32::try_from(self.news.receiver_count()).unwrap_or(u32::MAX);
+    /// closely share a write (docs/adr/0022). It grows with the number of streams that the event is
+    /// for, as the saving does.
+    pub(super) fn coalescing_delay(&self, audience: usize) -> Duration {
+        let streams = u32::try_from(audience).unwrap_or(u32::MAX);
         COALESCING_PER_STREAM.saturating_mul(streams).min(self.settings.streams.coalesce)
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<News> {
-        self.news.subscribe()
+    /// Changes when the head moves or the availability of the log changes.
+    pub(super) fn watch_head(&self) -> watch::Receiver<()> {
+        self.head_moved.subscribe()
     }
 
-    pub(super) fn read(&self, cursor: Cursor) -> Read {
-        self.ring.read().read(cursor)
+    /// Adds a stream to those that events of `patterns` wake.
+    pub(super) fn subscribe(&self, patterns: &Patterns, signal: &Arc<Signal>) -> Subscription {
+        self.ring.write().subscribe(patterns, signal)
+    }
+
+    /// Removes a stream.
+    pub(super) fn unsubscribe(&self, patterns: &Patterns, subscription: &Subscription) {
+        self.ring.write().unsubscribe(patterns, subscription);
+    }
+
+    /// Reads at `cursor`, for a stream that has subscribed to `patterns`.
+    pub(super) fn read(&self, patterns: &Patterns, subscription: &Subscription, cursor: Cursor) -> Read {
+        self.ring.read().read(patterns, subscription, cursor)
     }
 
     /// Cursor after the newest event.
@@ -307,6 +307,18 @@ impl Hub {
         }
     }
 
+    /// Place of a stream that begins with the last `number` events that `patterns` match.
+    pub(super) fn resume_before_last(&self, patterns: &Patterns, number: usize) -> Resume {
+        let is_shared = matches!(self.settings.log, LogPlace::Shared(_));
+        let ring = self.ring.read();
+        match (ring.epoch(), ring.resume_before_last(patterns, number)) {
+            (None, _) => Resume::NotYet,
+            (_, Some(cursor)) => Resume::At(cursor),
+            _ if is_shared => Resume::Earlier,
+            _ => Resume::At(ring.first_of_epoch()),
+        }
+    }
+
     /// The shared log, if there is one.
     pub(super) fn reader(&self) -> Option<Arc<dyn LogReader>> {
         match &self.settings.log {
@@ -332,9 +344,10 @@ impl Hub {
 }
 
 fn extend(ring: &mut Ring, events: &[Event], read_to: Position) {
+    let now = Instant::now();
     for event in events {
         if event.position() > ring.head() {
-            ring.append(event.clone());
+            ring.append(event.clone(), now);
         }
     }
     ring.advance(read_to);

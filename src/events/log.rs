@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::event::Event;
-use super::id::{EventId, Position};
+use super::id::{Epoch, EventId, Position};
 use super::publication::Publication;
 use crate::token::TokenId;
+use crate::topic::Patterns;
 
 /// Lifetime of an idempotency key: a repeated publish gets the id of the first one. Shorter if the
 /// log does not reach back so far.
@@ -84,10 +85,28 @@ pub(super) struct Unreachable;
 /// A shared log that reaches further back than the ring.
 #[async_trait]
 pub(super) trait LogReader: Send + Sync {
-    /// The events after `seen`, for a stream that `token` opened. Waits for the token's turn:
-    /// streams of one token read one after the other.
+    /// The events after `seen` that `patterns` match, for a stream that `token` opened. Waits for
+    /// the token's turn: streams of one token read one after the other.
     ///
     /// # Errors
     /// The log is unavailable.
-    async fn after(&self, seen: EventId, token: Option<TokenId>) -> Result<Page, Unreachable>;
+    async fn after(
+        &self,
+        seen: EventId,
+        patterns: &Patterns,
+        token: Option<TokenId>,
+    ) -> Result<Page, Unreachable>;
+
+    /// Position before the last `number` events of `epoch`, the present one, that `patterns` match.
+    /// If there are fewer, the position before the oldest entry of the epoch that the log has.
+    ///
+    /// # Errors
+    /// The log is unavailable.
+    async fn before_last(
+        &self,
+        epoch: Epoch,
+        patterns: &Patterns,
+        number: usize,
+        token: Option<TokenId>,
+    ) -> Result<Position, Unreachable>;
 }

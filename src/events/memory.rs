@@ -93,6 +93,7 @@ mod tests {
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
     use crate::metrics::Metrics;
+    use crate::topic::Topics;
 
     fn hub() -> Arc<Hub> {
         Arc::new(Hub::new(HubDeps {
@@ -118,7 +119,7 @@ mod tests {
 
     fn remember(keys: &mut Keys, n: usize) {
         let id = EventId { epoch: Epoch(1), position: Position { millis: n as u64, seq: 0 } };
-        keys.remember(key(n), Fingerprint::of("message", "1"), id);
+        keys.remember(key(n), Fingerprint::of("message", &Topics::default(), "1"), id);
     }
 
     #[tokio::test(start_paused = true)]
@@ -138,7 +139,7 @@ mod tests {
     async fn an_instance_that_stops_takes_no_events_into_a_log_that_ends_with_it() {
         let hub = hub();
         let log = MemoryLog::new(Arc::clone(&hub), 10);
-        let publish = || log.publish(Publication::new(EventType::default(), "1", None));
+        let publish = || log.publish(Publication::new(EventType::default(), "1", Topics::default(), None));
         assert!(publish().await.is_ok());
         let end = hub.end();
         hub.drain(Duration::ZERO).await;
@@ -152,7 +153,7 @@ mod tests {
         let log = MemoryLog::new(Arc::clone(&hub), 10);
         let mut ids = Vec::new();
         for _ in 0..12 {
-            ids.push(log.publish(Publication::new(EventType::default(), "1", None)).await.unwrap().id);
+            ids.push(log.publish(Publication::new(EventType::default(), "1", Topics::default(), None)).await.unwrap().id);
         }
         assert_eq!(hub.resume(ids[0]), Resume::Never(ResetReason::Expired));
         assert_eq!(hub.resume(ids[1]), Resume::At(2));
@@ -165,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_stands_for_the_event_that_was_published_first_under_it() {
         let log = MemoryLog::new(hub(), 10);
-        let publish = |data| log.publish(Publication::new(EventType::default(), data, Some(key(1))));
+        let publish = |data| log.publish(Publication::new(EventType::default(), data, Topics::default(), Some(key(1))));
         let first = publish("1").await.unwrap();
         assert!(!first.repeated);
         let again = publish("1").await.unwrap();

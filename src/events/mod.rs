@@ -20,6 +20,7 @@ mod redis;
 mod registry;
 mod ring;
 mod stream;
+mod topic_index;
 
 pub use frame::{EventType, EventTypeError, data_bytes};
 pub use hub::{Hub, HubDeps, LogPlace, SharedLog, StreamSettings};
@@ -30,4 +31,4 @@ pub use publication::{KeyDigest, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};
 pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;
-pub use stream::{EventStream, StreamOpening};
+pub use stream::{Earlier, EventStream, MOST_EARLIER, Start, StreamOpening};

@@ -1,33 +1,35 @@
-//! Publication: type and data of an event, and an optional idempotency key.
+//! Publication: type, data and topics of an event, and an optional idempotency key.
 
 use sha2::{Digest, Sha256};
 
 use super::frame::EventType;
 use crate::limits::LONGEST_KEY;
+use crate::topic::Topics;
 
 /// An event to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
     pub(super) event_type: EventType,
     pub(super) data: String,
+    pub(super) topics: Topics,
     pub(super) key: Option<KeyDigest>,
 }
 
 impl Publication {
     /// Normalises the line ends of `data` to LF, the only one that subscribers receive.
     #[must_use]
-    pub fn new(event_type: EventType, data: &str, key: Option<KeyDigest>) -> Self {
+    pub fn new(event_type: EventType, data: &str, topics: Topics, key: Option<KeyDigest>) -> Self {
         let data = if data.contains('\r') {
             data.replace("\r\n", "\n").replace('\r', "\n")
         } else {
             data.to_owned()
         };
-        Self { event_type, data, key }
+        Self { event_type, data, topics, key }
     }
 
     /// Fingerprint, which distinguishes a repeated event from another one under the same key.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.event_type.as_str(), &self.data)
+        Fingerprint::of(self.event_type.as_str(), &self.topics, &self.data)
     }
 }
 
@@ -74,10 +76,16 @@ impl KeyDigest {
 pub(super) struct Fingerprint([u8; 8]);
 
 impl Fingerprint {
-    pub(super) fn of(event_type: &str, data: &str) -> Self {
+    /// For the topic `default` the same as before there were topics: instances of the previous
+    /// release compare it.
+    pub(super) fn of(event_type: &str, topics: &Topics, data: &str) -> Self {
         let mut hash = Sha256::new();
-        // A type contains no line end, so the separator is unambiguous.
+        // Type and topics contain neither separator, so they are unambiguous.
         hash.update(event_type);
+        if !topics.is_default() {
+            hash.update(b"\0");
+            hash.update(topics.as_str());
+        }
         hash.update(b"\n");
         hash.update(data);
         Self(first_bytes(&hash.finalize()))
@@ -117,15 +125,25 @@ mod tests {
 
     #[test]
     fn data_has_one_kind_of_line_end() {
-        let data = |text| Publication::new(EventType::default(), text, None).data;
+        let data = |text| Publication::new(EventType::default(), text, Topics::default(), None).data;
         assert_eq!(data("[1,\r\n2,\r3,\n4]"), "[1,\n2,\n3,\n4]");
     }
 
     #[test]
     fn events_that_differ_have_other_fingerprints() {
-        let of = Fingerprint::of;
-        assert_eq!(of("a", "1"), of("a", "1"));
-        assert_ne!(of("a", "1"), of("a", "2"));
-        assert_ne!(of("a", "1"), of("b", "1"));
+        let of = |event_type, topics, data| {
+            Fingerprint::of(event_type, &Topics::parse(topics).unwrap(), data).to_hex()
+        };
+        let one = of("a", "default", "1");
+        assert_eq!(one, of("a", "default", "1"));
+        for other in [of("a", "default", "2"), of("b", "default", "1"), of("a", "b", "1"), of("a", "default b", "1")] {
+            assert_ne!(one, other);
+        }
+    }
+
+    /// Instances of the previous release compare it. The value is that of `printf 'a\n1' | sha256sum`.
+    #[test]
+    fn the_fingerprint_of_an_event_without_topics_never_changes() {
+        assert_eq!(Fingerprint::of("a", &Topics::default(), "1").to_hex(), "4f395a2e9ea1c068");
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::principal::PrincipalId;
 use crate::token::TokenId;
+use crate::topic::Patterns;
 
 /// Reason for the end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
@@ -45,6 +47,8 @@ pub struct Opener {
     pub principal: PrincipalId,
     /// The token; `None` for a principal's credential.
     pub token: Option<TokenId>,
+    /// The topics that the stream delivers.
+    pub patterns: Patterns,
 }
 
 /// Bounds of the streams that are open on an instance.
@@ -78,29 +82,57 @@ pub enum OpenError {
     Draining,
 }
 
-/// Request to a stream to end.
+/// Wakes a stream: for news, or to end.
 #[derive(Default)]
-struct EndSignal {
-    reason: Mutex<Option<EndReason>>,
-    wake: Notify,
+pub(super) struct Signal {
+    end: Mutex<Option<EndReason>>,
+    ends: Notify,
+    /// Whether there may be something to send that the stream has not looked for.
+    has_news: AtomicBool,
+    news: Notify,
 }
 
-impl EndSignal {
-    /// Sets the reason. The first one is kept, but a revocation replaces it: that ends the stream
-    /// at once, without the events that are still due.
-    fn send(&self, reason: EndReason) {
-        let mut standing = self.reason.lock();
+impl Signal {
+    /// Sets the reason to end. The first one is kept, but a revocation replaces it: that ends the
+    /// stream at once, without the events that are still due.
+    fn end(&self, reason: EndReason) {
+        let mut standing = self.end.lock();
         if standing.is_none() || reason == EndReason::Revoked {
             *standing = Some(reason);
         }
         drop(standing);
-        self.wake.notify_one();
+        self.ends.notify_one();
+    }
+
+    /// Notes that there may be something to send.
+    pub(super) fn notify(&self) {
+        if !self.has_news.swap(true, Ordering::AcqRel) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Notes that the stream looks for something to send.
+    pub(super) fn looks(&self) {
+        self.has_news.swap(false, Ordering::AcqRel);
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_unseen_news(&self) -> bool {
+        self.has_news.load(Ordering::Acquire)
+    }
+
+    /// Waits until there may be something to send that came after the last call of
+    /// [`looks`](Self::looks). Cancel safe.
+    pub(super) async fn news(&self) {
+        while !self.has_news.load(Ordering::Acquire) {
+            self.news.notified().await;
+        }
     }
 }
 
 struct Open {
     opener: Opener,
-    end: Arc<EndSignal>,
+    signal: Arc<Signal>,
 }
 
 impl StreamLimits {
@@ -156,20 +188,27 @@ impl Registry {
         self.limits.check(&state, &opener)?;
         let key = state.next;
         state.next += 1;
-        let end = Arc::new(EndSignal::default());
+        let signal = Arc::new(Signal::default());
         if let Some(token) = opener.token {
             state.by_token.entry(token).or_default().push(key);
         }
         *state.by_principal.entry(opener.principal.clone()).or_default() += 1;
-        state.open.insert(key, Open { opener, end: Arc::clone(&end) });
-        Ok(Place { registry: Arc::clone(self), key, end })
+        state.open.insert(key, Open { opener, signal: Arc::clone(&signal) });
+        Ok(Place { registry: Arc::clone(self), key, signal })
     }
 
     /// Ends every stream that `token` opened. Returns their number.
     pub(super) fn end_token(&self, token: TokenId) -> usize {
         let state = self.state.lock();
         let opened = state.by_token.get(&token).into_iter().flatten();
-        opened.filter_map(|key| state.open.get(key)).map(|open| open.end.send(EndReason::Revoked)).count()
+        opened.filter_map(|key| state.open.get(key)).map(|open| open.signal.end(EndReason::Revoked)).count()
+    }
+
+    /// Wakes every stream.
+    pub(super) fn notify_all(&self) {
+        for open in self.state.lock().open.values() {
+            open.signal.notify();
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -182,13 +221,13 @@ impl Registry {
         let signals: Vec<_> = {
             let mut state = self.state.lock();
             state.draining = true;
-            state.open.values().map(|open| Arc::clone(&open.end)).collect()
+            state.open.values().map(|open| Arc::clone(&open.signal)).collect()
         };
         let start = Instant::now();
         let share = window / u32::try_from(signals.len()).unwrap_or(u32::MAX).max(1);
         for (place, signal) in (0..).zip(&signals) {
             tokio::time::sleep_until(start + share * place).await;
-            signal.send(EndReason::Drain);
+            signal.end(EndReason::Drain);
         }
         loop {
             let left = self.empty.notified();
@@ -204,7 +243,7 @@ impl Registry {
 pub(super) struct Place {
     registry: Arc<Registry>,
     key: u64,
-    end: Arc<EndSignal>,
+    signal: Arc<Signal>,
 }
 
 impl Place {
@@ -213,18 +252,23 @@ impl Place {
         self.registry.state.lock().open.get(&self.key).and_then(|open| open.opener.token)
     }
 
+    /// Wakes the stream.
+    pub(super) const fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
     /// Reason to end, if there is one.
-    pub(super) fn told_to_end(&self) -> Option<EndReason> {
-        *self.end.reason.lock()
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
+        *self.signal.end.lock()
     }
 
     /// Waits for a reason to end. Cancel safe.
     pub(super) async fn ended(&self) -> EndReason {
         loop {
-            if let Some(reason) = self.told_to_end() {
+            if let Some(reason) = self.end_reason() {
                 return reason;
             }
-            self.end.wake.notified().await;
+            self.signal.ends.notified().await;
         }
     }
 }
@@ -267,7 +311,7 @@ mod tests {
     }
 
     fn of(principal: &str, token: Option<TokenId>) -> Opener {
-        Opener { principal: PrincipalId::parse(principal).unwrap(), token }
+        Opener { principal: PrincipalId::parse(principal).unwrap(), token, patterns: Patterns::default() }
     }
 
     #[test]
@@ -325,7 +369,7 @@ mod tests {
         assert_eq!(registry.end_token(mine), 2);
         assert_eq!((a.ended().await, b.ended().await), (EndReason::Revoked, EndReason::Revoked));
         for untouched in [&c, &d] {
-            assert!(untouched.told_to_end().is_none());
+            assert!(untouched.end_reason().is_none());
         }
         drop((a, b));
         assert_eq!(registry.end_token(mine), 0);
@@ -337,11 +381,11 @@ mod tests {
         let registry = registry(1);
         let token = id("00000000000000aa");
         let place = registry.enter(of("p", Some(token))).unwrap();
-        place.end.send(EndReason::Drain);
-        assert_eq!(place.told_to_end(), Some(EndReason::Drain));
+        place.signal.end(EndReason::Drain);
+        assert_eq!(place.end_reason(), Some(EndReason::Drain));
         registry.end_token(token);
-        place.end.send(EndReason::Drain);
-        assert_eq!(place.told_to_end(), Some(EndReason::Revoked));
+        place.signal.end(EndReason::Drain);
+        assert_eq!(place.end_reason(), Some(EndReason::Revoked));
     }
 
     #[tokio::test(start_paused = true)]

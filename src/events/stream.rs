@@ -6,25 +6,69 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::catch_up::{CatchUp, Next};
 use super::frame;
-use super::hub::{Hub, News, ResetReason, Resume};
+use super::hub::{Hub, ResetReason, Resume};
 use super::id::EventId;
 use super::registry::{EndReason, OpenError, Opener, Place};
-use super::ring::{Cursor, Read};
+use super::ring::{Cursor, Delivery, Read};
+use super::topic_index::Subscription;
 use crate::metrics::ResumedFrom;
 use crate::telemetry::RequestId;
+use crate::topic::Patterns;
 
 /// Bound of a chunk of the response body, in bytes.
 const CHUNK: usize = 4000;
+/// Bound of the matching events that a stream may begin with.
+pub const MOST_EARLIER: usize = 1000;
+
+/// Position at which a stream begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start<'a> {
+    /// After this event. It wins over `earlier`.
+    pub last_event_id: Option<&'a str>,
+    /// With events that were published before it opened.
+    pub earlier: Option<Earlier>,
+}
+
+/// Earlier events that a stream begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// All that the log still has.
+    All,
+    /// The last so many that match its topics.
+    Last(u16),
+}
+
+impl Earlier {
+    /// Parses `start` or `-N`, with N from 1 to 1000.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "start" {
+            return Some(Self::All);
+        }
+        let digits = text.strip_prefix('-')?;
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+        let number = digits.parse().ok().filter(|number| usize::from(*number) <= MOST_EARLIER)?;
+        is_plain.then_some(Self::Last(number))
+    }
+
+    /// The number of events.
+    pub(super) fn number(self) -> usize {
+        match self {
+            Self::All => usize::MAX,
+            Self::Last(number) => number.into(),
+        }
+    }
+}
 
 /// A registered stream whose token has not been checked against the store yet.
 pub struct StreamOpening {
     hub: Arc<Hub>,
     place: Place,
+    patterns: Patterns,
     by_token: bool,
 }
 
@@ -36,21 +80,20 @@ impl StreamOpening {
     /// # Errors
     /// A bound of open streams is reached, or the instance drains.
     pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
-        let by_token = opener.token.is_some();
+        let (by_token, patterns) = (opener.token.is_some(), opener.patterns.clone());
         let place = hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(*error))?;
-        Ok(Self { hub: Arc::clone(hub), place, by_token })
+        Ok(Self { hub: Arc::clone(hub), place, patterns, by_token })
     }
 
-    /// Opens the stream after `last_event_id`. It begins in the ring, or in catch-up if the
-    /// position is outside the ring or the log is not known yet. If the stream cannot continue
-    /// there, it begins at the newest event with a `reset`. `request_id` appears in the log line of
-    /// the stream's end.
+    /// Opens the stream at `start`. It begins in the ring, or in catch-up if the position is outside
+    /// the ring or the log is not known yet. If the stream cannot continue there, it begins at the
+    /// newest event with a `reset`. `request_id` appears in the log line of the stream's end.
     #[must_use]
-    pub fn open(self, last_event_id: Option<&str>, request_id: RequestId) -> EventStream {
-        let Self { hub, place, by_token } = self;
+    pub fn open(self, start: Start<'_>, request_id: RequestId) -> EventStream {
+        let Self { hub, place, patterns, by_token } = self;
         // Subscribe before the cursor is read, so that no event is missed between the two.
-        let news = hub.watch();
-        let (opening, reading) = begin(&hub, last_event_id);
+        let subscription = hub.subscribe(&patterns, place.signal());
+        let (opening, reading) = begin(&hub, &patterns, start);
         let settings = hub.settings();
         settings.metrics.stream_opened(by_token);
         let max_age = settings.streams.max_age;
@@ -59,7 +102,8 @@ impl StreamOpening {
             opening,
             reading,
             client_knows_available: true,
-            news,
+            patterns,
+            subscription,
             last_sent: now,
             coalesces_until: now,
             ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
@@ -72,13 +116,17 @@ impl StreamOpening {
     }
 }
 
-/// First frames of a stream, and the source of its next event.
-fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
-    let wish = last_event_id.map(|id| id.parse::<EventId>().ok());
-    let resume = match wish {
-        None => None,
-        Some(None) => Some(Resume::Never(ResetReason::Unknown)),
-        Some(Some(id)) => Some(hub.resume(id)),
+/// First frames of a stream, and its place for reading.
+fn begin(hub: &Hub, patterns: &Patterns, start: Start<'_>) -> (VecDeque<Bytes>, Reading) {
+    let wish = start.last_event_id.map(|id| id.parse::<EventId>().ok());
+    let (resume, catch_up) = match (wish, start.earlier) {
+        (None, None) => (None, CatchUp::after(hub, None)),
+        (None, Some(earlier)) => {
+            let number = earlier.number();
+            (Some(hub.resume_before_last(patterns, number)), CatchUp::before_last(hub, number))
+        }
+        (Some(None), _) => (Some(Resume::Never(ResetReason::Unknown)), CatchUp::after(hub, None)),
+        (Some(Some(id)), _) => (Some(hub.resume(id)), CatchUp::after(hub, Some(id))),
     };
     let seen = wish.flatten();
     match (resume, hub.newest()) {
@@ -87,12 +135,12 @@ fn begin(hub: &Hub, last_event_id: Option<&str>) -> (VecDeque<Bytes>, Reading) {
             (VecDeque::from([greeting(hub, seen)]), Reading::Ring(cursor))
         }
         (None, Some((cursor, id))) => (VecDeque::from([greeting(hub, Some(id))]), Reading::Ring(cursor)),
-        (Some(Resume::Never(gap)), Some((cursor, id))) => {
+        (Some(Resume::Never(reason)), Some((cursor, id))) => {
             hub.settings().metrics.events.resumed(ResumedFrom::Nowhere);
-            let reset = frame::reset(id, gap.as_str());
+            let reset = frame::reset(id, reason.as_str());
             (VecDeque::from([greeting(hub, None), reset]), Reading::Ring(cursor))
         }
-        (_, _) => (VecDeque::from([greeting(hub, None)]), Reading::CatchUp(Box::new(CatchUp::after(seen)))),
+        (_, _) => (VecDeque::from([greeting(hub, None)]), Reading::CatchUp(Box::new(catch_up))),
     }
 }
 
@@ -111,15 +159,12 @@ enum Reading {
 }
 
 impl Reading {
-    fn awaits_page(&self) -> bool {
-        matches!(self, Self::CatchUp(catch_up) if catch_up.awaits_page())
-    }
-
-    /// Waits for the pending page of the log, or for ever if none is pending. Cancel safe.
-    async fn page_comes(&mut self) {
+    /// Waits for what a stream in catch-up needs for its next step; for ever in the ring. Cancel
+    /// safe.
+    async fn progress(&mut self) {
         match self {
             Self::Ring(_) => std::future::pending().await,
-            Self::CatchUp(catch_up) => catch_up.page_comes().await,
+            Self::CatchUp(catch_up) => catch_up.progress().await,
         }
     }
 }
@@ -128,7 +173,8 @@ impl Reading {
 pub struct EventStream {
     hub: Arc<Hub>,
     place: Place,
-    news: watch::Receiver<News>,
+    patterns: Patterns,
+    subscription: Subscription,
     opening: VecDeque<Bytes>,
     reading: Reading,
     /// Availability of the log as the client knows it: true until `degraded` is sent.
@@ -158,23 +204,29 @@ impl EventStream {
             if let Some(reason) = self.has_to_end() {
                 return Some(self.end(reason));
             }
-            self.news.mark_unchanged();
+            self.place.signal().looks();
             let available = self.hub.is_log_available();
             if self.client_knows_available != available {
                 self.client_knows_available = available;
                 return Some(self.sent(if available { frame::RECOVERED } else { frame::DEGRADED }));
             }
-            let wait_until = match &mut self.reading {
-                Reading::Ring(cursor) => match self.hub.read(*cursor) {
-                    Read::Frame(frame) => {
-                        *cursor += 1;
-                        return Some(self.sent_event(frame));
+            let (wait_until, position) = match &mut self.reading {
+                Reading::Ring(cursor) => match self.hub.read(&self.patterns, &self.subscription, *cursor) {
+                    Read::Frame(delivery) => {
+                        *cursor = delivery.next;
+                        return Some(self.sent_event(delivery));
                     }
                     Read::FellOut => return Some(self.end(EndReason::Slow)),
-                    Read::CaughtUp => None,
+                    Read::CaughtUp { end, head } => {
+                        *cursor = end;
+                        if self.drain_cursor.is_some() {
+                            continue;
+                        }
+                        (None, Some(head))
+                    }
                 },
-                Reading::CatchUp(catch_up) => match catch_up.next(&self.hub, &self.place) {
-                    Next::Event(frame) => return Some(self.sent_event(frame)),
+                Reading::CatchUp(catch_up) => match catch_up.next(&self.hub, &self.patterns, &self.place) {
+                    Next::Event(frame) => return Some(self.sent_page_event(frame)),
                     Next::Reset(frame, cursor) => {
                         self.reading = Reading::Ring(cursor);
                         return Some(self.sent(frame));
@@ -183,12 +235,15 @@ impl EventStream {
                         self.reading = Reading::Ring(cursor);
                         continue;
                     }
-                    Next::Wait(until) => until,
+                    Next::Wait(until) => (until, None),
                 },
             };
-            if let Some(frame) = self.wait(wait_until).await {
-                return Some(frame);
+            let silent_until = self.last_sent + self.hub.settings().streams.heartbeat;
+            if Instant::now() >= silent_until {
+                return Some(self.sent(position.map_or(frame::HEARTBEAT, frame::heartbeat)));
             }
+            let wake_at = wait_until.map_or(silent_until, |until| until.min(silent_until));
+            self.wait(wake_at.min(self.ends_at)).await;
         }
     }
 
@@ -196,7 +251,7 @@ impl EventStream {
     /// reads the ring first sends the events before its drain cursor. A stream in catch-up ends at
     /// once, because its client resumes elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
-        match (self.place.told_to_end(), self.drain_cursor, &self.reading) {
+        match (self.place.end_reason(), self.drain_cursor, &self.reading) {
             (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
             (Some(reason), Some(drain_cursor), Reading::Ring(cursor)) if *cursor >= drain_cursor => {
                 Some(reason)
@@ -207,27 +262,19 @@ impl EventStream {
         }
     }
 
-    /// Waits for the pending page, or for news if none is pending; for a reason to end; or until
-    /// `until`. Returns a heartbeat if one is due.
-    async fn wait(&mut self, until: Option<Instant>) -> Option<Bytes> {
-        let silent_until = self.last_sent + self.hub.settings().streams.heartbeat;
-        let wake_at = until.map_or(silent_until, |until| until.min(silent_until)).min(self.ends_at);
-        let awaits_page = self.reading.awaits_page();
+    /// Waits for events of this stream, for progress of catch-up, for a reason to end, or until
+    /// `until`.
+    async fn wait(&mut self, until: Instant) {
+        let is_in_ring = matches!(self.reading, Reading::Ring(_));
         tokio::select! {
             _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
-            () = self.reading.page_comes(), if awaits_page => {}
-            // The sender is part of the hub, which this stream holds: it cannot be dropped.
-            _ = self.news.changed(), if !awaits_page => self.coalesce().await,
-            () = sleep_until(wake_at) => {
-                if wake_at == silent_until {
-                    return Some(self.sent(frame::HEARTBEAT));
-                }
-            }
+            () = self.reading.progress() => {}
+            () = self.place.signal().news(), if is_in_ring => self.coalesce().await,
+            () = sleep_until(until) => {}
         }
-        None
     }
 
-    /// Waits until the coalescing delay is over or a reason to end arrives.
+    /// Waits for the end of the coalescing delay. A reason to end is noted at once.
     async fn coalesce(&mut self) {
         if Instant::now() < self.coalesces_until {
             tokio::select! {
@@ -237,9 +284,13 @@ impl EventStream {
         }
     }
 
-    fn sent_event(&mut self, frame: Bytes) -> Bytes {
+    fn sent_event(&mut self, Delivery { frame, at, audience, .. }: Delivery) -> Bytes {
+        self.coalesces_until = at + self.hub.coalescing_delay(audience);
+        self.sent_page_event(frame)
+    }
+
+    fn sent_page_event(&mut self, frame: Bytes) -> Bytes {
         self.hub.settings().metrics.events.delivered(1);
-        self.coalesces_until = self.news.borrow().at + self.hub.coalescing_delay();
         self.sent(frame)
     }
 
@@ -272,11 +323,14 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         // A client that stopped reading never polls again; the kernel cuts its connection.
         let fell_out = || match self.reading {
-            Reading::Ring(cursor) => matches!(self.hub.read(cursor), Read::FellOut),
+            Reading::Ring(cursor) => {
+                matches!(self.hub.read(&self.patterns, &self.subscription, cursor), Read::FellOut)
+            }
             Reading::CatchUp(_) => false,
         };
         let reason =
             self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
+        self.hub.unsubscribe(&self.patterns, &self.subscription);
         self.hub.settings().metrics.stream_ended(reason);
         self.request_id.span().in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
     }
@@ -302,6 +356,7 @@ mod tests {
     use crate::principal::PrincipalId;
     use crate::telemetry::RequestIds;
     use crate::token::TokenId;
+    use crate::topic::Topics;
 
     /// So many that events wait as long as they may, 30 ms.
     const MANY: usize = 1_000;
@@ -334,23 +389,38 @@ mod tests {
 
     #[async_trait]
     impl LogReader for Silent {
-        async fn after(&self, _seen: EventId, _token: Option<TokenId>) -> Result<Page, Unreachable> {
+        async fn after(
+            &self,
+            _seen: EventId,
+            _patterns: &Patterns,
+            _token: Option<TokenId>,
+        ) -> Result<Page, Unreachable> {
             self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+
+        async fn before_last(
+            &self,
+            _epoch: Epoch,
+            _patterns: &Patterns,
+            _number: usize,
+            _token: Option<TokenId>,
+        ) -> Result<Position, Unreachable> {
             std::future::pending().await
         }
     }
 
     fn opening(hub: &Arc<Hub>, token: Option<TokenId>) -> StreamOpening {
         let principal = PrincipalId::parse("operator").unwrap();
-        StreamOpening::take(hub, Opener { principal, token }).unwrap()
+        StreamOpening::take(hub, Opener { principal, token, patterns: Patterns::default() }).unwrap()
     }
 
     fn stream(hub: &Arc<Hub>, token: Option<TokenId>) -> EventStream {
-        opening(hub, token).open(None, RequestIds::new(1).draw())
+        opening(hub, token).open(Start::default(), RequestIds::new(1).draw())
     }
 
     fn publish(hub: &Hub, data: &str) {
-        hub.append(&Publication::new(EventType::default(), data, None));
+        hub.append(&Publication::new(EventType::default(), data, Topics::default(), None));
     }
 
     async fn elapse(millis: u64) {
@@ -377,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn events_in_quick_succession_share_a_write_if_there_are_many_streams() {
+    async fn events_that_follow_closely_share_a_write_where_streams_are_many() {
         let hub = hub();
         let token = TokenId::parse("0123456789abcdef").unwrap();
         let _others: Vec<_> = (1..MANY).map(|_| stream(&hub, None)).collect();
@@ -421,7 +491,8 @@ mod tests {
         hub.restart(Epoch(1), ResetReason::Epoch, horizon, &[], head);
         hub.set_log_available(true);
         let token = TokenId::parse("0123456789abcdef").unwrap();
-        let reading = read(opening(&hub, Some(token)).open(Some("00000001-5-0"), RequestIds::new(1).draw()));
+        let start = Start { last_event_id: Some("00000001-5-0"), earlier: None };
+        let reading = read(opening(&hub, Some(token)).open(start, RequestIds::new(1).draw()));
         elapse(40_000).await;
         hub.end_streams_of(token);
         let seen = reading.await.unwrap();
@@ -429,5 +500,117 @@ mod tests {
         assert_eq!(beats.iter().map(|(at, _)| at / 1000).collect::<Vec<_>>(), [15, 30]);
         assert_eq!(moments(&seen, &["revoked"]), [40_000]);
         assert_eq!(log.0.load(Ordering::Relaxed), 1);
+    }
+
+    fn topic_stream(hub: &Arc<Hub>, patterns: &[&str], start: Start<'_>) -> EventStream {
+        let principal = PrincipalId::parse("operator").unwrap();
+        let patterns = Patterns::new(patterns.iter().copied()).unwrap();
+        let opening = StreamOpening::take(hub, Opener { principal, token: None, patterns }).unwrap();
+        opening.open(start, RequestIds::new(1).draw())
+    }
+
+    fn publish_to(hub: &Hub, topics: &str, data: &str) -> EventId {
+        let topics = Topics::parse(topics).unwrap();
+        hub.append(&Publication::new(EventType::default(), data, topics, None))
+    }
+
+    /// The frames that a stream has to send now, after its greeting, without their `id` lines.
+    async fn frames(stream: &mut EventStream) -> Vec<String> {
+        let mut frames = Vec::new();
+        while let Ok(Some(frame)) = tokio::time::timeout(Duration::from_millis(100), stream.next()).await {
+            let text = String::from_utf8(frame.to_vec()).unwrap();
+            frames.push(text.lines().filter(|line| !line.starts_with("id: ")).collect::<Vec<_>>().join("|"));
+        }
+        frames.into_iter().filter(|frame| !frame.contains("connected")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_gets_the_events_of_its_topics_once_and_no_others() {
+        let hub = hub();
+        let mut orders = topic_stream(&hub, &["orders/*", "orders/1"], Start::default());
+        let mut everything = topic_stream(&hub, &["*"], Start::default());
+        let mut plain = stream(&hub, None);
+        for (topics, data) in [("orders/1 orders/2", "1"), ("default", "2"), ("users/1", "3"), ("$streams/opened", "4")] {
+            publish_to(&hub, topics, data);
+        }
+        let line = |topic: &str, data: &str| format!("event: message|{topic}data: {data}|");
+        assert_eq!(frames(&mut orders).await, [line("topic: orders/1|", "1")]);
+        assert_eq!(frames(&mut plain).await, [line("", "2")]);
+        let all = [line("topic: orders/1|", "1"), line("", "2"), line("topic: users/1|", "3")];
+        assert_eq!(frames(&mut everything).await, all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_others_wake_no_stream_and_do_not_delay_it() {
+        let hub = hub();
+        let _others: Vec<_> = (0..MANY).map(|_| stream(&hub, None)).collect();
+        let mut quiet = topic_stream(&hub, &["quiet"], Start::default());
+        let _greeting = quiet.next().await;
+        {
+            let mut next = Box::pin(quiet.next());
+            assert!(futures_util::poll!(&mut next).is_pending());
+            for _ in 0..3 {
+                publish_to(&hub, "default", "1");
+            }
+        }
+        assert!(!quiet.place.signal().has_unseen_news());
+        // Three in a row, each at once: the thousand streams of other topics do not count.
+        for data in ["2", "3", "4"] {
+            publish_to(&hub, "quiet", data);
+            let began = Instant::now();
+            assert!(quiet.next().await.unwrap().ends_with(format!("data: {data}\n\n").as_bytes()));
+            assert!(began.elapsed() <= Duration::from_millis(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_has_the_newest_position_and_a_quiet_stream_never_falls_out_of_the_ring() {
+        let hub = hub();
+        let mut quiet = topic_stream(&hub, &["quiet"], Start::default());
+        let _greeting = quiet.next().await;
+        let mut newest = None;
+        // More than the ring holds.
+        for _ in 0..150 {
+            newest = Some(publish_to(&hub, "default", "1"));
+        }
+        let beat = quiet.next().await.unwrap();
+        assert_eq!(beat, format!(": heartbeat\nid: {}\n\n", newest.unwrap()));
+        let own = publish_to(&hub, "quiet", "2");
+        let frame = quiet.next().await.unwrap();
+        assert!(frame.starts_with(format!("id: {own}\n").as_bytes()));
+        // One that does not read while its own event leaves the ring has lost it.
+        publish_to(&hub, "quiet", "3");
+        for _ in 0..150 {
+            publish_to(&hub, "default", "1");
+        }
+        assert!(String::from_utf8_lossy(&quiet.next().await.unwrap()).contains("\"slow\""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_begins_with_earlier_events_of_its_topics() {
+        let hub = hub();
+        let ids: Vec<_> =
+            (0..6).map(|n| publish_to(&hub, if n % 2 == 0 { "a" } else { "b" }, &n.to_string())).collect();
+        let data = async |start| {
+            let mut stream = topic_stream(&hub, &["a"], start);
+            let frames = frames(&mut stream).await;
+            frames.iter().map(|frame| frame.split("data: ").nth(1).unwrap()[..1].to_owned()).collect::<Vec<_>>()
+        };
+        let from = |earlier| Start { last_event_id: None, earlier };
+        assert_eq!(data(from(Earlier::parse("start"))).await, ["0", "2", "4"]);
+        assert_eq!(data(from(Earlier::parse("-2"))).await, ["2", "4"]);
+        assert_eq!(data(from(Earlier::parse("-9"))).await, ["0", "2", "4"]);
+        let id = ids[2].to_string();
+        let both = Start { last_event_id: Some(&id), earlier: Some(Earlier::All) };
+        assert_eq!(data(both).await, ["4"], "the last event id wins");
+    }
+
+    #[test]
+    fn earlier_events_are_named_in_one_way() {
+        assert_eq!(Earlier::parse("start"), Some(Earlier::All));
+        assert_eq!(Earlier::parse("-1000"), Some(Earlier::Last(1000)));
+        for bad in ["", "-", "-0", "-1001", "1", "--1", "-+1", "-01", "Start", "-1.0", "-99999999999"] {
+            assert_eq!(Earlier::parse(bad), None, "{bad}");
+        }
     }
 }
