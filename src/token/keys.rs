@@ -8,6 +8,8 @@
 //! instances whose lists are in different order, as during a rotation, still agree. Keys may share
 //! a hint; each that fits is tried.
 
+use std::collections::HashMap;
+
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -41,15 +43,13 @@ pub enum KeyError {
 pub struct SigningKey {
     hint: u8,
     mac: Hmac<Sha256>,
-    /// The only principal that it signs and verifies for; `None` is all of them.
-    owner: Option<PrincipalId>,
 }
 
 impl SigningKey {
-    fn new(bytes: &[u8], owner: Option<PrincipalId>) -> Self {
+    fn new(bytes: &[u8]) -> Self {
         let hint = Sha256::new().chain_update(HINT_LABEL).chain_update(bytes).finalize()[0] >> 6;
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(bytes).expect("HMAC takes a key of any length");
-        Self { hint, mac, owner }
+        Self { hint, mac }
     }
 
     /// Tells keys apart where others can read it, as in Redis, without giving the key away: 16
@@ -58,10 +58,6 @@ impl SigningKey {
     pub fn deployment_fingerprint(&self) -> String {
         let mac = self.mac().chain_update(DEPLOYMENT_LABEL).finalize().into_bytes();
         hex::encode(&mac[..FINGERPRINT_BYTES])
-    }
-
-    fn is_for(&self, principal: &PrincipalId) -> bool {
-        self.owner.as_ref().is_none_or(|owner| owner == principal)
     }
 
     pub(super) const fn hint(&self) -> u8 {
@@ -78,6 +74,9 @@ impl SigningKey {
 pub struct SigningKeys {
     first: SigningKey,
     others: Vec<SigningKey>,
+    /// Derived keys by the principal of their credential, so that finding them takes the same time
+    /// with any number of principals. Empty if the keys are configured: they are for everybody.
+    owned: HashMap<PrincipalId, Vec<SigningKey>>,
 }
 
 impl SigningKeys {
@@ -88,9 +87,9 @@ impl SigningKeys {
     pub fn from_hex<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Self, KeyError> {
         let keys = keys
             .into_iter()
-            .map(|text| decode_hex(text).map(|bytes| SigningKey::new(&bytes, None)))
+            .map(|text| decode_hex(text).map(|bytes| SigningKey::new(&bytes)))
             .collect::<Result<Vec<_>, _>>()?;
-        Self::from_list(keys)
+        Self::from_list(keys, HashMap::new())
     }
 
     /// Keys derived with HKDF-SHA-256 (RFC 5869) from the credentials of principals, which all
@@ -105,20 +104,27 @@ impl SigningKeys {
     pub fn derived<'a>(
         credentials: impl IntoIterator<Item = (PrincipalId, &'a [u8])>,
     ) -> Result<Self, KeyError> {
+        let mut owned: HashMap<_, Vec<_>> = HashMap::new();
         let derive = |(owner, secret)| {
             let mut key = [0; MIN_KEY_BYTES];
             Hkdf::<Sha256>::new(None, secret)
                 .expand(DERIVE_LABEL, &mut key)
                 .expect("32 bytes are within what HKDF can give");
-            SigningKey::new(&key, Some(owner))
+            let key = SigningKey::new(&key);
+            owned.entry(owner).or_default().push(key.clone());
+            key
         };
-        Self::from_list(credentials.into_iter().map(derive).collect())
+        let keys = credentials.into_iter().map(derive).collect();
+        Self::from_list(keys, owned)
     }
 
-    fn from_list(keys: Vec<SigningKey>) -> Result<Self, KeyError> {
+    fn from_list(
+        keys: Vec<SigningKey>,
+        owned: HashMap<PrincipalId, Vec<SigningKey>>,
+    ) -> Result<Self, KeyError> {
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(KeyError::None)?;
-        Ok(Self { first, others: keys.collect() })
+        Ok(Self { first, others: keys.collect(), owned })
     }
 
     /// All keys, in the order in which they are configured.
@@ -126,11 +132,18 @@ impl SigningKeys {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// The keys that sign and verify for `principal`, in the order in which they are configured.
+    fn of(&self, principal: &PrincipalId) -> impl Iterator<Item = &SigningKey> {
+        let own = self.owned.get(principal).into_iter().flatten();
+        let shared = self.owned.is_empty().then(|| self.iter()).into_iter().flatten();
+        own.chain(shared)
+    }
+
     /// The key that signs for `principal`. Every configured principal has one. A token for any
     /// other is signed all the same, with a key that does not verify for it: nobody accepts that
     /// token.
     pub(super) fn signing_for(&self, principal: &PrincipalId) -> &SigningKey {
-        self.iter().find(|key| key.is_for(principal)).unwrap_or(&self.first)
+        self.of(principal).next().unwrap_or(&self.first)
     }
 
     /// The keys that may have signed a token of `principal` that carries `hint`.
@@ -139,7 +152,7 @@ impl SigningKeys {
         principal: &PrincipalId,
         hint: u8,
     ) -> impl Iterator<Item = &SigningKey> {
-        self.iter().filter(move |key| key.hint == hint && key.is_for(principal))
+        self.of(principal).filter(move |key| key.hint == hint)
     }
 }
 
