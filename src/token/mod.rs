@@ -2,10 +2,11 @@
 //! I/O.
 //!
 //! [`Codec`] turns claims into a [`Token`] and back; [`SigningKeys`] holds what it signs with;
-//! [`Record`] is what a store remembers. The format is specified, with test vectors, in
-//! `docs/token-format.md`.
+//! [`Grant`] is what the token may open; [`Record`] is what a store remembers. The format is
+//! specified, with test vectors, in `docs/token-format.md`.
 
 mod codec;
+mod grant;
 mod keys;
 mod nonce;
 mod record;
@@ -17,6 +18,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 pub use codec::{Claims, Codec, CodecError, Verified};
+pub use grant::{
+    Grant, GrantText, GrantTooLong, LONGEST_GRANT, LONGEST_RESOURCE, LONGEST_SUBJECT, Resource, Subject,
+};
 pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
 pub use record::{Draft, Record};
