@@ -34,14 +34,18 @@ use crate::limits::TOMBSTONE_MARGIN;
 pub const LONGEST_TOMBSTONE: Duration =
     Duration::from_secs(codec::EXPIRY_HORIZON_SECONDS + TOMBSTONE_MARGIN.as_secs());
 
-/// A bearer token: the sixteen bytes of its UUID. Secret, so `Debug` shows only its [`TokenId`].
+/// Between the UUID and the grant of a token. Neither contains it.
+const SEPARATOR: char = '.';
+
+/// A bearer token: the sixteen bytes of its UUID. Secret, so `Debug` shows only its [`TokenId`]. A
+/// token with a grant is handed out and presented with the text of it ([`written`]).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token([u8; 16]);
 
 impl Token {
-    /// Reads the one accepted spelling of a token: 36 lower-case characters with hyphens, UUID
-    /// version 8, variant 10 (RFC 9562 §4, §5.8). Braced, URN, simple and upper-case forms are not
-    /// tokens.
+    /// Reads the one accepted spelling of a token without a grant: 36 lower-case characters with
+    /// hyphens, UUID version 8, variant 10 (RFC 9562 §4, §5.8). Braced, URN, simple and upper-case
+    /// forms are not tokens.
     ///
     /// # Errors
     /// [`CodecError::Malformed`] for anything else.
@@ -68,7 +72,7 @@ impl Token {
         if version_and_variant_fit { Ok(Self(value)) } else { Err(CodecError::Malformed) }
     }
 
-    /// The token in clear, for the one response that hands it out.
+    /// The UUID in clear, for the one response that hands it out.
     #[must_use]
     pub fn reveal(&self) -> String {
         uuid::Uuid::from_bytes(self.0).hyphenated().to_string()
@@ -88,6 +92,29 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token(id {})", self.digest().id())
     }
+}
+
+/// The token in clear as it is handed out: `<uuid>`, or `<uuid>.<grant>`.
+#[must_use]
+pub fn written(token: &Token, grant: Option<&GrantText>) -> String {
+    let mut text = token.reveal();
+    if let Some(grant) = grant {
+        text.push(SEPARATOR);
+        text.push_str(grant.as_str());
+    }
+    text
+}
+
+/// The texts of the UUID and of the grant in the text of a token.
+fn parts(text: &str) -> (&str, Option<&str>) {
+    text.split_once(SEPARATOR).map_or((text, None), |(uuid, grant)| (uuid, Some(grant)))
+}
+
+/// Whether a text is meant as a token: a UUID, or one before a full stop and anything. Tells a
+/// token that is to be refused from the wrong credential of a principal.
+#[must_use]
+pub fn is_token_shaped(text: &str) -> bool {
+    Token::parse(parts(text).0).is_ok()
 }
 
 /// The leftmost 128 bits of the SHA-256 of a token's sixteen bytes. Opens nothing.
@@ -206,12 +233,24 @@ mod tests {
         fn parsing_never_panics(text in any::<String>()) {
             let _ = Token::parse(&text);
             let _ = TokenId::parse(&text);
+            let _ = is_token_shaped(&text);
         }
 
         #[test]
         fn a_token_id_reads_back_as_itself(token in any_token()) {
             let id = token.digest().id();
             prop_assert_eq!(TokenId::parse(&id.to_string()), Ok(id));
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_meant_as_a_token_with_and_without_anything_after_a_full_stop() {
+        const UUID: &str = "0f0f0f0f-0f0f-8f0f-8f0f-0f0f0f0f0f0f";
+        for text in [UUID, &format!("{UUID}."), &format!("{UUID}.AQ"), &format!("{UUID}. \u{e4}.\n")] {
+            assert!(is_token_shaped(text), "{text}");
+        }
+        for text in ["", ".", "secret.AQ", &format!("{UUID}x"), &format!("{UUID} .AQ"), &format!(".{UUID}")] {
+            assert!(!is_token_shaped(text), "{text}");
         }
     }
 
