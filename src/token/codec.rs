@@ -10,10 +10,10 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::keys::{SigningKey, SigningKeys};
-use super::{Grant, GrantText, Nonce, Token, parts};
+use super::{Grant, GrantText, Nonce, Token, first_not_grantable, parts};
 use crate::clock::UnixMillis;
 use crate::limits::{CLOCK_SKEW, LONGEST_LIFE_SECONDS};
-use crate::principal::{PrincipalId, Principals};
+use crate::principal::{Principal, PrincipalId, Principals, Right};
 use crate::topic::Patterns;
 
 /// Binds a tag to the format of a token without a grant; a changed format gets a new label.
@@ -39,7 +39,7 @@ pub struct Claims {
     pub nonce: Nonce,
 }
 
-/// A token whose tag and times hold. Says nothing yet about revocation.
+/// A token whose tag, times and grant hold. Says nothing yet about revocation.
 #[derive(Debug, Clone)]
 pub struct Verified {
     /// The token itself.
@@ -66,8 +66,8 @@ pub enum CodecError {
     /// Not the canonical form of a version-8 UUID, or of a grant.
     #[error("not in the form of a token")]
     Malformed,
-    /// Not minted by an instance: no principal with one of its keys produces this tag, or the
-    /// expiry or the time of issue is none that an instance writes.
+    /// Not minted by an instance: no principal with one of its keys produces this tag, the expiry
+    /// or the time of issue is none that an instance writes, or the principal may not issue it.
     #[error("no instance has signed this token")]
     Forged,
     /// Minted by an instance, and expired.
@@ -99,12 +99,13 @@ impl Codec {
         Token(layout(fields, tag(key, &covered, principal)))
     }
 
-    /// Checks form, tag and times of `text` at the time `now`. A token without a grant is tried
-    /// against the principals that may have such tokens; a grant names its principal.
+    /// Checks form, tag, times and topics of `text` at the time `now`. A token without a grant is
+    /// tried against the principals that may have such tokens; a grant names its principal.
     ///
-    /// Times that no instance writes are refused, because a holder of a credential can sign them: a
-    /// token that lives longer, whose revocation would be forgotten before its end, and one whose
-    /// time of issue is yet to come, which would escape a revocation of all that its subject has.
+    /// A token that no instance issues is refused, because a holder of a credential can sign it:
+    /// one that lives longer, whose revocation would be forgotten before its end; one whose time of
+    /// issue is yet to come, which would escape a revocation of all that its subject has; one that
+    /// its principal may not issue.
     ///
     /// # Errors
     /// The reason for refusing it.
@@ -129,14 +130,16 @@ impl Codec {
         let signer = signer.ok_or(CodecError::Forged)?;
 
         let issued_at = grant.as_ref().map(|grant| grant.issued_at);
+        let verified = Verified { token, principal: signer.id().clone(), claims, grant };
+        let is_issued_by_instances = claims.expires_at <= last_expiry(now)
+            && issued_at.is_none_or(|moment| can_be_issued_at(moment, claims.expires_at, now))
+            && may_issue(signer, &verified.patterns());
         if now.seconds() >= claims.expires_at + CLOCK_SKEW.as_secs() {
             Err(CodecError::Expired)
-        } else if claims.expires_at > last_expiry(now)
-            || issued_at.is_some_and(|moment| !can_be_issued_at(moment, claims.expires_at, now))
-        {
-            Err(CodecError::Forged)
+        } else if is_issued_by_instances {
+            Ok(verified)
         } else {
-            Ok(Verified { token, principal: signer.id().clone(), claims, grant })
+            Err(CodecError::Forged)
         }
     }
 
@@ -179,6 +182,12 @@ fn unpack_fields(fields: u64, now_seconds: u64) -> Claims {
         offline: fields >> 39 & 1 == 1,
         nonce: Nonce::from_bits((fields & 0x07ff_ffff) as u32),
     }
+}
+
+/// Whether a principal may issue a token for these topics. Its rights of today count: a token that
+/// was issued before they were reduced is refused.
+fn may_issue(principal: &Principal, patterns: &Patterns) -> bool {
+    principal.may(Right::Issue) && first_not_grantable(principal, patterns).is_none()
 }
 
 /// Whether an instance can have issued a token with this expiry at this moment. Its clock may be
@@ -242,7 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::principal::{Principal, Rights};
+    use crate::principal::Rights;
     use crate::token::written;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_500);
@@ -412,6 +421,28 @@ mod tests {
         let expiry = (NOW.seconds() + 1) * 1000;
         assert_eq!(verify(1, expiry - 1), Ok(()));
         assert_eq!(verify(1, expiry), Err(CodecError::Forged));
+    }
+
+    #[test]
+    fn a_principal_signs_no_token_that_it_may_not_issue() {
+        let alice = principal("alice");
+        let codec = derived(&[(&alice, "a")]);
+        let plain = codec.mint(&alice, lasting(60), None).reveal();
+        let of_orders = text_with(&grant(&alice, NOW), &codec, lasting(60));
+        let accepts = |rights: &[Right], topics: &[&str], text: &str| {
+            let topics = Patterns::new(topics.iter().copied()).unwrap();
+            let entry = Principal::new(alice.clone(), rights.iter().copied().collect(), topics);
+            codec.verify(text, NOW, &Principals::new([(entry, "a")])).is_ok()
+        };
+        let issue = &[Right::Issue][..];
+        assert!(accepts(issue, &["*"], &plain) && accepts(issue, &["*"], &of_orders));
+        assert!(accepts(issue, &["default"], &plain) && !accepts(issue, &["default"], &of_orders));
+        assert!(!accepts(issue, &["orders/*"], &plain) && accepts(issue, &["orders/*"], &of_orders));
+        assert!(!accepts(issue, &["orders/1"], &of_orders));
+        let others = [Right::Publish, Right::Subscribe, Right::Observe, Right::Control];
+        for rights in [&others[..0], &others[..]] {
+            assert!(!accepts(rights, &["*"], &plain) && !accepts(rights, &["*"], &of_orders));
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::CodecError;
 use crate::clock::UnixMillis;
-use crate::principal::PrincipalId;
-use crate::topic::{MOST_TOPICS, Patterns};
+use crate::principal::{Principal, PrincipalId, Right};
+use crate::topic::{MOST_TOPICS, Pattern, Patterns};
 
 /// Bound of a grant's text, in characters.
 pub const LONGEST_GRANT: usize = 1024;
@@ -162,6 +162,20 @@ impl Grant {
         // Whatever is left is unknown, out of order, doubled or cut off.
         if fields.0.is_empty() { Ok(grant) } else { Err(CodecError::Malformed) }
     }
+}
+
+/// The first of these patterns that a principal may not grant: one that its own topics do not
+/// cover, and one of the service's own topics without the right to observe.
+#[must_use]
+pub fn first_not_grantable<'a>(principal: &Principal, patterns: &'a Patterns) -> Option<&'a Pattern> {
+    let may_grant = |pattern: &Pattern| {
+        if pattern.is_of_service() {
+            principal.may(Right::Observe)
+        } else {
+            principal.topics().iter().any(|own| own.covers(pattern))
+        }
+    };
+    patterns.iter().find(|pattern| !may_grant(pattern))
 }
 
 /// The text of a grant, as a token carries it: base64url without padding, at most
@@ -550,6 +564,30 @@ mod tests {
         grant.stream_until = Some(UnixMillis(u64::MAX));
         let read = Grant::decode(grant.encode().unwrap().as_str()).unwrap();
         assert_eq!(read.stream_until, Some(UnixMillis((1 << 48) - 1)));
+    }
+
+    #[test]
+    fn a_principal_grants_what_its_topics_cover_and_the_services_topics_only_if_it_may_observe() {
+        let first_beyond = |rights: &[Right], own: &str, asked: &str| {
+            let own = Patterns::new(own.split(' ')).unwrap();
+            let rights = rights.iter().copied().collect();
+            let principal = Principal::new(PrincipalId::parse("a").unwrap(), rights, own);
+            let asked = Patterns::new(asked.split(' ')).unwrap();
+            first_not_grantable(&principal, &asked).map(|pattern| pattern.as_str().to_owned())
+        };
+        let both = [Right::Issue, Right::Observe];
+        let issue = &both[..1];
+        for (rights, own, asked, beyond) in [
+            (issue, "orders/* users/7", "orders/1/* users/7", None),
+            (issue, "orders/* users/7", "users/7 users/8 *", Some("users/8")),
+            (issue, "orders/*", "orders", Some("orders")),
+            (issue, "*", "a/b c/* *", None),
+            (issue, "*", "a $streams/opened", Some("$streams/opened")),
+            (&both[..], "*", "a $streams/opened", None),
+            (&both[..], "orders/*", "$streams/* a", Some("a")),
+        ] {
+            assert_eq!(first_beyond(rights, own, asked).as_deref(), beyond, "{own} {asked}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 pub use codec::{Claims, Codec, CodecError, Verified};
 pub use grant::{
     Grant, GrantText, GrantTooLong, LONGEST_GRANT, LONGEST_RESOURCE, LONGEST_SUBJECT, Resource, Subject,
+    first_not_grantable,
 };
 pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
