@@ -12,17 +12,21 @@ mod support;
 
 use std::fmt::{Debug, Write as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::Instance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_kit::{EventStream, PATIENCE};
 
 const STREAM: &str = "/operator/api/events/stream";
+/// The form of a token without a grant.
+const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
 
 #[expect(clippy::needless_pass_by_value, reason = "a property reads best where it is called upon")]
 /// Holds `property` against one instance for many cases; at last the instance must be as good as
@@ -118,12 +122,61 @@ fn no_bytes_bring_an_instance_down_or_make_it_blame_itself() {
     });
 }
 
+/// Grants, most of them nearly right.
+fn grant() -> impl Strategy<Value = String> {
+    let right = [
+        (1_u8, b"operator".to_vec()),
+        (2, b"\x01\x9b\x85\x72\x02\x00".to_vec()),
+        (3, b"user-42".to_vec()),
+        (4, b"\x07default\x08orders/*".to_vec()),
+        (5, vec![0xff; 6]),
+        (6, Vec::new()),
+        (7, b"/reports/7".to_vec()),
+    ];
+    let right = prop::sample::subsequence(right.to_vec(), 0..=right.len());
+    let field = (any::<u8>(), prop::collection::vec(any::<u8>(), 0..20));
+    let another = prop::option::of((any::<prop::sample::Index>(), field));
+    let version = prop_oneof![4 => Just(1_u8), 1 => any::<u8>()];
+    let encoded = (version, right, another).prop_map(|(version, mut fields, another)| {
+        if let Some((at, field)) = another {
+            fields.insert(at.index(fields.len() + 1), field);
+        }
+        let mut bytes = vec![version];
+        for (number, value) in fields {
+            bytes.push(number);
+            bytes.extend(u16::try_from(value.len()).expect("a short value").to_be_bytes());
+            bytes.extend(value);
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
+    });
+    prop_oneof![4 => encoded, 1 => "[A-Za-z0-9_-]{0,1100}", 1 => "[ -~]{0,40}"]
+}
+
+#[test]
+fn no_grant_but_its_own_goes_with_a_token() {
+    holds(&grant(), async |instance, grant| {
+        let token = format!("{}.{grant}", instance.issue().await.token);
+        let query = percent_encoded(token.as_bytes());
+        let in_url = instance.get(&format!("{STREAM}?token={query}"));
+        let in_header = instance.get(STREAM).header("X-VX11-Token", &token);
+        for request in [in_url, in_header] {
+            let answer = request.send().await.expect("an answer");
+            prop_assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        }
+        let introspect = instance.post_as_principal("/operator/api/tokens/introspect");
+        let answer = introspect.form(&[("token", &token)]).send().await.expect("an answer");
+        prop_assert_eq!(answer.json::<Value>().await.expect("JSON"), json!({ "active": false }));
+        Ok(())
+    });
+}
+
 #[test]
 fn no_credential_but_the_right_one_is_let_in_wherever_it_stands() {
     let credential = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..80),
         "[0-9a-f]{32}".prop_map(String::into_bytes),
-        "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}".prop_map(String::into_bytes),
+        UUID.prop_map(String::into_bytes),
+        (UUID, grant()).prop_map(|(uuid, grant)| format!("{uuid}.{grant}").into_bytes()),
         "([Bb]earer )?[ -~]{0,60}".prop_map(String::into_bytes),
     ];
     holds(&credential, async |instance, credential| {
