@@ -18,6 +18,11 @@ impl<'a> StreamEntry<'a> {
             _ => None,
         })
     }
+
+    /// Whether there is a field of this name, be its value text or not.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.chunks_exact(2).any(|pair| pair.first().and_then(text) == Some(name))
+    }
 }
 
 /// Entries in the answer to `XREAD` of one stream; `None` if the answer has another form.
@@ -70,6 +75,8 @@ mod tests {
         let entries = entries(&answer).unwrap();
         assert_eq!((entries[0].field("type"), entries[0].field("data")), (Some("message"), None));
         assert_eq!((entries[1].position, entries[1].field("data")), ("2-0", Some("2")));
+        let has = |name| (entries[0].has(name), entries[1].has(name));
+        assert_eq!((has("data"), has("type"), has("message")), ((true, true), (true, false), (false, false)));
     }
 
     #[test]

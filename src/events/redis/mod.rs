@@ -145,8 +145,9 @@ impl RedisLog {
         self.metrics.events.published();
         let is_read = read_to.is_some_and(|read| read.epoch == id.epoch && read.position >= id.position);
         if !is_read {
-            let Publication { event_type, data, key } = publication;
-            self.unconfirmed.lock().insert(id.position, Event::new(id, event_type, data, *key));
+            let Publication { event_type, data, topics, key } = publication;
+            let event = Event::new(id, event_type, data, topics.clone(), *key);
+            self.unconfirmed.lock().insert(id.position, event);
         }
     }
 
@@ -206,6 +207,7 @@ impl EventLog for RedisLog {
 mod tests {
     use super::*;
     use crate::events::frame::EventType;
+    use crate::topic::Topics;
 
     const EPOCH: Epoch = Epoch(1);
 
@@ -223,7 +225,11 @@ mod tests {
     }
 
     fn event() -> Publication {
-        Publication::new(EventType::default(), "1", None)
+        Publication::new(EventType::default(), "1", topics(), None)
+    }
+
+    fn topics() -> Topics {
+        Topics::parse("orders/1").unwrap()
     }
 
     fn unconfirmed(log: &RedisLog, epoch: Epoch) -> Vec<u64> {
@@ -244,6 +250,7 @@ mod tests {
         // Two publishers may be answered in either order.
         let log = log(&[at(EPOCH, 7), at(EPOCH, 5)]);
         assert_eq!(unconfirmed(&log, EPOCH), [5, 7]);
+        assert!(log.unconfirmed(EPOCH).iter().all(|event| *event.topics() == topics()));
         log.confirm(at(EPOCH, 6));
         assert_eq!(unconfirmed(&log, EPOCH), [7]);
         log.confirm(at(EPOCH, 7));

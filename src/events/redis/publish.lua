@@ -1,7 +1,7 @@
 -- Appends an event to the log, once for each idempotency key.
 --
--- `size.lua` is prepended. It defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
--- `count`. `keys.rs` explains the fields of the state.
+-- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`, `written`,
+-- `size_of` and `count`; and `fields_of`. `keys.rs` explains the fields of the state.
 --
 -- KEYS: the log, its state, the name of the idempotency key (without one, the state again).
 --
@@ -10,8 +10,9 @@
 -- - `log_bytes`, `log_entries`: bounds of the log
 -- - `generation`: log generation that the instance has entered
 -- - `type`, `data`: the event
+-- - `topics`: its topics, unless `default` is the only one
 -- - `key`: idempotency key, if there is one
--- - `fingerprint`: of type and data
+-- - `fingerprint`: of type, data and topics
 -- - `key_seconds`: lifetime of the key
 --
 -- Answer: log epoch and id; for a known key those of the earlier event, and its fingerprint. Empty
@@ -21,15 +22,14 @@ local generation, epoch, reach, marked = found[1], found[2], tonumber(found[3]) 
 if generation ~= args.generation or not epoch then
   return {}
 end
-local fields = { 'type', args.type, 'data', args.data }
 if args.key then
   local known = redis.call('GET', KEYS[3])
   if known then
     local first_epoch, first_id, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
     return { first_epoch, first_id, fingerprint }
   end
-  fields[5], fields[6] = 'key', args.key
 end
+local fields = fields_of(args)
 local id = redis.call('XADD', log, 'MAXLEN', '~', args.log_entries, '*', unpack(fields))
 if args.key then
   redis.call('SET', KEYS[3], epoch .. ' ' .. id .. ' ' .. args.fingerprint, 'EX', args.key_seconds)

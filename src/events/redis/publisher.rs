@@ -5,6 +5,7 @@ use redis::{Cmd, RedisError, Value, from_redis_value};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::entry::written;
 use super::keys::Keys;
 use crate::events::id::{EventId, Position};
 use crate::events::log::{KEYS_KEPT, PublishError, Published};
@@ -12,7 +13,8 @@ use crate::events::publication::{KeyDigest, Publication};
 use crate::redis::{Fault, Script};
 
 /// Script that appends one event, once for each idempotency key.
-static PUBLISH: Script = Script::new(&[include_str!("size.lua"), include_str!("publish.lua")]);
+static PUBLISH: Script =
+    Script::new(&[include_str!("size.lua"), include_str!("fields.lua"), include_str!("publish.lua")]);
 
 /// Arguments of [`PUBLISH`].
 #[derive(Serialize)]
@@ -22,6 +24,7 @@ struct Arguments<'a> {
     generation: &'a str,
     r#type: &'a str,
     data: &'a str,
+    topics: Option<&'a str>,
     key: Option<String>,
     fingerprint: Option<String>,
     key_seconds: u64,
@@ -47,13 +50,13 @@ pub(super) struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// Size of the event's data in bytes.
-    pub(super) const fn bytes(&self) -> usize {
-        self.publication.data.len()
+    /// Size of the event's data and topics in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.publication.data.len() + self.publication.topics.as_str().len()
     }
 
     fn command(&self, keys: &Keys, generation: &str, limits: LogLimits) -> Cmd {
-        let Publication { event_type, data, key } = &self.publication;
+        let Publication { event_type, data, topics, key } = &self.publication;
         let published = key.map_or_else(|| keys.state.clone(), |key| keys.published_under(key));
         let arguments = Arguments {
             log_bytes: limits.bytes,
@@ -61,6 +64,7 @@ impl PublishRequest {
             generation,
             r#type: event_type.as_str(),
             data,
+            topics: written(topics),
             key: key.map(KeyDigest::to_hex),
             fingerprint: key.map(|_| self.publication.fingerprint().to_hex()),
             key_seconds: KEYS_KEPT.as_secs(),
@@ -199,6 +203,11 @@ fn read(answer: Value, publication: &Publication) -> Result<Answer, RedisError> 
 mod tests {
     use super::*;
     use crate::events::frame::EventType;
+    use crate::topic::Topics;
+
+    fn publication(data: &str, topics: Topics) -> Publication {
+        Publication::new(EventType::default(), data, topics, None)
+    }
 
     fn request_of(data: &str) -> (PublishRequest, oneshot::Receiver<Result<Published, PublishError>>) {
         let (reply, answer) = oneshot::channel();
@@ -242,10 +251,23 @@ mod tests {
 
     #[test]
     fn another_event_under_a_known_key_is_refused() {
-        let publication = Publication::new(EventType::default(), "1", None);
-        let known = publication.fingerprint().to_hex();
-        let read = |fingerprint: &str| read(words(&["0000000a", "5-0", fingerprint]), &publication).unwrap();
-        assert!(matches!(read(&known), Answer::Found(_)));
-        assert!(matches!(read("00"), Answer::Not(PublishError::KeyReused)));
+        let read = |fingerprint: &str, publication: &Publication| {
+            read(words(&["0000000a", "5-0", fingerprint]), publication).unwrap()
+        };
+        let first = publication("1", Topics::default());
+        let known = first.fingerprint().to_hex();
+        assert!(matches!(read(&known, &first), Answer::Found(_)));
+        assert!(matches!(read("00", &first), Answer::Not(PublishError::KeyReused)));
+        // The same data to other topics is another event.
+        let elsewhere = publication("1", Topics::parse("orders/1").unwrap());
+        assert!(matches!(read(&known, &elsewhere), Answer::Not(PublishError::KeyReused)));
+        assert!(matches!(read(&elsewhere.fingerprint().to_hex(), &elsewhere), Answer::Found(_)));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_with_the_topics_of_its_events() {
+        let (reply, _answer) = oneshot::channel();
+        let publication = publication("12", Topics::parse("orders/1 default").unwrap());
+        assert_eq!(PublishRequest { publication, reply }.bytes(), 2 + 16);
     }
 }

@@ -6,6 +6,7 @@ use vx11_kit::RedisServer;
 
 const PUBLISH: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),
+    include_str!("../../../src/events/redis/fields.lua"),
     include_str!("../../../src/events/redis/publish.lua")
 );
 const RELIEVE: &str = include_str!("../../../src/events/redis/relieve.lua");
@@ -42,6 +43,25 @@ async fn publish_under(redis: &RedisServer, generation: &str, key: &str, event: 
     redis::from_redis_value(redis.script(PUBLISH, &[LOG, STATE, &name], &arguments).await).unwrap()
 }
 
+/// Publishes an event to these topics, under a key. Returns the fields of its entry, and the bytes
+/// that were counted for it.
+async fn publish_to(redis: &RedisServer, topics: Option<&str>) -> (Vec<String>, usize) {
+    let arguments = json!({
+        "log_bytes": MIB, "log_entries": 1_000_000, "generation": "f", "type": "message", "data": "1", "topics": topics,
+        "key": "k", "fingerprint": "aa", "key_seconds": 900,
+    });
+    let counted = async || match redis.command(&["HGET", STATE, "reach"]).await {
+        redis::Value::Nil => 0,
+        reach => redis::from_redis_value::<usize>(reach).unwrap(),
+    };
+    let before = counted().await;
+    redis.command(&["DEL", "{vx11}:published:k"]).await;
+    redis.script(PUBLISH, &[LOG, STATE, "{vx11}:published:k"], &arguments).await;
+    let entries = redis.command(&["XREVRANGE", LOG, "+", "-", "COUNT", "1"]).await;
+    let mut entries: Vec<(String, Vec<String>)> = redis::from_redis_value(entries).unwrap();
+    (entries.pop().unwrap().1, counted().await - before)
+}
+
 /// The sizes of the events in the log, oldest first.
 async fn sizes(redis: &RedisServer) -> Vec<usize> {
     let entries = redis.command(&["XRANGE", LOG, "-", "+"]).await;
@@ -65,6 +85,31 @@ async fn an_event_is_appended_once_under_its_key_and_only_to_the_log_that_the_in
     assert!(publish_under(&redis, "another", "c", ["4444", "dd"]).await.is_empty());
     assert_eq!(sizes(&redis).await, [1, 3]);
     assert_eq!(redis.command_text(&["EXISTS", "{vx11}:published:c"]).await, "0");
+}
+
+/// The previous release delivers what does not begin with `control` to all its streams.
+#[tokio::test]
+async fn an_event_that_is_not_for_default_begins_with_control_and_another_one_has_the_form_of_all_releases() {
+    let redis = with_log().await;
+    let common = ["type", "message", "data", "1"];
+    let cases: [(Option<&str>, bool); 6] = [
+        (None, true),
+        (Some("default orders/1"), true),
+        (Some("orders/1 default users/7"), true),
+        (Some("orders/1"), false),
+        (Some("default/1 defaults"), false),
+        (Some("$streams/opened"), false),
+    ];
+    for (topics, is_for_default) in cases {
+        let mut expected = if is_for_default { Vec::new() } else { vec!["control", "event"] };
+        expected.extend(common);
+        expected.extend(topics.into_iter().flat_map(|topics| ["topics", topics]));
+        expected.extend(["key", "k"]);
+        let (fields, counted) = publish_to(&redis, topics).await;
+        assert_eq!(fields, expected);
+        let texts: usize = fields.iter().map(String::len).sum();
+        assert_eq!(counted, texts + 64, "topics count as well: {topics:?}");
+    }
 }
 
 #[tokio::test]
