@@ -1,7 +1,7 @@
 -- Enters the log, and takes events that an instance re-submits after a loss of data.
 --
--- `size.lua` is prepended. It defines `log`, `state`, `args`, `bound`, `written`, `size_of` and
--- `count`. `keys.rs` explains the fields of the state.
+-- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`, `written`,
+-- `size_of` and `count`; and `fields_of`. `keys.rs` explains the fields of the state.
 --
 -- The data id differs from the one in the log's state after a restart or failover of Redis, and
 -- there is no state after a flush. The log may then lack events that instances still hold in their
@@ -26,7 +26,8 @@
 -- - `next`: for events before the log's first entry, the next event that this instance holds
 -- - `more_follow`: whether more batches follow
 -- - `key_prefix`, `key_seconds`: names of idempotency keys, and their lifetime
--- - `events`: for each event `id`, `type`, `data`, `fingerprint`, and `key` if it has one
+-- - `events`: for each event `id`, `type`, `data`, `topics` unless `default` is the only one,
+--   `fingerprint`, and `key` if it has one
 --
 -- Answer: log generation; log epoch, or '' while no instance knows it; ms until the log opens; id
 -- of the first entry ('' for none, and if the log is open); 1 if the events were not taken because
@@ -34,7 +35,7 @@
 local window = args.window
 -- Bound of the extension of recovery, in windows, for instances with many events.
 local LONGEST = 5
--- Bound of the arguments of XADD. Entries of this service have four to six; a foreign one may have
+-- Bound of the arguments of XADD. Entries of this service have two to ten; a foreign one may have
 -- more.
 local MOST_TEXTS = 1000
 
@@ -98,16 +99,14 @@ end
 
 local function remember(event)
   if event.key then
-    local published = epoch .. ' ' .. event.id .. ' ' .. event.fingerprint
-    redis.call('SET', args.key_prefix .. event.key, published, 'EX', args.key_seconds, 'NX')
+    local name, place = args.key_prefix .. event.key, epoch .. ' ' .. event.id .. ' '
+    -- Another event under this key is newer. The same one is of the previous release, whose
+    -- fingerprint does not cover topics.
+    local known = redis.call('GET', name)
+    if not known or string.sub(known, 1, #place) == place then
+      redis.call('SET', name, place .. event.fingerprint, 'EX', args.key_seconds)
+    end
   end
-end
-local function fields_of(event)
-  local fields = { 'type', event.type, 'data', event.data }
-  if event.key then
-    fields[5], fields[6] = 'key', event.key
-  end
-  return fields
 end
 
 -- Inserts events before the end of the log. A stream takes no entry before its last one, so the log
@@ -134,7 +133,7 @@ local function insert(missing, last)
       at = at + 1
     end
     if missing[at] and missing[at].id == entry[1] then
-      -- The event replaces a mark.
+      -- The event replaces a mark, or itself without its topics.
       add(entry[1], fields_of(missing[at]))
       at = at + 1
     else
@@ -147,11 +146,19 @@ local function insert(missing, last)
   redis.call('XSETID', log, last)
 end
 
--- Whether the log lacks the event with this id: there is nothing, or a mark of an instance that no
--- longer holds it.
-local function lacks(id)
-  local there = redis.call('XRANGE', log, id, id)[1]
-  return not there or (not is_open and there[2][1] == 'control' and there[2][2] == 'mark')
+-- Whether the log lacks an event. There is nothing with its id; or a mark of an instance that does
+-- not hold it, because it has restarted, or is of the previous release and passed it; or the event
+-- without its topics, as the previous release re-submits it. An event that begins with `control`
+-- has the value `event` there, and is no mark.
+local function lacks(event)
+  local there = redis.call('XRANGE', log, event.id, event.id)[1]
+  if not there or is_open then
+    return not there
+  end
+  local first, value, fifth = there[2][1], there[2][2], there[2][5]
+  local is_mark = first == 'control' and value == 'mark'
+  local lacks_topics = event.topics and first == 'type' and fifth ~= 'topics'
+  return is_mark or lacks_topics
 end
 
 local lost, waits = false, false
@@ -193,7 +200,7 @@ if epoch and epoch == args.epoch then
       add(id, fields_of(event))
       remember(event)
       first, last = first or id, id
-    elseif first and not is_after(first, id) and lacks(id) then
+    elseif first and not is_after(first, id) and lacks(event) then
       missing[#missing + 1] = event
     end
   end

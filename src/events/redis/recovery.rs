@@ -9,6 +9,7 @@ use redis::{Cmd, RedisError, from_redis_value};
 use serde::Serialize;
 
 use super::deadline::{ANSWER_DEADLINE, within};
+use super::entry::written;
 use super::fitting;
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
@@ -21,7 +22,8 @@ use crate::events::publication::KeyDigest;
 use crate::redis::{Connection, Fault, Script};
 
 /// Script that enters the log and takes re-submitted events.
-static RECOVERY: Script = Script::new(&[include_str!("size.lua"), include_str!("recovery.lua")]);
+static RECOVERY: Script =
+    Script::new(&[include_str!("size.lua"), include_str!("fields.lua"), include_str!("recovery.lua")]);
 /// Bounds of a batch of re-submitted events.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -50,6 +52,7 @@ struct Submitted<'a> {
     id: String,
     r#type: &'a str,
     data: &'a str,
+    topics: Option<&'a str>,
     key: Option<String>,
     fingerprint: Option<String>,
 }
@@ -204,6 +207,7 @@ impl<'a> Submitted<'a> {
             id: event.position().to_string(),
             r#type: event.event_type(),
             data: event.data(),
+            topics: written(event.topics()),
             key: event.key().map(KeyDigest::to_hex),
             fingerprint: event.key().map(|_| event.fingerprint().to_hex()),
         }
@@ -224,13 +228,15 @@ fn around(events: &[Event], first: Option<Position>, read_to: Position) -> (&[Ev
 
 /// Number of events in the next batch.
 fn batch<'a>(events: impl Iterator<Item = &'a Event>) -> usize {
-    fitting(BATCH_BYTES, events.take(BATCH).map(|event| event.data().len()))
+    let bytes = |event: &Event| event.data().len() + event.topics().as_str().len();
+    fitting(BATCH_BYTES, events.take(BATCH).map(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::events::frame::EventType;
+    use crate::topic::Topics;
 
     const fn at(millis: u64) -> Position {
         Position { millis, seq: 0 }
@@ -238,7 +244,7 @@ mod tests {
 
     fn event(millis: u64, bytes: usize) -> Event {
         let id = EventId { epoch: Epoch(1), position: at(millis) };
-        Event::new(id, &EventType::default(), &"x".repeat(bytes), None)
+        Event::new(id, &EventType::default(), &"x".repeat(bytes), Topics::default(), None)
     }
 
     fn events(millis: &[u64]) -> Vec<Event> {
@@ -251,8 +257,20 @@ mod tests {
         assert_eq!(batch([].iter()), 0);
         assert_eq!(batch(all(&[1; 1001]).iter()), BATCH);
         assert_eq!(batch(all(&[BATCH_BYTES + 1, 1]).iter()), 1);
-        assert_eq!(batch(all(&[BATCH_BYTES / 2; 3]).iter()), 2);
+        // Topics count, too.
+        let half = BATCH_BYTES / 2 - "default".len();
+        assert_eq!(batch(all(&[half; 3]).iter()), 2);
+        assert_eq!(batch(all(&[half, half + 1]).iter()), 1);
         assert_eq!(batch(all(&[1, BATCH_BYTES, 1]).iter().rev()), 1);
+    }
+
+    #[test]
+    fn an_event_is_re_submitted_with_its_topics_unless_default_is_the_only_one() {
+        let id = EventId { epoch: Epoch(1), position: at(5) };
+        let event = |topics| Event::new(id, &EventType::default(), "1", topics, None);
+        let several = event(Topics::parse("orders/1 default").unwrap());
+        assert_eq!(Submitted::of(&several).topics, Some("orders/1 default"));
+        assert_eq!(Submitted::of(&event(Topics::default())).topics, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use vx11_kit::RedisServer;
 
 const RECOVERY: &str = concat!(
     include_str!("../../../src/events/redis/size.lua"),
+    include_str!("../../../src/events/redis/fields.lua"),
     include_str!("../../../src/events/redis/recovery.lua")
 );
 const EPOCH: &str = "0000000e";
@@ -25,8 +26,20 @@ struct Joining<'a> {
     next: Option<&'a str>,
     ids: &'a [&'a str],
     data: &'a str,
+    /// `None`: `default`.
+    topics: Option<&'a str>,
     log_bytes: u64,
     log_entries: u64,
+}
+
+/// The idempotency key of an event.
+fn key(id: &str) -> String {
+    format!("{:0>32}", id.replace('-', ""))
+}
+
+/// Content of the idempotency key of an event.
+async fn known(redis: &RedisServer, id: &str) -> String {
+    redis.command_text(&["GET", &format!("{{vx11}}:published:{}", key(id))]).await
 }
 
 /// Answer of the script.
@@ -42,8 +55,9 @@ struct Joined {
 impl Joining<'_> {
     async fn call(&self, redis: &RedisServer) -> Joined {
         let event = |id: &&str| {
-            let key = format!("{:0>32}", id.replace('-', ""));
-            json!({ "id": id, "type": "message", "data": self.data, "key": key, "fingerprint": "ff" })
+            json!({
+                "id": id, "type": "message", "data": self.data, "topics": self.topics, "key": key(id), "fingerprint": "ff",
+            })
         };
         let arguments = json!({
             "log_bytes": self.log_bytes,
@@ -97,6 +111,7 @@ const FIRST: Joining = Joining {
     next: None,
     ids: &["2-0", "5-0"],
     data: "1",
+    topics: None,
     log_bytes: 67_108_864,
     log_entries: 10_000,
 };
@@ -312,4 +327,87 @@ async fn joining_an_open_log_that_lacks_nothing_writes_nothing() {
     redis.refuse_memory().await;
     let joined = Joining { window: 0, ..ASKING }.call(&redis).await;
     assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
+}
+
+/// Events of other topics. An instance of the previous release passes them.
+const ORDERS: Joining = Joining { topics: Some("orders/1"), ..FIRST };
+
+#[tokio::test]
+async fn an_event_keeps_its_topics_wherever_it_is_put() {
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    // Behind the end, and between two entries. Then before the first, which writes the log again.
+    Joining { head: Some("9-0"), ids: &["3-0", "9-0"], ..ORDERS }.call(&redis).await;
+    Joining { head: None, ids: &["1-0"], next: Some("2-0"), ..ORDERS }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["1-0", "2-0", "3-0", "5-0", "9-0"]);
+    for id in ["1-0", "3-0", "9-0"] {
+        let fields = ["control", "event", "type", "message", "data", "1", "topics", "orders/1", "key"];
+        assert_eq!(texts(&redis, id).await[..9], fields, "{id}");
+    }
+    for id in ["2-0", "5-0"] {
+        assert_eq!(texts(&redis, id).await[..5], ["type", "message", "data", "1", "key"], "{id}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_begins_with_control_is_no_mark_that_another_one_replaces() {
+    let redis = RedisServer::start().await;
+    ORDERS.call(&redis).await;
+    let before = texts(&redis, "5-0").await;
+    // An event between two others writes the log again.
+    Joining { data: "2", ids: &["2-0", "3-0", "5-0"], ..ORDERS }.call(&redis).await;
+    assert_eq!((texts(&redis, "5-0").await, &texts(&redis, "3-0").await[5]), (before, &"2".to_owned()));
+}
+
+/// The previous release counts an event of other topics as read, and does not hold it.
+#[tokio::test]
+async fn an_event_takes_the_place_of_the_mark_of_an_instance_of_the_previous_release() {
+    let redis = RedisServer::start().await;
+    Joining { ids: &["2-0"], ..FIRST }.call(&redis).await;
+    assert_eq!(texts(&redis, "5-0").await, ["control", "mark"]);
+    Joining { ids: &["3-0", "5-0"], ..ORDERS }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0"]);
+    for id in ["3-0", "5-0"] {
+        assert_eq!(texts(&redis, id).await[..2], ["control", "event"]);
+    }
+    open(&redis).await;
+    assert_eq!(Joining { ids: &["3-0", "5-0"], ..ORDERS }.epoch(&redis).await, EPOCH, "nothing is missing");
+}
+
+/// The previous release re-submits an event of `default` and other topics as one of `default`.
+#[tokio::test]
+async fn an_event_gets_the_topics_back_that_the_previous_release_has_left_out() {
+    let several = Joining { topics: Some("orders/1 default"), ids: &["2-0", "5-0"], ..FIRST };
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    let name = format!("{{vx11}}:published:{}", key("5-0"));
+    redis.command(&["SET", &name, &format!("{EPOCH} 5-0 ee")]).await;
+    several.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "5-0"]);
+    for id in several.ids {
+        let fields = ["type", "message", "data", "1", "topics", "orders/1 default", "key"];
+        assert_eq!(texts(&redis, id).await[..7], fields, "{id}");
+        assert_eq!(known(&redis, id).await, format!("{EPOCH} {id} ff"), "the fingerprint covers topics");
+    }
+    // The other way round nothing is lost.
+    FIRST.call(&redis).await;
+    assert_eq!(texts(&redis, "5-0").await[4], "topics");
+
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    open(&redis).await;
+    assert_eq!(several.epoch(&redis).await, EPOCH, "an open log is left as it is");
+    assert_eq!(texts(&redis, "5-0").await[4], "key");
+}
+
+/// A key may be used again after 15 minutes, and a ring may hold both events.
+#[tokio::test]
+async fn an_earlier_event_does_not_take_a_key_from_a_later_one() {
+    let redis = RedisServer::start().await;
+    FIRST.call(&redis).await;
+    let name = format!("{{vx11}}:published:{}", key("3-0"));
+    redis.command(&["SET", &name, &format!("{EPOCH} 5-0 ee")]).await;
+    Joining { ids: &["3-0"], ..FIRST }.call(&redis).await;
+    assert_eq!(ids(&redis).await, ["2-0", "3-0", "5-0"]);
+    assert_eq!(known(&redis, "3-0").await, format!("{EPOCH} 5-0 ee"));
 }
