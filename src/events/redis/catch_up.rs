@@ -1,4 +1,5 @@
-//! Catch-up: pages of the log for streams that opened at a position outside their instance's ring.
+//! Catch-up: pages of the log for streams that opened at a position outside their instance's ring,
+//! or that ask for the last events of the log.
 //!
 //! It reads on a separate connection, so that neither publishing nor the ring waits for it. Three
 //! bounds apply: one page in flight for each token, [`READERS`] pages in flight for all streams,
@@ -15,13 +16,14 @@ use tokio::time::{sleep, timeout};
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
-use super::reader::{self, LogPage};
+use super::reader::{Back, LogPage, Range};
 use super::turns::Turns;
-use crate::events::id::EventId;
+use crate::events::id::{Epoch, EventId, Position};
 use crate::events::log::{EventPage, LogReader, Page, Unreachable};
 use crate::metrics::Metrics;
 use crate::redis::{Connection, Connector, Fault};
 use crate::token::TokenId;
+use crate::topic::Patterns;
 
 /// Size of a page in bytes. A larger first event makes a page larger.
 const PAGE_BYTES: usize = 32 * 1024;
@@ -110,10 +112,51 @@ impl CatchUp {
         }
     }
 
-    async fn read(&self, seen: EventId) -> Result<LogPage, Unreachable> {
+    /// Runs `reading` when it is the turn of `token`.
+    async fn in_turn<T>(&self, token: Option<TokenId>, reading: impl Future<Output = T> + Send) -> T {
+        let in_line = token.map(|token| self.turns.join(token));
+        let _turn = match &in_line {
+            Some(in_line) => Some(in_line.turn().await),
+            None => None,
+        };
+        reading.await
+    }
+
+    async fn page_after(&self, seen: EventId, patterns: &Patterns) -> Result<Page, Unreachable> {
+        let mut held = set_aside(&self.held).await?;
+        let page = self.read(&Range::after(seen.position, PAGE_BYTES).matching(patterns)).await?;
+        let lost = page.beginning.lost_after(seen.position);
+        let events = page.for_stream(seen.epoch, patterns).filter(|_| lost.is_none());
+        let Some((events, read_to)) = events else { return Ok(Page::Expired) };
+        give_back(&mut held, page.bytes);
+        Ok(Page::Events(EventPage { events, read_to, held: Some(held) }))
+    }
+
+    /// Counts back from the end of the log, page by page. No room is reserved: nothing of a page is
+    /// kept.
+    async fn count_back(
+        &self,
+        epoch: Epoch,
+        patterns: &Patterns,
+        number: usize,
+    ) -> Result<Position, Unreachable> {
+        let (mut before, mut left) = (None, number);
+        loop {
+            let range = Range::before(before, PAGE_BYTES).matching(patterns).without_data();
+            let page = self.read(&range).await?;
+            match page.count_back(epoch, patterns, &mut left) {
+                Back::Found(position) => return Ok(position),
+                Back::From(position) => before = Some(position),
+            }
+        }
+    }
+
+    /// Reads a page as one of the [`READERS`].
+    async fn read(&self, range: &Range<'_>) -> Result<LogPage, Unreachable> {
+        let _reader = self.readers.acquire().await.map_err(|_| Unreachable)?;
         let open = self.link().await?;
         let mut connection = open.connection.clone();
-        let question = reader::after(&open.keys, &open.generation, seen.position, PAGE_BYTES);
+        let question = range.question(&open.keys, &open.generation);
         let mut link = self.link.subscribe();
         let answer = tokio::select! {
             answer = within(PAGE_DEADLINE, connection.ask(&question)) => answer,
@@ -122,7 +165,9 @@ impl CatchUp {
         };
         let page = answer.and_then(LogPage::read).inspect_err(|fault| self.broke(&open, fault));
         // No page: the log generation has changed, and the session is about to notice it.
-        page.ok().flatten().ok_or(Unreachable)
+        let page = page.ok().flatten().ok_or(Unreachable)?;
+        self.metrics.events.caught_up(page.bytes);
+        Ok(page)
     }
 
     fn broke(&self, open: &Arc<Open>, fault: &Fault) {
@@ -145,22 +190,23 @@ impl Link {
 
 #[async_trait]
 impl LogReader for CatchUp {
-    async fn after(&self, seen: EventId, token: Option<TokenId>) -> Result<Page, Unreachable> {
-        let in_line = token.map(|token| self.turns.join(token));
-        let _turn = match &in_line {
-            Some(in_line) => Some(in_line.turn().await),
-            None => None,
-        };
-        let mut held = set_aside(&self.held).await?;
-        let _reader = self.readers.acquire().await.map_err(|_| Unreachable)?;
-        let page = self.read(seen).await?;
-        self.metrics.events.caught_up(page.bytes);
-        let lost = page.beginning.lost_after(seen.position);
-        let Some((events, read_to)) = page.for_stream(seen.epoch).filter(|_| lost.is_none()) else {
-            return Ok(Page::Expired);
-        };
-        give_back(&mut held, page.bytes);
-        Ok(Page::Events(EventPage { events, read_to, held: Some(held) }))
+    async fn after(
+        &self,
+        seen: EventId,
+        patterns: &Patterns,
+        token: Option<TokenId>,
+    ) -> Result<Page, Unreachable> {
+        self.in_turn(token, self.page_after(seen, patterns)).await
+    }
+
+    async fn before_last(
+        &self,
+        epoch: Epoch,
+        patterns: &Patterns,
+        number: usize,
+        token: Option<TokenId>,
+    ) -> Result<Position, Unreachable> {
+        self.in_turn(token, self.count_back(epoch, patterns, number)).await
     }
 }
 
@@ -180,7 +226,6 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
-    use crate::events::id::{Epoch, Position};
 
     #[tokio::test]
     async fn pages_that_streams_hold_are_bounded_in_bytes_and_the_next_waits_for_room() {
@@ -202,8 +247,10 @@ mod tests {
     async fn between_two_sessions_no_page_is_read_and_nobody_waits_for_ever() {
         let seen = EventId { epoch: Epoch(1), position: Position::START };
         let catch_up = CatchUp::new(Arc::new(Metrics::new().unwrap()));
-        let page = catch_up.after(seen, TokenId::parse("00000000000000aa").ok()).await;
+        let (token, patterns) = (TokenId::parse("00000000000000aa").ok(), Patterns::default());
+        let page = catch_up.after(seen, &patterns, token).await;
         assert_eq!(page.err(), Some(Unreachable));
+        assert_eq!(catch_up.before_last(seen.epoch, &patterns, 1, token).await, Err(Unreachable));
         assert_eq!(
             (catch_up.held.available_permits(), catch_up.readers.available_permits()),
             (HELD_KIB, READERS)

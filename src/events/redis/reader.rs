@@ -1,5 +1,8 @@
-//! Reading the log in pages bounded in bytes: backward to fill an empty ring, forward for a ring or
-//! a stream in catch-up.
+//! Reading the log in pages bounded in bytes: backward to fill an empty ring or to count events,
+//! forward for a ring or a stream in catch-up.
+//!
+//! Pages for a ring have every entry. Pages for a stream have the events that its patterns match,
+//! and the entries that are no events: the script filters, and [`is_for`] decides again.
 
 use std::time::Duration;
 
@@ -16,15 +19,19 @@ use crate::events::id::{Epoch, Position};
 use crate::events::ring::RingLimits;
 use crate::redis::stream::{self, StreamEntry};
 use crate::redis::{Connection, Fault, Script};
+use crate::topic::{Pattern, Patterns};
 
 /// Script that reads a page.
-static PAGE: Script = Script::new(&[include_str!("page.lua")]);
+static PAGE: Script = Script::new(&[include_str!("filter.lua"), include_str!("page.lua")]);
 /// Script that answers the id of the first entry.
 static BEGINNING: Script = Script::new(&[include_str!("beginning.lua")]);
-/// Bound of a page in entries.
+/// Bound of a page of a ring in entries.
 const MOST_ENTRIES: usize = 1000;
-/// Bound of the time for filling an empty ring before the log is used. Over a slow link the ring
-/// then holds fewer events than it could. Streams that resume before these events use catch-up.
+/// Bound of the entries that are looked at for a page of a stream, which may have none of them.
+/// `page.lua` says what that costs Redis.
+const MOST_LOOKED_AT: usize = 500;
+/// Bound of the time for filling the ring before the log is used. On a slow link the ring begins
+/// later than it could; streams that resume before it use catch-up.
 const FILL_FOR: Duration = Duration::from_secs(1);
 
 /// Answer to a request for a page.
@@ -34,20 +41,16 @@ pub(super) struct LogPage {
     entries: Value,
     /// Size of the entries in bytes, as the script counts them.
     pub(super) bytes: usize,
-    /// Whether entries may follow that did not fit.
+    /// Whether entries may follow that were not looked at.
     pub(super) more: bool,
+    /// Position of the last entry that was looked at, be it in the page or not; `None` if there was
+    /// no entry.
+    read_to: Option<Position>,
 }
 
 /// Position of the log's first entry; `None` if the log is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Beginning(Option<Position>);
-
-/// Request for the page after `position`, up to `bytes`; the first entry always fits.
-pub(super) fn after(keys: &Keys, generation: &str, position: Position, bytes: usize) -> Cmd {
-    let from = format!("({position}");
-    let range = Range { generation, command: "XRANGE", from: &from, to: "+", bytes, entries: MOST_ENTRIES };
-    range.question(keys)
-}
 
 /// Request for the position of the first entry.
 pub(super) fn beginning(keys: &Keys, generation: &str) -> Cmd {
@@ -58,26 +61,82 @@ pub(super) fn beginning(keys: &Keys, generation: &str) -> Cmd {
     BEGINNING.call(&[&keys.log, &keys.state], &Arguments { generation })
 }
 
+/// A page to be read.
+#[derive(Debug)]
+pub(super) struct Range<'a> {
+    command: &'static str,
+    from: String,
+    to: &'static str,
+    bytes: usize,
+    /// Bound of the entries that are looked at.
+    entries: usize,
+    /// Patterns of the stream that reads it; `None`: a ring, which gets every entry.
+    patterns: Option<&'a Patterns>,
+    without_data: bool,
+}
+
 /// Arguments of [`PAGE`].
 #[derive(Serialize)]
-struct Range<'a> {
+struct Arguments<'a> {
     generation: &'a str,
     command: &'a str,
     from: &'a str,
     to: &'a str,
     bytes: usize,
     entries: usize,
+    patterns: Option<Vec<&'a str>>,
+    without_data: bool,
 }
 
 impl<'a> Range<'a> {
-    /// Entries up to `from`, newest first.
-    const fn back_from(generation: &'a str, from: &'a str, bytes: usize, entries: usize) -> Self {
-        Self { generation, command: "XREVRANGE", from, to: "-", bytes, entries }
+    /// The page after `position`, up to `bytes`; the first entry always fits.
+    pub(super) fn after(position: Position, bytes: usize) -> Self {
+        Self { command: "XRANGE", from: format!("({position}"), to: "+", ..Self::before(None, bytes) }
     }
 
-    fn question(&self, keys: &Keys) -> Cmd {
-        PAGE.call(&[&keys.log, &keys.state], self)
+    /// The page before `position`, or of the end of the log, newest entry first.
+    pub(super) fn before(position: Option<Position>, bytes: usize) -> Self {
+        Self {
+            command: "XREVRANGE",
+            from: position.map_or_else(|| "+".to_owned(), |position| format!("({position}")),
+            to: "-",
+            bytes,
+            entries: MOST_ENTRIES,
+            patterns: None,
+            without_data: false,
+        }
     }
+
+    /// Limits the page to the events that these patterns match, and entries that are no events.
+    pub(super) fn matching(self, patterns: &'a Patterns) -> Self {
+        Self { patterns: Some(patterns), entries: MOST_LOOKED_AT, ..self }
+    }
+
+    /// Leaves the data of the events out.
+    pub(super) fn without_data(self) -> Self {
+        Self { without_data: true, ..self }
+    }
+
+    /// Request for the page.
+    pub(super) fn question(&self, keys: &Keys, generation: &str) -> Cmd {
+        let arguments = Arguments {
+            generation,
+            command: self.command,
+            from: &self.from,
+            to: self.to,
+            bytes: self.bytes,
+            entries: self.entries,
+            patterns: self.patterns.map(|patterns| patterns.iter().map(Pattern::as_str).collect()),
+            without_data: self.without_data,
+        };
+        PAGE.call(&[&keys.log, &keys.state], &arguments)
+    }
+}
+
+/// Whether an event is for a stream with these patterns. Every event that the log gives to a stream
+/// passes here, whatever the script has filtered.
+fn is_for(event: &Event, patterns: &Patterns) -> bool {
+    patterns.first_match(event.topics()).is_some()
 }
 
 /// Sends a request for a page and adapts `pace` to the time it took. `None` if the log generation
@@ -99,10 +158,10 @@ impl LogPage {
         if is_nothing(&answer) {
             return Ok(None);
         }
-        let (first, bytes, more, entries): (String, usize, u8, Value) =
+        let (first, bytes, more, entries, read_to): (String, usize, u8, Value, String) =
             from_redis_value(answer).map_err(RedisError::from)?;
-        let beginning = Beginning(first.parse().ok());
-        Ok(Some(Self { beginning, entries, bytes, more: more > 0 }))
+        let (beginning, read_to) = (Beginning(first.parse().ok()), read_to.parse().ok());
+        Ok(Some(Self { beginning, entries, bytes, more: more > 0, read_to }))
     }
 
     pub(super) fn entries(&self) -> Vec<StreamEntry<'_>> {
@@ -116,21 +175,56 @@ impl LogPage {
 
     /// Events for a stream in catch-up in `epoch` and the position reached, which is `None` at the
     /// tail of the log. Returns `None` if the next event is unreadable: the stream gets `reset`.
-    pub(super) fn for_stream(&self, epoch: Epoch) -> Option<(Vec<Event>, Option<Position>)> {
+    pub(super) fn for_stream(
+        &self,
+        epoch: Epoch,
+        patterns: &Patterns,
+    ) -> Option<(Vec<Event>, Option<Position>)> {
         let (mut events, mut read_to) = (Vec::new(), None);
         for entry in self.parsed(epoch) {
             match entry {
                 LogEntry::Unreadable(_) if read_to.is_none() => return None,
                 // The hub announces the new epoch. Entries after it have positions of that epoch.
-                LogEntry::Epoch(..) | LogEntry::Unreadable(_) => break,
+                LogEntry::Epoch(..) | LogEntry::Unreadable(_) => return Some((events, read_to)),
                 LogEntry::Event(_) | LogEntry::Mark(_) => {
                     read_to = Some(entry.position());
-                    events.extend(entry.into_event());
+                    events.extend(entry.into_event().filter(|event| is_for(event, patterns)));
                 }
             }
         }
-        Some((events, read_to))
+        // Beyond the last entry that passed the filter, over those that did not.
+        Some((events, self.read_to))
     }
+
+    /// Continues to count events of a stream backward, of which `left` are wanted. A page that was
+    /// read backward belongs to it.
+    pub(super) fn count_back(&self, epoch: Epoch, patterns: &Patterns, left: &mut usize) -> Back {
+        for entry in self.parsed(epoch) {
+            match entry {
+                LogEntry::Event(event) if is_for(&event, patterns) => {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        return Back::Found(event.position().before());
+                    }
+                }
+                LogEntry::Event(_) | LogEntry::Mark(_) => {}
+                LogEntry::Epoch(_, position) | LogEntry::Unreadable(position) => {
+                    return Back::Found(position);
+                }
+            }
+        }
+        let goes_on = self.read_to.filter(|_| self.more);
+        goes_on.map_or_else(|| Back::Found(self.beginning.before()), Back::From)
+    }
+}
+
+/// Result of counting events backward.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Back {
+    /// The position before them, or at which the log or its epoch begins.
+    Found(Position),
+    /// There are more pages, before this position.
+    From(Position),
 }
 
 impl Beginning {
@@ -141,6 +235,11 @@ impl Beginning {
         }
         let (first,): (String,) = from_redis_value(answer).map_err(RedisError::from)?;
         Ok(Some(Self(first.parse().ok())))
+    }
+
+    /// Position directly before the first entry.
+    fn before(self) -> Position {
+        self.0.map_or(Position::START, Position::before)
     }
 
     /// Position up to which entries were trimmed, if that lies after `position`.
@@ -174,9 +273,9 @@ pub(super) async fn tail(
 ) -> Result<Option<Tail>, Fault> {
     let began = Instant::now();
     let mut tail = Tail { events: Vec::new(), horizon: Position::START, read_to: Position::START };
-    let (mut from, mut bytes) = ("+".to_owned(), 0);
+    let (mut before, mut bytes) = (None, 0);
     loop {
-        let question = Range::back_from(generation, &from, pace.bytes(), MOST_ENTRIES).question(keys);
+        let question = Range::before(before, pace.bytes()).question(keys, generation);
         let Some(answer) = ask(connection, &question, pace).await? else { return Ok(None) };
         for entry in answer.parsed(epoch) {
             let position = entry.position();
@@ -199,11 +298,11 @@ pub(super) async fn tail(
             tail.events.push(event);
         }
         let goes_on = answer.more && began.elapsed() < FILL_FOR;
-        let Some(last) = answer.entries().pop().filter(|_| goes_on) else {
+        let Some(last) = answer.read_to.filter(|_| goes_on) else {
             let horizon = tail.horizon;
             return Ok(Some(tail.from(horizon)));
         };
-        from = format!("({}", last.position);
+        before = Some(last);
     }
 }
 
@@ -214,7 +313,7 @@ pub(super) async fn end(
     generation: &str,
     pace: &mut Pace,
 ) -> Result<Option<Position>, Fault> {
-    let question = Range::back_from(generation, "+", 0, 1).question(keys);
+    let question = Range { entries: 1, ..Range::before(None, 0) }.question(keys, generation);
     let answer = ask(connection, &question, pace).await?;
     Ok(answer.map(|answer| {
         let last = answer.entries().first().and_then(|last| last.position.parse().ok());
@@ -243,10 +342,31 @@ mod tests {
         Value::Array(vec![text(id), Value::Array(fields.iter().map(|field| text(field)).collect())])
     }
 
-    /// A page of a log that begins with `first`.
-    fn page(first: &str, entries: Vec<Value>) -> LogPage {
-        let answer = vec![text(first), Value::Int(1), Value::Int(0), Value::Array(entries)];
+    /// A page of a log that begins with `first`. The script has looked at the entries up to
+    /// `read_to`, of which it has passed these, and there are more.
+    fn page(first: &str, entries: Vec<Value>, read_to: &str) -> LogPage {
+        let answer = vec![text(first), Value::Int(1), Value::Int(1), Value::Array(entries), text(read_to)];
         LogPage::read(Value::Array(answer)).unwrap().unwrap()
+    }
+
+    fn event(id: &str) -> Value {
+        entry(id, &["type", "message", "data", "1"])
+    }
+
+    fn event_to(id: &str, topic: &str) -> Value {
+        entry(id, &["control", "event", "type", "message", "data", "1", "topics", topic])
+    }
+
+    fn epoch(id: &str) -> Value {
+        entry(id, &["control", "epoch", "epoch", "0000000b"])
+    }
+
+    fn of_later_version(id: &str) -> Value {
+        entry(id, &["type", "of a later version", "data", "1"])
+    }
+
+    fn orders() -> Patterns {
+        Patterns::new(["orders/*"]).unwrap()
     }
 
     fn at(millis: u64) -> Position {
@@ -254,25 +374,25 @@ mod tests {
     }
 
     /// Positions of the events that a stream gets, and the position reached.
-    fn positions(page: &LogPage) -> Option<(Vec<Position>, Option<Position>)> {
-        let (events, read_to) = page.for_stream(Epoch(1))?;
+    fn positions(page: &LogPage, patterns: &Patterns) -> Option<(Vec<Position>, Option<Position>)> {
+        let (events, read_to) = page.for_stream(Epoch(1), patterns)?;
         Some((events.iter().map(Event::position).collect(), read_to))
     }
 
     #[test]
     fn a_log_that_is_not_the_one_that_was_joined_gives_no_page_and_an_empty_one_an_empty_page() {
         assert!(LogPage::read(Value::Array(Vec::new())).unwrap().is_none());
-        let empty = page("", Vec::new());
+        let empty = page("", Vec::new(), "");
         assert_eq!((empty.beginning, empty.entries().len()), (Beginning(None), 0));
         assert_eq!(Beginning::read(Value::Array(Vec::new())).unwrap(), None);
         assert_eq!(Beginning::read(Value::Array(vec![text("")])).unwrap(), Some(Beginning(None)));
-        assert_eq!(empty.for_stream(Epoch(1)), Some((Vec::new(), None)));
+        assert_eq!(empty.for_stream(Epoch(1), &orders()), Some((Vec::new(), None)));
     }
 
     #[test]
     fn what_left_the_log_before_it_was_read_is_noticed_by_the_position_of_the_first_entry() {
         let beginning = Beginning::read(Value::Array(vec![text("7-0")])).unwrap().unwrap();
-        assert_eq!(beginning, page("7-0", Vec::new()).beginning);
+        assert_eq!(beginning, page("7-0", Vec::new(), "").beginning);
         let last = Position { millis: 6, seq: u64::MAX };
         assert_eq!(beginning.lost_after(at(5)), Some(last));
         assert_eq!(beginning.lost_after(last), None);
@@ -281,25 +401,74 @@ mod tests {
 
     #[test]
     fn a_page_for_a_stream_ends_before_another_epoch() {
-        let page = page(
-            "1-0",
-            vec![
-                entry("5-0", &["type", "message", "data", "5"]),
-                entry("6-0", &["control", "mark"]),
-                entry("7-0", &["control", "epoch", "epoch", "0000000b"]),
-                entry("8-0", &["type", "message", "data", "8"]),
-            ],
-        );
-        assert_eq!(positions(&page), Some((vec![at(5)], Some(at(6)))));
+        let entries = vec![event("5-0"), entry("6-0", &["control", "mark"]), epoch("7-0"), event("8-0")];
+        let page = page("1-0", entries, "9-0");
+        assert_eq!(positions(&page, &Patterns::default()), Some((vec![at(5)], Some(at(6)))));
     }
 
     #[test]
     fn a_page_for_a_stream_ends_before_an_event_that_cannot_be_read_and_does_not_begin_with_one() {
-        let later = || entry("6-0", &["type", "of a later version", "data", "6"]);
-        let readable = |id| entry(id, &["type", "message", "data", "1"]);
-        let ends = page("1-0", vec![readable("5-0"), later(), readable("7-0")]);
-        assert_eq!(positions(&ends), Some((vec![at(5)], Some(at(5)))));
-        let begins = page("1-0", vec![later(), readable("7-0")]);
-        assert_eq!(positions(&begins), None);
+        let of = Patterns::default();
+        let ends = page("1-0", vec![event("5-0"), of_later_version("6-0"), event("7-0")], "7-0");
+        assert_eq!(positions(&ends, &of), Some((vec![at(5)], Some(at(5)))));
+        let begins = page("1-0", vec![of_later_version("6-0"), event("7-0")], "7-0");
+        assert_eq!(positions(&begins, &of), None);
+    }
+
+    #[test]
+    fn a_page_for_a_stream_has_no_events_of_others_whatever_the_script_has_passed() {
+        let entries = vec![event("5-0"), event_to("6-0", "orders/1"), event_to("7-0", "users/1")];
+        let page = page("1-0", entries, "7-0");
+        assert_eq!(positions(&page, &orders()), Some((vec![at(6)], Some(at(7)))));
+        assert_eq!(positions(&page, &Patterns::default()), Some((vec![at(5)], Some(at(7)))));
+        assert_eq!(positions(&page, &Patterns::all()), Some((vec![at(5), at(6), at(7)], Some(at(7)))));
+    }
+
+    #[test]
+    fn a_page_for_a_stream_reaches_beyond_the_entries_that_were_stepped_over() {
+        let some = page("1-0", vec![event_to("6-0", "orders/1")], "900-0");
+        assert_eq!(positions(&some, &orders()), Some((vec![at(6)], Some(at(900)))));
+        assert_eq!(positions(&page("1-0", Vec::new(), "900-0"), &orders()), Some((vec![], Some(at(900)))));
+    }
+
+    /// Counts back over these entries, newest first, in a log that begins with 1. Returns what is
+    /// left of `wanted` as well.
+    fn back(entries: Vec<Value>, wanted: usize) -> (Back, usize) {
+        let mut left = wanted;
+        (page("1-0", entries, "3-0").count_back(Epoch(1), &orders(), &mut left), left)
+    }
+
+    #[test]
+    fn the_last_events_of_a_stream_are_counted_without_those_of_others() {
+        let entries = || {
+            vec![
+                event("9-0"),
+                event_to("8-0", "orders/1"),
+                event_to("7-0", "users/1"),
+                event_to("6-0", "orders/2"),
+            ]
+        };
+        assert_eq!(back(entries(), 1), (Back::Found(at(8).before()), 0));
+        assert_eq!(back(entries(), 2), (Back::Found(at(6).before()), 0));
+        assert_eq!(back(entries(), 5), (Back::From(at(3)), 3));
+    }
+
+    #[test]
+    fn counting_back_ends_where_the_epoch_begins_and_at_an_event_that_cannot_be_read() {
+        for ends in [epoch("5-0"), of_later_version("5-0")] {
+            let entries = vec![event_to("6-0", "orders/1"), ends, event_to("4-0", "orders/1")];
+            assert_eq!(back(entries, 2), (Back::Found(at(5)), 1));
+        }
+    }
+
+    #[test]
+    fn counting_back_ends_where_the_log_begins() {
+        for (first, begins) in [("7-0", at(7).before()), ("", Position::START)] {
+            let answer = vec![text(first), Value::Int(1), Value::Int(0), Value::Array(vec![]), text(first)];
+            let page = LogPage::read(Value::Array(answer)).unwrap().unwrap();
+            let found = page.count_back(Epoch(1), &orders(), &mut 1);
+            assert_eq!(found, Back::Found(begins));
+            assert_eq!(page.beginning.lost_after(begins), None, "nothing is missing from there on");
+        }
     }
 }

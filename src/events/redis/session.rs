@@ -17,7 +17,7 @@ use super::entry::LogEntry;
 use super::keys::Keys;
 use super::pace::{PAGE_DEADLINE, Pace};
 use super::publisher::{Failed, LogLimits, PublishRequest, Sent};
-use super::reader::Beginning;
+use super::reader::{Beginning, Range};
 use super::recovery::{Recovered, Recovery};
 use super::relief::Relief;
 use super::replicas::Replicas;
@@ -313,7 +313,8 @@ impl LogTask {
     async fn read_to_end(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         loop {
             let head = self.parts.hub.log_head().ok_or(Ended::Changed)?;
-            let question = reader::after(&self.keys, &self.generation, head.position, self.pace.bytes());
+            let question =
+                Range::after(head.position, self.pace.bytes()).question(&self.keys, &self.generation);
             let page = reader::ask(connection, &question, &mut self.pace).await?.ok_or(Ended::Changed)?;
             if self.has_lost(head, page.beginning) {
                 continue;
