@@ -6,6 +6,7 @@
 //! the others have left (docs/adr/0027). The health check of the store asks. The event log and the
 //! reader of revocations start when the claim is held and stop when it is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -41,7 +42,8 @@ struct Arguments<'a> {
 /// The claim of an instance, shared by its health check, event log and reader of revocations.
 pub struct Claim {
     key: String,
-    fingerprints: Vec<String>,
+    /// Of all accepted signing keys, sorted; a reload replaces them.
+    fingerprints: Mutex<Arc<[String]>>,
     standing: watch::Sender<Standing>,
     /// Set while another deployment holds the claim.
     waiting: Mutex<Option<Waiting>>,
@@ -68,20 +70,24 @@ struct Waiting {
 impl Claim {
     /// Creates a claim that was not asked yet, with the fingerprints of all accepted signing keys.
     #[must_use]
-    pub fn new(namespace: &Namespace, mut fingerprints: Vec<String>) -> Self {
-        fingerprints.sort_unstable();
-        fingerprints.dedup();
+    pub fn new(namespace: &Namespace, fingerprints: Vec<String>) -> Self {
         Self {
             key: namespace.together("deployment"),
-            fingerprints,
+            fingerprints: Mutex::new(sorted(fingerprints)),
             standing: watch::Sender::new(Standing::Unknown),
             waiting: Mutex::default(),
         }
     }
 
     /// Fingerprints of all accepted signing keys, sorted.
-    pub(crate) fn fingerprints(&self) -> &[String] {
-        &self.fingerprints
+    pub(crate) fn fingerprints(&self) -> Arc<[String]> {
+        Arc::clone(&self.fingerprints.lock())
+    }
+
+    /// Names other fingerprints from the next question on. Until its answer the claim stays as it
+    /// is.
+    pub(crate) fn replace_fingerprints(&self, fingerprints: Vec<String>) {
+        *self.fingerprints.lock() = sorted(fingerprints);
     }
 
     /// Whether the data belonged to this deployment at the last question.
@@ -111,10 +117,10 @@ impl Claim {
 
     /// Command that claims the data or renews the claim; pass its answer to [`Self::learn`].
     pub(crate) fn question(&self) -> Cmd {
-        CLAIM.call(&[&self.key], &self.arguments())
+        CLAIM.call(&[&self.key], &self.arguments(&self.fingerprints()))
     }
 
-    fn arguments(&self) -> Arguments<'_> {
+    fn arguments<'a>(&self, fingerprints: &'a [String]) -> Arguments<'a> {
         let may_take =
             self.waiting.lock().as_ref().is_none_or(|waiting| waiting.since.elapsed() >= LEFT_AFTER);
         Arguments {
@@ -122,7 +128,7 @@ impl Claim {
             left_after: u64::try_from(LEFT_AFTER.as_millis()).unwrap_or(u64::MAX),
             seconds: KEPT.as_secs(),
             may_take,
-            fingerprints: &self.fingerprints,
+            fingerprints,
         }
     }
 
@@ -169,6 +175,13 @@ impl Claim {
     }
 }
 
+/// Without repetitions: instances compare lists.
+fn sorted(mut fingerprints: Vec<String>) -> Arc<[String]> {
+    fingerprints.sort_unstable();
+    fingerprints.dedup();
+    fingerprints.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,13 +197,13 @@ mod tests {
 
     /// Whether it would take what nobody holds.
     fn may_take(claim: &Claim) -> bool {
-        claim.arguments().may_take
+        claim.arguments(&[]).may_take
     }
 
     #[test]
     fn an_instance_that_comes_first_may_take_the_data_and_so_may_one_that_held_it() {
         let claim = claim();
-        assert_eq!(claim.fingerprints(), ["a", "b"]);
+        assert_eq!(*claim.fingerprints(), ["a", "b"]);
         assert!(may_take(&claim) && !claim.is_held());
         claim.learn(answer("held", 0)).unwrap();
         claim.learn(Err(Fault::Timeout)).unwrap_err();
@@ -238,6 +251,19 @@ mod tests {
             claim.learn(answer("held", 0)).unwrap();
         });
         assert!(held.is_ok() && claim.is_held());
+    }
+
+    #[test]
+    fn fingerprints_that_a_reload_replaces_are_named_from_the_next_question_on() {
+        let claim = claim();
+        claim.learn(answer("held", 0)).unwrap();
+        claim.replace_fingerprints(vec!["d".to_owned(), "c".to_owned(), "d".to_owned()]);
+        assert_eq!(*claim.fingerprints(), ["c", "d"]);
+        let question = claim.question().get_packed_command();
+        let names = |fingerprint: &[u8]| question.windows(2).any(|bytes| bytes == fingerprint);
+        // A text of one character in msgpack.
+        assert!(names(b"\xa1c") && names(b"\xa1d") && !names(b"\xa1a") && !names(b"\xa1b"));
+        assert!(claim.is_held() && may_take(&claim), "nothing has changed yet");
     }
 
     #[test]

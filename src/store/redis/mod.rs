@@ -336,6 +336,7 @@ impl RedisStore {
     ) -> Result<(), Fault> {
         let now = self.clock.now();
         let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
+        let about = self.neighbours.lock().own_with(&self.claim.fingerprints());
         let record = MemberRecord {
             at: redis_now,
             active: figures.active,
@@ -343,7 +344,7 @@ impl RedisStore {
             first: now.seconds() + 1,
             lives: self.lives(now),
             sample,
-            about: Some(self.neighbours.lock().own().clone()),
+            about: Some(about),
         };
         let text = serde_json::to_string(&record).map_err(|error| Fault::Unexpected(error.to_string()))?;
         let mut write = redis::cmd("HSET");

@@ -21,9 +21,11 @@ impl Neighbours {
         Self { own, first_seen: BTreeMap::new(), found: BTreeSet::new() }
     }
 
-    /// Configuration of this instance.
-    pub(super) const fn own(&self) -> &About {
-        &self.own
+    /// Configuration of this instance, now with these fingerprints: a reload may have replaced
+    /// them.
+    pub(super) fn own_with(&mut self, keys: &[String]) -> About {
+        keys.clone_into(&mut self.own.keys);
+        self.own.clone()
     }
 
     /// Compares this instance with the running ones. `live` are the recent member records of
@@ -125,6 +127,18 @@ mod tests {
             [MismatchKind::OtherSigningKeys, MismatchKind::OtherTokenLife].map(|it| ("2".to_owned(), it));
         assert_eq!(compare(&mut neighbours, &live(6)), both);
         assert!(compare(&mut neighbours, &live(7)[1..]).is_empty());
+    }
+
+    #[test]
+    fn keys_that_a_reload_replaces_are_shown_to_others_and_compared_with_theirs() {
+        let mut neighbours = Neighbours::new(about());
+        let live = |at| [record("2 bb", at, Some(about()))];
+        compare(&mut neighbours, &live(5));
+        assert!(compare(&mut neighbours, &live(6)).is_empty());
+        let keys = ["k".to_owned(), "new".to_owned()];
+        assert_eq!(neighbours.own_with(&keys), About { keys: keys.to_vec(), ..about() });
+        let differs = ("2".to_owned(), MismatchKind::OtherSigningKeys);
+        assert_eq!(compare(&mut neighbours, &live(7)), [differs]);
     }
 
     #[test]
