@@ -7,8 +7,8 @@
 //!
 //! # The map, by the direction of dependencies
 //!
-//! - [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`], [`principal`]:
-//!   shared modules, which all parts may use.
+//! - [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`], [`principal`],
+//!   [`topic`]: shared modules, which all parts may use.
 //! - [`config`]: the configuration, which only [`app`] uses.
 //! - [`app`]: chooses the backends and connects the parts of an instance.
 //! - [`http`]: routes, errors, extraction, handlers, the panel. Besides it, only [`app`] and the

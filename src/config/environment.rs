@@ -104,7 +104,10 @@ fn unknown_long(key: &str, keys: &Keys) -> String {
     let section = key.split('.').next().unwrap_or_default();
     let of_section = || keys.of_section(section).collect::<Vec<_>>().join(", ");
     if key == LIST_OF_TABLES {
-        "only a file can list principals, as [[principals]]".to_owned()
+        format!(
+            "only a file can list principals, as [[principals]]; {} names a folder with a file for each",
+            long_name("principals_dir")
+        )
     } else if keys.is_section(key) {
         format!("{key} is a section; its keys are {} ({SECTIONED}{}__KEY)", of_section(), key.to_uppercase())
     } else if let Some(meant) = keys.meant_by(key) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::DEFAULTS;
 
-/// The fields of an entry of `principals`.
-pub(super) const PRINCIPAL_FIELDS: [&str; 3] = ["id", "token", "token_file"];
+/// The fields of an entry of `principals`, and of a file in the folder of principals.
+pub(super) const PRINCIPAL_FIELDS: [&str; 5] = ["id", "token", "token_file", "rights", "topics"];
 /// Bound of the edits between a misspelt name and a suggestion.
 const SLIP: usize = 2;
 /// Shortest name that counts as an abbreviation.
@@ -106,6 +106,12 @@ pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
         (is_abbreviation || is_slip).then_some(edits)
     };
     candidates.filter_map(|candidate| Some((distance(candidate)?, candidate))).min().map(|(_, name)| name)
+}
+
+/// Whether a reload reads this key again; all others are read at start only.
+pub(super) fn is_reloaded(key: &str) -> bool {
+    key.starts_with("principal")
+        || ["token.signing_keys", "token.signing_keys_file", "token.allow_weak_principals"].contains(&key)
 }
 
 /// Whether the value may be a secret.

@@ -1,11 +1,12 @@
 //! Configuration: defaults, overridden by a file, overridden by the environment.
 //!
-//! `sources` reads file and variables and finds unknown keys. `raw` has the types of the file;
-//! [`Config`] is checked. All errors are reported together. Each names the key, the file or
-//! variable that sets it, the problem, and the allowed values; it never repeats the value of a
-//! secret.
+//! `sources` reads file and variables and finds unknown keys; `folder` reads the files of
+//! principals. `raw` has the types of the file; [`Config`] is checked. All errors are reported
+//! together. Each names the key, the file or variable that sets it, the problem, and the allowed
+//! values; it never repeats the value of a secret.
 
 mod environment;
+mod folder;
 mod keys;
 mod raw;
 mod redis;
@@ -25,11 +26,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::keys::Keys;
 use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
+use self::secrets::WithoutPrincipals;
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::{RingLimits, StreamLimits};
 use crate::limits::LONGEST_LIFE_SECONDS;
-use crate::principal::PrincipalId;
+use crate::principal::{Principal, PrincipalId};
 use crate::redis::RedisSettings;
 use crate::store::{ENTRY_BYTES, MemoryLimits};
 use crate::telemetry::LogFormat;
@@ -52,7 +54,7 @@ pub struct Config {
     /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
     /// Principals and their credentials; never empty.
-    pub principals: Vec<(PrincipalId, SecretString)>,
+    pub principals: Vec<(Principal, SecretString)>,
     /// Whether the credential was generated because none is configured; it is shown once.
     pub generated_principal: bool,
     /// Signing keys.
@@ -104,12 +106,54 @@ pub struct Config {
 #[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
 pub struct ConfigErrors(pub Vec<String>);
 
+impl ConfigErrors {
+    /// All errors as one line for the log, without the lines of a file that they show.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let one_line = |error: &String| {
+            let text = error.lines().take_while(|line| !line.starts_with(syntax::MARGIN));
+            text.collect::<Vec<_>>().join(" ")
+        };
+        self.0.iter().map(one_line).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Config {
     /// Reads and checks defaults, `file` and `environment`.
     ///
     /// # Errors
     /// All errors that can be found at once.
     pub fn load(file: Option<&Path>, environment: &HashMap<String, String>) -> Result<Self, ConfigErrors> {
+        Self::read(file, environment, WithoutPrincipals::Generate)
+    }
+
+    /// Reads and checks everything again. A credential that was generated stays the same.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load). It is an error, too, if no principal is configured any more.
+    pub fn load_again(
+        &self,
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+    ) -> Result<Self, ConfigErrors> {
+        let generated = self.principals.first().filter(|_| self.generated_principal);
+        let without =
+            generated.map_or(WithoutPrincipals::Refuse, |(_, secret)| WithoutPrincipals::Keep(secret));
+        Self::read(file, environment, without)
+    }
+
+    /// Keys with other values than in the `running` configuration, except for those that a reload
+    /// reads again. Secrets and the contents of files are not compared.
+    #[must_use]
+    pub fn keys_that_need_a_restart(&self, running: &Self) -> Vec<String> {
+        show::differences(&self.redacted, &running.redacted)
+    }
+
+    fn read(
+        file: Option<&Path>,
+        environment: &HashMap<String, String>,
+        without: WithoutPrincipals<'_>,
+    ) -> Result<Self, ConfigErrors> {
         let keys = Keys::of_defaults();
         let mut lines = environment::complaints(environment, &keys);
         let (sources, misplaced) = match Sources::read(file, environment, &keys) {
@@ -127,7 +171,7 @@ impl Config {
             complaints.judge_no_further(key);
         }
         match raw::read(&mut complaints, &keys) {
-            Some(raw) => check(&raw, complaints),
+            Some(raw) => check(&raw, &keys, without, complaints),
             None => Err(ConfigErrors(complaints.lines)),
         }
     }
@@ -151,8 +195,9 @@ impl Config {
         let Some(raw) = raw::read::<RawPrincipals>(&mut complaints, &keys) else {
             return Err(ConfigErrors(complaints.lines));
         };
+        let files = folder::read(&raw.principals_dir, &keys, &mut complaints);
         // A weak credential is refused by the service, not by its client.
-        let principals = secrets::configured(&raw, &mut complaints, &mut Vec::new());
+        let principals = secrets::configured(&raw, &files, &mut complaints, &mut Vec::new());
         if complaints.is_empty() {
             Ok(principals.into_iter().next().map(|(_, credential)| credential))
         } else {
@@ -238,7 +283,12 @@ impl ErrorCollector {
     }
 }
 
-fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErrors> {
+fn check(
+    raw: &Raw,
+    keys: &Keys,
+    without: WithoutPrincipals<'_>,
+    mut complaints: ErrorCollector,
+) -> Result<Config, ConfigErrors> {
     let mut warnings = Vec::new();
 
     let instance_id = raw.instance.id.clone();
@@ -247,7 +297,9 @@ fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErro
     }
     let listen = listen_address(&raw.http.listen, &mut complaints);
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
-    let (principals, generated_principal) = secrets::principals(raw, &mut complaints, &mut warnings);
+    let files = folder::read(&raw.principals_dir, keys, &mut complaints);
+    let (principals, generated_principal) =
+        secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
     let redis = redis::settings(&raw.redis, &mut complaints);
     if redis.is_some() && generated_principal {
         complaints.add("principal_token", "is needed with Redis, because all instances need the same one (openssl rand -hex 32 makes a good one)");
@@ -316,7 +368,7 @@ fn check(raw: &Raw, mut complaints: ErrorCollector) -> Result<Config, ConfigErro
             Some(keys) if c.is_empty() => keys,
             _ => return Err(ConfigErrors(complaints.lines)),
         },
-        redacted: show::redacted(raw),
+        redacted: show::redacted(raw, &files),
     };
     Ok(config)
 }
@@ -425,6 +477,7 @@ fn networks(texts: &[String], complaints: &mut ErrorCollector) -> Vec<IpNet> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -472,6 +525,70 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_generated_credential_stays_the_same_when_everything_is_read_again() {
+        let nothing = HashMap::new();
+        let first = Config::load(None, &nothing).unwrap();
+        let again = first.load_again(None, &nothing).unwrap();
+        let credential = |config: &Config| config.principals[0].1.expose_secret().to_owned();
+        assert!(first.generated_principal && again.generated_principal);
+        assert_eq!(credential(&again), credential(&first));
+        assert_ne!(credential(&Config::load(None, &nothing).unwrap()), credential(&first));
+    }
+
+    #[test]
+    fn no_generated_credential_takes_the_place_of_configured_principals() {
+        let configured = [("VX11_PRINCIPAL_TOKEN".to_owned(), SECRET.to_owned())].into();
+        let config = Config::load(None, &configured).unwrap();
+        assert!(config.load_again(None, &configured).is_ok());
+        let errors = config.load_again(None, &HashMap::new()).unwrap_err();
+        assert!(
+            errors.in_one_line().contains("principal_token (VX11_PRINCIPAL_TOKEN): none is set any more")
+        );
+    }
+
+    #[test]
+    fn keys_that_need_a_restart_are_all_but_those_of_principals_and_signing_keys() {
+        let load = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Config::load(None, &pairs.collect()).unwrap()
+        };
+        let running = load(&[("VX11_PRINCIPAL_TOKEN", SECRET)]);
+        let other = load(&[
+            ("VX11_OPERATOR_SIGNING_KEYS", SECRET),
+            ("VX11_OPERATOR__TOKEN__ALLOW_WEAK_PRINCIPALS", "true"),
+            ("EPHEMERAL_TOKEN_TTL_SEC", "61"),
+            ("VX11_OPERATOR__STREAMS__MAX", "1"),
+        ]);
+        assert_eq!(other.keys_that_need_a_restart(&running), ["streams.max", "token.ttl_seconds"]);
+        assert!(running.keys_that_need_a_restart(&running).is_empty());
+    }
+
+    #[test]
+    fn all_errors_make_one_line_without_lines_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("operator.toml");
+        std::fs::write(&file, "[http]\nlisten = 0.0.0.0:8001\n").unwrap();
+        let environment = [("EPHEMERAL_TOKEN_TTL".to_owned(), "1".to_owned())].into();
+        let errors = Config::load(Some(&file), &environment).unwrap_err();
+        assert!(errors.to_string().contains("| listen = 0.0.0.0:8001"), "{errors}");
+        let line = errors.in_one_line();
+        assert!(line.contains("EPHEMERAL_TOKEN_TTL: unknown variable") && line.contains("line 2, column"));
+        assert!(!line.contains("| listen") && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn a_folder_without_a_principal_is_refused_unless_one_is_configured_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().to_str().unwrap().to_owned();
+        let mut environment = HashMap::from([("VX11_OPERATOR__PRINCIPALS_DIR".to_owned(), name)]);
+        let errors = Config::load(None, &environment).unwrap_err();
+        assert!(errors.to_string().contains("the folder has no file of a principal (*.toml)"), "{errors}");
+        assert_eq!(errors.0.len(), 1, "{errors}");
+        environment.insert("VX11_PRINCIPAL_TOKEN".to_owned(), SECRET.to_owned());
+        assert!(!Config::load(None, &environment).unwrap().generated_principal);
+    }
+
     /// A variable with our prefix or a similar one, without the address, whose value would be
     /// resolved.
     fn variable() -> impl Strategy<Value = (String, String)> {
@@ -505,7 +622,8 @@ mod tests {
     /// A valid file with secrets, and a few characters removed, added or doubled.
     fn damaged() -> impl Strategy<Value = String> {
         let good = format!(
-            "principal_token = \"{SECRET}\"\n[[principals]]\nid = \"a\"\ntoken = '{SECRET}'\n[token]\n\
+            "principal_token = \"{SECRET}\"\n[[principals]]\nid = \"a\"\ntoken = '{SECRET}'\n\
+             rights = [\"issue\"]\ntopics = ['orders/*']\n[token]\n\
              signing_keys = [\"{SECRET}\"]\nttl_seconds = 60\n[log]\nlevel = \"info\"\n"
         );
         let damage = (any::<prop::sample::Index>(), 0_usize..3, "[\\[\\]{}\"'=,.#a \n0-9]{0,2}");

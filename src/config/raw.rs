@@ -7,16 +7,20 @@ use std::fmt;
 use config::ConfigError;
 use serde::de::{DeserializeOwned, Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use strum::VariantArray;
 
 use super::ErrorCollector;
 use super::keys::Keys;
 use super::sources::root;
+use crate::principal::Right;
+use crate::topic::Patterns;
 
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) principal_token: String,
     pub(super) principal_token_file: String,
+    pub(super) principals_dir: String,
     pub(super) principals: Vec<RawPrincipal>,
     pub(super) instance: RawInstance,
     pub(super) http: RawHttp,
@@ -36,6 +40,7 @@ pub(super) struct Raw {
 pub(super) struct RawPrincipals {
     pub(super) principal_token: String,
     pub(super) principal_token_file: String,
+    pub(super) principals_dir: String,
     pub(super) principals: Vec<RawPrincipal>,
 }
 
@@ -44,6 +49,7 @@ impl From<&Raw> for RawPrincipals {
         Self {
             principal_token: raw.principal_token.clone(),
             principal_token_file: raw.principal_token_file.clone(),
+            principals_dir: raw.principals_dir.clone(),
             principals: raw.principals.clone(),
         }
     }
@@ -57,6 +63,20 @@ pub(super) struct RawPrincipal {
     pub(super) token: String,
     #[serde(default)]
     pub(super) token_file: String,
+    #[serde(default = "all_rights", deserialize_with = "texts")]
+    pub(super) rights: Vec<String>,
+    #[serde(default = "all_topics", deserialize_with = "texts")]
+    pub(super) topics: Vec<String>,
+}
+
+/// The rights of a principal whose rights are not configured.
+pub(super) fn all_rights() -> Vec<String> {
+    Right::VARIANTS.iter().map(ToString::to_string).collect()
+}
+
+/// The topics of a principal whose topics are not configured.
+pub(super) fn all_topics() -> Vec<String> {
+    Patterns::all().iter().map(ToString::to_string).collect()
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -236,6 +256,12 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
         Written::List(items) => items,
         Written::Text(text) => text.split(',').map(trimmed).filter(|item| !item.is_empty()).collect(),
     })
+}
+
+/// A list, which no variable can set.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list: Result<Vec<String>, _> = Deserialize::deserialize(deserializer);
+    list.map_err(|_| D::Error::custom("invalid value, expected a list of texts"))
 }
 
 /// Reads the keys of `T`. Adds an error for each value of the wrong type and continues with its

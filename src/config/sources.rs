@@ -120,7 +120,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// The value in quotes, escaped and cut; `None` if it may be a credential.
-fn quoted(value: &str) -> Option<String> {
+pub(super) fn quoted(value: &str) -> Option<String> {
     let mut words = value.split(|c: char| !c.is_ascii_alphanumeric());
     let may_be_secret = value.contains('@') || words.any(|word| word.len() >= LIKE_A_CREDENTIAL);
     let cut: String = value.chars().take(LONGEST_VALUE).collect();
@@ -142,6 +142,11 @@ fn read(file: &Path) -> Result<String, String> {
     if file.is_dir() {
         return Err("is a folder; --config expects a TOML file".to_owned());
     }
+    read_text(file)
+}
+
+/// Content of a file; otherwise the problem.
+pub(super) fn read_text(file: &Path) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "not found".to_owned(),
         io::ErrorKind::InvalidData => "is no text in UTF-8".to_owned(),
@@ -154,7 +159,8 @@ pub(super) fn root(key: &str) -> &str {
     key.split('[').next().unwrap_or(key)
 }
 
-fn value<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+/// The value of the key with this full name.
+pub(super) fn value<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
     match key.split_once('.') {
         Some((section, key)) => table.get(section)?.as_table()?.get(key),
         None => table.get(key),
@@ -202,19 +208,25 @@ fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
         }
         let entries = value.as_array_mut().into_iter().flatten().enumerate();
         for (number, entry) in entries.filter_map(|(number, entry)| Some((number, entry.as_table_mut()?))) {
-            entry.retain(|field, _| {
-                let is_known = PRINCIPAL_FIELDS.contains(&field);
-                if !is_known {
-                    let allowed = || format!("fields of an entry are {}", join(PRINCIPAL_FIELDS.into_iter()));
-                    let meant = closest(field, PRINCIPAL_FIELDS.into_iter());
-                    found(format!("{name}[{number}].{}", label(field)), unknown(meant, allowed));
-                }
-                is_known
+            take_out_unknown_fields(entry, |field, problem| {
+                found(format!("{name}[{number}].{field}"), problem);
             });
         }
         true
     });
     misplaced
+}
+
+/// Removes unknown fields of a principal; `found` gets each with the problem.
+pub(super) fn take_out_unknown_fields(principal: &mut toml::Table, mut found: impl FnMut(&str, String)) {
+    principal.retain(|field, _| {
+        let is_known = PRINCIPAL_FIELDS.contains(&field);
+        if !is_known {
+            let allowed = || format!("fields of a principal are {}", join(PRINCIPAL_FIELDS.into_iter()));
+            found(&label(field), unknown(closest(field, PRINCIPAL_FIELDS.into_iter()), allowed));
+        }
+        is_known
+    });
 }
 
 fn unknown(meant: Option<&str>, allowed: impl FnOnce() -> String) -> String {

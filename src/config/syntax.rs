@@ -3,6 +3,8 @@
 
 use super::keys::Keys;
 
+/// Beginning of each line of a file that an error shows.
+pub(super) const MARGIN: &str = "    ";
 /// Longest line that is shown.
 const LONGEST_LINE: usize = 100;
 
@@ -20,13 +22,13 @@ pub(super) fn explain(file: &str, text: &str, error: &toml::de::Error, keys: &Ke
     let place = format!("{file}, line {number}, column {}: {problem}", column + 1);
     match shown(&text[..start], line, keys) {
         Some(shown) => {
-            let shown_line = format!("{place}\n    {number} | {shown}");
+            let shown_line = format!("{place}\n{MARGIN}{number} | {shown}");
             // The position may be outside of the part of the line that is shown.
             if shown != line {
                 return shown_line;
             }
             let (gutter, caret) = (" ".repeat(number.to_string().len()), " ".repeat(column));
-            format!("{shown_line}\n    {gutter} | {caret}^")
+            format!("{shown_line}\n{MARGIN}{gutter} | {caret}^")
         }
         None => place,
     }

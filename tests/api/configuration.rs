@@ -4,11 +4,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Instance, complaint, file, planted, run};
+use crate::support::{Instance, complaint, complaint_about_file, file, planted, run};
 
 const RANGE: &str = "out of range";
 const NUMBER: &str = "expected: a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
+/// The variable that names the folder of principals.
+const FOLDER: &str = "VX11_OPERATOR__PRINCIPALS_DIR";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
 const BAD: [(&str, &str, &str, &str); 39] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
@@ -146,12 +148,208 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
             "principals[1].id",
             "\"my app\" is no id; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
         ),
+        ("principals_dr = '/tmp'", "principals_dr", "unknown key; did you mean principals_dir?"),
     ] {
         let (_folder, file) = file(content);
         let (code, printed) = run(&["check-config", "--config", &file], &[]).await;
         assert_eq!(code, 2, "{printed}");
         assert!(printed.contains(&format!("\n  {key} ({file}): {problem}")), "{content}: {printed}");
         assert_eq!(printed.lines().count(), 2, "one problem, one complaint: {printed}");
+    }
+}
+
+#[tokio::test]
+async fn rights_and_topics_that_cannot_be_meant_are_named_with_what_is_allowed() {
+    const ALL_RIGHTS: &str = "issue, publish, subscribe, introspect, observe, control";
+    let long = format!("topics = [{}]", (0..17).map(|number| format!("'t{number}',")).collect::<String>());
+    for (line, key, problem) in [
+        ("rights = ['isue']", "rights", format!("\"isue\" is no right; allowed are {ALL_RIGHTS}")),
+        ("rights = ['Issue']", "rights", format!("\"Issue\" is no right; allowed are {ALL_RIGHTS}")),
+        ("rights = ['issue', '']", "rights", format!("\"\" is no right; allowed are {ALL_RIGHTS}")),
+        (
+            "rights = []",
+            "rights",
+            format!("the list is empty; remove the key to give all rights, or list some of {ALL_RIGHTS}"),
+        ),
+        ("rights = 'issue'", "rights", "this value is not allowed; expected is a list of texts".to_owned()),
+        ("rights = { issue = true }", "rights", "this value is not allowed; expected is a list".to_owned()),
+        (
+            "topics = ['orders*']",
+            "topics",
+            "\"orders*\" is not allowed: a pattern is a topic, a prefix".to_owned(),
+        ),
+        ("topics = ['a//b']", "topics", "\"a//b\" is not allowed: a pattern is a topic, a prefix".to_owned()),
+        (
+            "topics = ['$streams/*']",
+            "topics",
+            "\"$streams/*\" belongs to the service; the right observe".to_owned(),
+        ),
+        ("topics = ['a', 'a']", "topics", "a topic occurs twice".to_owned()),
+        (
+            "topics = []",
+            "topics",
+            "the list is empty; remove the key to allow all topics, or list some".to_owned(),
+        ),
+        (&long, "topics", "1 to 16 topics are allowed".to_owned()),
+    ] {
+        let entry = format!("id = 'a'\ntoken = '{}'\n{line}\n", planted());
+        let printed = complaint_about_file(&format!("[[principals]]\n{entry}")).await;
+        let place = format!("  principals[0].{key} (");
+        let is_named =
+            |printed: &str| printed.lines().any(|line| line.starts_with(&place) && line.contains(&problem));
+        assert!(is_named(&printed) && printed.lines().count() == 2, "{line}: {printed}");
+        // The same in a file of the folder.
+        let (_folder, name) = folder_with(&[("a.toml", &entry)]);
+        let printed = complaint(&[(FOLDER, &name)]).await;
+        let place = format!("  {key} ({name}/a.toml): ");
+        let is_named =
+            |printed: &str| printed.lines().any(|line| line.starts_with(&place) && line.contains(&problem));
+        assert!(is_named(&printed) && printed.lines().count() == 2, "{line}: {printed}");
+    }
+}
+
+/// A folder with these files, and its name.
+fn folder_with(files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let name = folder.path().to_str().unwrap().to_owned();
+    (folder, name)
+}
+
+#[tokio::test]
+async fn a_bad_file_of_a_principal_is_named_with_the_key_and_never_with_a_secret() {
+    let [secret, other] = [planted(), planted()];
+    let good = format!("id = 'good'\ntoken = '{other}'\n");
+    for (content, place, problem) in [
+        (format!("token = '{secret}'"), "id (@/a.toml): ", "is missing"),
+        (format!("id = 'a b'\ntoken = '{secret}'"), "id (@/a.toml): ", "\"a b\" is no id"),
+        (format!("id = 'a'\ntokn = '{secret}'"), "tokn (@/a.toml): ", "unknown key; did you mean token?"),
+        (
+            format!("id = 'a'\nsecret = '{secret}'"),
+            "secret (@/a.toml): ",
+            "fields of a principal are id, token,",
+        ),
+        (format!("id = 'a'\ntoken = ['{secret}']"), "token (@/a.toml): ", "expected is a text"),
+        ("id = 'a'".to_owned(), "@/a.toml: ", "\"a\" needs a token or a token_file"),
+        (
+            format!("id = 'a'\ntoken = '{secret}'\ntoken_file = 'x'"),
+            "token (@/a.toml): ",
+            "is given both directly and by file (token_file); keep one",
+        ),
+        (
+            "id = 'a'\ntoken_file = 'missing'".to_owned(),
+            "token_file (@/a.toml): ",
+            "cannot read the file \"missing\": ",
+        ),
+        (
+            "id = 'a'\ntoken_file = 'empty'".to_owned(),
+            "token_file (@/a.toml): ",
+            "the file \"empty\" is empty",
+        ),
+        (
+            format!("id = 'a'\ntoken_file = '{secret}'"),
+            "token_file (@/a.toml): ",
+            "cannot read the file of this name (not shown: it may be the secret itself",
+        ),
+        (format!("id = 'a'\ntoken = '{secret} x'"), "token (@/a.toml): ", "cannot be sent in a header"),
+        (
+            format!("id = 'a'\ntoken = '{other}'"),
+            "token (@/good.toml): ",
+            "principal good has the same credential as another principal",
+        ),
+        (
+            format!("id = 'good'\ntoken = '{secret}'\nrights = ['issue']"),
+            "@/good.toml: ",
+            "principal good has other rights or topics in another entry",
+        ),
+        (format!("id = 'a'\ntoken = '{secret}"), "@/a.toml, line 2, column ", ""),
+    ] {
+        let (_folder, name) = folder_with(&[("a.toml", &content), ("good.toml", &good), ("empty", "\n")]);
+        let complaint = complaint(&[(FOLDER, &name)]).await;
+        let begins = format!("  {}", place.replace('@', &name));
+        let line = complaint.lines().find(|line| line.starts_with(&begins));
+        assert!(line.is_some_and(|line| line.contains(problem)), "{begins}{problem}: {complaint}");
+        for secret in [&secret, &other] {
+            assert!(!complaint.contains(&secret[..8]), "{content}: {complaint}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_principals_that_cannot_be_read_or_is_empty_is_named() {
+    let (folder, empty) = folder_with(&[]);
+    let missing = folder.path().join("missing").display().to_string();
+    let mistaken = planted();
+    for (name, problem) in [
+        (&missing, format!("cannot read the folder {missing}: ")),
+        (&mistaken, "cannot read the folder of this name (not shown: it may be the secret itself".to_owned()),
+        (&empty, "the folder has no file of a principal (*.toml)".to_owned()),
+    ] {
+        let complaint = complaint(&[(FOLDER, name)]).await;
+        assert!(complaint.contains(&format!("\n  principals_dir ({FOLDER}): {problem}")), "{complaint}");
+        assert!(!complaint.contains(&mistaken[..8]), "{complaint}");
+        assert_eq!(complaint.lines().count(), 2, "one problem, one complaint: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn check_config_shows_the_rights_and_topics_of_all_principals_and_no_secret() {
+    let [listed, in_folder, key] = [planted(), planted(), planted()];
+    let shop = "id = 'shop'\ntoken_file = 'shop.token'\nrights = ['publish', 'issue']\n";
+    let (folder, name) = folder_with(&[
+        ("shop.toml", shop),
+        ("shop.token", &in_folder),
+        (".hidden.toml", "no TOML"),
+        ("notes.txt", "no TOML"),
+    ]);
+    let (_folder, file) =
+        file(&format!("[[principals]]\nid = 'page'\ntoken = '{listed}'\ntopics = ['orders/*', 'users/7']\n"));
+    let environment = [(FOLDER, name.as_str()), ("VX11_OPERATOR_SIGNING_KEYS", &key)];
+    let (code, printed) = run(&["check-config", "--config", &file], &environment).await;
+    assert_eq!(code, 0, "{printed}");
+    let shown: toml::Table = printed.parse().unwrap();
+    let texts = |principal: usize, field: &str| {
+        let list = shown["principals"][principal][field].as_array().unwrap();
+        list.iter().map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all_rights = ["issue", "publish", "subscribe", "introspect", "observe", "control"];
+    assert_eq!(shown["principals"][0]["id"].as_str(), Some("page"));
+    assert_eq!(
+        (texts(0, "rights"), texts(0, "topics")),
+        (all_rights.map(str::to_owned).to_vec(), ["orders/*", "users/7"].map(str::to_owned).to_vec(),)
+    );
+    assert_eq!(shown["principals"][1]["id"].as_str(), Some("shop"));
+    assert_eq!(texts(1, "rights"), ["publish", "issue"]);
+    assert_eq!(texts(1, "topics"), ["*"]);
+    let by_file = folder.path().join("shop.token").display().to_string();
+    assert_eq!(shown["principals"][1]["token_file"].as_str(), Some(by_file.as_str()));
+    for secret in [listed, in_folder, key] {
+        assert!(!printed.contains(&secret[..8]), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_limited_principal_without_signing_keys_is_warned_about() {
+    let key = planted();
+    let entry = format!("[[principals]]\nid = 'shop'\ntoken = '{}'\n", planted());
+    for (limit, is_warned_about) in [
+        ("", false),
+        ("topics = ['*']", false),
+        ("rights = ['issue', 'observe']", false),
+        ("rights = ['issue']", true),
+        ("rights = ['observe', 'publish']", true),
+        ("topics = ['orders/*']", true),
+    ] {
+        let (_folder, file) = file(&format!("{entry}{limit}\n"));
+        for (keys, warned) in [("", is_warned_about), (key.as_str(), false)] {
+            let environment = [("VX11_OPERATOR_SIGNING_KEYS", keys)];
+            let (code, printed) = run(&["check-config", "--config", &file], &environment).await;
+            assert_eq!(code, 0, "{printed}");
+            let warning = "warning: principal shop is limited, but without token.signing_keys";
+            assert_eq!(printed.contains(warning), warned, "{limit}: {printed}");
+        }
     }
 }
 

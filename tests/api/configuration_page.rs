@@ -57,7 +57,7 @@ fn the_page_lists_every_key_with_its_default_and_nothing_else() {
     assert_eq!(rows().len(), on_page.len(), "each key stands there once");
 }
 
-/// Keys that a key of Redis depends on: key, variable and value.
+/// Keys that a key depends on: key, variable and value.
 fn beside<'a>(key: &str, secret: &'a str) -> Vec<(&'static str, &'static str, &'a str)> {
     let principal = ("principal_token", "VX11_PRINCIPAL_TOKEN", secret);
     let host = ("redis.host", "REDIS_HOST", "redis");
@@ -67,7 +67,9 @@ fn beside<'a>(key: &str, secret: &'a str) -> Vec<(&'static str, &'static str, &'
     match key {
         "redis.sentinels" => vec![principal, master],
         "redis.username" => vec![principal, host, password],
-        "redis.url" | "redis.url_file" | "redis.host" | "redis.cluster_nodes" => vec![principal],
+        "principals_dir" | "redis.url" | "redis.url_file" | "redis.host" | "redis.cluster_nodes" => {
+            vec![principal]
+        }
         "redis.cert_file" | "redis.key_file" => vec![principal, tls],
         _ if key.starts_with("redis.") => vec![principal, host],
         _ => Vec::new(),
@@ -85,7 +87,7 @@ async fn each_variable_on_the_page_sets_its_key() {
     let key = random_hex() + &random_hex();
     remember_secret(&key);
     std::fs::write(&secret, &key).unwrap();
-    let secret = secret.to_str().unwrap();
+    let (secret, folder) = (secret.to_str().unwrap(), folder.path().to_str().unwrap());
     let [url, ca] = ["redis://redis", "-----BEGIN CERTIFICATE-----"].map(file);
     let (url, ca) = (url.1.as_str(), ca.1.as_str());
     let redis = RedisServer::with_tls().await;
@@ -99,6 +101,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             | "token.signing_keys_file"
             | "redis.password_file"
             | "redis.sentinel_password_file" => (secret, secret.into()),
+            "principals_dir" => (folder, folder.into()),
             "instance.id" => ("seven", "seven".into()),
             "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
