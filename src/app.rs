@@ -26,7 +26,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::Principals;
 use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
-use crate::service::{Refusal, TokenService, TokenServiceDeps};
+use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
     Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps, MemoryStore,
     RedisStore, RedisStoreDeps, RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
@@ -57,6 +57,7 @@ pub struct Application {
     audit: Arc<Audit>,
     housekeeping: Housekeeping,
     drain_window: Duration,
+    reloader: Reloader,
 }
 
 /// Reason why an instance cannot be built.
@@ -119,6 +120,8 @@ impl Application {
         let room = Room::within(files::raise_limit(), workers, config.stream_limits.all);
         metrics.streams_limit(room.streams);
         let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));
+        let claim = config.redis.as_ref().map(|redis| Claim::new(&redis.namespace, fingerprints(config)));
+        let claim = claim.map(Arc::new);
         let hub = Arc::new(Hub::new(HubDeps {
             instance_id: config.instance_id.clone(),
             log: match &shared_log {
@@ -138,9 +141,10 @@ impl Application {
             metrics: Arc::clone(&metrics),
         }));
         let mut background = JoinSet::new();
-        let (store, event_log) = if let (Some(settings), Some(log)) = (&config.redis, &shared_log) {
-            let parts =
-                WithRedis { settings, log, hub: &hub, metrics: &metrics, clock: &clock, jitter: &jitter };
+        let with_redis = (&config.redis, &shared_log, &claim);
+        let (store, event_log) = if let (Some(settings), Some(log), Some(claim)) = with_redis {
+            let (hub, metrics, clock, jitter) = (&hub, &metrics, &clock, &jitter);
+            let parts = WithRedis { settings, log, claim, hub, metrics, clock, jitter };
             parts.start(config, &mut background).await?
         } else {
             let store = MemoryStore::new(config.memory, Arc::clone(&clock));
@@ -148,16 +152,14 @@ impl Application {
                 Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
             (Store::Memory(Arc::new(store)), event_log)
         };
-        let principals = config.principals.iter();
-        let tokens = TokenService::new(TokenServiceDeps {
-            codec: Codec::new(config.signing_keys.clone()),
-            principals: Principals::new(principals.map(|(id, secret)| (id.clone(), secret.expose_secret()))),
+        let tokens = Arc::new(TokenService::new(TokenServiceDeps {
+            access: access(config),
             store: store.as_store(),
             nonces: NonceSource::new(&config.instance_id, getrandom::u32()?),
             ttl: config.token_ttl,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
-        });
+        }));
         let audit = config.audit.as_ref();
         let audit = Audit::open(audit, config.instance_id.clone(), Arc::clone(&clock), &metrics).map_err(
             |source| StartError::Audit {
@@ -167,6 +169,7 @@ impl Application {
         )?;
         let (audit, effects) = (Arc::new(audit), Effects::default());
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
+        let reloader = Reloader { tokens: Arc::clone(&tokens), claim };
         let state = AppState {
             tokens,
             event_log,
@@ -194,7 +197,7 @@ impl Application {
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let housekeeping = Housekeeping { limits, store, metrics, clock, background };
         let drain_window = config.drain_window;
-        Ok(Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window })
+        Ok(Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window, reloader })
     }
 
     /// The address on which the instance listens.
@@ -203,13 +206,19 @@ impl Application {
         self.listener.address()
     }
 
+    /// Replaces principals and signing keys while the instance runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Serves until `stop` completes, then drains: accepts no connections, ends the streams one
     /// after the other, and returns.
     ///
     /// # Errors
     /// The server fails, or a background task ends.
     pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window } = self;
+        let Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window, .. } = self;
         let _written = WrittenAtTheEnd(audit);
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
@@ -228,6 +237,35 @@ impl Application {
         effects.finish().await;
         outcome
     }
+}
+
+/// Replaces principals and signing keys of a running instance.
+#[derive(Clone)]
+pub struct Reloader {
+    tokens: Arc<TokenService>,
+    claim: Option<Arc<Claim>>,
+}
+
+impl Reloader {
+    /// Decides all further requests by the principals and signing keys of `config`. No stream ends.
+    pub fn replace(&self, config: &Config) {
+        if let Some(claim) = &self.claim {
+            claim.replace_fingerprints(fingerprints(config));
+        }
+        self.tokens.replace_access(access(config));
+    }
+}
+
+/// Principals and signing keys.
+fn access(config: &Config) -> Access {
+    let principals = config.principals.iter();
+    let principals = principals.map(|(principal, secret)| (principal.clone(), secret.expose_secret()));
+    Access { principals: Principals::new(principals), codec: Codec::new(config.signing_keys.clone()) }
+}
+
+/// Fingerprints of the signing keys.
+fn fingerprints(config: &Config) -> Vec<String> {
+    config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect()
 }
 
 /// Writes the rest of the audit trail when the instance stops, also if a second signal ends the
@@ -322,6 +360,7 @@ impl Store {
 struct WithRedis<'a> {
     settings: &'a RedisSettings,
     log: &'a Arc<RedisLog>,
+    claim: &'a Arc<Claim>,
     hub: &'a Arc<Hub>,
     metrics: &'a Arc<Metrics>,
     clock: &'a Arc<dyn Clock>,
@@ -336,17 +375,15 @@ impl WithRedis<'_> {
         config: &Config,
         background: &mut JoinSet<()>,
     ) -> Result<(Store, Arc<dyn EventLog>), StartError> {
-        let Self { settings, log, metrics, clock, jitter, .. } = self;
+        let Self { settings, log, claim, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
-        let fingerprints = config.signing_keys.iter().map(SigningKey::deployment_fingerprint).collect();
-        let claim = Arc::new(Claim::new(&settings.namespace, fingerprints));
         let monitor = Arc::new(Monitor::default());
         let parts = RedisStoreDeps {
             instance_id: config.instance_id.clone(),
             start: getrandom::u64()?,
             token_ttl: config.token_ttl,
-            claim: Arc::clone(&claim),
+            claim: Arc::clone(claim),
             monitor: Arc::clone(&monitor),
             clock: Arc::clone(clock),
             jitter: Arc::clone(jitter),
@@ -366,10 +403,10 @@ impl WithRedis<'_> {
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
         });
-        let reader = self.revocation_reader(&claim, &monitor, &store)?;
+        let reader = self.revocation_reader(&monitor, &store)?;
         let caught_up = reader.caught_up();
         background.spawn(reader.run());
-        let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, claim, monitor))?;
+        let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, monitor))?;
         background.spawn(log_task.run());
         health_check.begin().await;
         background.spawn(health_check.run());
@@ -380,13 +417,13 @@ impl WithRedis<'_> {
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
     }
 
-    fn log_task_deps(&self, config: &Config, claim: Arc<Claim>, monitor: Arc<Monitor>) -> LogTaskDeps {
+    fn log_task_deps(&self, config: &Config, monitor: Arc<Monitor>) -> LogTaskDeps {
         LogTaskDeps {
             log: Arc::clone(self.log),
             hub: Arc::clone(self.hub),
             log_entries: config.log_entries,
             log_bytes: config.log_bytes,
-            claim,
+            claim: Arc::clone(self.claim),
             monitor,
             jitter: Arc::clone(self.jitter),
         }
@@ -394,14 +431,13 @@ impl WithRedis<'_> {
 
     fn revocation_reader(
         &self,
-        claim: &Arc<Claim>,
         monitor: &Arc<Monitor>,
         store: &Arc<FailoverStore>,
     ) -> Result<RevocationReader, Fault> {
         let hub = Arc::clone(self.hub);
         let parts = RevocationReaderDeps {
             store: Arc::clone(store),
-            claim: Arc::clone(claim),
+            claim: Arc::clone(self.claim),
             monitor: Arc::clone(monitor),
             clock: Arc::clone(self.clock),
             jitter: Arc::clone(self.jitter),

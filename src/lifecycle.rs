@@ -1,8 +1,9 @@
-//! States of the process (starting, ready, draining), and the signals that change them.
+//! States of the process (starting, ready, draining), and the signals to it: to drain, and to read
+//! principals and signing keys again.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -32,8 +33,8 @@ impl Lifecycle {
 
 /// SIGTERM and SIGINT, in order of arrival.
 pub struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl StopSignals {
@@ -50,6 +51,28 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// SIGHUP, by which an instance reads principals and signing keys again.
+pub struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    /// Installs the handler; from now on the signal does not kill the process, also after this
+    /// value is dropped.
+    ///
+    /// # Errors
+    /// The system refuses the handler.
+    pub fn listen() -> std::io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next signal. Several that arrived meanwhile count as one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // No more can arrive.
+            std::future::pending::<()>().await;
         }
     }
 }

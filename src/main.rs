@@ -5,16 +5,21 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use actix_web::rt::{System, SystemRunner};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 use vx11_operator::app::Application;
 use vx11_operator::config::Config;
 use vx11_operator::events::EventType;
-use vx11_operator::lifecycle::StopSignals;
+use vx11_operator::lifecycle::{ReloadSignal, StopSignals};
 use vx11_operator::telemetry::{self, Log};
 
 mod healthcheck;
+mod reload;
+
+use reload::Reload;
 
 /// Many small allocations live as long as a stream. This allocator packs them more densely than the
 /// system's.
@@ -44,7 +49,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (the default)
+    /// Serve until SIGTERM or SIGINT (the default). SIGHUP reads principals and signing keys again
     Serve,
     /// Ask the instance on this machine whether it is ready, for containers
     Healthcheck,
@@ -60,9 +65,9 @@ fn main() -> ExitCode {
     let file = arguments.config.as_deref();
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Client(command) => vx11_cli::run(command, client_settings(file, &environment)),
-        Command::Serve => with_config(file, environment, serve),
+        Command::Serve => start(file, environment),
         Command::Healthcheck => with_config(file, environment, |config| healthcheck::run(config.listen)),
-        Command::CheckConfig => with_config(file, environment, check_config),
+        Command::CheckConfig => with_config(file, environment, |config| check_config(&config)),
     }
 }
 
@@ -93,14 +98,14 @@ fn client_settings<'a>(
 fn with_config(
     file: Option<&Path>,
     environment: HashMap<String, String>,
-    command: impl FnOnce(&Config) -> ExitCode,
+    command: impl FnOnce(Config) -> ExitCode,
 ) -> ExitCode {
     let config = Config::load(file, &environment);
     // Drop the environment: it may hold credentials, and the command may run as long as the
     // process.
     drop(environment);
     match config {
-        Ok(config) => command(&config),
+        Ok(config) => command(config),
         Err(errors) => {
             print(format_args!("vx11-operator: {errors}"));
             ExitCode::from(BAD_CONFIGURATION)
@@ -127,7 +132,21 @@ fn environment() -> HashMap<String, String> {
         .collect()
 }
 
-fn serve(config: &Config) -> ExitCode {
+/// Reads the configuration and serves.
+fn start(file: Option<&Path>, environment: HashMap<String, String>) -> ExitCode {
+    let system = System::new();
+    // First of all: without a handler the signal kills the process.
+    let reload = match system.block_on(async { ReloadSignal::listen() }) {
+        Ok(reload) => reload,
+        Err(error) => {
+            print(format_args!("vx11-operator: signals cannot be received: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    with_config(file, environment, |config| serve(config, file, reload, system))
+}
+
+fn serve(config: Config, file: Option<&Path>, reload: ReloadSignal, system: SystemRunner) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Dropped at the end of this function, which writes the remaining lines.
     let log = match Log::start(std::io::stderr()) {
@@ -149,11 +168,14 @@ fn serve(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    actix_web::rt::System::new().block_on(run(config))
+    let code = system.block_on(run(Arc::new(config), file, reload));
+    // Before the log ends: tasks that end with it write lines.
+    drop(system);
+    code
 }
 
-async fn run(config: &Config) -> ExitCode {
-    let (mut signals, application) = match (StopSignals::listen(), Application::build(config, None).await) {
+async fn run(config: Arc<Config>, file: Option<&Path>, reload: ReloadSignal) -> ExitCode {
+    let (mut signals, application) = match (StopSignals::listen(), Application::build(&config, None).await) {
         (Ok(signals), Ok(application)) => (signals, application),
         (Err(error), _) => {
             tracing::error!(%error, "signals cannot be received, so the instance does not start");
@@ -164,7 +186,8 @@ async fn run(config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    log_start(config, &application);
+    log_start(&config, &application);
+    let reloads = Reload::new(reload, file.map(Path::to_owned), config, application.reloader()).run();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let second_signal = async move {
         let first = signals.next().await;
@@ -190,6 +213,7 @@ async fn run(config: &Config) -> ExitCode {
             tracing::warn!(signal, "stopped at once by a second signal");
             ExitCode::FAILURE
         }
+        never = reloads => match never {},
     }
 }
 
@@ -204,7 +228,8 @@ fn log_start(config: &Config, application: &Application) {
     let instance = &config.instance_id;
     tracing::info!(%address, instance, version = env!("CARGO_PKG_VERSION"), panel = format!("http://{page}/"), "ready");
     if config.generated_principal {
-        for (id, secret) in &config.principals {
+        for (principal, secret) in &config.principals {
+            let id = principal.id();
             print(format_args!(
                 "\n  Events panel:     http://{page}/\n  Credential of principal \"{id}\": {}\n\n  \
                  This credential was generated for this run and is shown once. Set VX11_PRINCIPAL_TOKEN to keep one.\n",

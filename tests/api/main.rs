@@ -32,6 +32,7 @@ mod predecessor;
 mod rate_limits;
 mod redis;
 mod refused_tokens;
+mod reload;
 mod reports;
 mod resuming;
 mod revoking;

@@ -7,13 +7,14 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{Cluster, backend_becomes, figures, revoke};
-use crate::support::{Instance, planted, problem};
+use crate::support::{Instance, file, planted, problem};
 
 /// Whose data it is.
 const DEPLOYMENT: &str = "{vx11}:deployment";
 const HEARTBEATS: &str = "{vx11}:instances";
 const NAMESPACE: &str = "VX11_OPERATOR__REDIS__NAMESPACE";
 const SIGNING_KEYS: &str = "VX11_OPERATOR_SIGNING_KEYS";
+const SIGNING_KEYS_FILE: &str = "VX11_OPERATOR_SIGNING_KEYS_FILE";
 const OTHER_DEPLOYMENT: &str = "vx11_operator_store_faults_total{reason=\"other_deployment\"";
 
 /// An instance of another deployment, with another principal and other signing keys.
@@ -277,6 +278,37 @@ async fn settings_that_differ_between_instances_are_warned_about() {
     assert!(versions.as_array().unwrap().iter().all(|row| row["version"] == version), "{versions}");
     two.kill().await;
     warns(&one, &[]).await;
+}
+
+#[tokio::test]
+async fn keys_that_a_reload_replaces_are_in_the_claim_and_compared_with_those_of_the_others() {
+    let cluster = Cluster::start().await;
+    let [old, new] = [(); 2].map(|()| planted());
+    let (_folder, keys) = file(&old);
+    let one = cluster.instance_with("1", &[(SIGNING_KEYS_FILE, &keys)]).await;
+    let two = cluster.instance_with("2", &[(SIGNING_KEYS, &old)]).await;
+    for instance in [&one, &two] {
+        backend_becomes(instance, "redis").await;
+    }
+    let claimed = names(&cluster, DEPLOYMENT).await;
+    std::fs::write(&keys, format!("{old}\n{new}\n")).unwrap();
+    one.hang_up();
+    warns(&one, &[("other_signing_keys", "2")]).await;
+    warns(&two, &[("other_signing_keys", "1")]).await;
+    vx11_kit::until("the claim to name both keys", async || {
+        let named = names(&cluster, DEPLOYMENT).await;
+        named.len() == claimed.len() + 1 && named.is_superset(&claimed)
+    })
+    .await;
+    // The old key still signs, so that the other instance accepts the token.
+    let issued = one.issue().await;
+    assert_eq!(two.introspect(&issued.token).await["active"], json!(true));
+    std::fs::write(&keys, &old).unwrap();
+    one.hang_up();
+    for instance in [&one, &two] {
+        warns(instance, &[]).await;
+        backend_becomes(instance, "redis").await;
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ impl Instance {
         Self::launch(launch, &[]).await.expect("the instance starts")
     }
 
+    /// The process of an instance that may not be ready.
+    pub fn spawn(environment: &[(&str, &str)]) -> InstanceProcess {
+        Launch::new(Path::new(BINARY)).with(&ENVIRONMENT).with(environment).start()
+    }
+
     /// An instance that may open so many files.
     pub async fn with_open_files(files: u32, environment: &[(&str, &str)]) -> Self {
         let limited = Surroundings { open_files: Some(files.into()), ..Surroundings::default() };
@@ -262,6 +267,11 @@ impl Instance {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.hang_up();
     }
 
     /// Sends SIGSTOP and waits until every thread is stopped.

@@ -120,6 +120,11 @@ impl InstanceProcess {
         self.0.cont();
     }
 
+    /// Has it read principals and signing keys again (SIGHUP).
+    pub fn hang_up(&self) {
+        self.0.hang_up();
+    }
+
     /// Asks it to end (SIGTERM): it drains first.
     pub fn terminate(&self) {
         self.0.terminate();
