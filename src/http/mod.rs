@@ -46,7 +46,7 @@ use crate::telemetry::RequestIds;
 /// State for handlers, one for the whole process.
 pub struct AppState {
     /// The token service.
-    pub tokens: TokenService,
+    pub tokens: Arc<TokenService>,
     /// The hub of this instance.
     pub hub: Arc<Hub>,
     /// The event log.
