@@ -91,6 +91,11 @@ fn the_unit_leaves_the_service_little_to_do_harm_with() {
 }
 
 #[test]
+fn a_reload_sends_the_signal_that_reads_principals_again_and_ends_nothing() {
+    assert_eq!(values(&unit(), "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+}
+
+#[test]
 fn a_crash_leaves_no_secrets_on_the_disk() {
     assert_eq!(values(&unit(), "LimitCORE"), ["0"]);
 }
