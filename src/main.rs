@@ -15,6 +15,7 @@ use vx11_operator::config::Config;
 use vx11_operator::events::EventType;
 use vx11_operator::lifecycle::{ReloadSignal, StopSignals};
 use vx11_operator::telemetry::{self, Log};
+use vx11_operator::topic::{Pattern, Topics};
 
 mod healthcheck;
 mod reload;
@@ -71,13 +72,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the arguments. The client does not know the service's rule for event types, so it is
-/// added here.
+/// Parses the arguments. The client does not know the service's rules for event types, topics and
+/// patterns, so they are added here.
 fn arguments() -> Arguments {
     let event_type = |text: &str| EventType::parse(text).map(|event_type| event_type.to_string());
-    let command = Arguments::command().mut_subcommand("publish", |publish| {
-        publish.mut_arg("event", |event| event.value_parser(event_type))
-    });
+    let topic = |text: &str| Topics::new([text]).map(|topics| topics.as_str().to_owned());
+    let pattern = |text: &str| Pattern::parse(text).map(|pattern| pattern.to_string());
+    let command = Arguments::command()
+        .mut_subcommand("publish", |publish| {
+            let publish = publish.mut_arg("event", |event| event.value_parser(event_type));
+            publish.mut_arg("topic", |topics| topics.value_parser(topic))
+        })
+        .mut_subcommand("tail", |tail| tail.mut_arg("topic", |topics| topics.value_parser(pattern)));
     Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 

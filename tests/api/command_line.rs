@@ -50,6 +50,20 @@ async fn the_help_of_publish_tells_the_exit_code_of_not_published_from_that_of_n
 }
 
 #[tokio::test]
+async fn the_help_of_each_command_names_its_options_about_topics_and_tokens() {
+    for (command, options) in [
+        (["tail"].as_slice(), ["--topic <PATTERN>", "--from <ID>", "orders/*", "-N"]),
+        (&["publish"], ["--topic <TOPIC>", "--event <TYPE>", "orders/17", "\"default\""]),
+    ] {
+        let (code, help, _) = run(&[command, &["--help"]].concat(), &[]).await;
+        assert_eq!(code, 0);
+        for option in options {
+            assert!(help.contains(option), "{option}: {help}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn version_is_that_of_the_package() {
     let (code, version, _) = run(&["--version"], &[]).await;
     assert_eq!((code, version.as_str()), (0, concat!("vx11-operator ", env!("CARGO_PKG_VERSION"), "\n")));

@@ -6,25 +6,29 @@ use std::ffi::OsString;
 use clap::{Args, Subcommand};
 
 use crate::server::DEFAULT_URL;
+use crate::session::Start;
 
 // Help texts: sources of the credential, and exit codes.
 const TAIL_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
-Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, or no\n\
-or a wrong principal; 1 no vx11-operator at this URL, or output that cannot be written.";
+Exit codes: 0 ended by a signal, or nobody reads any more; 2 wrong argument or variable, no or a\n\
+wrong principal, or one that may not do this; 1 no vx11-operator at this URL, or output that\n\
+cannot be written.";
 
 const PUBLISH_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument, variable\n\
-or data, or no or a wrong principal; 3 not known whether it was published.";
+or data, no or a wrong principal, or one that may not do this;\n\
+3 not known whether it was published.";
 
 const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argument or\n\
-variable, or no or a wrong principal; 1 no answer, or none of a vx11-operator.";
+variable, no or a wrong principal, or one that may not do this; 1 no answer, or none of a\n\
+vx11-operator.";
 
 /// The commands that call the service.
 #[derive(Subcommand)]
@@ -66,10 +70,16 @@ pub(crate) struct ServerArguments {
 pub struct TailArguments {
     #[command(flatten)]
     pub(super) server: ServerArguments,
-    /// Begin after this event instead of with what comes next
-    #[arg(long, value_name = "ID", value_parser = visible_ascii)]
-    pub(super) from: Option<String>,
-    /// Print each event as a JSON object: id, event, data
+    /// Read the topics that match this pattern, such as orders/17, orders/* (all below orders) or
+    /// *; may be repeated; "default" if none is given
+    // The program adds the service's rule for patterns.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) topic: Vec<String>,
+    /// Begin after the event with this id instead of with what comes next; "start" begins with the
+    /// oldest event of the log, and -N with the last N (1 to 1000)
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = start)]
+    pub(super) from: Option<Start>,
+    /// Print each event as a JSON object: id, event, topic (unless it is "default"), data
     #[arg(long)]
     pub(super) json: bool,
     /// End after so many events
@@ -86,6 +96,11 @@ pub struct PublishArguments {
     // The program adds the service's rule for types.
     #[arg(long, value_name = "TYPE")]
     pub(super) event: Option<String>,
+    /// Publish to this topic, such as orders/17; may be repeated for one event in several topics;
+    /// "default" if none is given
+    // The program adds the service's rule for topics.
+    #[arg(long, value_name = "TOPIC")]
+    pub(super) topic: Vec<String>,
     /// The event's idempotency key: however often it is sent, it is published once; a random one if
     /// none is given
     #[arg(long, value_name = "KEY", value_parser = visible_ascii)]
@@ -113,8 +128,34 @@ pub struct StatsArguments {
     pub(super) watch: Option<u64>,
 }
 
-/// Checks ids and keys, which are sent in headers.
+/// Parses the beginning of the output. No id has the form of the other two.
+fn start(text: &str) -> Result<Start, &'static str> {
+    match text.strip_prefix('-').map(str::parse::<u16>) {
+        None if text == "start" => Ok(Start::Log(text.to_owned())),
+        None => visible_ascii(text).map(Start::After),
+        Some(Ok(last @ 1..=1000)) => Ok(Start::Log(format!("-{last}"))),
+        Some(_) => Err("expected is the id of an event, start, or -N with N from 1 to 1000"),
+    }
+}
+
+/// Checks ids, keys and subjects, which are visible ASCII.
 fn visible_ascii(text: &str) -> Result<String, &'static str> {
     let fits = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(text.to_owned()) } else { Err("expected are 1 to 128 visible ASCII characters") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_begins_after_an_id_or_with_what_the_log_has() {
+        assert!(matches!(start("0000abcd-12-3"), Ok(Start::After(id)) if id == "0000abcd-12-3"));
+        for log in ["start", "-1", "-1000"] {
+            assert!(matches!(start(log), Ok(Start::Log(from)) if from == log), "{log}");
+        }
+        for wrong in ["", "-", "-0", "-1001", "-x", "a b"] {
+            assert!(start(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

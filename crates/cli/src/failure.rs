@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 /// Response header of our nginx: it had sent the request to another instance before.
 const X_VX11_ASKED_BEFORE: HeaderName = HeaderName::from_static("x-vx11-asked-before");
+/// Code of the refusal for a missing right or topic.
+const NOT_PERMITTED: &str = "not_permitted";
 
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -76,9 +78,20 @@ impl Failure {
         Self::Refused { status, problem, retry_after: retry_after(headers), asked_before }
     }
 
-    /// Whether the credential is no principal's, which is final.
-    pub(super) fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED, .. })
+    /// Whether the answer refuses this principal, which is final: the credential is unknown, or the
+    /// principal may not do this.
+    pub(super) fn refuses_principal(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED, .. }) || self.is_not_permitted()
+    }
+
+    /// Whether the principal, or its token, lacks a right or a topic for this.
+    pub(super) fn is_not_permitted(&self) -> bool {
+        match self {
+            Self::Refused { status, problem, .. } => {
+                *status == StatusCode::FORBIDDEN && problem.code == NOT_PERMITTED
+            }
+            _ => false,
+        }
     }
 
     /// The wait that the server asks for.
@@ -120,7 +133,7 @@ impl Failure {
     }
 
     /// Whether the URL is probably wrong. nginx without instances answers 5xx, and the service
-    /// refuses a token with other answers.
+    /// refuses a token or a principal with other answers.
     pub(super) fn is_wrong_url(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Cut(_) | Self::Silent(_) => false,
@@ -129,7 +142,8 @@ impl Failure {
                 let is_final = status.is_redirection()
                     || status.is_client_error()
                     || *status == StatusCode::NOT_IMPLEMENTED;
-                is_final && !self.is_passing() && problem.code != "token_refused"
+                let is_refusal = ["token_refused", NOT_PERMITTED].contains(&problem.code.as_str());
+                is_final && !self.is_passing() && !is_refusal
             }
         }
     }
@@ -283,6 +297,7 @@ mod tests {
             (refused(429, None, &code("rate_limited")), false, true),
             (refused(422, None, &code("idempotency_key_reused")), false, false),
             (refused(400, None, &code("bad_request")), false, false),
+            (refused(403, None, &code("not_permitted")), false, false),
         ] {
             assert_eq!((failure.may_have_been_done(), failure.is_passing()), (done, passing), "{failure:?}");
         }
@@ -291,6 +306,21 @@ mod tests {
         for (status, code_) in [(503, "log_unavailable"), (400, "bad_request")] {
             let status = StatusCode::from_u16(status).unwrap();
             assert!(Failure::refused(status, &headers, code(code_).as_bytes()).may_have_been_done());
+        }
+    }
+
+    #[test]
+    fn a_principal_is_refused_for_its_credential_or_for_a_right_or_topic_that_it_lacks() {
+        let code = |code: &str| format!(r#"{{"code": "{code}", "detail": ""}}"#);
+        for (failure, is_refused, is_not_permitted) in [
+            (refused(401, None, &code("credential_wrong")), true, false),
+            (refused(403, None, &code("not_permitted")), true, true),
+            (refused(403, None, &code("token_refused")), false, false),
+            (refused(400, None, &code("not_permitted")), false, false),
+            (refused(403, None, ""), false, false),
+        ] {
+            let found = (failure.refuses_principal(), failure.is_not_permitted());
+            assert_eq!(found, (is_refused, is_not_permitted), "{failure:?}");
         }
     }
 
@@ -309,6 +339,7 @@ mod tests {
             (refused(308, None, ""), true),
             (refused(501, None, ""), true),
             (refused(403, None, &code("token_refused")), false),
+            (refused(403, None, &code("not_permitted")), false),
             (refused(408, None, ""), false),
             (refused(429, None, ""), false),
             (refused(500, None, ""), false),

@@ -16,6 +16,7 @@ mod backoff;
 mod cache_stats;
 mod escape;
 mod failure;
+mod frame_parser;
 mod output;
 mod publish;
 mod report;

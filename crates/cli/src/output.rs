@@ -12,7 +12,8 @@ use crate::subscription::Event;
 /// Form of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Format {
-    /// Id, type, data.
+    /// Id, type, data. A topic other than `default` follows the type after `@`, which no type
+    /// contains.
     Readable,
     Json,
 }
@@ -23,8 +24,8 @@ impl Format {
         let data = one_line(&event.data);
         let json = serde_json::from_str::<&RawValue>(&data);
         let mut line = match (self, json) {
-            (Self::Readable, Ok(_)) => format!("{} {} {data}", event.id, event.kind),
-            (Self::Readable, Err(_)) => format!("{} {} {}", event.id, event.kind, event.data),
+            (Self::Readable, Ok(_)) => readable(event, &data),
+            (Self::Readable, Err(_)) => readable(event, &event.data),
             (Self::Json, Ok(data)) => object(event, Data::Json(data)),
             (Self::Json, Err(_)) => object(event, Data::Text(&event.data)),
         };
@@ -33,6 +34,13 @@ impl Format {
         }
         line.push('\n');
         line
+    }
+}
+
+fn readable(Event { id, kind, topic, .. }: &Event, data: &str) -> String {
+    match topic {
+        Some(topic) => format!("{id} {kind}@{topic} {data}"),
+        None => format!("{id} {kind} {data}"),
     }
 }
 
@@ -49,10 +57,13 @@ fn object(event: &Event, data: Data<'_>) -> String {
     struct Line<'a> {
         id: &'a str,
         event: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
         data: Data<'a>,
     }
+    let line = Line { id: &event.id, event: &event.kind, topic: event.topic.as_deref(), data };
     // Texts and JSON can always be serialised.
-    serde_json::to_string(&Line { id: &event.id, event: &event.kind, data }).unwrap_or_default()
+    serde_json::to_string(&line).unwrap_or_default()
 }
 
 /// JSON on one line: line ends and indentation between its parts become a space; strings contain
@@ -78,7 +89,8 @@ mod tests {
     use super::*;
 
     fn event(data: &str) -> Event {
-        Event { id: "0000abcd-12-3".to_owned(), kind: "order.paid".to_owned(), data: data.to_owned() }
+        let (id, kind) = ("0000abcd-12-3".to_owned(), "order.paid".to_owned());
+        Event { id, kind, topic: None, data: data.to_owned() }
     }
 
     fn as_json(data: &str) -> Value {
@@ -108,6 +120,14 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_is_shown_unless_it_is_default() {
+        let event = Event { topic: Some("orders/17".to_owned()), ..event("1") };
+        assert_eq!(Format::Readable.line(&event), "0000abcd-12-3 order.paid@orders/17 1\n");
+        let object = r#"{"id":"0000abcd-12-3","event":"order.paid","topic":"orders/17","data":1}"#;
+        assert_eq!(Format::Json.line(&event), format!("{object}\n"));
+    }
+
+    #[test]
     fn what_a_terminal_would_obey_is_escaped() {
         let line = Format::Readable.line(&event("\u{1b}[2J\u{9b}31m\u{7f}\u{8}\u{202e}\0"));
         assert_eq!(line, "0000abcd-12-3 order.paid \\u001b[2J\\u009b31m\\u007f\\u0008\\u202e\\u0000\n");
@@ -115,9 +135,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_is_one_line_without_control_characters(data in any::<String>(), id in any::<String>()) {
+        fn every_event_is_one_line_without_control_characters(data in any::<String>(), text in any::<String>()) {
             for format in [Format::Readable, Format::Json] {
-                let line = format.line(&Event { id: id.clone(), ..event(&data) });
+                let line = format.line(&Event { id: text.clone(), topic: Some(text.clone()), ..event(&data) });
                 let inside = line.strip_suffix('\n').unwrap();
                 prop_assert!(!inside.contains(char::is_control), "{:?}", line);
             }

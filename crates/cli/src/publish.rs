@@ -15,7 +15,7 @@ use crate::arguments::PublishArguments;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::escape::visible;
 use crate::failure::Failure;
-use crate::report::{misconfigured, notice, unauthorized};
+use crate::report::{misconfigured, notice, refused_principal};
 use crate::session::{Published, Session};
 use crate::stdout::Stdout;
 
@@ -64,8 +64,8 @@ fn report(url: &str, key: &str, unpublished: &Unpublished) -> ExitCode {
         ));
         return ExitCode::from(OUTCOME_UNKNOWN);
     }
-    if failure.is_unauthorized() {
-        return unauthorized(url, failure);
+    if failure.refuses_principal() {
+        return refused_principal(url, failure);
     }
     notice(format_args!("not published at {url}: {failure}{}", failure.advice()));
     ExitCode::FAILURE
@@ -103,14 +103,16 @@ fn event(arguments: &PublishArguments) -> Result<Bytes, String> {
     if data.len() as u64 > LARGEST {
         return Err(format!("the data is larger than {LARGEST} bytes, and so than any event"));
     }
-    body(arguments.event.as_deref(), &data)
+    body(arguments.event.as_deref(), &arguments.topic, &data)
 }
 
-fn body(event: Option<&str>, data: &str) -> Result<Bytes, String> {
+fn body(event: Option<&str>, topics: &[String], data: &str) -> Result<Bytes, String> {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         event: Option<&'a str>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        topics: &'a [String],
         data: &'a RawValue,
     }
     let data = serde_json::from_str(data).map_err(|error| {
@@ -119,7 +121,7 @@ fn body(event: Option<&str>, data: &str) -> Result<Bytes, String> {
              vx11-operator publish '\"like this\"'"
         )
     })?;
-    let body = Body { event, data };
+    let body = Body { event, topics, data };
     serde_json::to_vec(&body).map(Bytes::from).map_err(|error| error.to_string())
 }
 
@@ -281,10 +283,12 @@ mod tests {
     #[test]
     fn data_is_sent_as_it_was_written_and_what_is_no_json_is_not_repeated() {
         let written = "{\"b\": 1.10,\n \"a\": [1e2]}";
-        assert_eq!(body(None, written).unwrap(), format!("{{\"data\":{written}}}"));
-        assert_eq!(body(Some("order.paid"), "-5").unwrap(), r#"{"event":"order.paid","data":-5}"#);
+        assert_eq!(body(None, &[], written).unwrap(), format!("{{\"data\":{written}}}"));
+        assert_eq!(body(Some("order.paid"), &[], "-5").unwrap(), r#"{"event":"order.paid","data":-5}"#);
+        let topics = ["a/b".to_owned(), "c".to_owned()];
+        assert_eq!(body(None, &topics, "1").unwrap(), r#"{"topics":["a/b","c"],"data":1}"#);
         for wrong in ["secret-word", "", "{\"secret-word\": 1", "1 secret-word"] {
-            let complaint = body(None, wrong).unwrap_err();
+            let complaint = body(None, &[], wrong).unwrap_err();
             assert!(complaint.contains("not JSON") && !complaint.contains("secret-word"), "{complaint}");
         }
     }

@@ -22,12 +22,16 @@ pub(super) fn misconfigured(complaint: &str) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-/// The service at this URL refuses the credential.
-pub(super) fn unauthorized(url: &str, failure: &Failure) -> ExitCode {
-    notice(format_args!(
-        "{url} knows no principal by this credential ({failure}); set VX11_PRINCIPAL_TOKEN or \
-         VX11_PRINCIPAL_TOKEN_FILE to that of one"
-    ));
+/// The service at this URL refuses the principal.
+pub(super) fn refused_principal(url: &str, failure: &Failure) -> ExitCode {
+    if failure.is_not_permitted() {
+        notice(format_args!("{url} does not permit this: {failure}"));
+    } else {
+        notice(format_args!(
+            "{url} knows no principal by this credential ({failure}); set VX11_PRINCIPAL_TOKEN or \
+             VX11_PRINCIPAL_TOKEN_FILE to that of one"
+        ));
+    }
     ExitCode::from(BAD_CONFIGURATION)
 }
 

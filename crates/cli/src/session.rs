@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::cache_stats::CacheStats;
@@ -28,6 +28,7 @@ const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const JSON: &str = "application/json";
 /// Deadline of connecting, for all addresses of the server. Shorter than an attempt, so that a
 /// failure to connect is known as such: nothing was sent.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -42,6 +43,35 @@ pub(super) struct Session {
 
 /// A token that opens one stream.
 pub(super) struct Token(HeaderValue);
+
+/// Limits of a token. With none of them it is a plain token.
+#[derive(Default, Serialize)]
+pub(super) struct TokenRequest<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) topics: &'a [String],
+    /// Life in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires_in: Option<u64>,
+}
+
+impl TokenRequest<'_> {
+    const fn is_plain(&self) -> bool {
+        self.subject.is_none() && self.topics.is_empty() && self.expires_in.is_none()
+    }
+}
+
+/// Beginning of a stream.
+#[derive(Debug, Clone)]
+pub(super) enum Start {
+    /// The next event.
+    Next,
+    /// The event after the one with this id.
+    After(String),
+    /// Events that the log still has: `start` for all, or `-N` for the last N.
+    Log(String),
+}
 
 /// A published event.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,27 +105,43 @@ impl Session {
         &self.url
     }
 
-    /// Issues a token.
-    pub(super) async fn issue(&self, patience: Duration) -> Result<Token, Failure> {
+    /// Issues a token, to open a stream with.
+    pub(super) async fn token(
+        &self,
+        wanted: &TokenRequest<'_>,
+        patience: Duration,
+    ) -> Result<Token, Failure> {
         #[derive(Deserialize)]
-        struct Issued {
+        struct OnlyToken {
             sse_token: String,
         }
-        let request = self.request(Method::POST, ISSUE).header(X_VX11_TOKEN, &self.principal);
-        let (_, body) = self.ask(request, Bytes::new(), StatusCode::OK, patience).await?;
-        let issued: Issued = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
+        let body = self.ask_for_token(wanted, patience).await?;
+        let issued: OnlyToken = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
         secret(&issued.sse_token).map(Token).ok_or(Failure::Foreign)
+    }
+
+    async fn ask_for_token(&self, wanted: &TokenRequest<'_>, patience: Duration) -> Result<Bytes, Failure> {
+        let mut request = self.request(Method::POST, ISSUE).header(X_VX11_TOKEN, &self.principal);
+        let mut body = Bytes::new();
+        if !wanted.is_plain() {
+            request = request.header(CONTENT_TYPE, JSON);
+            // Texts and numbers can always be serialised.
+            body = serde_json::to_vec(wanted).unwrap_or_default().into();
+        }
+        self.ask(request, body, StatusCode::OK, patience).await.map(|(_, body)| body)
     }
 
     /// The body of a stream. The first byte has no deadline.
     ///
     /// Sends no `Accept` for event streams: nginx would treat this as a browser's `EventSource` and
     /// turn a refusal into an empty stream.
-    pub(super) async fn open(&self, token: Token, last_event_id: Option<&str>) -> Result<Incoming, Failure> {
-        let mut request = self.request(Method::GET, STREAM).header(X_VX11_TOKEN, token.0);
-        if let Some(id) = last_event_id {
-            request = request.header(LAST_EVENT_ID, id);
-        }
+    pub(super) async fn open(&self, token: Token, start: &Start) -> Result<Incoming, Failure> {
+        let request = match start {
+            Start::Next => self.request(Method::GET, STREAM),
+            Start::After(id) => self.request(Method::GET, STREAM).header(LAST_EVENT_ID, id),
+            Start::Log(from) => self.request(Method::GET, &format!("{STREAM}?from={from}")),
+        };
+        let request = request.header(X_VX11_TOKEN, token.0);
         let response = self.send(request, Bytes::new()).await?;
         let is_stream = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
         match (response.status(), response.headers().get(CONTENT_TYPE)) {
@@ -119,7 +165,7 @@ impl Session {
         let request = self
             .request(Method::POST, PUBLISH)
             .header(X_VX11_TOKEN, &self.principal)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, JSON)
             .header(IDEMPOTENCY_KEY, key);
         let (replayed, body) = self.ask(request, event, StatusCode::ACCEPTED, patience).await?;
         let accepted: Accepted = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;

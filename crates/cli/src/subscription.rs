@@ -4,26 +4,30 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eventsource_stream::{EventStreamError, Eventsource};
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::failure::{Failure, reason};
-use crate::session::{Session, Token};
+use crate::frame_parser::{Fields, FrameParser, NotAStream};
+use crate::session::{Session, Start, Token};
 
 /// Deadline of the first frame.
 const OPENING: Duration = Duration::from_secs(15);
 /// Silence after which a stream counts as dead: longer than two SSE heartbeats, which come every 15
 /// s.
 const LONGEST_SILENCE: Duration = Duration::from_secs(40);
+/// Topic of events whose frame names none.
+const DEFAULT_TOPIC: &str = "default";
 
 /// A published event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: String,
+    /// Its topic, unless that is `default`.
+    pub(super) topic: Option<String>,
     pub(super) data: String,
 }
 
@@ -31,10 +35,11 @@ pub(super) struct Event {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     Event(Event),
+    /// An SSE heartbeat with a position.
+    Heartbeat,
     /// Events are missing (`reset`).
     Reset {
         reason: String,
-        id: String,
     },
     /// The last frame (`reconnect`), with the wait.
     Reconnect {
@@ -49,28 +54,25 @@ pub(super) enum Frame {
     Recovered,
 }
 
-type Frames = Pin<Box<dyn Stream<Item = Result<eventsource_stream::Event, String>>>>;
+type Frames = Pin<Box<dyn Stream<Item = Result<Fields, String>>>>;
 
 pub(super) struct Subscription {
     frames: Frames,
     /// The first frame, if it was no greeting.
-    first: Option<eventsource_stream::Event>,
+    first: Option<Fields>,
     /// The instance that serves it, if known.
     pub(super) instance: Option<String>,
-    /// The id at which it begins, if the greeting has one.
+    /// The last id that it has had: in the greeting, an event, `reset` or an SSE heartbeat. An
+    /// empty one has taken it back.
     pub(super) position: Option<String>,
 }
 
 impl Subscription {
-    /// Opens a stream after an event and waits for its first frame, because a proxy may answer for
-    /// an instance that does not.
-    pub(super) async fn open(
-        session: &Session,
-        token: Token,
-        last_event_id: Option<&str>,
-    ) -> Result<Self, Failure> {
+    /// Opens a stream and waits for its first frame, because a proxy may answer for an instance
+    /// that does not.
+    pub(super) async fn open(session: &Session, token: Token, start: &Start) -> Result<Self, Failure> {
         let opening = async {
-            let body = session.open(token, last_event_id).await?;
+            let body = session.open(token, start).await?;
             Self::greeted(frames(body.into_data_stream(), LONGEST_SILENCE)).await
         };
         timeout(OPENING, opening).await.unwrap_or(Err(Failure::Silent(OPENING)))
@@ -82,23 +84,24 @@ impl Subscription {
             None => return Err(Failure::Cut("it ended before it began".to_owned())),
         };
         // Only the first frame can be the greeting; later ones of that form are events.
-        let said: Value = serde_json::from_str(&first.data).unwrap_or_default();
-        let is_greeting = first.event == "message" && said["type"] == "connected";
+        let said = first.data.as_deref().map(parsed).unwrap_or_default();
+        let is_greeting = ["", "message"].contains(&first.event.as_str()) && said["type"] == "connected";
         Ok(Self {
             frames,
             instance: said["instance_id"].as_str().filter(|_| is_greeting).map(str::to_owned),
-            position: Some(first.id.clone()).filter(|id| is_greeting && !id.is_empty()),
+            position: first.id.clone().filter(|_| is_greeting),
             first: (!is_greeting).then_some(first),
         })
     }
 
     /// The next message, or the reason for the end.
     pub(super) async fn next(&mut self) -> Result<Frame, String> {
-        let event = match self.first.take() {
-            Some(event) => event,
+        let fields = match self.first.take() {
+            Some(fields) => fields,
             None => self.frames.next().await.unwrap_or_else(|| Err("it ended".to_owned()))?,
         };
-        Ok(read(event))
+        self.position.clone_from(&fields.id);
+        Ok(read(fields))
     }
 }
 
@@ -115,30 +118,43 @@ where
         };
         Some((bytes, body))
     });
-    let frames = bytes.eventsource().map(|frame| {
-        frame.map_err(|error| match error {
-            EventStreamError::Transport(words) => words,
-            EventStreamError::Utf8(_) | EventStreamError::Parser(_) => {
-                "what came is no event stream".to_owned()
-            }
+    let mut parser = FrameParser::default();
+    let frames = bytes.flat_map(move |bytes: Result<Bytes, String>| {
+        let parsed = bytes.and_then(|bytes| {
+            parser.push(&bytes).map_err(|NotAStream| "what came is no event stream".to_owned())
+        });
+        stream::iter(match parsed {
+            Ok(frames) => frames.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
         })
     });
     Box::pin(frames)
 }
 
-fn read(event: eventsource_stream::Event) -> Frame {
-    let eventsource_stream::Event { event: kind, data, id, retry } = event;
-    let said: Value = serde_json::from_str(&data).unwrap_or_default();
+/// The data of a frame, or null if it is no JSON.
+fn parsed(data: &str) -> Value {
+    serde_json::from_str(data).unwrap_or_default()
+}
+
+fn read(fields: Fields) -> Frame {
+    let Fields { id, event, topic, data, retry } = fields;
+    let Some(data) = data else { return Frame::Heartbeat };
+    let said = parsed(&data);
     let reason = || said["reason"].as_str().unwrap_or("no reason given").to_owned();
-    match kind.as_str() {
-        "reset" => Frame::Reset { reason: reason(), id },
+    match event.as_str() {
+        "reset" => Frame::Reset { reason: reason() },
         "reconnect" => {
             let after = said["retry_ms"].as_u64().map(Duration::from_millis);
             Frame::Reconnect { reason: reason(), after: after.or(retry) }
         }
         "degraded" => Frame::Degraded { reason: reason() },
         "recovered" => Frame::Recovered,
-        _ => Frame::Event(Event { id, kind, data }),
+        _ => Frame::Event(Event {
+            id: id.unwrap_or_default(),
+            kind: if event.is_empty() { "message".to_owned() } else { event },
+            topic: topic.filter(|topic| !["", DEFAULT_TOPIC].contains(&topic.as_str())),
+            data,
+        }),
     }
 }
 
@@ -194,13 +210,51 @@ mod tests {
             Ok(Frame::Reconnect { reason: reason.to_owned(), after: Some(Duration::from_millis(millis)) })
         };
         for expected in [
-            Ok(Frame::Reset { reason: "epoch".to_owned(), id: "e-3".to_owned() }),
+            Ok(Frame::Reset { reason: "epoch".to_owned() }),
             Ok(Frame::Degraded { reason: "log_unavailable".to_owned() }),
             Ok(Frame::Recovered),
             reconnect("drain", 1234),
             reconnect("no reason given", 9),
         ] {
             assert_eq!(open.next().await, expected);
+            assert_eq!(open.position.as_deref(), Some("e-3"), "no other frame has an id");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_position_of_a_heartbeat_is_taken_and_none_is_not() {
+        let mut open = greeted(
+            "id: e-1\ndata: {\"type\":\"connected\"}\n\n: heartbeat\n\n: heartbeat\nid: e-2\n\n\
+             data: 1\n\nid:\n\ndata: 2\n\n",
+        )
+        .await
+        .unwrap();
+        let event = |id: &str, data: &str| {
+            let (id, kind) = (id.to_owned(), "message".to_owned());
+            Frame::Event(Event { id, kind, topic: None, data: data.to_owned() })
+        };
+        for (expected, position) in [
+            (Frame::Heartbeat, "e-2"),
+            (event("e-2", "1"), "e-2"),
+            (Frame::Heartbeat, ""),
+            (event("", "2"), ""),
+        ] {
+            assert_eq!(open.next().await.unwrap(), expected);
+            assert_eq!(open.position.as_deref(), Some(position));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_has_the_topic_of_its_frame_and_none_is_default() {
+        let mut open = greeted(
+            "data: {\"type\":\"connected\"}\n\n\
+             topic: orders/1\ndata: 1\n\ndata: 2\n\ndata: 3\ntopic: default\n\ndata: 4\ntopic\n\n",
+        )
+        .await
+        .unwrap();
+        for expected in [Some("orders/1"), None, None, None] {
+            let Frame::Event(event) = open.next().await.unwrap() else { panic!("it is an event") };
+            assert_eq!(event.topic.as_deref(), expected);
         }
     }
 

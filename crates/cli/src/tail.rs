@@ -1,6 +1,6 @@
 //! `vx11-operator tail`: prints every event as a line. Reconnects for ever, by the rules of the
 //! browser client (`clients/browser/vx11-events.js`): with a new token for each attempt, after the
-//! last event that was printed.
+//! last event that was printed, or the last SSE heartbeat that had an id.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,8 @@ use crate::arguments::TailArguments;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::report::{notice, unanswered, unauthorized, unwritable};
-use crate::session::Session;
+use crate::report::{notice, refused_principal, unanswered, unwritable};
+use crate::session::{Session, Start, TokenRequest};
 use crate::signals::stop_signal;
 use crate::stdout::{self, Stdout};
 use crate::subscription::{Frame, Subscription};
@@ -32,7 +32,8 @@ pub(super) async fn run(session: &Session, arguments: TailArguments) -> io::Resu
         session,
         format: if arguments.json { Format::Json } else { Format::Readable },
         wanted: arguments.count,
-        last_event_id: arguments.from,
+        topics: arguments.topic,
+        start: arguments.from.unwrap_or(Start::Next),
         backoff: Backoff::new(Rng::new(), BACKOFF),
         stdout: Stdout::open(),
         tally: Tally::default(),
@@ -47,7 +48,7 @@ pub(super) async fn run(session: &Session, arguments: TailArguments) -> io::Resu
     };
     Ok(match end {
         End::Enough => ExitCode::SUCCESS,
-        End::Unauthorized(failure) => unauthorized(session.url(), &failure),
+        End::Refused(failure) => refused_principal(session.url(), &failure),
         End::WrongUrl(what, failure) => unanswered(what, session.url(), &failure),
         End::Unwritable(error) => unwritable(&error),
     })
@@ -58,7 +59,10 @@ struct Tail<'a> {
     format: Format,
     /// Events still to be printed; `None`: without end.
     wanted: Option<u64>,
-    last_event_id: Option<String>,
+    /// Patterns of the topics to read; none: `default`.
+    topics: Vec<String>,
+    /// Beginning of the next stream.
+    start: Start,
     backoff: Backoff,
     stdout: Stdout,
     tally: Tally,
@@ -69,8 +73,8 @@ struct Tail<'a> {
 enum End {
     /// All requested events were printed.
     Enough,
-    /// The credential is no principal's; repeating would look like guessing.
-    Unauthorized(Failure),
+    /// The service refuses the principal; repeating would look like guessing.
+    Refused(Failure),
     /// The URL is not that of the service, with the failure.
     WrongUrl(&'static str, Failure),
     /// A line could not be written.
@@ -120,13 +124,15 @@ impl Tail<'_> {
 
     /// Issues a token and reads one stream to its end.
     async fn attempt(&mut self) -> Result<Pause, End> {
-        let token = match self.session.issue(ISSUING).await {
+        let wanted = TokenRequest { topics: &self.topics, ..TokenRequest::default() };
+        let token = match self.session.token(&wanted, ISSUING).await {
             Ok(token) => token,
-            Err(failure) if failure.is_unauthorized() => return Err(End::Unauthorized(failure)),
+            Err(failure) if failure.refuses_principal() => return Err(End::Refused(failure)),
             Err(failure) => return self.failed("no token", failure),
         };
-        match Subscription::open(self.session, token, self.last_event_id.as_deref()).await {
+        match Subscription::open(self.session, token, &self.start).await {
             Ok(stream) => self.read(stream).await,
+            Err(failure) if failure.is_not_permitted() => Err(End::Refused(failure)),
             Err(failure) => self.failed("no stream", failure),
         }
     }
@@ -150,19 +156,20 @@ impl Tail<'_> {
                     // Count first: a reader of the line may press Ctrl-C before the write returns.
                     self.tally.events += 1;
                     self.stdout.write(&self.format.line(&event)).await.map_err(End::Unwritable)?;
-                    self.passed(event.id);
+                    self.passed(&stream);
                     if self.wanted == Some(self.tally.events) {
                         return Err(End::Enough);
                     }
                 }
-                Ok(Frame::Reset { reason, id }) => {
+                Ok(Frame::Heartbeat) => self.passed(&stream),
+                Ok(Frame::Reset { reason }) => {
                     self.tally.resets += 1;
-                    let after = self.last_event_id.as_deref().unwrap_or("the last one");
+                    let after = if let Start::After(id) = &self.start { id.as_str() } else { "the last one" };
                     notice(format_args!(
                         "reset ({reason}): events after {after} are missing, {}",
                         cause(&reason)
                     ));
-                    self.passed(id);
+                    self.passed(&stream);
                 }
                 Ok(Frame::Degraded { reason }) => notice(format_args!(
                     "degraded ({reason}): no events arrive until the service reaches its log again"
@@ -184,17 +191,21 @@ impl Tail<'_> {
     /// With a greeting without an id it is not known yet whether the stream resumes.
     fn greet(&mut self, stream: &Subscription) {
         let instance = stream.instance.as_deref().unwrap_or("unknown");
-        match (&self.last_event_id, &stream.position) {
-            (Some(id), Some(_)) => notice(format_args!("connected to instance {instance}, after event {id}")),
+        match (&self.start, &stream.position) {
+            (Start::After(id), Some(_)) => {
+                notice(format_args!("connected to instance {instance}, after event {id}"));
+            }
             _ => notice(format_args!("connected to instance {instance}")),
         }
-        self.passed(stream.position.clone().unwrap_or_default());
+        self.passed(stream);
     }
 
-    /// Notes the last event.
-    fn passed(&mut self, id: String) {
-        if !id.is_empty() {
-            self.last_event_id = Some(id);
+    /// Notes the position of the stream, for the next one.
+    fn passed(&mut self, stream: &Subscription) {
+        match stream.position.as_deref() {
+            None => {}
+            Some("") => self.start = Start::Next,
+            Some(id) => self.start = Start::After(id.to_owned()),
         }
     }
 }

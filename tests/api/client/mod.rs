@@ -8,5 +8,6 @@ mod repeating;
 mod resuming;
 mod statistics;
 mod tailing;
+mod topics;
 mod watching;
 mod wrong_servers;

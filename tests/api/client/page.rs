@@ -69,6 +69,7 @@ fn the_page_names_every_option_that_is_the_clients_own() {
         "--json",
         "--count",
         "--event",
+        "--topic",
         "--key",
         "--patience",
         "--watch",

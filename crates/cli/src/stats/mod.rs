@@ -24,7 +24,7 @@ use self::screen::Screen;
 use self::table::{Line, Tone, lines};
 use self::watch::{End, watch};
 use crate::arguments::StatsArguments;
-use crate::report::{notice, unanswered, unauthorized, unwritable};
+use crate::report::{notice, refused_principal, unanswered, unwritable};
 use crate::session::Session;
 use crate::signals::stop_signal;
 use crate::stdout::{self, Stdout};
@@ -50,7 +50,7 @@ async fn once(session: &Session, as_json: bool, mut screen: Screen) -> ExitCode 
     let mut cluster = Cluster::default();
     match look(session, &mut cluster).await {
         Ok(()) => {}
-        Err(failure) if failure.is_unauthorized() => return unauthorized(session.url(), &failure),
+        Err(failure) if failure.refuses_principal() => return refused_principal(session.url(), &failure),
         Err(failure) if cluster.heard_at().is_none() => {
             return unanswered(NO_ANSWER, session.url(), &failure);
         }
@@ -78,7 +78,7 @@ async fn repeatedly(session: &Session, every: Duration, mut screen: Screen) -> i
     screen.leave().await;
     Ok(match end {
         None => ExitCode::SUCCESS,
-        Some(End::Unauthorized(failure)) => unauthorized(session.url(), &failure),
+        Some(End::Refused(failure)) => refused_principal(session.url(), &failure),
         Some(End::WrongUrl(failure)) => unanswered(NO_ANSWER, session.url(), &failure),
         Some(End::Unwritable(error)) => unwritable(&error),
     })

@@ -18,8 +18,8 @@ use crate::session::Session;
 /// Reason for the end.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The credential is no principal's; repeating would look like guessing.
-    Unauthorized(Failure),
+    /// The service refuses the principal; repeating would look like guessing.
+    Refused(Failure),
     /// There was no answer yet, and the URL is not that of the service.
     WrongUrl(Failure),
     /// A picture could not be written.
@@ -44,7 +44,7 @@ pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Scree
         let begun = Instant::now();
         let failure = look(session, &mut cluster).await.err();
         let failure = match failure {
-            Some(failure) if failure.is_unauthorized() => return End::Unauthorized(failure),
+            Some(failure) if failure.refuses_principal() => return End::Refused(failure),
             Some(failure) if failure.is_wrong_url() && cluster.heard_at().is_none() => {
                 return End::WrongUrl(failure);
             }
