@@ -29,6 +29,7 @@ async fn help_names_every_command_and_exit_code() {
         "check-config",
         "tail",
         "publish",
+        "token",
         "stats",
         "--config",
         "--version",
@@ -54,6 +55,8 @@ async fn the_help_of_each_command_names_its_options_about_topics_and_tokens() {
     for (command, options) in [
         (["tail"].as_slice(), ["--topic <PATTERN>", "--from <ID>", "orders/*", "-N"]),
         (&["publish"], ["--topic <TOPIC>", "--event <TYPE>", "orders/17", "\"default\""]),
+        (&["token", "issue"], ["--subject <SUBJECT>", "--topic <PATTERN>", "--ttl <SECONDS>", "1 to 900"]),
+        (&["token"], ["issue", "Issue a token", "--config", "--help"]),
     ] {
         let (code, help, _) = run(&[command, &["--help"]].concat(), &[]).await;
         assert_eq!(code, 0);

@@ -23,6 +23,14 @@ Exit codes: 0 published; 1 not published; 2 not published, for a wrong argument,
 or data, no or a wrong principal, or one that may not do this;\n\
 3 not known whether it was published.";
 
+const TOKEN_HELP: &str = "\
+Prints the token alone, or, on a terminal, also its id, its expiry and the URL of the stream that\n\
+it opens. Whoever has the token can open that stream until it expires.\n\n\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 printed, or nobody reads any more; 2 wrong argument or variable, no or a wrong\n\
+principal, or one that may not do this; 1 no token, or output that cannot be written.";
+
 const STATS_HELP: &str = "\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
@@ -39,6 +47,9 @@ pub enum Command {
     /// Publish an event and print its id
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArguments),
+    /// Issue a token for a stream
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a table of all instances, once or repeatedly (--watch)
     #[command(after_help = STATS_HELP)]
     Stats(StatsArguments),
@@ -49,9 +60,18 @@ impl Command {
         match self {
             Self::Tail(arguments) => &arguments.server,
             Self::Publish(arguments) => &arguments.server,
+            Self::Token(TokenCommand::Issue(arguments)) => &arguments.server,
             Self::Stats(arguments) => &arguments.server,
         }
     }
+}
+
+/// The commands about tokens.
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Issue a token and print it
+    #[command(after_help = TOKEN_HELP)]
+    Issue(IssueArguments),
 }
 
 /// Arguments of every command that calls the service.
@@ -113,6 +133,27 @@ pub struct PublishArguments {
     /// The event's data, JSON; "-" or nothing reads it from standard input
     #[arg(allow_negative_numbers = true)]
     pub(super) data: Option<String>,
+}
+
+/// Arguments of `token issue`.
+#[derive(Args)]
+pub struct IssueArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// The end user for whom the token is: 1 to 128 visible ASCII characters
+    #[arg(long, value_name = "SUBJECT", value_parser = visible_ascii)]
+    pub(super) subject: Option<String>,
+    /// The token reads the topics that match this pattern, such as orders/17, orders/* (all below
+    /// orders) or *; may be repeated; "default" if none is given
+    // The program adds the service's rule for patterns.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) topic: Vec<String>,
+    /// Life of the token in seconds, 1 to 900; that of the service's configuration if none is given
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=900))]
+    pub(super) ttl: Option<u64>,
+    /// Print the answer of the service as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Arguments of `stats`.

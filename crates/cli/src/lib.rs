@@ -1,12 +1,12 @@
-//! The command-line client: `tail` prints events, `publish` publishes one, `stats` prints the state
-//! of the instances.
+//! The command-line client: `tail` prints events, `publish` publishes one, `token issue` issues a
+//! token, `stats` prints the state of the instances.
 //!
 //! The client calls the service over HTTP and knows nothing else of it. [`Settings`] has the
 //! configuration that it needs: a principal's credential and the variables.
 //!
 //! `arguments` and `variables` determine what to do. `session` calls the `server`, `failure`
-//! classifies failures, `backoff` waits. `tail`, `publish` and `stats` are the commands. Standard
-//! output (`stdout`) has the results only; messages go to standard error (`report`).
+//! classifies failures, `backoff` waits. `tail`, `publish`, `issue` and `stats` are the commands.
+//! Standard output (`stdout`) has the results only; messages go to standard error (`report`).
 //!
 //! Modules import from the modules beside and below them, never from this file, and without
 //! circles. `tests/architecture.rs` of the service checks it.
@@ -17,6 +17,7 @@ mod cache_stats;
 mod escape;
 mod failure;
 mod frame_parser;
+mod issue;
 mod output;
 mod publish;
 mod report;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use secrecy::SecretString;
 
 pub use self::arguments::Command;
-use self::arguments::ServerArguments;
+use self::arguments::{ServerArguments, TokenCommand};
 use self::report::{misconfigured, notice};
 use self::server::Server;
 use self::session::Session;
@@ -68,6 +69,7 @@ pub fn run(command: Command, settings: Settings<'_>) -> ExitCode {
         match command {
             Command::Tail(arguments) => tail::run(&session, arguments).await,
             Command::Publish(arguments) => Ok(publish::run(&session, &arguments).await),
+            Command::Token(TokenCommand::Issue(arguments)) => Ok(issue::run(&session, &arguments).await),
             Command::Stats(arguments) => stats::run(&session, &arguments, environment).await,
         }
     })

@@ -62,6 +62,24 @@ impl TokenRequest<'_> {
     }
 }
 
+/// The answer to a request for a token.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Issued {
+    pub(super) sse_token: String,
+    pub(super) token_id: String,
+    pub(super) expires_in: u64,
+    pub(super) expires_at: String,
+    instance_id: String,
+    backend: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) topics: Option<Vec<String>>,
+    /// Path and query of the stream that it opens.
+    #[serde(default)]
+    pub(super) stream_url: String,
+}
+
 /// Beginning of a stream.
 #[derive(Debug, Clone)]
 pub(super) enum Start {
@@ -118,6 +136,21 @@ impl Session {
         let body = self.ask_for_token(wanted, patience).await?;
         let issued: OnlyToken = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
         secret(&issued.sse_token).map(Token).ok_or(Failure::Foreign)
+    }
+
+    /// Issues a token, to print it.
+    pub(super) async fn issue(
+        &self,
+        wanted: &TokenRequest<'_>,
+        patience: Duration,
+    ) -> Result<Issued, Failure> {
+        let body = self.ask_for_token(wanted, patience).await?;
+        let mut issued: Issued = serde_json::from_slice(&body).map_err(|_| Failure::Foreign)?;
+        // The answer has none for a plain token.
+        if issued.stream_url.is_empty() {
+            issued.stream_url = format!("{STREAM}?token={}", issued.sse_token);
+        }
+        Ok(issued)
     }
 
     async fn ask_for_token(&self, wanted: &TokenRequest<'_>, patience: Duration) -> Result<Bytes, Failure> {

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::support::{Front, Instance, Terminal, file, planted};
 
-const COMMANDS: [&[&str]; 4] = [&["tail"], &["publish", "1"], &["stats"], &["stats", "--watch"]];
+const COMMANDS: [&[&str]; 5] =
+    [&["tail"], &["publish", "1"], &["token", "issue"], &["stats"], &["stats", "--watch"]];
 
 #[tokio::test]
 async fn without_a_principal_it_ends_with_2_and_says_what_to_set() {
@@ -89,8 +90,8 @@ async fn what_is_wrong_with_the_rest_of_the_configuration_is_no_concern_of_a_cli
 async fn no_argument_takes_a_credential_and_none_shows_it() {
     let instance = Instance::start().await;
     let terminal = Terminal::of(&instance);
-    for command in ["tail", "publish", "stats"] {
-        let help = terminal.run(&[command, "--help"]).await.output;
+    for command in [["tail"].as_slice(), &["publish"], &["token", "issue"], &["stats"]] {
+        let help = terminal.run(&[command, &["--help"]].concat()).await.output;
         let options: Vec<_> = help.lines().filter_map(|line| line.trim().strip_prefix("--")).collect();
         assert!(options.len() >= 5, "{help}");
         for option in options {

@@ -70,6 +70,8 @@ fn the_page_names_every_option_that_is_the_clients_own() {
         "--count",
         "--event",
         "--topic",
+        "--subject",
+        "--ttl",
         "--key",
         "--patience",
         "--watch",

@@ -139,6 +139,7 @@ async fn a_topic_that_the_principal_may_not_use_ends_the_command_with_2_at_once(
         (&["tail"], "default"),
         (&["publish", "--topic", "users/7", "1"], "users/7"),
         (&["publish", "--topic", "orders/1", "--topic", "users/7", "1"], "users/7"),
+        (&["token", "issue", "--topic", "orders/1", "--topic", "*"], "*"),
     ] {
         let ended = terminal.run(command).await;
         assert_eq!((ended.code, ended.output.as_str()), (2, ""), "{command:?}: {}", ended.errors);
@@ -158,6 +159,7 @@ async fn a_right_that_the_principal_lacks_ends_the_command_with_2_at_once() {
     for (command, right) in [
         (["tail"].as_slice(), "issue"),
         (&["publish", "1"], "publish"),
+        (&["token", "issue"], "issue"),
         (&["stats"], "observe"),
         (&["stats", "--watch"], "observe"),
     ] {
@@ -177,6 +179,7 @@ async fn what_is_no_topic_or_pattern_is_refused_with_2_before_anything_is_sent()
     for (arguments, complaint) in [
         (["tail", "--topic", "orders*"].as_slice(), "a pattern is a topic"),
         (&["tail", "--topic", ""], "a pattern is a topic"),
+        (&["token", "issue", "--topic", "a//b"], "a pattern is a topic"),
         (&["publish", "--topic", "orders/*", "1"], "a topic is 1 to 128"),
         (&["publish", "--topic", "a b", "1"], "a topic is 1 to 128"),
         (&["tail", "--from", "-1001"], "-N with N from 1 to 1000"),
