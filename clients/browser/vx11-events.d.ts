@@ -7,7 +7,8 @@
  * - `open`: the first frame has arrived
  * - `waiting`: the next attempt is scheduled
  * - `unauthorized`: no token, status 401: nobody is logged in, or the credential is wrong; final
- * - `forbidden`: no token, status 403: this user may not have one; final
+ * - `forbidden`: status 403: this user may not have a token, or the token does not grant the topics
+ *   (code `not_permitted`); final
  * - `closed`: `close()` was called or the signal aborted; final
  */
 export type StreamState =
@@ -31,7 +32,8 @@ export type StreamState =
  * Causes that the client finds:
  * - `cut`: an open stream ended without a reason
  * - `silent`: nothing arrived in time: no answer, or not even a heartbeat
- * - `refused`: the answer was no stream; see `status` and `code`
+ * - `refused`: the answer was no stream; see `status` and `code`. Final if the code is
+ *   `not_permitted`
  * - `unreachable`: there was no answer; `error` is what `fetch` threw. A page cannot find out which
  *   it is: no server listens, or the server does not allow pages of this origin (CORS)
  * - `offline`: the browser was offline, so that its connections may be dead
@@ -56,6 +58,11 @@ export type Cause =
 export interface StreamEvent {
   /** The event's type, `message` unless the publisher set another. */
   readonly type: string;
+  /**
+   * The event's topic, `default` unless the publisher chose another: the first of its topics that
+   * this stream reads.
+   */
+  readonly topic: string;
   /** The data exactly as received. It is untrusted: do not insert it as HTML. */
   readonly data: string;
   /** Position in the event log: unique and opaque. */
@@ -136,13 +143,32 @@ export interface IssuedToken {
   expires_at?: string;
   instance_id?: string;
   backend?: "redis" | "memory" | "fallback-memory";
+  /** The end user for whom it was issued. */
+  subject?: string;
+  /** Patterns of the topics that it reads. */
+  topics?: string[];
+  /** Path and query with which a native `EventSource` opens its stream. */
+  stream_url?: string;
 }
 
 interface CommonOptions {
   /** Base URL of vx11-operator, with any path prefix. Default: the page's origin. */
   baseUrl?: string;
+  /**
+   * Patterns of the topics to read, 1 to 16: a topic (`orders/17`), all topics below one
+   * (`orders/*`), or `*`. They narrow what the token grants; a topic that it does not grant closes
+   * the stream for good, with the state `forbidden`. With `principal`, tokens are issued for them.
+   * Without this option the stream has all topics that the token grants, which is `default` if
+   * nobody chose others.
+   */
+  topics?: readonly string[];
   /** Resumes after this event. Without it, the stream starts with the next event. */
   lastEventId?: string;
+  /**
+   * Starts with events that the log still has, if there is no position to resume after: `start`
+   * for all of them, `-N` for the last N of these topics, at most 1000.
+   */
+  from?: "start" | `-${number}`;
   /**
    * First bound of the backoff in milliseconds, doubled for each failure. Waits are random up to
    * the bound. Default 500.
@@ -215,7 +241,8 @@ export type ConnectOptions = IssueTokenOptions | PrincipalOptions;
 /**
  * Opens the stream and keeps it open until `close()`. Callbacks run after this function has
  * returned.
- * @throws TypeError if neither or both of `issueToken` and `principal` are given.
+ * @throws TypeError if neither or both of `issueToken` and `principal` are given, or if `topics`
+ * or `from` has a wrong form.
  */
 export function connect(options: ConnectOptions): EventStream;
 
@@ -224,7 +251,10 @@ export class EventStream {
   readonly state: StreamState;
   /** Instance that serves the stream, or served it last. */
   readonly instanceId: string;
-  /** Position after which the next connection resumes. */
+  /**
+   * Position after which the next connection resumes: that of the last event, or of a later
+   * heartbeat, so that a stream without events resumes, too.
+   */
   readonly lastEventId: string;
   /** Failures in a row; 0 while open. */
   readonly attempt: number;

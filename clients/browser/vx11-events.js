@@ -28,6 +28,7 @@
  * - It gives up for good after the first answer that is not a stream, and hides its status.
  * - It hides heartbeats, so that a page cannot distinguish a quiet stream from a dead one.
  * - It cannot send the token in a header. Addresses with a token end up in logs.
+ * - It ignores the topic of an event.
  */
 
 const ISSUE_PATH = "/operator/api/events/sse-token";
@@ -44,13 +45,19 @@ const WAKE_SPREAD_MS = 250;
 
 /** End of each printed line about a failure that is not final. */
 const AGAIN = "Trying again; onState and onReconnect report each attempt.";
+/** End of each printed line about a refusal that is final, if no other callback reports it. */
+const FINAL = "The stream is closed for good. onState reports this to the page.";
+/** Code of the refusal of topics that the token does not grant. */
+const NOT_PERMITTED = "not_permitted";
 
 /**
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
  * @typedef {import("./vx11-events.js").StreamState} StreamState
  * @typedef {import("./vx11-events.js").Cause} Cause
- * @typedef {{type: string, data: string, id: string | null}} Frame
+ * @typedef {{type: string, topic: string, data: string, id: string | null}} Frame
  *   A frame of a stream; `id` is null if it has none.
+ * @typedef {{id: string}} Position
+ *   An id without data, in a heartbeat.
  * @typedef {{cause: Cause, status: number, code: string, error?: unknown}} Problem
  *   A failure to get or keep a stream.
  */
@@ -114,11 +121,16 @@ export class EventStream {
     if (options.principal && !/^[\x21-\x7e]+$/.test(options.principal)) {
       throw new TypeError("the credential in principal contains characters that a header cannot carry");
     }
+    checkTopics(options.topics);
+    if (options.from !== undefined && !/^(start|-[1-9]\d{0,3})$/.test(options.from)) {
+      throw new TypeError('from has to be "start", or "-N" for the last N events');
+    }
     this.#options = {
       minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, silenceMs: 40_000, ...options,
     };
     this.#base = absolute(options.baseUrl ?? "");
-    this.#issueToken = options.issueToken ?? issueWithPrincipal(this.#base, options.principal ?? "");
+    this.#issueToken =
+      options.issueToken ?? issueWithPrincipal(this.#base, options.principal ?? "", options.topics);
     this.#lastEventId = options.lastEventId ?? "";
     this.#watchPage();
     if (options.signal?.aborted) this.close();
@@ -222,7 +234,10 @@ export class EventStream {
     if (run !== this.#run) return;
     this.#timer = setTimeout(() => this.#lost("silent"), this.#options.timeoutMs);
     const url = new URL(this.#base + STREAM_PATH);
+    const { topics = [], from } = this.#options;
+    for (const topic of topics) url.searchParams.append("topic", topic);
     if (this.#lastEventId) url.searchParams.set("last_event_id", this.#lastEventId);
+    else if (from) url.searchParams.set("from", from);
     let answer;
     try {
       answer = await fetch(url, {
@@ -240,7 +255,11 @@ export class EventStream {
     const isStream = answer.status === 200 && /^text\/event-stream\b/i.test(answer.headers.get("Content-Type") ?? "");
     if (isStream && answer.body) return this.#read(answer.body.getReader(), run);
     const error = await problem(answer);
-    if (run === this.#run) this.#failed("refused", error);
+    if (run !== this.#run) return;
+    const { status, code } = error;
+    // Repeating does not change this answer: the token grants other topics.
+    if (status === 403 && code === NOT_PERMITTED) return this.#denied({ cause: "refused", status, code, error });
+    this.#failed("refused", error);
   }
 
   /** @param {ReadableStreamDefaultReader<Uint8Array>} reader @param {number} run */
@@ -269,10 +288,15 @@ export class EventStream {
     this.#timer = setTimeout(() => this.#lost("silent"), this.#options.silenceMs);
   }
 
-  /** @param {Frame} frame */
+  /** @param {Frame | Position} frame */
   #arrived(frame) {
     const before = this.#lastEventId;
     if (frame.id !== null) this.#lastEventId = frame.id;
+    if (!("data" in frame)) {
+      // A later position and no reset: nothing was missed.
+      if (this.#state === "open" && !this.#degraded) this.#resumed();
+      return;
+    }
     const run = this.#run;
     // Only the first frame can be the greeting. Later frames of that shape are application data.
     const isGreeting = this.#state === "connecting" && this.#opened(frame, before);
@@ -307,7 +331,7 @@ export class EventStream {
   }
 
   /** @param {Frame} frame @param {string} before position before this frame */
-  #deliver({ type, data }, before) {
+  #deliver({ type, topic, data }, before) {
     const run = this.#run;
     switch (type) {
       case "reset":
@@ -327,7 +351,7 @@ export class EventStream {
         this.#resumed(); // an event and no reset
         if (run !== this.#run) return;
         return this.#call(this.#options.onEvent, {
-          type, data, id: this.#lastEventId, json: () => JSON.parse(data),
+          type, topic, data, id: this.#lastEventId, json: () => JSON.parse(data),
         });
     }
   }
@@ -433,7 +457,7 @@ export class EventStream {
     return this.#state === "closed" || this.#state === "unauthorized" || this.#state === "forbidden";
   }
 
-  /** @param {Problem} problem why this user gets no token */
+  /** @param {Problem} problem why this user gets no token, or no stream of these topics */
   #denied(problem) {
     const onUnauthorized = problem.status === 401 ? this.#options.onUnauthorized : undefined;
     this.#print(problem, onUnauthorized);
@@ -481,11 +505,12 @@ export class EventStream {
         const issuing = this.#options.principal ? "issuing a token" : "issueToken";
         const failed = `${issuing} failed${answer && ` with ${answer}`}: ${why}.`;
         if (status === 401) return `${failed} The stream is closed for good. onUnauthorized reports this to the page.`;
-        if (status === 403) return `${failed} The stream is closed for good. onState reports this to the page.`;
-        return `${failed} ${AGAIN}`;
+        return `${failed} ${status === 403 ? FINAL : AGAIN}`;
       }
-      case "refused":
-        return `${address} answered with ${answer} instead of a stream: ${why}. ${AGAIN}`;
+      case "refused": {
+        const end = status === 403 && code === NOT_PERMITTED ? FINAL : AGAIN;
+        return `${address} answered with ${answer} instead of a stream: ${why}. ${end}`;
+      }
       case "unreachable":
         return `${address} cannot be reached: ${why}.${this.#reasons()} ${AGAIN}`;
       case "silent":
@@ -535,15 +560,22 @@ export class EventStream {
 
 // --- the wire -------------------------------------------------------------------
 
-/** Parses a text/event-stream (WHATWG HTML §9.2.6) from chunks of any size. */
+/**
+ * Parses a text/event-stream (WHATWG HTML §9.2.6) from chunks of any size. The field `topic` is the
+ * service's own.
+ */
 class FrameReader {
   #decoder = new TextDecoder();
   #rest = "";
   /** @type {string[]} */ #data = [];
   #type = "";
+  #topic = "";
   /** @type {string | null} */ #id = null;
 
-  /** @param {Uint8Array} chunk @returns {Generator<Frame>} the frames that it completes */
+  /**
+   * @param {Uint8Array} chunk
+   * @returns {Generator<Frame | Position>} the frames that it completes
+   */
   *push(chunk) {
     this.#rest += this.#decoder.decode(chunk, { stream: true });
     // A CR at the end of a chunk may be the first half of a CR LF.
@@ -556,12 +588,14 @@ class FrameReader {
   }
 
   *#frame() {
-    const frame = { type: this.#type || "message", data: this.#data.join("\n"), id: this.#id };
-    this.#type = "";
-    if (this.#data.length === 0) return; // no frame; its id belongs to the next one
+    const data = this.#data;
+    const id = this.#id;
+    const frame = { type: this.#type || "message", topic: this.#topic || "default", data: data.join("\n"), id };
     this.#data = [];
+    this.#type = this.#topic = "";
     this.#id = null;
-    yield frame;
+    if (data.length > 0) yield frame;
+    else if (id !== null) yield { id };
   }
 
   /** @param {string} line */
@@ -569,18 +603,33 @@ class FrameReader {
     const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line) ?? [];
     if (name === "data") this.#data.push(value);
     else if (name === "event") this.#type = value;
+    else if (name === "topic") this.#topic = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
   }
 }
 
-/** @param {string} base @param {string} principal */
-function issueWithPrincipal(base, principal) {
+/** @param {readonly string[] | undefined} topics */
+function checkTopics(topics) {
+  if (topics === undefined) return;
+  // No pattern at all would open a stream of everything that is granted.
+  if (!Array.isArray(topics) || topics.length === 0 || topics.some((topic) => typeof topic !== "string")) {
+    throw new TypeError("topics has to be a list of at least one pattern");
+  }
+}
+
+/** @param {string} base @param {string} principal @param {readonly string[] | undefined} topics */
+function issueWithPrincipal(base, principal, topics) {
+  /** @type {Record<string, string>} */
+  const headers = { "X-VX11-Token": principal, Accept: "application/json" };
+  if (topics) headers["Content-Type"] = "application/json";
+  const body = topics && JSON.stringify({ topics });
   return async (/** @type {{signal: AbortSignal}} */ { signal }) => {
     let answer;
     try {
       answer = await fetch(base + ISSUE_PATH, {
         method: "POST",
-        headers: { "X-VX11-Token": principal, Accept: "application/json" },
+        headers,
+        body,
         cache: "no-store",
         redirect: "error", // a redirect would send the credential to another address
         signal,
@@ -638,11 +687,11 @@ function facts(error) {
 }
 
 /**
- * Masks text that may be a token or a credential: long runs of letters and digits.
+ * Masks text that may be a token, with its grant, or a credential: long runs of letters and digits.
  * @param {string} text
  */
 function masked(text) {
-  return text.replace(/[\w-]{20,}/g, (run) => (/\d/.test(run) ? "…" : run));
+  return text.replace(/[\w-]{20,}(?:\.[\w-]+)*/g, (run) => (/\d/.test(run) ? "…" : run));
 }
 
 /**

@@ -684,3 +684,188 @@ async fn frames_are_read_alike_however_they_are_cut() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn an_event_has_the_topic_of_its_frame_and_default_without_one() {
+    on_the_bench(
+        r#"
+        const read = [];
+        const events = start({ onEvent: ({ topic, id, data }) => read.push([topic, id, data]) });
+        await turn();
+        await streams[0].greet("e-0");
+        await streams[0].write("id: e-1\ntopic: orders/17\ndata: 1\n\nid: e-2\ndata: 2\ntopic: a\n\n");
+        await streams[0].write("id: e-3\ntopic: b\n\nid: e-4\ndata: 4\n\ntopic\ndata: 5\n\n");
+        equal(read, [["orders/17", "e-1", "1"], ["a", "e-2", "2"], ["default", "e-4", "4"], ["default", "e-4", "5"]]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_id_of_a_heartbeat_is_the_position_and_dispatches_nothing() {
+    on_the_bench(
+        r#"
+        const events = start();
+        await turn();
+        await streams[0].greet("e-0");
+        await streams[0].send("message", 1, "e-1");
+        await streams[0].write(": heartbeat\nid: e-7\n\n");
+        equal([events.lastEventId, events.state, seen.events], ["e-7", "open", ["message e-1"]]);
+        await streams[0].write(": heartbeat\n\n");
+        await streams[0].cut();
+        await elapse();
+        equal(streams[1].asked, { token: "t2", last_event_id: "e-7" });
+        await streams[1].greet("e-7");
+        equal([seen.resumed, seen.resets], [["e-7"], []]);
+
+        // An empty id takes the last one back.
+        await streams[1].write(": heartbeat\nid:\n\n");
+        equal([events.lastEventId, seen.events], ["", ["message e-1"]]);
+        await streams[1].cut();
+        await elapse();
+        equal(streams[2].asked, { token: "t3" });
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_quiet_stream_shows_with_its_heartbeat_that_it_resumed() {
+    on_the_bench(
+        r#"
+        const events = start({ lastEventId: "e-7" });
+        await turn();
+        await streams[0].greet("");
+        await streams[0].write(": heartbeat\n\n");
+        equal(seen.resumed, []);
+        await streams[0].write(": heartbeat\nid: e-9\n\n");
+        await streams[0].write(": heartbeat\nid: e-10\n\n");
+        equal([seen.resumed, seen.resets, events.lastEventId], [["e-7"], [], "e-10"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn topics_narrow_the_stream_and_are_part_of_its_address() {
+    on_the_bench(
+        r#"
+        const events = start({ topics: ["orders/*", "a%2Fb"] });
+        await turn();
+        equal([streams[0].topics, streams[0].asked.token], [["orders/*", "a%2Fb"], "t1"]);
+        await streams[0].greet("e-0");
+        await streams[0].cut();
+        await elapse();
+        equal([streams[1].topics, streams[1].asked.last_event_id], [["orders/*", "a%2Fb"], "e-0"]);
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn with_a_principal_tokens_are_issued_for_the_topics_and_without_topics_the_request_is_as_before() {
+    on_the_bench(
+        r#"
+        for (const [options, sent] of [[{ topics: ["orders/*"] }, '{"topics":["orders/*"]}'], [{}, undefined]]) {
+            const before = streams.length;
+            const events = connect({ principal: "p", ...options });
+            await turn();
+            equal(streams[before].sent, sent);
+            await streams[before].refuse(200, JSON.stringify({ sse_token: "t.grant" }));
+            equal([streams[before + 1].asked.token, streams[before + 1].topics], ["t.grant", options.topics ?? []]);
+            events.close();
+            await turn();
+        }
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_what_the_log_has_until_there_is_a_position() {
+    on_the_bench(
+        r#"
+        start({ from: "-10" });
+        await turn();
+        equal(streams[0].asked, { token: "t1", from: "-10" });
+        await streams[0].greet("");
+        await streams[0].cut();
+        await elapse();
+        equal(streams[1].asked, { token: "t2", from: "-10" });
+        await streams[1].send("message", 1, "e-1");
+        await streams[1].cut();
+        await elapse();
+        equal(streams[2].asked, { token: "t3", last_event_id: "e-1" });
+        start({ from: "start", lastEventId: "e-7" });
+        await turn();
+        equal(streams[3].asked, { token: "t4", last_event_id: "e-7" });
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn topics_that_the_token_does_not_grant_close_the_stream_for_good_and_the_reason_is_shown() {
+    on_the_bench(
+        r#"
+        const problem = JSON.stringify({ code: "not_permitted", detail: "the token does not grant users/7" });
+        const refuse = (stream) => stream.refuse(403, problem, { "Content-Type": "application/problem+json" });
+        const events = start({ topics: ["users/7"] });
+        await turn();
+        await refuse(streams[0]);
+        const { state, cause, status, code, error } = seen.changes.at(-1);
+        equal([state, cause, status, code], ["forbidden", "refused", 403, "not_permitted"]);
+        equal([error.message, seen.causes], ["the token does not grant users/7", []]);
+        events.reconnect();
+        dispatchEvent(new Event("online"));
+        await turn();
+        equal([events.state, timers.size, streams.length], ["forbidden", 0, 1]);
+
+        startSilently({ topics: ["users/7"] });
+        await turn();
+        await refuse(streams[1]);
+        oneLine("403", "not_permitted", "the token does not grant users/7", "closed for good");
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn topics_and_a_beginning_of_a_wrong_form_are_refused_at_once() {
+    on_the_bench(
+        r#"
+        const refused = (options) => {
+            try {
+                start(options).close();
+                return false;
+            } catch (error) {
+                return error instanceof TypeError && Object.keys(options).every((name) => error.message.includes(name));
+            }
+        };
+        const wrong = [{ topics: "orders/*" }, { topics: [] }, { topics: [7] }, { topics: null },
+            { from: "end" }, { from: "-0" }, { from: "" }];
+        for (const options of wrong) assert(refused(options), `accepted: ${JSON.stringify(options)}`);
+        for (const options of [{ topics: ["*"] }, { from: "start" }, { from: "-1000" }, {}]) {
+            assert(!refused(options), `refused: ${JSON.stringify(options)}`);
+        }
+        "#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_with_a_grant_is_used_as_it_is_and_never_printed() {
+    on_the_bench(
+        r#"
+        const token = "018f3a5c-77aa-7b21-8c44-5d2f00aa91ce.AbcdEfghIjklMnopQrstUvwx-_Yz";
+        answer = () => ({ sse_token: token });
+        startSilently();
+        await turn();
+        equal(streams[0].asked, { token });
+        await streams[0].refuse(403, JSON.stringify({ detail: `${token} has expired` }));
+        const [line] = newLines();
+        for (const part of token.split(/[.-]/)) assert(!line.includes(part), line);
+        "#,
+    )
+    .await;
+}

@@ -47,8 +47,10 @@ class Stream {
   #reject;
   #body;
 
-  constructor(url, { headers, signal }, resolve, reject) {
+  constructor(url, { headers, body, signal }, resolve, reject) {
     const { searchParams } = new URL(url);
+    this.topics = searchParams.getAll("topic");
+    this.sent = body;
     this.asked = { token: headers["X-VX11-Token"], ...Object.fromEntries(searchParams) };
     this.signal = signal;
     this.#resolve = resolve;

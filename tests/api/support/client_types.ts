@@ -27,6 +27,8 @@ const abort = new AbortController();
 const byBackend: IssueTokenOptions = {
   baseUrl: "https://events.example/sse",
   lastEventId: "1-2",
+  topics: ["orders/*", "users/7"] as const,
+  from: "start",
   minBackoffMs: 500,
   maxBackoffMs: 30_000,
   timeoutMs: 15_000,
@@ -43,7 +45,7 @@ const byBackend: IssueTokenOptions = {
     throw new IssueError("no token", { status: answer.status, requestId: "r-1", retryAfterMs: 1_000 });
   },
   onEvent: (event: StreamEvent) => {
-    const texts: string[] = [event.type, event.data, event.id];
+    const texts: string[] = [event.type, event.topic, event.data, event.id];
     const order: Order = event.json<Order>();
     const unknown: unknown = event.json();
     // @ts-expect-error: an event cannot be changed
@@ -93,8 +95,10 @@ function label(state: StreamState): string {
   }
 }
 
-const withPrincipal: PrincipalOptions = { principal: "p" };
-const either: ConnectOptions[] = [byBackend, withPrincipal, { issueToken: async () => "token" }];
+const last = 10;
+const withPrincipal: PrincipalOptions = { principal: "p", topics: ["*"], from: `-${last}` };
+const issued: IssuedToken = { sse_token: "t", subject: "ada", topics: ["a"], stream_url: "/s?token=t" };
+const either: ConnectOptions[] = [byBackend, withPrincipal, { issueToken: async () => issued }, { issueToken: async () => "token" }];
 const events: EventStream = connect(either[0]!);
 const constructed: EventStream = new EventStream(withPrincipal);
 const texts: string[] = [events.state, events.instanceId, events.lastEventId, events.degraded];
@@ -109,6 +113,10 @@ connect({});
 connect({ principal: "p", issueToken: async () => "token" });
 // @ts-expect-error: a token, or an object that holds it as sse_token
 connect({ issueToken: async () => ({ token: "t" }) });
+// @ts-expect-error: a list, not one text
+connect({ principal: "p", topics: "orders/*" });
+// @ts-expect-error: no such beginning
+connect({ principal: "p", from: "end" });
 // @ts-expect-error: no such callback
 connect({ principal: "p", onError: () => {} });
 // @ts-expect-error: the state cannot be set
