@@ -5,7 +5,7 @@ use vx11_operator::http::endpoints;
 
 use crate::support::Instance;
 
-const ASSETS: [(&str, &str); 15] = [
+const ASSETS: [(&str, &str); 17] = [
     ("/", "text/html; charset=utf-8"),
     ("/panel/panel.css", "text/css; charset=utf-8"),
     ("/panel/panel.js", "text/javascript; charset=utf-8"),
@@ -13,11 +13,13 @@ const ASSETS: [(&str, &str); 15] = [
     ("/panel/panel-chart.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-cluster.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-events.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-grant.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-history.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-publish.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-stats.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-text.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-theme.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-tokens.js", "text/javascript; charset=utf-8"),
     ("/panel/icon.svg", "image/svg+xml"),
     ("/client/vx11-events.js", "text/javascript; charset=utf-8"),
     ("/client/vx11-events.d.ts", "text/plain; charset=utf-8"),

@@ -52,18 +52,20 @@ macro_rules! asset {
 }
 
 static PAGE: Asset = asset!("index.html", HTML);
-static PANEL: [Asset; 12] = [
+static PANEL: [Asset; 14] = [
     asset!("panel.css", CSS),
     asset!("panel.js", SCRIPT),
     asset!("panel-base.js", SCRIPT),
     asset!("panel-chart.js", SCRIPT),
     asset!("panel-cluster.js", SCRIPT),
     asset!("panel-events.js", SCRIPT),
+    asset!("panel-grant.js", SCRIPT),
     asset!("panel-history.js", SCRIPT),
     asset!("panel-publish.js", SCRIPT),
     asset!("panel-stats.js", SCRIPT),
     asset!("panel-text.js", SCRIPT),
     asset!("panel-theme.js", SCRIPT),
+    asset!("panel-tokens.js", SCRIPT),
     asset!("icon.svg", SVG),
 ];
 static CLIENT: [Asset; 2] = [

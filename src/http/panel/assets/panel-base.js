@@ -70,8 +70,11 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** The entries of a field that takes several, with spaces between them. */
+export const listed = (text) => text.split(/\s+/).filter(Boolean);
+
 /** The text of a problem as a sentence: the service sends it without a capital and a full stop. */
-function sentence(text) {
+export function sentence(text) {
   const end = /[.!?]$/.test(text) ? "" : ".";
   return text.charAt(0).toUpperCase() + text.slice(1) + end;
 }

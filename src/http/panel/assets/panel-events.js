@@ -17,6 +17,8 @@ const FOLDED_CHARS = 4_000;
 const COLOUR_CHARS = 4_000;
 /** Time for which a button shows that it has copied. */
 const OUTCOME_MS = 1_500;
+/** Topic that is not shown, because events without a topic have it. */
+const DEFAULT_TOPIC = "default";
 
 export class EventList {
   #list = $("events");
@@ -44,8 +46,8 @@ export class EventList {
     this.#showCount();
   }
 
-  add({ type, data, id }) {
-    const entry = { type, data, id, received: new Date() };
+  add({ type, topic = DEFAULT_TOPIC, data, id }) {
+    const entry = { type, topic, data, id, received: new Date() };
     this.#received += 1;
     if (this.#paused) {
       this.#heldCount += 1;
@@ -204,13 +206,16 @@ function row(entry) {
   const lines = text.split("\n").length;
   const data = el("pre", { class: "event-data" });
   const fill = (part) => data.replaceChildren(...nodesOf(part, { coloured: entry.isJson && part.length <= COLOUR_CHARS }));
-  const item = el("li", { class: "event", tabindex: "-1", "data-id": entry.id, "data-type": entry.type },
+  const facts = { "data-id": entry.id, "data-type": entry.type, "data-topic": entry.topic };
+  const item = el("li", { class: "event", tabindex: "-1", ...facts },
     el("time", {
       class: "event-time",
       datetime: at.toISOString(),
       title: `published ${at.toLocaleString()}, received ${clock(entry.received, { ms: true })}`,
     }, clock(at, { ms: true })),
-    el("span", { class: "event-type", title: visible(entry.type) }, visible(entry.type)),
+    el("div", { class: "event-kind" },
+      el("span", { class: "event-type", title: visible(entry.type) }, visible(entry.type)),
+      ...topicOf(entry)),
     idButton(entry.id),
     data,
     copyButton(entry.data, "Copy data", { class: "event-copy small" }));
@@ -220,6 +225,13 @@ function row(entry) {
     fill(text);
   }
   return item;
+}
+
+/** The topic, unless it is the one of events without a topic. */
+function topicOf({ topic }) {
+  if (topic === DEFAULT_TOPIC) return [];
+  const text = visible(topic);
+  return [el("span", { class: "event-topic", title: `Topic ${text}` }, text)];
 }
 
 function unfoldButton(data, lines, { fold, unfold }) {
@@ -264,8 +276,8 @@ function shown(entry) {
   return entry.shown;
 }
 
-/** Searches type and data both as they arrived and as they are shown. */
+/** Searches type, topic and data, type and data both as they arrived and as they are shown. */
 function contains(entry, needle) {
   const has = (text) => text.toLowerCase().includes(needle);
-  return has(entry.type) || has(entry.data) || has(visible(entry.type)) || has(visibleData(shown(entry)));
+  return has(entry.type) || has(entry.topic) || has(entry.data) || has(visible(entry.type)) || has(visibleData(shown(entry)));
 }

@@ -69,6 +69,14 @@ export class History {
     this.#note("reset", "Reset: events may have been missed", `${why}; last seen ${after || "none"}, continues after ${id}`);
   }
 
+  /** The service refuses the topics of the stream, which is final. */
+  notPermitted(why) {
+    this.#outage?.gaveUp();
+    this.#outage = null;
+    this.#settle("the stream ended again before it was known whether events were missed");
+    this.#note("denied", "No stream of these topics: not permitted", why);
+  }
+
   degraded(reason) {
     this.#degradedAt = Date.now();
     this.#note("degraded", "Event log unavailable",
@@ -164,6 +172,12 @@ class Outage {
     this.#isPlanned = false;
     this.#line.dataset.kind = "reconnect";
     this.#what.textContent = visible(`Reconnecting: ${this.#cause}`);
+  }
+
+  /** No more tries follow. */
+  gaveUp() {
+    this.#what.textContent = visible(this.#from ? `Not reconnected: ${this.#cause}` : "Not connected");
+    this.#why.removeAttribute("aria-live");
   }
 
   /**

@@ -1,7 +1,7 @@
 // Publishing exactly once: each event has an idempotency key, so that the panel can send an event
 // again whose answer was lost.
 
-import { $, ask, seconds, setText } from "./panel-base.js";
+import { $, ask, listed, seconds, setText } from "./panel-base.js";
 import { visible } from "./panel-text.js";
 
 const PATH = "/operator/api/events";
@@ -65,8 +65,10 @@ export class Publisher {
     }
     $("publish-data").removeAttribute("aria-invalid");
     const type = $("publish-type").value.trim() || "message";
+    const topics = listed($("publish-topic").value);
+    const named = topics.length ? `"topics":${JSON.stringify(topics)},` : "";
     // The data as typed. Parsing and serialising it would change numbers.
-    const content = `{"event":${JSON.stringify(type)},"data":${data}}`;
+    const content = `{"event":${JSON.stringify(type)},${named}"data":${data}}`;
     // The same event again after an unknown outcome keeps its key, so that it is published once.
     if (this.#unsettled?.content !== content) this.#unsettled = { key: newKey(), content, unknown: false };
     this.#setBusy(true);

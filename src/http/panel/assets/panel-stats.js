@@ -75,6 +75,7 @@ export class Stats {
     } catch (error) {
       if (run !== this.#run) return;
       if (error.status === 401) return this.#on.unauthorized();
+      if (error.code === "not_permitted") return this.#notPermitted(error);
       this.#failures += 1;
       delayMs = Math.max(Math.min(POLL_MS * 2 ** this.#failures, SLOWEST_MS), error.retryAfter * 1000 || 0);
       $("stats-problem").hidden = false;
@@ -83,6 +84,13 @@ export class Stats {
     this.#draw();
     // A hidden page does not poll; it polls as soon as it is visible again.
     if (document.visibilityState === "visible") this.#timer = setTimeout(() => this.#poll(), delayMs);
+  }
+
+  /** Repeating does not change this answer, so the polling ends. */
+  #notPermitted(error) {
+    $("stats-problem").hidden = false;
+    setText($("stats-problem"), error.message);
+    this.#draw();
   }
 
   #show(answer) {

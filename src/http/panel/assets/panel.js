@@ -3,14 +3,16 @@
 // log.
 
 import { connect } from "/client/vx11-events.js";
-import { $, browserStorage, call, isHeaderSafe, setText, stamp, tabStorage } from "./panel-base.js";
+import { $, browserStorage, call, isHeaderSafe, listed, sentence, setText, stamp, tabStorage } from "./panel-base.js";
 import { Cluster } from "./panel-cluster.js";
 import { EventList } from "./panel-events.js";
 import { History } from "./panel-history.js";
 import { Publisher } from "./panel-publish.js";
 import { Stats } from "./panel-stats.js";
+import { Tokens } from "./panel-tokens.js";
 
 const PRINCIPAL_KEY = "vx11.principal";
+const TOPICS_KEY = "vx11.topics";
 const SHORTCUTS_KEY = "vx11.shortcuts";
 const HEALTH_MS = 5_000;
 /** A shorter wait ends before a user could press the button. */
@@ -21,6 +23,7 @@ const history = new History();
 const cluster = new Cluster();
 const stats = new Stats({ stats: showStats, unauthorized: refused });
 const publisher = new Publisher({ unauthorized: refused });
+const tokens = new Tokens({ unauthorized: refused });
 let principal = "";
 let events = null; // the stream, while signed in
 let state = "idle"; // of the stream, in the client's terms
@@ -49,6 +52,8 @@ async function refusal(entered) {
   try {
     await call("/operator/internal/cache-stats", { principal: entered });
   } catch (error) {
+    // A principal without the right to see figures can use the rest of the panel.
+    if (error.code === "not_permitted") return "";
     if (error.status === 401 || error.status === 403) return WRONG;
     if (error.status === 0) return error.message;
     // Other answers do not depend on the credential. The stream will show whether it is valid.
@@ -68,6 +73,7 @@ function signIn(accepted) {
   openStream();
   stats.start(principal);
   publisher.start(principal);
+  tokens.start(principal);
 }
 
 function signOut(problem = "") {
@@ -75,8 +81,12 @@ function signOut(problem = "") {
   events = null;
   stats.stop();
   publisher.stop();
+  tokens.stop();
   principal = "";
   tabStorage.set(PRINCIPAL_KEY, null);
+  tabStorage.set(TOPICS_KEY, null);
+  $("topics").value = "";
+  showTopicsProblem("");
   list.reset();
   history.clear();
   cluster.reset();
@@ -99,9 +109,19 @@ function refused() {
 
 // --- the stream -----------------------------------------------------------------
 
+/**
+ * Opens the stream of the chosen topics. It continues at the position of the one before, so that a
+ * choice misses nothing.
+ */
 function openStream() {
+  const lastEventId = events?.lastEventId ?? "";
+  events?.close();
+  showTopicsProblem("");
+  const topics = listed($("topics").value);
   events = connect({
     principal,
+    lastEventId,
+    topics: topics.length ? topics : undefined,
     onEvent: (event) => {
       stats.countEvent();
       list.add(event);
@@ -125,7 +145,8 @@ const STATES = { issuing: "connecting", open: "connected", waiting: "reconnectin
 
 function stateChanged(change) {
   const { state: next, instanceId, reconnects } = change;
-  if (next === "closed") return; // signing out, which shows itself
+  if (next === "closed") return; // signing out, or another choice of topics
+  if (change.code === "not_permitted") return notPermitted(change.error.message);
   if (next === "unauthorized" || next === "forbidden") return refused();
   history.state(change);
   showState(next, STATES[next] ?? next);
@@ -138,6 +159,25 @@ function stateChanged(change) {
   } else {
     showLog(""); // without a stream, the state of its instance's event log is unknown
   }
+}
+
+$("topics-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  tabStorage.set(TOPICS_KEY, $("topics").value.trim() || null);
+  openStream();
+});
+
+/** The stream is closed for good, unless the user chooses other topics. */
+function notPermitted(why) {
+  history.notPermitted(why);
+  showState("forbidden", "not permitted");
+  showLog("");
+  showTopicsProblem(sentence(why));
+}
+
+function showTopicsProblem(problem) {
+  setText($("topics-problem"), problem);
+  $("topics").setAttribute("aria-invalid", String(Boolean(problem)));
 }
 
 function showState(next, text) {
@@ -207,7 +247,8 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.target === $("filter") && event.key === "Escape") return $("filter").blur();
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || $("help").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (document.querySelector("dialog[open]")) return;
   if (!$("shortcuts").checked || event.target.closest("input, textarea, select, [contenteditable]")) return;
   const act = event.key === "?" ? () => $("help").showModal() : principal && KEYS[event.key];
   if (!act) return;
@@ -225,6 +266,7 @@ $("help-close").addEventListener("click", () => $("help").close());
 // --- start ---------------------------------------------------------------------------------------
 
 const saved = tabStorage.get(PRINCIPAL_KEY);
+$("topics").value = tabStorage.get(TOPICS_KEY) ?? "";
 if (saved) signIn(saved);
 else $("principal").focus();
 pollHealth();
