@@ -95,6 +95,8 @@ pub struct Config {
     pub log_filter: Targets,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// Whether logs and the audit trail may contain subjects and topics.
+    pub log_subjects: bool,
     /// Warnings about a configuration that works.
     pub warnings: Vec<String>,
     /// The configuration as TOML, without secrets.
@@ -362,6 +364,7 @@ fn check(
         audit,
         log_filter,
         log_format,
+        log_subjects: raw.log.subjects.0,
         warnings,
         // At the end, so that all errors were collected.
         signing_keys: match signing_keys {

@@ -184,6 +184,7 @@ pub(super) struct RawAudit {
 pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
+    pub(super) subjects: StrictBool,
 }
 
 /// An integer, or its digits in the environment. The configuration library would also accept `true`

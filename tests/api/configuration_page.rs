@@ -121,7 +121,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             "redis.host" | "redis.username" | "redis.sentinel_master" | "redis.namespace" => {
                 ("some", "some".into())
             }
-            "redis.tls" | "token.allow_weak_principals" => ("true", true.into()),
+            "redis.tls" | "token.allow_weak_principals" | "log.subjects" => ("true", true.into()),
             "streams.principal_in_query" => ("false", false.into()),
             _ => ("1", 1.into()),
         };
