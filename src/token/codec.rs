@@ -203,6 +203,15 @@ fn last_expiry(now: UnixMillis) -> u64 {
     now.plus(Duration::from_secs(LONGEST_LIFE_SECONDS.into()) + CLOCK_SKEW).seconds_rounded_up()
 }
 
+impl Codec {
+    /// Name of a subject in logs: 16 hexadecimal characters of a MAC with a key that only instances
+    /// of this deployment have.
+    #[must_use]
+    pub fn subject_hash(&self, subject: &super::Subject) -> String {
+        self.keys.subject_hash(subject)
+    }
+}
+
 /// The second nearest to `now` whose low bits are `low`.
 fn nearest(low: u64, now: u64) -> u64 {
     // Shifted up by one modulus so that the sum cannot go below zero near 1970.

@@ -14,6 +14,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use super::Subject;
 use crate::principal::PrincipalId;
 
 /// Shortest signing key, in bytes: the length of the MAC's hash (RFC 2104 §3).
@@ -21,6 +22,7 @@ const MIN_KEY_BYTES: usize = 32;
 const HINT_LABEL: &[u8] = b"vx11-operator key-hint v1\0";
 const DERIVE_LABEL: &[u8] = b"vx11-operator signing-key v1";
 const DEPLOYMENT_LABEL: &[u8] = b"vx11-operator deployment v1";
+const SUBJECT_LABEL: &[u8] = b"vx11-operator subject-hash v1";
 /// Length of a [deployment fingerprint](SigningKey::deployment_fingerprint), in bytes before they
 /// are written as hexadecimal.
 const FINGERPRINT_BYTES: usize = 8;
@@ -162,6 +164,18 @@ impl std::fmt::Debug for SigningKeys {
     }
 }
 
+impl SigningKeys {
+    /// Name of a subject in logs: 16 hexadecimal characters of a MAC. Its key is derived from the
+    /// first signing key for this purpose only, so that nobody can compute it for a guessed
+    /// subject. It changes when that key is replaced.
+    pub(super) fn subject_hash(&self, subject: &Subject) -> String {
+        let key = self.first.mac().chain_update(SUBJECT_LABEL).finalize().into_bytes();
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).expect("HMAC takes a key of any length");
+        let mac = mac.chain_update(subject.as_str()).finalize().into_bytes();
+        hex::encode(&mac[..FINGERPRINT_BYTES])
+    }
+}
+
 fn decode_hex(text: &str) -> Result<Vec<u8>, KeyError> {
     hex::decode(text).ok().filter(|key| key.len() >= MIN_KEY_BYTES).ok_or(KeyError::NotHex)
 }
@@ -178,6 +192,20 @@ mod tests {
             assert_eq!(SigningKeys::from_hex([bad]).err(), Some(KeyError::NotHex), "{bad}");
         }
         assert_eq!(SigningKeys::from_hex([]).err(), Some(KeyError::None));
+    }
+
+    /// Instances of two versions write it into logs that are searched together. The expected value
+    /// comes from another implementation.
+    #[test]
+    fn a_subject_has_the_same_hash_wherever_the_first_key_is_the_same() {
+        let [zeros, counting] = ["00".repeat(32), hex::encode((0..32).collect::<Vec<u8>>())];
+        let keys = |list: &[&str]| SigningKeys::from_hex(list.iter().copied()).unwrap();
+        let subject = |text| Subject::parse(text).unwrap();
+        let hash = keys(&[&zeros]).subject_hash(&subject("user-4711"));
+        assert_eq!(hash, "2efb00187f689a21");
+        assert_eq!(keys(&[&zeros, &counting]).subject_hash(&subject("user-4711")), hash);
+        assert_ne!(keys(&[&counting, &zeros]).subject_hash(&subject("user-4711")), hash);
+        assert_ne!(keys(&[&zeros]).subject_hash(&subject("user-4712")), hash);
     }
 
     #[test]
