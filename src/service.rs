@@ -1,4 +1,4 @@
-//! The policy of tokens: issue, validity and revocation.
+//! The policy of tokens: who gets one, what it opens, when it is valid, how it is taken back.
 //!
 //! [`TokenService`] decides whether a token is valid. It knows the codec, the principals and a
 //! store behind a trait; it knows nothing of HTTP. The store decides whether a new token gets the
@@ -7,28 +7,63 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::clock::{Clock, UnixMillis};
 use crate::limits::{ISSUE_TIME_TOLERANCE, LONGEST_LIFE_SECONDS, TOMBSTONE_MARGIN};
 use crate::metrics::{Metrics, StoreOperation};
-use crate::principal::{PrincipalId, Principals};
+use crate::principal::{Principal, PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
-    Claims, Codec, CodecError, Draft, LONGEST_TOMBSTONE, NonceSource, Record, Token, TokenId, Verified,
+    Claims, Codec, CodecError, Draft, Grant, LONGEST_TOMBSTONE, NonceSource, Record, Subject, Token, TokenId,
+    Verified, written,
 };
+use crate::topic::Patterns;
+
+/// Principals, and the codec with the keys that sign for them. They are replaced together, because
+/// keys may be derived from credentials.
+pub struct Access {
+    /// The principals.
+    pub principals: Principals,
+    /// Mints and verifies.
+    pub codec: Codec,
+}
+
+impl Access {
+    /// The grant of a new token. A plain token has none: it opens `default`, and is only accepted
+    /// for principals that plain tokens are tried against.
+    fn grant(
+        &self,
+        principal: &PrincipalId,
+        issued_at: UnixMillis,
+        request: Option<IssueRequest>,
+    ) -> Option<Grant> {
+        if request.is_none() && self.principals.is_plain(principal) {
+            return None;
+        }
+        let IssueRequest { subject, topics, .. } = request.unwrap_or_default();
+        Some(Grant {
+            principal: principal.clone(),
+            issued_at,
+            subject,
+            topics,
+            stream_until: None,
+            single_use: false,
+            resource: None,
+        })
+    }
+}
 
 /// Dependencies of the service.
 pub struct TokenServiceDeps {
-    /// Mints and verifies.
-    pub codec: Codec,
-    /// The principals.
-    pub principals: Principals,
+    /// Principals and codec at the start.
+    pub access: Access,
     /// The store of records and tombstones.
     pub store: Arc<dyn TokenStore>,
     /// Source of nonces.
     pub nonces: NonceSource,
-    /// Lifetime of a token.
+    /// Lifetime of a token whose request names none.
     pub ttl: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -38,15 +73,30 @@ pub struct TokenServiceDeps {
 
 /// Issues, authorises, introspects and revokes tokens.
 pub struct TokenService {
-    parts: TokenServiceDeps,
+    access: ArcSwap<Access>,
+    store: Arc<dyn TokenStore>,
+    nonces: NonceSource,
+    ttl: Duration,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
-/// A token that was just issued.
-#[derive(Debug)]
+/// Request for a token with a grant.
+#[derive(Debug, Clone, Default)]
+pub struct IssueRequest {
+    /// End user whom the token is for.
+    pub subject: Option<Subject>,
+    /// Patterns that it may read.
+    pub topics: Patterns,
+    /// Lifetime; `None`: the configured one. The caller keeps it within the longest life.
+    pub expires_in: Option<Duration>,
+}
+
+/// A token that was just issued. `Debug` would show it, so there is none.
 pub struct Issued {
-    /// The token. The answer to its principal is the only place where it is written.
-    pub token: Token,
-    /// Id of the token.
+    /// The token as it is handed out. Secret.
+    pub text: String,
+    /// Its public name.
     pub id: TokenId,
     /// Lifetime.
     pub ttl: Duration,
@@ -54,10 +104,23 @@ pub struct Issued {
     pub expires_at: UnixMillis,
     /// Backend that has its record.
     pub backend: Backend,
+    /// Its grant; `None` for a plain token.
+    pub grant: Option<Grant>,
+}
+
+/// Reason why no token was issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// Subject and topics are too long together.
+    #[error("the grant would be too long; shorten the subject, or name fewer or shorter topics")]
+    GrantTooLong,
+    /// The store has no record of it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Properties of a valid token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Introspection {
     /// Principal to which the token was issued.
     pub principal: PrincipalId,
@@ -67,6 +130,8 @@ pub struct Introspection {
     pub issued_at: UnixMillis,
     /// The first moment at which it is no longer valid.
     pub expires_at: UnixMillis,
+    /// Its grant; `None` for a plain token.
+    pub grant: Option<Box<Grant>>,
 }
 
 /// A token to be revoked, and the end of its tombstone.
@@ -97,6 +162,9 @@ pub enum Refusal {
     /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
+    /// A later release has issued it, with a limit that this release cannot enforce.
+    #[error("unsupported")]
+    Unsupported,
     /// It is a principal's credential in the query, which the configuration forbids.
     #[error("principal in the query")]
     PrincipalInQuery,
@@ -115,34 +183,51 @@ impl From<CodecError> for Refusal {
 impl TokenService {
     /// Creates the service.
     #[must_use]
-    pub const fn new(parts: TokenServiceDeps) -> Self {
-        Self { parts }
+    pub fn new(deps: TokenServiceDeps) -> Self {
+        let TokenServiceDeps { access, store, nonces, ttl, clock, metrics } = deps;
+        Self { access: ArcSwap::from_pointee(access), store, nonces, ttl, clock, metrics }
+    }
+
+    /// Replaces principals and codec for all requests from now on. Streams stay open.
+    pub fn replace_access(&self, access: Access) {
+        self.access.store(Arc::new(access));
     }
 
     /// The principal whose credential `presented` is.
     #[must_use]
-    pub fn authenticate(&self, presented: &[u8]) -> Option<&PrincipalId> {
-        self.parts.principals.authenticate(presented)
+    pub fn authenticate(&self, presented: &[u8]) -> Option<Arc<Principal>> {
+        self.access.load().principals.authenticate(presented).cloned()
     }
 
-    /// Issues a token to `principal` and records it.
+    /// Issues a token to `principal` and records it. `None` asks for a plain token; a principal
+    /// that plain tokens are not tried against gets one with a grant for `default` instead. The
+    /// caller has checked that the principal may grant the topics.
     ///
     /// # Errors
-    /// [`StoreError::Full`] if the store has no room; nothing was issued then.
-    pub async fn issue(&self, principal: &PrincipalId) -> Result<Issued, StoreError> {
-        let TokenServiceDeps { codec, store, nonces, ttl, clock, metrics, .. } = &self.parts;
-        let issued_at = clock.now();
-        let expires_at = issued_at.plus(*ttl);
+    /// The grant is too long, or the store has no room; nothing was issued then.
+    pub async fn issue(
+        &self,
+        principal: &Principal,
+        request: Option<IssueRequest>,
+    ) -> Result<Issued, IssueError> {
+        let access = self.access.load_full();
+        let ttl = request.as_ref().and_then(|request| request.expires_in).unwrap_or(self.ttl);
+        let issued_at = self.clock.now();
+        let grant = access.grant(principal.id(), issued_at, request);
+        let grant_text = grant.as_ref().map(Grant::encode).transpose();
+        let grant_text = grant_text.map_err(|_too_long| IssueError::GrantTooLong)?;
+        let expires_at = issued_at.plus(ttl);
         let last_second = expires_at.seconds_rounded_up();
-        let record = Record { issued_at, expires_at };
-        let draft = Draft::new(record, |offline| {
-            codec.mint(principal, Claims { expires_at: last_second, offline, nonce: nonces.draw() })
+        let draft = Draft::new(Record { issued_at, expires_at }, |offline| {
+            let claims = Claims { expires_at: last_second, offline, nonce: self.nonces.draw() };
+            access.codec.mint(principal.id(), claims, grant_text.as_ref())
         });
         let started = Instant::now();
-        let Recorded { token, backend } = store.record(&draft).await?;
-        metrics.store_operation(StoreOperation::Record, backend, started.elapsed());
-        metrics.token_issued(last_second);
-        Ok(Issued { token, id: token.digest().id(), ttl: *ttl, expires_at, backend })
+        let Recorded { token, backend } = self.store.record(&draft).await?;
+        self.metrics.store_operation(StoreOperation::Record, backend, started.elapsed());
+        self.metrics.token_issued(last_second);
+        let text = written(&token, grant_text.as_ref());
+        Ok(Issued { text, id: token.digest().id(), ttl, expires_at, backend, grant })
     }
 
     /// Checks form, tag and expiry of a token, without any I/O.
@@ -150,7 +235,8 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub fn verify(&self, presented: &str) -> Result<Verified, Refusal> {
-        self.check(presented).inspect_err(|refusal| self.parts.metrics.token_refused(*refusal))
+        let verified = self.check(presented).and_then(within_this_release);
+        verified.inspect_err(|refusal| self.metrics.token_refused(*refusal))
     }
 
     /// Decides whether a verified token is valid: not revoked, and recorded if records are
@@ -159,30 +245,37 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub async fn authorise(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        self.judge(verified).await.inspect_err(|refusal| self.parts.metrics.token_refused(*refusal))
+        self.judge(verified).await.inspect_err(|refusal| self.metrics.token_refused(*refusal))
     }
 
     /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
     /// stream, so a refusal is not counted.
     pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
-        let verified = self.check(presented).ok()?;
+        let verified = self.check(presented).and_then(within_this_release).ok()?;
         self.judge(&verified).await.ok()
     }
 
-    /// The revocation of a token; `None` for a text that is no token of ours, which needs none (RFC
-    /// 7009 §2.2), and for a token that has expired. Open streams of an expired token end only if
-    /// it is revoked by its id.
+    /// The revocation of a token; `None` for a text that has not the form of one, which needs none
+    /// (RFC 7009 §2.2). A token that cannot be verified is revoked like its id: it may have expired
+    /// while its streams are open, or it is the UUID of a token with a grant, without the grant.
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
-        let verified = self.check(presented).ok()?;
-        let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
-        Some(Revocation { id: verified.token.digest().id(), until })
+        match self.check(presented) {
+            Ok(verified) => {
+                let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
+                Some(Revocation { id: verified.token.digest().id(), until })
+            }
+            Err(_) => {
+                let uuid = presented.split('.').next().unwrap_or_default();
+                Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
+            }
+        }
     }
 
     /// The revocation of the token with this id, also if it has expired.
     #[must_use]
     pub fn revocation_of_id(&self, id: TokenId) -> Revocation {
-        Revocation { id, until: self.parts.clock.now().plus(LONGEST_TOMBSTONE) }
+        Revocation { id, until: self.clock.now().plus(LONGEST_TOMBSTONE) }
     }
 
     /// Revokes a token.
@@ -190,11 +283,16 @@ impl TokenService {
     /// # Errors
     /// [`StoreError::Full`] if the store has no room for the tombstone.
     pub async fn revoke(&self, revocation: Revocation) -> Result<RevocationScope, StoreError> {
-        let TokenServiceDeps { store, metrics, .. } = &self.parts;
         let started = Instant::now();
-        let reach = store.revoke(revocation.id, revocation.until).await?;
-        metrics.store_operation(StoreOperation::Revoke, store.backend(), started.elapsed());
+        let reach = self.store.revoke(revocation.id, revocation.until).await?;
+        self.metrics.store_operation(StoreOperation::Revoke, self.store.backend(), started.elapsed());
         Ok(reach)
+    }
+
+    /// Name of a subject in logs: a hash with a key that only instances of this deployment have.
+    #[must_use]
+    pub fn subject_hash(&self, subject: &Subject) -> String {
+        self.access.load().codec.subject_hash(subject)
     }
 
     /// Figures of the store.
@@ -202,54 +300,58 @@ impl TokenService {
     /// # Errors
     /// The error of the store.
     pub async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        self.parts.store.statistics().await
+        self.store.statistics().await
     }
 
     /// The backend in use.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        self.parts.store.backend()
+        self.store.backend()
     }
 
     fn check(&self, presented: &str) -> Result<Verified, Refusal> {
-        let TokenServiceDeps { codec, principals, clock, .. } = &self.parts;
-        Ok(codec.verify(presented, clock.now(), principals.ids())?)
+        let access = self.access.load();
+        Ok(access.codec.verify(presented, self.clock.now(), &access.principals)?)
     }
 
     async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        let TokenServiceDeps { store, ttl, clock, metrics, .. } = &self.parts;
         let digest = verified.token.digest();
         let expires_at = end_of(verified);
-        // The token does not contain its lifetime, and another instance may use another one: assume
-        // the longest.
+        // A plain token does not contain its lifetime, and another instance may use another one:
+        // assume the longest.
         let issued_after = expires_at.minus(longest_life() + ISSUE_TIME_TOLERANCE);
         let started = Instant::now();
-        let found = store.lookup(digest, issued_after).await;
-        metrics.store_operation(StoreOperation::Lookup, store.backend(), started.elapsed());
-        let from_claims = || Introspection {
+        let found = self.store.lookup(digest, issued_after).await;
+        self.metrics.store_operation(StoreOperation::Lookup, self.store.backend(), started.elapsed());
+        let introspection = |issued_at, expires_at| Introspection {
             principal: verified.principal.clone(),
             id: digest.id(),
-            issued_at: expires_at.minus(*ttl),
+            issued_at: verified.grant.as_ref().map_or(issued_at, |grant| grant.issued_at),
             expires_at,
+            grant: verified.grant.clone(),
         };
+        let from_claims = || introspection(expires_at.minus(self.ttl), expires_at);
         match found {
-            Ok(Lookup::Active(Record { issued_at, expires_at })) => Ok(Introspection {
-                principal: verified.principal.clone(),
-                id: digest.id(),
-                issued_at,
-                expires_at,
-            }),
+            Ok(Lookup::Active(Record { issued_at, expires_at })) => Ok(introspection(issued_at, expires_at)),
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
             // The store answered, so the token's own expiry counts to the second.
-            Ok(Lookup::Absent { .. }) if clock.now() >= expires_at => Err(Refusal::Expired),
+            Ok(Lookup::Absent { .. }) if self.clock.now() >= expires_at => Err(Refusal::Expired),
             Ok(Lookup::Absent { .. }) if verified.claims.offline => Ok(from_claims()),
             Ok(Lookup::Absent { complete: true }) => Err(Refusal::Unknown),
             Ok(Lookup::Absent { complete: false }) | Err(_) => {
-                metrics.degraded_accept();
+                self.metrics.degraded_accept();
                 Ok(from_claims())
             }
         }
     }
+}
+
+/// Refuses a token whose grant has a limit that this release does not know how to enforce. It would
+/// open more than was granted.
+fn within_this_release(verified: Verified) -> Result<Verified, Refusal> {
+    let is_beyond =
+        |grant: &Grant| grant.stream_until.is_some() || grant.single_use || grant.resource.is_some();
+    if verified.grant.as_deref().is_some_and(is_beyond) { Err(Refusal::Unsupported) } else { Ok(verified) }
 }
 
 /// Longest lifetime of a token, on any instance.

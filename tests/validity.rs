@@ -8,15 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use vx11_operator::clock::{Clock, ManualClock, UnixMillis};
 use vx11_operator::metrics::Metrics;
-use vx11_operator::principal::{PrincipalId, Principals};
-use vx11_operator::service::{Refusal, TokenService, TokenServiceDeps};
+use vx11_operator::principal::{Principal, PrincipalId, Principals, Rights};
+use vx11_operator::service::{Access, IssueError, IssueRequest, Refusal, TokenService, TokenServiceDeps};
 use vx11_operator::store::{
     Backend, Lookup, MemoryLimits, MemoryStore, Recorded, RevocationScope, StoreError, StoreStatistics,
     TokenStore,
 };
 use vx11_operator::token::{
-    Claims, Codec, Draft, Nonce, NonceSource, Record, SigningKeys, Token, TokenDigest, TokenId,
+    Claims, Codec, Draft, Grant, Nonce, NonceSource, Record, Resource, SigningKeys, Subject, Token,
+    TokenDigest, TokenId, written,
 };
+use vx11_operator::topic::Patterns;
 
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 const TTL: Duration = Duration::from_mins(1);
@@ -91,16 +93,46 @@ fn principal() -> PrincipalId {
     PrincipalId::parse("operator").unwrap()
 }
 
+/// A principal that may do everything.
+fn unlimited(id: PrincipalId) -> Principal {
+    Principal::new(id, Rights::all(), Patterns::all())
+}
+
+fn grant() -> Grant {
+    Grant {
+        principal: principal(),
+        issued_at: NOW,
+        subject: Subject::parse("user-7"),
+        topics: Patterns::new(["orders/*"]).unwrap(),
+        stream_until: None,
+        single_use: false,
+        resource: None,
+    }
+}
+
 /// A token that ends `life` seconds from `NOW`.
 fn token(life: i64, offline: bool) -> Token {
     let expires_at = NOW.seconds().checked_add_signed(life).unwrap();
-    Codec::new(keys()).mint(&principal(), Claims { expires_at, offline, nonce: Nonce::from_bits(1) })
+    Codec::new(keys()).mint(&principal(), Claims { expires_at, offline, nonce: Nonce::from_bits(1) }, None)
+}
+
+/// A token with this grant that ends a minute from `NOW`, as text.
+fn granted(grant: &Grant) -> String {
+    let claims = Claims { expires_at: NOW.seconds() + 60, offline: true, nonce: Nonce::from_bits(1) };
+    let grant = grant.encode().unwrap();
+    written(&Codec::new(keys()).mint(&principal(), claims, Some(&grant)), Some(&grant))
+}
+
+/// Principals with secrets of the same names.
+fn access(ids: &[&str]) -> Access {
+    let unlimited = |id: &&str| unlimited(PrincipalId::parse(id).unwrap());
+    let principals = Principals::new(ids.iter().map(|id| (unlimited(id), *id)));
+    Access { principals, codec: Codec::new(keys()) }
 }
 
 fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> TokenService {
     TokenService::new(TokenServiceDeps {
-        codec: Codec::new(keys()),
-        principals: Principals::new([(principal(), "secret")]),
+        access: access(&["operator"]),
         store,
         nonces: NonceSource::new("1", 1),
         ttl: TTL,
@@ -217,17 +249,121 @@ async fn a_token_has_the_offline_bit_exactly_if_its_store_mints_it_offline() {
         let store = Arc::new(Takes { is_away, ..Takes::default() });
         let service =
             service(Arc::<Takes>::clone(&store), Arc::new(ManualClock::at(UnixMillis(NOW.0 + 1))), &metrics);
-        let issued = service.issue(&principal()).await.unwrap();
+        let issued = service.issue(&unlimited(principal()), None).await.unwrap();
         let backend = if is_away { Backend::FallbackMemory } else { Backend::Redis };
         assert_eq!((issued.backend, issued.ttl), (backend, TTL));
-        let verified = service.verify(&issued.token.reveal()).unwrap();
+        let verified = service.verify(&issued.text).unwrap();
         assert_eq!(verified.claims.offline, is_away);
         // The whole second that is not before the end of the record.
         assert_eq!(verified.claims.expires_at, NOW.seconds() + TTL.as_secs() + 1);
         let record = Record { issued_at: UnixMillis(NOW.0 + 1), expires_at: issued.expires_at };
-        assert_eq!(*store.records.lock().unwrap(), [(issued.token.digest(), record)]);
-        assert_eq!(issued.id, issued.token.digest().id());
+        assert_eq!(*store.records.lock().unwrap(), [(verified.token.digest(), record)]);
+        assert_eq!(issued.id, verified.token.digest().id());
     }
+}
+
+/// The record of a token is the same with and without a grant.
+#[tokio::test]
+async fn a_token_is_issued_with_the_grant_and_the_life_that_are_asked_for() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let store = Arc::new(Takes::default());
+    let service = service(Arc::<Takes>::clone(&store), Arc::new(ManualClock::at(NOW)), &metrics);
+    let Grant { subject, topics, .. } = grant();
+    let life = Duration::from_secs(300);
+    let request = IssueRequest { subject, topics, expires_in: Some(life) };
+    let issued = service.issue(&unlimited(principal()), Some(request)).await.unwrap();
+    assert_eq!(
+        (issued.ttl, issued.expires_at, issued.grant.as_ref()),
+        (life, NOW.plus(life), Some(&grant()))
+    );
+    let verified = service.verify(&issued.text).unwrap();
+    assert_eq!(verified.grant.as_deref(), Some(&grant()));
+    let record = Record { issued_at: NOW, expires_at: NOW.plus(life) };
+    assert_eq!(*store.records.lock().unwrap(), [(verified.token.digest(), record)]);
+    // The store of this test answers no look-up, so that the token tells about itself.
+    let introspection = service.introspect(&issued.text).await.unwrap();
+    assert_eq!((introspection.issued_at, introspection.grant.as_deref()), (NOW, Some(&grant())));
+}
+
+#[tokio::test]
+async fn a_principal_that_plain_tokens_are_not_tried_against_gets_a_grant_for_default() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Takes::default()), Arc::new(ManualClock::at(NOW)), &metrics);
+    let names: Vec<_> = (0..17).map(|n| format!("p{n}")).collect();
+    service.replace_access(access(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    for (name, is_plain) in [("p0", true), ("p15", true), ("p16", false)] {
+        let id = PrincipalId::parse(name).unwrap();
+        let issued = service.issue(&unlimited(id.clone()), None).await.unwrap();
+        assert_eq!(issued.grant.is_none(), is_plain, "{name}");
+        let verified = service.verify(&issued.text).unwrap();
+        assert!(verified.principal == id && verified.patterns().is_default(), "{name}");
+        assert_eq!(verified.grant.and_then(|grant| grant.subject), None);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_issued_with_a_grant_that_is_too_long() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let store = Arc::new(Takes::default());
+    let service = service(Arc::<Takes>::clone(&store), Arc::new(ManualClock::at(NOW)), &metrics);
+    let topics: Vec<_> = (0..16).map(|n| format!("{n}/{}", "x".repeat(100))).collect();
+    let topics = Patterns::new(topics.iter().map(String::as_str)).unwrap();
+    let request = IssueRequest { topics, ..IssueRequest::default() };
+    let issued = service.issue(&unlimited(principal()), Some(request)).await;
+    assert_eq!(issued.map(|_| ()), Err(IssueError::GrantTooLong));
+    assert_eq!(store.records.lock().unwrap().len(), 0);
+}
+
+/// An instance of a later release has issued it. This release would open more than was granted.
+#[tokio::test]
+async fn a_token_with_a_limit_that_this_release_cannot_enforce_is_refused_and_can_be_revoked() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::new(ManualClock::at(NOW)), &metrics);
+    assert!(service.verify(&granted(&grant())).is_ok());
+    for limited in [
+        Grant { stream_until: Some(UnixMillis(NOW.0 + 1000)), ..grant() },
+        Grant { single_use: true, ..grant() },
+        Grant { resource: Resource::parse("/orders"), ..grant() },
+    ] {
+        let text = granted(&limited);
+        assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Unsupported), "{limited:?}");
+        assert_eq!(service.introspect(&text).await, None, "{limited:?}");
+        assert!(service.revocation_of_token(&text).is_some(), "{limited:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_judged_by_the_principals_and_keys_that_are_in_force() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::new(ManualClock::at(NOW)), &metrics);
+    let (plain, granted) = (token(60, false).reveal(), granted(&grant()));
+    assert!(service.verify(&plain).is_ok() && service.verify(&granted).is_ok());
+    assert!(service.authenticate(b"operator").is_some() && service.authenticate(b"billing").is_none());
+    service.replace_access(access(&["billing"]));
+    assert!(service.authenticate(b"operator").is_none() && service.authenticate(b"billing").is_some());
+    for text in [&plain, &granted] {
+        assert_eq!(service.verify(text).map(|_| ()), Err(Refusal::Forged));
+    }
+    service.replace_access(access(&["billing", "operator"]));
+    assert!(service.verify(&plain).is_ok() && service.verify(&granted).is_ok());
+}
+
+/// The UUID alone cannot be verified, because its tag covers the grant.
+#[tokio::test]
+async fn a_token_is_revoked_by_its_uuid_without_its_grant() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let limits = MemoryLimits { entries: 100, bytes: u64::MAX };
+    let store = Arc::new(MemoryStore::new(limits, Arc::clone(&clock) as Arc<dyn Clock>));
+    let service = service(store, clock, &metrics);
+    let text = granted(&grant());
+    let (uuid, grant) = text.split_once('.').unwrap();
+    for nothing in ["", "nonsense", grant, &format!("{uuid}."), &format!("{uuid}.{grant}A")] {
+        assert!(service.revocation_of_token(nothing).is_none(), "{nothing}");
+    }
+    service.revoke(service.revocation_of_token(uuid).unwrap()).await.unwrap();
+    let verified = service.verify(&text).unwrap();
+    assert_eq!(service.authorise(&verified).await.map(|_| ()), Err(Refusal::Revoked));
 }
 
 /// The longest life is 900 s. Rounding adds up to 1 s to the end of a token, and the clock of the
