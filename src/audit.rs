@@ -88,6 +88,22 @@ pub enum Act<'a> {
     },
 }
 
+/// Subject and topics of an act, as far as they may be written: a hash of the subject and the
+/// number of the topics, or with `log.subjects` the texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// End user whom the token is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Number of the topics of the token or event; absent if it is a plain token, or an event of
+    /// `default` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topics: Option<usize>,
+    /// The topics, separated by spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_names: Option<String>,
+}
+
 /// Client and request.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {
@@ -102,6 +118,8 @@ struct Line<'a> {
     time: String,
     #[serde(flatten)]
     act: Act<'a>,
+    #[serde(flatten)]
+    named: &'a Named,
     instance: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
@@ -140,12 +158,17 @@ impl Audit {
         self.trail.is_some()
     }
 
-    /// Writes a line.
+    /// Writes a line of an act without subject and topics.
     pub fn note(&self, act: Act<'_>, asker: Asker<'_>) {
+        self.write(act, &Named::default(), asker);
+    }
+
+    fn write(&self, act: Act<'_>, named: &Named, asker: Asker<'_>) {
         let Some((file, client_address)) = &self.trail else { return };
         let line = Line {
             time: self.clock.now().rfc3339(),
             act,
+            named,
             instance: &self.instance_id,
             client: client_address.shown(asker.client),
             request_id: asker.request_id.map(ToString::to_string),

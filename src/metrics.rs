@@ -1,7 +1,8 @@
 //! All metrics, with names, labels and buckets, in one struct.
 //!
 //! Names follow the Prometheus conventions; names without a comment come from the predecessor, a
-//! Python service. No label contains a token, a principal or a client's address.
+//! Python service. No label contains a token, a principal, a subject, a topic or a client's
+//! address.
 
 mod events;
 mod label;
@@ -63,6 +64,8 @@ pub struct Metrics {
     expired: IntCounter,
     /// Refused tokens.
     pub invalid: CounterBy,
+    /// Requests that were not permitted, by the right that was missing or did not suffice.
+    pub not_permitted: CounterBy,
     degraded_accepts: IntCounter,
     streams_by_token: IntCounter,
     streams_by_principal: IntCounter,
@@ -125,6 +128,11 @@ impl Metrics {
                 "vx11_operator_ephemeral_tokens_invalid_total",
                 "Tokens refused, by reason.",
                 "reason",
+            )?,
+            not_permitted: names.counters(
+                "vx11_operator_not_permitted_total",
+                "Requests refused because their principal lacks a right, or a topic for it, by the right.",
+                "right",
             )?,
             degraded_accepts: names.counter(
                 "vx11_operator_degraded_accepts_total",
@@ -220,6 +228,11 @@ impl Metrics {
     /// Counts a token that was refused.
     pub fn token_refused(&self, reason: impl Label) {
         self.invalid.inc(reason);
+    }
+
+    /// Counts a request that was not permitted.
+    pub fn not_permitted(&self, right: impl Label) {
+        self.not_permitted.inc(right);
     }
 
     /// Counts a token that was accepted by its tag alone.

@@ -220,10 +220,34 @@ fn whatever_a_client_saw_last_it_gets_a_stream() {
 }
 
 #[test]
+fn topics_and_beginnings_of_a_stream_are_read_or_refused() {
+    let value = || {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..60),
+            "\\$?[a-z/*%.]{0,20}|start|-[0-9]{0,5}".prop_map(String::into_bytes),
+        ]
+    };
+    let name = || prop::sample::select(&["topic", "from"][..]);
+    holds(&prop::collection::vec((name(), value()), 0..4), async |instance, parameters| {
+        let parameters = parameters.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value)));
+        let query: Vec<_> = parameters.collect();
+        let request = instance.get_as_principal(&format!("{STREAM}?{}", query.join("&")));
+        let answer = request.send().await.expect("an answer");
+        if answer.status() == StatusCode::OK {
+            EventStream::connected(answer).await;
+        } else {
+            prop_assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn no_body_is_more_than_a_bad_request() {
-    let text = r#"[\[\]{}",:a-z0-9\\ &=%+-]{0,60}|\{("(event|data|token|token_id)": ?["\[{a-z0-9]{0,9}[,}]? ?){0,3}\}?"#;
+    let text = r#"[\[\]{}",:a-z0-9\\ &=%+-]{0,60}|\{("(event|data|topics?|token|token_id|subject|expires_in)": ?["\[{a-z0-9/*]{0,9}[,}]? ?){0,3}\}?"#;
     let body = prop_oneof![prop::collection::vec(any::<u8>(), 0..100), text.prop_map(String::into_bytes)];
-    let path = prop::sample::select(&["events", "tokens/revoke", "tokens/introspect"][..]);
+    let path =
+        prop::sample::select(&["events", "events/sse-token", "tokens/revoke", "tokens/introspect"][..]);
     let content_type = prop::sample::select(&["application/json", "application/x-www-form-urlencoded"][..]);
     holds(&(path, content_type, body), async |instance, (path, content_type, body)| {
         let request = instance.post_as_principal(&format!("/operator/api/{path}"));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Act, Asker, Audit};
+use super::{Act, Asker, Audit, Named};
 use crate::principal::PrincipalId;
 use crate::telemetry::RequestId;
 
@@ -36,6 +36,7 @@ impl Begun {
 /// when it is dropped before, for example because its task was cancelled.
 pub struct Effect {
     audit: Arc<Audit>,
+    named: Named,
     principal: PrincipalId,
     client: IpAddr,
     request_id: Option<RequestId>,
@@ -49,6 +50,7 @@ impl Effect {
     pub fn begin(audit: &Arc<Audit>, begun: Begun, principal: &PrincipalId, asker: Asker<'_>) -> Self {
         Self {
             audit: Arc::clone(audit),
+            named: Named::default(),
             principal: principal.clone(),
             client: asker.client,
             request_id: asker.request_id.cloned(),
@@ -56,10 +58,17 @@ impl Effect {
         }
     }
 
+    /// Adds subject and topics to its line.
+    #[must_use]
+    pub fn about(mut self, named: Named) -> Self {
+        self.named = named;
+        self
+    }
+
     /// Writes the line of the act.
     pub fn ended(mut self, act: Act<'_>) {
         self.begun = None;
-        self.audit.note(act, self.asker());
+        self.audit.write(act, &self.named, self.asker());
     }
 
     /// Writes no line, because nothing was done.
@@ -75,7 +84,7 @@ impl Effect {
 impl Drop for Effect {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
-            self.audit.note(begun.unknown(self.principal.as_str()), self.asker());
+            self.audit.write(begun.unknown(self.principal.as_str()), &self.named, self.asker());
         }
     }
 }

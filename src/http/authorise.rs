@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed};
+use super::tokens::scope;
 
 /// Check a credential.
 ///
@@ -20,9 +21,11 @@ use super::extract::{Bearer, credential, failed};
         (status = 204, description = "The credential is valid", headers(
             ("X-VX11-Principal" = String, description = "Id of the principal"),
             ("X-VX11-Token-Id" = String, description = "Id of the token; absent if the credential is a principal's"),
+            ("X-VX11-Subject" = String, description = "The end user whom the token is for; absent if it is for none"),
+            ("X-VX11-Topics" = String, description = "The topics that the token may read, separated by spaces; absent if it has no grant, and opens `default`"),
         )),
         (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid, the credentials disagree, or a principal's credential is in the URL where that is forbidden", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid, the credentials disagree (token_refused), a principal's credential is in the URL where that is forbidden (principal_in_query), or the principal lacks the right to subscribe (not_permitted)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many failures of this client; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -32,13 +35,19 @@ pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Re
     let (bearer, _) = credential(&request, &state).map_err(refused_for_good)?;
     match bearer {
         Bearer::Principal(principal) => {
-            response.insert_header(("X-VX11-Principal", principal.as_str()));
+            response.insert_header(("X-VX11-Principal", principal.id().as_str()));
         }
         Bearer::Token(verified) => {
             let granted = state.tokens.authorise(&verified).await;
             let granted = granted.map_err(|refusal| failed(&request, &state, refusal.into()))?;
             response.insert_header(("X-VX11-Principal", granted.principal.as_str()));
             response.insert_header(("X-VX11-Token-Id", granted.id.to_string()));
+            if let Some(grant) = granted.grant {
+                response.insert_header(("X-VX11-Topics", scope(&grant.topics)));
+                if let Some(subject) = &grant.subject {
+                    response.insert_header(("X-VX11-Subject", subject.as_str()));
+                }
+            }
         }
     }
     Ok(response.finish())

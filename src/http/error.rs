@@ -9,9 +9,10 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::permission::Lack;
 use crate::events::{OpenError, PublishError};
 use crate::limits::{LARGEST_BODY, LONGEST_DATA};
-use crate::service::Refusal;
+use crate::service::{IssueError, Refusal};
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
 
@@ -41,6 +42,9 @@ pub enum Problem {
         "a principal's credential is not accepted in a URL; let your backend issue a stream token with POST /operator/api/events/sse-token, and send that"
     )]
     PrincipalInQuery,
+    /// 403: the credential is right, and its holder lacks a right or a topic.
+    #[error("{0}")]
+    NotPermitted(Lack),
     /// 400: an unknown field or parameter. Ignoring it would look like granting it.
     #[error("{0}")]
     UnknownParameter(String),
@@ -151,6 +155,7 @@ impl Problem {
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
             Self::PrincipalInQuery => "principal_in_query",
+            Self::NotPermitted(_) => "not_permitted",
             Self::UnknownParameter(_) => "unknown_parameter",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
@@ -227,7 +232,7 @@ impl ResponseError for Problem {
             Self::CredentialsConflict | Self::UnknownParameter(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TokenRefused | Self::PrincipalInQuery => StatusCode::FORBIDDEN,
+            Self::TokenRefused | Self::PrincipalInQuery | Self::NotPermitted(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -271,6 +276,15 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Full { retry_after } => Self::StoreFull { retry_after },
             StoreError::Unavailable => Self::StoreUnavailable,
+        }
+    }
+}
+
+impl From<IssueError> for Problem {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::GrantTooLong => Self::bad_request(error.to_string()),
+            IssueError::Store(error) => error.into(),
         }
     }
 }

@@ -5,45 +5,78 @@ use std::sync::Arc;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Type};
 
 use super::AppState;
 use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
 use super::extract::{is_object, json_body, only_parameters, principal};
+use super::permission::{may_publish, not_permitted};
 use super::problem_docs::{NeedsPrincipal, Proxied, ReadsBody};
-use crate::audit::{Act, Begun, Effect};
+use crate::audit::{Act, Begun, Effect, Named};
 use crate::events::{
     EventLog, EventType, KeyDigest, NotAKey, Publication, PublishError, Published, data_bytes,
 };
 use crate::limits::LONGEST_DATA;
 use crate::metrics::{Metrics, RefusedEvent};
-use crate::principal::PrincipalId;
+use crate::principal::{PrincipalId, Right};
+use crate::topic::{LONGEST_TOPIC, MOST_TOPICS, Topics};
 
 /// Request header, draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Response header: the answer is that of an earlier request with the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-const EXPECTED: &str =
-    r#"expected: {"event": "<type, optional>", "data": <any JSON>}, nested at most 127 deep"#;
+const EXPECTED: &str = r#"expected: {"event": "<type, optional>", "topic": "<topic, optional>", "data": <any JSON>}, nested at most 127 deep"#;
+/// Topics that anybody may publish to, as a regular expression of the document.
+const TOPIC: &str = "^[A-Za-z0-9._~:@%-]+(/[A-Za-z0-9._~:@%-]+){0,7}$";
 
 /// An event to publish.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "event": "order.paid", "data": { "order": 42 } }))]
+#[schema(example = json!({ "event": "order.paid", "topic": "orders/42", "data": { "order": 42 } }))]
 pub(super) struct PublishBody<'a> {
     /// Type of the event, `message` by default. `reset`, `reconnect`, `degraded`, `recovered`,
     /// `open` and `error` are reserved.
     #[serde(default)]
     #[schema(pattern = "^[A-Za-z0-9._:/-]{1,64}$")]
     event: Option<String>,
+    /// The topic. `null` is none: it would be published to everybody.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = topic_schema)]
+    topic: Option<String>,
+    /// Several topics.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = topics_schema)]
+    topics: Option<Vec<String>>,
     /// Any JSON, nested at most 127 deep; subscribers receive it unchanged.
     #[serde(borrow)]
     #[schema(value_type = Value)]
     data: &'a RawValue,
+}
+
+/// The value of a field that may be left out, but not be `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+fn topic_schema() -> ObjectBuilder {
+    let topic = ObjectBuilder::new().schema_type(Type::String).pattern(Some(TOPIC));
+    let description = "Topic of the event, `default` by default; not together with `topics`";
+    topic.max_length(Some(LONGEST_TOPIC)).description(Some(description))
+}
+
+fn topics_schema() -> ArrayBuilder {
+    let topic = ObjectBuilder::new().schema_type(Type::String).pattern(Some(TOPIC));
+    ArrayBuilder::new()
+        .items(topic.max_length(Some(LONGEST_TOPIC)))
+        .min_items(Some(1))
+        .max_items(Some(MOST_TOPICS))
+        .unique_items(true)
+        .description(Some("Topics of the event. Each stream gets it once"))
 }
 
 /// An event that was published.
@@ -54,7 +87,7 @@ pub(super) struct PublishedBody {
     id: String,
 }
 
-/// Publish an event to every open stream.
+/// Publish an event to the streams that read its topics.
 ///
 /// With an `Idempotency-Key` the request may be repeated after any outcome. Within 15 minutes, and
 /// as far as the log reaches back, the answer is that of the first publish, with
@@ -71,7 +104,7 @@ pub(super) struct PublishedBody {
             ("Idempotent-Replayed" = String, description = "`true` if the answer is that of an earlier request with the same key"),
         )),
         NeedsPrincipal, ReadsBody, Proxied,
-        (status = 400, description = "The body is not an event (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "The body is not an event, or has a bad topic (bad_request), a query parameter (unknown_parameter), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 64 KiB, or the data, with 6 bytes for each line, is larger than 128 KiB", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The key was used for another event", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The event log is unavailable (log_unavailable), or the outcome is unknown (outcome_unknown); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
@@ -86,13 +119,16 @@ pub(super) async fn publish(
 ) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
     only_parameters(&request, &[])?;
-    let key = idempotency_key(&request, principal)?;
+    let key = idempotency_key(&request, principal.id())?;
     let body = json_body(&request, payload, state.body_timeout).await?;
-    let (event_type, data) = parse(&body)?;
-    let publication = Publication::new(event_type, data, key);
-    let effect = begin(&request, &state, principal, Begun::Publish);
+    let (event_type, data, topics) = parse(&body)?;
+    may_publish(&principal, &topics)
+        .map_err(|lack| not_permitted(&state, principal.id(), Right::Publish, lack))?;
+    let effect = begin(&request, &state, principal.id(), Begun::Publish);
+    let effect = effect.map(|effect| effect.about(named(&state, &topics)));
+    let publication = Publication::new(event_type, data, topics, key);
     let (event_log, metrics) = (Arc::clone(&state.event_log), Arc::clone(&state.metrics));
-    let published = publish_and_note(event_log, metrics, publication, principal.clone(), effect);
+    let published = publish_and_note(event_log, metrics, publication, principal.id().clone(), effect);
     let published = run_noted(&state, published).await??;
     let mut response = HttpResponse::Accepted();
     response.insert_header((CACHE_CONTROL, "no-store"));
@@ -139,6 +175,15 @@ async fn publish_and_note(
     published
 }
 
+/// Topics of an event in the audit trail; nothing for `default` alone.
+fn named(state: &AppState, topics: &Topics) -> Named {
+    if topics.is_default() {
+        return Named::default();
+    }
+    let topic_names = state.log_subjects.then(|| topics.as_str().to_owned());
+    Named { subject: None, topics: Some(topics.iter().count()), topic_names }
+}
+
 fn idempotency_key(request: &HttpRequest, principal: &PrincipalId) -> Result<Option<KeyDigest>, Problem> {
     let mut given = request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(key) = given.next() else { return Ok(None) };
@@ -149,12 +194,13 @@ fn idempotency_key(request: &HttpRequest, principal: &PrincipalId) -> Result<Opt
     key.map(Some).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
-fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
+fn parse(body: &[u8]) -> Result<(EventType, &str, Topics), Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
     if !is_object(body) {
         return Err(Problem::bad_request(format!("the body is not a JSON object; {EXPECTED}")));
     }
-    let PublishBody { event, data } = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
+    let PublishBody { event, topic, topics, data } =
+        serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
     // Subscribers must be able to parse the data: numbers, strings and depth are within the limits
     // of common JSON parsers (RFC 7493).
     serde_json::from_str::<serde_json::Value>(data.get()).map_err(|error| not_an_event(&error))?;
@@ -165,7 +211,19 @@ fn parse(body: &[u8]) -> Result<(EventType, &str), Problem> {
         Some(event) => EventType::parse(&event).map_err(|error| Problem::bad_request(error.to_string()))?,
         None => EventType::default(),
     };
-    Ok((event_type, data.get()))
+    Ok((event_type, data.get(), parse_topics(topic.as_deref(), topics)?))
+}
+
+fn parse_topics(topic: Option<&str>, topics: Option<Vec<String>>) -> Result<Topics, Problem> {
+    let (field, parsed) = match (topic, topics) {
+        (None, None) => return Ok(Topics::default()),
+        (Some(topic), None) => ("topic", Topics::new([topic])),
+        (None, Some(topics)) => ("topics", Topics::new(topics.iter().map(String::as_str))),
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request("an event has either topic or topics; send one of them"));
+        }
+    };
+    parsed.map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
 /// Position of the error in the body, without the parser's text, which quotes the body.
@@ -211,7 +269,7 @@ mod tests {
         let principal = PrincipalId::parse("backend").unwrap();
         let asker = Asker { client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: None };
         let effect = Effect::begin(&audit, Begun::Publish, &principal, asker);
-        let publication = Publication::new(EventType::default(), "1", None);
+        let publication = Publication::new(EventType::default(), "1", Topics::default(), None);
         let publishing = publish_and_note(Arc::new(event_log), metrics, publication, principal, Some(effect));
         let _ = publishing.now_or_never();
         audit.flush();
@@ -246,10 +304,42 @@ mod tests {
 
     #[test]
     fn data_reaches_subscribers_as_it_was_written() {
-        let (event_type, data) = parse(br#"{"data": {"b": 1.10, "a": [1e2]}, "event": "x.y"}"#).unwrap();
+        let (event_type, data, _) = parse(br#"{"data": {"b": 1.10, "a": [1e2]}, "event": "x.y"}"#).unwrap();
         assert_eq!((event_type.to_string().as_str(), data), ("x.y", r#"{"b": 1.10, "a": [1e2]}"#));
-        let (event_type, data) = parse(br#"{"data": null}"#).unwrap();
+        let (event_type, data, _) = parse(br#"{"data": null}"#).unwrap();
         assert_eq!((event_type.to_string().as_str(), data), ("message", "null"));
+    }
+
+    #[test]
+    fn an_event_has_one_topic_or_several_and_default_without_any() {
+        let topics =
+            |fields: &str| parse(format!(r#"{{{fields}"data": 1}}"#).as_bytes()).map(|parsed| parsed.2);
+        for (fields, expected) in [
+            ("", "default"),
+            (r#""topic": "orders/42", "#, "orders/42"),
+            (r#""topics": ["orders/42", "users/7"], "#, "orders/42 users/7"),
+        ] {
+            assert_eq!(topics(fields).unwrap().as_str(), expected, "{fields}");
+        }
+        let seventeen: Vec<_> = (0..17).map(|n| format!("xylophone{n}")).collect();
+        let seventeen = format!(r#""topics": {}, "#, json!(seventeen));
+        for fields in [
+            r#""topic": "a", "topics": ["b"], "#,
+            r#""topic": null, "#,
+            r#""topics": null, "#,
+            r#""topics": [], "#,
+            r#""topics": [null], "#,
+            r#""topics": "a", "#,
+            r#""topic": ["a"], "#,
+            r#""topic": "xylophone/*", "#,
+            r#""topic": "xylo phone", "#,
+            r#""topics": ["xylophone", "xylophone"], "#,
+            &seventeen,
+        ] {
+            let problem = topics(fields).unwrap_err();
+            assert_eq!(problem.code(), "bad_request", "{fields}");
+            assert!(!problem.to_string().contains("xylo"), "{fields}: {problem}");
+        }
     }
 
     #[test]

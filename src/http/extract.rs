@@ -1,24 +1,32 @@
 //! Extraction from requests: credentials, body, client address. No error repeats input, except the
-//! plain name of an unknown parameter.
+//! plain name of an unknown parameter and topics that are not permitted.
+//!
+//! A credential is checked for the right that the table of URLs demands, here and nowhere else.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use ipnet::IpNet;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::AppState;
 use super::error::Problem;
+use super::permission::{has_right, not_permitted};
+use super::routes::{Caller, Callers};
 use crate::audit::{Act, Asker};
 use crate::limits::LARGEST_BODY;
-use crate::principal::PrincipalId;
+use crate::principal::{Principal, Right};
 use crate::service::Refusal;
 use crate::telemetry::RequestId;
-use crate::token::{Token, Verified};
+use crate::token::{Verified, is_token_shaped};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -110,46 +118,57 @@ fn unknown(name: &str, taken: &str) -> Problem {
     Problem::UnknownParameter(format!("{what} is unknown; {taken}"))
 }
 
-/// The principal whose credential is in a header. Failures count against the limit of the client's
-/// address. Two different credentials count as a failure: nginx may have seen only the first and
-/// taken it for a backend's.
-pub(super) fn principal<'a>(request: &HttpRequest, state: &'a AppState) -> Result<&'a PrincipalId, Problem> {
+/// The principal whose credential is in a header, with the right that the call needs. Failures of
+/// authentication count against the limit of the client's address. Two different credentials count
+/// as a failure: nginx may have seen only the first and taken it for a backend's.
+pub(super) fn principal(request: &HttpRequest, state: &AppState) -> Result<Arc<Principal>, Problem> {
+    let Some(Caller::Principal(right)) = Callers::of(request) else { return Err(not_in_the_table()) };
     let presented = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
     let credential = presented.ok_or(Problem::CredentialMissing)?;
-    state
-        .tokens
-        .authenticate(&credential.value)
-        .ok_or_else(|| failed(request, state, Problem::CredentialWrong))
+    let principal = state.tokens.authenticate(&credential.value);
+    let principal = principal.ok_or_else(|| failed(request, state, Problem::CredentialWrong))?;
+    permit(state, principal, right)
+}
+
+/// A handler asks for another kind of caller than the table of URLs names.
+fn not_in_the_table() -> Problem {
+    tracing::error!("a handler authenticates a caller that the table of URLs does not name");
+    Problem::Internal
+}
+
+/// Returns the principal if it has the right.
+fn permit(state: &AppState, principal: Arc<Principal>, right: Right) -> Result<Arc<Principal>, Problem> {
+    match has_right(&principal, right) {
+        Ok(()) => Ok(principal),
+        Err(lack) => Err(not_permitted(state, principal.id(), right, lack)),
+    }
 }
 
 /// Holder of a credential, on a path that accepts principals and tokens. A token is verified
 /// without asking the store.
-#[derive(Debug)]
-pub(super) enum Bearer<'a> {
-    /// A principal.
-    Principal(&'a PrincipalId),
+pub(super) enum Bearer {
+    /// A principal with the right that the call needs.
+    Principal(Arc<Principal>),
     /// The holder of a token.
     Token(Verified),
 }
 
-/// The holder of the credential in a header or `?token=`. Failures count against the limit of the
-/// client's address.
-pub(super) fn credential<'a>(
-    request: &HttpRequest,
-    state: &'a AppState,
-) -> Result<(Bearer<'a>, &'static str), Problem> {
+/// The holder of the credential in a header or `?token=`. Failures of authentication count against
+/// the limit of the client's address.
+pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bearer, &'static str), Problem> {
+    let Some(Caller::TokenOr(right)) = Callers::of(request) else { return Err(not_in_the_table()) };
     let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::StreamTokenMissing)?;
     let shown = if credential.in_query { "?token=***" } else { "header" };
     if let Some(principal) = state.tokens.authenticate(&credential.value) {
         if credential.in_query && !state.principal_in_query {
-            tracing::info!(%principal, "credential refused in the URL");
+            tracing::info!(principal = %principal.id(), "credential refused in the URL");
             state.metrics.token_refused(Refusal::PrincipalInQuery);
             return Err(failed(request, state, Problem::PrincipalInQuery));
         }
-        return Ok((Bearer::Principal(principal), shown));
+        return Ok((Bearer::Principal(permit(state, principal, right)?), shown));
     }
     let text = std::str::from_utf8(&credential.value).unwrap_or_default();
-    if credential.in_header && Token::parse(text).is_err() {
+    if credential.in_header && !is_token_shaped(text) {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
     let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
@@ -240,30 +259,78 @@ pub(super) async fn form_or_json<T: DeserializeOwned>(
     parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
 }
 
-/// Refuses a body with a field. Ignoring it would look like granting it. Some clients always send a
-/// body, of any type; one without fields is accepted.
-pub(super) async fn no_fields(
+/// The members of a JSON object, in their order.
+#[derive(Default)]
+pub(super) struct Members(Vec<(String, Value)>);
+
+impl Members {
+    /// Whether there are none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a member.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+    }
+
+    /// Refuses a member that is not `known`, or a second one of the same name. Ignoring it would
+    /// look like granting it. `taken` says what the call takes.
+    pub(super) fn only(&self, known: &[&str], taken: &str) -> Result<(), Problem> {
+        let names = || self.0.iter().map(|(name, _)| name.as_str());
+        if let Some(name) = names().filter(|name| !known.contains(name)).min() {
+            return Err(unknown(name, taken));
+        }
+        let twice = known.iter().find(|known| names().filter(|name| name == *known).count() > 1);
+        twice.map_or(Ok(()), |name| Err(Problem::bad_request(format!("{name} occurs more than once"))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The members of a body that is a JSON object. Some clients always send a body, of any type; one
+/// without fields has no members. A form with a field is refused.
+pub(super) async fn members(
     request: &HttpRequest,
     payload: Payload,
     timeout: Duration,
-) -> Result<(), Problem> {
+) -> Result<Members, Problem> {
     let body = read_body(request, payload, timeout).await?;
     let body = body.trim_ascii();
     if body.is_empty() || body == b"null" {
-        return Ok(());
+        return Ok(Members::default());
     }
-    let first = if is_json(request) || is_object(body) {
-        let members: Option<serde_json::Map<String, serde_json::Value>> = from_json(body);
-        let expected = "the body is not a JSON object; this call takes no fields";
-        members.ok_or(Problem::bad_request(expected))?.keys().min().cloned()
-    } else if is_form(request) {
-        let fields: Option<Vec<(String, IgnoredAny)>> = from_form(body);
-        let expected = "the body is not a form; this call takes no fields";
-        fields.ok_or(Problem::bad_request(expected))?.into_iter().next().map(|(name, _)| name)
-    } else {
-        return Err(Problem::UnsupportedMediaType(FORM_OR_JSON));
-    };
-    first.map_or(Ok(()), |name| Err(unknown(&name, "this call takes no fields")))
+    if is_json(request) || is_object(body) {
+        return from_json(body).ok_or(Problem::bad_request("the body is not a JSON object"));
+    }
+    if !is_form(request) {
+        return Err(Problem::UnsupportedMediaType("application/json"));
+    }
+    let fields: Option<Vec<(String, IgnoredAny)>> = from_form(body);
+    let fields = fields.ok_or(Problem::bad_request("the body is neither a JSON object nor an empty form"))?;
+    fields.first().map_or(Ok(Members::default()), |(name, _)| {
+        Err(unknown(name, "this call takes fields in a JSON object only"))
+    })
 }
 
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {

@@ -1,8 +1,8 @@
 //! HTTP: the only code that uses actix. It turns requests into calls of the services, and outcomes
 //! into responses.
 //!
-//! `routes` is the table of all URLs, `error` chooses all status codes, and `middleware` is around
-//! all handlers.
+//! `routes` is the table of all URLs and of who may call them, `error` chooses all status codes,
+//! and `middleware` is around all handlers.
 
 mod admin;
 mod authorise;
@@ -13,10 +13,12 @@ mod events;
 mod extract;
 mod health;
 mod held;
+mod issue_body;
 mod limit;
 mod middleware;
 mod openapi;
 pub(crate) mod panel;
+mod permission;
 mod problem_docs;
 mod routes;
 mod server;
@@ -32,7 +34,8 @@ use ipnet::IpNet;
 pub use effects::Effects;
 pub use error::Problem;
 pub use limit::Limits;
-pub use routes::{Endpoint, endpoints};
+pub use permission::Lack;
+pub use routes::{Caller, Endpoint, endpoints};
 pub use server::{ExtraRoutes, ListenerHandle, ServerSettings, serve};
 
 use crate::audit::Audit;
@@ -42,6 +45,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::service::TokenService;
 use crate::telemetry::RequestIds;
+use crate::token::Subject;
 
 /// State for handlers, one for the whole process.
 pub struct AppState {
@@ -73,4 +77,14 @@ pub struct AppState {
     pub body_timeout: Duration,
     /// Whether `?token=` may hold a principal's credential.
     pub principal_in_query: bool,
+    /// Whether logs and the audit trail may contain subjects and topics. Otherwise they have a hash
+    /// of the subject and the number of the topics.
+    pub log_subjects: bool,
+}
+
+impl AppState {
+    /// A subject as logs and the audit trail may name it.
+    fn shown(&self, subject: &Subject) -> String {
+        if self.log_subjects { subject.as_str().to_owned() } else { self.tokens.subject_hash(subject) }
+    }
 }

@@ -52,6 +52,8 @@ impl Modify for Rules {
             }
         }
         let Some(RefOr::T(Schema::Object(event))) = schemas.get_mut("PublishBody") else { return };
+        let both = json!({ "required": ["topic", "topics"] });
+        event.extensions.get_or_insert_default().insert("not".to_owned(), both);
         if let Some(RefOr::T(Schema::Object(event_type))) = event.properties.get_mut("event") {
             let reserved = json!({ "enum": EventType::RESERVED });
             event_type.extensions.get_or_insert_default().insert("not".to_owned(), reserved);

@@ -28,6 +28,7 @@ impl IntoResponses for NeedsPrincipal {
         described(&[
             (400, "The credentials disagree (credentials_conflict)"),
             (401, "No credential, or not that of a known principal"),
+            (403, "The principal lacks the right for this call, or a topic (not_permitted)"),
         ])
     }
 }
@@ -56,8 +57,9 @@ impl IntoResponses for Issuing {
         all.extend(described(&[
             (
                 400,
-                "A field or query parameter, of which this call has none (unknown_parameter), a body that is no JSON \
-                 object (bad_request), or credentials that disagree (credentials_conflict)",
+                "An unknown field, or a query parameter, of which this call has none (unknown_parameter), a bad value, \
+                 a body that is no JSON object, or a grant that is too long (bad_request), or credentials that \
+                 disagree (credentials_conflict)",
             ),
             (503, "No further token can be recorded at present; wait for Retry-After"),
         ]));

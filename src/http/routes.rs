@@ -1,42 +1,76 @@
-//! The table of all URLs.
+//! The table of all URLs, and who may call them.
 
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, Resource, Responder, Route, web};
+use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, web};
 
+use self::Caller::{Anyone, Principal, TokenOr};
 use super::error::Problem;
 use super::{admin, authorise, events, health, openapi, panel, stream, tokens};
+use crate::principal::Right;
+
+/// Who may call a method of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Anyone, without a credential.
+    Anyone,
+    /// A principal with this right.
+    Principal(Right),
+    /// The holder of a token, or a principal with this right.
+    TokenOr(Right),
+}
 
 /// A path with its methods.
 pub struct Endpoint {
     /// The path.
     pub path: &'static str,
-    /// The methods, in the order of the `Allow` header.
-    pub methods: Vec<Method>,
+    /// The methods with their callers, in the order of the `Allow` header.
+    pub methods: Vec<(Method, Caller)>,
     resource: Resource,
 }
 
+/// Callers of the methods of a path, for extraction, which authenticates them.
+pub(super) struct Callers(Vec<(Method, Caller)>);
+
+impl Callers {
+    /// The caller whom the table allows to make a request. `None` for a path outside of the table.
+    pub(super) fn of(request: &HttpRequest) -> Option<Caller> {
+        let Self(callers) = request.app_data::<Self>()?;
+        callers.iter().find(|(method, _)| method == request.method()).map(|(_, caller)| *caller)
+    }
+}
+
 /// All paths of the service. A new endpoint needs a line here, a handler in the file of its
-/// subject, and its path in `openapi.rs`; a test compares the two.
+/// subject, and its path in `openapi.rs`; tests compare the two, and call each line with each
+/// right.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
+    const ISSUE: Caller = Principal(Right::Issue);
+    const OBSERVE: Caller = Principal(Right::Observe);
     vec![
-        at("/operator/api/events/sse-token").post(tokens::issue).get(tokens::issue_by_get),
-        at("/operator/api/events/stream").get(stream::open),
-        at("/operator/api/events").post(events::publish),
-        at("/operator/api/tokens/revoke").post(tokens::revoke),
-        at("/operator/api/tokens/introspect").post(tokens::introspect),
-        at("/operator/api/health").get(health::report).post(health::report_by_post).head(health::report),
-        at("/operator/internal/authorise").get(authorise::authorise),
-        at("/operator/internal/cache-stats").get(admin::cache_stats).head(admin::cache_stats),
-        at("/operator/internal/instance-id").get(admin::instance_id).head(admin::instance_id),
-        at("/health").get(health::module).head(health::module),
-        at("/health/live").get(health::live).head(health::live),
-        at("/health/ready").get(health::ready).head(health::ready),
-        at("/metrics").get(admin::metrics).head(admin::metrics),
-        at("/openapi.json").get(openapi::document).head(openapi::document),
-        at("/").get(panel::page).head(panel::page),
-        at("/panel/{file}").get(panel::asset).head(panel::asset),
-        at("/client/{file}").get(panel::client).head(panel::client),
+        at("/operator/api/events/sse-token").post(ISSUE, tokens::issue).get(ISSUE, tokens::issue_by_get),
+        at("/operator/api/events/stream").get(TokenOr(Right::Subscribe), stream::open),
+        at("/operator/api/events").post(Principal(Right::Publish), events::publish),
+        at("/operator/api/tokens/revoke").post(Principal(Right::Control), tokens::revoke),
+        at("/operator/api/tokens/introspect").post(Principal(Right::Introspect), tokens::introspect),
+        at("/operator/api/health")
+            .get(Anyone, health::report)
+            .post(Anyone, health::report_by_post)
+            .head(Anyone, health::report),
+        at("/operator/internal/authorise").get(TokenOr(Right::Subscribe), authorise::authorise),
+        at("/operator/internal/cache-stats")
+            .get(OBSERVE, admin::cache_stats)
+            .head(OBSERVE, admin::cache_stats),
+        at("/operator/internal/instance-id")
+            .get(OBSERVE, admin::instance_id)
+            .head(OBSERVE, admin::instance_id),
+        at("/health").get(Anyone, health::module).head(Anyone, health::module),
+        at("/health/live").get(Anyone, health::live).head(Anyone, health::live),
+        at("/health/ready").get(Anyone, health::ready).head(Anyone, health::ready),
+        at("/metrics").get(Anyone, admin::metrics).head(Anyone, admin::metrics),
+        at("/openapi.json").get(Anyone, openapi::document).head(Anyone, openapi::document),
+        at("/").get(Anyone, panel::page).head(Anyone, panel::page),
+        at("/panel/{file}").get(Anyone, panel::asset).head(Anyone, panel::asset),
+        at("/client/{file}").get(Anyone, panel::client).head(Anyone, panel::client),
     ]
 }
 
@@ -45,43 +79,44 @@ fn at(path: &'static str) -> Endpoint {
 }
 
 impl Endpoint {
-    fn get<F, Args>(self, handler: F) -> Self
+    fn get<F, Args>(self, caller: Caller, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.route(Method::GET, web::get().to(handler))
+        self.route(Method::GET, caller, web::get().to(handler))
     }
 
-    fn head<F, Args>(self, handler: F) -> Self
+    fn head<F, Args>(self, caller: Caller, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.route(Method::HEAD, web::head().to(handler))
+        self.route(Method::HEAD, caller, web::head().to(handler))
     }
 
-    fn post<F, Args>(self, handler: F) -> Self
+    fn post<F, Args>(self, caller: Caller, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.route(Method::POST, web::post().to(handler))
+        self.route(Method::POST, caller, web::post().to(handler))
     }
 
-    fn route(mut self, method: Method, route: Route) -> Self {
-        self.methods.push(method);
+    fn route(mut self, method: Method, caller: Caller, route: Route) -> Self {
+        self.methods.push((method, caller));
         self.resource = self.resource.route(route);
         self
     }
 
     /// The actix resource, which answers 405 with `Allow` to every other method.
     pub(super) fn into_resource(self) -> Resource {
-        let allowed = self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        self.resource.default_service(web::to(move || {
+        let Self { methods, resource, .. } = self;
+        let allowed = methods.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(", ");
+        resource.app_data(Callers(methods)).default_service(web::to(move || {
             let allowed = allowed.clone();
             async { Err::<&str, _>(Problem::MethodNotAllowed(allowed)) }
         }))

@@ -4,19 +4,27 @@ use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
+use tracing::field::display;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed, only_parameters, query_values};
+use super::permission::{may_read, narrowed, not_permitted};
 use super::problem_docs::Proxied;
-use crate::events::{Opener, StreamOpening};
+use crate::events::{From as Beginning, Opener, Start, StreamOpening};
+use crate::principal::Right;
 use crate::telemetry::RequestId;
+use crate::topic::Patterns;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Response header that switches nginx's buffering off.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Open a stream of events.
+///
+/// A token opens the topics of its grant, or `default` if it has none; `topic` narrows them. With a
+/// principal's credential, `topic` selects them, and is `default` by default. An event of a topic
+/// other than `default` has the line `topic: <topic>`.
 ///
 /// The first frame has `retry:`, an `id:` to resume from and `{"type": "connected"}`.
 /// `event: reset` reports events that are lost to the client. `event: degraded` reports that the
@@ -26,6 +34,8 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     get, path = "/operator/api/events/stream", tag = "events",
     security(("token" = []), ("principal" = []), ("bearer" = [])),
     params(
+        ("topic" = Option<Vec<String>>, Query, description = "Topics to read, at most 16: names, prefixes such as `orders/*`, or `*`"),
+        ("from" = Option<String>, Query, description = "Begin with the oldest event that the log still has (`start`), or with the newest N events of these topics (`-N`, N at most 1,000). A last event id wins", pattern = "^(start|-[0-9]{1,4})$"),
         ("last_event_id" = Option<String>, Query, description = "Resume after this event; the header wins"),
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this event"),
     ),
@@ -33,9 +43,9 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         (status = 200, description = "Events until either side ends the stream", body = String, content_type = "text/event-stream",
             example = "retry: 1500\nid: 00000007-12-3\nevent: message\ndata: {\"instance_id\":\"1\",\"type\":\"connected\"}\n\n"),
         Proxied,
-        (status = 400, description = "Credentials that disagree (credentials_conflict), or an unknown query parameter (unknown_parameter)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "Credentials that disagree (credentials_conflict), an unknown query parameter (unknown_parameter), or a bad value of topic or from (bad_request)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "The token is not valid (token_refused), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The token is not valid (token_refused), its grant or the topics of the principal do not include a topic, or the principal lacks the right to subscribe (not_permitted), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "The limit of open streams of the token or its principal is reached on this instance (too_many_streams), or there are too many failures of this client (rate_limited); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
         (status = 505, description = "The request uses HTTP/1.0; a stream needs HTTP/1.1", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The limit of open streams of the instance is reached, or the instance is stopping; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
@@ -49,10 +59,12 @@ pub(super) async fn open(
     if request.version() < Version::HTTP_11 {
         return Err(Problem::HttpVersion);
     }
-    only_parameters(&request, &["token", "last_event_id"])?;
-    let opening = authenticate_stream(&request, &state).await?;
-    let resume_after = last_event_id(&request);
-    let stream = opening.open(resume_after.as_deref(), request_id.into_inner());
+    only_parameters(&request, &["token", "last_event_id", "topic", "from"])?;
+    let (topics, from) = (topics(&request)?, from(&request)?);
+    let opening = authenticate_stream(&request, &state, topics).await?;
+    let last_event_id = last_event_id(&request);
+    let start = Start { last_event_id: last_event_id.as_deref(), from };
+    let stream = opening.open(start, request_id.into_inner());
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -62,26 +74,62 @@ pub(super) async fn open(
         .streaming(stream.into_chunks()))
 }
 
-/// Checks the credential and registers the stream.
-async fn authenticate_stream(request: &HttpRequest, state: &AppState) -> Result<StreamOpening, Problem> {
+/// Checks the credential and registers the stream, of the topics that the client asks for.
+async fn authenticate_stream(
+    request: &HttpRequest,
+    state: &AppState,
+    topics: Option<Patterns>,
+) -> Result<StreamOpening, Problem> {
     let (bearer, shown) = credential(request, state)?;
     let verified = match bearer {
         Bearer::Principal(principal) => {
-            let opening =
-                StreamOpening::take(&state.hub, Opener { principal: principal.clone(), token: None })?;
-            tracing::info!(credential = shown, %principal, "stream opened by principal");
+            let patterns = topics.unwrap_or_default();
+            may_read(&principal, &patterns)
+                .map_err(|lack| not_permitted(state, principal.id(), Right::Subscribe, lack))?;
+            let opener = Opener { principal: principal.id().clone(), token: None, patterns };
+            let opening = StreamOpening::take(&state.hub, opener)?;
+            tracing::info!(credential = shown, principal = %principal.id(), "stream opened by principal");
             return Ok(opening);
         }
         Bearer::Token(verified) => verified,
     };
+    let patterns = narrowed(verified.patterns(), topics)
+        .map_err(|lack| not_permitted(state, &verified.principal, Right::Subscribe, lack))?;
     // Register first, then ask the store: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
-    let opener = Opener { principal: verified.principal.clone(), token: Some(id) };
+    let opener = Opener { principal: verified.principal.clone(), token: Some(id), patterns };
     let opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
-    tracing::info!(credential = shown, token_id = %id, principal = %granted.principal, "stream opened by token");
+    let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
+    let subject = subject.map(|subject| state.shown(subject));
+    tracing::info!(
+        credential = shown,
+        token_id = %id,
+        principal = %granted.principal,
+        subject = subject.as_deref().map(display),
+        "stream opened by token"
+    );
     Ok(opening)
+}
+
+/// The topics that the client asks for; `None`: it names none.
+fn topics(request: &HttpRequest) -> Result<Option<Patterns>, Problem> {
+    let topics: Vec<_> = query_values(request, "topic").collect();
+    if topics.is_empty() {
+        return Ok(None);
+    }
+    let patterns = Patterns::new(topics.iter().map(String::as_str));
+    patterns.map(Some).map_err(|error| Problem::bad_request(format!("topic: {error}")))
+}
+
+/// Beginning of the stream, if the client names one.
+fn from(request: &HttpRequest) -> Result<Option<Beginning>, Problem> {
+    const EXPECTED: &str = "from has to be given once, as start or as -1 to -1000";
+    let mut values = query_values(request, "from");
+    let Some(value) = values.next() else { return Ok(None) };
+    let beginning = Beginning::parse(&value).filter(|_| values.next().is_none());
+    beginning.map(Some).ok_or(Problem::bad_request(EXPECTED))
 }
 
 /// Position to resume from: the header, else the parameter. Empty means none (WHATWG HTML §9.2.4).

@@ -1,5 +1,7 @@
 //! Issuing, revoking and introspecting tokens.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -11,19 +13,23 @@ use utoipa::{PartialSchema, ToSchema};
 use super::AppState;
 use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
-use super::extract::{form_or_json, no_fields, only_parameters, principal};
+use super::extract::{form_or_json, members, only_parameters, principal};
+use super::issue_body::{self, IssueBody};
+use super::permission::{may_read, not_permitted};
 use super::problem_docs::{Issuing, NeedsPrincipal, Proxied, ReadsBody};
-use crate::audit::{Act, Begun, Effect};
-use crate::principal::PrincipalId;
-use crate::service::{Issued, Revocation};
+use crate::audit::{Act, Begun, Effect, Named};
+use crate::principal::{Principal, PrincipalId, Right};
+use crate::service::{Introspection, IssueError, IssueRequest, Issued, Revocation};
 use crate::store::{Backend, RevocationScope, StoreError};
-use crate::token::TokenId;
+use crate::token::{Subject, TokenId};
+use crate::topic::{Pattern, Patterns};
 
 /// A token that was issued.
 #[derive(Serialize, ToSchema)]
 pub(super) struct IssuedBody<'a> {
-    /// The token; opens streams until it expires. Secret.
-    #[schema(min_length = 36, max_length = 36, example = "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908")]
+    /// The token; opens streams until it expires. Secret. 36 characters, and up to 1,025 more if it
+    /// has a grant.
+    #[schema(min_length = 36, max_length = 1061, example = "6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908")]
     sse_token: String,
     /// Id of the token; not secret.
     #[schema(pattern = "^[0-9a-f]{16}$", example = "3f9a1c0b5d7e2f48")]
@@ -39,13 +45,26 @@ pub(super) struct IssuedBody<'a> {
     instance_id: &'a str,
     /// Backend that has its record.
     backend: Backend,
+    /// The end user whom the token is for, if the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "user-7")]
+    subject: Option<String>,
+    /// The topics that the token may read; only if the request had a field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["users/7/*", "news"]))]
+    topics: Option<Vec<String>>,
+    /// Path and query of the token's stream, for `new EventSource(base + stream_url)`; only if the
+    /// request had a field. Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/operator/api/events/stream?token=6f0d2b7e-91c4-8a35-b0e2-5d4c3b2a1908.AQE")]
+    stream_url: Option<String>,
 }
 
 /// The token to revoke, by exactly one of the two.
 #[derive(Deserialize, ToSchema)]
 #[schema(example = json!({ "token_id": "3f9a1c0b5d7e2f48" }))]
 pub(super) struct TokenParameter {
-    /// The token in clear.
+    /// The token in clear, with or without its grant.
     token: Option<String>,
     /// Id of the token.
     #[schema(pattern = "^[0-9a-f]{16}$")]
@@ -95,11 +114,11 @@ pub(super) struct RevokedBody {
 }
 
 /// Properties of a token (RFC 7662 §2.2); only `active` for a token that is not valid.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(super) struct IntrospectionBody {
     /// Whether the token is valid.
     active: bool,
-    /// The principal it was issued to.
+    /// The subject, or the principal that the token was issued to if it is for no subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "operator")]
     sub: Option<String>,
@@ -119,11 +138,53 @@ pub(super) struct IntrospectionBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "sse")]
     token_type: Option<&'static str>,
+    /// The principal that the token was issued to; only for a token with a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "operator")]
+    client_id: Option<String>,
+    /// The topics that the token may read, separated by spaces; only for a token with a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "users/7/* news")]
+    scope: Option<String>,
+    /// The only resource that the token opens, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<String>,
+}
+
+impl From<Introspection> for IntrospectionBody {
+    fn from(token: Introspection) -> Self {
+        let subject = token.grant.as_ref().and_then(|grant| grant.subject.as_ref());
+        let plain = Self {
+            active: true,
+            sub: Some(subject.map_or(token.principal.as_str(), Subject::as_str).to_owned()),
+            exp: Some(token.expires_at.seconds_rounded_up()),
+            iat: Some(token.issued_at.seconds()),
+            jti: Some(token.id.to_string()),
+            token_type: Some("sse"),
+            ..Self::default()
+        };
+        let Some(grant) = token.grant else { return plain };
+        Self {
+            client_id: Some(token.principal.to_string()),
+            scope: Some(scope(&grant.topics)),
+            aud: grant.resource.as_ref().map(|resource| resource.as_str().to_owned()),
+            ..plain
+        }
+    }
+}
+
+/// Patterns as a scope (RFC 6749 §3.3): separated by spaces, which no pattern contains.
+pub(super) fn scope(patterns: &Patterns) -> String {
+    patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// Issue a token that opens a stream.
+///
+/// Without a field, the token opens the topic `default`. A field limits the token to an end user
+/// and to topics, or changes its lifetime.
 #[utoipa::path(
     post, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    request_body(content = Option<IssueBody>, content_type = "application/json", description = "No body, `{}` and `null` are the same"),
     responses(
         (status = 200, description = "The token is issued", body = IssuedBody),
         Issuing,
@@ -136,40 +197,12 @@ pub(super) async fn issue(
 ) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
     only_parameters(&request, &[])?;
-    no_fields(&request, payload, state.body_timeout).await?;
-    state.limits.issue(principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
-    let effect = begin(&request, &state, principal, Begun::Issue);
-    let issued = issue_and_note(state.clone(), principal.clone(), effect);
-    let issued = run_noted(&state, issued).await??;
-    Ok(json(&IssuedBody {
-        sse_token: issued.token.reveal(),
-        token_id: issued.id.to_string(),
-        expires_in: issued.ttl.as_secs(),
-        expires_at: issued.expires_at.rfc3339(),
-        instance_id: &state.instance_id,
-        backend: issued.backend,
-    }))
+    let members = members(&request, payload, state.body_timeout).await?;
+    let wish = issue_body::parse(&members)?;
+    issue_as_wished(&request, state, principal, wish).await
 }
 
-/// Issues and audits a token.
-async fn issue_and_note(
-    state: Data<AppState>,
-    principal: PrincipalId,
-    effect: Option<Effect>,
-) -> Result<Issued, StoreError> {
-    let issued = state.tokens.issue(&principal).await;
-    match (effect, &issued) {
-        (Some(effect), Ok(issued)) => {
-            let (token_id, principal) = (issued.id.to_string(), principal.as_str());
-            effect.ended(Act::Issue { token_id: Some(&token_id), principal, outcome: None });
-        }
-        (Some(effect), Err(_)) => effect.came_to_nothing(),
-        (None, _) => {}
-    }
-    issued
-}
-
-/// Issue a token, for clients of the predecessor. Prefer POST.
+/// Issue a token, for clients of the predecessor. Prefer POST, which also takes fields.
 #[utoipa::path(
     get, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     responses((status = 200, description = "The token is issued", body = IssuedBody), Issuing)
@@ -179,7 +212,76 @@ pub(super) async fn issue_by_get(
     payload: Payload,
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
-    issue(request, payload, state).await
+    let principal = principal(&request, &state)?;
+    only_parameters(&request, &[])?;
+    let members = members(&request, payload, state.body_timeout).await?;
+    members.only(&[], "this call takes no fields; POST does")?;
+    issue_as_wished(&request, state, principal, None).await
+}
+
+/// Issues a token if the principal may grant what it asks for.
+async fn issue_as_wished(
+    request: &HttpRequest,
+    state: Data<AppState>,
+    principal: Arc<Principal>,
+    wish: Option<IssueRequest>,
+) -> Result<HttpResponse, Problem> {
+    let topics = wish.as_ref().map_or_else(Patterns::default, |wish| wish.topics.clone());
+    may_read(&principal, &topics)
+        .map_err(|lack| not_permitted(&state, principal.id(), Right::Issue, lack))?;
+    state.limits.issue(principal.id()).map_err(|retry_after| Problem::RateLimited { retry_after })?;
+    let effect = begin(request, &state, principal.id(), Begun::Issue);
+    let effect = effect.map(|effect| effect.about(named(&state, wish.as_ref())));
+    let has_fields = wish.is_some();
+    let issued = run_noted(&state, issue_and_note(state.clone(), principal, wish, effect)).await??;
+    let grant = issued.grant.filter(|_| has_fields);
+    let texts = |topics: &Patterns| topics.iter().map(ToString::to_string).collect();
+    Ok(json(&IssuedBody {
+        subject: grant.as_ref().and_then(|grant| grant.subject.as_ref()).map(|it| it.as_str().to_owned()),
+        topics: grant.as_ref().map(|grant| texts(&grant.topics)),
+        stream_url: has_fields.then(|| stream_url(&issued.text)),
+        sse_token: issued.text,
+        token_id: issued.id.to_string(),
+        expires_in: issued.ttl.as_secs(),
+        expires_at: issued.expires_at.rfc3339(),
+        instance_id: &state.instance_id,
+        backend: issued.backend,
+    }))
+}
+
+/// Path and query of a token's stream. A token consists of characters that need no encoding in a
+/// query (RFC 3986 §2.3).
+fn stream_url(token: &str) -> String {
+    format!("/operator/api/events/stream?token={token}")
+}
+
+/// Subject and topics of a request in the audit trail; nothing for a plain token.
+fn named(state: &AppState, wish: Option<&IssueRequest>) -> Named {
+    let Some(IssueRequest { subject, topics, .. }) = wish else { return Named::default() };
+    Named {
+        subject: subject.as_ref().map(|subject| state.shown(subject)),
+        topics: Some(topics.iter().count()),
+        topic_names: state.log_subjects.then(|| scope(topics)),
+    }
+}
+
+/// Issues and audits a token.
+async fn issue_and_note(
+    state: Data<AppState>,
+    principal: Arc<Principal>,
+    wish: Option<IssueRequest>,
+    effect: Option<Effect>,
+) -> Result<Issued, IssueError> {
+    let issued = state.tokens.issue(&principal, wish).await;
+    match (effect, &issued) {
+        (Some(effect), Ok(issued)) => {
+            let (token_id, principal) = (issued.id.to_string(), principal.id().as_str());
+            effect.ended(Act::Issue { token_id: Some(&token_id), principal, outcome: None });
+        }
+        (Some(effect), Err(_)) => effect.came_to_nothing(),
+        (None, _) => {}
+    }
+    issued
 }
 
 /// Revoke a token (RFC 7009); its open streams end.
@@ -218,8 +320,8 @@ pub(super) async fn revoke(
     let mut effective = RevocationScope::Cluster;
     if let Some(revocation) = revocation {
         let begun = Begun::Revoke { token_id: revocation.id.to_string() };
-        let effect = begin(&request, &state, principal, begun);
-        let revoked = revoke_and_note(state.clone(), revocation, principal.clone(), effect);
+        let effect = begin(&request, &state, principal.id(), begun);
+        let revoked = revoke_and_note(state.clone(), revocation, principal.id().clone(), effect);
         // Needed also without an audit trail: the token's streams have to end.
         effective = state.effects.run(revoked).await??;
     }
@@ -269,17 +371,7 @@ pub(super) async fn introspect(
         form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let token = parameter.token.ok_or(Problem::bad_request(EXPECTED))?;
     let found = state.tokens.introspect(&token).await;
-    let active = found.is_some();
-    let (sub, exp, iat, jti) = match found {
-        Some(it) => (
-            Some(it.principal.to_string()),
-            Some(it.expires_at.seconds_rounded_up()),
-            Some(it.issued_at.seconds()),
-            Some(it.id.to_string()),
-        ),
-        None => (None, None, None, None),
-    };
-    Ok(json(&IntrospectionBody { active, sub, exp, iat, jti, token_type: active.then_some("sse") }))
+    Ok(json(&found.map_or_else(IntrospectionBody::default, IntrospectionBody::from)))
 }
 
 /// A JSON response with `Cache-Control: no-store`.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use vx11_kit::remember_secret;
 
-use crate::support::Instance;
+use crate::support::{Instance, ask_for_token, issue_with, publish_to, with_principals};
 
 async fn lines(file: &Path, count: usize) -> Vec<Value> {
     let text = vx11_kit::eventually("lines of the audit trail", async || {
@@ -58,6 +59,54 @@ async fn every_token_event_revocation_and_refused_principal_is_a_line() {
     for secret in [&issued.token, &instance.principal, "not-the-principal", "nobody's business"] {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_line_has_a_hash_of_the_subject_and_the_number_of_the_topics_unless_it_may_have_the_texts() {
+    for is_shown in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.jsonl");
+        let shown = if is_shown { "true" } else { "false" };
+        let instance = audited(&file, &[("VX11_OPERATOR__LOG__SUBJECTS", shown)]).await;
+        let fields = json!({ "subject": "xylophone-7", "topics": ["users/xylophone", "news"] });
+        issue_with(&instance, &fields).await;
+        publish_to(&instance, "users/xylophone", "an event").await;
+        // Plain tokens and events of `default` have the lines of before.
+        instance.issue().await;
+        instance.publish(json!(1)).await;
+        let lines = lines(&file, 4).await;
+        let (issued, published) = (&lines[0], &lines[1]);
+        assert_eq!((&issued["topics"], &published["topics"]), (&json!(2), &json!(1)));
+        if is_shown {
+            assert_eq!(issued["subject"], "xylophone-7");
+            assert_eq!(issued["topic_names"], "users/xylophone news");
+            assert_eq!(published["topic_names"], "users/xylophone");
+        } else {
+            let hash = issued["subject"].as_str().unwrap();
+            assert!(hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+            assert!(!std::fs::read_to_string(&file).unwrap().contains("xylophone"));
+        }
+        for line in &lines[2..] {
+            for name in ["subject", "topics", "topic_names"] {
+                assert_eq!(line.get(name), None, "{line}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_not_permitted_is_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let more = format!("[audit]\nfile = {file:?}\n");
+    let (instance, credentials) = with_principals(&[("shop", &["issue"], &["orders/*"])], &more).await;
+    let refused = ask_for_token(&instance, &credentials[0], &json!({ "topics": ["users/7"] })).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    let permitted = ask_for_token(&instance, &credentials[0], &json!({ "topics": ["orders/7"] })).await;
+    let permitted: Value = permitted.json().await.unwrap();
+    remember_secret(permitted["sse_token"].as_str().unwrap());
+    let line = lines(&file, 1).await.remove(0);
+    assert_eq!((&line["token_id"], &line["principal"]), (&permitted["token_id"], &json!("shop")));
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn what_is_no_event_is_refused_and_reaches_no_subscriber() {
     let instance = Instance::start().await;
     let mut stream = instance.open_stream(&instance.issue().await.token).await;
     let endless = "[".repeat(MOST);
-    let bad: [&[u8]; 21] = [
+    let bad: [&[u8]; 26] = [
         b"",
         b" ",
         b"xylophone",
@@ -51,6 +51,11 @@ async fn what_is_no_event_is_refused_and_reaches_no_subscriber() {
         br#"{"event": "xylophone"}"#,
         br#"{"data": 1, "xylophone": 2}"#,
         br#"{"data": 1, "data": 2}"#,
+        br#"{"data": 1, "topic": null}"#,
+        br#"{"data": 1, "topic": "xylophone/*"}"#,
+        br#"{"data": 1, "topics": []}"#,
+        br#"{"data": 1, "topics": ["xylophone", "xylophone"]}"#,
+        br#"{"data": 1, "topic": "a", "topics": ["b"]}"#,
         br#"{"data": 1e999}"#,
         br#"{"data": "\ud800"}"#,
         br#"{"data": "\x00"}"#,

@@ -1,4 +1,4 @@
-//! The code that users copy, from the README, the client's page and the head of the client. It runs
+//! The code that users copy, from the README, two other pages and the head of the client. It runs
 //! unchanged in a real browser, on a page that has a backend, and is checked against the client's
 //! types.
 
@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::{Application, Backend, Browser, Instance};
 
 const README: &str = include_str!("../../README.md");
+const ONE_USER: &str = include_str!("../../docs/events-for-one-user.md");
 const CLIENT_README: &str = include_str!("../../clients/browser/README.md");
 const CLIENT: &str = include_str!("../../clients/browser/vx11-events.js");
 const TYPES: &str = include_str!("../../clients/browser/vx11-events.d.ts");
@@ -41,8 +42,12 @@ fn smallest() -> (&'static str, String) {
 }
 
 /// The snippets that handle a lost session.
-fn snippets() -> [(&'static str, String); 2] {
-    [("README.md", from_page(README)), ("vx11-events.js", from_client())]
+fn snippets() -> [(&'static str, String); 3] {
+    [
+        ("README.md", from_page(README)),
+        ("docs/events-for-one-user.md", from_page(ONE_USER)),
+        ("vx11-events.js", from_client()),
+    ]
 }
 
 /// A browser, an instance for each snippet, and the application whose page runs the snippet.
@@ -182,6 +187,7 @@ async fn the_snippets_and_the_whole_api_pass_the_type_checker() {
     write("client/vx11-events.d.ts", TYPES);
     write("client/vx11-events.js", CLIENT);
     write("readme.ts", &from_page(README));
+    write("one-user.ts", &from_page(ONE_USER));
     write("smallest.ts", &smallest().1);
     write("head.ts", &from_client());
     write("whole-api.ts", WHOLE_API);
@@ -198,7 +204,9 @@ async fn the_snippets_and_the_whole_api_pass_the_type_checker() {
             "types": [],
             "paths": { "/client/*": ["./client/*"] },
         },
-        "files": ["readme.ts", "smallest.ts", "head.ts", "whole-api.ts", "client/vx11-events.js"],
+        "files": [
+            "readme.ts", "one-user.ts", "smallest.ts", "head.ts", "whole-api.ts", "client/vx11-events.js",
+        ],
     });
     write("tsconfig.json", &configuration.to_string());
     check_types(folder.path());

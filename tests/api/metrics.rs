@@ -8,7 +8,7 @@ use serde_json::json;
 use vx11_kit::remember_secret;
 use vx11_operator::http::endpoints;
 
-use crate::support::Instance;
+use crate::support::{Instance, issue_with, publish_to, stream};
 
 async fn page(instance: &Instance) -> String {
     let response = instance.get("/metrics").send().await.expect("an answer");
@@ -64,7 +64,8 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
     for (name, reasons) in [
         (
             "ephemeral_tokens_invalid_total",
-            ["expired", "forged", "malformed", "principal_in_query", "revoked", "unknown"].as_slice(),
+            ["expired", "forged", "malformed", "principal_in_query", "revoked", "unknown", "unsupported"]
+                .as_slice(),
         ),
         ("sse_streams_ended_total", &["client", "drain", "max_age", "revoked", "slow"]),
         ("sse_streams_refused_total", &["draining", "full", "principal_limit", "token_limit"]),
@@ -75,6 +76,12 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
                 format!("\nvx11_operator_{name}{{reason=\"{reason}\",service=\"operator-backend\"}} 0\n");
             assert!(page.contains(&line), "{line}");
         }
+    }
+    for right in ["control", "introspect", "issue", "observe", "publish", "subscribe"] {
+        let line = format!(
+            "\nvx11_operator_not_permitted_total{{right=\"{right}\",service=\"operator-backend\"}} 0\n"
+        );
+        assert!(page.contains(&line), "{line}");
     }
     for operation in ["record", "lookup", "revoke"] {
         let line = format!(
@@ -211,11 +218,17 @@ async fn requests_are_labelled_with_route_patterns_known_methods_and_nothing_a_c
 }
 
 #[tokio::test]
-async fn no_label_carries_a_token_a_principal_or_an_address() {
+async fn no_label_carries_a_token_a_principal_a_subject_a_topic_or_an_address() {
     let environment = [("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1")];
     let instance = Instance::with(&environment).await;
     let issued = instance.issue().await;
     let _stream = instance.open_stream(&issued.token).await;
+    let fields = json!({ "subject": "subject-xylophone", "topics": ["topic-xylophone"] });
+    let granted = issue_with(&instance, &fields).await;
+    let _narrow = instance.open_stream(granted["sse_token"].as_str().unwrap()).await;
+    publish_to(&instance, "topic-xylophone", "xylophone").await;
+    let beyond = stream(&instance, &[("token", &issued.token), ("topic", "topic-xylophone")]);
+    assert_eq!(beyond.send().await.unwrap().status(), StatusCode::FORBIDDEN);
     let wrong = crate::support::random_hex();
     remember_secret(&wrong);
     for credential in [&wrong, &instance.principal] {
@@ -233,7 +246,7 @@ async fn no_label_carries_a_token_a_principal_or_an_address() {
     for hidden in [&issued.token, &issued.id, &wrong, &instance.principal] {
         assert!(!page.contains(&hidden[..8]), "{page}");
     }
-    for hidden in ["127.0.0.1", "198.51.100.7", "in-the-query", "principal="] {
+    for hidden in ["127.0.0.1", "198.51.100.7", "in-the-query", "principal=", "xylophone"] {
         assert!(!page.contains(hidden), "{page}");
     }
 }

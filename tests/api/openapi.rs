@@ -57,7 +57,7 @@ async fn each_operation_documents_every_problem_it_can_answer() {
             "/metrics" | "/health" | "/health/live" => vec![],
             "/health/ready" => vec![503],
             STREAM => vec![400, 401, 403, 429, 503, 505],
-            _ if operation.get("security").is_some() => vec![400, 401, 429, 503],
+            _ if operation.get("security").is_some() => vec![400, 401, 403, 429, 503],
             _ => vec![429, 503],
         };
         if [ISSUE, PUBLISH, REVOKE, INTROSPECT].contains(&path) {
@@ -94,6 +94,17 @@ async fn the_schemas_take_what_the_service_takes() {
     let event = &publish["properties"]["event"];
     assert_eq!(event["pattern"], "^[A-Za-z0-9._:/-]{1,64}$");
     assert!(event["not"]["enum"].as_array().unwrap().contains(&json!("recovered")), "{event}");
+    assert_eq!(publish["not"], json!({ "required": ["topic", "topics"] }));
+    for (field, limit) in [("topic", "maxLength"), ("topics", "maxItems")] {
+        assert!(publish["properties"][field][limit].is_u64(), "{field}");
+    }
+    let issue = &schemas["IssueBody"];
+    assert_eq!((issue.get("required"), &issue["additionalProperties"]), (None, &json!(false)));
+    let names: Vec<_> = issue["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(issue["properties"]["expires_in"]["maximum"], json!(900));
+    let of_issuing = &document["paths"][ISSUE]["post"]["requestBody"];
+    assert_ne!(of_issuing["required"], json!(true), "a token needs no body");
     let one = json!([{ "required": ["token"] }, { "required": ["token_id"] }]);
     assert_eq!(schemas["TokenForm"]["oneOf"], one);
     let in_json = &schemas["TokenParameter"]["oneOf"];
@@ -129,6 +140,12 @@ async fn the_main_operations_have_examples_and_the_service_takes_them() {
         let answer = instance.post_as_principal(path).json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "{path} {body}: {}", answer.status());
     }
+    let issue = &document["components"]["schemas"]["IssueBody"]["examples"][0];
+    let issued = instance.post_as_principal(ISSUE).json(issue).send().await.unwrap();
+    assert_eq!(issued.status(), reqwest::StatusCode::OK, "{issue}");
+    let issued: Value = issued.json().await.unwrap();
+    vx11_kit::remember_secret(issued["sse_token"].as_str().unwrap());
+    assert_eq!((&issued["subject"], &issued["topics"]), (&issue["subject"], &issue["topics"]));
     for (schema, field) in [
         ("IssuedBody", "sse_token"),
         ("IssuedBody", "token_id"),

@@ -140,7 +140,7 @@ async fn the_openapi_document_lists_exactly_what_is_served() {
     let served: BTreeSet<_> = endpoints()
         .iter()
         .flat_map(|endpoint| {
-            endpoint.methods.iter().map(|method| (endpoint.path.to_owned(), method.to_string()))
+            endpoint.methods.iter().map(|(method, _)| (endpoint.path.to_owned(), method.to_string()))
         })
         .filter(|(_, method)| method != "HEAD")
         .collect();

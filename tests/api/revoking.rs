@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::Instance;
+use crate::support::{Instance, issue_with, token_for};
 
 async fn revoke(instance: &Instance, parameter: (&str, &str)) -> Value {
     let response =
@@ -24,6 +24,37 @@ async fn a_revoked_token_is_refused_at_once_however_it_was_named() {
         assert_eq!(instance.introspect(&issued.token).await, json!({"active": false}));
     }
     assert_eq!(instance.metric("vx11_operator_ephemeral_tokens_invalid_total{reason=\"revoked\"}").await, 2);
+}
+
+#[tokio::test]
+async fn a_token_with_a_grant_is_revoked_by_itself_by_its_uuid_or_by_its_id() {
+    let instance = Instance::start().await;
+    for name in ["token", "uuid", "token_id"] {
+        let issued = issue_with(&instance, &json!({ "topics": ["orders/*"] })).await;
+        let token = issued["sse_token"].as_str().unwrap();
+        let parameter = match name {
+            "token" => ("token", token),
+            "uuid" => ("token", token.split_once('.').unwrap().0),
+            _ => ("token_id", issued["token_id"].as_str().unwrap()),
+        };
+        let mut stream = instance.open_stream(token).await;
+        assert_eq!(revoke(&instance, parameter).await, json!({"effective": "cluster"}));
+        assert_eq!(stream.rest().await.pop().unwrap().json()["reason"], json!("revoked"), "{name}");
+        assert_eq!(instance.ask_for_stream(token).await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(instance.introspect(token).await, json!({"active": false}));
+    }
+    assert_eq!(instance.metric("vx11_operator_ephemeral_tokens_invalid_total{reason=\"revoked\"}").await, 3);
+}
+
+#[tokio::test]
+async fn revoking_a_grant_with_another_uuid_revokes_nothing() {
+    let instance = Instance::start().await;
+    let tokens = [token_for(&instance, &["a"]).await, token_for(&instance, &["b"]).await];
+    let [(uuid, _), (_, grant)] = tokens.each_ref().map(|token| token.split_once('.').unwrap());
+    revoke(&instance, ("token", &format!("{uuid}.{grant}"))).await;
+    for token in &tokens {
+        assert_eq!(instance.introspect(token).await["active"], json!(true));
+    }
 }
 
 #[tokio::test]

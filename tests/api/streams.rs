@@ -37,19 +37,24 @@ async fn the_response_is_one_that_nobody_stores_buffers_or_keeps_alive() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_carries_comments() {
+async fn a_silent_stream_carries_comments_with_its_position() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1")]).await;
     let token = instance.issue().await.token;
     let mut connection = TcpStream::connect(instance.address()).await.unwrap();
     let request = format!("GET /operator/api/events/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
-    let mut seen = Vec::new();
-    while seen.windows(14).filter(|window| window == b": heartbeat\n\n\r").count() < 2 {
+    let mut seen = String::new();
+    while seen.matches(": heartbeat\n").count() < 3 {
         let mut chunk = [0; 1024];
         let read = connection.read(&mut chunk).await.unwrap();
         assert_ne!(read, 0, "the stream stays open");
-        seen.extend_from_slice(&chunk[..read]);
+        seen.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
     }
+    let position = seen.lines().find(|line| line.starts_with("id: ")).unwrap();
+    let is_heartbeat = |frame: &&str| {
+        [": heartbeat", position].iter().all(|expected| frame.lines().any(|line| line == *expected))
+    };
+    assert!(seen.split("\n\n").filter(is_heartbeat).count() >= 2, "{seen}");
 }
 
 #[tokio::test]

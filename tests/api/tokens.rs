@@ -27,6 +27,26 @@ async fn an_issued_token_has_the_form_the_contract_promises() {
     }
 }
 
+/// Clients of the release before grants compare or parse these bytes.
+#[tokio::test]
+async fn without_fields_the_answer_has_the_members_of_before_in_their_order() {
+    const MEMBERS: [&str; 6] =
+        ["sse_token", "token_id", "expires_in", "expires_at", "instance_id", "backend"];
+    let instance = Instance::start().await;
+    for request in [
+        instance.get_as_principal(ISSUE),
+        instance.post_as_principal(ISSUE),
+        instance.post_as_principal(ISSUE).json(&json!({})),
+        instance.post_as_principal(ISSUE).json(&Value::Null),
+    ] {
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let body: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        remember_secret(body["sse_token"].as_str().unwrap());
+        let members: Vec<_> = MEMBERS.iter().map(|name| format!("\"{name}\":{}", body[*name])).collect();
+        assert_eq!(text, format!("{{{}}}", members.join(",")));
+    }
+}
+
 #[tokio::test]
 async fn introspection_tells_what_a_token_is_and_nothing_about_what_is_none() {
     let instance = Instance::start().await;

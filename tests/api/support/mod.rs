@@ -6,6 +6,7 @@ mod client;
 mod configure;
 mod driver;
 mod front;
+mod grants;
 mod instance;
 mod limited;
 mod panel;
@@ -17,6 +18,9 @@ pub use browser::Browser;
 pub use client::{Ended, Terminal};
 pub use configure::{complaint, complaint_about_file, file, planted, run};
 pub use front::Front;
+pub use grants::{
+    Limited, TextStream, ask_for_token, field, issue_with, publish_to, stream, token_for, with_principals,
+};
 pub use instance::{Instance, random_hex};
 pub use limited::limited;
 pub use panel::Panel;
