@@ -1,9 +1,10 @@
 //! `examples/protect-backend.conf`: somebody else's streams and sockets behind our tokens.
 
 use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use vx11_kit::{Port, Site, shipped_nginx};
+use vx11_kit::{Port, Site, remember_secret, shipped_nginx};
 
 use crate::support::{Act, Backend, Cluster, problem};
 
@@ -63,6 +64,36 @@ async fn a_token_opens_their_stream_and_they_learn_who_it_is_but_not_the_token()
         3,
         "a principal has none"
     );
+}
+
+#[tokio::test]
+async fn they_learn_subject_and_topics_of_a_grant_and_never_what_a_client_says_of_itself() {
+    const NAMES: [&str; 6] =
+        ["X-Subject", "X-Topics", "X-VX11-Subject", "X-VX11-Topics", "X-VX11-Principal", "X-VX11-Token-Id"];
+    let (backend, port) = (backend().await, Port::reserve());
+    let (cluster, address) = protecting(&backend, &port).await;
+    let url = format!("http://{address}/protected/ticks");
+    let plain = cluster.issue().await;
+    let grant = json!({ "subject": "user-7", "topics": ["users/7/*", "news"] });
+    let issued = cluster.post_as_principal("/operator/api/events/sse-token").json(&grant).send().await;
+    let issued: Value = issued.unwrap().json().await.unwrap();
+    let granted = issued["sse_token"].as_str().unwrap();
+    remember_secret(granted);
+    for token in [plain.as_str(), granted] {
+        let mut request = cluster.client.get(&url).query(&[("token", token)]);
+        for name in NAMES {
+            request = request.header(name, "forged");
+        }
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    }
+    let requests = backend.requests.lock().unwrap().clone();
+    let [plain, granted] = requests.as_slice() else { panic!("two requests, and not {requests:?}") };
+    for name in NAMES {
+        assert!(!plain.to_lowercase().contains(&format!("{}:", name.to_lowercase())), "{plain}");
+    }
+    assert!(granted.contains("X-Subject: user-7\r\n"), "{granted}");
+    assert!(granted.contains("X-Topics: users/7/* news\r\n"), "{granted}");
+    assert!(!granted.contains("X-VX11-") && !granted.contains("forged"), "{granted}");
 }
 
 #[tokio::test]
