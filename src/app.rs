@@ -24,7 +24,7 @@ use crate::events::{
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, StoreOperation};
-use crate::principal::Principals;
+use crate::principal::{Principals, Right};
 use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
@@ -185,6 +185,7 @@ impl Application {
             trusted_proxies: config.trusted_proxies.clone(),
             body_timeout: config.body_timeout,
             principal_in_query: config.principal_in_query,
+            log_subjects: config.log_subjects,
         };
         let settings = ServerSettings {
             listen: config.listen,
@@ -458,6 +459,7 @@ fn show_labels(metrics: &Metrics) {
     metrics.breaker_transitions.show_all::<BreakerState>();
     metrics.streams_ended.show_all::<EndReason>();
     metrics.streams_refused.show_all::<OpenError>();
+    metrics.not_permitted.show_all::<Right>();
 }
 
 /// Number of processor cores that the process may use.

@@ -198,11 +198,12 @@ async fn run(config: Arc<Config>, file: Option<&Path>, reload: ReloadSignal) -> 
         }
     };
     log_start(&config, &application);
+    let window = config.drain_window;
     let reloads = Reload::new(reload, file.map(Path::to_owned), config, application.reloader()).run();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let second_signal = async move {
         let first = signals.next().await;
-        tracing::info!(signal = first, window = ?config.drain_window, "draining; a second signal stops at once");
+        tracing::info!(signal = first, ?window, "draining; a second signal stops at once");
         let _ = stop.send(());
         signals.next().await
     };

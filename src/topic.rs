@@ -169,7 +169,7 @@ impl Pattern {
         Arc::clone(&self.0)
     }
 
-    /// What a prefix pattern's topics begin with, the `/` included.
+    /// Beginning of the topics of a prefix pattern, the `/` included.
     fn prefix(&self) -> Option<&str> {
         self.0.ends_with(BELOW).then(|| &self.0[..self.0.len() - 1])
     }

@@ -269,7 +269,7 @@ async fn a_token_is_issued_with_the_grant_and_the_life_that_are_asked_for() {
     let store = Arc::new(Takes::default());
     let service = service(Arc::<Takes>::clone(&store), Arc::new(ManualClock::at(NOW)), &metrics);
     let Grant { subject, topics, .. } = grant();
-    let life = Duration::from_secs(300);
+    let life = Duration::from_mins(5);
     let request = IssueRequest { subject, topics, expires_in: Some(life) };
     let issued = service.issue(&unlimited(principal()), Some(request)).await.unwrap();
     assert_eq!(

@@ -67,9 +67,6 @@ pub(super) fn principals(
             warnings.push(problem);
         }
     }
-    if derives_keys {
-        warnings.extend(warnings_about_derived_keys(&principals));
-    }
     if !principals.is_empty() || !complaints.is_empty() {
         return (principals, false);
     }
@@ -111,25 +108,6 @@ fn only_credential(
 /// The principal of `principal_token`, with all rights.
 fn operator() -> Option<Principal> {
     PrincipalId::parse(DEFAULT_PRINCIPAL).map(|id| Principal::new(id, Rights::all(), Patterns::all()))
-}
-
-/// A key that is derived from a credential signs tokens for any topic, whoever computes it.
-fn warnings_about_derived_keys(principals: &[(Principal, SecretString)]) -> Vec<String> {
-    let mut ids = HashSet::new();
-    let is_limited = |principal: &Principal| {
-        let may_issue_any = principal.may(Right::Issue) && principal.may(Right::Observe);
-        !may_issue_any || *principal.topics() != Patterns::all()
-    };
-    let limited = principals.iter().map(|(principal, _)| principal);
-    let limited = limited.filter(|principal| is_limited(principal) && ids.insert(principal.id()));
-    let warning = |principal: &Principal| {
-        format!(
-            "principal {} is limited, but without token.signing_keys the holder of its credential can derive a key from it, \
-             and sign tokens for any topic; set token.signing_keys",
-            principal.id()
-        )
-    };
-    limited.map(warning).collect()
 }
 
 /// Principals with their credentials: that of `principal_token`, then the entries of `principals`,

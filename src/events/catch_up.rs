@@ -172,7 +172,13 @@ impl CatchUp {
 
     /// Finds the position before the earlier events to begin with. Returns the next step, or `None`
     /// if the position is known.
-    fn find_beginning(&mut self, hub: &Hub, patterns: &Patterns, place: &Place, number: usize) -> Option<Next> {
+    fn find_beginning(
+        &mut self,
+        hub: &Hub,
+        patterns: &Patterns,
+        place: &Place,
+        number: usize,
+    ) -> Option<Next> {
         match hub.resume_before_last(patterns, number) {
             Resume::At(cursor) => {
                 hub.settings().metrics.events.resumed(ResumedFrom::Ring);

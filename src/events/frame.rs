@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_frame_names_its_topic_unless_it_is_the_default() {
-        let text = |topic| String::from_utf8(event(ID, &EventType::default(), topic, "1").frame.to_vec()).unwrap();
+        let text =
+            |topic| String::from_utf8(event(ID, &EventType::default(), topic, "1").frame.to_vec()).unwrap();
         assert_eq!(text("default"), "id: 00000007-12-3\nevent: message\ndata: 1\n\n");
         assert_eq!(text("orders/1"), "id: 00000007-12-3\nevent: message\ntopic: orders/1\ndata: 1\n\n");
         assert_eq!(read(event(ID, &EventType::default(), "orders/1", "1").frame).len(), 1);

@@ -153,7 +153,12 @@ mod tests {
         let log = MemoryLog::new(Arc::clone(&hub), 10);
         let mut ids = Vec::new();
         for _ in 0..12 {
-            ids.push(log.publish(Publication::new(EventType::default(), "1", Topics::default(), None)).await.unwrap().id);
+            ids.push(
+                log.publish(Publication::new(EventType::default(), "1", Topics::default(), None))
+                    .await
+                    .unwrap()
+                    .id,
+            );
         }
         assert_eq!(hub.resume(ids[0]), Resume::Never(ResetReason::Expired));
         assert_eq!(hub.resume(ids[1]), Resume::At(2));
@@ -166,7 +171,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_stands_for_the_event_that_was_published_first_under_it() {
         let log = MemoryLog::new(hub(), 10);
-        let publish = |data| log.publish(Publication::new(EventType::default(), data, Topics::default(), Some(key(1))));
+        let publish =
+            |data| log.publish(Publication::new(EventType::default(), data, Topics::default(), Some(key(1))));
         let first = publish("1").await.unwrap();
         assert!(!first.repeated);
         let again = publish("1").await.unwrap();

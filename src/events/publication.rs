@@ -136,12 +136,15 @@ mod tests {
         };
         let one = of("a", "default", "1");
         assert_eq!(one, of("a", "default", "1"));
-        for other in [of("a", "default", "2"), of("b", "default", "1"), of("a", "b", "1"), of("a", "default b", "1")] {
+        for other in
+            [of("a", "default", "2"), of("b", "default", "1"), of("a", "b", "1"), of("a", "default b", "1")]
+        {
             assert_ne!(one, other);
         }
     }
 
-    /// Instances of the previous release compare it. The value is that of `printf 'a\n1' | sha256sum`.
+    /// Instances of the previous release compare it. The value is that of
+    /// `printf 'a\n1' | sha256sum`.
     #[test]
     fn the_fingerprint_of_an_event_without_topics_never_changes() {
         assert_eq!(Fingerprint::of("a", &Topics::default(), "1").to_hex(), "4f395a2e9ea1c068");

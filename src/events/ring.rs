@@ -328,7 +328,9 @@ mod tests {
             let mut seen = Vec::new();
             while let Read::Frame(Delivery { frame, next, .. }) = self.read(ring, cursor) {
                 let text = std::str::from_utf8(&frame).unwrap();
-                seen.push(text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().parse().unwrap());
+                seen.push(
+                    text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().parse().unwrap(),
+                );
                 cursor = next;
             }
             seen
@@ -367,7 +369,7 @@ mod tests {
             let patterns = Patterns::new(patterns).unwrap();
             let mut ring = Ring::new(RingLimits { entries, bytes: usize::MAX }, Some(EPOCH));
             let subscription = ring.subscribe(&patterns, &Arc::default());
-            // What the stream has not read yet: cursors of its events.
+            // Cursors of the events that the stream has not read yet.
             let (mut cursor, mut due) = (0, VecDeque::new());
             for (n, (topics, reads, restarts)) in steps.into_iter().enumerate() {
                 let topics = Topics::parse(topics).unwrap();

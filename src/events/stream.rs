@@ -85,9 +85,10 @@ impl StreamOpening {
         Ok(Self { hub: Arc::clone(hub), place, patterns, by_token })
     }
 
-    /// Opens the stream at `start`. It begins in the ring, or in catch-up if the position is outside
-    /// the ring or the log is not known yet. If the stream cannot continue there, it begins at the
-    /// newest event with a `reset`. `request_id` appears in the log line of the stream's end.
+    /// Opens the stream at `start`. It begins in the ring, or in catch-up if the position is
+    /// outside the ring or the log is not known yet. If the stream cannot continue there, it begins
+    /// at the newest event with a `reset`. `request_id` appears in the log line of the stream's
+    /// end.
     #[must_use]
     pub fn open(self, start: Start<'_>, request_id: RequestId) -> EventStream {
         let Self { hub, place, patterns, by_token } = self;
@@ -530,7 +531,9 @@ mod tests {
         let mut orders = topic_stream(&hub, &["orders/*", "orders/1"], Start::default());
         let mut everything = topic_stream(&hub, &["*"], Start::default());
         let mut plain = stream(&hub, None);
-        for (topics, data) in [("orders/1 orders/2", "1"), ("default", "2"), ("users/1", "3"), ("$streams/opened", "4")] {
+        for (topics, data) in
+            [("orders/1 orders/2", "1"), ("default", "2"), ("users/1", "3"), ("$streams/opened", "4")]
+        {
             publish_to(&hub, topics, data);
         }
         let line = |topic: &str, data: &str| format!("event: message|{topic}data: {data}|");
@@ -594,7 +597,10 @@ mod tests {
         let data = async |start| {
             let mut stream = topic_stream(&hub, &["a"], start);
             let frames = frames(&mut stream).await;
-            frames.iter().map(|frame| frame.split("data: ").nth(1).unwrap()[..1].to_owned()).collect::<Vec<_>>()
+            frames
+                .iter()
+                .map(|frame| frame.split("data: ").nth(1).unwrap()[..1].to_owned())
+                .collect::<Vec<_>>()
         };
         let from = |earlier| Start { last_event_id: None, earlier };
         assert_eq!(data(from(Earlier::parse("start"))).await, ["0", "2", "4"]);

@@ -15,7 +15,7 @@ use super::registry::Signal;
 use super::ring::Cursor;
 use crate::topic::{Patterns, Topics, for_each_pattern};
 
-/// What is known about a pattern that an event in the ring or an open stream has.
+/// Entry of a pattern that an event in the ring or an open stream has.
 #[derive(Default)]
 struct Entry {
     /// Cursors of the events in the ring that it matches, in order.

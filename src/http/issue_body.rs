@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(request.topics, Patterns::new(["orders/*", "*"]).unwrap());
         assert!(request.subject.is_none());
         let request = parsed(r#"{"expires_in": 900}"#).unwrap().unwrap();
-        assert_eq!(request.expires_in, Some(Duration::from_secs(900)));
+        assert_eq!(request.expires_in, Some(Duration::from_mins(15)));
     }
 
     #[test]

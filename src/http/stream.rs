@@ -4,14 +4,13 @@ use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
-use tracing::field::display;
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed, only_parameters, query_values};
 use super::permission::{may_read, narrowed, not_permitted};
 use super::problem_docs::Proxied;
-use crate::events::{From as Beginning, Opener, Start, StreamOpening};
+use crate::events::{Earlier, Opener, Start, StreamOpening};
 use crate::principal::Right;
 use crate::telemetry::RequestId;
 use crate::topic::Patterns;
@@ -60,10 +59,10 @@ pub(super) async fn open(
         return Err(Problem::HttpVersion);
     }
     only_parameters(&request, &["token", "last_event_id", "topic", "from"])?;
-    let (topics, from) = (topics(&request)?, from(&request)?);
+    let (topics, earlier) = (topics(&request)?, earlier(&request)?);
     let opening = authenticate_stream(&request, &state, topics).await?;
     let last_event_id = last_event_id(&request);
-    let start = Start { last_event_id: last_event_id.as_deref(), from };
+    let start = Start { last_event_id: last_event_id.as_deref(), earlier };
     let stream = opening.open(start, request_id.into_inner());
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -123,13 +122,13 @@ fn topics(request: &HttpRequest) -> Result<Option<Patterns>, Problem> {
     patterns.map(Some).map_err(|error| Problem::bad_request(format!("topic: {error}")))
 }
 
-/// Beginning of the stream, if the client names one.
-fn from(request: &HttpRequest) -> Result<Option<Beginning>, Problem> {
+/// Earlier events that the client wants to begin with, if it does.
+fn earlier(request: &HttpRequest) -> Result<Option<Earlier>, Problem> {
     const EXPECTED: &str = "from has to be given once, as start or as -1 to -1000";
     let mut values = query_values(request, "from");
     let Some(value) = values.next() else { return Ok(None) };
-    let beginning = Beginning::parse(&value).filter(|_| values.next().is_none());
-    beginning.map(Some).ok_or(Problem::bad_request(EXPECTED))
+    let earlier = Earlier::parse(&value).filter(|_| values.next().is_none());
+    earlier.map(Some).ok_or(Problem::bad_request(EXPECTED))
 }
 
 /// Position to resume from: the header, else the parameter. Empty means none (WHATWG HTML §9.2.4).

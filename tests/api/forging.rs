@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use vx11_kit::remember_secret;
 use vx11_operator::clock::{Clock, SystemClock};
-use vx11_operator::principal::PrincipalId;
+use vx11_operator::principal::{Principal, PrincipalId, Principals, Rights};
 use vx11_operator::token::{Claims, Codec, Nonce, SigningKeys};
+use vx11_operator::topic::Patterns;
 
 use crate::support::{Instance, file, planted, problem};
 
@@ -34,14 +35,15 @@ impl Holder {
     fn sign(&self, principal: &str, life: u64) -> String {
         let expires_at = SystemClock.now().seconds() + life;
         let claims = Claims { expires_at, offline: true, nonce: Nonce::from_bits(7) };
-        let token = self.0.mint(&id(principal), claims).reveal();
+        let token = self.0.mint(&id(principal), claims, None).reveal();
         remember_secret(&token);
         token
     }
 
     /// Whether the token is signed with this holder's key.
     fn has_signed(&self, principal: &str, token: &str) -> bool {
-        self.0.verify(token, SystemClock.now(), [&id(principal)].into_iter()).is_ok()
+        let owner = Principal::new(id(principal), Rights::all(), Patterns::all());
+        self.0.verify(token, SystemClock.now(), &Principals::new([(owner, "secret")])).is_ok()
     }
 }
 

@@ -183,10 +183,10 @@ async fn a_principal_that_may_not_grant_default_issues_no_plain_token() {
 async fn topics_of_the_service_are_read_and_granted_with_the_right_to_observe_and_not_without() {
     let principals: [Limited<'_>; 2] = [
         ("watcher", &["issue", "subscribe", "observe"], &["news"]),
-        ("issuer", &["issue", "subscribe"], &["*"]),
+        ("backend", &["issue", "subscribe"], &["*"]),
     ];
     let (instance, credentials) = with_principals(&principals, "").await;
-    let [watcher, issuer] = credentials.as_slice() else { panic!("two principals") };
+    let [watcher, backend] = credentials.as_slice() else { panic!("two principals") };
     let open = async |credential: &str, topic: &str| {
         let request = stream(&instance, &[("topic", topic)]).header("X-VX11-Token", credential);
         request.send().await.unwrap()
@@ -194,8 +194,8 @@ async fn topics_of_the_service_are_read_and_granted_with_the_right_to_observe_an
     for topic in ["$streams/opened", "$streams/*"] {
         let fields = json!({ "topics": [topic] });
         let lack = "this principal lacks the right observe";
-        is_not_permitted(ask_for_token(&instance, issuer, &fields).await, &Method::POST, lack).await;
-        is_not_permitted(open(issuer, topic).await, &Method::GET, lack).await;
+        is_not_permitted(ask_for_token(&instance, backend, &fields).await, &Method::POST, lack).await;
+        is_not_permitted(open(backend, topic).await, &Method::GET, lack).await;
         let issued = ask_for_token(&instance, watcher, &fields).await;
         assert_eq!(issued.status(), StatusCode::OK);
         let issued: Value = issued.json().await.unwrap();

@@ -131,6 +131,7 @@ mod tests {
         (id, topic, data)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with fields that may be absent")]
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
     }

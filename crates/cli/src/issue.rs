@@ -42,7 +42,9 @@ pub(super) async fn run(session: &Session, arguments: &IssueArguments) -> ExitCo
 fn lines(issued: &Issued, url: &str) -> String {
     let Issued { sse_token, token_id, expires_in, expires_at, stream_url, .. } = issued;
     let mut lines = String::new();
-    let mut line = |name: &str, text: &str| drop(writeln!(lines, "{name:<9}{}", visible(text)));
+    let mut line = |name: &str, text: &str| {
+        let _ = writeln!(lines, "{name:<9}{}", visible(text));
+    };
     line("token", sse_token);
     line("id", token_id);
     line("expires", &format!("{expires_at}, in {expires_in} s"));

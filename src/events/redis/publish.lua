@@ -1,7 +1,7 @@
 -- Appends an event to the log, once for each idempotency key.
 --
--- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`, `written`,
--- `size_of` and `count`; and `fields_of`. `keys.rs` explains the fields of the state.
+-- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`,
+-- `written`, `size_of`, `count` and `fields_of`. `keys.rs` explains the fields of the state.
 --
 -- KEYS: the log, its state, the name of the idempotency key (without one, the state again).
 --

@@ -211,7 +211,13 @@ mod tests {
 
     fn request_of(data: &str) -> (PublishRequest, oneshot::Receiver<Result<Published, PublishError>>) {
         let (reply, answer) = oneshot::channel();
-        (PublishRequest { publication: Publication::new(EventType::default(), data, None), reply }, answer)
+        (
+            PublishRequest {
+                publication: Publication::new(EventType::default(), data, Topics::default(), None),
+                reply,
+            },
+            answer,
+        )
     }
 
     fn words(words: &[&str]) -> Value {

@@ -1,7 +1,7 @@
 -- Enters the log, and takes events that an instance re-submits after a loss of data.
 --
--- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`, `written`,
--- `size_of` and `count`; and `fields_of`. `keys.rs` explains the fields of the state.
+-- `size.lua` and `fields.lua` are prepended. They define `log`, `state`, `args`, `bound`,
+-- `written`, `size_of`, `count` and `fields_of`. `keys.rs` explains the fields of the state.
 --
 -- The data id differs from the one in the log's state after a restart or failover of Redis, and
 -- there is no state after a flush. The log may then lack events that instances still hold in their

@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// State of the replicas of one master.
 pub(super) struct Replicas {
-    /// Whether a replica may replace the master, as under Sentinel. Otherwise no event needs a copy.
+    /// Whether a replica may replace the master, as under Sentinel. Otherwise no event needs a
+    /// copy.
     matter: bool,
     last_in_step: Mutex<Instant>,
     needed: AtomicBool,
@@ -43,8 +44,8 @@ impl Replicas {
         command
     }
 
-    /// Notes how many replicas are in step. Returns whether none was for [`ALONE_AFTER`]: the caller
-    /// then calls [`Self::alone`] if the sentinels still name this master.
+    /// Notes how many replicas are in step. Returns whether none was for [`ALONE_AFTER`]: the
+    /// caller then calls [`Self::alone`] if the sentinels still name this master.
     pub(super) fn found(&self, in_step: usize) -> bool {
         if !self.matter {
             return false;

@@ -265,7 +265,8 @@ async fn events_are_counted_backward_without_their_data() {
         "patterns": ["orders/*", "default"], "without_data": true,
     });
     let answer = redis.script(PAGE, &[LOG, STATE], &arguments).await;
-    let (_, bytes, more, entries, read_to): (String, usize, u8, Vec<(String, Vec<String>)>, String) =
+    type Entries = Vec<(String, Vec<String>)>;
+    let (_, bytes, more, entries, read_to): (String, usize, u8, Entries, String) =
         from_redis_value(answer).unwrap();
     assert_eq!((more, read_to.as_str()), (0, "1-0"));
     assert!(bytes < 500, "{bytes}");
