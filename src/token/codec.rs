@@ -10,7 +10,7 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::keys::{SigningKey, SigningKeys};
-use super::{Grant, GrantText, Nonce, Token, first_not_grantable, parts};
+use super::{Grant, GrantText, Nonce, Subject, Token, first_not_grantable, parts};
 use crate::clock::UnixMillis;
 use crate::limits::{CLOCK_SKEW, LONGEST_LIFE_SECONDS};
 use crate::principal::{Principal, PrincipalId, Principals, Right};
@@ -143,6 +143,13 @@ impl Codec {
         }
     }
 
+    /// Name of a subject in logs: 16 hexadecimal characters of a MAC with a key that only instances
+    /// of this deployment have.
+    #[must_use]
+    pub fn subject_hash(&self, subject: &Subject) -> String {
+        self.keys.subject_hash(subject)
+    }
+
     /// Whether the tag is one that a key of this principal makes.
     fn has_signed(&self, principal: &PrincipalId, covered: &Covered, presented: u128) -> bool {
         let mut keys = self.keys.verifying_for(principal, fields_hint(covered.fields));
@@ -201,15 +208,6 @@ fn can_be_issued_at(moment: UnixMillis, expires_at: u64, now: UnixMillis) -> boo
 /// whole second, too.
 fn last_expiry(now: UnixMillis) -> u64 {
     now.plus(Duration::from_secs(LONGEST_LIFE_SECONDS.into()) + CLOCK_SKEW).seconds_rounded_up()
-}
-
-impl Codec {
-    /// Name of a subject in logs: 16 hexadecimal characters of a MAC with a key that only instances
-    /// of this deployment have.
-    #[must_use]
-    pub fn subject_hash(&self, subject: &super::Subject) -> String {
-        self.keys.subject_hash(subject)
-    }
 }
 
 /// The second nearest to `now` whose low bits are `low`.

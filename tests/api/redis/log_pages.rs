@@ -6,6 +6,8 @@ use redis::{Value, from_redis_value};
 use serde_json::json;
 use vx11_kit::RedisServer;
 
+/// Ids and fields of entries.
+type Entries = Vec<(String, Vec<String>)>;
 const PAGE: &str = concat!(
     include_str!("../../../src/events/redis/filter.lua"),
     include_str!("../../../src/events/redis/page.lua")
@@ -265,7 +267,6 @@ async fn events_are_counted_backward_without_their_data() {
         "patterns": ["orders/*", "default"], "without_data": true,
     });
     let answer = redis.script(PAGE, &[LOG, STATE], &arguments).await;
-    type Entries = Vec<(String, Vec<String>)>;
     let (_, bytes, more, entries, read_to): (String, usize, u8, Entries, String) =
         from_redis_value(answer).unwrap();
     assert_eq!((more, read_to.as_str()), (0, "1-0"));
