@@ -46,4 +46,4 @@ pub use redis_cluster::RedisCluster;
 pub use reset::{RESET, ResetProxy};
 pub use sentinel::SentinelSet;
 pub use server::{Monitor, RedisServer, write_for_us_alone};
-pub use sse::{Chunks, Event, EventStream, Frame, Frames, Head, Malformed, StreamReader};
+pub use sse::{Block, Chunks, Event, EventStream, Frame, Frames, Head, Malformed, StreamReader};

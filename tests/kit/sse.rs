@@ -9,5 +9,5 @@ mod stream_reader;
 
 pub use chunks::{Chunks, Malformed};
 pub use event_stream::{Event, EventStream};
-pub use frames::{Frame, Frames};
+pub use frames::{Block, Frame, Frames};
 pub use stream_reader::{Head, StreamReader};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
 use proptest::prelude::*;
-use vx11_kit::{Chunks, Frame, Frames, Head, Malformed, StreamReader};
+use vx11_kit::{Block, Chunks, Frame, Frames, Head, Malformed, StreamReader};
 
 /// An event's type, its data, the position after it, and its `retry`.
 type Read = (String, String, String, Option<Duration>);
@@ -107,6 +107,19 @@ proptest! {
 fn a_byte_order_mark_is_passed_over_at_the_very_beginning_and_nowhere_else() {
     let read = by_us(&["\u{feff}data: 1\n\u{feff}data: 2\n\n".as_bytes()]);
     assert_eq!(read, [("message".to_owned(), "1".to_owned(), String::new(), None)]);
+}
+
+#[test]
+fn an_id_without_data_moves_the_position_and_dispatches_nothing() {
+    let text = b": heartbeat\nid: a\n\n: comment\n\nid: b\ntopic: x/y\ndata: 1\n\ndata: 2\n\n";
+    let (mut frames, mut read) = (Frames::default(), Vec::new());
+    frames.blocks(text, |block| {
+        read.push(match block {
+            Block::Position(id) => format!("at {id}"),
+            Block::Event(Frame { id, topic, data, .. }) => format!("{data} {id:?} {topic:?}"),
+        });
+    });
+    assert_eq!(read, ["at a", "1 Some(\"b\") Some(\"x/y\")", "2 None None"]);
 }
 
 #[test]

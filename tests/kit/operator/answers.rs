@@ -63,10 +63,24 @@ impl Api {
     /// # Errors
     /// The failure, as text.
     pub async fn issue(&self) -> Result<Issued, String> {
-        let body = json(self.post("/operator/api/events/sse-token").send().await).await?;
+        self.issue_with(None).await
+    }
+
+    /// Issues a token with the grant that this body asks for, or a plain one.
+    ///
+    /// # Errors
+    /// The failure, as text.
+    pub async fn issue_with(&self, grant: Option<&Value>) -> Result<Issued, String> {
+        let request = self.post("/operator/api/events/sse-token");
+        let request = match grant {
+            Some(grant) => request.json(grant),
+            None => request,
+        };
+        let body = json(request.send().await).await?;
         let text = |key: &str| body[key].as_str().map(str::to_owned).ok_or(format!("no {key}"));
         let issued = Issued { token: text("sse_token")?, id: text("token_id")? };
-        remember_secret(&issued.token);
+        // Without the grant, which is no secret.
+        remember_secret(issued.token.split('.').next().unwrap_or_default());
         Ok(issued)
     }
 
@@ -119,8 +133,18 @@ impl Api {
 
     /// Publishes an event under a key. Returns the outcome, and the wait before the next attempt.
     pub async fn publish(&self, key: &str, data: &Value) -> (Answer, Option<Duration>) {
+        self.publish_to(&[], key, data).await
+    }
+
+    /// The same to these topics, or without a topic if there are none.
+    pub async fn publish_to(&self, topics: &[String], key: &str, data: &Value) -> (Answer, Option<Duration>) {
         let request = self.post("/operator/api/events").header("Idempotency-Key", key);
-        match request.json(&json!({ "data": data })).send().await {
+        let body = match topics {
+            [] => json!({ "data": data }),
+            [topic] => json!({ "data": data, "topic": topic }),
+            topics => json!({ "data": data, "topics": topics }),
+        };
+        match request.json(&body).send().await {
             Ok(response) => {
                 let wait = header(&response, RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
                 (answer(response).await, wait.map(Duration::from_secs))

@@ -116,7 +116,7 @@ impl Body {
 
     fn read(&mut self, bytes: &[u8]) {
         let Self { frames, position, waiting, .. } = self;
-        frames.read(bytes, |Frame { id, event, data, retry }| {
+        frames.read(bytes, |Frame { id, event, data, retry, .. }| {
             if let Some(id) = id {
                 position.clear();
                 position.push_str(id);

@@ -13,10 +13,21 @@ pub struct Frame<'a> {
     pub id: Option<Cow<'a, str>>,
     /// `message` where the frame names none.
     pub event: Cow<'a, str>,
+    /// Topic by which the event is for this stream, if the frame names one.
+    pub topic: Option<Cow<'a, str>>,
     /// Its lines, with line feeds between them.
     pub data: Cow<'a, str>,
     /// Wait before the next connection, if the frame changes it.
     pub retry: Option<Duration>,
+}
+
+/// A complete block of lines.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Block<'a> {
+    /// An event.
+    Event(Frame<'a>),
+    /// An id without data: a client resumes from there, and nothing is dispatched.
+    Position(Cow<'a, str>),
 }
 
 /// A reader in the middle of a stream.
@@ -28,8 +39,12 @@ pub struct Frames {
     after_return: bool,
     /// Something has come: what looks like a byte order mark is none any more.
     begun: bool,
+    /// Of the blocks since the last event: one without data has an id for the event after it, too.
     id: Option<Vec<u8>>,
+    /// This block has an id.
+    moves: bool,
     event: Vec<u8>,
+    topic: Vec<u8>,
     data: Vec<u8>,
     retry: Option<Duration>,
 }
@@ -39,7 +54,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Frames {
     /// Reads on, and hands over each frame that is complete.
-    pub fn read(&mut self, mut bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) {
+    pub fn read(&mut self, bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) {
+        self.blocks(bytes, |block| {
+            if let Block::Event(frame) = block {
+                dispatch(frame);
+            }
+        });
+    }
+
+    /// Reads on, and hands over each block that is complete and has data or an id.
+    pub fn blocks(&mut self, mut bytes: &[u8], mut dispatch: impl FnMut(&Block<'_>)) {
         loop {
             if self.after_return && !bytes.is_empty() {
                 self.after_return = false;
@@ -60,7 +84,7 @@ impl Frames {
         self.line.extend_from_slice(bytes);
     }
 
-    fn take(&mut self, line: &[u8], dispatch: &mut impl FnMut(&Frame<'_>)) {
+    fn take(&mut self, line: &[u8], dispatch: &mut impl FnMut(&Block<'_>)) {
         let first = !std::mem::replace(&mut self.begun, true);
         let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| first).unwrap_or(line);
         if line.is_empty() {
@@ -77,22 +101,32 @@ impl Frames {
                 self.data.push(b'\n');
             }
             b"event" => value.clone_into(&mut self.event),
-            b"id" if !value.contains(&0) => value.clone_into(self.id.get_or_insert_default()),
+            b"topic" => value.clone_into(&mut self.topic),
+            b"id" if !value.contains(&0) => {
+                value.clone_into(self.id.get_or_insert_default());
+                self.moves = true;
+            }
             b"retry" => self.retry = milliseconds(value).or(self.retry),
             // Comments, and what is unknown.
             _ => {}
         }
     }
 
-    fn dispatch(&mut self, dispatch: &mut impl FnMut(&Frame<'_>)) {
+    fn dispatch(&mut self, dispatch: &mut impl FnMut(&Block<'_>)) {
+        let id = self.id.as_deref().map(String::from_utf8_lossy);
         if let Some((_, data)) = self.data.split_last() {
             let event =
                 if self.event.is_empty() { "message".into() } else { String::from_utf8_lossy(&self.event) };
-            let id = self.id.as_deref().map(String::from_utf8_lossy);
-            dispatch(&Frame { id, event, data: String::from_utf8_lossy(data), retry: self.retry });
+            let topic = (!self.topic.is_empty()).then(|| String::from_utf8_lossy(&self.topic));
+            let data = String::from_utf8_lossy(data);
+            dispatch(&Block::Event(Frame { id, event, topic, data, retry: self.retry }));
             self.id = None;
+        } else if let Some(id) = id.filter(|_| self.moves) {
+            dispatch(&Block::Position(id));
         }
+        self.moves = false;
         self.event.clear();
+        self.topic.clear();
         self.data.clear();
         self.retry = None;
     }

@@ -4,7 +4,7 @@
 use httparse::{EMPTY_HEADER, Response, Status};
 
 use super::chunks::{Chunks, Malformed};
-use super::frames::{Frame, Frames};
+use super::frames::{Block, Frame, Frames};
 
 /// More headers than an answer has.
 const HEADERS: usize = 32;
@@ -53,7 +53,19 @@ impl StreamReader {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn body(&mut self, bytes: &[u8], dispatch: impl FnMut(&Frame<'_>)) -> Result<(), Malformed> {
+    pub fn body(&mut self, bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) -> Result<(), Malformed> {
+        self.blocks(bytes, |block| {
+            if let Block::Event(frame) = block {
+                dispatch(frame);
+            }
+        })
+    }
+
+    /// The same with each block that has data or an id.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn blocks(&mut self, bytes: &[u8], dispatch: impl FnMut(&Block<'_>)) -> Result<(), Malformed> {
         if self.rest.is_empty() {
             let read = self.read(bytes, dispatch)?;
             self.rest.extend_from_slice(&bytes[read..]);
@@ -74,12 +86,12 @@ impl StreamReader {
     }
 
     /// Returns how many bytes are read.
-    fn read(&mut self, bytes: &[u8], mut dispatch: impl FnMut(&Frame<'_>)) -> Result<usize, Malformed> {
+    fn read(&mut self, bytes: &[u8], mut dispatch: impl FnMut(&Block<'_>)) -> Result<usize, Malformed> {
         let Self { chunks, frames, .. } = self;
         let Some(chunks) = chunks else {
-            frames.read(bytes, dispatch);
+            frames.blocks(bytes, dispatch);
             return Ok(bytes.len());
         };
-        chunks.read(bytes, |content| frames.read(content, &mut dispatch))
+        chunks.read(bytes, |content| frames.blocks(content, &mut dispatch))
     }
 }
