@@ -39,7 +39,7 @@ pub struct Frames {
     after_return: bool,
     /// Something has come: what looks like a byte order mark is none any more.
     begun: bool,
-    /// Of the blocks since the last event: one without data has an id for the event after it, too.
+    /// Last id since the last event: a block without data has one for the event after it, too.
     id: Option<Vec<u8>>,
     /// This block has an id.
     moves: bool,
