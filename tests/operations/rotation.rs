@@ -14,7 +14,8 @@ use crate::terminal::{self, Errand};
 
 /// Long enough for tokens to be older than a restart of all instances takes.
 const LIFE: u64 = 15;
-const MEASURE: Measure = Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0 };
+const MEASURE: Measure =
+    Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0, topics: None };
 /// Of all instances, in a rotation. Whoever moves from one that ends to one that ends next does so
 /// again.
 const RESTARTS: usize = 3;

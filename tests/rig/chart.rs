@@ -60,7 +60,7 @@ impl Row {
         for moment in history.streams.iter().filter(|it| it.at.as_secs() <= second) {
             match moment.turn {
                 StreamTurn::Opened => opened += 1,
-                StreamTurn::Lost(_) => lost += 1,
+                StreamTurn::Lost(_) | StreamTurn::Left => lost += 1,
             }
         }
         let went = history.outages.iter().filter(|it| is_now(it.from)).map(|it| format!("{} goes", it.place));

@@ -8,6 +8,7 @@ mod rounds;
 mod sequences;
 mod starvation;
 mod streams;
+mod trespasses;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(crate) use sequences::{Sequences, all_reached, any_degraded, last_acknowledg
 pub(crate) use starvation::Starvation;
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
+pub(crate) use trespasses::Trespasses;
 
 /// Allowed difference of clocks.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
@@ -74,6 +76,8 @@ pub struct Targets {
     pub gaps: Option<usize>,
     /// Streams may also end because of their age.
     pub ages: bool,
+    /// At least so many events have to be judged against the grants of streams.
+    pub judged: usize,
     /// Treatment of durations.
     pub times: Times,
 }
@@ -112,6 +116,7 @@ impl Targets {
             gaps: None,
             delivery_times: None,
             ages: false,
+            judged: 0,
             times: Times::Count,
         }
     }
@@ -182,6 +187,7 @@ pub(crate) struct Judged {
     pub(crate) reconnects: Reconnects,
     pub(crate) publishing: Publishing,
     pub(crate) sequences: Sequences,
+    pub(crate) trespasses: Trespasses,
 }
 
 /// Checks a history.
@@ -215,6 +221,14 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
     told.wrong("events out of order", &sequences.disordered);
     told.wrong("events received under another id than acknowledged", &sequences.renamed);
     told.wrong("streams left with the word that the log cannot be reached", &sequences.left_degraded);
+    told.wrong("events received beyond a grant", &sequences.foreign);
+    told.wrong("events received as of another topic", &sequences.mislabelled);
+    let judged = sequences.judged;
+    let few = (judged < targets.judged).then(|| format!("{judged}, at least {} are needed", targets.judged));
+    told.wrong("numbers of judged events too small", &few.as_slice().into());
+    let trespasses = trespasses::judge(history);
+    told.wrong("requests beyond a grant accepted", &trespasses.accepted);
+    told.wrong("loads whose requests beyond a grant were never refused", &trespasses.void.as_slice().into());
     told.wrong("events acknowledged twice as different ones", &publishing.doubled);
     told.late("events never acknowledged", &publishing.given_up);
     let reconnects = streams::judge(history, targets);
@@ -237,6 +251,7 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
         reconnects,
         publishing,
         sequences,
+        trespasses,
     };
     let summary = Summary::of(history, &judged);
     told.late("latencies out of bounds", &slow(&summary, targets)[..].into());

@@ -53,7 +53,8 @@ impl FaultRun {
         }
         let members = operators.iter().map(Member::from).collect();
         let subscribers = STREAMS * operators.len();
-        let measure = Measure { rate: RATE, subscribers, events: 0, event_bytes: 0, pausing: 0 };
+        let measure =
+            Measure { rate: RATE, subscribers, events: 0, event_bytes: 0, pausing: 0, topics: None };
         Self { operators, ..Self::over(name, members, None, measure).await }
     }
 
@@ -63,7 +64,7 @@ impl FaultRun {
         let seed = std::env::var("SEED")
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("SEED is a number"));
         let mut rng = Rng::with_seed(seed);
-        let stage = Arc::new(Stage::new(members, balancer));
+        let stage = Arc::new(Stage::new(members, balancer, measure.topics));
         let load = Load::start(&stage, measure, rng.fork()).await;
         sleep(WARM_UP).await;
         stage.recorder.calm();
@@ -126,13 +127,16 @@ impl FaultRun {
 
     /// Waits, within a bound, until every subscriber has `recovered` and all acknowledged events.
     pub(crate) async fn catch_up(&self) {
+        self.load.roam(false);
         catch_up(&self.stage.recorder).await;
+        self.load.roam(true);
     }
 
     /// Ends the load and checks the history.
     pub async fn close(self, targets: Targets) -> Report {
         let Self { name, seed, stage, mut load, complaints, notes, operators, .. } = self;
         load.stop_publishing().await;
+        load.roam(false);
         catch_up(&stage.recorder).await;
         // A request that hangs must not be missing from the history.
         stage.recorder.await_answers(LONGEST_ANSWER).await;

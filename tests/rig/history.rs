@@ -4,6 +4,7 @@
 mod deliveries;
 mod operations;
 mod publications;
+mod topics;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +17,10 @@ pub use deliveries::{Delivered, Deliveries, Heard};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
 pub use operations::{
     History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round, StarvedTime,
-    StreamMoment, StreamTurn,
+    StreamMoment, StreamTurn, Trespass,
 };
 pub use publications::{Attempt, Publication};
+pub use topics::{DEFAULT, Patterns, matches};
 
 /// Between two looks at what is not answered yet.
 const POLL: Duration = Duration::from_millis(10);
@@ -161,10 +163,15 @@ impl HistoryRecorder {
         self.history().streams.push(StreamMoment { at, subscriber, place, turn });
     }
 
+    /// Records an attempt to reach beyond a grant.
+    pub(crate) fn trespass(&self, trespass: Trespass) {
+        self.history().trespasses.push(trespass);
+    }
+
     /// Notes an event that is due to be published; what its data has to say of it.
-    pub(crate) fn publication(&self, due: Moment) -> Stamp {
+    pub(crate) fn publication(&self, due: Moment, topics: Vec<String>) -> Stamp {
         let publications = &mut self.history().publications;
-        publications.push(Publication { due, attempts: Vec::new() });
+        publications.push(Publication { due, topics, attempts: Vec::new() });
         Stamp { publisher: self.publisher, number: publications.len() - 1, due }
     }
 
@@ -229,11 +236,11 @@ impl HistoryRecorder {
         look(&self.history().publications, delivery_recorder.deliveries())
     }
 
-    /// Everything, with what the instances counted.
+    /// Everything, with what the instances counted. Nobody may record a delivery after it.
     #[must_use]
     pub fn close(&self, instances: Vec<InstanceFigures>) -> History {
         let length = self.now();
-        let deliveries = self.delivery_recorder().deliveries().clone();
+        let deliveries = self.delivery_recorder().take();
         History { deliveries, instances, length, ..self.history().clone() }
     }
 

@@ -21,8 +21,9 @@ pub use commands::{Command, results_page};
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use fault_run::{FaultRun, Report};
 pub use history::{
-    Attempt, Delivered, Deliveries, Heard, History, HistoryRecorder, IN_ORDER, Kind, Moment, Observation,
-    Operation, Outage, Outcome, Place, Publication, Round, StarvedTime, StreamMoment, StreamTurn,
+    Attempt, DEFAULT, Delivered, Deliveries, Heard, History, HistoryRecorder, IN_ORDER, Kind, Moment,
+    Observation, Operation, Outage, Outcome, Patterns, Place, Publication, Round, StarvedTime, StreamMoment,
+    StreamTurn, Trespass, matches,
 };
-pub use load::{Measure, Member};
+pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
 pub use summary::Summary;

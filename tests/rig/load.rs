@@ -3,6 +3,7 @@
 //! Everything is recorded in the history.
 
 mod connection;
+mod grants;
 mod publisher;
 mod subscribers;
 mod token_lifecycle;
@@ -19,6 +20,7 @@ use tokio::time::interval;
 use vx11_kit::{Api, Operator};
 
 use crate::history::{HistoryRecorder, Place};
+pub use grants::{Grant, TopicLoad, TopicSpace};
 use token_lifecycle::{Course, Token};
 
 /// Size of the load.
@@ -34,6 +36,8 @@ pub struct Measure {
     pub event_bytes: usize,
     /// Number of subscribers that stop reading on request.
     pub pausing: usize,
+    /// Topics and grants; `None`: everything is of `default`, and tokens are plain.
+    pub topics: Option<TopicLoad>,
 }
 
 /// An instance, and the number of its process where it is known.
@@ -62,12 +66,15 @@ pub(crate) struct Stage {
     pub(crate) members: Vec<Member>,
     /// In front of all instances. Without it, clients ask the instances themselves.
     pub(crate) balancer: Option<Api>,
+    /// Of a load with grants.
+    pub(crate) topics: Option<TopicSpace>,
     pub(crate) recorder: HistoryRecorder,
 }
 
 impl Stage {
-    pub(crate) fn new(members: Vec<Member>, balancer: Option<Api>) -> Self {
-        Self { members, balancer, recorder: HistoryRecorder::default() }
+    pub(crate) fn new(members: Vec<Member>, balancer: Option<Api>, topics: Option<TopicLoad>) -> Self {
+        let topics = topics.map(TopicSpace::of);
+        Self { members, balancer, topics, recorder: HistoryRecorder::default() }
     }
 
     /// Interface of the target.
@@ -98,13 +105,16 @@ pub(crate) struct Load {
     publisher: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     /// Whether those who can stop reading do so.
     paused: tokio::sync::watch::Sender<bool>,
+    /// Whether subscribers with a grant leave their streams from time to time.
+    roams: tokio::sync::watch::Sender<bool>,
 }
 
 impl Load {
     /// Begins, with all streams open when it returns.
     pub(crate) async fn start(stage: &Arc<Stage>, measure: Measure, mut rng: Rng) -> Self {
         let (paused, of_reading) = tokio::sync::watch::channel(false);
-        let mut tasks = subscribers::subscribe(stage, measure, &of_reading, &mut rng).await;
+        let (roams, of_roaming) = tokio::sync::watch::channel(true);
+        let mut tasks = subscribers::subscribe(stage, measure, (&of_reading, &of_roaming), &mut rng).await;
         for instance in 0..stage.members.len() {
             tasks.push(tokio::spawn(watch::watch(Arc::clone(stage), instance)));
         }
@@ -113,12 +123,17 @@ impl Load {
             let (stop, stopped) = oneshot::channel();
             (stop, tokio::spawn(publisher::publish(Arc::clone(stage), measure, rng.fork(), stopped)))
         });
-        Self { tasks, publisher, paused }
+        Self { tasks, publisher, paused, roams }
     }
 
     /// Tells those subscribers who can to stop reading, or to go on.
     pub(crate) fn pause_reading(&self, pause: bool) {
         self.paused.send_replace(pause);
+    }
+
+    /// Makes subscribers with a grant stay where they are, or leave their streams again.
+    pub(crate) fn roam(&self, roams: bool) {
+        self.roams.send_replace(roams);
     }
 
     /// Publishes no more; returns when what was on its way has been acknowledged, or will not be.

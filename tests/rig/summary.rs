@@ -12,7 +12,7 @@ use crate::checker::{Judged, Reconnects, Starvation, Troubles, is_excused, perce
 use crate::history::{History, Kind, Moment, Operation, Outcome};
 
 /// The columns, with their widths.
-const COLUMNS: [(&str, usize); 26] = [
+const COLUMNS: [(&str, usize); 28] = [
     ("fault", 34),
     ("rounds", 6),
     ("issued", 6),
@@ -24,6 +24,8 @@ const COLUMNS: [(&str, usize); 26] = [
     ("acked", 6),
     ("EL", 3),
     ("DUP", 3),
+    ("FOREIGN", 7),
+    ("judged", 8),
     ("gaps", 4),
     ("no publishing s", 15),
     ("delivery p99 ms", 15),
@@ -77,6 +79,19 @@ pub struct Summary {
     pub events_lost: usize,
     /// Events that a subscriber got again, for all subscribers together.
     pub events_twice: usize,
+    /// Events that a subscriber got beyond its grant, for all subscribers together.
+    pub foreign: usize,
+    /// Events that were due in a sequence of a subscriber with a grant, for its topics or not, for
+    /// all sequences together.
+    pub judged: usize,
+    /// Sequences of subscribers with a grant.
+    pub begun: usize,
+    /// Of these, sequences that begin at an event id that the subscriber had from somebody else.
+    pub others_ids: usize,
+    /// Requests beyond a grant that were refused.
+    pub trespasses_refused: usize,
+    /// Requests beyond a grant that opened a stream.
+    pub trespasses_accepted: usize,
     /// Events whose loss was announced by `reset`, for all subscribers together.
     pub events_announced: usize,
     /// Number of resets.
@@ -118,7 +133,7 @@ pub struct Summary {
 
 impl Summary {
     pub(crate) fn of(history: &History, judged: &Judged) -> Self {
-        let Judged { revoked, recoveries, reconnects, publishing, sequences, .. } = judged;
+        let Judged { revoked, recoveries, reconnects, publishing, sequences, trespasses, .. } = judged;
         let is_judged =
             |it: &&Operation| it.kind != Kind::Look && !is_excused(history, it.place, it.sent, it.answered);
         let requests = || history.operations.iter().filter(is_judged);
@@ -145,6 +160,12 @@ impl Summary {
             publishing_unavailable: publishing.unavailable,
             events_lost: sequences.lost.count,
             events_twice: sequences.twice.count,
+            foreign: sequences.foreign.count,
+            judged: sequences.judged,
+            begun: sequences.begun,
+            others_ids: sequences.others_ids,
+            trespasses_refused: trespasses.refused,
+            trespasses_accepted: trespasses.accepted.count,
             events_announced: sequences.announced,
             resets: sequences.resets,
             delivery_p99_calm: delivery_p99(history, |from, until| !unpublished.overlap(from, until)),
@@ -194,6 +215,8 @@ impl Summary {
             self.acknowledged.to_string(),
             self.events_lost.to_string(),
             self.events_twice.to_string(),
+            self.foreign.to_string(),
+            self.judged.to_string(),
             self.events_announced.to_string(),
             self.publishing_unavailable
                 .map_or("for good".to_owned(), |time| format!("{:.1}", time.as_secs_f64())),
@@ -230,6 +253,12 @@ impl Summary {
             "events_acknowledged": self.acknowledged,
             "events_lost": self.events_lost,
             "events_received_twice": self.events_twice,
+            "foreign": self.foreign,
+            "judged": self.judged,
+            "sequences": self.begun,
+            "sequences_at_anothers_event_id": self.others_ids,
+            "requests_beyond_a_grant_refused": self.trespasses_refused,
+            "requests_beyond_a_grant_accepted": self.trespasses_accepted,
             "events_announced_as_lost": self.events_announced,
             "resets": self.resets,
             "publishing_refused": self.publishing_refused,

@@ -43,6 +43,7 @@ fn history(heard: Vec<Heard>) -> History {
     let publications = (0..EVENTS).zip(1..).map(|(number, second)| Publication {
         due: second * 1000 * MS,
         attempts: vec![attempt(second, acknowledged(at(number + 1)))],
+        ..Publication::default()
     });
     History {
         operations: vec![token(Kind::Issue { life: 60_000 * MS }), token(Kind::Introspect)],
@@ -55,7 +56,7 @@ fn history(heard: Vec<Heard>) -> History {
         rounds: vec![Round { from: 5000 * MS, back: Some(6000 * MS), over: Some(7000 * MS) }],
         deliveries: Deliveries {
             events: (0..EVENTS)
-                .map(|number| Delivered { id: at(number + 1), number: Some(number) })
+                .map(|number| Delivered { id: at(number + 1), number: Some(number), topic: None })
                 .collect(),
             epochs: vec![1, 2],
             heard: vec![heard],
@@ -140,7 +141,7 @@ fn an_event_that_comes_twice_is_found_under_the_same_id_and_under_another() {
     let found = violation(vec![greeting(0), Heard::Events(0..6), greeting(6), Heard::Events(5..9)]);
     assert!(found.starts_with("1 events received twice: subscriber 0 got number 5 again"), "{found}");
     let mut under_another = history(vec![greeting(0), Heard::Events(0..10)]);
-    under_another.deliveries.events.push(Delivered { id: at(10), number: Some(5) });
+    under_another.deliveries.events.push(Delivered { id: at(10), number: Some(5), topic: None });
     let found = violations(&under_another);
     assert!(found[0].starts_with("1 events received twice"), "{found:?}");
     assert!(found[1].starts_with("1 events received under another id than acknowledged"), "{found:?}");
@@ -218,7 +219,8 @@ fn an_event_that_was_never_acknowledged_may_come_once_or_not_at_all() {
 fn events_of_others_are_nobodys_loss_and_have_their_order_too() {
     let with = |heard| {
         let mut history = history(heard);
-        history.deliveries.events.push(Delivered { id: EventId { seq: 1, ..at(9) }, number: None });
+        let id = EventId { seq: 1, ..at(9) };
+        history.deliveries.events.push(Delivered { id, number: None, topic: None });
         violations(&history)
     };
     assert_eq!(with(vec![greeting(0), Heard::Events(0..9)]), Vec::<String>::new());

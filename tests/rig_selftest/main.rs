@@ -2,5 +2,6 @@
 //! one, and none in a history that has none.
 
 mod events;
+mod grants;
 mod results;
 mod violations;

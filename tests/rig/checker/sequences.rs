@@ -1,12 +1,13 @@
-//! Check of the events: every subscriber has to get each acknowledged event once, in the order of
-//! the log. An event whose loss is announced by `reset` is a gap; any other missing event is lost.
+//! Check of the events: every subscriber has to get each acknowledged event of its topics once, in
+//! the order of the log, and no other event. An event whose loss is announced by `reset` is a gap;
+//! any other missing event is lost, also if a heartbeat passes over it.
 
 use std::collections::HashMap;
 
 use vx11_kit::EventId;
 
 use super::Findings;
-use crate::history::{Deliveries, Heard, History, Publication};
+use crate::history::{DEFAULT, Deliveries, Heard, History, Patterns, Publication, matches};
 
 /// A place in the log, comparable between its lives.
 type Place = (usize, u64, u64);
@@ -36,12 +37,22 @@ pub(crate) struct Sequences {
     pub(super) disordered: Findings,
     /// Received under another id than was acknowledged.
     pub(super) renamed: Findings,
+    /// Received although no pattern matches.
+    pub(crate) foreign: Findings,
+    /// Received with another topic than the first that matches.
+    pub(super) mislabelled: Findings,
     /// Streams whose last state was `degraded`.
     pub(super) left_degraded: Findings,
     /// Acknowledged and not received, but announced as lost.
     pub(crate) announced: usize,
     /// Resets.
     pub(crate) resets: usize,
+    /// Sequences of subscribers with a grant.
+    pub(crate) begun: usize,
+    /// Of these, sequences that begin at an event id that the subscriber had from somebody else.
+    pub(crate) others_ids: usize,
+    /// Events that were due in these sequences, and events that they must not have.
+    pub(crate) judged: usize,
 }
 
 /// The acknowledged and the delivered events.
@@ -85,7 +96,7 @@ fn is_degraded(heard: &[Heard]) -> bool {
     let last = heard.iter().rev().find_map(|heard| match heard {
         Heard::Degraded => Some(true),
         Heard::Recovered | Heard::Greeting(_) => Some(false),
-        Heard::Events(_) | Heard::Reset { .. } => None,
+        Heard::Began { .. } | Heard::Position(_) | Heard::Events(_) | Heard::Reset { .. } => None,
     });
     last == Some(true)
 }
@@ -110,6 +121,8 @@ impl<'a> Log<'a> {
 struct Reading<'a> {
     log: &'a Log<'a>,
     subscriber: usize,
+    /// `None`: a subscriber without a grant, which reads `default`.
+    patterns: Option<&'a Patterns>,
     /// By number.
     received: Vec<bool>,
     /// Index in the sequence.
@@ -123,15 +136,21 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn of(log: &'a Log<'a>, subscriber: usize) -> Self {
         let received = vec![false; log.publications.len()];
-        Self { log, subscriber, received, position: None, began: None, announced: Vec::new() }
+        let (patterns, announced) = (None, Vec::new());
+        Self { log, subscriber, patterns, received, position: None, began: None, announced }
     }
 
-    fn judge(mut self, heard: &[Heard], found: &mut Sequences) {
+    fn judge(mut self, heard: &'a [Heard], found: &mut Sequences) {
         if is_degraded(heard) {
             found.left_degraded.note(|| format!("subscriber {}", self.subscriber));
         }
         for heard in heard {
             match heard {
+                Heard::Began { patterns, after } => {
+                    self.miss(self.position, found);
+                    self.begin(patterns, after.map(|id| self.log.place(id)), found);
+                }
+                Heard::Position(id) => self.passes(self.log.place(*id)),
                 Heard::Greeting(id) => {
                     // Later ones repeat where the client is, or would hide a gap.
                     if let Some(id) = id.filter(|_| self.position.is_none()) {
@@ -148,7 +167,29 @@ impl<'a> Reading<'a> {
                 Heard::Degraded | Heard::Recovered => {}
             }
         }
-        self.miss(found);
+        self.miss(None, found);
+    }
+
+    fn begin(&mut self, patterns: &'a Patterns, after: Option<Place>, found: &mut Sequences) {
+        found.begun += 1;
+        found.others_ids += usize::from(after.is_some() && after != self.position);
+        self.received.fill(false);
+        self.announced.clear();
+        (self.patterns, self.position, self.began) = (Some(patterns), after, after);
+    }
+
+    /// The topic by which an event is for this subscriber.
+    fn first_match<'b>(&self, publication: &'b Publication) -> Option<&'b str> {
+        publication.topics().find(|topic| match self.patterns {
+            None => *topic == DEFAULT,
+            Some(patterns) => patterns.iter().any(|pattern| matches(pattern, topic)),
+        })
+    }
+
+    /// Whatever comes next is behind this event.
+    fn passes(&mut self, to: Place) {
+        self.began.get_or_insert(to);
+        self.position = self.position.max(Some(to));
     }
 
     fn moves(&mut self, to: Place) {
@@ -157,12 +198,23 @@ impl<'a> Reading<'a> {
     }
 
     fn receive(&mut self, index: usize, found: &mut Sequences) {
-        let event = self.log.deliveries.events[index];
+        let event = &self.log.deliveries.events[index];
         let (place, subscriber, id) = (self.log.place(event.id), self.subscriber, event.id);
         let publication = event.number.and_then(|number| self.log.publications.get(number));
         let acknowledged = publication.and_then(Publication::acknowledged).map(|(_, id)| id);
         if let Some(other) = acknowledged.filter(|acknowledged| *acknowledged != id) {
             found.renamed.note(|| format!("subscriber {subscriber} got {id}, acknowledged as {other}"));
+        }
+        if let Some(publication) = publication {
+            let shown = event.topic.as_deref().unwrap_or(DEFAULT);
+            let of = || publication.topics().collect::<Vec<_>>().join(" ");
+            match self.first_match(publication) {
+                None => found.foreign.note(|| format!("subscriber {subscriber} got {id} of {}", of())),
+                Some(first) if first != shown => found
+                    .mislabelled
+                    .note(|| format!("subscriber {subscriber} got {id} of {} as of {shown}", of())),
+                Some(_) => {}
+            }
         }
         let number = event.number.filter(|_| publication.is_some());
         let known = number.filter(|number| std::mem::replace(&mut self.received[*number], true));
@@ -179,21 +231,26 @@ impl<'a> Reading<'a> {
         self.position = self.position.max(Some(place));
     }
 
-    /// Notes what it did not get.
-    fn miss(self, found: &mut Sequences) {
+    /// Notes what it did not get up to this event, or at all.
+    fn miss(&self, until: Option<Place>, found: &mut Sequences) {
         let Some(began) = self.began else { return };
         let acknowledged = &self.log.acknowledged;
         let first = acknowledged.partition_point(|(place, _)| *place <= began);
-        for (place, number) in acknowledged[first..].iter().filter(|(_, number)| !self.received[*number]) {
-            if self.announced.iter().any(|(from, to)| from < place && place <= to) {
+        let due = acknowledged[first..].iter().take_while(|(place, _)| until.is_none_or(|it| *place <= it));
+        for (place, number) in due {
+            let publication = &self.log.publications[*number];
+            let is_announced = self.announced.iter().any(|(from, to)| from < place && place <= to);
+            let is_missing = !self.received[*number] && self.first_match(publication).is_some();
+            if is_missing && is_announced {
                 found.announced += 1;
-            } else {
-                let (subscriber, attempts) = (self.subscriber, &self.log.publications[*number].attempts);
+            } else if is_missing {
+                let subscriber = self.subscriber;
                 found.lost.note(|| {
-                    let last = attempts.last().map(|attempt| attempt.answered);
+                    let last = publication.attempts.last().map(|attempt| attempt.answered);
                     format!("subscriber {subscriber} did not get number {number}, answered at {last:?}")
                 });
             }
+            found.judged += usize::from(self.patterns.is_some() && !is_announced);
         }
     }
 }

@@ -128,9 +128,9 @@ fn by_subscriber(history: &History) -> Vec<Vec<&StreamMoment>> {
     all
 }
 
-/// Whether every subscriber has a stream.
+/// Whether every subscriber has a stream, or has left it to open another one.
 pub(crate) fn all_open(history: &History) -> bool {
     by_subscriber(history)
         .iter()
-        .all(|moments| moments.last().is_some_and(|last| last.turn == StreamTurn::Opened))
+        .all(|moments| moments.last().is_some_and(|last| !matches!(last.turn, StreamTurn::Lost(_))))
 }

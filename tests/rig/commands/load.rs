@@ -65,7 +65,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     ));
     let mut stop = Stop::listen()?;
     let count = members.len();
-    let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0 };
+    let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0, topics: None };
     let mut fault_run = FaultRun::over("load", members, Some(balancer), measure).await;
     for instance in 0..count {
         fault_run.recorder().down(Place::Instance(instance));

@@ -21,6 +21,16 @@ const INTRODUCTION: &str = "\
 `make drill` writes this page; [drills.md](../drills.md) explains drills and targets. Each fault was
 tried five times.
 ";
+/// The table of drills with grants.
+const GRANTS: [&str; 7] = [
+    "drill",
+    "streams judged",
+    "of these from another's event id",
+    "events judged, for each stream",
+    "events beyond the grant",
+    "requests beyond the grant refused",
+    "requests beyond the grant accepted",
+];
 const TABLES: [(&str, [&str; 8]); 3] = [
     (
         "Tokens",
@@ -80,6 +90,9 @@ struct Drill {
     tokens: [String; 6],
     events: [String; 7],
     times: [String; 7],
+    /// Of a drill with grants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grants: Option<[String; 6]>,
 }
 
 /// Adds the results of these drills to those in `folder`, and writes the page.
@@ -128,6 +141,7 @@ impl Results {
                 let _ = writeln!(page, "{}", line([&drill.name].into_iter().chain(cells)));
             }
         }
+        page.push_str(&self.grants());
         page.push_str("\n## Machines\n\n");
         let mut machines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (number, drill) in &self.drills {
@@ -144,6 +158,21 @@ impl Results {
             self.chart
         );
         page
+    }
+
+    /// The section of drills with grants, if there are any.
+    fn grants(&self) -> String {
+        let rows = self.drills.values().filter_map(|drill| Some((&drill.name, drill.grants.as_ref()?)));
+        let rows: Vec<_> = rows.map(|(name, cells)| line(std::iter::once(name).chain(cells))).collect();
+        if rows.is_empty() {
+            return String::new();
+        }
+        format!(
+            "\n## Grants\n\nThese drills try other drills' faults, each once.\n\n{}\n{}|\n{}\n",
+            line(GRANTS),
+            "|---".repeat(GRANTS.len()),
+            rows.join("\n")
+        )
     }
 }
 
@@ -188,6 +217,17 @@ impl Drill {
                     Times::AreTold => "printed only".to_owned(),
                 },
             ],
+            grants: (summary.begun > 0).then(|| {
+                let figures = [
+                    summary.begun,
+                    summary.others_ids,
+                    summary.judged,
+                    summary.foreign,
+                    summary.trespasses_refused,
+                    summary.trespasses_accepted,
+                ];
+                figures.map(|figure| figure.to_string())
+            }),
         }
     }
 }

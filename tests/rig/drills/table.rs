@@ -247,7 +247,7 @@ impl Drill {
             Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
         };
         let events = if self.number == 33 { events.min(abuse::SMALL_RING_EVENTS) } else { events };
-        Measure { rate, subscribers, events, event_bytes, pausing }
+        Measure { rate, subscribers, events, event_bytes, pausing, topics: None }
     }
 
     /// The drill of this number.

@@ -4,30 +4,44 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use vx11_kit::EventId;
 
-use super::Moment;
+use super::{Moment, Patterns};
 
 /// Delivery times are kept in microseconds, up to an hour, to two significant figures.
 const LONGEST: u64 = 3_600_000_000;
 const FIGURES: u8 = 2;
 
 /// An event as it was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delivered {
     /// Its id.
     pub id: EventId,
     /// Number of its publication; `None` for foreign events.
     pub number: Option<usize>,
+    /// The topic that its frame names, if any.
+    pub topic: Option<Arc<str>>,
 }
 
 /// Messages to a subscriber, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
+    /// The subscriber reads these patterns after this event, or after the newest one. Its earlier
+    /// sequence ends where it was. A subscriber without it reads `default`.
+    Began {
+        /// Patterns of its grant, or those within it that its streams name.
+        patterns: Patterns,
+        /// Id from which it resumes.
+        after: Option<EventId>,
+    },
+    /// A heartbeat moved the position to this event.
+    Position(EventId),
     /// A stream began after this event.
     Greeting(Option<EventId>),
     /// Events, as indices of [`Deliveries::events`].
@@ -75,7 +89,7 @@ pub(crate) struct DeliveryRecorder {
     /// Data of each event, which has to be the same for all subscribers.
     data: Vec<Box<str>>,
     due: Vec<Option<Moment>>,
-    known: HashMap<(EventId, Option<usize>), usize>,
+    known: HashMap<Delivered, usize>,
     /// Marks events of this history.
     publisher: u32,
 }
@@ -96,22 +110,56 @@ impl DeliveryRecorder {
         &self.deliveries
     }
 
+    /// The deliveries.
+    pub(super) fn take(&mut self) -> Deliveries {
+        std::mem::take(&mut self.deliveries)
+    }
+
+    /// Id of one of the last events that anybody received first, at most so many back.
+    pub(crate) fn any_id(&self, back: usize, rng: &mut Rng) -> Option<EventId> {
+        let events = &self.deliveries.events;
+        let back = rng.usize(1..=back.min(events.len()).max(1));
+        events.get(events.len().checked_sub(back)?).map(|event| event.id)
+    }
+
+    /// Records that a subscriber begins to read these patterns, after this event.
+    pub(crate) fn began(&mut self, subscriber: usize, patterns: &Patterns, after: Option<EventId>) {
+        self.moved(subscriber, after);
+        self.deliveries.positions[subscriber] = after;
+        let patterns = Arc::clone(patterns);
+        self.deliveries.heard[subscriber].push(Heard::Began { patterns, after });
+    }
+
+    /// Records the id of a heartbeat.
+    pub(crate) fn position(&mut self, subscriber: usize, id: EventId) {
+        self.moved(subscriber, Some(id));
+        self.deliveries.heard[subscriber].push(Heard::Position(id));
+    }
+
     /// Records the greeting of a stream.
     pub(crate) fn greeting(&mut self, subscriber: usize, id: Option<EventId>) {
         self.moved(subscriber, id);
         self.deliveries.heard[subscriber].push(Heard::Greeting(id));
     }
 
-    /// Records an event, and with `now` its time.
-    pub(crate) fn event(&mut self, subscriber: usize, id: EventId, data: &str, now: Option<Moment>) {
+    /// Records an event, and its time if it was due within this period, which ends now.
+    pub(crate) fn event(
+        &mut self,
+        subscriber: usize,
+        id: EventId,
+        (topic, data): (Option<&str>, &str),
+        timed: Option<Range<Moment>>,
+    ) {
         self.moved(subscriber, Some(id));
-        let index = self.index(subscriber, id, data);
+        let index = self.index(subscriber, id, topic, data);
         match self.deliveries.heard[subscriber].last_mut() {
             Some(Heard::Events(range)) if range.end == index => range.end += 1,
             _ => self.deliveries.heard[subscriber].push(Heard::Events(index..index + 1)),
         }
-        if let (Some(now), Some(due)) = (now, self.due[index]) {
-            self.deliveries.took(due, now.saturating_sub(due));
+        if let (Some(timed), Some(due)) = (timed, self.due[index])
+            && due >= timed.start
+        {
+            self.deliveries.took(due, timed.end.saturating_sub(due));
         }
     }
 
@@ -128,19 +176,22 @@ impl DeliveryRecorder {
     }
 
     /// Usually the event after the last one.
-    fn index(&mut self, subscriber: usize, id: EventId, data: &str) -> usize {
+    fn index(&mut self, subscriber: usize, id: EventId, topic: Option<&str>, data: &str) -> usize {
         let next = match self.deliveries.heard[subscriber].last() {
             Some(Heard::Events(range)) => range.end,
             _ => self.data.len(),
         };
-        if self.data.get(next).is_some_and(|known| **known == *data) && self.deliveries.events[next].id == id
-        {
+        let is_next = self.deliveries.events.get(next).is_some_and(|event| {
+            event.id == id && event.topic.as_deref() == topic && *self.data[next] == *data
+        });
+        if is_next {
             return next;
         }
         let stamp = Stamp::read(data, self.publisher);
         let number = stamp.map(|stamp| stamp.number);
-        *self.known.entry((id, number)).or_insert_with(|| {
-            self.deliveries.events.push(Delivered { id, number });
+        let delivered = Delivered { id, number, topic: topic.map(Arc::from) };
+        *self.known.entry(delivered.clone()).or_insert_with(|| {
+            self.deliveries.events.push(delivered);
             self.data.push(data.into());
             self.due.push(stamp.map(|stamp| stamp.due));
             self.data.len() - 1

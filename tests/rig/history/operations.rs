@@ -135,6 +135,8 @@ pub enum StreamTurn {
     Opened,
     /// The stream ended, with this reason. The subscriber opens it again.
     Lost(String),
+    /// The subscriber closed the stream, and opens another one.
+    Left,
 }
 
 /// A change of a subscriber's stream with its time.
@@ -148,6 +150,19 @@ pub struct StreamMoment {
     pub place: Place,
     /// The change.
     pub turn: StreamTurn,
+}
+
+/// An attempt of a subscriber to reach beyond its grant.
+#[derive(Debug, Clone)]
+pub struct Trespass {
+    /// Time.
+    pub at: Moment,
+    /// Number of the subscriber.
+    pub subscriber: usize,
+    /// Way in which it was tried.
+    pub way: &'static str,
+    /// Whether a stream was opened.
+    pub outcome: Outcome,
 }
 
 /// A period in which the machine gave no processor to a process: slowness then says nothing about
@@ -173,7 +188,9 @@ pub struct History {
     pub starvation: Vec<StarvedTime>,
     /// Changes of streams of all subscribers, in order.
     pub streams: Vec<StreamMoment>,
-    /// Publications, in order of their start.
+    /// Attempts to reach beyond a grant, in order.
+    pub trespasses: Vec<Trespass>,
+    /// In order of their start.
     pub outages: Vec<Outage>,
     /// Publications by number.
     pub publications: Vec<Publication>,

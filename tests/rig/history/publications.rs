@@ -2,7 +2,7 @@
 
 use vx11_kit::{Answer, EventId};
 
-use super::{Moment, Place};
+use super::{DEFAULT, Moment, Place};
 
 /// An event that was to be published. Events have numbers, from zero; whatever its attempts, an
 /// event keeps its number and its idempotency key.
@@ -10,6 +10,8 @@ use super::{Moment, Place};
 pub struct Publication {
     /// Time at which it was due.
     pub due: Moment,
+    /// The topics that it names; without any it goes to `default`.
+    pub topics: Vec<String>,
     /// In the order of their answers. An acknowledged event may be published once more, to see
     /// whether it is known.
     pub attempts: Vec<Attempt>,
@@ -29,6 +31,12 @@ pub struct Attempt {
 }
 
 impl Publication {
+    /// The topics that it goes to.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        let default = self.topics.is_empty().then_some(DEFAULT);
+        self.topics.iter().map(String::as_str).chain(default)
+    }
+
     /// The first acknowledgement: when, and under which id.
     #[must_use]
     pub fn acknowledged(&self) -> Option<(Moment, EventId)> {

@@ -1,11 +1,12 @@
 //! The connection of one stream: a request, the head of its answer, and then whatever comes. With
 //! little work for each frame, as there are many of them.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use vx11_kit::{Api, COME_BACK, EventId, Frame, Head, StreamReader};
+use vx11_kit::{Api, Block, COME_BACK, EventId, Head, StreamReader};
 
 /// Bytes read at once.
 const BUFFER: usize = 16 * 1024;
@@ -25,6 +26,8 @@ pub(super) struct Connection {
 pub(super) struct Request<'a> {
     pub(super) token: &'a str,
     pub(super) after: Option<EventId>,
+    /// Patterns that it names.
+    pub(super) topics: &'a [String],
     /// Whether the kernel keeps little of what the client does not read.
     pub(super) small_buffer: bool,
 }
@@ -56,9 +59,9 @@ impl Connection {
         }
     }
 
-    /// Hands over the frames that have come. The error says how the stream ended.
-    pub(super) fn take(&mut self, dispatch: impl FnMut(&Frame<'_>)) -> Result<(), &'static str> {
-        let taken = self.reader.body(&self.bytes, dispatch);
+    /// Hands over the blocks that have come. The error says how the stream ended.
+    pub(super) fn take(&mut self, dispatch: impl FnMut(&Block<'_>)) -> Result<(), &'static str> {
+        let taken = self.reader.blocks(&self.bytes, dispatch);
         self.bytes.clear();
         taken.map_err(|_| "it is malformed")
     }
@@ -84,10 +87,28 @@ async fn connect(address: SocketAddr, small_buffer: bool) -> std::io::Result<Tcp
 }
 
 /// The request of a browser's `EventSource`.
-fn head(authority: &str, Request { token, after, .. }: Request<'_>) -> String {
-    let position = after.map(|id| format!("&last_event_id={id}")).unwrap_or_default();
+fn head(authority: &str, Request { token, after, topics, .. }: Request<'_>) -> String {
+    let mut query = format!("token={token}");
+    if let Some(id) = after {
+        let _ = write!(query, "&last_event_id={id}");
+    }
+    for topic in topics {
+        query.push_str("&topic=");
+        escape(topic, &mut query);
+    }
     format!(
-        "GET /operator/api/events/stream?token={token}{position} HTTP/1.1\r\n\
+        "GET /operator/api/events/stream?{query} HTTP/1.1\r\n\
          Host: {authority}\r\nAccept: text/event-stream\r\n\r\n"
     )
+}
+
+/// Adds a value to a query (RFC 3986 §2.1).
+fn escape(value: &str, query: &mut String) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            query.push(char::from(byte));
+        } else {
+            let _ = write!(query, "%{byte:02X}");
+        }
+    }
 }

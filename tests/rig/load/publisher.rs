@@ -41,11 +41,13 @@ pub(super) async fn publish(
             due = clock.tick() => due,
             _ = &mut stop => break,
         };
-        let stamp = stage.recorder.publication(stage.recorder.moment(due.into_std()));
+        let topics = stage.topics.as_ref().map(|space| space.of_event(&mut rng)).unwrap_or_default();
+        let stamp = stage.recorder.publication(stage.recorder.moment(due.into_std()), topics.clone());
         let event = Event {
             stage: Arc::clone(&stage),
             places: Arc::clone(&places),
             stamp,
+            topics,
             bytes: measure.event_bytes,
             attempts: 0,
             rng: rng.fork(),
@@ -63,6 +65,7 @@ struct Event {
     stage: Arc<Stage>,
     places: Arc<Semaphore>,
     stamp: Stamp,
+    topics: Vec<String>,
     bytes: usize,
     attempts: usize,
     rng: Rng,
@@ -100,7 +103,8 @@ impl Event {
         self.attempts += 1;
         let (recorder, key) = (&self.stage.recorder, format!("{publisher:08x}-{number}"));
         let sent = recorder.now();
-        let (answer, wait) = self.stage.at(at).publish(&key, &self.stamp.data(self.bytes)).await;
+        let data = self.stamp.data(self.bytes);
+        let (answer, wait) = self.stage.at(at).publish_to(&self.topics, &key, &data).await;
         let acknowledged = matches!(answer, Answer::Acknowledged { .. });
         recorder.attempt(number, at, sent, answer);
         (acknowledged, wait)

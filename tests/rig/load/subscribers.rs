@@ -1,6 +1,8 @@
 //! Subscribers with the rules of the browser client (`clients/browser/vx11-events.js`): issue a
 //! token and open a stream. When it ends, wait with full jitter, or as long as the instance said,
-//! and resume.
+//! and resume. Those with a grant also leave their streams ([`roaming`]).
+
+mod roaming;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,11 +12,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use vx11_kit::{EventId, Frame};
+use vx11_kit::{Block, EventId, Frame};
 
 use super::connection::{Connection, Request};
+use super::grants::Share;
 use super::{Measure, Stage};
 use crate::history::{DeliveryRecorder, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
+use roaming::may_leave;
 
 /// Bounds of the backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
@@ -25,6 +29,9 @@ const STABLE: Duration = Duration::from_secs(2);
 const MOST_FLAPS: u32 = 2;
 /// For each attempt.
 const ATTEMPT: Duration = Duration::from_secs(15);
+/// The same of subscribers with a grant, which also open streams on an instance that hangs: nginx
+/// leaves it after 20 s.
+const PATIENT_ATTEMPT: Duration = Duration::from_secs(30);
 /// So many open their first stream at a time.
 const AT_ONCE: usize = 32;
 /// Their tokens have numbers from here on, to tell them from those that are issued at a fixed rate.
@@ -34,23 +41,27 @@ const FIRST_NUMBER: u64 = 1 << 40;
 pub(super) async fn subscribe(
     stage: &Arc<Stage>,
     measure: Measure,
-    pauses: &watch::Receiver<bool>,
+    (pauses, roaming): (&watch::Receiver<bool>, &watch::Receiver<bool>),
     rng: &mut Rng,
 ) -> Vec<JoinHandle<()>> {
     let (doors, greeted) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(0)));
     let mut tasks = Vec::new();
     for number in 0..measure.subscribers {
+        let mut rng = rng.fork();
         let subscriber = Subscriber {
             stage: Arc::clone(stage),
             number,
             issuer: stage.entrance(number + 1),
             place: stage.entrance(number),
             pauses: (number < measure.pausing).then(|| pauses.clone()),
-            rng: rng.fork(),
+            roaming: roaming.clone(),
+            share: stage.topics.as_ref().map(|space| Share::draw(space, number, &mut rng)),
+            rng,
             tokens: FIRST_NUMBER + (u64::try_from(number).unwrap_or(0) << 16),
             failures: 0,
             flaps: 0,
             position: None,
+            since: Moment::ZERO,
             greeted: false,
         };
         tasks.push(tokio::spawn(subscriber.live(Arc::clone(&doors), Arc::clone(&greeted))));
@@ -67,6 +78,10 @@ struct Subscriber {
     place: Place,
     /// Of one that stops reading while this is true.
     pauses: Option<watch::Receiver<bool>>,
+    /// Whether it may leave its stream.
+    roaming: watch::Receiver<bool>,
+    /// Its share of the topics; `None`: it has plain tokens.
+    share: Option<Share>,
     rng: Rng,
     /// The number of its next token.
     tokens: u64,
@@ -74,6 +89,8 @@ struct Subscriber {
     flaps: u32,
     /// Id from which it resumes.
     position: Option<EventId>,
+    /// Start of what it reads: earlier events were due before it wanted them.
+    since: Moment,
     /// The first frame of the present stream has come.
     greeted: bool,
 }
@@ -88,6 +105,7 @@ struct End {
 impl Subscriber {
     async fn live(mut self, doors: Arc<Semaphore>, greeted: Arc<Semaphore>) {
         let mut door = Some(doors.acquire().await.expect("the semaphore is never closed"));
+        self.begin();
         loop {
             let Some(stream) = self.attempt().await else {
                 let wait = self.backoff();
@@ -99,7 +117,11 @@ impl Subscriber {
                 greeted.add_permits(1);
             }
             let since = Instant::now();
-            let end = self.read(stream).await;
+            let Some(end) = self.read(stream).await else {
+                self.stage.recorder.stream(self.number, self.place, StreamTurn::Left);
+                self.move_on().await;
+                continue;
+            };
             self.stage.recorder.stream(self.number, self.place, StreamTurn::Lost(end.words));
             self.settle(since.elapsed());
             let wait = end.told.unwrap_or_else(|| self.backoff());
@@ -107,22 +129,35 @@ impl Subscriber {
         }
     }
 
-    /// A new token and a stream with it, greeted.
-    async fn attempt(&mut self) -> Option<Connection> {
+    /// A new token.
+    async fn issue(&mut self) -> Option<String> {
         self.tokens += 1;
         let (recorder, at) = (&self.stage.recorder, self.stage.at(self.issuer));
+        let grant = self.share.as_ref().and_then(|share| share.grant.request());
         let (mut issued, kind) = (None, Kind::Issue { life: at.life() });
         let request = async {
-            issued = Some(at.issue().await?);
+            issued = Some(at.issue_with(grant.as_ref()).await?);
             Ok(true)
         };
         recorder.note((kind, self.tokens, self.issuer), recorder.now(), request).await;
-        let token = issued?.token;
+        Some(issued?.token)
+    }
+
+    /// A new token and a stream with it, greeted.
+    async fn attempt(&mut self) -> Option<Connection> {
+        let token = self.issue().await?;
+        let recorder = &self.stage.recorder;
+        let bound = if self.share.is_some() { PATIENT_ATTEMPT } else { ATTEMPT };
         let mut stream = None;
         let request = async {
-            let with = Request { token: &token, after: self.position, small_buffer: self.pauses.is_some() };
+            let with = Request {
+                token: &token,
+                after: self.position,
+                topics: self.share.as_ref().map(Share::named).unwrap_or_default(),
+                small_buffer: self.pauses.is_some(),
+            };
             let open = Connection::open(self.stage.at(self.place), with);
-            stream = timeout(ATTEMPT, open).await.map_err(|_| "no stream in time".to_owned())??;
+            stream = timeout(bound, open).await.map_err(|_| "no stream in time".to_owned())??;
             Ok(stream.is_some())
         };
         let outcome =
@@ -130,7 +165,7 @@ impl Subscriber {
         (outcome == Outcome::Yes).then_some(())?;
         let mut stream = stream?;
         self.greeted = false;
-        timeout(ATTEMPT, self.greeting(&mut stream)).await.ok()??;
+        timeout(bound, self.greeting(&mut stream)).await.ok()??;
         Some(stream)
     }
 
@@ -146,17 +181,19 @@ impl Subscriber {
         }
     }
 
-    async fn read(&mut self, mut stream: Connection) -> End {
+    /// Reads until the stream ends; `None` if the subscriber leaves it.
+    async fn read(&mut self, mut stream: Connection) -> Option<End> {
+        let leaves_at = self.leaves_at();
         loop {
-            let more = match &mut self.pauses {
-                None => stream.more().await,
-                Some(pauses) => more_unless_paused(&mut stream, pauses).await,
+            let more = tokio::select! {
+                more = more(&mut stream, self.pauses.as_mut()) => more,
+                () = may_leave(leaves_at, &mut self.roaming) => return None,
             };
             if let Err(words) = more {
-                return End { words: words.to_owned(), told: None };
+                return Some(End { words: words.to_owned(), told: None });
             }
             if let Some(end) = self.take(&mut stream) {
-                return end;
+                return Some(end);
             }
         }
     }
@@ -166,10 +203,10 @@ impl Subscriber {
         let stage = Arc::clone(&self.stage);
         let (now, mut delivery_recorder) = (stage.recorder.now(), stage.recorder.delivery_recorder());
         let mut end = None;
-        let taken = stream.take(|frame| {
-            if end.is_none() {
-                end = self.arrived(frame, now, &mut delivery_recorder);
-            }
+        let taken = stream.take(|block| match block {
+            _ if end.is_some() => {}
+            Block::Event(frame) => end = self.arrived(frame, now, &mut delivery_recorder),
+            Block::Position(id) => end = self.moved(id, &mut delivery_recorder),
         });
         end.or_else(|| taken.err().map(|words| End { words: words.to_owned(), told: None }))
     }
@@ -183,9 +220,7 @@ impl Subscriber {
     ) -> Option<End> {
         let mut id = None;
         if let Some(text) = &frame.id {
-            let Ok(known) = text.parse() else {
-                return Some(End { words: format!("{text:?} is no id of an event"), told: None });
-            };
+            let Ok(known) = text.parse() else { return Some(no_id(text)) };
             id = Some(known);
             self.position = id;
         }
@@ -201,10 +236,20 @@ impl Subscriber {
             _ => {
                 if let Some(id) = id {
                     // Delays of a client that does not read say nothing about the service.
-                    let timed = self.pauses.is_none().then_some(now);
-                    delivery_recorder.event(self.number, id, &frame.data, timed);
+                    let timed = self.pauses.is_none().then_some(self.since..now);
+                    let content = (frame.topic.as_deref(), &*frame.data);
+                    delivery_recorder.event(self.number, id, content, timed);
                 }
             }
+        }
+        None
+    }
+
+    /// Notes the id of a heartbeat; how the stream ended, if it is none.
+    fn moved(&mut self, text: &str, delivery_recorder: &mut DeliveryRecorder) -> Option<End> {
+        let Ok(id) = text.parse() else { return Some(no_id(text)) };
+        if self.position.replace(id) != Some(id) {
+            delivery_recorder.position(self.number, id);
         }
         None
     }
@@ -221,6 +266,21 @@ impl Subscriber {
         let bound = MAX_BACKOFF.min(MIN_BACKOFF * 2_u32.saturating_pow(self.failures));
         self.failures += 1;
         bound.mul_f64(self.rng.f64())
+    }
+}
+
+fn no_id(text: &str) -> End {
+    End { words: format!("{text:?} is no id of an event"), told: None }
+}
+
+/// Waits until more has come, or, of a subscriber that stops reading, until it reads more.
+async fn more(
+    stream: &mut Connection,
+    pauses: Option<&mut watch::Receiver<bool>>,
+) -> Result<(), &'static str> {
+    match pauses {
+        None => stream.more().await,
+        Some(pauses) => more_unless_paused(stream, pauses).await,
     }
 }
 

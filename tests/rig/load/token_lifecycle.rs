@@ -7,7 +7,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 use vx11_kit::{Api, Issued};
 
-use super::Stage;
+use super::{Grant, Stage};
 use crate::history::{Kind, Moment, Outcome, Place};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is
@@ -52,7 +52,9 @@ pub(super) struct Token {
 impl Token {
     pub(super) async fn live(self, course: Course, mut rng: Rng) {
         let by = Place::Instance(rng.usize(..self.stage.members.len()));
-        let Some(issued) = self.issue().await else { return };
+        let subject = format!("visitor-{}", self.number);
+        let grant = self.stage.topics.as_ref().map(|space| Grant::draw(space, subject, &mut rng));
+        let Some(issued) = self.issue(grant.as_ref()).await else { return };
         match course {
             Course::Introspect(age) => {
                 sleep(age).await;
@@ -75,11 +77,12 @@ impl Token {
         }
     }
 
-    async fn issue(&self) -> Option<Issued> {
+    async fn issue(&self, grant: Option<&Grant>) -> Option<Issued> {
         let operator = self.stage.at(self.issuer);
+        let grant = grant.and_then(Grant::request);
         let (mut issued, kind) = (None, Kind::Issue { life: operator.life() });
         let request = async {
-            issued = Some(operator.issue().await?);
+            issued = Some(operator.issue_with(grant.as_ref()).await?);
             Ok(true)
         };
         self.stage.recorder.note((kind, self.number, self.issuer), self.due, request).await;
