@@ -176,3 +176,13 @@ async fn a_poisoned_revocation_stops_no_recovery() {
 async fn the_log_comes_back_from_the_largest_ring() {
     in_brief(33).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_reaches_a_stream_beyond_its_grant_under_any_fault() {
+    in_brief(34).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_reaches_a_stream_beyond_its_grant_under_sentinel() {
+    in_brief(35).await;
+}

@@ -8,6 +8,7 @@
 mod abuse;
 mod clock;
 mod drilling;
+mod grants;
 mod instances;
 mod limits;
 mod network;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use crate::checker::Times;
 use crate::fault_run::Report;
 use drilling::Drilling;
+use grants::Series;
 
 pub use table::{DRILLS, Drill};
 
@@ -48,6 +50,8 @@ pub struct Length {
     pub subscribers: usize,
     /// Events published a second.
     pub events: u32,
+    /// Ups and downs of a Redis that flaps.
+    pub flaps: u64,
     /// Whether it counts how long things take.
     pub times: Times,
 }
@@ -65,6 +69,7 @@ impl Length {
             rate: 200,
             subscribers: 2000,
             events: 50,
+            flaps: 15,
             times: Times::Count,
         }
     }
@@ -82,6 +87,7 @@ impl Length {
             rate: 100,
             subscribers: 60,
             events: 50,
+            flaps: 15,
             times: Times::AreTold,
         }
     }
@@ -99,46 +105,55 @@ impl Length {
 
 /// Runs one drill with instances of this binary; says which round begins.
 pub async fn run(drill: &Drill, length: Length, binary: &Path, mut begins: impl FnMut(u64)) -> Report {
+    let length = drill.length(length);
     let mut drilling = Drilling::begin(drill, length, binary).await;
-    for round in 0..length.rounds {
-        begins(round + 1);
-        let round = usize::try_from(round).unwrap_or(0);
-        match drill.number {
-            1 => redis::killed(&mut drilling).await,
-            2 => redis::stopped(&mut drilling).await,
-            3 => network::all_cut_off(&mut drilling).await,
-            4 => network::one_cut_off(&mut drilling, round).await,
-            5 => network::slow(&mut drilling).await,
-            6 => redis::flapping(&mut drilling).await,
-            7 => redis::emptied(&mut drilling, round).await,
-            8 => redis::refusing(&mut drilling, round).await,
-            9 => sentinel::master_killed(&mut drilling).await,
-            10 => sentinel::master_demoted(&mut drilling).await,
-            11 => instances::killed(&mut drilling, round).await,
-            12 => instances::restarted_one_by_one(&mut drilling).await,
-            13 => instances::stopped(&mut drilling, round).await,
-            14 => instances::killed_while_redis_is_down(&mut drilling, round).await,
-            15 => instances::booted_while_redis_is_down(&mut drilling, round).await,
-            16 => traffic::poisoned(&mut drilling).await,
-            17 => traffic::forged(&mut drilling).await,
-            18 => streams::some_stop_reading(&mut drilling).await,
-            19 => traffic::all_streams_cut(&mut drilling).await,
-            20 => rotation::one_instance_late(&mut drilling, round).await,
-            21 => clock::ahead(&mut drilling).await,
-            22 => streams::spread_by_age(&mut drilling).await,
-            23 => streams::all_replaced_while_some_are_away(&mut drilling, round).await,
-            24 => limits::log_reader_hangs(&mut drilling, round).await,
-            25 => limits::filled_by_events(&mut drilling, round).await,
-            26 => limits::narrow_link(&mut drilling, round).await,
-            27 => limits::resume_flood(&mut drilling, round).await,
-            28 => limits::one_token_for_all_places(&mut drilling, round).await,
-            29 => abuse::hang_up(&mut drilling, round).await,
-            30 => abuse::half_heads(&mut drilling, round).await,
-            31 => abuse::other_deployment(&mut drilling).await,
-            32 => abuse::poisoned_revocation(&mut drilling, round).await,
-            33 => abuse::two_ring_sizes(&mut drilling, round).await,
-            number => panic!("there is no drill {number}"),
+    for number in 0..length.rounds {
+        begins(number + 1);
+        let number = usize::try_from(number).unwrap_or(0);
+        match Series::of(drill.number) {
+            Some(series) => series.round(&mut drilling, number).await,
+            None => round(&mut drilling, drill.number, number).await,
         }
     }
     drilling.end().await
+}
+
+/// One round of a drill.
+async fn round(drilling: &mut Drilling, drill: u8, round: usize) {
+    match drill {
+        1 => redis::killed(drilling).await,
+        2 => redis::stopped(drilling).await,
+        3 => network::all_cut_off(drilling).await,
+        4 => network::one_cut_off(drilling, round).await,
+        5 => network::slow(drilling).await,
+        6 => redis::flapping(drilling).await,
+        7 => redis::emptied(drilling, round).await,
+        8 => redis::refusing(drilling, round).await,
+        9 => sentinel::master_killed(drilling).await,
+        10 => sentinel::master_demoted(drilling).await,
+        11 => instances::killed(drilling, round).await,
+        12 => instances::restarted_one_by_one(drilling).await,
+        13 => instances::stopped(drilling, round).await,
+        14 => instances::killed_while_redis_is_down(drilling, round).await,
+        15 => instances::booted_while_redis_is_down(drilling, round).await,
+        16 => traffic::poisoned(drilling).await,
+        17 => traffic::forged(drilling).await,
+        18 => streams::some_stop_reading(drilling).await,
+        19 => traffic::all_streams_cut(drilling).await,
+        20 => rotation::one_instance_late(drilling, round).await,
+        21 => clock::ahead(drilling).await,
+        22 => streams::spread_by_age(drilling).await,
+        23 => streams::all_replaced_while_some_are_away(drilling, round).await,
+        24 => limits::log_reader_hangs(drilling, round).await,
+        25 => limits::filled_by_events(drilling, round).await,
+        26 => limits::narrow_link(drilling, round).await,
+        27 => limits::resume_flood(drilling, round).await,
+        28 => limits::one_token_for_all_places(drilling, round).await,
+        29 => abuse::hang_up(drilling, round).await,
+        30 => abuse::half_heads(drilling, round).await,
+        31 => abuse::other_deployment(drilling).await,
+        32 => abuse::poisoned_revocation(drilling, round).await,
+        33 => abuse::two_ring_sizes(drilling, round).await,
+        number => panic!("there is no drill {number}"),
+    }
 }

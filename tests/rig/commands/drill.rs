@@ -56,16 +56,17 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let started = Instant::now();
     let (mut reports, mut broken) = (Vec::new(), 0);
     for (index, drill) in chosen.iter().enumerate() {
+        let lasts = drill.length(length);
         say(&format!(
             "[{}/{}] drill {}: {}, {} times, {} tokens and {} events a second, {} streams",
             index + 1,
             chosen.len(),
             drill.number,
             drill.fault,
-            length.rounds,
-            length.rate,
-            length.events,
-            length.subscribers
+            lasts.rounds,
+            lasts.rate,
+            lasts.events,
+            lasts.subscribers
         ));
         let Some(report) = run_one(drill, length, &binary).await else {
             broken += 1;
@@ -106,8 +107,9 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
 
 /// Runs one; none, if it could not be carried through. The others are run all the same.
 async fn run_one(drill: &'static Drill, length: Length, binary: &Path) -> Option<Report> {
+    let rounds = drill.length(length).rounds;
     let run = run_drill(drill, length, binary, |round| {
-        say(&format!("      round {round} of {}", length.rounds));
+        say(&format!("      round {round} of {rounds}"));
     });
     // The panic has said why; nothing of the drill is used after it.
     let done = AssertUnwindSafe(run).catch_unwind().await;

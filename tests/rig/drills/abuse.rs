@@ -333,7 +333,7 @@ fn counts(page: &str, name: &str) -> bool {
 }
 
 /// Ring of the first instance in events; the others have far more.
-pub(super) const SMALL_RING: usize = 10;
+pub(super) const SMALL_RING: u32 = 10;
 /// Events published before the data is lost.
 const BEFORE: usize = 60;
 

@@ -48,7 +48,7 @@ impl Drilling {
             ports: None,
             settings: drill.settings(length),
             site: drill.site(),
-            extras: drill.extras(folder.path()),
+            extras: drill.extras(folder.path(), length),
         };
         let cluster = Cluster::start(&plan, |_| {}).await;
         let name = format!("{:>2} {}", drill.number, drill.fault);

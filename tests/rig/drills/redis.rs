@@ -7,9 +7,7 @@ use vx11_kit::new_principal;
 
 use super::drilling::Drilling;
 
-/// Ups and downs of a Redis that flaps.
-pub(super) const FLAPS: u64 = 15;
-/// Half of each.
+/// Half of an up and down of a Redis that flaps.
 const FLAP: Duration = Duration::from_secs(1);
 
 pub(super) async fn killed(drilling: &mut Drilling) {
@@ -30,11 +28,12 @@ pub(super) async fn stopped(drilling: &mut Drilling) {
 
 pub(super) async fn flapping(drilling: &mut Drilling) {
     drilling.begin_fault().await;
-    for flap in 0..FLAPS {
+    let flaps = drilling.length.flaps;
+    for flap in 0..flaps {
         drilling.cluster.redis().kill();
         sleep(FLAP).await;
         drilling.cluster.redis().restart().await;
-        if flap + 1 < FLAPS {
+        if flap + 1 < flaps {
             sleep(FLAP).await;
         }
     }

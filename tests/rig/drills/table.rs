@@ -5,7 +5,7 @@
 //! instance that logs addresses (12).
 //!
 //! Drills 24 to 33 were run with a debug build of the service from before their findings were fixed
-//! (679fc6d).
+//! (679fc6d). 34 and 35 repeat the faults of others, and check grants.
 //!
 //! Lost events were seen with streams that resume at the newest event (11, 12, 13, 19), with
 //! instances that continue at the end of the log after an outage (3, 4, 6), and with instances that
@@ -22,6 +22,7 @@ use std::time::Duration;
 use vx11_kit::{Site, Surroundings};
 
 use super::drilling::audit_trail;
+use super::grants::{self, Series};
 use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
 use super::{INSTANCES, Length, abuse, limits};
 use crate::checker::{Resumption, Since, Targets};
@@ -53,6 +54,8 @@ pub(super) enum Streams {
     Pausing,
     /// They soon get old.
     Ageing,
+    /// They have grants, and leave for others; and some stop reading.
+    Granted,
 }
 
 /// Redis alone, with nothing on the ways.
@@ -73,7 +76,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers.
-pub const DRILLS: [Drill; 33] = [
+pub const DRILLS: [Drill; 35] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with
     // nothing brought to Redis afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -161,6 +164,11 @@ pub const DRILLS: [Drill; 33] = [
     drill(32, "poisoned revocation, data lost"),
     // Missed with an instance that cannot resume behind the first event.
     drill(33, "two ring sizes, data lost"),
+    on_ways(Ways::Breakable, with_streams(Streams::Granted, drill(34, "topics and grants, each fault"))),
+    on_sentinel(on_ways(
+        Ways::Resettable,
+        with_streams(Streams::Granted, drill(35, "topics and grants, Sentinel")),
+    )),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -174,6 +182,9 @@ const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
 /// Time after a failover until events are accepted again: instances notice it one by one, and wait
 /// for each other.
 const FAILED_OVER: Duration = Duration::from_secs(5);
+/// Streams that one subscriber may lose in a round of any fault: 6 as in 20, and some that the
+/// small ring overtakes when events come all at once after an outage.
+const MOST_RECONNECTS: usize = 10;
 /// By so much deliveries may get slower because of others that do not read.
 const DELIVERY: f64 = 1.1;
 /// So far the clock of one instance is ahead.
@@ -182,6 +193,11 @@ pub(super) const CLOCK_OFF: Duration = Duration::from_secs(5);
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 
 impl Drill {
+    /// Its length, if others have this one.
+    pub(crate) fn length(&self, length: Length) -> Length {
+        Series::of(self.number).map_or(length, |series| series.length(length))
+    }
+
     /// Environment of the instances.
     pub(super) fn settings(&self, length: Length) -> Vec<(&'static str, String)> {
         let setting = |name: &'static str, value: u64| (name, value.to_string());
@@ -194,12 +210,21 @@ impl Drill {
                 setting("VX11_OPERATOR__EVENTS__RING_BYTES", limits::SMALL_RING_BYTES),
             ],
             30 => vec![setting("VX11_OPERATOR__HTTP__WORKERS", abuse::WORKERS)],
+            34 | 35 => vec![setting(
+                "VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS",
+                grants::heartbeat(length.subscribers),
+            )],
             _ => Vec::new(),
         }
     }
 
     /// Settings for single parts of the cluster.
-    pub(super) fn extras(&self, folder: &Path) -> Extras {
+    pub(super) fn extras(&self, folder: &Path, length: Length) -> Extras {
+        // The first instance has a small ring.
+        let small_ring = |events: u32| {
+            let small = ("VX11_OPERATOR__EVENTS__RING_ENTRIES", events.to_string());
+            Extras { settings: vec![vec![small]], ..Extras::default() }
+        };
         match self.number {
             24 => Extras {
                 surroundings: Surroundings { piped_log: true, open_files: None },
@@ -218,11 +243,9 @@ impl Drill {
                 surroundings: Surroundings { piped_log: false, open_files: Some(abuse::OPEN_FILES) },
                 ..Extras::default()
             },
-            33 => {
-                let small = ("VX11_OPERATOR__EVENTS__RING_ENTRIES", abuse::SMALL_RING.to_string());
-                Extras { settings: vec![vec![small]], ..Extras::default() }
-            }
-            _ => Extras::default(),
+            33 => small_ring(abuse::SMALL_RING),
+            _ => Series::of(self.number)
+                .map_or_else(Extras::default, |series| small_ring(series.small_ring(length))),
         }
     }
 
@@ -245,9 +268,11 @@ impl Drill {
         let (event_bytes, pausing) = match self.streams {
             Streams::Plain | Streams::Ageing => (0, 0),
             Streams::Pausing => (LARGE_EVENT, subscribers / ONE_PAUSES_OF),
+            Streams::Granted => (0, subscribers / ONE_PAUSES_OF),
         };
+        let topics = (self.streams == Streams::Granted).then(|| grants::topics(subscribers));
         let events = if self.number == 33 { events.min(abuse::SMALL_RING_EVENTS) } else { events };
-        Measure { rate, subscribers, events, event_bytes, pausing, topics: None }
+        Measure { rate, subscribers, events, event_bytes, pausing, topics }
     }
 
     /// The drill of this number.
@@ -259,7 +284,7 @@ impl Drill {
     /// Targets of the drill.
     pub(super) fn targets(&self, length: Length) -> Targets {
         // Publishing is refused while Redis fails.
-        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32 | 33);
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
@@ -273,7 +298,7 @@ impl Drill {
             // Nothing may open, and nothing is lost that could recover: Redis is slow, or busy, and
             // not taken for lost.
             5 | 25 | 27 | 28 => Targets { openings: 0, ..base },
-            6 => Targets { openings: length.rounds * super::redis::FLAPS, ..base },
+            6 => Targets { openings: length.rounds * length.flaps, ..base },
             9 => Targets { refusals: Some(FAILED_OVER), ..base },
             10 => Targets { recovery: Duration::from_secs(2), refusals: Some(FAILED_OVER), ..base },
             11 => once,
@@ -310,6 +335,15 @@ impl Drill {
             30 => Targets { longest: None, ..base },
             // Streams of the instance with the small ring may be cut, and resume without a loss.
             33 => Targets { gaps: Some(0), reconnects: 3, ..base },
+            34 | 35 => Targets {
+                longest: None,
+                revocation: None,
+                reconnects: MOST_RECONNECTS,
+                clocks: base.clocks + CLOCK_OFF,
+                refusals: Some(FAILED_OVER),
+                judged: Series::of(self.number).map_or(0, |series| series.judged(length)),
+                ..base
+            },
             _ => base,
         }
     }

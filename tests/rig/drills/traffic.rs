@@ -62,7 +62,9 @@ pub(super) async fn forged(drilling: &mut Drilling) {
         // Whether an event is known under its key takes a look, too.
         let attempts = history.publications.iter().flat_map(|publication| &publication.attempts);
         let events = attempts.filter(|it| it.answered >= from && it.sent <= until);
-        u64::try_from(looks.count() + events.count()).unwrap_or(u64::MAX)
+        // So may a token that is presented for more than its grant.
+        let others = history.trespasses.iter().filter(|it| it.at >= from && it.at <= until);
+        u64::try_from(looks.count() + events.count() + others.count()).unwrap_or(u64::MAX)
     });
     let otherwise = counts.otherwise.load(Ordering::Relaxed);
     if otherwise > 0 {
