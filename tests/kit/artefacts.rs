@@ -109,9 +109,13 @@ pub fn remember_secret(secret: &str) {
 /// `CARGO_TARGET_TMPDIR`, which Cargo does not set for libraries.
 #[must_use]
 pub fn artefacts() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let folder = workspace.join(target).join("tmp/artefacts");
+    let folder = target().join("tmp/artefacts");
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
     folder
+}
+
+/// Cargo's target folder.
+pub(crate) fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    workspace.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

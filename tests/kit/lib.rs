@@ -18,6 +18,7 @@ mod nginx;
 mod operator;
 mod patience;
 mod port;
+mod previous;
 mod process;
 mod prometheus;
 mod proxy;
@@ -39,6 +40,7 @@ pub use operator::{
 };
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;
+pub use previous::previous_release;
 pub use process::{LogReader, Surroundings, processor_time, starved};
 pub use prometheus::{Prometheus, Rule, Sample, hurried};
 pub use proxy::FaultProxy;

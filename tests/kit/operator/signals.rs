@@ -1,5 +1,6 @@
 //! Signals to the process of an instance.
 
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -53,5 +54,10 @@ impl Operator {
         let environment = &mut self.launch.environment;
         environment.retain(|(known, _)| known != name);
         environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// From its next start on, another program runs, such as one of another release.
+    pub fn replace(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.launch.binary);
     }
 }
