@@ -1,7 +1,7 @@
 # The commands of the README. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test verify faults cluster observe drill compose-test fuzz mutants bench check packages nextest deny clean-artefacts
+.PHONY: help run test verify faults cluster observe drill compose-test fuzz mutants bench check packages nextest previous deny clean-artefacts
 
 # Packages for the tests, besides Rust: a browser with its driver, the programs of the predecessor's
 # calls, Redis, nginx, and checkers of the deployments. kubectl is missing here:
@@ -29,13 +29,13 @@ run: ## Build and run one instance on the memory store, at http://127.0.0.1:8001
 	@cargo build --release --locked --quiet
 	@exec ./target/release/vx11-operator serve
 
-test: packages nextest $(if $(ONLY),,clean-artefacts) ## What a change needs; ONLY=binary::test for one test, SEED=… to repeat
+test: packages nextest $(if $(filter mixed%,$(ONLY)),previous) $(if $(ONLY),,clean-artefacts) ## What a change needs; ONLY=binary::test for one test, SEED=… to repeat
 	@.ci/test $(if $(ONLY),--only '$(ONLY)',default secrets)
 
 verify: packages nextest ## Everything, as CI runs it: checks, tests, brief drills, fault rounds, fuzzing, deny, containers
 	@.ci/verify
 
-faults: packages nextest clean-artefacts ## Brief drills, and faults of Redis again and again (ROUNDS=10) under load
+faults: packages nextest previous clean-artefacts ## Brief drills, faults of Redis again and again (ROUNDS=10) under load, two releases at once
 	@.ci/test faults secrets
 
 cluster: ## Start Redis, INSTANCES=3 instances and nginx on this machine; Ctrl-C ends them
@@ -68,6 +68,7 @@ mutants: packages nextest ## Plant defects, one at a time, and list those that n
 
 bench: ## Measure against the targets and write docs/measurements/performance.md
 	@.ci/install-packages $(BENCH_PACKAGES)
+	@.ci/build-previous --release
 	cargo bench --locked --no-fail-fast
 
 check: ## Comments and pages, formatting, lints and documentation of the code, as CI checks them
@@ -85,6 +86,10 @@ packages:
 
 nextest:
 	@command -v cargo-nextest > /dev/null || { echo "Installing cargo-nextest"; cargo install --locked --quiet --debug cargo-nextest@0.9.143; }
+
+# The previous release, for tests of two releases at once.
+previous:
+	@.ci/build-previous
 
 # The leak check looks at what this run leaves behind, and nothing older.
 clean-artefacts:
