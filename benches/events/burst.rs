@@ -48,7 +48,7 @@ pub(crate) fn measure() -> Vec<Row> {
 
 fn burst(server: &impl Server) -> Burst {
     let mut clients = SseClients::new(STREAMS);
-    clients.open(server.address(), &server.target(), STREAMS, Instant::now() + PATIENCE);
+    clients.open(server.address(), &server.target(None), STREAMS, Instant::now() + PATIENCE);
     let mut publish = |events, size| {
         let publishers = (0..PUBLISHERS).map(|_| server.publisher()).collect();
         deliver(&mut clients, STREAMS, &Schedule::regular(events, Duration::ZERO, size), publishers);

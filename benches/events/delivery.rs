@@ -17,20 +17,18 @@ pub(crate) struct Delivered {
     pub(crate) after: f64,
 }
 
-/// Publishes as scheduled, until each of the crowd's streams has every event.
+/// Publishes as scheduled, until each event has reached so many streams as `readers` says.
 pub(crate) fn deliver(
     clients: &mut SseClients,
-    streams: u32,
+    readers: u32,
     schedule: &Schedule,
     publishers: Vec<Publisher>,
 ) -> Vec<Delivered> {
     let publishing = schedule.run(publishers);
-    let receipts = clients.receive((streams * schedule.events()) as usize, Instant::now() + PATIENCE);
+    let receipts = clients.receive((readers * schedule.events()) as usize, Instant::now() + PATIENCE);
     let due = publishing.join().expect("publishing succeeds");
-    // Streams have had others before.
-    let first = receipts.iter().map(|receipt| receipt.event).min().unwrap_or_default();
     let delivered = receipts.iter().map(|receipt| {
-        let event = (receipt.event - first) as usize;
+        let event = receipt.number as usize;
         Delivered { event, after: (receipt.at - due[event]).as_secs_f64() * 1e3 }
     });
     delivered.collect()

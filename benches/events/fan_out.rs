@@ -124,7 +124,7 @@ fn round(server: &impl Server, seed: u32) -> Round {
 pub(crate) fn open(clients: &mut SseClients, server: &impl Server) -> Duration {
     let started = Instant::now();
     for _ in 0..STREAMS / STREAMS_PER_TOKEN {
-        clients.open(server.address(), &server.target(), STREAMS_PER_TOKEN, started + PATIENCE);
+        clients.open(server.address(), &server.target(None), STREAMS_PER_TOKEN, started + PATIENCE);
     }
     started.elapsed()
 }

@@ -41,7 +41,7 @@ pub(crate) fn measure() -> Vec<Row> {
         .collect();
     let mut clients = SseClients::new(INSTANCES * STREAMS);
     for instance in &instances {
-        clients.open(instance.address(), &instance.target(), STREAMS, Instant::now() + PATIENCE);
+        clients.open(instance.address(), &instance.target(None), STREAMS, Instant::now() + PATIENCE);
     }
     let mut last = |schedule: &Schedule| {
         let publishers = vec![instances[0].publisher()];

@@ -18,6 +18,7 @@ mod progress;
 mod report;
 #[path = "../support/sample.rs"]
 mod sample;
+#[expect(dead_code, reason = "events to separate topics are measured by another benchmark")]
 mod schedule;
 mod server;
 mod share;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use vx11_kit::Port;
 
 use crate::http::Client;
-use crate::server::{Publisher, Server};
+use crate::server::{Channel, Publisher, Server};
 use crate::target::target_directory;
 
 const CONFIGURATION: &str = include_str!("nchan.conf");
@@ -59,12 +59,13 @@ impl Server for Nchan {
         self.address
     }
 
-    fn target(&self) -> String {
-        "/events".to_owned()
+    fn targets(&self, channels: impl Iterator<Item = Channel>) -> impl Iterator<Item = String> {
+        channels.map(|channel| path("/events", channel))
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher::new(Client::connect((self.address, "")), "POST /publish", str::to_owned)
+        let request = |channel| format!("POST {}", path("/publish", channel));
+        Publisher::new(Client::connect((self.address, "")), request, |_, data| data.to_owned())
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -85,6 +86,11 @@ impl Drop for Nchan {
         }
         let _ = self.master.wait();
     }
+}
+
+/// Path of a channel below `location`.
+fn path(location: &str, channel: Channel) -> String {
+    channel.map_or_else(|| location.to_owned(), |number| format!("{location}/{number}"))
 }
 
 /// nginx with the configuration in `folder`.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::server::Publisher;
+use crate::server::{Channel, Publisher};
 
 /// Schedule of the events.
 pub(crate) struct Schedule {
@@ -13,12 +13,14 @@ pub(crate) struct Schedule {
     moments: Vec<Duration>,
     /// Bytes of an event's data.
     size: usize,
+    /// Channel of each event.
+    channels: Vec<Channel>,
 }
 
 impl Schedule {
     /// So many events, one after the other.
     pub(crate) fn regular(events: u32, every: Duration, size: usize) -> Self {
-        Self { moments: (0..events).map(|event| every * event).collect(), size }
+        Self::at((0..events).map(|event| every * event).collect(), size)
     }
 
     /// Events of many publishers who know nothing of each other: gaps are distributed
@@ -32,7 +34,17 @@ impl Schedule {
             moment += every.mul_f64(-(1.0 - chance.f64()).ln());
             moment
         };
-        Self { moments: (0..events).map(&mut next).collect(), size }
+        Self::at((0..events).map(&mut next).collect(), size)
+    }
+
+    fn at(moments: Vec<Duration>, size: usize) -> Self {
+        Self { channels: vec![None; moments.len()], moments, size }
+    }
+
+    /// The same moments; each event goes to the channel that `channel` says.
+    pub(crate) fn each_to(mut self, channel: impl FnMut() -> Channel) -> Self {
+        self.channels.fill_with(channel);
+        self
     }
 
     pub(crate) fn events(&self) -> u32 {
@@ -43,14 +55,14 @@ impl Schedule {
     /// an event that waits for its publisher is late. The publishers take turns, so that a slow
     /// answer does not delay the next event; a single one keeps the order.
     pub(crate) fn run(&self, mut publishers: Vec<Publisher>) -> JoinHandle<Vec<Instant>> {
-        let (moments, size) = (self.moments.clone(), self.size);
+        let (moments, size, channels) = (self.moments.clone(), self.size, self.channels.clone());
         thread::spawn(move || {
             let started = Instant::now();
             let due: Vec<_> = moments.iter().map(|moment| started + *moment).collect();
             for (number, due) in due.iter().enumerate() {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 let turn = number % publishers.len();
-                publishers[turn].send(&data(number, size));
+                publishers[turn].send(channels[number], &data(number, size));
             }
             publishers.iter_mut().for_each(Publisher::settle);
             due

@@ -76,8 +76,8 @@ pub(crate) fn measure() -> Vec<Row> {
 fn round(slow_ones_stop: bool) -> Round {
     let server = Instance::start(&[]);
     let (mut others, mut slow) = (SseClients::new(OTHERS), SseClients::new(SLOW));
-    others.open(server.address(), &server.target(), OTHERS, Instant::now() + PATIENCE);
-    slow.open(server.address(), &server.target(), SLOW, Instant::now() + PATIENCE);
+    others.open(server.address(), &server.target(None), OTHERS, Instant::now() + PATIENCE);
+    slow.open(server.address(), &server.target(None), SLOW, Instant::now() + PATIENCE);
     let before = server.resident_bytes();
     thread::scope(|scope| {
         if !slow_ones_stop {

@@ -136,7 +136,7 @@ fn publish(clients: &mut SseClients, publisher: &mut Client, event: u32) -> Vec<
     let receipts = clients.receive(STREAMS as usize, started + PATIENCE);
     publisher.receive();
     let latency = |receipt: Receipt| {
-        assert_eq!(receipt.event, event, "a stream got another event");
+        assert_eq!(receipt.number, event, "a stream got another event");
         receipt.at.duration_since(started).as_secs_f64()
     };
     receipts.into_iter().map(latency).collect()

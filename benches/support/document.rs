@@ -10,7 +10,8 @@ use vx11_operator::clock::{Clock, SystemClock};
 use super::Report;
 
 /// The benchmarks in the order in which the document shows them.
-const BENCHMARKS: [&str; 7] = ["codec", "service", "streams", "events", "store", "redis", "cluster"];
+const BENCHMARKS: [&str; 8] =
+    ["codec", "service", "streams", "events", "topics", "store", "redis", "cluster"];
 /// Columns of a line of prose.
 const WIDTH: usize = 100;
 const OPENING: &str = "\
@@ -41,7 +42,11 @@ pub(super) fn today() -> String {
 pub(super) fn write(folder: &Path) -> io::Result<()> {
     let mut document = OPENING.to_owned();
     for name in BENCHMARKS {
-        let kept = fs::read(folder.join(name).with_extension("json"))?;
+        let kept = match fs::read(folder.join(name).with_extension("json")) {
+            // One that has not run yet has no section.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            kept => kept?,
+        };
         section(&mut document, name, &serde_json::from_slice(&kept)?);
     }
     let all = conclusion(&document);

@@ -64,7 +64,12 @@ impl Client {
 
     /// Issues a token.
     pub(crate) fn issue(&mut self) -> String {
-        self.send(&format!("POST {ISSUE}"), "application/json", "");
+        self.issue_with("")
+    }
+
+    /// Issues a token with the grant that this body asks for.
+    pub(crate) fn issue_with(&mut self, body: &str) -> String {
+        self.send(&format!("POST {ISSUE}"), "application/json", body);
         let (_, body) = self.receive();
         let body: serde_json::Value = serde_json::from_str(&body).expect("issuing answers JSON");
         let token = body["sse_token"].as_str();

@@ -10,7 +10,7 @@ use vx11_kit::{Frame, StreamReader};
 
 /// Connections being opened at once; below the server's backlog.
 const OPENING_AT_ONCE: usize = 256;
-/// Begins the data of every event of a benchmark, and of no other frame.
+/// Begins the data of every event of a benchmark, before its number, and of no other frame.
 const MARKER: &str = r#"{"number":"#;
 
 /// The clients of all streams.
@@ -27,14 +27,12 @@ struct Stream {
     request: Vec<u8>,
     answered: bool,
     reader: StreamReader,
-    /// Events so far.
-    received: u32,
 }
 
 /// An event that has reached a client.
 pub(crate) struct Receipt {
-    /// Which of its stream's events, counted from one.
-    pub(crate) event: u32,
+    /// Number in the event's data.
+    pub(crate) number: u32,
     pub(crate) at: Instant,
 }
 
@@ -58,12 +56,26 @@ impl SseClients {
 
     /// Opens `count` more streams by a GET of `target`.
     pub(crate) fn open(&mut self, server: SocketAddr, target: &str, count: u32, deadline: Instant) {
-        let goal = self.streams.len() + count as usize;
-        let mut opening = 0;
-        while opening > 0 || self.streams.len() < goal {
-            while opening < OPENING_AT_ONCE && self.streams.len() < goal {
-                self.connect(server, target);
+        self.open_each(server, std::iter::repeat_n(target.to_owned(), count as usize), deadline);
+    }
+
+    /// Opens a stream by a GET of each target, which is asked for just before.
+    pub(crate) fn open_each(
+        &mut self,
+        server: SocketAddr,
+        targets: impl Iterator<Item = String>,
+        deadline: Instant,
+    ) {
+        let (mut targets, mut opening) = (targets.fuse(), 0);
+        loop {
+            while opening < OPENING_AT_ONCE
+                && let Some(target) = targets.next()
+            {
+                self.connect(server, &target);
                 opening += 1;
+            }
+            if opening == 0 {
+                return;
             }
             self.turn(deadline, |heard| opening -= usize::from(matches!(heard, Heard::Answer)));
             assert!(Instant::now() < deadline, "{opening} streams did not open in time");
@@ -82,7 +94,6 @@ impl SseClients {
             request: request.into_bytes(),
             answered: false,
             reader: StreamReader::default(),
-            received: 0,
         });
     }
 
@@ -91,12 +102,13 @@ impl SseClients {
         self.streams.truncate(self.streams.len() - count as usize);
     }
 
-    /// Reads whatever comes for a while.
-    pub(crate) fn listen_for(&mut self, duration: Duration) {
-        let end = Instant::now() + duration;
+    /// Reads whatever comes for a while, and returns the number of events.
+    pub(crate) fn listen_for(&mut self, duration: Duration) -> u32 {
+        let (end, mut events) = (Instant::now() + duration, 0);
         while Instant::now() < end {
-            self.turn(end, |_| {});
+            self.turn(end, |heard| events += u32::from(matches!(heard, Heard::Event(_))));
         }
+        events
     }
 
     /// Waits for the next `count` events, those of all streams counted together.
@@ -169,13 +181,17 @@ impl Stream {
             // The reader has the bytes behind the head.
             bytes = &[];
         }
-        let received = &mut self.received;
         let taken = self.reader.body(bytes, |frame: &Frame<'_>| {
-            if frame.data.starts_with(MARKER) {
-                *received += 1;
-                on_heard(Heard::Event(Receipt { event: *received, at: Instant::now() }));
+            if let Some(number) = number_in(&frame.data) {
+                on_heard(Heard::Event(Receipt { number, at: Instant::now() }));
             }
         });
         taken.expect("the transfer coding is right");
     }
+}
+
+/// Number of an event of a benchmark; `None` for any other frame.
+fn number_in(data: &str) -> Option<u32> {
+    let rest = data.strip_prefix(MARKER)?;
+    rest.split(|byte: char| !byte.is_ascii_digit()).next()?.parse().ok()
 }
