@@ -91,7 +91,7 @@ impl Issuer {
         let claims =
             Claims { expires_at: expires_at.seconds_rounded_up(), offline: false, nonce: self.nonces.draw() };
         let record = Record { issued_at, expires_at };
-        (self.codec.mint(&self.principal, claims).digest(), record)
+        (self.codec.mint(&self.principal, claims, None).digest(), record)
     }
 
     /// Records as many tokens as shall live at once, evenly over the life of one; says how long
