@@ -193,5 +193,5 @@ impl Stream {
 /// Number of an event of a benchmark; `None` for any other frame.
 fn number_in(data: &str) -> Option<u32> {
     let rest = data.strip_prefix(MARKER)?;
-    rest.split(|byte: char| !byte.is_ascii_digit()).next()?.parse().ok()
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
 }
