@@ -15,6 +15,9 @@ use crate::server::{Channel, Server};
 use crate::sse_clients::SseClients;
 use crate::{PUBLISHERS, SIZE, STREAMS, publishers};
 
+/// Name and unit of a figure, and where a turn has it.
+type Figure = (&'static str, &'static str, fn(&Turn) -> f64);
+
 /// Of each; odd, so that the median is a round.
 const ROUNDS: u32 = 5;
 /// Events at random moments, so many on average a second.
@@ -69,7 +72,7 @@ pub(crate) fn measure() -> Vec<Row> {
         ),
         Row::figure("all on one topic, 99 % within / on default", ratio(|turn| turn.p99, topic, default), ""),
     ];
-    let figures: [(&str, &str, fn(&Turn) -> f64); 3] = [
+    let figures: [Figure; 3] = [
         ("processor time for one delivery", "µs", |turn| turn.cost),
         ("99 % within", "ms", |turn| turn.p99),
         ("half within", "ms", |turn| turn.p50),

@@ -10,7 +10,8 @@ use vx11_rig::{FaultRun, Measure, Member, Place, Targets, Times};
 use crate::cluster::{of_topics, publish};
 use crate::this_release;
 
-const MEASURE: Measure = Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0 };
+const MEASURE: Measure =
+    Measure { rate: 100, subscribers: 30, events: 20, event_bytes: 0, pausing: 0, topics: None };
 const INSTANCES: [&str; 2] = ["1", "2"];
 /// Seconds: tokens are older than the update takes, and expire in it.
 const LIFE: u64 = 15;

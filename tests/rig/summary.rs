@@ -240,7 +240,7 @@ impl Summary {
     #[must_use]
     pub fn json(&self) -> Value {
         let seconds = |time: Duration| time.as_secs_f64();
-        json!({
+        let mut all = json!({
             "rounds": self.rounds,
             "issued": self.issued,
             "validated": self.validated,
@@ -253,12 +253,6 @@ impl Summary {
             "events_acknowledged": self.acknowledged,
             "events_lost": self.events_lost,
             "events_received_twice": self.events_twice,
-            "foreign": self.foreign,
-            "judged": self.judged,
-            "sequences": self.begun,
-            "sequences_at_anothers_event_id": self.others_ids,
-            "requests_beyond_a_grant_refused": self.trespasses_refused,
-            "requests_beyond_a_grant_accepted": self.trespasses_accepted,
             "events_announced_as_lost": self.events_announced,
             "resets": self.resets,
             "publishing_refused": self.publishing_refused,
@@ -283,7 +277,19 @@ impl Summary {
             "store_faults": self.counted.faults,
             "degraded_accepts": self.counted.degraded_accepts,
             "reconciled": self.counted.reconciled,
-        })
+        });
+        let of_grants = json!({
+            "foreign": self.foreign,
+            "judged": self.judged,
+            "sequences": self.begun,
+            "sequences_at_anothers_event_id": self.others_ids,
+            "requests_beyond_a_grant_refused": self.trespasses_refused,
+            "requests_beyond_a_grant_accepted": self.trespasses_accepted,
+        });
+        if let (Value::Object(all), Value::Object(of_grants)) = (&mut all, of_grants) {
+            all.extend(of_grants);
+        }
+        all
     }
 }
 
