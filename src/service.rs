@@ -260,12 +260,17 @@ impl TokenService {
     /// while its streams are open, or it is the UUID of a token with a grant, without the grant.
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
-        if let Ok(verified) = self.check(presented) {
-            let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
-            return Some(Revocation { id: verified.token.digest().id(), until });
+        match self.check(presented) {
+            Ok(verified) => {
+                let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
+                Some(Revocation { id: verified.token.digest().id(), until })
+            }
+            Err(Refusal::Malformed) => None,
+            Err(_) => {
+                let uuid = presented.split('.').next().unwrap_or_default();
+                Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
+            }
         }
-        let uuid = presented.split('.').next().unwrap_or_default();
-        Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
     }
 
     /// The revocation of the token with this id, also if it has expired.

@@ -349,6 +349,18 @@ async fn a_token_is_judged_by_the_principals_and_keys_that_are_in_force() {
 }
 
 /// The UUID alone cannot be verified, because its tag covers the grant.
+/// Its streams may still be open.
+#[tokio::test]
+async fn a_token_that_has_expired_is_revoked_like_its_id() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::clone(&clock) as Arc<dyn Clock>, &metrics);
+    let token = token(60, false);
+    clock.advance(Duration::from_mins(2));
+    assert_eq!(service.verify(&token.reveal()).map(|_| ()), Err(Refusal::Expired));
+    assert_eq!(service.revocation_of_token(&token.reveal()).map(|it| it.id), Some(token.digest().id()));
+}
+
 #[tokio::test]
 async fn a_token_is_revoked_by_its_uuid_without_its_grant() {
     let metrics = Arc::new(Metrics::new().unwrap());
