@@ -265,12 +265,14 @@ impl TokenService {
                 let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
                 Some(Revocation { id: verified.token.digest().id(), until })
             }
-            Err(Refusal::Malformed) => None,
-            Err(_) => {
-                let uuid = presented.split('.').next().unwrap_or_default();
-                Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
-            }
+            Err(Refusal::Expired) => self.revocation_of_uuid(presented.split('.').next().unwrap_or_default()),
+            // With a grant it is another token's.
+            Err(_) => self.revocation_of_uuid(presented),
         }
+    }
+
+    fn revocation_of_uuid(&self, uuid: &str) -> Option<Revocation> {
+        Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
     }
 
     /// The revocation of the token with this id, also if it has expired.

@@ -136,7 +136,7 @@ impl Fields<'_> {
         let list = self.table.get(field)?.as_array();
         let texts = list.and_then(|list| list.iter().map(|item| item.as_str().map(str::to_owned)).collect());
         if texts.is_none() {
-            self.add(field, "this value is not allowed; expected is a list of texts");
+            self.add(field, "this value is not allowed; expected: a list of texts");
         }
         texts
     }
@@ -182,8 +182,8 @@ mod tests {
             "right (b.toml): unknown key; did you mean rights?",
             "id (b.toml): this value is not allowed; expected is a text",
             "token (b.toml): this value is not allowed; expected is a text",
-            "rights (b.toml): this value is not allowed; expected is a list of texts",
-            "topics (b.toml): this value is not allowed; expected is a list of texts",
+            "rights (b.toml): this value is not allowed; expected: a list of texts",
+            "topics (b.toml): this value is not allowed; expected: a list of texts",
         ];
         assert_eq!(found[..expected.len()], expected);
         assert!(found[expected.len()].starts_with("c.toml, line 1, column "), "{found:?}");

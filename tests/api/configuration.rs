@@ -172,7 +172,7 @@ async fn rights_and_topics_that_cannot_be_meant_are_named_with_what_is_allowed()
             "rights",
             format!("the list is empty; remove the key to give all rights, or list some of {ALL_RIGHTS}"),
         ),
-        ("rights = 'issue'", "rights", "this value is not allowed; expected is a list of texts".to_owned()),
+        ("rights = 'issue'", "rights", "this value is not allowed; expected: a list of texts".to_owned()),
         ("rights = { issue = true }", "rights", "this value is not allowed; expected is a list".to_owned()),
         (
             "topics = ['orders*']",
