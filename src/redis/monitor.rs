@@ -19,11 +19,13 @@ use super::settings::HostPort;
 /// reports, 250 ms.
 const SESSION_IS_NEWER: Duration = Duration::from_millis(500);
 
-/// Result of a successful health check.
+/// Result of a health check: what Redis says about itself. A check in which Redis refused a write
+/// has one, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Report {
     pub(crate) masters: Arc<MastersState>,
-    /// The master that a majority of the sentinels names; `None` without sentinels or majority.
+    /// The master that a majority of the sentinels names; `None` without sentinels or majority, and
+    /// after a refused write.
     pub(crate) master: Option<HostPort>,
 }
 

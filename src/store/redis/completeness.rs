@@ -17,7 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::try_join;
+use futures_util::join;
 use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value, from_redis_value};
 
@@ -98,23 +98,26 @@ impl Completeness {
     }
 
     /// Reads the data id and the marker, and writes the marker if there is none. Sends `others`
-    /// along and returns their answers.
+    /// along and returns their answers. If Redis refuses one of these commands, `refused` gets what
+    /// Redis says about itself.
     pub(super) async fn confirm(
         &self,
         mut connection: Connection,
         now: UnixMillis,
         others: &[Cmd],
+        refused: impl FnOnce(&MastersState),
     ) -> RedisResult<Result<Confirmed, Fault>> {
         let expected = self.known.lock().as_ref().map(|known| known.data_id.clone());
         // The data id is usually unchanged, so one round trip is enough.
         let expected_marker = expected.as_ref().map(|data_id| self.begin_marker(data_id, now));
         let commands = pipeline(others.iter().cloned().chain(expected_marker));
         let mut for_info = connection.clone();
-        let (info, mut answers) = try_join!(for_info.info(), connection.ask_all(&commands))?;
-        let masters = match MastersState::read(&info) {
+        let (info, answers) = join!(for_info.info(), connection.ask_all(&commands));
+        let masters = match MastersState::read(&info?) {
             Ok(masters) => masters,
             Err(fault) => return Ok(Err(fault)),
         };
+        let mut answers = answers.inspect_err(|_| refused(&masters))?;
         let marker = answers.split_off(others.len()).pop();
         let marker = match marker.filter(|_| expected.as_ref() == Some(&masters.data_id)) {
             Some(marker) => marker,

@@ -41,7 +41,8 @@ use super::{
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{
-    Claim, Connector, Fault, Monitor, RedisFigures, RedisSettings, SCHEMA, pipeline, revocations,
+    Claim, Connector, Fault, MastersState, Monitor, RedisFigures, RedisSettings, SCHEMA, pipeline,
+    revocations,
 };
 use crate::token::{Draft, Record, TokenDigest, TokenId};
 
@@ -213,9 +214,9 @@ impl TokenStore for RedisStore {
         let mut complete = false;
         if record.is_none() && self.data.is_known_since(issued_after) {
             // Absence counts only if a master proves now that the data is complete.
-            let proof = self
-                .client
-                .ask_since(asked_at, |connection| self.data.confirm(connection, self.clock.now(), &[]));
+            let proof = self.client.ask_since(asked_at, |connection| {
+                self.data.confirm(connection, self.clock.now(), &[], |_| {})
+            });
             let proof = proof.await?.map_err(|_not_a_master| StoreError::Unavailable)?;
             // With another data id this is a server that the health check has left or not found
             // yet.
@@ -287,7 +288,9 @@ impl RedisStore {
         }
         let commands = &commands;
         let confirming = async {
-            let confirm = |connection| self.data.confirm(connection, self.clock.now(), commands);
+            // A full Redis refuses writes, and the event log has to make room: it needs the report.
+            let refused = |masters: &MastersState| self.monitor.report(masters.clone(), None);
+            let confirm = |connection| self.data.confirm(connection, self.clock.now(), commands, refused);
             self.client.call(Path::HealthCheck, confirm).await?
         };
         // A failure ends the check at once, without the sentinels.
