@@ -82,7 +82,7 @@ fn topics_schema() -> ArrayBuilder {
 /// An event that was published.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PublishedBody {
-    /// Id of the event, `<epoch>-<ms>-<seq>`.
+    /// Id of the event: an opaque text, from which a stream resumes.
     #[schema(example = "9c1f03ad-1735689600000-0")]
     id: String,
 }
