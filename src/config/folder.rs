@@ -126,7 +126,7 @@ impl Fields<'_> {
     fn text(&mut self, field: &str) -> Option<String> {
         let text = self.table.get(field)?.as_str().map(str::to_owned);
         if text.is_none() {
-            self.add(field, "this value is not allowed; expected is a text");
+            self.add(field, "this value is not allowed; expected: a text");
         }
         text
     }
@@ -177,11 +177,11 @@ mod tests {
             ("README", "no TOML"),
         ]);
         let expected = [
-            "token (a.toml): this value is not allowed; expected is a text",
+            "token (a.toml): this value is not allowed; expected: a text",
             "id (a.toml): is missing",
             "right (b.toml): unknown key; did you mean rights?",
-            "id (b.toml): this value is not allowed; expected is a text",
-            "token (b.toml): this value is not allowed; expected is a text",
+            "id (b.toml): this value is not allowed; expected: a text",
+            "token (b.toml): this value is not allowed; expected: a text",
             "rights (b.toml): this value is not allowed; expected: a list of texts",
             "topics (b.toml): this value is not allowed; expected: a list of texts",
         ];

@@ -173,7 +173,7 @@ async fn rights_and_topics_that_cannot_be_meant_are_named_with_what_is_allowed()
             format!("the list is empty; remove the key to give all rights, or list some of {ALL_RIGHTS}"),
         ),
         ("rights = 'issue'", "rights", "this value is not allowed; expected: a list of texts".to_owned()),
-        ("rights = { issue = true }", "rights", "this value is not allowed; expected is a list".to_owned()),
+        ("rights = { issue = true }", "rights", "this value is not allowed; expected: a list".to_owned()),
         (
             "topics = ['orders*']",
             "topics",
@@ -232,7 +232,7 @@ async fn a_bad_file_of_a_principal_is_named_with_the_key_and_never_with_a_secret
             "secret (@/a.toml): ",
             "fields of a principal are id, token,",
         ),
-        (format!("id = 'a'\ntoken = ['{secret}']"), "token (@/a.toml): ", "expected is a text"),
+        (format!("id = 'a'\ntoken = ['{secret}']"), "token (@/a.toml): ", "expected: a text"),
         ("id = 'a'".to_owned(), "@/a.toml: ", "\"a\" needs a token or a token_file"),
         (
             format!("id = 'a'\ntoken = '{secret}'\ntoken_file = 'x'"),

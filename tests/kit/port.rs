@@ -11,6 +11,9 @@ const RANGE: Range<u16> = 10_000..20_000;
 /// A cluster's nodes talk to each other on a second port, this much higher: the ranges do not
 /// overlap.
 const TO_BUS: u16 = 10_000;
+/// A browser opens no page on this port of the range, because it belongs to another service (Fetch
+/// standard, "bad port").
+const BAD_PORT: u16 = 10_080;
 
 /// A port of this machine that is ours until this is dropped, also while the server on it is dead.
 pub struct Port {
@@ -28,7 +31,7 @@ impl Port {
         for _ in RANGE {
             let number = fastrand::u16(RANGE);
             let lock = File::create(locks.join(number.to_string())).expect("a lock file can be created");
-            if lock.try_lock().is_ok() && is_free(number) && is_free(number + TO_BUS) {
+            if number != BAD_PORT && lock.try_lock().is_ok() && is_free(number) && is_free(number + TO_BUS) {
                 return Self { number, _lock: lock };
             }
         }

@@ -123,7 +123,7 @@ async fn the_problems_of_instances_pass_unchanged() {
         };
         // nginx adds no parameter, on both paths of a stream.
         assert_eq!(asking(&[("token", &token)]).await.status(), StatusCode::OK, "{accept}");
-        let unknown = asking(&[("token", &token), ("topic", "one")]).await;
+        let unknown = asking(&[("token", &token), ("colour", "red")]).await;
         problem(unknown, 400, "unknown_parameter").await;
     }
     let wrong_method = cluster.post_as_principal("/operator/api/health").send().await.unwrap();

@@ -175,7 +175,7 @@ fn start(text: &str) -> Result<Start, &'static str> {
         None if text == "start" => Ok(Start::Log(text.to_owned())),
         None => visible_ascii(text).map(Start::After),
         Some(Ok(last @ 1..=1000)) => Ok(Start::Log(format!("-{last}"))),
-        Some(_) => Err("expected is the id of an event, start, or -N with N from 1 to 1000"),
+        Some(_) => Err("expected: the id of an event, start, or -N with N from 1 to 1000"),
     }
 }
 

@@ -90,7 +90,8 @@ async fn tail_can_begin_with_what_the_log_has() {
 
 #[tokio::test]
 async fn tail_resumes_after_the_position_of_a_heartbeat_and_prints_nothing_for_it() {
-    let token = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"sse_token\":\"t\"}";
+    // The front answers one request of each connection.
+    let token = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"sse_token\":\"t\"}";
     let stream = |frames: &str| {
         let greeting = "id: e-1\ndata: {\"type\":\"connected\",\"instance_id\":\"1\"}\n\n";
         format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{greeting}{frames}")
