@@ -16,8 +16,8 @@ use crate::metrics::{Metrics, StoreOperation};
 use crate::principal::{Principal, PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
-    Claims, Codec, CodecError, Draft, Grant, LONGEST_TOMBSTONE, NonceSource, Record, Subject, Token, TokenId,
-    Verified, written,
+    Claims, Codec, CodecError, Draft, Grant, LONGEST_TOMBSTONE, NonceSource, Record, Subject, TokenId,
+    Verified, uuid_of, written,
 };
 use crate::topic::Patterns;
 
@@ -256,8 +256,9 @@ impl TokenService {
     }
 
     /// The revocation of a token; `None` for a text that has not the form of one, which needs none
-    /// (RFC 7009 §2.2). A token that cannot be verified is revoked like its id: it may have expired
-    /// while its streams are open, or it is the UUID of a token with a grant, without the grant.
+    /// (RFC 7009 §2.2). A token that this instance does not verify is revoked like its id: it may
+    /// have expired while its streams are open, its principal may have lost a right or be unknown
+    /// here, or it is the UUID of a token with a grant, without the grant.
     #[must_use]
     pub fn revocation_of_token(&self, presented: &str) -> Option<Revocation> {
         match self.check(presented) {
@@ -265,14 +266,12 @@ impl TokenService {
                 let until = end_of(&verified).plus(TOMBSTONE_MARGIN);
                 Some(Revocation { id: verified.token.digest().id(), until })
             }
-            Err(Refusal::Expired) => self.revocation_of_uuid(presented.split('.').next().unwrap_or_default()),
-            // With a grant it is another token's.
-            Err(_) => self.revocation_of_uuid(presented),
+            Err(Refusal::Malformed) => None,
+            Err(_) => {
+                let token = uuid_of(presented).ok()?;
+                Some(self.revocation_of_id(token.digest().id()))
+            }
         }
-    }
-
-    fn revocation_of_uuid(&self, uuid: &str) -> Option<Revocation> {
-        Token::parse(uuid).ok().map(|token| self.revocation_of_id(token.digest().id()))
     }
 
     /// The revocation of the token with this id, also if it has expired.

@@ -119,12 +119,6 @@ impl Topics {
         &*self.0 == DEFAULT_TOPIC
     }
 
-    /// Whether `default` is one of the topics.
-    #[must_use]
-    pub fn contains_default(&self) -> bool {
-        self.iter().any(|topic| topic == DEFAULT_TOPIC)
-    }
-
     /// The first topic that belongs to the service.
     #[must_use]
     pub fn of_service(&self) -> Option<&str> {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::frame;
-use super::hub::{Hub, ResetReason, Resume};
+use super::hub::{Begin, Hub, ResetReason, Resume};
 use super::id::{EventId, Position};
 use super::log::{EventPage, LogReader, Page, Unreachable};
 use super::registry::Place;
@@ -136,7 +136,7 @@ impl CatchUp {
                 seen.position = event.position();
                 // The log has filtered already; a grant holds whatever it answers.
                 let Some(frame) = event.frame_for(patterns) else { continue };
-                return Next::Event(frame.clone());
+                return Next::Event(frame);
             }
             self.held = None;
             seen.position = self.page_ends.take().unwrap_or(seen.position);
@@ -179,15 +179,14 @@ impl CatchUp {
         place: &Place,
         number: usize,
     ) -> Option<Next> {
-        match hub.resume_before_last(patterns, number) {
-            Resume::At(cursor) => {
+        let (missing, horizon) = match hub.begin_before_last(patterns, number) {
+            Begin::At(cursor) => {
                 hub.settings().metrics.events.resumed(ResumedFrom::Ring);
                 return Some(Next::InRing(cursor));
             }
-            Resume::Earlier => {}
-            Resume::Never(_) | Resume::NotYet | Resume::Ahead => return Some(Next::Wait(None)),
-        }
-        let epoch = hub.log_head()?.epoch;
+            Begin::Earlier { missing, horizon } => (missing, horizon),
+            Begin::NotYet => return Some(Next::Wait(None)),
+        };
         match self.answer() {
             Some(Ok(Answer::Beginning(id))) => {
                 (self.seen, self.earlier) = (Some(id), None);
@@ -197,8 +196,8 @@ impl CatchUp {
             None => Some(self.ask(hub, |log| {
                 let (patterns, token) = (patterns.clone(), place.token());
                 async move {
-                    let position = log.before_last(epoch, &patterns, number, token).await?;
-                    Ok(Answer::Beginning(EventId { epoch, position }))
+                    let position = log.before_last(horizon, &patterns, missing, token).await?;
+                    Ok(Answer::Beginning(EventId { epoch: horizon.epoch, position }))
                 }
                 .boxed()
             })),
@@ -321,12 +320,13 @@ mod tests {
 
         async fn before_last(
             &self,
-            _epoch: Epoch,
+            horizon: EventId,
             _patterns: &Patterns,
             number: usize,
             _token: Option<TokenId>,
         ) -> Result<Position, Unreachable> {
-            Ok(at(10 - number as u64))
+            // Each millisecond up to the horizon has an event.
+            Ok(at(horizon.position.millis - number as u64))
         }
     }
 
@@ -389,7 +389,7 @@ mod tests {
     }
 
     fn is_event(next: &Next, millis: u64) -> bool {
-        matches!(next, Next::Event(frame) if frame == event(millis).frame_for(&Patterns::default()).unwrap())
+        matches!(next, Next::Event(frame) if *frame == event(millis).frame_for(&Patterns::default()).unwrap())
     }
 
     fn is_reset(next: &Next, why: &str) -> bool {
@@ -546,7 +546,8 @@ mod tests {
         let stage = stage([page(&[8, 9], 10)]);
         let mut in_ring = CatchUp::before_last(&stage.hub, 2);
         assert!(matches!(stage.next(&mut in_ring).await, Next::InRing(0)));
-        let mut in_log = CatchUp::before_last(&stage.hub, 3);
+        // The ring has two of five.
+        let mut in_log = CatchUp::before_last(&stage.hub, 5);
         for millis in [8, 9] {
             assert!(is_event(&stage.next(&mut in_log).await, millis), "{millis}");
         }

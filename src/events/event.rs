@@ -1,7 +1,5 @@
 //! An event of the log, with the frame that subscribers receive.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -10,8 +8,11 @@ use super::id::{EventId, Position};
 use super::publication::{Fingerprint, KeyDigest};
 use crate::topic::{Patterns, Topics};
 
-/// An event of the log. Its frame is encoded once for each of its topics; clones share it, and type
-/// and data are parts of it where its format allows.
+/// Bytes that the index of the ring may need for a pattern that matches an event.
+const INDEX_ENTRY: usize = 256;
+
+/// An event of the log. Its frame is encoded once; clones share it, and type and data are parts of
+/// it where its format allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     id: EventId,
@@ -22,8 +23,6 @@ pub(super) struct Event {
     topics: Topics,
     /// For streams to which it belongs by its first topic.
     frame: Bytes,
-    /// For streams to which it belongs by the second topic, the third, and so on.
-    other_frames: Option<Arc<[Bytes]>>,
 }
 
 impl Event {
@@ -35,13 +34,10 @@ impl Event {
         topics: Topics,
         key: Option<KeyDigest>,
     ) -> Self {
-        let mut each = topics.iter();
-        let first = each.next().unwrap_or_default();
-        let others: Arc<[Bytes]> =
-            each.map(|topic| frame::event(id, event_type, topic, data).frame).collect();
-        let other_frames = (!others.is_empty()).then_some(others);
-        let frame::Encoded { frame, event_type: kind, data } = frame::event(id, event_type, first, data);
-        Self { id, key, kind, data, topics, frame, other_frames }
+        let first = topics.iter().next().unwrap_or_default();
+        let frame::Encoded { frame, event_type: kind, data } =
+            frame::event(id, event_type.as_str(), first, data);
+        Self { id, key, kind, data, topics, frame }
     }
 
     pub(super) const fn id(&self) -> EventId {
@@ -72,18 +68,27 @@ impl Event {
         Fingerprint::of(&self.kind, &self.topics, &self.data)
     }
 
-    /// The frame for a stream that reads `patterns`; `None` if the event is not for it.
-    pub(super) fn frame_for(&self, patterns: &Patterns) -> Option<&Bytes> {
+    /// The frame for a stream that reads `patterns`; `None` if the event is not for it. The frames
+    /// of topics after the first are encoded when they are sent: to keep them would multiply the
+    /// memory of the event by the number of its topics.
+    pub(super) fn frame_for(&self, patterns: &Patterns) -> Option<Bytes> {
         match patterns.first_match(&self.topics)? {
-            0 => Some(&self.frame),
-            place => self.other_frames.as_ref()?.get(place - 1),
+            0 => Some(self.frame.clone()),
+            place => {
+                let topic = self.topics.iter().nth(place)?;
+                Some(frame::event(self.id, &self.kind, topic, &self.data).frame)
+            }
         }
     }
 
-    /// Size of its frames, in bytes.
+    /// Size of its frame and of its entries in the index, in bytes. Those of `default` are shared
+    /// with other events.
     pub(super) fn bytes(&self) -> usize {
-        let others = self.other_frames.iter().flat_map(|frames| frames.iter());
-        self.frame.len() + others.map(Bytes::len).sum::<usize>()
+        if self.topics.is_default() {
+            return self.frame.len();
+        }
+        let patterns: usize = self.topics.iter().map(|topic| topic.matches('/').count() + 2).sum();
+        self.frame.len() + patterns * INDEX_ENTRY
     }
 }
 
@@ -109,6 +114,7 @@ mod tests {
             let frame = event.frame_for(&patterns).map(|frame| String::from_utf8(frame.to_vec()).unwrap());
             assert_eq!(frame, expected, "{patterns:?}");
         }
-        assert!(event.bytes() > 3 * event.data().len());
+        // `a/1` has three patterns, the others two.
+        assert_eq!(event.bytes(), event.frame.len() + 7 * INDEX_ENTRY);
     }
 }

@@ -92,11 +92,11 @@ pub(super) struct Encoded {
 
 /// Encodes a published event, for streams to which it belongs by `topic`. A frame of the topic
 /// `default` does not name it. `EventSource` ignores the line `topic`.
-pub(super) fn event(id: EventId, event_type: &EventType, topic: &str, data: &str) -> Encoded {
+pub(super) fn event(id: EventId, event_type: &str, topic: &str, data: &str) -> Encoded {
     let mut frame = String::with_capacity(data.len() + topic.len() + 104);
     let _ = write!(frame, "id: {id}\nevent: ");
     let type_starts = frame.len();
-    frame.push_str(event_type.as_str());
+    frame.push_str(event_type);
     let type_ends = frame.len();
     frame.push('\n');
     if topic != DEFAULT_TOPIC {
@@ -207,7 +207,7 @@ mod tests {
     proptest! {
         #[test]
         fn data_of_any_shape_arrives_as_one_event_with_its_line_ends_unified(data in "[a-z\\r\\n\\x00: {}\u{1F600}]{0,60}") {
-            let read = read(event(ID, &EventType::default(), DEFAULT_TOPIC, &data).frame);
+            let read = read(event(ID, "message", DEFAULT_TOPIC, &data).frame);
             prop_assert_eq!(read.len(), 1);
             prop_assert_eq!(&read[0].data, &data.replace("\r\n", "\n").replace('\r', "\n"));
             prop_assert_eq!(&read[0].id, "00000007-12-3");
@@ -215,7 +215,7 @@ mod tests {
 
         #[test]
         fn an_encoded_event_has_its_type_and_data(data in "[a-z\\n\\x00: {}\u{1F600}]{0,60}") {
-            let encoded = event(ID, &EventType::default(), DEFAULT_TOPIC, &data);
+            let encoded = event(ID, "message", DEFAULT_TOPIC, &data);
             prop_assert_eq!(&*encoded.event_type, "message");
             prop_assert_eq!(&*encoded.data, data.as_str());
         }
@@ -231,7 +231,7 @@ mod tests {
         #[test]
         fn an_event_type_cannot_break_a_frame(text in any::<String>()) {
             if let Ok(event_type) = EventType::parse(&text) {
-                let read = read(event(ID, &event_type, "a", "1").frame);
+                let read = read(event(ID, event_type.as_str(), "a", "1").frame);
                 prop_assert_eq!((read.len(), read[0].event.as_str()), (1, text.as_str()));
             }
         }
@@ -239,11 +239,10 @@ mod tests {
 
     #[test]
     fn a_frame_names_its_topic_unless_it_is_the_default() {
-        let text =
-            |topic| String::from_utf8(event(ID, &EventType::default(), topic, "1").frame.to_vec()).unwrap();
+        let text = |topic| String::from_utf8(event(ID, "message", topic, "1").frame.to_vec()).unwrap();
         assert_eq!(text("default"), "id: 00000007-12-3\nevent: message\ndata: 1\n\n");
         assert_eq!(text("orders/1"), "id: 00000007-12-3\nevent: message\ntopic: orders/1\ndata: 1\n\n");
-        assert_eq!(read(event(ID, &EventType::default(), "orders/1", "1").frame).len(), 1);
+        assert_eq!(read(event(ID, "message", "orders/1", "1").frame).len(), 1);
     }
 
     #[test]

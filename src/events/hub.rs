@@ -87,6 +87,17 @@ pub(super) enum Resume {
     NotYet,
 }
 
+/// Place at which a stream begins that asks for earlier events.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At this cursor in the ring.
+    At(Cursor),
+    /// In the log, up to the horizon of the ring: the ring lacks so many of the events.
+    Earlier { missing: usize, horizon: EventId },
+    /// Unknown, because the log is not known yet.
+    NotYet,
+}
+
 /// Reason of a `reset`: why the client lost continuity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResetReason {
@@ -308,14 +319,16 @@ impl Hub {
     }
 
     /// Place of a stream that begins with the last `number` events that `patterns` match.
-    pub(super) fn resume_before_last(&self, patterns: &Patterns, number: usize) -> Resume {
+    pub(super) fn begin_before_last(&self, patterns: &Patterns, number: usize) -> Begin {
         let is_shared = matches!(self.settings.log, LogPlace::Shared(_));
         let ring = self.ring.read();
         match (ring.epoch(), ring.resume_before_last(patterns, number)) {
-            (None, _) => Resume::NotYet,
-            (_, Some(cursor)) => Resume::At(cursor),
-            _ if is_shared => Resume::Earlier,
-            _ => Resume::At(ring.first_of_epoch()),
+            (None, _) => Begin::NotYet,
+            (_, Ok(cursor)) => Begin::At(cursor),
+            (Some(epoch), Err(missing)) if is_shared => {
+                Begin::Earlier { missing, horizon: EventId { epoch, position: ring.horizon() } }
+            }
+            _ => Begin::At(ring.first_of_epoch()),
         }
     }
 

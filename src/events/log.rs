@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::event::Event;
-use super::id::{Epoch, EventId, Position};
+use super::id::{EventId, Position};
 use super::publication::Publication;
 use crate::token::TokenId;
 use crate::topic::Patterns;
@@ -97,14 +97,15 @@ pub(super) trait LogReader: Send + Sync {
         token: Option<TokenId>,
     ) -> Result<Page, Unreachable>;
 
-    /// Position before the last `number` events of `epoch`, the present one, that `patterns` match.
-    /// If there are fewer, the position before the oldest entry of the epoch that the log has.
+    /// Position before the last `number` events up to `horizon` that `patterns` match, in the
+    /// present epoch. If there are fewer, the position before the oldest entry of the epoch that
+    /// the log has.
     ///
     /// # Errors
     /// The log is unavailable.
     async fn before_last(
         &self,
-        epoch: Epoch,
+        horizon: EventId,
         patterns: &Patterns,
         number: usize,
         token: Option<TokenId>,

@@ -31,4 +31,4 @@ pub use publication::{KeyDigest, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};
 pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;
-pub use stream::{Earlier, EventStream, MOST_EARLIER, Start, StreamOpening};
+pub use stream::{Earlier, EventStream, Start, StreamOpening};

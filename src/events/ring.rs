@@ -72,10 +72,10 @@ impl Slot {
     }
 
     /// The frame for a stream that reads `patterns`.
-    fn frame_for(&self, patterns: &Patterns) -> Option<&Bytes> {
+    fn frame_for(&self, patterns: &Patterns) -> Option<Bytes> {
         match &self.content {
             Content::Event(event) | Content::Former(event) => event.frame_for(patterns),
-            Content::Reset(frame) => Some(frame),
+            Content::Reset(frame) => Some(frame.clone()),
         }
     }
 }
@@ -229,7 +229,7 @@ impl Ring {
         };
         let found = next.and_then(|at| {
             let slot = self.slots.get(usize::try_from(at.checked_sub(self.first)?).ok()?)?;
-            let frame = slot.frame_for(patterns)?.clone();
+            let frame = slot.frame_for(patterns)?;
             Some(Delivery { frame, next: at + 1, at: slot.at, audience: slot.audience })
         });
         let head = EventId { epoch: self.epoch.unwrap_or(Epoch(0)), position: self.head };
@@ -251,14 +251,20 @@ impl Ring {
     }
 
     /// The cursor of the first of the last `number` events of the present epoch that `patterns`
-    /// match. `None` if there are fewer, and the log may have more.
-    pub(super) fn resume_before_last(&self, patterns: &Patterns, number: usize) -> Option<Cursor> {
+    /// match; or, if the ring has fewer, how many are missing. With [`usize::MAX`] all events are
+    /// wanted, and none is counted.
+    pub(super) fn resume_before_last(&self, patterns: &Patterns, number: usize) -> Result<Cursor, usize> {
         let begin = self.first_of_epoch();
-        let (cursor, found) = self.index.last(patterns, number);
-        match cursor {
-            Some(cursor) if found == number && cursor >= begin => Some(cursor),
-            _ if self.horizon.is_none() => Some(begin),
-            _ => None,
+        if self.horizon.is_none() {
+            let found = (number < usize::MAX).then(|| self.index.last(patterns, begin, number));
+            return Ok(found.and_then(|(cursor, found)| cursor.filter(|_| found == number)).unwrap_or(begin));
+        }
+        if number == usize::MAX {
+            return Err(number);
+        }
+        match self.index.last(patterns, begin, number) {
+            (Some(cursor), found) if found == number => Ok(cursor),
+            (_, found) => Err(number - found),
         }
     }
 
@@ -435,7 +441,7 @@ mod tests {
         ring.append(too_large.clone(), Instant::now());
         assert_eq!(ring.slots.len(), 1);
         let reader = Reader::of(&mut ring);
-        let frame = too_large.frame_for(&reader.patterns).unwrap().clone();
+        let frame = too_large.frame_for(&reader.patterns).unwrap();
         assert!(matches!(reader.read(&ring, 2), Read::Frame(delivery) if delivery.frame == frame));
         for n in 4..=9 {
             ring.append(event(n, "", EPOCH), Instant::now());

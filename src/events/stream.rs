@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::catch_up::{CatchUp, Next};
 use super::frame;
-use super::hub::{Hub, ResetReason, Resume};
+use super::hub::{Begin, Hub, ResetReason, Resume};
 use super::id::EventId;
 use super::registry::{EndReason, OpenError, Opener, Place};
 use super::ring::{Cursor, Delivery, Read};
@@ -22,7 +22,7 @@ use crate::topic::Patterns;
 /// Bound of a chunk of the response body, in bytes.
 const CHUNK: usize = 4000;
 /// Bound of the matching events that a stream may begin with.
-pub const MOST_EARLIER: usize = 1000;
+const MOST_EARLIER: usize = 1000;
 
 /// Position at which a stream begins.
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,7 +124,12 @@ fn begin(hub: &Hub, patterns: &Patterns, start: Start<'_>) -> (VecDeque<Bytes>, 
         (None, None) => (None, CatchUp::after(hub, None)),
         (None, Some(earlier)) => {
             let number = earlier.number();
-            (Some(hub.resume_before_last(patterns, number)), CatchUp::before_last(hub, number))
+            let resume = match hub.begin_before_last(patterns, number) {
+                Begin::At(cursor) => Resume::At(cursor),
+                Begin::Earlier { .. } => Resume::Earlier,
+                Begin::NotYet => Resume::NotYet,
+            };
+            (Some(resume), CatchUp::before_last(hub, number))
         }
         (Some(None), _) => (Some(Resume::Never(ResetReason::Unknown)), CatchUp::after(hub, None)),
         (Some(Some(id)), _) => (Some(hub.resume(id)), CatchUp::after(hub, Some(id))),
@@ -312,11 +317,20 @@ impl EventStream {
         })
     }
 
+    /// The last frame. A stream that has sent everything gets its position before it: on a quiet
+    /// topic the last one may be so old that the log no longer reaches back to it.
     fn end(&mut self, reason: EndReason) -> Bytes {
         self.ended = Some(reason);
         let settings = self.hub.settings();
         let retry = settings.streams.retry;
-        frame::reconnect(reason.as_str(), settings.jitter.between(retry / 2, retry))
+        let last = frame::reconnect(reason.as_str(), settings.jitter.between(retry / 2, retry));
+        match self.reading {
+            Reading::Ring(cursor) => match self.hub.read(&self.patterns, &self.subscription, cursor) {
+                Read::CaughtUp { head, .. } => [frame::heartbeat(head), last].concat().into(),
+                Read::Frame(_) | Read::FellOut => last,
+            },
+            Reading::CatchUp(_) => last,
+        }
     }
 }
 
@@ -402,7 +416,7 @@ mod tests {
 
         async fn before_last(
             &self,
-            _epoch: Epoch,
+            _horizon: EventId,
             _patterns: &Patterns,
             _number: usize,
             _token: Option<TokenId>,

@@ -79,7 +79,8 @@ impl TopicIndex {
     /// The entry of a pattern, and its place; created if there is none.
     fn entry(&mut self, pattern: &str, shared: impl FnOnce() -> Arc<str>) -> (u32, &mut Entry) {
         let place = self.places.get(pattern).copied().unwrap_or_else(|| {
-            let place = u32::try_from(self.entries.insert(Entry::default())).unwrap_or(u32::MAX);
+            let place = self.entries.insert(Entry::default());
+            let place = u32::try_from(place).expect("memory does not hold 2^32 entries");
             self.places.insert(shared(), place);
             place
         });
@@ -132,7 +133,8 @@ impl TopicIndex {
     pub(super) fn subscribe(&mut self, patterns: &Patterns, signal: &Arc<Signal>) -> Subscription {
         let places = patterns.iter().map(|pattern| {
             let (place, entry) = self.entry(pattern.as_str(), || pattern.text());
-            (place, u32::try_from(entry.readers.insert(Arc::clone(signal))).unwrap_or(u32::MAX))
+            let reader = entry.readers.insert(Arc::clone(signal));
+            (place, u32::try_from(reader).expect("an instance has fewer than 2^32 streams"))
         });
         Subscription(places.collect())
     }
@@ -162,13 +164,14 @@ impl TopicIndex {
         next
     }
 
-    /// Cursor of the first of the last `number` events that the patterns match, and how many there
-    /// are.
-    pub(super) fn last(&self, patterns: &Patterns, number: usize) -> (Option<Cursor>, usize) {
+    /// Cursor of the first of the last `number` events from `begin` on that the patterns match, and
+    /// how many there are.
+    pub(super) fn last(&self, patterns: &Patterns, begin: Cursor, number: usize) -> (Option<Cursor>, usize) {
         let entries = patterns.iter().filter_map(|pattern| self.places.get(pattern.as_str()));
         let mut cursors: Vec<_> = entries
             .flat_map(|place| self.entries[*place as usize].events.iter().rev().take(number))
             .copied()
+            .filter(|cursor| *cursor >= begin)
             .collect();
         cursors.sort_unstable_by(|one, other| other.cmp(one));
         cursors.dedup();
@@ -180,7 +183,6 @@ impl TopicIndex {
     pub(super) fn take_news(&mut self) -> News {
         let news = std::mem::take(&mut self.news);
         for place in &news.0 {
-            // A stream may have left, and its entry with it.
             if let Some(entry) = self.entries.get_mut(*place as usize) {
                 entry.has_news = false;
             }
@@ -188,8 +190,7 @@ impl TopicIndex {
         news
     }
 
-    /// The streams of entries. Between the two calls an entry may have been replaced; the streams
-    /// of the new one find nothing to read.
+    /// The streams of these entries.
     pub(super) fn readers(&self, news: &News) -> impl Iterator<Item = &Arc<Signal>> {
         let entries = news.0.iter().filter_map(|place| self.entries.get(*place as usize));
         entries.flat_map(|entry| entry.readers.iter().map(|(_, signal)| signal))

@@ -9,6 +9,7 @@ use super::AppState;
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed};
 use super::tokens::scope;
+use crate::topic::Patterns;
 
 /// Check a credential.
 ///
@@ -22,7 +23,7 @@ use super::tokens::scope;
             ("X-VX11-Principal" = String, description = "Id of the principal"),
             ("X-VX11-Token-Id" = String, description = "Id of the token; absent if the credential is a principal's"),
             ("X-VX11-Subject" = String, description = "The end user whom the token is for; absent if it is for none"),
-            ("X-VX11-Topics" = String, description = "The topics that the token may read, separated by spaces; absent if it has no grant, and opens `default`"),
+            ("X-VX11-Topics" = String, description = "The topics that the token, or a principal with limited topics, may read, separated by spaces. Absent for a token without a grant, which reads `default`, and for a principal without limits"),
         )),
         (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The token is not valid, the credentials disagree (token_refused), a principal's credential is in the URL where that is forbidden (principal_in_query), or the principal lacks the right to subscribe (not_permitted)", body = ProblemBody, content_type = "application/problem+json"),
@@ -36,6 +37,9 @@ pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Re
     match bearer {
         Bearer::Principal(principal) => {
             response.insert_header(("X-VX11-Principal", principal.id().as_str()));
+            if *principal.topics() != Patterns::all() {
+                response.insert_header(("X-VX11-Topics", scope(principal.topics())));
+            }
         }
         Bearer::Token(verified) => {
             let granted = state.tokens.authorise(&verified).await;

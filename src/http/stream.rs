@@ -92,14 +92,16 @@ async fn authenticate_stream(
         }
         Bearer::Token(verified) => verified,
     };
-    let patterns = narrowed(verified.patterns(), topics)
-        .map_err(|lack| not_permitted(state, &verified.principal, Right::Subscribe, lack))?;
+    // A token that is not valid gets the answer of all such tokens, whatever topics are asked for.
+    let narrowed = narrowed(verified.patterns(), topics);
+    let patterns = narrowed.clone().unwrap_or_else(|_| verified.patterns());
     // Register first, then ask the store: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
     let opener = Opener { principal: verified.principal.clone(), token: Some(id), patterns };
     let opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
+    narrowed.map_err(|lack| not_permitted(state, &verified.principal, Right::Subscribe, lack))?;
     let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
     let subject = subject.map(|subject| state.shown(subject));
     tracing::info!(

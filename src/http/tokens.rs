@@ -286,8 +286,8 @@ async fn issue_and_note(
 
 /// Revoke a token (RFC 7009); its open streams end.
 ///
-/// By `token_id`, the open streams of a token that has expired end, too. By `token`, an expired
-/// token is ignored like a text that is no token, and its open streams stay open.
+/// The open streams of a token that has expired end, too. A text that has not the form of a token
+/// is ignored.
 #[utoipa::path(
     post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
     request_body(content(
@@ -316,7 +316,7 @@ pub(super) async fn revoke(
         }
         _ => return Err(Problem::bad_request(EXPECTED)),
     };
-    // A text that is no token of ours, or an expired one, is not valid anywhere.
+    // A text that has not the form of a token is not valid anywhere.
     let mut effective = RevocationScope::Cluster;
     if let Some(revocation) = revocation {
         let begun = Begun::Revoke { token_id: revocation.id.to_string() };

@@ -111,11 +111,19 @@ fn parts(text: &str) -> (&str, Option<&str>) {
     text.split_once(SEPARATOR).map_or((text, None), |(uuid, grant)| (uuid, Some(grant)))
 }
 
+/// The UUID of a token, whatever follows it.
+///
+/// # Errors
+/// [`CodecError::Malformed`] if the text does not begin with one.
+pub fn uuid_of(text: &str) -> Result<Token, CodecError> {
+    Token::parse(parts(text).0)
+}
+
 /// Whether a text is meant as a token: a UUID, or one before a full stop and anything. Tells a
 /// token that is to be refused from the wrong credential of a principal.
 #[must_use]
 pub fn is_token_shaped(text: &str) -> bool {
-    Token::parse(parts(text).0).is_ok()
+    uuid_of(text).is_ok()
 }
 
 /// The leftmost 128 bits of the SHA-256 of a token's sixteen bytes. Opens nothing.

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
 use super::reader::{Back, LogPage, Range};
 use super::turns::Turns;
-use crate::events::id::{Epoch, EventId, Position};
+use crate::events::id::{EventId, Position};
 use crate::events::log::{EventPage, LogReader, Page, Unreachable};
 use crate::metrics::Metrics;
 use crate::redis::{Connection, Connector, Fault};
@@ -33,6 +33,8 @@ const READERS: usize = 8;
 const HELD_KIB: usize = 64 * 1024;
 /// Reservation, in KiB, for a page before it is read: the largest event with its metadata.
 const LARGEST_KIB: u32 = 65;
+/// Bound of the time of a page in [`give_way`]: on a slow link it is not Redis that takes it.
+const LONGEST_PAGE: Duration = Duration::from_millis(10);
 /// Pause between two attempts to connect.
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 
@@ -124,30 +126,34 @@ impl CatchUp {
 
     async fn page_after(&self, seen: EventId, patterns: &Patterns) -> Result<Page, Unreachable> {
         let mut held = set_aside(&self.held).await?;
+        let asked = Instant::now();
         let page = self.read(&Range::after(seen.position, PAGE_BYTES).matching(patterns)).await?;
         let lost = page.beginning.lost_after(seen.position);
         let events = page.for_stream(seen.epoch, patterns).filter(|_| lost.is_none());
         let Some((events, read_to)) = events else { return Ok(Page::Expired) };
         give_back(&mut held, page.bytes);
+        if events.is_empty() && read_to.is_some() {
+            give_way(asked).await;
+        }
         Ok(Page::Events(EventPage { events, read_to, held: Some(held) }))
     }
 
-    /// Counts back from the end of the log, page by page. No room is reserved: nothing of a page is
-    /// kept.
+    /// Counts back from the horizon, page by page. No room is reserved: nothing of a page is kept.
     async fn count_back(
         &self,
-        epoch: Epoch,
+        horizon: EventId,
         patterns: &Patterns,
         number: usize,
     ) -> Result<Position, Unreachable> {
-        let (mut before, mut left) = (None, number);
+        let (mut range, mut left) = (Range::up_to(horizon.position, PAGE_BYTES), number);
         loop {
-            let range = Range::before(before, PAGE_BYTES).matching(patterns).without_data();
-            let page = self.read(&range).await?;
-            match page.count_back(epoch, patterns, &mut left) {
+            let asked = Instant::now();
+            let page = self.read(&range.matching(patterns).without_data()).await?;
+            match page.count_back(horizon.epoch, patterns, &mut left) {
                 Back::Found(position) => return Ok(position),
-                Back::From(position) => before = Some(position),
+                Back::From(position) => range = Range::before(Some(position), PAGE_BYTES),
             }
+            give_way(asked).await;
         }
     }
 
@@ -201,13 +207,19 @@ impl LogReader for CatchUp {
 
     async fn before_last(
         &self,
-        epoch: Epoch,
+        horizon: EventId,
         patterns: &Patterns,
         number: usize,
         token: Option<TokenId>,
     ) -> Result<Position, Unreachable> {
-        self.in_turn(token, self.count_back(epoch, patterns, number)).await
+        self.in_turn(token, self.count_back(horizon, patterns, number)).await
     }
+}
+
+/// Waits after a page without an event, three times as long as it took. No client slows such pages
+/// down: one after the other they would keep Redis busy for a stream that gets nothing.
+async fn give_way(asked: Instant) {
+    sleep(asked.elapsed().min(LONGEST_PAGE) * 3).await;
 }
 
 /// Reserves bytes for a page whose size is not known yet.
@@ -226,6 +238,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::events::id::Epoch;
 
     #[tokio::test]
     async fn pages_that_streams_hold_are_bounded_in_bytes_and_the_next_waits_for_room() {
@@ -250,7 +263,7 @@ mod tests {
         let (token, patterns) = (TokenId::parse("00000000000000aa").ok(), Patterns::default());
         let page = catch_up.after(seen, &patterns, token).await;
         assert_eq!(page.err(), Some(Unreachable));
-        assert_eq!(catch_up.before_last(seen.epoch, &patterns, 1, token).await, Err(Unreachable));
+        assert_eq!(catch_up.before_last(seen, &patterns, 1, token).await, Err(Unreachable));
         assert_eq!(
             (catch_up.held.available_permits(), catch_up.readers.available_permits()),
             (HELD_KIB, READERS)

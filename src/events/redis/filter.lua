@@ -20,7 +20,7 @@ for _, pattern in ipairs(args.patterns or {}) do
 end
 
 -- Whether a pattern matches. A topic has eight segments at most, so this takes at most eight
--- look-ups, whatever the number of patterns.
+-- lookups, whatever the number of patterns.
 local function matches(topic)
   if exact[topic] or (all and string.sub(topic, 1, 1) ~= '$') then
     return true

@@ -107,6 +107,11 @@ impl<'a> Range<'a> {
         }
     }
 
+    /// The page up to `position`, newest entry first.
+    pub(super) fn up_to(position: Position, bytes: usize) -> Self {
+        Self { from: position.to_string(), ..Self::before(None, bytes) }
+    }
+
     /// Limits the page to the events that these patterns match, and entries that are no events.
     pub(super) fn matching(self, patterns: &'a Patterns) -> Self {
         Self { patterns: Some(patterns), entries: MOST_LOOKED_AT, ..self }
@@ -290,7 +295,7 @@ pub(super) async fn tail(
                 // begins here.
                 LogEntry::Epoch(..) | LogEntry::Unreadable(_) => return Ok(Some(tail.from(position))),
             };
-            bytes += event.data().len();
+            bytes += event.bytes();
             if tail.events.len() >= limits.entries || bytes > limits.bytes {
                 return Ok(Some(tail.from(position)));
             }
