@@ -633,4 +633,23 @@ mod tests {
             assert_eq!(Earlier::parse(bad), None, "{bad}");
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_frame_follows_the_position_if_everything_was_sent() {
+        let hub = hub();
+        let token = TokenId::parse("0123456789abcdef").unwrap();
+        let mut quiet = stream(&hub, Some(token));
+        let _greeting = quiet.next().await;
+        let newest = publish_to(&hub, "other", "1");
+        hub.end_streams_of(token);
+        let last = String::from_utf8(quiet.next().await.unwrap().to_vec()).unwrap();
+        assert!(last.starts_with(&format!(": heartbeat\nid: {newest}\n\nretry: ")), "{last}");
+        // One that has not been sent its event must resume before it.
+        let mut behind = stream(&hub, Some(token));
+        let _greeting = behind.next().await;
+        publish(&hub, "2");
+        hub.end_streams_of(token);
+        let last = String::from_utf8(behind.next().await.unwrap().to_vec()).unwrap();
+        assert!(last.starts_with("retry: "), "{last}");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vx11_kit::{EventStream, remember_secret};
 
 use crate::support::{
-    Instance, ask_for_token, issue_with, problem, publish_to, stream, token_for, with_principals,
+    Instance, Limited, ask_for_token, issue_with, problem, publish_to, stream, token_for, with_principals,
 };
 
 const ISSUE: &str = "/operator/api/events/sse-token";
@@ -161,6 +161,11 @@ async fn a_stream_is_narrowed_within_its_grant_and_never_beyond() {
     }
     let counter = "vx11_operator_not_permitted_total{right=\"subscribe\"}";
     assert_eq!(instance.metric(counter).await, 6);
+    // A token that is not valid gets the answer of all such tokens.
+    let revoked = instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &token)]);
+    assert_eq!(revoked.send().await.unwrap().status(), StatusCode::OK);
+    let answer = stream(&instance, &[("token", token.as_str()), ("topic", "users/7")]).send().await.unwrap();
+    problem(answer, StatusCode::FORBIDDEN, "token_refused").await;
 }
 
 #[tokio::test]
@@ -236,6 +241,15 @@ async fn introspection_tells_subject_principal_and_topics_of_a_grant() {
     let plain = instance.introspect(&instance.issue().await.token).await;
     let names: BTreeSet<_> = plain.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(["active", "exp", "iat", "jti", "sub", "token_type"]));
+}
+
+#[tokio::test]
+async fn a_proxy_learns_the_topics_of_a_limited_principal() {
+    let limited: [Limited<'_>; 1] = [("shop", &["subscribe"], &["orders/*", "news"])];
+    let (instance, credentials) = with_principals(&limited, "").await;
+    let answer = instance.get(AUTHORISE).header("X-VX11-Token", &credentials[0]).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+    assert_eq!(answer.headers()["x-vx11-topics"], "orders/* news");
 }
 
 #[tokio::test]

@@ -96,6 +96,11 @@ async fn a_stream_stays_open_while_its_principal_is_removed_and_its_tokens_are_r
     problem(instance.ask_for_stream(&token).await, StatusCode::FORBIDDEN, "token_refused").await;
     assert_eq!(issue(&instance, &page).await, Err(StatusCode::UNAUTHORIZED));
     assert_eq!(instance.metric("vx11_operator_sse_streams_open").await, 2);
+    // A token that does not verify any more can still be revoked, which ends its streams.
+    let revoked = instance.post_as_principal("/operator/api/tokens/revoke").form(&[("token", &token)]);
+    assert_eq!(revoked.send().await.unwrap().status(), StatusCode::OK);
+    let last = by_token.rest().await.pop().unwrap();
+    assert_eq!((last.event.as_str(), &last.json()["reason"]), ("reconnect", &json!("revoked")));
 }
 
 #[tokio::test]
