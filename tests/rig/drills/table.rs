@@ -164,6 +164,8 @@ pub const DRILLS: [Drill; 35] = [
     drill(32, "poisoned revocation, data lost"),
     // Missed with an instance that cannot resume behind the first event.
     drill(33, "two ring sizes, data lost"),
+    // Missed, each with events beyond a grant (FOREIGN), with the filter of the ring off, with the
+    // filters of catch-up off, and with topics left out of recovery.
     on_ways(Ways::Breakable, with_streams(Streams::Granted, drill(34, "topics and grants, each fault"))),
     on_sentinel(on_ways(
         Ways::Resettable,
