@@ -14,7 +14,7 @@ use crate::sse_clients::SseClients;
 
 const STREAMS: u32 = 2_000;
 const EVENTS: u32 = 1_000;
-/// So many that nobody waits for the answer to an event before the next is sent.
+/// Number of publishers: enough that no event waits for the answer to the one before.
 const PUBLISHERS: u32 = 200;
 /// Bytes of data of each of them, and of the large one.
 const SIZES: (usize, usize) = (256, 60_000);

@@ -23,12 +23,12 @@ const SIGNING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191
 /// Events a second, and for how long.
 const RATE: u32 = 1_000;
 const SECONDS: u32 = 10;
-/// Rates that are tried, in events a second, for so long each.
+/// Rates that are tried, in events a second, and the duration of each try.
 const RATES: [u32; 6] = [500, 1_000, 2_000, 4_000, 8_000, 16_000];
 const SECONDS_OF_A_RATE: u32 = 5;
 /// A rate is carried if 99 % of its events come within so many milliseconds.
 const IN_TIME: f64 = 50.0;
-/// So many that nobody waits for the answer to an event before the next is sent.
+/// Number of publishers: enough that no event waits for the answer to the one before.
 const MANY_PUBLISHERS: usize = 64;
 /// Room for all events of a rate, so that none leaves the log or a ring unread.
 const ROOM: [(&str, &str); 4] = [

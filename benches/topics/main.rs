@@ -83,7 +83,7 @@ fn open(clients: &mut SseClients, server: &impl Server, channels: impl Iterator<
     clients.open_each(server.address(), server.targets(channels), Instant::now() + PATIENCE);
 }
 
-/// So many connections that publish.
+/// Number of connections that publish.
 fn publishers(server: &impl Server, count: usize) -> Vec<Publisher> {
     (0..count).map(|_| server.publisher()).collect()
 }

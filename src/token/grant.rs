@@ -159,7 +159,7 @@ impl Grant {
             single_use: fields.optional(SINGLE_USE, |value| value.is_empty().then_some(()))?.is_some(),
             resource: fields.optional(RESOURCE, |value| Resource::parse(utf8(value)?))?,
         };
-        // Whatever is left is unknown, out of order, doubled or cut off.
+        // A field that is left is unknown, out of order, doubled or cut off.
         if fields.0.is_empty() { Ok(grant) } else { Err(CodecError::Malformed) }
     }
 }

@@ -262,7 +262,7 @@ async fn the_dialog_about_tokens_follows_the_rules_of_the_panel() {
         panel.open(&format!("{}/", instance.base)).await;
         panel.sign_in(&instance.principal).await;
         panel.see_open().await;
-        // Single-key shortcuts do not reach what is behind the dialog.
+        // Single-key shortcuts do not reach the page under the dialog.
         panel.click("#tokens-open").await;
         panel.see("#tokens-close").await.send_keys("p").await.unwrap();
         panel.see("#pause[aria-pressed=false]").await;

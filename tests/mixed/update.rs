@@ -17,7 +17,7 @@ const INSTANCES: [&str; 2] = ["1", "2"];
 const LIFE: u64 = 15;
 
 /// Streams end in order and resume; nothing is refused, lost, or left unanswered, events included.
-/// How long anything takes is noted and not judged, as in all tests.
+/// Times are noted and not judged, as in all tests.
 fn targets() -> Targets {
     Targets {
         longest: None,

@@ -86,7 +86,7 @@ pub struct Summary {
     pub judged: usize,
     /// Sequences of subscribers with a grant.
     pub begun: usize,
-    /// Of these, sequences that begin at an event id that the subscriber had from somebody else.
+    /// Sequences among these that begin at the event id of another subscriber.
     pub others_ids: usize,
     /// Requests beyond a grant that were refused.
     pub trespasses_refused: usize,

@@ -25,7 +25,7 @@ or data, no or a wrong principal, or one that may not do this;\n\
 
 const TOKEN_HELP: &str = "\
 Prints the token alone, or, on a terminal, also its id, its expiry and the URL of the stream that\n\
-it opens. Whoever has the token can open that stream until it expires.\n\n\
+it opens. Anybody with the token can open that stream until it expires.\n\n\
 Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
 VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
 Exit codes: 0 printed, or nobody reads any more; 2 wrong argument or variable, no or a wrong\n\

@@ -49,7 +49,7 @@ pub(crate) struct Sequences {
     pub(crate) resets: usize,
     /// Sequences of subscribers with a grant.
     pub(crate) begun: usize,
-    /// Of these, sequences that begin at an event id that the subscriber had from somebody else.
+    /// Sequences among these that begin at the event id of another subscriber.
     pub(crate) others_ids: usize,
     /// Events that were due in these sequences, and events that they must not have.
     pub(crate) judged: usize,
@@ -186,7 +186,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Whatever comes next is behind this event.
+    /// The next event has to come after this one.
     fn passes(&mut self, to: Place) {
         self.began.get_or_insert(to);
         self.position = self.position.max(Some(to));

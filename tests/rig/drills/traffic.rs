@@ -62,7 +62,7 @@ pub(super) async fn forged(drilling: &mut Drilling) {
         // Whether an event is known under its key takes a look, too.
         let attempts = history.publications.iter().flat_map(|publication| &publication.attempts);
         let events = attempts.filter(|it| it.answered >= from && it.sent <= until);
-        // So may a token that is presented for more than its grant.
+        // A token that is presented for more than its grant takes a look in the store, too.
         let others = history.trespasses.iter().filter(|it| it.at >= from && it.at <= until);
         u64::try_from(looks.count() + events.count() + others.count()).unwrap_or(u64::MAX)
     });
