@@ -14,6 +14,7 @@
 //! - [`http`]: routes, errors, extraction, handlers, the panel. Besides it, only [`app`] and the
 //!   program use actix.
 //! - [`service`]: all policy about tokens.
+//! - [`control`]: revoked and blocked subjects, and the streams of all instances.
 //! - [`events`]: the event log, the hub and the open streams.
 //! - [`store`]: records and tombstones of tokens.
 //! - [`redis`](mod@redis): connections to Redis, its answers and errors.
@@ -29,6 +30,7 @@ pub mod app;
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod events;
 pub mod http;
 pub mod lifecycle;

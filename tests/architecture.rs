@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
-const ORDER: [&str; 7] = ["app", "http", "service", "events", "store", "redis", "token"];
+const ORDER: [&str; 8] = ["app", "http", "service", "control", "events", "store", "redis", "token"];
 /// Values that are handed down: everyone may use them, except for `config`, which only `app` may.
 const HANDED_DOWN: [&str; 9] =
     ["clock", "audit", "lifecycle", "limits", "metrics", "principal", "telemetry", "topic", "config"];

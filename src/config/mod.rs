@@ -398,6 +398,7 @@ fn stream_limits(raw: &RawStreams, complaints: &mut ErrorCollector) -> StreamLim
         all,
         per_token: optional("streams.max_per_token", raw.max_per_token),
         per_principal: optional("streams.max_per_principal", raw.max_per_principal),
+        per_subject: None,
     }
 }
 

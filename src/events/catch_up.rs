@@ -345,7 +345,7 @@ mod tests {
             log: LogPlace::Shared(SharedLog(Arc::clone(&script) as Arc<dyn LogReader>)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
-                limits: StreamLimits { all: 1, per_token: None, per_principal: None },
+                limits: StreamLimits { all: 1, per_token: None, per_principal: None, per_subject: None },
                 heartbeat: Duration::from_secs(15),
                 coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),
@@ -358,7 +358,8 @@ mod tests {
         hub.restart(EPOCH, ResetReason::Epoch, at(10), &[event(11), event(12)], at(12));
         hub.set_log_available(true);
         let principal = PrincipalId::parse("operator").unwrap();
-        let opener = Opener { principal, token: None, patterns: Patterns::default() };
+        let opener =
+            Opener { principal, token: None, subject: None, patterns: Patterns::default(), until: None };
         Stage { place: hub.enter(opener).unwrap(), hub, script }
     }
 

@@ -101,7 +101,7 @@ mod tests {
             log: LogPlace::Own(Epoch(1)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
-                limits: StreamLimits { all: 1, per_token: None, per_principal: None },
+                limits: StreamLimits { all: 1, per_token: None, per_principal: None, per_subject: None },
                 heartbeat: Duration::from_secs(15),
                 coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),

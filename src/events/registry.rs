@@ -12,8 +12,9 @@ use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::clock::UnixMillis;
 use crate::principal::PrincipalId;
-use crate::token::TokenId;
+use crate::token::{Subject, TokenId};
 use crate::topic::Patterns;
 
 /// Reason for the end of a stream.
@@ -26,8 +27,16 @@ pub enum EndReason {
     MaxAge,
     /// The client read so slowly that its next event left the ring.
     Slow,
-    /// The token that opened it was revoked.
+    /// The token that opened it was revoked, or every token of its subject.
     Revoked,
+    /// Its subject was blocked.
+    Blocked,
+    /// A command ended it.
+    Ended,
+    /// The grant of its token has ended.
+    GrantEnded,
+    /// Another stream took its place: of its subject, or of its single-use token.
+    Replaced,
     /// The client closed the connection.
     Client,
 }
@@ -47,8 +56,30 @@ pub struct Opener {
     pub principal: PrincipalId,
     /// The token; `None` for a principal's credential.
     pub token: Option<TokenId>,
+    /// The end user whom the token is for.
+    pub subject: Option<Subject>,
     /// The topics that the stream delivers.
     pub patterns: Patterns,
+    /// The end of the grant.
+    pub until: Option<UnixMillis>,
+}
+
+/// Policy for a stream beyond the limit of its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectPolicy {
+    /// It is refused.
+    Refuse,
+    /// The oldest stream of the subject ends.
+    ReplaceOldest,
+}
+
+/// Limit of a subject's open streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubjectLimit {
+    /// Number of streams.
+    pub streams: usize,
+    /// Policy beyond it.
+    pub policy: SubjectPolicy,
 }
 
 /// Bounds of the streams that are open on an instance.
@@ -60,6 +91,8 @@ pub struct StreamLimits {
     pub per_token: Option<usize>,
     /// Of one principal, by its tokens and its credential; `None`: no bound.
     pub per_principal: Option<usize>,
+    /// Of one subject; `None`: no bound.
+    pub per_subject: Option<SubjectLimit>,
 }
 
 /// Reason why a stream is refused.
@@ -77,6 +110,9 @@ pub enum OpenError {
     /// The bound of the principal is reached.
     #[error("the limit of open streams of this principal is reached on this instance; close one first")]
     PrincipalLimit,
+    /// The bound of the subject is reached.
+    #[error("the limit of open streams of this subject is reached; close one first")]
+    SubjectLimit,
     /// The instance is stopping.
     #[error("this instance is stopping; open the stream again")]
     Draining,
@@ -307,11 +343,17 @@ mod tests {
 
     /// A registry with a limit on all streams only.
     fn registry(all: usize) -> Arc<Registry> {
-        Arc::new(Registry::new(StreamLimits { all, per_token: None, per_principal: None }))
+        Arc::new(Registry::new(StreamLimits { all, per_token: None, per_principal: None, per_subject: None }))
     }
 
     fn of(principal: &str, token: Option<TokenId>) -> Opener {
-        Opener { principal: PrincipalId::parse(principal).unwrap(), token, patterns: Patterns::default() }
+        Opener {
+            principal: PrincipalId::parse(principal).unwrap(),
+            token,
+            subject: None,
+            patterns: Patterns::default(),
+            until: None,
+        }
     }
 
     #[test]
@@ -326,7 +368,7 @@ mod tests {
 
     #[test]
     fn one_token_takes_as_many_places_as_it_may_and_leaves_the_rest_to_others() {
-        let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None };
+        let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None, per_subject: None };
         let registry = Arc::new(Registry::new(limits));
         let (greedy, other) = (id("00000000000000aa"), id("00000000000000bb"));
         let enter = |token| registry.enter(of("p", token));
@@ -342,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_principal_is_counted_with_all_its_tokens_and_its_own_credential() {
-        let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3) };
+        let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3), per_subject: None };
         let registry = Arc::new(Registry::new(limits));
         let tokens = ["00000000000000aa", "00000000000000bb"].map(|text| Some(id(text)));
         let mut places = Vec::new();

@@ -386,7 +386,7 @@ mod tests {
             log,
             ring: RingLimits { entries: 100, bytes: 10_000 },
             streams: StreamSettings {
-                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None },
+                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None, per_subject: None },
                 heartbeat: Duration::from_secs(15),
                 coalesce: Duration::from_millis(30),
                 max_age: Duration::from_mins(15),
@@ -427,7 +427,11 @@ mod tests {
 
     fn opening(hub: &Arc<Hub>, token: Option<TokenId>) -> StreamOpening {
         let principal = PrincipalId::parse("operator").unwrap();
-        StreamOpening::take(hub, Opener { principal, token, patterns: Patterns::default() }).unwrap()
+        StreamOpening::take(
+            hub,
+            Opener { principal, token, subject: None, patterns: Patterns::default(), until: None },
+        )
+        .unwrap()
     }
 
     fn stream(hub: &Arc<Hub>, token: Option<TokenId>) -> EventStream {
@@ -520,7 +524,9 @@ mod tests {
     fn topic_stream(hub: &Arc<Hub>, patterns: &[&str], start: Start<'_>) -> EventStream {
         let principal = PrincipalId::parse("operator").unwrap();
         let patterns = Patterns::new(patterns.iter().copied()).unwrap();
-        let opening = StreamOpening::take(hub, Opener { principal, token: None, patterns }).unwrap();
+        let opening =
+            StreamOpening::take(hub, Opener { principal, token: None, subject: None, patterns, until: None })
+                .unwrap();
         opening.open(start, RequestIds::new(1).draw())
     }
 

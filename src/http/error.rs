@@ -168,6 +168,7 @@ impl Problem {
             Self::StoreUnavailable => "store_unavailable",
             Self::NoStream(OpenError::Full) => "streams_full",
             Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit) => "too_many_streams",
+            Self::NoStream(OpenError::SubjectLimit) => "subject_streams_full",
             Self::NoStream(OpenError::Draining) => "draining",
             Self::LogUnavailable { .. } => "log_unavailable",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -238,7 +239,8 @@ impl ResponseError for Problem {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge | Self::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::RateLimited { .. } | Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit) => {
+            Self::RateLimited { .. }
+            | Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit | OpenError::SubjectLimit) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::StoreFull { .. }

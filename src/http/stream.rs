@@ -85,7 +85,9 @@ async fn authenticate_stream(
             let patterns = topics.unwrap_or_default();
             may_read(&principal, &patterns)
                 .map_err(|lack| not_permitted(state, principal.id(), Right::Subscribe, lack))?;
-            let opener = Opener { principal: principal.id().clone(), token: None, patterns };
+            let principal_id = principal.id().clone();
+            let opener =
+                Opener { principal: principal_id, token: None, subject: None, patterns, until: None };
             let opening = StreamOpening::take(&state.hub, opener)?;
             tracing::info!(credential = shown, principal = %principal.id(), "stream opened by principal");
             return Ok(opening);
@@ -97,7 +99,14 @@ async fn authenticate_stream(
     let patterns = narrowed.clone().unwrap_or_else(|_| verified.patterns());
     // Register first, then ask the store: a revocation in between finds the stream and ends it.
     let id = verified.token.digest().id();
-    let opener = Opener { principal: verified.principal.clone(), token: Some(id), patterns };
+    let grant = verified.grant.as_deref();
+    let opener = Opener {
+        principal: verified.principal.clone(),
+        token: Some(id),
+        subject: grant.and_then(|grant| grant.subject.clone()),
+        patterns,
+        until: grant.and_then(|grant| grant.stream_until),
+    };
     let opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;

@@ -102,6 +102,16 @@ pub enum Lookup {
     },
 }
 
+/// Policy for tokens that cannot be proven while Redis is unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenLost {
+    /// They are accepted by their tag, and new ones are issued.
+    #[default]
+    Accept,
+    /// They are answered with 503, and none is issued.
+    Refuse,
+}
+
 /// Scope of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
