@@ -4,6 +4,7 @@
 //! Python service. No label contains a token, a principal, a subject, a topic or a client's
 //! address.
 
+mod admission;
 mod events;
 mod label;
 mod names;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use prometheus::{Encoder, Gauge, HistogramVec, IntCounter, IntGauge, Registry, TextEncoder};
 use strum::{IntoStaticStr, VariantArray};
 
+pub use self::admission::AdmissionMetrics;
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
 pub use self::label::{CounterBy, HistogramBy, Label};
 use self::names::Names;
@@ -80,6 +82,8 @@ pub struct Metrics {
     pub events: EventMetrics,
     /// Metrics of revocations.
     pub revocations: RevocationMetrics,
+    /// Metrics of limits of subjects and of single-use tokens.
+    pub admission: AdmissionMetrics,
     requests: HistogramVec,
     /// Operations of the store, by [`StoreOperation`] and backend.
     pub store_operations: HistogramBy,
@@ -114,6 +118,7 @@ impl Metrics {
         let metrics = Self {
             events: EventMetrics::register(&names)?,
             revocations: RevocationMetrics::register(&names)?,
+            admission: AdmissionMetrics::register(&names)?,
             issued: names
                 .counter("vx11_operator_ephemeral_tokens_issued_total", "Tokens issued by this instance.")?,
             active: names.gauge(

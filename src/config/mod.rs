@@ -29,11 +29,11 @@ use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
 use self::secrets::WithoutPrincipals;
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
-use crate::events::{RingLimits, StreamLimits};
+use crate::events::{RingLimits, StreamLimits, SubjectLimit, SubjectPolicy};
 use crate::limits::LONGEST_LIFE_SECONDS;
 use crate::principal::{Principal, PrincipalId};
 use crate::redis::RedisSettings;
-use crate::store::{ENTRY_BYTES, MemoryLimits};
+use crate::store::{ENTRY_BYTES, MemoryLimits, WhenLost};
 use crate::telemetry::LogFormat;
 use crate::token::SigningKeys;
 
@@ -65,13 +65,17 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// Redis; `None`: an instance without Redis.
     pub redis: Option<RedisSettings>,
+    /// Policy for tokens while Redis is unavailable.
+    pub when_lost: WhenLost,
     /// Bound of the shared log in events.
     pub log_entries: usize,
     /// Bound of the shared log in bytes.
     pub log_bytes: u64,
     /// Bounds of the ring.
     pub ring: RingLimits,
-    /// Bounds of open streams: of all, of a token, of a principal.
+    /// Whether openings and ends of streams are events.
+    pub stream_topics: bool,
+    /// Bounds of open streams: of all, of a token, of a principal, of a subject.
     pub stream_limits: StreamLimits,
     /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
@@ -303,6 +307,7 @@ fn check(
     let (principals, generated_principal) =
         secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
     let redis = redis::settings(&raw.redis, &mut complaints);
+    let when_lost = redis::when_lost(&raw.redis, redis.is_some(), &mut complaints);
     if redis.is_some() && generated_principal {
         complaints.add("principal_token", "is needed with Redis, because all instances need the same one (openssl rand -hex 32 makes a good one)");
     }
@@ -334,12 +339,14 @@ fn check(
             bytes: c.at_least_one_entry("memory.max_bytes", raw.memory.max_bytes),
         },
         redis,
+        when_lost,
         log_entries: c.size("events.log_entries", raw.events.log_entries, "events"),
         log_bytes: c.range("events.log_bytes", raw.events.log_bytes, 1 << 20, u32::MAX, "bytes").into(),
         ring: RingLimits {
             entries: c.size("events.ring_entries", raw.events.ring_entries, "events"),
             bytes: c.size("events.ring_bytes", raw.events.ring_bytes, "bytes"),
         },
+        stream_topics: raw.events.stream_topics.0,
         stream_limits: stream_limits(&raw.streams, c),
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
         coalesce: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
@@ -394,11 +401,25 @@ fn stream_limits(raw: &RawStreams, complaints: &mut ErrorCollector) -> StreamLim
     };
     let all = limit("streams.max", raw.max, 1);
     let mut optional = |key, value| Some(limit(key, value, 0)).filter(|streams| *streams > 0);
-    StreamLimits {
-        all,
-        per_token: optional("streams.max_per_token", raw.max_per_token),
-        per_principal: optional("streams.max_per_principal", raw.max_per_principal),
-        per_subject: None,
+    let per_token = optional("streams.max_per_token", raw.max_per_token);
+    let per_principal = optional("streams.max_per_principal", raw.max_per_principal);
+    let per_subject = optional("streams.per_subject", raw.per_subject);
+    let policy = subject_policy(&raw.per_subject_policy, complaints);
+    let per_subject = per_subject.map(|streams| SubjectLimit { streams, policy });
+    StreamLimits { all, per_token, per_principal, per_subject }
+}
+
+fn subject_policy(text: &str, complaints: &mut ErrorCollector) -> SubjectPolicy {
+    match text {
+        "refuse" => SubjectPolicy::Refuse,
+        "replace_oldest" => SubjectPolicy::ReplaceOldest,
+        other => {
+            complaints.add(
+                "streams.per_subject_policy",
+                format_args!("{} is unknown; allowed are refuse and replace_oldest", Shown(other)),
+            );
+            SubjectPolicy::Refuse
+        }
     }
 }
 

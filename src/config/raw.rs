@@ -135,6 +135,7 @@ pub(super) struct RawRedis {
     pub(super) ca_file: String,
     pub(super) cert_file: String,
     pub(super) key_file: String,
+    pub(super) when_lost: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -144,6 +145,7 @@ pub(super) struct RawEvents {
     pub(super) log_bytes: StrictInt,
     pub(super) ring_entries: StrictInt,
     pub(super) ring_bytes: StrictInt,
+    pub(super) stream_topics: StrictBool,
 }
 
 #[derive(Clone, Deserialize, Serialize)]
@@ -152,6 +154,8 @@ pub(super) struct RawStreams {
     pub(super) max: StrictInt,
     pub(super) max_per_token: StrictInt,
     pub(super) max_per_principal: StrictInt,
+    pub(super) per_subject: StrictInt,
+    pub(super) per_subject_policy: String,
     pub(super) heartbeat_seconds: StrictInt,
     pub(super) gather_milliseconds: StrictInt,
     pub(super) max_age_seconds: StrictInt,

@@ -7,10 +7,14 @@ use secrecy::SecretString;
 use super::ErrorCollector;
 use super::raw::RawRedis;
 use super::secrets::{Given, secret, shown};
+use super::sources::Shown;
 use crate::redis::{ClientCertificate, HostPort, Namespace, NotACertificate, RedisSettings, Topology};
+use crate::store::WhenLost;
 
 const SENTINEL_PORT: u16 = 26379;
 const HIGHEST_DB: u32 = 1_000_000;
+const NO_REDIS: &str =
+    "is set, but no Redis is: set REDIS_HOST, REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTER_NODES";
 
 /// The configuration of Redis, if one is configured.
 pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Option<RedisSettings> {
@@ -73,6 +77,27 @@ pub(super) fn settings(raw: &RawRedis, complaints: &mut ErrorCollector) -> Optio
     Some(settings)
 }
 
+/// Policy for tokens while Redis is unavailable. Without Redis nothing is lost, so an administrator
+/// who asks for `refuse` expects a Redis that is not configured.
+pub(super) fn when_lost(raw: &RawRedis, is_configured: bool, complaints: &mut ErrorCollector) -> WhenLost {
+    match raw.when_lost.as_str() {
+        "accept" => WhenLost::Accept,
+        "refuse" => {
+            if !is_configured {
+                complaints.add("redis.when_lost", NO_REDIS);
+            }
+            WhenLost::Refuse
+        }
+        other => {
+            complaints.add(
+                "redis.when_lost",
+                format_args!("{} is unknown; allowed are accept and refuse", Shown(other)),
+            );
+            WhenLost::Accept
+        }
+    }
+}
+
 /// Refuses a client certificate without TLS: it would not be used, although the administrator
 /// expects TLS.
 fn complain_about_a_certificate(raw: &RawRedis, complaints: &mut ErrorCollector) {
@@ -96,10 +121,7 @@ fn complain_about_leftovers(raw: &RawRedis, complaints: &mut ErrorCollector) {
         ("redis.key_file", &raw.key_file),
     ];
     for (key, _) in leftovers.iter().filter(|(_, value)| !value.is_empty()) {
-        complaints.add(
-            key,
-            "is set, but no Redis is: set REDIS_HOST, REDIS_URL, REDIS_SENTINELS or REDIS_CLUSTER_NODES",
-        );
+        complaints.add(key, NO_REDIS);
     }
 }
 

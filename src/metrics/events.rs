@@ -40,6 +40,7 @@ pub struct EventMetrics {
     unreadable: IntCounter,
     log_relieved: IntCounter,
     log_in_reach: IntGauge,
+    stream_events_lost: IntCounter,
 }
 
 impl EventMetrics {
@@ -69,6 +70,10 @@ impl EventMetrics {
             log_in_reach: names.gauge(
                 "vx11_operator_event_log_in_reach",
                 "1 while the event log is available, else 0; always 1 without Redis.",
+            )?,
+            stream_events_lost: names.counter(
+                "vx11_operator_stream_events_lost_total",
+                "Openings and ends of streams that could not be published as events.",
             )?,
             repeated: names.counter(
                 "vx11_operator_events_repeated_total",
@@ -117,6 +122,11 @@ impl EventMetrics {
     /// Sets whether the log is available.
     pub fn log_available(&self, available: bool) {
         self.log_in_reach.set(i64::from(available));
+    }
+
+    /// Counts openings and ends of streams that were not published.
+    pub fn stream_events_lost(&self, count: u64) {
+        self.stream_events_lost.inc_by(count);
     }
 
     /// Counts an event that was repeated under its idempotency key.

@@ -53,6 +53,20 @@ const BAD: [(&str, &str, &str, &str); 39] = [
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
     ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "-1", "streams.max_per_token", "0 to 1000000 streams"),
     ("VX11_OPERATOR__STREAMS__MAX_PER_PRINCIPAL", "1000001", "streams.max_per_principal", RANGE),
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT", "1000001", "streams.per_subject", RANGE),
+    (
+        "VX11_OPERATOR__STREAMS__PER_SUBJECT_POLICY",
+        "newest",
+        "streams.per_subject_policy",
+        "\"newest\" is unknown; allowed are refuse and replace_oldest",
+    ),
+    ("VX11_OPERATOR__EVENTS__STREAM_TOPICS", "1", "events.stream_topics", "expected: true or false"),
+    (
+        "VX11_OPERATOR__REDIS__WHEN_LOST",
+        "wait",
+        "redis.when_lost",
+        "\"wait\" is unknown; allowed are accept and refuse",
+    ),
     ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "31", "streams.heartbeat_seconds", "1 to 30"),
     ("VX11_OPERATOR__STREAMS__GATHER_MILLISECONDS", "1001", "streams.gather_milliseconds", "0 to 1000"),
     ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "86401", "streams.max_age_seconds", "1 to 86400"),
@@ -490,6 +504,10 @@ async fn a_redis_that_cannot_be_meant_stops_the_start_and_no_password_is_repeate
             "redis.ca_file (VX11_OPERATOR__REDIS__CA_FILE): cannot read the file ./none.pem",
         ),
         (&[("REDIS_HOST", "redis"), ("VX11_OPERATOR__REDIS__TLS", "yes")], "expected: true or false"),
+        (
+            &[("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse")],
+            "redis.when_lost (VX11_OPERATOR__REDIS__WHEN_LOST): is set, but no Redis is",
+        ),
     ] {
         let printed = complaint(variables).await;
         assert!(printed.contains(expected) && !printed.contains(password), "{variables:?}: {printed}");

@@ -121,7 +121,11 @@ async fn each_variable_on_the_page_sets_its_key() {
             "redis.host" | "redis.username" | "redis.sentinel_master" | "redis.namespace" => {
                 ("some", "some".into())
             }
-            "redis.tls" | "token.allow_weak_principals" | "log.subjects" => ("true", true.into()),
+            "redis.when_lost" => ("refuse", "refuse".into()),
+            "streams.per_subject_policy" => ("replace_oldest", "replace_oldest".into()),
+            "redis.tls" | "token.allow_weak_principals" | "log.subjects" | "events.stream_topics" => {
+                ("true", true.into())
+            }
             "streams.principal_in_query" => ("false", false.into()),
             _ => ("1", 1.into()),
         };

@@ -55,6 +55,12 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
         ("catch_up_bytes_total", "counter"),
         ("revocations_invalid_total", "counter"),
         ("revocations_forgotten_total", "counter"),
+        ("subjects_blocked", "gauge"),
+        ("subject_caps_reached_total", "counter"),
+        ("subject_caps_local_total", "counter"),
+        ("leases_lost_total", "counter"),
+        ("tickets_local_total", "counter"),
+        ("stream_events_lost_total", "counter"),
     ] {
         let name = format!("vx11_operator_{name}");
         assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
@@ -67,8 +73,14 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
             ["expired", "forged", "malformed", "principal_in_query", "revoked", "unknown", "unsupported"]
                 .as_slice(),
         ),
-        ("sse_streams_ended_total", &["client", "drain", "max_age", "revoked", "slow"]),
-        ("sse_streams_refused_total", &["draining", "full", "principal_limit", "token_limit"]),
+        (
+            "sse_streams_ended_total",
+            &["blocked", "client", "drain", "ended", "grant_ended", "max_age", "replaced", "revoked", "slow"],
+        ),
+        (
+            "sse_streams_refused_total",
+            &["draining", "full", "principal_limit", "subject_limit", "token_limit"],
+        ),
         ("connections_closed_total", &["for_room", "no_room", "slow_head"]),
     ] {
         for reason in reasons {
@@ -77,6 +89,12 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
             assert!(page.contains(&line), "{line}");
         }
     }
+    for at in ["issue", "open", "other"] {
+        let name = "vx11_operator_blocked_attempts_total";
+        let line = format!("\n{name}{{at=\"{at}\",service=\"operator-backend\"}} 0\n");
+        assert!(page.contains(&line), "{line}");
+    }
+    assert!(page.contains("\nvx11_operator_control_available{service=\"operator-backend\"} 1\n"));
     for right in ["control", "introspect", "issue", "observe", "publish", "subscribe"] {
         let line = format!(
             "\nvx11_operator_not_permitted_total{{right=\"{right}\",service=\"operator-backend\"}} 0\n"
