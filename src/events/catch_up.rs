@@ -505,7 +505,7 @@ mod tests {
     async fn an_event_that_is_read_twice_is_in_the_ring_once() {
         let stage = stage([]);
         stage.hub.extend(&[event(11), event(12), event(13)], at(13));
-        assert_eq!(stage.hub.end(), 3);
+        assert_eq!(stage.hub.ring_end(), 3);
         assert_eq!(stage.hub.log_head(), Some(EventId { epoch: EPOCH, position: at(13) }));
         assert!(matches!(stage.next(&mut stage.after(12)).await, Next::InRing(2)));
     }

@@ -16,10 +16,11 @@ use super::frame;
 use super::id::{Epoch, EventId, Position};
 use super::log::LogReader;
 use super::publication::Publication;
-use super::registry::{OpenError, Opener, Place, Registry, Signal, StreamLimits};
+use super::registry::{EndReason, OpenError, Opener, Place, Registry, Signal, StreamLimits};
 use super::ring::{Cursor, Read, Ring, RingLimits};
+use super::selection::{OpenStream, Selector, StreamFilter};
 use super::topic_index::Subscription;
-use crate::clock::{Clock, Jitter};
+use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::metrics::Metrics;
 use crate::token::TokenId;
 use crate::topic::Patterns;
@@ -149,7 +150,7 @@ impl Hub {
             head_moved: watch::Sender::new(()),
             log_available: AtomicBool::new(epoch.is_some()),
             lags: AtomicBool::new(false),
-            registry: Arc::new(Registry::new(settings.streams.limits)),
+            registry: Arc::new(Registry::new(settings.streams.limits, settings.jitter.number())),
             settings,
         }
     }
@@ -238,12 +239,26 @@ impl Hub {
     /// # Errors
     /// A bound of open streams is reached, or the instance drains.
     pub(super) fn enter(&self, opener: Opener) -> Result<Place, OpenError> {
-        self.registry.enter(opener)
+        self.registry.enter(opener, self.settings.clock.now())
     }
 
     /// Ends every stream that `token` opened on this instance. Returns their number.
     pub fn end_streams_of(&self, token: TokenId) -> usize {
-        self.registry.end_token(token)
+        self.end(&Selector::Token(token), UnixMillis(u64::MAX), EndReason::Revoked)
+    }
+
+    /// Ends the streams of this instance that `selector` matches, and that were opened at
+    /// `opened_until` or before. Returns the number of those that this ends: one that ends for
+    /// another such reason already is not counted.
+    pub fn end(&self, selector: &Selector, opened_until: UnixMillis, reason: EndReason) -> usize {
+        self.registry.end(selector, opened_until, reason)
+    }
+
+    /// The `limit` oldest open streams of this instance that `filter` selects, the oldest first,
+    /// and whether there are more.
+    #[must_use]
+    pub fn list(&self, filter: &StreamFilter, limit: usize) -> (Vec<OpenStream>, bool) {
+        self.registry.list(filter, limit)
     }
 
     /// Refuses new streams, ends the open ones spread evenly over `window`, and waits for them.
@@ -288,7 +303,7 @@ impl Hub {
     }
 
     /// Cursor after the newest event.
-    pub(super) fn end(&self) -> Cursor {
+    pub(super) fn ring_end(&self) -> Cursor {
         self.ring.read().end()
     }
 

@@ -141,10 +141,10 @@ mod tests {
         let log = MemoryLog::new(Arc::clone(&hub), 10);
         let publish = || log.publish(Publication::new(EventType::default(), "1", Topics::default(), None));
         assert!(publish().await.is_ok());
-        let end = hub.end();
+        let end = hub.ring_end();
         hub.drain(Duration::ZERO).await;
         assert!(matches!(publish().await, Err(PublishError::Unavailable { .. })));
-        assert_eq!(hub.end(), end);
+        assert_eq!(hub.ring_end(), end);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,14 @@
-//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal) and
-//! ends them one by one.
+//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal, of a
+//! subject), lists them, and ends them one by one or by a selector.
+//!
+//! A stream is registered before its credential is checked against the store, so that a revocation
+//! that arrives meanwhile finds it. It is listed, and takes the place of another stream of its
+//! subject, once it is open.
+
+mod ids;
+mod index;
+#[cfg(test)]
+mod model;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,6 +21,9 @@ use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::ids::StreamIds;
+use self::index::Index;
+use super::selection::{OpenStream, Selector, StreamFilter, StreamId};
 use crate::clock::UnixMillis;
 use crate::principal::PrincipalId;
 use crate::token::{Subject, TokenId};
@@ -46,6 +58,14 @@ impl EndReason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether a stream with this reason ends at once, without the events that are still due.
+    pub(super) const fn is_immediate(self) -> bool {
+        match self {
+            Self::Revoked | Self::Blocked | Self::Ended | Self::Replaced => true,
+            Self::Drain | Self::MaxAge | Self::Slow | Self::GrantEnded | Self::Client => false,
+        }
     }
 }
 
@@ -129,15 +149,25 @@ pub(super) struct Signal {
 }
 
 impl Signal {
-    /// Sets the reason to end. The first one is kept, but a revocation replaces it: that ends the
-    /// stream at once, without the events that are still due.
-    fn end(&self, reason: EndReason) {
+    /// Sets the reason to end. The first one is kept, but an immediate one replaces the others.
+    /// Returns whether this is the reason now.
+    fn end(&self, reason: EndReason) -> bool {
         let mut standing = self.end.lock();
-        if standing.is_none() || reason == EndReason::Revoked {
+        let is_kept = match *standing {
+            None => true,
+            Some(before) => reason.is_immediate() && !before.is_immediate(),
+        };
+        if is_kept {
             *standing = Some(reason);
         }
         drop(standing);
         self.ends.notify_one();
+        is_kept
+    }
+
+    /// Whether the stream ends at once.
+    fn ends_at_once(&self) -> bool {
+        self.end.lock().is_some_and(EndReason::is_immediate)
     }
 
     /// Notes that there may be something to send.
@@ -166,84 +196,221 @@ impl Signal {
     }
 }
 
-struct Open {
-    opener: Opener,
+/// A registered stream. The parts of its opener are shared, so that it takes little memory.
+struct Registered {
+    principal: PrincipalId,
+    token: Option<TokenId>,
+    subject: Option<Subject>,
+    patterns: Patterns,
+    /// Time of registration.
+    opened_at: UnixMillis,
+    /// Whether its credential was checked.
+    is_open: bool,
     signal: Arc<Signal>,
 }
 
+impl Registered {
+    /// Whether a filter selects it. A stream that is not open yet is in no list.
+    fn is_listed(&self, filter: &StreamFilter) -> bool {
+        let StreamFilter { subject, topic, principal } = filter;
+        self.is_open
+            && subject.as_ref().is_none_or(|subject| self.subject.as_ref() == Some(subject))
+            && principal.as_ref().is_none_or(|principal| self.principal == *principal)
+            && topic.as_ref().is_none_or(|topic| self.patterns.matches(topic))
+    }
+
+    fn described(&self, stream_id: StreamId) -> OpenStream {
+        OpenStream {
+            stream_id,
+            token_id: self.token,
+            subject: self.subject.clone(),
+            topics: self.patterns.clone(),
+            principal: self.principal.clone(),
+            opened_at: self.opened_at,
+        }
+    }
+}
+
 impl StreamLimits {
-    /// Checks the bounds for a stream of `opener`. Those of the token and of the principal come
-    /// first: a client that exceeds them need not try another instance.
+    /// Checks the bounds for a stream of `opener`. Those of the token, the principal and the
+    /// subject come first: a client that exceeds them need not try another instance.
     fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
-        let of_token = opener.token.and_then(|token| state.by_token.get(&token)).map_or(0, Vec::len);
+        let of_token = opener.token.map_or(0, |token| state.by_token.of(&token).len());
         let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);
+        let of_subject = opener.subject.as_ref().map_or(0, |subject| state.by_subject.of(subject).len());
         let is_reached = |limit: Option<usize>, open| limit.is_some_and(|limit| open >= limit);
         if is_reached(self.per_token, of_token) {
             Err(OpenError::TokenLimit)
         } else if is_reached(self.per_principal, of_principal) {
             Err(OpenError::PrincipalLimit)
-        } else if state.open.len() >= self.all {
+        } else if is_reached(self.refused_beyond(), of_subject) {
+            Err(OpenError::SubjectLimit)
+        } else if state.streams.len() >= self.all {
             Err(OpenError::Full)
         } else {
             Ok(())
         }
     }
+
+    /// Number of streams of a subject beyond which a further one is refused.
+    fn refused_beyond(&self) -> Option<usize> {
+        self.per_subject.filter(|limit| limit.policy == SubjectPolicy::Refuse).map(|limit| limit.streams)
+    }
+
+    /// Number of streams of a subject beyond which the oldest one ends.
+    fn replaced_beyond(&self) -> Option<usize> {
+        self.per_subject
+            .filter(|limit| limit.policy == SubjectPolicy::ReplaceOldest)
+            .map(|limit| limit.streams)
+    }
 }
 
 #[derive(Default)]
 struct State {
-    open: HashMap<u64, Open>,
-    /// Keys of the streams of each token.
-    by_token: HashMap<TokenId, Vec<u64>>,
+    /// By their numbers, which follow the order of registration.
+    streams: HashMap<u64, Registered>,
+    by_token: Index<TokenId>,
+    by_subject: Index<Subject>,
     /// Number of streams of each principal, those of its tokens included.
     by_principal: HashMap<PrincipalId, usize>,
     next: u64,
     draining: bool,
 }
 
+impl State {
+    /// Opens a registered stream. If its subject then has more than `most` streams that stay, the
+    /// oldest of them end.
+    fn open(&mut self, number: u64, most: Option<usize>) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.is_open = true;
+        let (Some(most), Some(subject)) = (most, &stream.subject) else { return };
+        let of_subject = self.by_subject.of(subject).iter().filter_map(|number| self.streams.get(number));
+        let staying: Vec<_> =
+            of_subject.filter(|stream| stream.is_open && !stream.signal.ends_at_once()).collect();
+        for oldest in &staying[..staying.len().saturating_sub(most)] {
+            oldest.signal.end(EndReason::Replaced);
+        }
+    }
+
+    /// Calls `found` with each stream that a selector matches. Only streams of a principal or topic
+    /// are searched among all.
+    fn select(&self, selector: &Selector, ids: StreamIds, mut found: impl FnMut(&Registered)) {
+        match selector {
+            Selector::Subject(subject) => self.each(self.by_subject.of(subject), found),
+            Selector::Token(token) => self.each(self.by_token.of(token), found),
+            Selector::Stream(id) => self.each(&[ids.number(*id)], found),
+            Selector::Principal(principal) if !self.by_principal.contains_key(principal) => {}
+            Selector::Principal(principal) => {
+                self.streams.values().filter(|stream| stream.principal == *principal).for_each(&mut found);
+            }
+            Selector::Topic(topic) => {
+                self.streams.values().filter(|stream| stream.patterns.matches(topic)).for_each(&mut found);
+            }
+        }
+    }
+
+    fn each(&self, numbers: &[u64], found: impl FnMut(&Registered)) {
+        numbers.iter().filter_map(|number| self.streams.get(number)).for_each(found);
+    }
+
+    /// Time of registration and number of each stream that a filter selects.
+    fn matching(&self, filter: &StreamFilter) -> Vec<(UnixMillis, u64)> {
+        let listed =
+            |number: u64, stream: &Registered| stream.is_listed(filter).then_some((stream.opened_at, number));
+        match &filter.subject {
+            Some(subject) => {
+                let numbers = self.by_subject.of(subject).iter();
+                numbers.filter_map(|number| listed(*number, self.streams.get(number)?)).collect()
+            }
+            None => self.streams.iter().filter_map(|(number, stream)| listed(*number, stream)).collect(),
+        }
+    }
+}
+
 /// The open streams.
 pub(super) struct Registry {
     limits: StreamLimits,
+    ids: StreamIds,
     state: Mutex<State>,
     /// Notified when the last stream has ended in a drain.
     empty: Notify,
 }
 
 impl Registry {
-    pub(super) fn new(limits: StreamLimits) -> Self {
-        Self { limits, state: Mutex::default(), empty: Notify::new() }
+    /// Creates an empty registry. `base` is random, and distinguishes the ids of its streams.
+    pub(super) fn new(limits: StreamLimits, base: u64) -> Self {
+        Self { limits, ids: StreamIds::new(base), state: Mutex::default(), empty: Notify::new() }
     }
 
     /// Registers a stream of `opener`. One lock covers check and registration, so that two streams
     /// cannot take the last place.
-    pub(super) fn enter(self: &Arc<Self>, opener: Opener) -> Result<Place, OpenError> {
+    pub(super) fn enter(self: &Arc<Self>, opener: Opener, opened_at: UnixMillis) -> Result<Place, OpenError> {
         let mut state = self.state.lock();
         if state.draining {
             return Err(OpenError::Draining);
         }
         self.limits.check(&state, &opener)?;
-        let key = state.next;
+        let number = state.next;
         state.next += 1;
-        let signal = Arc::new(Signal::default());
-        if let Some(token) = opener.token {
-            state.by_token.entry(token).or_default().push(key);
+        let Opener { principal, token, subject, patterns, until: _ } = opener;
+        // The text of a subject is kept once for all its streams.
+        let subject = subject.map(|subject| state.by_subject.shared(&subject).cloned().unwrap_or(subject));
+        if let Some(token) = token {
+            state.by_token.add(token, number);
         }
-        *state.by_principal.entry(opener.principal.clone()).or_default() += 1;
-        state.open.insert(key, Open { opener, signal: Arc::clone(&signal) });
-        Ok(Place { registry: Arc::clone(self), key, signal })
+        if let Some(subject) = &subject {
+            state.by_subject.add(subject.clone(), number);
+        }
+        *state.by_principal.entry(principal.clone()).or_default() += 1;
+        let signal = Arc::new(Signal::default());
+        let stream = Registered {
+            principal,
+            token,
+            subject,
+            patterns,
+            opened_at,
+            is_open: false,
+            signal: Arc::clone(&signal),
+        };
+        state.streams.insert(number, stream);
+        Ok(Place { registry: Arc::clone(self), number, signal })
     }
 
-    /// Ends every stream that `token` opened. Returns their number.
-    pub(super) fn end_token(&self, token: TokenId) -> usize {
+    /// Ends the streams of `selector` that were registered at `opened_until` or before. Returns the
+    /// number of those that had no such reason to end before.
+    pub(super) fn end(&self, selector: &Selector, opened_until: UnixMillis, reason: EndReason) -> usize {
+        let mut signals = Vec::new();
+        self.state.lock().select(selector, self.ids, |stream| {
+            if stream.opened_at <= opened_until {
+                signals.push(Arc::clone(&stream.signal));
+            }
+        });
+        // Streams are woken without the lock, because they may be many.
+        signals.into_iter().filter(|signal| signal.end(reason)).count()
+    }
+
+    /// The `limit` oldest open streams that `filter` selects, the oldest first, and whether there
+    /// are more.
+    pub(super) fn list(&self, filter: &StreamFilter, limit: usize) -> (Vec<OpenStream>, bool) {
+        let mut matching = self.state.lock().matching(filter);
+        let has_more = matching.len() > limit;
+        if has_more {
+            matching.select_nth_unstable(limit);
+            matching.truncate(limit);
+        }
+        matching.sort_unstable();
         let state = self.state.lock();
-        let opened = state.by_token.get(&token).into_iter().flatten();
-        opened.filter_map(|key| state.open.get(key)).map(|open| open.signal.end(EndReason::Revoked)).count()
+        // One that has ended between the locks is left out.
+        let described = |(_, number): &(UnixMillis, u64)| {
+            state.streams.get(number).map(|stream| stream.described(self.ids.id(*number)))
+        };
+        (matching.iter().filter_map(described).collect(), has_more)
     }
 
     /// Wakes every stream.
     pub(super) fn notify_all(&self) {
-        for open in self.state.lock().open.values() {
-            open.signal.notify();
+        for stream in self.state.lock().streams.values() {
+            stream.signal.notify();
         }
     }
 
@@ -257,7 +424,7 @@ impl Registry {
         let signals: Vec<_> = {
             let mut state = self.state.lock();
             state.draining = true;
-            state.open.values().map(|open| Arc::clone(&open.signal)).collect()
+            state.streams.values().map(|stream| Arc::clone(&stream.signal)).collect()
         };
         let start = Instant::now();
         let share = window / u32::try_from(signals.len()).unwrap_or(u32::MAX).max(1);
@@ -267,7 +434,7 @@ impl Registry {
         }
         loop {
             let left = self.empty.notified();
-            if self.state.lock().open.is_empty() {
+            if self.state.lock().streams.is_empty() {
                 break;
             }
             left.await;
@@ -278,14 +445,30 @@ impl Registry {
 /// Registration of a stream; dropping it removes the stream.
 pub(super) struct Place {
     registry: Arc<Registry>,
-    key: u64,
+    number: u64,
     signal: Arc<Signal>,
 }
 
 impl Place {
+    /// Id of the stream.
+    pub(super) fn id(&self) -> StreamId {
+        self.registry.ids.id(self.number)
+    }
+
     /// The token that opened the stream; `None` for a principal's credential.
     pub(super) fn token(&self) -> Option<TokenId> {
-        self.registry.state.lock().open.get(&self.key).and_then(|open| open.opener.token)
+        self.registry.state.lock().streams.get(&self.number).and_then(|stream| stream.token)
+    }
+
+    /// The stream as a list shows it; `None` if it is not registered any more.
+    pub(super) fn described(&self) -> Option<OpenStream> {
+        self.registry.state.lock().streams.get(&self.number).map(|stream| stream.described(self.id()))
+    }
+
+    /// Opens the stream: its credential was checked. The oldest stream of its subject ends if the
+    /// limit says so.
+    pub(super) fn open(&self) {
+        self.registry.state.lock().open(self.number, self.registry.limits.replaced_beyond());
     }
 
     /// Wakes the stream.
@@ -312,22 +495,22 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.registry.state.lock();
-        let Some(Open { opener, .. }) = state.open.remove(&self.key) else { return };
-        if let Some(token) = opener.token
-            && let Entry::Occupied(mut keys) = state.by_token.entry(token)
-        {
-            keys.get_mut().retain(|key| *key != self.key);
-            if keys.get().is_empty() {
-                keys.remove();
-            }
+        let Some(Registered { principal, token, subject, .. }) = state.streams.remove(&self.number) else {
+            return;
+        };
+        if let Some(token) = token {
+            state.by_token.remove(&token, self.number);
         }
-        if let Entry::Occupied(mut count) = state.by_principal.entry(opener.principal) {
+        if let Some(subject) = subject {
+            state.by_subject.remove(&subject, self.number);
+        }
+        if let Entry::Occupied(mut count) = state.by_principal.entry(principal) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
             }
         }
-        if state.open.is_empty() && state.draining {
+        if state.streams.is_empty() && state.draining {
             self.registry.empty.notify_one();
         }
     }
@@ -341,37 +524,55 @@ mod tests {
         TokenId::parse(text).unwrap()
     }
 
+    pub(super) const UNLIMITED: StreamLimits =
+        StreamLimits { all: usize::MAX, per_token: None, per_principal: None, per_subject: None };
+    pub(super) const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
+
+    pub(super) fn registry_of(limits: StreamLimits) -> Arc<Registry> {
+        Arc::new(Registry::new(limits, 7))
+    }
+
+    fn enter(registry: &Arc<Registry>, opener: Opener) -> Result<Place, OpenError> {
+        registry.enter(opener, NOW)
+    }
+
+    fn revoke(registry: &Registry, token: TokenId) -> usize {
+        registry.end(&Selector::Token(token), NOW, EndReason::Revoked)
+    }
+
     /// A registry with a limit on all streams only.
     fn registry(all: usize) -> Arc<Registry> {
-        Arc::new(Registry::new(StreamLimits { all, per_token: None, per_principal: None, per_subject: None }))
+        registry_of(StreamLimits { all, ..UNLIMITED })
+    }
+
+    pub(super) fn opener(principal: PrincipalId) -> Opener {
+        Opener { principal, token: None, subject: None, patterns: Patterns::default(), until: None }
     }
 
     fn of(principal: &str, token: Option<TokenId>) -> Opener {
-        Opener {
-            principal: PrincipalId::parse(principal).unwrap(),
-            token,
-            subject: None,
-            patterns: Patterns::default(),
-            until: None,
-        }
+        Opener { token, ..opener(PrincipalId::parse(principal).unwrap()) }
+    }
+
+    fn of_subject(subject: &str) -> Opener {
+        Opener { subject: Subject::parse(subject), ..of("p", None) }
     }
 
     #[test]
     fn the_cap_holds_and_a_stream_that_leaves_makes_room() {
         let registry = registry(2);
         let (first, _second) =
-            (registry.enter(of("p", None)).unwrap(), registry.enter(of("p", None)).unwrap());
-        assert_eq!(registry.enter(of("p", None)).err(), Some(OpenError::Full));
+            (enter(&registry, of("p", None)).unwrap(), enter(&registry, of("p", None)).unwrap());
+        assert_eq!(enter(&registry, of("p", None)).err(), Some(OpenError::Full));
         drop(first);
-        assert!(registry.enter(of("p", None)).is_ok());
+        assert!(enter(&registry, of("p", None)).is_ok());
     }
 
     #[test]
     fn one_token_takes_as_many_places_as_it_may_and_leaves_the_rest_to_others() {
         let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None, per_subject: None };
-        let registry = Arc::new(Registry::new(limits));
+        let registry = registry_of(limits);
         let (greedy, other) = (id("00000000000000aa"), id("00000000000000bb"));
-        let enter = |token| registry.enter(of("p", token));
+        let enter = |token| enter(&registry, of("p", token));
         let mut places = vec![enter(Some(greedy)).unwrap(), enter(Some(greedy)).unwrap()];
         assert_eq!(enter(Some(greedy)).err(), Some(OpenError::TokenLimit));
         // Neither another token nor the principal itself has that limit.
@@ -385,19 +586,19 @@ mod tests {
     #[test]
     fn a_principal_is_counted_with_all_its_tokens_and_its_own_credential() {
         let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3), per_subject: None };
-        let registry = Arc::new(Registry::new(limits));
+        let registry = registry_of(limits);
         let tokens = ["00000000000000aa", "00000000000000bb"].map(|text| Some(id(text)));
         let mut places = Vec::new();
         for token in [tokens[0], tokens[1], None] {
-            places.push(registry.enter(of("p", token)).unwrap());
+            places.push(enter(&registry, of("p", token)).unwrap());
         }
         for token in [tokens[0], None] {
-            assert_eq!(registry.enter(of("p", token)).err(), Some(OpenError::PrincipalLimit));
+            assert_eq!(enter(&registry, of("p", token)).err(), Some(OpenError::PrincipalLimit));
         }
-        assert!(registry.enter(of("another", tokens[0])).is_ok());
+        assert!(enter(&registry, of("another", tokens[0])).is_ok());
         places.clear();
         assert!(registry.state.lock().by_principal.is_empty(), "nothing is kept of one without streams");
-        assert!(registry.enter(of("p", None)).is_ok());
+        assert!(enter(&registry, of("p", None)).is_ok());
     }
 
     #[tokio::test]
@@ -405,16 +606,16 @@ mod tests {
         let registry = registry(10);
         let (mine, other) = (id("00000000000000aa"), id("00000000000000bb"));
         let (a, b) =
-            (registry.enter(of("p", Some(mine))).unwrap(), registry.enter(of("p", Some(mine))).unwrap());
-        let c = registry.enter(of("p", Some(other))).unwrap();
-        let d = registry.enter(of("p", None)).unwrap();
-        assert_eq!(registry.end_token(mine), 2);
+            (enter(&registry, of("p", Some(mine))).unwrap(), enter(&registry, of("p", Some(mine))).unwrap());
+        let c = enter(&registry, of("p", Some(other))).unwrap();
+        let d = enter(&registry, of("p", None)).unwrap();
+        assert_eq!(revoke(&registry, mine), 2);
         assert_eq!((a.ended().await, b.ended().await), (EndReason::Revoked, EndReason::Revoked));
         for untouched in [&c, &d] {
             assert!(untouched.end_reason().is_none());
         }
         drop((a, b));
-        assert_eq!(registry.end_token(mine), 0);
+        assert_eq!(revoke(&registry, mine), 0);
         assert_eq!(registry.state.lock().by_token.len(), 1, "nothing is kept of a token without streams");
     }
 
@@ -422,18 +623,100 @@ mod tests {
     async fn a_revocation_outranks_a_drain_and_nothing_outranks_a_revocation() {
         let registry = registry(1);
         let token = id("00000000000000aa");
-        let place = registry.enter(of("p", Some(token))).unwrap();
+        let place = enter(&registry, of("p", Some(token))).unwrap();
         place.signal.end(EndReason::Drain);
         assert_eq!(place.end_reason(), Some(EndReason::Drain));
-        registry.end_token(token);
+        revoke(&registry, token);
         place.signal.end(EndReason::Drain);
         assert_eq!(place.end_reason(), Some(EndReason::Revoked));
+    }
+
+    #[test]
+    fn a_stream_beyond_the_limit_of_its_subject_is_refused_and_those_of_others_are_not() {
+        let per_subject = Some(SubjectLimit { streams: 2, policy: SubjectPolicy::Refuse });
+        let registry = registry_of(StreamLimits { per_subject, ..UNLIMITED });
+        let enter = |opener| enter(&registry, opener);
+        let mut places = vec![enter(of_subject("a")).unwrap(), enter(of_subject("a")).unwrap()];
+        assert_eq!(enter(of_subject("a")).err(), Some(OpenError::SubjectLimit));
+        places.extend([enter(of_subject("b")).unwrap(), enter(of("p", None)).unwrap()]);
+        places.remove(0);
+        assert!(enter(of_subject("a")).is_ok(), "one has left");
+    }
+
+    #[test]
+    fn the_oldest_stream_of_a_subject_makes_room_once_the_new_one_is_open() {
+        let per_subject = Some(SubjectLimit { streams: 2, policy: SubjectPolicy::ReplaceOldest });
+        let registry = registry_of(StreamLimits { per_subject, ..UNLIMITED });
+        let [first, second, third, fourth, other] = ["a", "a", "a", "a", "b"].map(|subject| {
+            let place = enter(&registry, of_subject(subject)).unwrap();
+            if subject == "b" {
+                place.open();
+            }
+            place
+        });
+        let reasons = || [&first, &second, &third, &fourth, &other].map(Place::end_reason);
+        for place in [&first, &second] {
+            place.open();
+        }
+        assert_eq!(reasons(), [None; 5], "a token that is not accepted ends no stream");
+        third.open();
+        assert_eq!(reasons(), [Some(EndReason::Replaced), None, None, None, None]);
+        // The place of one that has to end already is not given away twice.
+        fourth.open();
+        assert_eq!(reasons(), [Some(EndReason::Replaced), Some(EndReason::Replaced), None, None, None]);
+    }
+
+    #[test]
+    fn streams_that_were_opened_after_the_command_do_not_end() {
+        let registry = registry(10);
+        let [before, after] =
+            [NOW, UnixMillis(NOW.0 + 1)].map(|opened_at| registry.enter(of_subject("a"), opened_at).unwrap());
+        let selector = Selector::Subject(Subject::parse("a").unwrap());
+        assert_eq!(registry.end(&selector, NOW, EndReason::Ended), 1);
+        assert_eq!((before.end_reason(), after.end_reason()), (Some(EndReason::Ended), None));
+        assert_eq!(registry.end(&selector, NOW, EndReason::Blocked), 0, "it ends already");
+    }
+
+    #[test]
+    fn a_stream_is_in_the_list_from_its_opening_to_its_end_and_commands_find_it_before() {
+        let registry = registry(10);
+        let listed = || registry.list(&StreamFilter::default(), 10).0.len();
+        let place = enter(&registry, of("p", None)).unwrap();
+        assert_eq!(listed(), 0);
+        assert_eq!(registry.end(&Selector::Stream(place.id()), NOW, EndReason::Ended), 1);
+        place.open();
+        assert_eq!(listed(), 1);
+        drop(place);
+        assert_eq!(listed(), 0);
+    }
+
+    #[test]
+    fn the_streams_of_a_subject_share_its_text() {
+        let registry = registry(10);
+        let _places = ["a", "a"].map(|subject| enter(&registry, of_subject(subject)).unwrap());
+        let state = registry.state.lock();
+        let texts = state.streams.values().map(|stream| stream.subject.as_ref().unwrap().as_str().as_ptr());
+        assert_eq!(texts.collect::<std::collections::HashSet<_>>().len(), 1);
+    }
+
+    #[test]
+    fn an_immediate_reason_is_kept_and_replaces_those_that_wait_for_events() {
+        let immediate = |reason: EndReason| reason.is_immediate();
+        for first in EndReason::VARIANTS.iter().copied() {
+            for second in EndReason::VARIANTS.iter().copied() {
+                let signal = Signal::default();
+                assert!(signal.end(first));
+                let is_replaced = !immediate(first) && immediate(second);
+                assert_eq!(signal.end(second), is_replaced, "{first:?}, then {second:?}");
+                assert_eq!(*signal.end.lock(), Some(if is_replaced { second } else { first }));
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_spreads_the_ends_evenly_and_lets_nobody_in() {
         let registry = registry(10);
-        let places: Vec<_> = (0..5).map(|_| registry.enter(of("p", None)).unwrap()).collect();
+        let places: Vec<_> = (0..5).map(|_| enter(&registry, of("p", None)).unwrap()).collect();
         let start = Instant::now();
         let streams = places.into_iter().map(|place| {
             tokio::spawn(async move {
@@ -443,7 +726,7 @@ mod tests {
         });
         let streams: Vec<_> = streams.collect();
         registry.drain(Duration::from_secs(10)).await;
-        assert_eq!(registry.enter(of("p", None)).err(), Some(OpenError::Draining));
+        assert_eq!(enter(&registry, of("p", None)).err(), Some(OpenError::Draining));
         let mut ended = Vec::new();
         for stream in streams {
             ended.push(stream.await.unwrap());

@@ -19,6 +19,11 @@ impl StreamId {
         Self(number)
     }
 
+    /// Its number.
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+
     /// Reads an id as [`Display`](fmt::Display) writes it: 16 lower-case hexadecimal characters.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

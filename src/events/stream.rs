@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -10,11 +11,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::catch_up::{CatchUp, Next};
 use super::frame;
-use super::hub::{Begin, Hub, ResetReason, Resume};
+use super::hub::{Begin, Hub, HubDeps, ResetReason, Resume};
 use super::id::EventId;
 use super::registry::{EndReason, OpenError, Opener, Place};
 use super::ring::{Cursor, Delivery, Read};
+use super::selection::StreamId;
 use super::topic_index::Subscription;
+use crate::clock::UnixMillis;
 use crate::metrics::ResumedFrom;
 use crate::telemetry::RequestId;
 use crate::topic::Patterns;
@@ -70,6 +73,8 @@ pub struct StreamOpening {
     place: Place,
     patterns: Patterns,
     by_token: bool,
+    /// The end of the grant.
+    until: Option<UnixMillis>,
 }
 
 impl StreamOpening {
@@ -80,9 +85,15 @@ impl StreamOpening {
     /// # Errors
     /// A bound of open streams is reached, or the instance drains.
     pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
-        let (by_token, patterns) = (opener.token.is_some(), opener.patterns.clone());
+        let (by_token, patterns, until) = (opener.token.is_some(), opener.patterns.clone(), opener.until);
         let place = hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(*error))?;
-        Ok(Self { hub: Arc::clone(hub), place, patterns, by_token })
+        Ok(Self { hub: Arc::clone(hub), place, patterns, by_token, until })
+    }
+
+    /// Id of the stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.place.id()
     }
 
     /// Opens the stream at `start`. It begins in the ring, or in catch-up if the position is
@@ -91,14 +102,15 @@ impl StreamOpening {
     /// end.
     #[must_use]
     pub fn open(self, start: Start<'_>, request_id: RequestId) -> EventStream {
-        let Self { hub, place, patterns, by_token } = self;
+        let Self { hub, place, patterns, by_token, until } = self;
+        place.open();
         // Subscribe before the cursor is read, so that no event is missed between the two.
         let subscription = hub.subscribe(&patterns, place.signal());
         let (opening, reading) = begin(&hub, &patterns, start);
         let settings = hub.settings();
         settings.metrics.stream_opened(by_token);
-        let max_age = settings.streams.max_age;
         let now = Instant::now();
+        let (ends_at, last_reason) = natural_end(settings, until, now);
         EventStream {
             opening,
             reading,
@@ -107,13 +119,26 @@ impl StreamOpening {
             subscription,
             last_sent: now,
             coalesces_until: now,
-            ends_at: now + settings.jitter.between(max_age.mul_f64(0.8), max_age),
+            ends_at,
+            last_reason,
             drain_cursor: None,
             ended: None,
             request_id,
             place,
             hub,
         }
+    }
+}
+
+/// Natural end of a stream that begins now, and its reason: its maximum age, or the end of its grant
+/// if that is earlier.
+fn natural_end(settings: &HubDeps, until: Option<UnixMillis>, now: Instant) -> (Instant, EndReason) {
+    let max_age = settings.streams.max_age;
+    let max_age = settings.jitter.between(max_age.mul_f64(0.8), max_age);
+    let left = |until: UnixMillis| Duration::from_millis(until.0.saturating_sub(settings.clock.now().0));
+    match until.map(left) {
+        Some(left) if left < max_age => (now + left, EndReason::GrantEnded),
+        _ => (now + max_age, EndReason::MaxAge),
     }
 }
 
@@ -189,6 +214,8 @@ pub struct EventStream {
     /// End of the coalescing delay.
     coalesces_until: Instant,
     ends_at: Instant,
+    /// Reason to end at that time: the maximum age, or the end of the grant.
+    last_reason: EndReason,
     /// Set when the stream has to end: events before this cursor are still sent.
     drain_cursor: Option<Cursor>,
     ended: Option<EndReason>,
@@ -253,18 +280,18 @@ impl EventStream {
         }
     }
 
-    /// Reason to end now, if there is one. A revoked stream ends at once. In a drain, a stream that
+    /// Reason to end now, if there is one. A revoked stream, for example, ends at once. In a drain, a stream that
     /// reads the ring first sends the events before its drain cursor. A stream in catch-up ends at
     /// once, because its client resumes elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
         match (self.place.end_reason(), self.drain_cursor, &self.reading) {
-            (Some(EndReason::Revoked), _, _) => Some(EndReason::Revoked),
+            (Some(reason), _, _) if reason.is_immediate() => Some(reason),
             (Some(reason), Some(drain_cursor), Reading::Ring(cursor)) if *cursor >= drain_cursor => {
                 Some(reason)
             }
             (Some(reason), _, Reading::CatchUp(_)) => Some(reason),
             // Checked with every frame: a slow client never reaches the end of the ring.
-            _ => (Instant::now() >= self.ends_at).then_some(EndReason::MaxAge),
+            _ => (Instant::now() >= self.ends_at).then_some(self.last_reason),
         }
     }
 
@@ -273,7 +300,7 @@ impl EventStream {
     async fn wait(&mut self, until: Instant) {
         let is_in_ring = matches!(self.reading, Reading::Ring(_));
         tokio::select! {
-            _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
+            _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.ring_end()),
             () = self.reading.progress() => {}
             () = self.place.signal().news(), if is_in_ring => self.coalesce().await,
             () = sleep_until(until) => {}
@@ -284,7 +311,7 @@ impl EventStream {
     async fn coalesce(&mut self) {
         if Instant::now() < self.coalesces_until {
             tokio::select! {
-                _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.end()),
+                _ = self.place.ended(), if self.drain_cursor.is_none() => self.drain_cursor = Some(self.hub.ring_end()),
                 () = sleep_until(self.coalesces_until) => {}
             }
         }
@@ -354,14 +381,13 @@ impl Drop for EventStream {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use async_trait::async_trait;
 
     use super::*;
     use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{HubDeps, LogPlace, SharedLog, StreamSettings};
+    use crate::events::hub::{LogPlace, SharedLog, StreamSettings};
     use crate::events::id::{Epoch, Position};
     use crate::events::log::{LogReader, Page, Unreachable};
     use crate::events::publication::Publication;
