@@ -19,7 +19,7 @@ use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
-    StreamLimits, StreamSettings,
+    StreamEvents, StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
@@ -122,6 +122,9 @@ impl Application {
         let shared_log = config.redis.is_some().then(|| Arc::new(RedisLog::new(Arc::clone(&metrics))));
         let claim = config.redis.as_ref().map(|redis| Claim::new(&redis.namespace, fingerprints(config)));
         let claim = claim.map(Arc::new);
+        let stream_events =
+            config.stream_topics.then(|| StreamEvents::new(config.instance_id.clone(), Arc::clone(&metrics)));
+        let (stream_events, stream_events_task) = stream_events.unzip();
         let hub = Arc::new(Hub::new(HubDeps {
             instance_id: config.instance_id.clone(),
             log: match &shared_log {
@@ -139,6 +142,7 @@ impl Application {
             clock: Arc::clone(&clock),
             jitter: Arc::clone(&jitter),
             metrics: Arc::clone(&metrics),
+            stream_events,
         }));
         let mut background = JoinSet::new();
         let with_redis = (&config.redis, &shared_log, &claim);
@@ -152,6 +156,9 @@ impl Application {
                 Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
             (Store::Memory(Arc::new(store)), event_log)
         };
+        if let Some(task) = stream_events_task {
+            background.spawn(task.run(Arc::clone(&event_log)));
+        }
         let tokens = Arc::new(TokenService::new(TokenServiceDeps {
             access: access(config),
             store: store.as_store(),
@@ -292,7 +299,11 @@ async fn drain(listener: &ListenerHandle, handle: &ServerHandle, hub: &Hub, wind
     let _stopping = handle.stop(true);
     // A stream whose client does not read cannot be ended in order; the server cuts it at its
     // deadline.
-    let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, hub.drain(window)).await;
+    let drained = async {
+        hub.drain(window).await;
+        hub.flush_stream_events().await;
+    };
+    let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, drained).await;
 }
 
 /// Work that is due about once a second, independent of requests.

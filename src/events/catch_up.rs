@@ -354,6 +354,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             jitter: Arc::new(Jitter::seeded(1)),
             metrics: Arc::new(Metrics::new().unwrap()),
+            stream_events: None,
         });
         hub.restart(EPOCH, ResetReason::Epoch, at(10), &[event(11), event(12)], at(12));
         hub.set_log_available(true);

@@ -19,6 +19,7 @@ use super::publication::Publication;
 use super::registry::{EndReason, OpenError, Opener, Place, Registry, Signal, StreamLimits};
 use super::ring::{Cursor, Read, Ring, RingLimits};
 use super::selection::{OpenStream, Selector, StreamFilter};
+use super::stream_events::StreamEvents;
 use super::topic_index::Subscription;
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::metrics::Metrics;
@@ -60,6 +61,8 @@ pub struct HubDeps {
     pub jitter: Arc<Jitter>,
     /// Counts events and streams.
     pub metrics: Arc<Metrics>,
+    /// Queue of the openings and ends of streams; `None`: they are no events.
+    pub stream_events: Option<StreamEvents>,
 }
 
 /// Location of the event log.
@@ -264,6 +267,13 @@ impl Hub {
     /// Refuses new streams, ends the open ones spread evenly over `window`, and waits for them.
     pub async fn drain(&self, window: Duration) {
         self.registry.drain(window).await;
+    }
+
+    /// Waits until the openings and ends of streams so far are published, if they are events.
+    pub async fn flush_stream_events(&self) {
+        if let Some(events) = &self.settings.stream_events {
+            events.flush().await;
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -110,6 +110,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             jitter: Arc::new(Jitter::seeded(1)),
             metrics: Arc::new(Metrics::new().unwrap()),
+            stream_events: None,
         }))
     }
 

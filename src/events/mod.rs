@@ -21,6 +21,7 @@ mod registry;
 mod ring;
 mod selection;
 mod stream;
+mod stream_events;
 mod topic_index;
 
 pub use frame::{EventType, EventTypeError, data_bytes};
@@ -34,3 +35,4 @@ pub use registry::{EndReason, OpenError, Opener, StreamLimits, SubjectLimit, Sub
 pub use ring::RingLimits;
 pub use selection::{OpenStream, Selector, StreamFilter, StreamId};
 pub use stream::{Earlier, EventStream, Start, StreamOpening};
+pub use stream_events::{StreamEvents, StreamEventsTask};

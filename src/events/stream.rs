@@ -1,6 +1,7 @@
 //! One open response: a cursor into the ring or the log, SSE heartbeats, a maximum age, and an
 //! orderly end.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +76,11 @@ pub struct StreamOpening {
     by_token: bool,
     /// The end of the grant.
     until: Option<UnixMillis>,
+    companion: Companion,
 }
+
+/// Value that a stream keeps until it ends.
+type Companion = Option<Box<dyn Any + Send>>;
 
 impl StreamOpening {
     /// Registers a stream of `opener`. Call it after the token's tag was checked, so that forged
@@ -87,7 +92,7 @@ impl StreamOpening {
     pub fn take(hub: &Arc<Hub>, opener: Opener) -> Result<Self, OpenError> {
         let (by_token, patterns, until) = (opener.token.is_some(), opener.patterns.clone(), opener.until);
         let place = hub.enter(opener).inspect_err(|error| hub.settings().metrics.stream_refused(*error))?;
-        Ok(Self { hub: Arc::clone(hub), place, patterns, by_token, until })
+        Ok(Self { hub: Arc::clone(hub), place, patterns, by_token, until, companion: None })
     }
 
     /// Id of the stream.
@@ -96,19 +101,25 @@ impl StreamOpening {
         self.place.id()
     }
 
+    /// Keeps `companion` until the stream ends, or until this is dropped.
+    pub fn keep(&mut self, companion: Option<Box<dyn Any + Send>>) {
+        self.companion = companion;
+    }
+
     /// Opens the stream at `start`. It begins in the ring, or in catch-up if the position is
     /// outside the ring or the log is not known yet. If the stream cannot continue there, it begins
     /// at the newest event with a `reset`. `request_id` appears in the log line of the stream's
     /// end.
     #[must_use]
     pub fn open(self, start: Start<'_>, request_id: RequestId) -> EventStream {
-        let Self { hub, place, patterns, by_token, until } = self;
+        let Self { hub, place, patterns, by_token, until, companion } = self;
         place.open();
         // Subscribe before the cursor is read, so that no event is missed between the two.
         let subscription = hub.subscribe(&patterns, place.signal());
         let (opening, reading) = begin(&hub, &patterns, start);
         let settings = hub.settings();
         settings.metrics.stream_opened(by_token);
+        announce(&hub, &place, None);
         let now = Instant::now();
         let (ends_at, last_reason) = natural_end(settings, until, now);
         EventStream {
@@ -126,7 +137,17 @@ impl StreamOpening {
             request_id,
             place,
             hub,
+            _companion: companion,
         }
+    }
+}
+
+/// Makes an event of the opening of a stream, or of its end with the reason, if the hub is to do so.
+fn announce(hub: &Hub, place: &Place, reason: Option<EndReason>) {
+    if let Some(events) = &hub.settings().stream_events
+        && let Some(stream) = place.described()
+    {
+        events.add(stream, reason);
     }
 }
 
@@ -220,6 +241,7 @@ pub struct EventStream {
     drain_cursor: Option<Cursor>,
     ended: Option<EndReason>,
     request_id: RequestId,
+    _companion: Companion,
 }
 
 impl EventStream {
@@ -374,7 +396,10 @@ impl Drop for EventStream {
             self.ended.unwrap_or_else(|| if fell_out() { EndReason::Slow } else { EndReason::Client });
         self.hub.unsubscribe(&self.patterns, &self.subscription);
         self.hub.settings().metrics.stream_ended(reason);
-        self.request_id.span().in_scope(|| tracing::info!(reason = reason.as_str(), "stream ended"));
+        announce(&self.hub, &self.place, Some(reason));
+        self.request_id.span().in_scope(|| {
+            tracing::info!(reason = reason.as_str(), stream_id = %self.place.id(), "stream ended");
+        });
     }
 }
 
@@ -393,6 +418,7 @@ mod tests {
     use crate::events::publication::Publication;
     use crate::events::registry::StreamLimits;
     use crate::events::ring::RingLimits;
+    use crate::events::selection::Selector;
     use crate::metrics::Metrics;
     use crate::principal::PrincipalId;
     use crate::telemetry::RequestIds;
@@ -421,6 +447,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             jitter: Arc::new(Jitter::seeded(1)),
             metrics: Arc::new(Metrics::new().unwrap()),
+            stream_events: None,
         }))
     }
 
@@ -545,6 +572,75 @@ mod tests {
         assert_eq!(beats.iter().map(|(at, _)| at / 1000).collect::<Vec<_>>(), [15, 30]);
         assert_eq!(moments(&seen, &["revoked"]), [40_000]);
         assert_eq!(log.0.load(Ordering::Relaxed), 1);
+    }
+
+    fn until(hub: &Arc<Hub>, until: UnixMillis) -> EventStream {
+        let principal = PrincipalId::parse("operator").unwrap();
+        let opener = Opener {
+            principal,
+            token: None,
+            subject: None,
+            patterns: Patterns::default(),
+            until: Some(until),
+        };
+        StreamOpening::take(hub, opener).unwrap().open(Start::default(), RequestIds::new(1).draw())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_its_grant_and_gets_the_events_until_then() {
+        let hub = hub();
+        let now = hub.settings().clock.now();
+        let reading = read(until(&hub, now.plus(Duration::from_secs(20))));
+        elapse(19_000).await;
+        publish(&hub, "last");
+        let seen = reading.await.unwrap();
+        let at = moments(&seen, &["last", "\"grant_ended\""]);
+        assert_eq!(at[0], 19_000);
+        // The clock of the grant goes on while tokio's is paused.
+        assert!((19_000..=20_000).contains(&at[1]), "{at:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_grant_has_ended_ends_at_once_and_one_with_a_later_end_at_its_maximum_age() {
+        let hub = hub();
+        let now = hub.settings().clock.now();
+        let over = read(until(&hub, now.minus(Duration::from_secs(1)))).await.unwrap();
+        assert!(over.last().unwrap().1.contains("grant_ended") && over.last().unwrap().0 == 0, "{over:?}");
+        let later = read(until(&hub, now.plus(Duration::from_hours(1)))).await.unwrap();
+        assert!(later.last().unwrap().1.contains("max_age"), "{later:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_ended_ends_at_once_without_the_events_that_are_due() {
+        for reason in [EndReason::Revoked, EndReason::Blocked, EndReason::Ended, EndReason::Replaced] {
+            let hub = hub();
+            let mut stream = stream(&hub, None);
+            let _greeting = stream.next().await;
+            publish(&hub, "due");
+            let selector = Selector::Stream(stream.place.id());
+            assert_eq!(hub.end(&selector, UnixMillis(u64::MAX), reason), 1);
+            let last = String::from_utf8(stream.next().await.unwrap().to_vec()).unwrap();
+            assert!(last.contains(reason.as_str()) && !last.contains("due"), "{last}");
+            assert_eq!(stream.next().await, None);
+        }
+    }
+
+    #[test]
+    fn a_stream_keeps_its_companion_until_it_ends() {
+        let hub = hub();
+        let companion = Arc::new(());
+        for is_opened in [true, false] {
+            let mut opening = opening(&hub, None);
+            opening.keep(Some(Box::new(Arc::clone(&companion))));
+            if is_opened {
+                let stream = opening.open(Start::default(), RequestIds::new(1).draw());
+                assert_eq!(Arc::strong_count(&companion), 2);
+                drop(stream);
+            } else {
+                drop(opening);
+            }
+            assert_eq!(Arc::strong_count(&companion), 1);
+        }
     }
 
     fn topic_stream(hub: &Arc<Hub>, patterns: &[&str], start: Start<'_>) -> EventStream {
