@@ -4,6 +4,8 @@
 //! An order takes effect at once on the instance that gives it. The others read it from Redis
 //! within a second.
 
+mod question;
+
 use std::sync::Arc;
 use std::time::Duration;
 

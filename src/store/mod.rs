@@ -188,6 +188,15 @@ pub struct Member {
     pub version: Option<String>,
 }
 
+/// The other instances, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct OtherInstances {
+    /// Those with a recent member record.
+    pub(crate) live: Vec<String>,
+    /// Those with a member record in the last half minute before Redis last answered.
+    pub(crate) seen: Vec<String>,
+}
+
 /// Contradiction between an instance and this one, in something that a deployment has to agree on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mismatch {

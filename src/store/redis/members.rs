@@ -1,5 +1,6 @@
 //! View of the cluster: what the member records of the other instances say together.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{RedisError, Value, from_redis_value};
@@ -13,6 +14,8 @@ use crate::token::TokenId;
 
 /// Age of a member record after which the instance is not listed any more.
 const GONE_AFTER: Duration = Duration::from_secs(3);
+/// Time after its last member record in which an instance is missed.
+const MISSED_FOR: Duration = Duration::from_secs(30);
 const SAMPLE: usize = 5;
 /// Interval of writing the member record.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +24,30 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
     let (seconds, micros): (u64, u64) = from_redis_value(answer)?;
     Ok(seconds * 1000 + micros / 1000)
+}
+
+/// The other instances that have written a member record in the last half minute, with the time of
+/// the last one by the clock of Redis. One that has fallen silent may be stopped or cut off, with
+/// its streams open. The view remains while Redis is unavailable.
+#[derive(Default)]
+pub(super) struct LastSeen(BTreeMap<String, u64>);
+
+impl LastSeen {
+    /// Learns the records of a view.
+    pub(super) fn learn(&mut self, view: &View) {
+        for (name, record) in &view.others {
+            let at = self.0.entry(instance_id(name).to_owned()).or_default();
+            *at = record.at.max(*at);
+        }
+        // Also one whose time is ahead: another Redis may have another clock.
+        let longest = u64::try_from(MISSED_FOR.as_millis()).unwrap_or(u64::MAX);
+        self.0.retain(|_, at| at.abs_diff(view.redis_now) < longest);
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
 }
 
 /// View of the cluster: the member records of the other instances.
@@ -122,6 +149,25 @@ mod tests {
         assert_eq!(view.live(NOW.plus(Duration::from_secs(2))), 0);
         tokio::time::advance(Duration::from_millis(101)).await;
         assert!(view.members().is_empty());
+    }
+
+    #[test]
+    fn an_instance_that_has_fallen_silent_is_missed_for_half_a_minute_and_longer_without_redis() {
+        let mut last_seen = LastSeen::default();
+        last_seen
+            .learn(&view(&[("1 aa", member_record(0, vec![])), ("2 bb", member_record(29_999, vec![1]))]).0);
+        // Another start of the first, and an earlier record of it.
+        last_seen.learn(
+            &view(&[("1 cc", member_record(40_000, vec![1])), ("3 dd", member_record(30_000, vec![1]))]).0,
+        );
+        assert_eq!(last_seen.names(), ["1", "2"]);
+        let mut later = view(&[]).0;
+        later.redis_now = NOW.0 + 1;
+        last_seen.learn(&later);
+        assert_eq!(last_seen.names(), ["1"]);
+        later.redis_now = NOW.0 + 30_000;
+        last_seen.learn(&later);
+        assert!(last_seen.names().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,14 +30,14 @@ use self::client::{Client, Path};
 use self::completeness::{Completeness, Confirmed};
 use self::keys::Keys;
 use self::member_record::{About, MemberRecord};
-use self::members::View;
+use self::members::{LastSeen, View};
 use self::neighbours::Neighbours;
 use self::worker_connection::Latest;
 use super::memory::Entries;
 use super::shared_breaker::SharedBreaker;
 use super::{
-    Backend, Figures, HealthReport, Lookup, Primary, Recorded, RevocationScope, StoreError, StoreStatistics,
-    TokenStore,
+    Backend, Figures, HealthReport, Lookup, OtherInstances, Primary, Recorded, RevocationScope, StoreError,
+    StoreStatistics, TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::{
@@ -82,6 +82,7 @@ pub struct RedisStore {
     life: AtomicU64,
     data: Completeness,
     view: Mutex<View>,
+    last_seen: Mutex<LastSeen>,
     neighbours: Mutex<Neighbours>,
     figures: Mutex<Option<RedisFigures>>,
     last_written: Mutex<Option<Instant>>,
@@ -113,6 +114,7 @@ impl RedisStore {
             life: AtomicU64::new(0),
             data,
             view: Mutex::new(View::empty()),
+            last_seen: Mutex::default(),
             neighbours: Mutex::new(Neighbours::new(about)),
             figures: Mutex::new(None),
             last_written: Mutex::default(),
@@ -275,6 +277,20 @@ impl Primary for RedisStore {
 }
 
 impl RedisStore {
+    /// The other instances.
+    pub(crate) fn others(&self) -> OtherInstances {
+        let members = self.view.lock().members();
+        OtherInstances {
+            live: members.into_iter().map(|member| member.instance_id).collect(),
+            seen: self.last_seen.lock().names(),
+        }
+    }
+
+    /// Whether requests use Redis at present.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.client.is_in_use()
+    }
+
     async fn check_health_once(&self, figures: Figures) -> Result<HealthReport, Fault> {
         let is_due = self.is_time_for_member_record();
         // Check the owner before anything is written, at least once a second.
@@ -362,6 +378,7 @@ impl RedisStore {
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
         let (view, spent) = View::read(fields, &self.own_field, &mut self.neighbours.lock(), redis_now, now);
+        self.last_seen.lock().learn(&view);
         *self.view.lock() = view;
         if !spent.is_empty() {
             let mut forget = redis::cmd("HDEL");

@@ -1,0 +1,330 @@
+//! Questions to all instances: which streams are open, and how many streams an order has ended.
+//!
+//! An instance writes its question to a stream in Redis, which all instances read, and collects
+//! their answers for a second. It knows from the member records which instances there are, so it
+//! names those that did not answer. While Redis is unavailable, it answers for itself and names all
+//! others.
+
+mod answer;
+mod exchange;
+mod id;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+use self::answer::Answer;
+pub(crate) use self::exchange::RedisExchange;
+use self::exchange::{Exchange, Question};
+pub(crate) use self::id::QuestionId;
+use super::{ListedStream, Listing};
+use crate::clock::{Clock, UnixMillis};
+use crate::events::{Hub, StreamFilter};
+use crate::limits::CLOCK_SKEW;
+use crate::metrics::Metrics;
+use crate::redis::stream::StreamEntry;
+
+/// Deadline of a question.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// Interval of reading answers.
+const POLL: Duration = Duration::from_millis(15);
+/// Age of a question after which nobody waits for the answer.
+const OUTDATED: Duration = Duration::from_secs(2).saturating_add(CLOCK_SKEW);
+/// Bound of the streams in a list.
+const MOST_LISTED: usize = 10_000;
+/// Bound of the questions that this instance asks at once. The others wait for their turn.
+const ASKED_AT_ONCE: usize = 16;
+/// Bounds of the questions that wait to be answered here, and of those that are answered at once.
+/// An answer may have a megabyte.
+const MOST_WAITING: usize = 64;
+const ANSWERED_AT_ONCE: usize = 4;
+/// Bound of the instances whose answers are read.
+const MOST_ANSWERS: usize = 1000;
+
+/// Dependencies of [`Questions`].
+pub(crate) struct QuestionsDeps {
+    /// Name of this instance.
+    pub(crate) instance_id: String,
+    /// Random number that distinguishes the questions of this start of the instance.
+    pub(crate) start: u64,
+    /// The streams of this instance.
+    pub(crate) hub: Arc<Hub>,
+    /// The clock.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Way to the other instances; `None` without Redis.
+    pub(crate) exchange: Option<Arc<dyn Exchange>>,
+}
+
+/// Asks and answers questions.
+pub(crate) struct Questions {
+    deps: QuestionsDeps,
+    ids: id::Source,
+    asking: Semaphore,
+    waiting: Arc<Semaphore>,
+    answering: Semaphore,
+}
+
+impl Questions {
+    pub(crate) fn new(deps: QuestionsDeps) -> Self {
+        Self {
+            ids: id::Source::new(deps.start),
+            deps,
+            asking: Semaphore::new(ASKED_AT_ONCE),
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            answering: Semaphore::new(ANSWERED_AT_ONCE),
+        }
+    }
+
+    /// Lists the `limit` oldest open streams that `filter` selects, those of all instances or of
+    /// one.
+    pub(crate) async fn list(&self, filter: StreamFilter, instance: Option<String>, limit: usize) -> Listing {
+        let due = Instant::now() + DEADLINE;
+        let limit = limit.clamp(1, MOST_LISTED);
+        let own = &self.deps.instance_id;
+        let mut merged = Merged::new(limit);
+        if instance.as_ref().is_none_or(|instance| instance == own) {
+            let (streams, more) = self.deps.hub.list(&filter, limit);
+            merged.add(own, streams, more);
+        }
+        let mut asked = match &instance {
+            Some(instance) if instance == own => Asked::default(),
+            Some(instance) => Asked::one(instance),
+            None => self.others(),
+        };
+        if !asked.awaited.is_empty()
+            && let Some(exchange) = &self.deps.exchange
+            && let Some(_turn) = self.turn(due).await
+        {
+            let id = self.ids.draw();
+            let question = Question { id, filter, instance, limit };
+            if exchange.ask(&question, due).await {
+                self.collect(exchange.as_ref(), id, due, &mut asked, |from, answer| {
+                    if let Answer::Streams { streams, more } = answer {
+                        merged.add(from, streams, more);
+                    }
+                })
+                .await;
+            }
+        }
+        let Merged { streams, more, .. } = merged.in_order();
+        Listing { streams, missing: asked.missing(), more }
+    }
+
+    /// Draws the id of a question that an order carries: how many streams it ends.
+    pub(crate) fn draw(&self) -> QuestionId {
+        self.ids.draw()
+    }
+
+    /// Waits for the answers of the other instances to the question of an order. Returns the number
+    /// of streams that they have ended, and the instances that did not answer. `is_announced` is
+    /// false if the order is not in Redis.
+    pub(crate) async fn count_ended(&self, id: QuestionId, is_announced: bool) -> (u64, Vec<String>) {
+        let due = Instant::now() + DEADLINE;
+        let mut asked = self.others();
+        let mut ended = 0_u64;
+        if is_announced
+            && !asked.awaited.is_empty()
+            && let Some(exchange) = &self.deps.exchange
+            && let Some(_turn) = self.turn(due).await
+        {
+            self.collect(exchange.as_ref(), id, due, &mut asked, |_from, answer| {
+                if let Answer::Ended { ended: there } = answer {
+                    ended = ended.saturating_add(there);
+                }
+            })
+            .await;
+        }
+        (ended, asked.missing())
+    }
+
+    /// Answers the question of an order that was given at `asked_at`: it has ended so many streams
+    /// here.
+    pub(crate) fn answer_ended(self: &Arc<Self>, id: QuestionId, asked_at: UnixMillis, ended: usize) {
+        let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+        self.answer(id, asked_at, move |_| Answer::Ended { ended });
+    }
+
+    /// Answers a question that was read in Redis.
+    pub(crate) fn receive(self: &Arc<Self>, entry: &StreamEntry<'_>) {
+        let Some(question) = Question::read(entry) else {
+            self.note_invalid();
+            return;
+        };
+        let asked_at = entry.position.split('-').next().and_then(|millis| millis.parse().ok());
+        self.consider(question, UnixMillis(asked_at.unwrap_or_default()));
+    }
+
+    fn consider(self: &Arc<Self>, question: Question, asked_at: UnixMillis) {
+        let Question { id, filter, instance, limit } = question;
+        if instance.is_none_or(|instance| instance == self.deps.instance_id) {
+            self.answer(id, asked_at, move |hub| {
+                let (streams, more) = hub.list(&filter, limit);
+                Answer::Streams { streams, more }
+            });
+        }
+    }
+
+    /// Answers a question in the background, unless nobody waits for the answer any more.
+    fn answer(
+        self: &Arc<Self>,
+        id: QuestionId,
+        asked_at: UnixMillis,
+        answer: impl FnOnce(&Hub) -> Answer + Send + 'static,
+    ) {
+        let is_outdated = {
+            let clock = Arc::clone(&self.deps.clock);
+            move || clock.now() > asked_at.plus(OUTDATED)
+        };
+        // Its own questions an instance answers without Redis.
+        if is_outdated() || self.ids.is_own(id) || self.deps.exchange.is_none() {
+            return;
+        }
+        // Beyond this number, the instance is missing in the answers to others.
+        let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned() else { return };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let _place = place;
+            let Ok(_turn) = this.answering.acquire().await else { return };
+            if is_outdated() {
+                return;
+            }
+            let text = answer(&this.deps.hub).written();
+            if let Some(exchange) = &this.deps.exchange {
+                exchange.answer(id, &this.deps.instance_id, &text, Instant::now() + DEADLINE).await;
+            }
+        });
+    }
+
+    /// Counts a question or an answer that cannot be read.
+    fn note_invalid(&self) {
+        self.deps.metrics.revocations.invalid(1);
+    }
+
+    /// The other instances.
+    fn others(&self) -> Asked {
+        let mut asked = self.deps.exchange.as_ref().map(|exchange| exchange.others()).unwrap_or_default();
+        asked.remove(&self.deps.instance_id);
+        asked
+    }
+
+    /// Waits for the turn to ask.
+    async fn turn(&self, due: Instant) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        tokio::time::timeout_at(due, self.asking.acquire()).await.ok()?.ok()
+    }
+
+    /// Reads answers until all instances that are awaited have answered, until `due`, or until
+    /// Redis is unavailable. Each instance is heard once.
+    async fn collect(
+        &self,
+        exchange: &dyn Exchange,
+        id: QuestionId,
+        due: Instant,
+        asked: &mut Asked,
+        mut take: impl FnMut(&str, Answer) + Send,
+    ) {
+        let mut read_to = exchange::BEGINNING.to_owned();
+        loop {
+            for (from, text) in exchange.answers(id, &mut read_to, due).await {
+                if asked.answered.len() >= MOST_ANSWERS || asked.answered.contains(&from) {
+                    continue;
+                }
+                match Answer::read(&text) {
+                    Some(answer) => {
+                        take(&from, answer);
+                        asked.answered.insert(from);
+                    }
+                    None => self.note_invalid(),
+                }
+            }
+            let next = Instant::now() + POLL;
+            if asked.is_complete() || next > due || !exchange.is_available() {
+                return;
+            }
+            sleep_until(next).await;
+        }
+    }
+}
+
+/// Instances that are asked, and those that have answered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Those that run, as far as this instance knows. It waits for their answers.
+    awaited: BTreeSet<String>,
+    /// Those that have run until recently. Their streams may be open.
+    seen: BTreeSet<String>,
+    answered: BTreeSet<String>,
+}
+
+impl Asked {
+    fn new(live: impl IntoIterator<Item = String>, seen: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            awaited: live.into_iter().collect(),
+            seen: seen.into_iter().collect(),
+            answered: BTreeSet::new(),
+        }
+    }
+
+    /// Only this instance, whether or not it is known.
+    fn one(instance: &str) -> Self {
+        Self::new([instance.to_owned()], [])
+    }
+
+    /// Removes this instance: an earlier start of it has a member record for a while.
+    fn remove(&mut self, own: &str) {
+        self.awaited.remove(own);
+        self.seen.remove(own);
+    }
+
+    fn is_complete(&self) -> bool {
+        self.awaited.is_subset(&self.answered)
+    }
+
+    /// Instances that did not answer.
+    fn missing(self) -> Vec<String> {
+        let asked = self.awaited.union(&self.seen);
+        asked.filter(|instance| !self.answered.contains(*instance)).cloned().collect()
+    }
+}
+
+/// The oldest streams of several instances.
+struct Merged {
+    limit: usize,
+    streams: Vec<ListedStream>,
+    more: bool,
+}
+
+impl Merged {
+    const fn new(limit: usize) -> Self {
+        Self { limit, streams: Vec::new(), more: false }
+    }
+
+    /// Adds those of an instance, and whether it has more.
+    fn add(&mut self, instance_id: &str, streams: Vec<crate::events::OpenStream>, more: bool) {
+        self.more |= more;
+        let listed =
+            streams.into_iter().map(|stream| ListedStream { stream, instance_id: instance_id.to_owned() });
+        self.streams.extend(listed);
+        if self.streams.len() > self.limit {
+            self.sort();
+            self.streams.truncate(self.limit);
+            self.more = true;
+        }
+    }
+
+    fn sort(&mut self) {
+        self.streams.sort_unstable_by_key(|listed| (listed.stream.opened_at, listed.stream.stream_id));
+    }
+
+    fn in_order(mut self) -> Self {
+        self.sort();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

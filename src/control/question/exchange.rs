@@ -1,0 +1,254 @@
+//! Exchange of questions and answers with the other instances.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Asked, MOST_LISTED, QuestionId};
+use crate::events::StreamFilter;
+use crate::principal::PrincipalId;
+use crate::redis::stream::{StreamEntry, news};
+use crate::redis::{Claim, Connection, Fault, LoggedOnce, Namespace, OffPath, RedisSettings, questions};
+use crate::store::RedisStore;
+use crate::token::Subject;
+use crate::topic::Topics;
+
+/// Position before the first answer.
+pub(super) const BEGINNING: &str = "0";
+/// Bound of the name of an instance.
+const LONGEST_NAME: usize = 256;
+
+/// The question which streams are open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(super) id: QuestionId,
+    pub(super) filter: StreamFilter,
+    /// The only instance that is asked; `None`: all.
+    pub(super) instance: Option<String>,
+    /// Number of streams that each instance names at most.
+    pub(super) limit: usize,
+}
+
+impl Question {
+    /// Fields in Redis.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let Self { id, filter: StreamFilter { subject, topic, principal }, instance, limit } = self;
+        let mut fields =
+            vec![("kind", "list".to_owned()), ("id", id.to_string()), ("limit", limit.to_string())];
+        fields.extend(subject.as_ref().map(|subject| ("subject", subject.as_str().to_owned())));
+        fields.extend(topic.as_ref().map(|topic| ("topic", topic.clone())));
+        fields.extend(principal.as_ref().map(|principal| ("principal", principal.to_string())));
+        fields.extend(instance.as_ref().map(|instance| ("instance", instance.clone())));
+        fields
+    }
+
+    /// Parses an entry; `None` if it is invalid. A field that is there and cannot be read makes it
+    /// invalid: without the field the question would ask for more.
+    pub(super) fn read(entry: &StreamEntry<'_>) -> Option<Self> {
+        fn field<T>(
+            entry: &StreamEntry<'_>,
+            name: &str,
+            parse: impl FnOnce(&str) -> Option<T>,
+        ) -> Option<Option<T>> {
+            if entry.has(name) { parse(entry.field(name)?).map(Some) } else { Some(None) }
+        }
+        if entry.field("kind") != Some("list") {
+            return None;
+        }
+        let topic = |text: &str| Topics::new([text]).is_ok().then(|| text.to_owned());
+        let name = |text: &str| (text.len() <= LONGEST_NAME).then(|| text.to_owned());
+        Some(Self {
+            id: QuestionId::parse(entry.field("id")?)?,
+            filter: StreamFilter {
+                subject: field(entry, "subject", Subject::parse)?,
+                topic: field(entry, "topic", topic)?,
+                principal: field(entry, "principal", PrincipalId::parse)?,
+            },
+            instance: field(entry, "instance", name)?,
+            limit: entry.field("limit")?.parse::<usize>().ok()?.clamp(1, MOST_LISTED),
+        })
+    }
+}
+
+/// Way to the other instances.
+#[async_trait]
+pub(crate) trait Exchange: Send + Sync {
+    /// The other instances.
+    fn others(&self) -> Asked;
+
+    /// Whether answers may arrive.
+    fn is_available(&self) -> bool;
+
+    /// Asks a question. Returns whether the other instances can read it.
+    async fn ask(&self, question: &Question, due: Instant) -> bool;
+
+    /// Answers a question.
+    async fn answer(&self, id: QuestionId, from: &str, answer: &str, due: Instant);
+
+    /// Answers after `read_to`, with the names of their instances.
+    async fn answers(&self, id: QuestionId, read_to: &mut String, due: Instant) -> Vec<(String, String)>;
+}
+
+/// Exchange through Redis, off the hot path.
+pub(crate) struct RedisExchange {
+    store: Arc<RedisStore>,
+    claim: Arc<Claim>,
+    namespace: Namespace,
+    connections: OffPath,
+    logged: Mutex<LoggedOnce>,
+}
+
+impl RedisExchange {
+    /// Creates it without dialling.
+    ///
+    /// # Errors
+    /// When the settings contradict one another.
+    pub(crate) fn new(
+        settings: RedisSettings,
+        store: Arc<RedisStore>,
+        claim: Arc<Claim>,
+    ) -> Result<Self, Fault> {
+        let namespace = settings.namespace.clone();
+        Ok(Self { store, claim, namespace, connections: OffPath::new(settings)?, logged: Mutex::default() })
+    }
+
+    async fn call(&self, command: redis::Cmd, due: Instant) -> Option<redis::Value> {
+        let command = &command;
+        let answer = self
+            .connections
+            .call(due, |mut connection: Connection| async move { connection.ask(command).await });
+        match answer.await {
+            Ok(answer) => {
+                self.logged.lock().clear();
+                Some(answer)
+            }
+            Err(fault) => {
+                if self.is_available() && self.logged.lock().is_new(&fault) {
+                    tracing::warn!(
+                        reason = fault.label(),
+                        "questions about open streams cannot be exchanged with the other instances: {fault}. Lists name the instances that are missing in them"
+                    );
+                }
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Exchange for RedisExchange {
+    fn others(&self) -> Asked {
+        let others = self.store.others();
+        // Nobody answers while Redis is unavailable.
+        let live = if self.is_available() { others.live } else { Vec::new() };
+        Asked::new(live, others.seen)
+    }
+
+    fn is_available(&self) -> bool {
+        self.store.is_in_use() && self.claim.is_held()
+    }
+
+    async fn ask(&self, question: &Question, due: Instant) -> bool {
+        let command = questions::ask(&questions::stream(&self.namespace), &question.fields());
+        self.is_available() && self.call(command, due).await.is_some()
+    }
+
+    async fn answer(&self, id: QuestionId, from: &str, answer: &str, due: Instant) {
+        let answers = questions::answers(&self.namespace, &id.to_string());
+        if self.is_available() {
+            self.call(questions::answer(&answers, from, answer), due).await;
+        }
+    }
+
+    async fn answers(&self, id: QuestionId, read_to: &mut String, due: Instant) -> Vec<(String, String)> {
+        let answers = questions::answers(&self.namespace, &id.to_string());
+        let Some(found) = self.call(questions::read(&answers, read_to), due).await else { return Vec::new() };
+        let entries = news(&found).unwrap_or_default();
+        if let Some(last) = entries.last() {
+            last.position.clone_into(read_to);
+        }
+        let answer = |entry: &StreamEntry<'_>| {
+            let from = entry.field("from").filter(|from| from.len() <= LONGEST_NAME)?;
+            Some((from.to_owned(), entry.field("answer")?.to_owned()))
+        };
+        entries.iter().filter_map(answer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    fn entry(fields: &[(&str, String)]) -> Value {
+        let bytes = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let fields = fields.iter().flat_map(|(name, value)| [bytes(name), bytes(value)]).collect();
+        let entry = Value::Array(vec![bytes("1-0"), Value::Array(fields)]);
+        Value::Array(vec![Value::Array(vec![bytes("{vx11}:questions"), Value::Array(vec![entry])])])
+    }
+
+    fn read(fields: &[(&str, String)]) -> Option<Question> {
+        let answer = entry(fields);
+        Question::read(&news(&answer).unwrap()[0])
+    }
+
+    fn question() -> Question {
+        Question {
+            id: QuestionId::parse("00000000000000ab0000000000000001").unwrap(),
+            filter: StreamFilter {
+                subject: Subject::parse("user-1"),
+                topic: Some("orders/1".to_owned()),
+                principal: PrincipalId::parse("shop"),
+            },
+            instance: Some("1".to_owned()),
+            limit: 7,
+        }
+    }
+
+    #[test]
+    fn a_question_reads_back_as_itself() {
+        let plain = Question { filter: StreamFilter::default(), instance: None, ..question() };
+        for question in [question(), plain] {
+            assert_eq!(read(&question.fields()), Some(question));
+        }
+    }
+
+    #[test]
+    fn a_question_with_a_wrong_field_is_none_rather_than_one_for_more_streams() {
+        for (wrong, value) in [
+            ("kind", "other"),
+            ("id", "1"),
+            ("subject", "a b"),
+            ("topic", "orders/*"),
+            ("topic", ""),
+            ("principal", ""),
+            ("limit", "-1"),
+            ("limit", ""),
+        ] {
+            let mut fields = question().fields();
+            for field in fields.iter_mut().filter(|(name, _)| *name == wrong) {
+                value.clone_into(&mut field.1);
+            }
+            assert_eq!(read(&fields), None, "{wrong} {value}");
+        }
+        for missing in ["kind", "id", "limit"] {
+            let mut fields = question().fields();
+            fields.retain(|(name, _)| *name != missing);
+            assert_eq!(read(&fields), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_a_question_is_kept_within_its_bounds() {
+        for (written, limit) in [("0", 1), ("10000", MOST_LISTED), ("99999", MOST_LISTED)] {
+            let mut fields = question().fields();
+            for field in fields.iter_mut().filter(|(name, _)| *name == "limit") {
+                written.clone_into(&mut field.1);
+            }
+            assert_eq!(read(&fields).unwrap().limit, limit);
+        }
+    }
+}
