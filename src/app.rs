@@ -17,6 +17,7 @@ use self::files::Room;
 use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
+use crate::control::{RevocationReader, RevocationReaderDeps};
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
     StreamEvents, StreamLimits, StreamSettings,
@@ -29,7 +30,7 @@ use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
     Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps, MemoryStore,
-    RedisStore, RedisStoreDeps, RevocationReader, RevocationReaderDeps, SharedBreaker, TokenStore,
+    RedisStore, RedisStoreDeps, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};

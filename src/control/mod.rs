@@ -5,10 +5,12 @@
 //! within a second.
 
 mod question;
+mod reader;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::reader::{RevocationReader, RevocationReaderDeps};
 use crate::clock::{Clock, UnixMillis};
 use crate::events::{Hub, OpenStream, Selector, StreamFilter};
 use crate::metrics::Metrics;

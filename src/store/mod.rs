@@ -6,8 +6,6 @@
 //! - `failover`: the primary (Redis) with the standby beside it. `breaker` decides whether Redis is
 //!   asked; `shared_breaker` makes that decision cheap to read and reports transitions.
 //!
-//! `revocation_reader` reads the revocations that other instances announce.
-//!
 //! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen
 //! in `app.rs`. "Absent" is an answer; a store that cannot be asked is a [`StoreError`].
 
@@ -15,7 +13,6 @@ mod breaker;
 mod failover;
 mod memory;
 mod redis;
-mod revocation_reader;
 mod shared_breaker;
 
 use std::time::Duration;
@@ -31,7 +28,6 @@ pub use failover::{
 };
 pub use memory::{ENTRY_BYTES, Entries, MemoryLimits, MemoryStore};
 pub use redis::{RedisStore, RedisStoreDeps};
-pub use revocation_reader::{RevocationReader, RevocationReaderDeps};
 pub use shared_breaker::SharedBreaker;
 
 use crate::clock::UnixMillis;

@@ -12,13 +12,12 @@ use redis::{RedisError, from_redis_value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::failover::FailoverStore;
-use super::{Backend, TokenStore};
 use crate::clock::{Clock, Jitter};
 use crate::metrics::Metrics;
 use crate::redis::{
     Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, revocations, stream,
 };
+use crate::store::{Backend, FailoverStore, TokenStore};
 use crate::token::TokenId;
 
 /// BLOCK time of XREAD, in which Redis waits for a new announcement.
