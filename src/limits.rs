@@ -19,6 +19,13 @@ pub const ISSUE_TIME_TOLERANCE: Duration = CLOCK_SKEW.saturating_add(ROUNDING);
 /// expiry, by an instance whose clock may be late by as much.
 pub const TOMBSTONE_MARGIN: Duration = CLOCK_SKEW.saturating_mul(2);
 
+/// Longest block of a subject, in seconds.
+pub const LONGEST_BLOCK_SECONDS: u32 = 86_400;
+
+/// Bound of the orders of each kind that an instance remembers: revocations of subjects, blocks,
+/// ends of streams. Also bounds each stream of orders in Redis.
+pub const MOST_ORDERS: usize = 100_000;
+
 /// Deadline for Redis while a request waits, dialling and a second try included.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(150);
 

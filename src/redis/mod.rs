@@ -4,11 +4,13 @@
 //! The store and the event log keep separate connections and know their own commands. `monitor`
 //! hands them the reports of the health check.
 
+pub(crate) mod announce;
 mod claim;
 mod classify;
 mod client_certificate;
 mod connect;
 mod connection;
+pub(crate) mod control;
 mod error;
 mod info;
 mod logged_once;

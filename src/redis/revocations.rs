@@ -1,13 +1,11 @@
-//! Announcements of revocations: a stream in Redis. Every instance reads it from its last position,
-//! so none misses an announcement while it is disconnected (docs/adr/0011).
+//! Announcements of revocations: a stream in Redis, which every instance reads.
 
 use std::time::Duration;
 
 use redis::Cmd;
-use serde::Serialize;
 
+use super::announce::{Announcements, field};
 use super::namespace::Namespace;
-use super::script::Script;
 use super::stream::StreamEntry;
 use crate::clock::UnixMillis;
 use crate::token::{LONGEST_TOMBSTONE, TokenId};
@@ -17,57 +15,30 @@ use crate::token::{LONGEST_TOMBSTONE, TokenId};
 const LONGEST_KEPT: Duration = Duration::from_secs(LONGEST_TOMBSTONE.as_secs() + 60);
 /// Bound of announcements: the number of revocations that an instance remembers by default.
 const MOST_KEPT: usize = 1_000_000;
-/// One in so many announcements trims those beyond [`MOST_KEPT`].
-const BOUNDED_IN_NUMBER: u64 = 16;
-/// Script that announces several revocations.
-static ANNOUNCE: Script = Script::new(&[include_str!("announce.lua")]);
-
-/// Arguments of [`ANNOUNCE`].
-#[derive(Serialize)]
-struct Arguments<'a> {
-    read_to: &'a str,
-    entries: usize,
-    revocations: Vec<(String, u64)>,
-}
-
-/// Position before the first entry.
-pub(crate) const BEGINNING: &str = "0";
+/// The stream.
+static REVOCATIONS: Announcements =
+    Announcements { name: "revocations", kept: LONGEST_KEPT, most: MOST_KEPT };
 
 /// Name of the stream.
 pub(crate) fn stream(namespace: &Namespace) -> String {
-    namespace.together("revocations")
+    REVOCATIONS.stream(namespace)
 }
 
-/// Command that announces a revocation and trims old announcements. XADD takes one bound. It is
-/// that of number in every sixteenth millisecond, and that of age in the others.
+/// Fields of an announcement.
+fn fields(id: TokenId, until: UnixMillis) -> Vec<String> {
+    [field("id", id), field("until", until.0)].concat()
+}
+
+/// Command that announces a revocation, and trims old announcements.
 pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
-    let mut command = redis::cmd("XADD");
-    command.arg(stream);
-    if now.0.is_multiple_of(BOUNDED_IN_NUMBER) {
-        command.arg("MAXLEN").arg("~").arg(MOST_KEPT);
-    } else {
-        command.arg("MINID").arg("~").arg(now.minus(LONGEST_KEPT).0);
-    }
-    command.arg("*").arg("id").arg(id.to_string()).arg("until").arg(until.0);
-    command
+    REVOCATIONS.announcement(stream, &fields(id, until), now)
 }
 
 /// Command that announces revocations unless there are announcements after `read_to`. Answer: the
 /// last position, or nil.
 pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
-    let revocations = revocations.iter().map(|(id, until)| (id.to_string(), until.0)).collect();
-    ANNOUNCE.call(&[stream], &Arguments { read_to, entries: MOST_KEPT, revocations })
-}
-
-/// Command that reads up to `count` announcements after `read_to`, and waits for one for `block`.
-pub(crate) fn after(stream: &str, read_to: &str, count: usize, block: Option<Duration>) -> Cmd {
-    let mut command = redis::cmd("XREAD");
-    command.arg("COUNT").arg(count);
-    if let Some(block) = block {
-        command.arg("BLOCK").arg(block.as_millis().to_string());
-    }
-    command.arg("STREAMS").arg(stream).arg(read_to);
-    command
+    let revocations: Vec<_> = revocations.iter().map(|(id, until)| fields(*id, *until)).collect();
+    REVOCATIONS.announcements(stream, read_to, &revocations)
 }
 
 /// A revocation that was read.
@@ -183,27 +154,5 @@ mod tests {
             assert!(Announced::read(&entries[1], NOW).is_some(), "{fields:?}");
             assert_eq!(entries[1].position, "1-0");
         }
-    }
-
-    #[test]
-    fn announcements_are_bounded_in_age_and_in_number() {
-        let id = TokenId::parse(ID).unwrap();
-        let bound = |now: u64| {
-            let command = announcement("stream", id, NOW, UnixMillis(now));
-            let words: Vec<_> = command
-                .args_iter()
-                .filter_map(|word| match word {
-                    redis::Arg::Simple(word) => Some(String::from_utf8_lossy(word).into_owned()),
-                    _ => None,
-                })
-                .collect();
-            (words[2].clone(), words[4].clone())
-        };
-        let bounds: Vec<_> = (NOW.0..NOW.0 + 2 * BOUNDED_IN_NUMBER).map(bound).collect();
-        let number = ("MAXLEN".to_owned(), MOST_KEPT.to_string());
-        assert_eq!(bounds.iter().filter(|bound| **bound == number).count(), 2);
-        let age = ("MINID".to_owned(), NOW.minus(LONGEST_KEPT).plus(Duration::from_millis(1)).0.to_string());
-        assert_eq!(bounds[1], age);
-        assert_eq!(bounds.iter().filter(|(name, _)| name == "MINID").count(), 30);
     }
 }

@@ -27,12 +27,23 @@ impl<'a> StreamEntry<'a> {
 
 /// Entries in the answer to `XREAD` of one stream; `None` if the answer has another form.
 pub(crate) fn news(answer: &Value) -> Option<Vec<StreamEntry<'_>>> {
+    let mut streams = news_of_each(answer)?;
+    let found = streams.pop().map_or_else(Vec::new, |(_name, found)| found);
+    streams.is_empty().then_some(found)
+}
+
+/// Entries of each stream in the answer to `XREAD`, with its name; `None` if the answer has another
+/// form. A stream without new entries is not in it.
+pub(crate) fn news_of_each(answer: &Value) -> Option<Vec<(&str, Vec<StreamEntry<'_>>)>> {
     if *answer == Value::Nil {
         return Some(Vec::new());
     }
-    let [stream] = list(answer)? else { return None };
-    let [_name, found] = list(stream)? else { return None };
-    entries(found)
+    let stream = |stream| match list(stream)? {
+        [name, found] => Some((text(name)?, entries(found)?)),
+        _ => None,
+    };
+    let streams = list(answer).filter(|streams| !streams.is_empty())?;
+    streams.iter().map(stream).collect()
 }
 
 /// Entries in the answer to `XRANGE`; `None` if the answer has another form.
@@ -77,6 +88,24 @@ mod tests {
         assert_eq!((entries[1].position, entries[1].field("data")), ("2-0", Some("2")));
         let has = |name| (entries[0].has(name), entries[1].has(name));
         assert_eq!((has("data"), has("type"), has("message")), ((true, true), (true, false), (false, false)));
+    }
+
+    #[test]
+    fn entries_of_several_streams_are_told_apart() {
+        let entry = |id: &[u8]| Value::Array(vec![Value::BulkString(id.to_vec()), words(&[b"a", b"1"])]);
+        let stream = |name: &[u8], entries: &[&[u8]]| {
+            let entries = entries.iter().map(|id| entry(id)).collect();
+            Value::Array(vec![Value::BulkString(name.to_vec()), Value::Array(entries)])
+        };
+        let answer = Value::Array(vec![stream(b"one", &[b"1-0", b"2-0"]), stream(b"two", &[b"7-0"])]);
+        let found = news_of_each(&answer).unwrap();
+        let positions: Vec<_> = found
+            .iter()
+            .map(|(name, entries)| (*name, entries.iter().map(|entry| entry.position).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(positions, [("one", vec!["1-0", "2-0"]), ("two", vec!["7-0"])]);
+        assert!(news(&answer).is_none(), "one stream was asked for");
+        assert!(news_of_each(&Value::Nil).unwrap().is_empty());
     }
 
     #[test]
