@@ -17,14 +17,14 @@ use self::files::Room;
 use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock};
 use crate::config::{Config, MOST_WORKERS};
-use crate::control::{RevocationReader, RevocationReaderDeps};
+use crate::control::{Control, ControlDeps, Reader, ReaderDeps, Shared};
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
     StreamEvents, StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
-use crate::metrics::{Metrics, StoreOperation};
+use crate::metrics::{BlockedAttempt, Metrics, StoreOperation};
 use crate::principal::{Principals, Right};
 use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
@@ -147,7 +147,7 @@ impl Application {
         }));
         let mut background = JoinSet::new();
         let with_redis = (&config.redis, &shared_log, &claim);
-        let (store, event_log) = if let (Some(settings), Some(log), Some(claim)) = with_redis {
+        let (store, event_log, control) = if let (Some(settings), Some(log), Some(claim)) = with_redis {
             let (hub, metrics, clock, jitter) = (&hub, &metrics, &clock, &jitter);
             let parts = WithRedis { settings, log, claim, hub, metrics, clock, jitter };
             parts.start(config, &mut background).await?
@@ -155,7 +155,14 @@ impl Application {
             let store = MemoryStore::new(config.memory, Arc::clone(&clock));
             let event_log: Arc<dyn EventLog> =
                 Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
-            (Store::Memory(Arc::new(store)), event_log)
+            let control = Control::new(ControlDeps {
+                instance_id: config.instance_id.clone(),
+                hub: Arc::clone(&hub),
+                clock: Arc::clone(&clock),
+                metrics: Arc::clone(&metrics),
+                shared: None,
+            });
+            (Store::Memory(Arc::new(store)), event_log, Arc::new(control))
         };
         if let Some(task) = stream_events_task {
             background.spawn(task.run(Arc::clone(&event_log)));
@@ -166,6 +173,7 @@ impl Application {
             nonces: NonceSource::new(&config.instance_id, getrandom::u32()?),
             ttl: config.token_ttl,
             clock: Arc::clone(&clock),
+            control: Arc::clone(&control),
             metrics: Arc::clone(&metrics),
         }));
         let audit = config.audit.as_ref();
@@ -204,7 +212,7 @@ impl Application {
         };
         let (server, listener) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let housekeeping = Housekeeping { limits, store, metrics, clock, background };
+        let housekeeping = Housekeeping { limits, store, control, metrics, clock, background };
         let drain_window = config.drain_window;
         Ok(Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window, reloader })
     }
@@ -311,6 +319,7 @@ async fn drain(listener: &ListenerHandle, handle: &ServerHandle, hub: &Hub, wind
 struct Housekeeping {
     limits: Arc<Limits>,
     store: Store,
+    control: Arc<Control>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     /// Background tasks, which run for as long as the instance does.
@@ -340,6 +349,7 @@ impl Housekeeping {
         loop {
             tick.tick().await;
             self.store.sweep();
+            self.control.sweep();
             self.limits.shed();
             self.metrics.roll_expired(self.clock.now());
         }
@@ -381,13 +391,13 @@ struct WithRedis<'a> {
 }
 
 impl WithRedis<'_> {
-    /// Starts the failover store with its health check, the reader of revocations, and the log
+    /// Starts the failover store with its health check, the reader of announcements, and the log
     /// task. Returns when all are in use, or at [`LOG_START_TIMEOUT`].
     async fn start(
         &self,
         config: &Config,
         background: &mut JoinSet<()>,
-    ) -> Result<(Store, Arc<dyn EventLog>), StartError> {
+    ) -> Result<(Store, Arc<dyn EventLog>, Arc<Control>), StartError> {
         let Self { settings, log, claim, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
@@ -402,9 +412,9 @@ impl WithRedis<'_> {
             jitter: Arc::clone(jitter),
             breaker: Arc::clone(&breaker),
         };
-        let redis = RedisStore::new((*settings).clone(), parts)?;
+        let redis = Arc::new(RedisStore::new((*settings).clone(), parts)?);
         let store = Arc::new(FailoverStore::new(FailoverStoreDeps {
-            primary: Arc::new(redis),
+            primary: Arc::<RedisStore>::clone(&redis),
             breaker: Arc::clone(&breaker),
             standby: memory(),
             revoked: memory(),
@@ -416,7 +426,14 @@ impl WithRedis<'_> {
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
         });
-        let reader = self.revocation_reader(&monitor, &store)?;
+        let control = Arc::new(Control::new(ControlDeps {
+            instance_id: config.instance_id.clone(),
+            hub: Arc::clone(self.hub),
+            clock: Arc::clone(clock),
+            metrics: Arc::clone(metrics),
+            shared: Some(Shared { store: redis, namespace: settings.namespace.clone() }),
+        }));
+        let reader = self.reader(&monitor, &store, &control)?;
         let caught_up = reader.caught_up();
         background.spawn(reader.run());
         let log_task = LogTask::new((*settings).clone(), self.log_task_deps(config, monitor))?;
@@ -427,7 +444,7 @@ impl WithRedis<'_> {
             let all = async { tokio::join!(log.opened(), caught_up) };
             let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;
         }
-        Ok((Store::Failover(store), Arc::<RedisLog>::clone(log)))
+        Ok((Store::Failover(store), Arc::<RedisLog>::clone(log), control))
     }
 
     fn log_task_deps(&self, config: &Config, monitor: Arc<Monitor>) -> LogTaskDeps {
@@ -442,14 +459,16 @@ impl WithRedis<'_> {
         }
     }
 
-    fn revocation_reader(
+    fn reader(
         &self,
         monitor: &Arc<Monitor>,
         store: &Arc<FailoverStore>,
-    ) -> Result<RevocationReader, Fault> {
+        control: &Arc<Control>,
+    ) -> Result<Reader, Fault> {
         let hub = Arc::clone(self.hub);
-        let parts = RevocationReaderDeps {
+        let parts = ReaderDeps {
             store: Arc::clone(store),
+            control: Arc::clone(control),
             claim: Arc::clone(self.claim),
             monitor: Arc::clone(monitor),
             clock: Arc::clone(self.clock),
@@ -459,7 +478,7 @@ impl WithRedis<'_> {
                 hub.end_streams_of(id);
             }),
         };
-        RevocationReader::new(self.settings.clone(), parts)
+        Reader::new(self.settings.clone(), parts)
     }
 }
 
@@ -471,6 +490,7 @@ fn show_labels(metrics: &Metrics) {
     metrics.breaker_transitions.show_all::<BreakerState>();
     metrics.streams_ended.show_all::<EndReason>();
     metrics.streams_refused.show_all::<OpenError>();
+    metrics.control.blocked_attempts.show_all::<BlockedAttempt>();
     metrics.not_permitted.show_all::<Right>();
 }
 

@@ -5,6 +5,7 @@
 //! address.
 
 mod admission;
+mod control;
 mod events;
 mod label;
 mod names;
@@ -16,6 +17,7 @@ use prometheus::{Encoder, Gauge, HistogramVec, IntCounter, IntGauge, Registry, T
 use strum::{IntoStaticStr, VariantArray};
 
 pub use self::admission::AdmissionMetrics;
+pub use self::control::{BlockedAttempt, ControlMetrics};
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
 pub use self::label::{CounterBy, HistogramBy, Label};
 use self::names::Names;
@@ -78,6 +80,8 @@ pub struct Metrics {
     /// Refused streams.
     pub streams_refused: CounterBy,
     connections_closed: CounterBy,
+    /// Metrics of orders about subjects and streams.
+    pub control: ControlMetrics,
     /// Metrics of events.
     pub events: EventMetrics,
     /// Metrics of revocations.
@@ -116,6 +120,7 @@ impl Metrics {
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let names = Names(&registry);
         let metrics = Self {
+            control: ControlMetrics::register(&names)?,
             events: EventMetrics::register(&names)?,
             revocations: RevocationMetrics::register(&names)?,
             admission: AdmissionMetrics::register(&names)?,

@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::clock::{Clock, UnixMillis};
+use crate::control::{Barred, Control};
 use crate::limits::{ISSUE_TIME_TOLERANCE, LONGEST_LIFE_SECONDS, TOMBSTONE_MARGIN};
-use crate::metrics::{Metrics, StoreOperation};
+use crate::metrics::{BlockedAttempt, Metrics, StoreOperation};
 use crate::principal::{Principal, PrincipalId, Principals};
 use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
 use crate::token::{
@@ -67,6 +68,8 @@ pub struct TokenServiceDeps {
     pub ttl: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Revoked and blocked subjects.
+    pub control: Arc<Control>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -78,6 +81,7 @@ pub struct TokenService {
     nonces: NonceSource,
     ttl: Duration,
     clock: Arc<dyn Clock>,
+    control: Arc<Control>,
     metrics: Arc<Metrics>,
 }
 
@@ -114,6 +118,9 @@ pub enum IssueError {
     /// Subject and topics are too long together.
     #[error("the grant would be too long; shorten the subject, or name fewer or shorter topics")]
     GrantTooLong,
+    /// The subject is blocked.
+    #[error("the subject is blocked")]
+    SubjectBlocked,
     /// The store has no record of it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -156,9 +163,12 @@ pub enum Refusal {
     /// It has expired.
     #[error("expired")]
     Expired,
-    /// It was revoked.
+    /// It was revoked, by itself or with everything issued to its subject.
     #[error("revoked")]
     Revoked,
+    /// Its subject is blocked.
+    #[error("blocked")]
+    Blocked,
     /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
@@ -184,8 +194,8 @@ impl TokenService {
     /// Creates the service.
     #[must_use]
     pub fn new(deps: TokenServiceDeps) -> Self {
-        let TokenServiceDeps { access, store, nonces, ttl, clock, metrics } = deps;
-        Self { access: ArcSwap::from_pointee(access), store, nonces, ttl, clock, metrics }
+        let TokenServiceDeps { access, store, nonces, ttl, clock, control, metrics } = deps;
+        Self { access: ArcSwap::from_pointee(access), store, nonces, ttl, clock, control, metrics }
     }
 
     /// Replaces principals and codec for all requests from now on. Streams stay open.
@@ -212,8 +222,14 @@ impl TokenService {
     ) -> Result<Issued, IssueError> {
         let access = self.access.load_full();
         let ttl = request.as_ref().and_then(|request| request.expires_in).unwrap_or(self.ttl);
+        let subject = request.as_ref().and_then(|request| request.subject.as_ref());
+        if subject.is_some_and(|subject| self.control.is_blocked(subject)) {
+            self.metrics.control.blocked_attempts.inc(BlockedAttempt::Issue);
+            return Err(IssueError::SubjectBlocked);
+        }
         let issued_at = self.clock.now();
-        let grant = access.grant(principal.id(), issued_at, request);
+        let granted_at = subject.map_or(issued_at, |subject| self.control.time_of_issue(subject));
+        let grant = access.grant(principal.id(), granted_at, request);
         let grant_text = grant.as_ref().map(Grant::encode).transpose();
         let grant_text = grant_text.map_err(|_too_long| IssueError::GrantTooLong)?;
         let expires_at = issued_at.plus(ttl);
@@ -245,14 +261,16 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub async fn authorise(&self, verified: &Verified) -> Result<Introspection, Refusal> {
-        self.judge(verified).await.inspect_err(|refusal| self.metrics.token_refused(*refusal))
+        self.judge(verified, BlockedAttempt::Open)
+            .await
+            .inspect_err(|refusal| self.metrics.token_refused(*refusal))
     }
 
     /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
     /// stream, so a refusal is not counted.
     pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
         let verified = self.check(presented).and_then(within_this_release).ok()?;
-        self.judge(&verified).await.ok()
+        self.judge(&verified, BlockedAttempt::Other).await.ok()
     }
 
     /// The revocation of a token; `None` for a text that has not the form of one, which needs none
@@ -316,7 +334,22 @@ impl TokenService {
         Ok(access.codec.verify(presented, self.clock.now(), &access.principals)?)
     }
 
-    async fn judge(&self, verified: &Verified) -> Result<Introspection, Refusal> {
+    /// Reason to refuse a token because of its subject.
+    fn refusal_of_subject(&self, verified: &Verified, attempt: BlockedAttempt) -> Option<Refusal> {
+        let grant = verified.grant.as_deref()?;
+        match self.control.refusal(grant.subject.as_ref()?, grant.issued_at)? {
+            Barred::Revoked => Some(Refusal::Revoked),
+            Barred::Blocked => {
+                self.metrics.control.blocked_attempts.inc(attempt);
+                Some(Refusal::Blocked)
+            }
+        }
+    }
+
+    async fn judge(&self, verified: &Verified, attempt: BlockedAttempt) -> Result<Introspection, Refusal> {
+        if let Some(refusal) = self.refusal_of_subject(verified, attempt) {
+            return Err(refusal);
+        }
         let digest = verified.token.digest();
         let expires_at = end_of(verified);
         // A plain token does not contain its lifetime, and another instance may use another one:

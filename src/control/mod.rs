@@ -4,28 +4,28 @@
 //! An order takes effect at once on the instance that gives it. The others read it from Redis
 //! within a second.
 
+mod bans;
+mod known;
+mod order;
+mod orders;
 mod question;
 mod reader;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::reader::{RevocationReader, RevocationReaderDeps};
+pub use self::bans::Barred;
+use self::order::{About, Order, Received};
+use self::orders::Orders;
+pub use self::reader::{Reader, ReaderDeps};
 use crate::clock::{Clock, UnixMillis};
-use crate::events::{Hub, OpenStream, Selector, StreamFilter};
+use crate::events::{EndReason, Hub, OpenStream, Selector, StreamFilter};
+use crate::limits::{CLOCK_SKEW, MOST_ORDERS};
 use crate::metrics::Metrics;
-use crate::store::{RevocationScope, StoreError};
+use crate::redis::Namespace;
+use crate::redis::announce::Announcements;
+use crate::store::{RedisStore, RevocationScope, StoreError};
 use crate::token::Subject;
-
-/// Reason why a token of a subject is not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Barred {
-    /// Everything issued to the subject until a moment was revoked, and the token was issued before
-    /// it.
-    Revoked,
-    /// The subject is blocked.
-    Blocked,
-}
 
 /// Dependencies of [`Control`].
 pub struct ControlDeps {
@@ -37,6 +37,16 @@ pub struct ControlDeps {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Redis, which all instances share; `None` for an instance without one.
+    pub shared: Option<Shared>,
+}
+
+/// Redis, as the place in which orders are announced.
+pub struct Shared {
+    /// Access to Redis for requests.
+    pub store: Arc<RedisStore>,
+    /// Namespace of the keys.
+    pub namespace: Namespace,
 }
 
 /// A stream in the list of all instances.
@@ -64,42 +74,58 @@ pub struct Listing {
 pub struct Ended {
     /// Number of streams on the instances that answered.
     pub ended: u64,
-    /// How far the order has reached.
+    /// Scope of the order.
     pub effective: RevocationScope,
     /// Instances that did not answer.
     pub missing: Vec<String>,
 }
 
 /// Control over subjects and streams.
+///
+/// # Concurrency note
+///
+/// A stream is registered before its token is checked here. An order is remembered before it ends
+/// streams. So an order that comes meanwhile ends the stream, or the check finds it.
 pub struct Control {
     deps: ControlDeps,
+    orders: Orders,
 }
 
 impl Control {
-    /// Creates it.
+    /// Creates it without orders.
     #[must_use]
-    pub const fn new(deps: ControlDeps) -> Self {
-        Self { deps }
+    pub fn new(deps: ControlDeps) -> Self {
+        let orders = Orders::new(MOST_ORDERS, Arc::clone(&deps.clock), Arc::clone(&deps.metrics));
+        Self { deps, orders }
     }
 
     /// Reason to refuse a token of `subject` that was issued at `issued_at`.
     #[must_use]
-    pub fn refusal(&self, _subject: &Subject, _issued_at: UnixMillis) -> Option<Barred> {
-        None
+    pub fn refusal(&self, subject: &Subject, issued_at: UnixMillis) -> Option<Barred> {
+        self.orders.refusal(subject, issued_at)
     }
 
     /// Whether a subject is blocked.
     #[must_use]
-    pub fn is_blocked(&self, _subject: &Subject) -> bool {
-        false
+    pub fn is_blocked(&self, subject: &Subject) -> bool {
+        self.orders.is_blocked(subject)
+    }
+
+    /// Time of issue of a token for `subject`: now, or after every known revocation of the subject.
+    #[must_use]
+    pub fn time_of_issue(&self, subject: &Subject) -> UnixMillis {
+        self.orders.time_of_issue(subject)
     }
 
     /// Refuses every token issued to the subject until now, and ends its streams.
     ///
     /// # Errors
     /// There is no room for another order.
-    pub async fn revoke_subject(&self, _subject: Subject) -> Result<RevocationScope, StoreError> {
-        Ok(RevocationScope::Cluster)
+    pub async fn revoke_subject(&self, subject: Subject) -> Result<RevocationScope, StoreError> {
+        let about = About::IssuedTo(subject.clone());
+        let order = self.orders.give(&about, |at, _known| Order::revoke(subject, at))?;
+        self.carry_out(&order);
+        Ok(self.announce(&order, None).await)
     }
 
     /// Blocks a subject for `length`. Returns the scope, and the end of the block.
@@ -108,26 +134,103 @@ impl Control {
     /// There is no room for another order.
     pub async fn block(
         &self,
-        _subject: Subject,
+        subject: Subject,
         length: Duration,
     ) -> Result<(RevocationScope, UnixMillis), StoreError> {
-        Ok((RevocationScope::Cluster, self.deps.clock.now().plus(length)))
+        let about = About::Blocked(subject.clone());
+        let order = self.orders.give(&about, |at, known| Order::block(subject, at, length, known))?;
+        self.carry_out(&order);
+        Ok((self.announce(&order, None).await, order.until))
     }
 
     /// Ends the block of a subject.
     ///
     /// # Errors
     /// There is no room for another order.
-    pub async fn unblock(&self, _subject: Subject) -> Result<RevocationScope, StoreError> {
-        Ok(RevocationScope::Cluster)
+    pub async fn unblock(&self, subject: Subject) -> Result<RevocationScope, StoreError> {
+        let about = About::Blocked(subject.clone());
+        let order = self.orders.give(&about, |at, known| Order::unblock(subject, at, known))?;
+        Ok(self.announce(&order, None).await)
     }
 
     /// Ends streams of all instances.
     ///
     /// # Errors
     /// There is no room for another order.
-    pub async fn end(&self, _selector: Selector) -> Result<Ended, StoreError> {
-        Ok(Ended { ended: 0, effective: RevocationScope::Cluster, missing: Vec::new() })
+    pub async fn end(&self, selector: Selector) -> Result<Ended, StoreError> {
+        let about = About::Streams(selector.clone());
+        let order = self.orders.give(&about, |at, _known| Order::end(selector, at))?;
+        let ended = self.carry_out(&order) as u64;
+        let effective = self.announce(&order, None).await;
+        Ok(Ended { ended, effective, missing: Vec::new() })
+    }
+
+    /// Announces an order to the other instances. Without Redis there are none. An order that Redis
+    /// does not take waits until it does.
+    async fn announce(&self, order: &Order, question: Option<&str>) -> RevocationScope {
+        let Some(Shared { store, namespace }) = &self.deps.shared else { return RevocationScope::Cluster };
+        let stream = order.about.stream();
+        let entry = order.fields(question);
+        match store.announce(stream, &stream.stream(namespace), &entry).await {
+            Ok(()) => RevocationScope::Cluster,
+            Err(_) => {
+                self.orders.not_announced(order);
+                RevocationScope::Instance
+            }
+        }
+    }
+
+    /// Ends the streams of this instance that an order is about. Returns their number.
+    fn carry_out(&self, order: &Order) -> usize {
+        let latest = UnixMillis(u64::MAX);
+        match &order.about {
+            About::IssuedTo(subject) => {
+                self.deps.hub.end(&Selector::Subject(subject.clone()), latest, EndReason::Revoked)
+            }
+            About::Blocked(subject) => {
+                // A block that is over ends the streams that were open when it began.
+                let opened_until = if self.is_blocked(subject) { latest } else { order.at };
+                let selector = Selector::Subject(subject.clone());
+                if order.is_block() {
+                    self.deps.hub.end(&selector, opened_until, EndReason::Blocked)
+                } else {
+                    0
+                }
+            }
+            About::Streams(selector) => {
+                self.deps.hub.end(selector, order.at.plus(CLOCK_SKEW), EndReason::Ended)
+            }
+        }
+    }
+
+    /// Carries out orders that were read in Redis. All of them are remembered first: a block whose
+    /// end is among them ends no stream that was opened after it.
+    fn receive(&self, mut received: Vec<Received>) {
+        received.retain(|received| self.orders.learn(&received.order));
+        for Received { order, .. } in &received {
+            let streams = self.carry_out(order);
+            tracing::debug!(streams, "order received");
+        }
+    }
+
+    /// Up to `count` orders that a stream in Redis lacks.
+    fn unannounced(&self, stream: &Announcements, count: usize) -> Vec<Order> {
+        self.orders.unannounced(stream, count)
+    }
+
+    /// Notes that these orders are announced.
+    fn announced(&self, orders: &[Order]) {
+        self.orders.announced(orders);
+    }
+
+    /// Notes that Redis has lost the orders.
+    fn announce_all(&self) {
+        self.orders.announce_all();
+    }
+
+    /// Frees orders that are over; called about once a second.
+    pub fn sweep(&self) {
+        self.orders.sweep();
     }
 
     /// Lists up to `limit` open streams, those of all instances or of one.

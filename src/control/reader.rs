@@ -1,5 +1,5 @@
-//! The task that reads announcements of revocations from Redis and announces those that are
-//! missing.
+//! The task that reads what all instances announce in Redis: revocations, orders about subjects and
+//! streams, and questions. It also announces what is missing there.
 //!
 //! It uses a separate connection: revocations arrive at once whatever the event log carries and
 //! whether or not it is available (docs/adr/0031).
@@ -8,14 +8,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, from_redis_value};
+use redis::{Cmd, RedisError, from_redis_value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::{Clock, Jitter};
+use super::Control;
+use super::order::{Order, Received};
+use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::metrics::Metrics;
+use crate::redis::announce::{self, Announcements};
+use crate::redis::stream::{self, StreamEntry};
 use crate::redis::{
-    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, revocations, stream,
+    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, control, revocations,
 };
 use crate::store::{Backend, FailoverStore, TokenStore};
 use crate::token::TokenId;
@@ -24,11 +28,11 @@ use crate::token::TokenId;
 const BLOCK: Duration = Duration::from_millis(250);
 /// Deadline of an answer, in addition to [`BLOCK`].
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
-/// Bounds of the announcements read at once. The largest page has 130 kB; after a timeout the next
-/// page is the smallest, which arrives over any link.
+/// Bounds of the entries read at once of each stream. The largest page of revocations has 130 kB;
+/// after a timeout the next page is the smallest, which arrives over any link.
 const LARGEST_PAGE: usize = 1000;
 const SMALLEST_PAGE: usize = 10;
-/// Revocations announced at once.
+/// Entries announced at once.
 const ANNOUNCED_AT_ONCE: usize = 200;
 /// Longest pause between two attempts to dial.
 const BETWEEN_DIALS: Duration = Duration::from_millis(150);
@@ -36,9 +40,11 @@ const BETWEEN_DIALS: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(2);
 
 /// Dependencies of the reader.
-pub struct RevocationReaderDeps {
+pub struct ReaderDeps {
     /// Applies the revocations that are read, and holds those that were not announced.
     pub store: Arc<FailoverStore>,
+    /// Carries out the orders that are read, and holds those that were not announced.
+    pub control: Arc<Control>,
     /// Decides whether this Redis belongs to this deployment.
     pub claim: Arc<Claim>,
     /// Reports the state of Redis.
@@ -53,55 +59,114 @@ pub struct RevocationReaderDeps {
     pub on_revoked: Box<dyn Fn(TokenId) + Send + Sync>,
 }
 
-/// The reader of revocations, a background task.
-pub struct RevocationReader {
-    parts: RevocationReaderDeps,
+/// The reader of announcements, a background task.
+pub struct Reader {
+    parts: ReaderDeps,
     connector: Connector,
-    /// Name of the stream in Redis.
-    stream: String,
+    sources: [Source; 4],
     /// Data id at the last session.
     data: Option<String>,
     /// Losses of data that were noticed before that session.
     losses: u64,
-    /// Position of the last announcement read.
-    read_to: String,
-    /// Number of announcements to read at once.
+    /// Number of entries to read of each stream at once.
     page: usize,
-    /// Whether all announcements were read once.
+    /// Whether all entries were read once.
     has_caught_up: watch::Sender<bool>,
     /// Time since which announcements cannot be read.
     away_since: Option<Instant>,
-    /// Number of revocations announced after a loss of data, while that is under way.
+    /// Number of revocations and orders announced after a loss of data, while that is under way.
     announced_again: Option<usize>,
     /// Warnings that were logged, so that each is logged once.
     told_away: bool,
     told_invalid: bool,
+    told_invalid_order: bool,
     told_unannounced: bool,
+}
+
+/// A stream in Redis.
+struct Source {
+    kind: Kind,
+    name: String,
+    /// Position of the last entry read.
+    read_to: String,
+}
+
+/// Kind of the entries of a stream.
+#[derive(Clone, Copy)]
+enum Kind {
+    Revocations,
+    Orders(&'static Announcements),
+    Questions,
+}
+
+/// Announcements that are missing in a stream.
+enum Missing {
+    Revocations(Vec<(TokenId, UnixMillis)>),
+    Orders(&'static Announcements, Vec<Order>),
+}
+
+impl Missing {
+    const fn what(&self) -> &'static str {
+        match self {
+            Self::Revocations(_) => "revocations",
+            Self::Orders(..) => "orders about subjects and streams",
+        }
+    }
+
+    const fn len(&self) -> usize {
+        match self {
+            Self::Revocations(revocations) => revocations.len(),
+            Self::Orders(_, orders) => orders.len(),
+        }
+    }
+
+    /// Command that announces them unless there are entries after `read_to`.
+    fn command(&self, stream: &str, read_to: &str) -> Cmd {
+        match self {
+            Self::Revocations(missing) => revocations::announcements(stream, read_to, missing),
+            Self::Orders(announcements, orders) => {
+                let orders: Vec<_> = orders.iter().map(|order| order.fields(None)).collect();
+                announcements.announcements(stream, read_to, &orders)
+            }
+        }
+    }
 }
 
 /// Reason for the end of a session; `None` if another server or data set has to be read.
 type Ended = Option<Fault>;
 
-impl RevocationReader {
+impl Reader {
     /// Creates the task without dialling.
     ///
     /// # Errors
     /// When the settings contradict one another.
-    pub fn new(settings: RedisSettings, parts: RevocationReaderDeps) -> Result<Self, Fault> {
+    pub fn new(settings: RedisSettings, parts: ReaderDeps) -> Result<Self, Fault> {
         parts.metrics.revocations.available(false);
+        parts.metrics.control.available(false);
+        let namespace = &settings.namespace;
+        let source = |kind, name| Source { kind, name, read_to: announce::BEGINNING.to_owned() };
+        let orders = |announcements: &'static Announcements| {
+            source(Kind::Orders(announcements), announcements.stream(namespace))
+        };
+        let sources = [
+            source(Kind::Revocations, revocations::stream(namespace)),
+            orders(&control::ORDERS),
+            orders(&control::BLOCKS),
+            source(Kind::Questions, control::questions(namespace)),
+        ];
         Ok(Self {
             parts,
-            stream: revocations::stream(&settings.namespace),
+            sources,
             connector: Connector::new(settings)?,
             data: None,
             losses: 0,
-            read_to: revocations::BEGINNING.to_owned(),
             page: LARGEST_PAGE,
             has_caught_up: watch::Sender::new(false),
             away_since: Some(Instant::now()),
             announced_again: None,
             told_away: false,
             told_invalid: false,
+            told_invalid_order: false,
             told_unannounced: false,
         })
     }
@@ -162,53 +227,67 @@ impl RevocationReader {
         }
     }
 
-    /// Continues after the last announcement if the data is the same. After a change or loss of
-    /// data, reads from the beginning and announces every known revocation.
+    /// Continues after the last entries if the data is the same. After a change or loss of data,
+    /// reads from the beginning and announces everything that is known.
     fn found(&mut self, data: String, losses: u64) {
         let before = self.data.replace(data);
         if before == self.data && losses == self.losses {
             return;
         }
         self.losses = losses;
-        revocations::BEGINNING.clone_into(&mut self.read_to);
+        for source in &mut self.sources {
+            announce::BEGINNING.clone_into(&mut source.read_to);
+        }
         if before.is_some() {
             self.parts.store.announce_all();
+            self.parts.control.announce_all();
             self.announced_again = Some(0);
         }
     }
 
-    /// Reads new announcements, waiting for [`BLOCK`] if `waits`. Returns whether the end was
-    /// reached.
+    /// Reads new entries, waiting for [`BLOCK`] if `waits`. Returns whether the end of all streams
+    /// was reached.
     async fn read(&mut self, connection: &mut Connection, waits: bool) -> Result<bool, Fault> {
-        let question = revocations::after(&self.stream, &self.read_to, self.page, waits.then_some(BLOCK));
+        let positions = self.sources.iter().map(|source| (source.name.as_str(), source.read_to.as_str()));
+        let question = announce::after(positions, self.page, waits.then_some(BLOCK));
         let Ok(answer) = timeout(BLOCK + ANSWER_DEADLINE, connection.ask(&question)).await else {
             self.page = SMALLEST_PAGE;
             return Err(Fault::Timeout);
         };
         let answer = answer?;
-        let entries = stream::news(&answer)
+        let found = stream::news_of_each(&answer)
             .ok_or_else(|| Fault::Unexpected("XREAD was not answered with entries".to_owned()))?;
-        for entry in &entries {
-            self.apply_revocation(entry).await;
+        let mut is_end = true;
+        for (name, entries) in &found {
+            let Some(place) = self.sources.iter().position(|source| source.name == *name) else { continue };
+            match self.sources[place].kind {
+                Kind::Revocations => {
+                    for entry in entries {
+                        self.apply_revocation(entry).await;
+                    }
+                }
+                Kind::Orders(_) => self.apply_orders(name, entries),
+                Kind::Questions => {}
+            }
+            if let Some(last) = entries.last() {
+                last.position.clone_into(&mut self.sources[place].read_to);
+            }
+            is_end &= entries.len() < self.page;
         }
-        if let Some(last) = entries.last() {
-            last.position.clone_into(&mut self.read_to);
-        }
-        let is_end = entries.len() < self.page;
         if !is_end {
             self.page = (self.page * 2).min(LARGEST_PAGE);
         }
         Ok(is_end)
     }
 
-    async fn apply_revocation(&mut self, entry: &stream::StreamEntry<'_>) {
+    async fn apply_revocation(&mut self, entry: &StreamEntry<'_>) {
         let now = self.parts.clock.now();
         let announced = revocations::Announced::read(entry, now);
         if announced.as_ref().is_none_or(|announced| announced.is_cut_short) {
             self.parts.metrics.revocations.invalid(1);
             if !std::mem::replace(&mut self.told_invalid, true) {
                 tracing::warn!(
-                    key = %self.stream,
+                    key = %self.sources[0].name,
                     position = entry.position,
                     "an announcement of a revocation is invalid. One that cannot be read is left out; an end that is too late is shortened. Find out which other program writes to this Redis"
                 );
@@ -223,15 +302,48 @@ impl RevocationReader {
         (self.parts.on_revoked)(id);
     }
 
-    /// Announces what was not announced. Stops if another instance has announced something
-    /// meanwhile, which has to be read first: it may be the same revocations.
-    async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
-        loop {
-            let some = self.parts.store.unannounced(ANNOUNCED_AT_ONCE);
-            if some.is_empty() {
-                break;
+    fn apply_orders(&mut self, name: &str, entries: &[StreamEntry<'_>]) {
+        let now = self.parts.clock.now();
+        let mut received = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let read = Received::read(entry, now);
+            if read.as_ref().is_none_or(|read| read.is_clamped) {
+                self.parts.metrics.control.invalid();
+                if !std::mem::replace(&mut self.told_invalid_order, true) {
+                    tracing::warn!(
+                        key = name,
+                        position = entry.position,
+                        "an order about a subject or streams is invalid. One that cannot be read is left out; a time that is too late is moved. Find out which other program writes to this Redis"
+                    );
+                }
             }
-            let command = revocations::announcements(&self.stream, &self.read_to, &some);
+            received.extend(read);
+        }
+        self.parts.control.receive(received);
+    }
+
+    /// Announces what was not announced.
+    async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        let mut is_complete = true;
+        for place in 0..self.sources.len() {
+            is_complete &= self.announce_missing(connection, place).await?;
+        }
+        if is_complete && let Some(announced) = self.announced_again.take() {
+            tracing::info!(
+                announced,
+                "all revocations are announced again after a loss of data, and all orders about subjects and streams"
+            );
+        }
+        Ok(())
+    }
+
+    /// Announces what is missing in a stream. Stops if another instance has announced something
+    /// meanwhile, which has to be read first: it may be the same. Returns whether nothing is
+    /// missing any more.
+    async fn announce_missing(&mut self, connection: &mut Connection, place: usize) -> Result<bool, Fault> {
+        while let Some(missing) = self.missing(self.sources[place].kind) {
+            let source = &mut self.sources[place];
+            let command = missing.command(&source.name, &source.read_to);
             let asked = timeout(ANSWER_DEADLINE, connection.ask(&command)).await;
             let answer = asked.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from);
             let last: Option<String> = match answer {
@@ -242,29 +354,43 @@ impl RevocationReader {
                     if !std::mem::replace(&mut self.told_unannounced, true) {
                         tracing::warn!(
                             reason = fault.label(),
-                            "revocations cannot be announced to the other instances: {fault}. They are announced as soon as possible"
+                            "{} cannot be announced to the other instances: {fault}. They are announced as soon as possible",
+                            missing.what()
                         );
                     }
-                    return Ok(());
+                    return Ok(false);
                 }
             };
-            let Some(last) = last else { return Ok(()) };
-            self.read_to = last;
-            self.parts.store.announced(&some);
+            let Some(last) = last else { return Ok(false) };
+            source.read_to = last;
+            match &missing {
+                Missing::Revocations(revocations) => self.parts.store.announced(revocations),
+                Missing::Orders(_, orders) => self.parts.control.announced(orders),
+            }
             self.told_unannounced = false;
             if let Some(count) = &mut self.announced_again {
-                *count += some.len();
+                *count += missing.len();
             }
         }
-        if let Some(announced) = self.announced_again.take() {
-            tracing::info!(announced, "all revocations are announced again after a loss of data");
-        }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Some of the announcements that are missing in a stream.
+    fn missing(&self, kind: Kind) -> Option<Missing> {
+        let missing = match kind {
+            Kind::Revocations => Missing::Revocations(self.parts.store.unannounced(ANNOUNCED_AT_ONCE)),
+            Kind::Orders(stream) => {
+                Missing::Orders(stream, self.parts.control.unannounced(stream, ANNOUNCED_AT_ONCE))
+            }
+            Kind::Questions => return None,
+        };
+        (missing.len() > 0).then_some(missing)
     }
 
     fn note_in_reach(&mut self) {
         let Some(since) = self.away_since.take() else { return };
         self.parts.metrics.revocations.available(true);
+        self.parts.metrics.control.available(true);
         if std::mem::take(&mut self.told_away) {
             tracing::info!(after = ?since.elapsed(), "revocations by other instances are read again");
         }
@@ -274,6 +400,7 @@ impl RevocationReader {
     /// logs the outage.
     fn note_away(&mut self, fault: Option<&Fault>) {
         self.parts.metrics.revocations.available(false);
+        self.parts.metrics.control.available(false);
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let is_in_use = self.parts.store.backend() == Backend::Redis;
         if let Some(fault) = fault

@@ -45,6 +45,9 @@ pub enum Problem {
     /// 403: the credential is right, and its holder lacks a right or a topic.
     #[error("{0}")]
     NotPermitted(Lack),
+    /// 403: the end user whom a token was to be issued for.
+    #[error("the subject is blocked, so nothing was issued")]
+    SubjectBlocked,
     /// 400: an unknown field or parameter. Ignoring it would look like granting it.
     #[error("{0}")]
     UnknownParameter(String),
@@ -156,6 +159,7 @@ impl Problem {
             Self::TokenRefused => "token_refused",
             Self::PrincipalInQuery => "principal_in_query",
             Self::NotPermitted(_) => "not_permitted",
+            Self::SubjectBlocked => "subject_blocked",
             Self::UnknownParameter(_) => "unknown_parameter",
             Self::BadRequest(_) => "bad_request",
             Self::NotFound => "not_found",
@@ -233,7 +237,9 @@ impl ResponseError for Problem {
             Self::CredentialsConflict | Self::UnknownParameter(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TokenRefused | Self::PrincipalInQuery | Self::NotPermitted(_) => StatusCode::FORBIDDEN,
+            Self::TokenRefused | Self::PrincipalInQuery | Self::NotPermitted(_) | Self::SubjectBlocked => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -286,6 +292,7 @@ impl From<IssueError> for Problem {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::GrantTooLong => Self::bad_request(error.to_string()),
+            IssueError::SubjectBlocked => Self::SubjectBlocked,
             IssueError::Store(error) => error.into(),
         }
     }

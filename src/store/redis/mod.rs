@@ -40,6 +40,7 @@ use super::{
     StoreStatistics, TokenStore,
 };
 use crate::clock::{Clock, Jitter, UnixMillis};
+use crate::redis::announce::Announcements;
 use crate::redis::{
     Claim, Connector, Fault, MastersState, Monitor, RedisFigures, RedisSettings, SCHEMA, pipeline,
     revocations,
@@ -289,6 +290,23 @@ impl RedisStore {
     /// Whether requests use Redis at present.
     pub(crate) fn is_in_use(&self) -> bool {
         self.client.is_in_use()
+    }
+
+    /// Appends an entry to a stream of announcements, for a request.
+    ///
+    /// # Errors
+    /// The store is unavailable; the entry may have been appended.
+    pub(crate) async fn announce(
+        &self,
+        announcements: &Announcements,
+        stream: &str,
+        entry: &[String],
+    ) -> Result<(), StoreError> {
+        let command = announcements.announcement(stream, entry, self.clock.now());
+        let command = &command;
+        // Alone: a stream that Redis refuses to change is no fault of the other requests.
+        self.client.ask(|mut connection| async move { connection.ask(command).await }).await?;
+        Ok(())
     }
 
     async fn check_health_once(&self, figures: Figures) -> Result<HealthReport, Fault> {

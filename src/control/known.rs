@@ -1,0 +1,135 @@
+//! A bounded set of joined orders. No locks, no I/O.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::order::{About, Order};
+use crate::clock::UnixMillis;
+
+/// Bounds of the time after which a full set is tried again.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
+
+/// Result of adding an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// The order has changed the set, or is too old to be remembered.
+    New,
+    /// The set knows this order or a later one about the same thing.
+    Known,
+    /// There is no room.
+    NoRoom,
+}
+
+/// Orders, one about each thing.
+pub(super) struct Known {
+    orders: HashMap<About, Order>,
+    limit: usize,
+}
+
+impl Known {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { orders: HashMap::new(), limit }
+    }
+
+    pub(super) fn get(&self, about: &About) -> Option<&Order> {
+        self.orders.get(about)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Order> {
+        self.orders.values()
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Joins an order with the one about the same thing.
+    pub(super) fn add(&mut self, order: &Order, now: UnixMillis) -> Added {
+        if let Some(known) = self.orders.get_mut(&order.about) {
+            let is_known = known.covers(order);
+            known.join(order);
+            return if is_known { Added::Known } else { Added::New };
+        }
+        if order.kept <= now {
+            return Added::New;
+        }
+        if self.orders.len() >= self.limit {
+            return Added::NoRoom;
+        }
+        self.orders.insert(order.about.clone(), order.clone());
+        Added::New
+    }
+
+    /// Removes orders that this set holds and `order` makes superfluous.
+    pub(super) fn remove_covered_by(&mut self, order: &Order) {
+        if self.orders.get(&order.about).is_some_and(|known| order.covers(known)) {
+            self.orders.remove(&order.about);
+        }
+    }
+
+    /// Removes orders that need not be remembered any more.
+    pub(super) fn sweep(&mut self, now: UnixMillis) {
+        self.orders.retain(|_, order| order.kept > now);
+    }
+
+    /// Time after which a full set has room again, about.
+    pub(super) fn retry_after(&self, now: UnixMillis) -> Duration {
+        let next = self.orders.values().map(|order| order.kept.0).min().unwrap_or(now.0);
+        Duration::from_millis(next.saturating_sub(now.0)).clamp(SHORTEST_RETRY, LONGEST_RETRY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Subject;
+
+    fn revoked(subject: u64, at: u64) -> Order {
+        Order::revoke(Subject::parse(&format!("user-{subject}")).unwrap(), UnixMillis(at))
+    }
+
+    const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
+
+    #[test]
+    fn a_full_set_learns_more_about_what_it_knows_and_nothing_else() {
+        let mut known = Known::new(2);
+        for subject in 0..2 {
+            assert_eq!(known.add(&revoked(subject, NOW.0), NOW), Added::New);
+        }
+        assert_eq!(known.add(&revoked(2, NOW.0), NOW), Added::NoRoom);
+        assert_eq!(known.add(&revoked(1, NOW.0 + 1), NOW), Added::New);
+        assert_eq!(known.add(&revoked(1, NOW.0 + 1), NOW), Added::Known);
+        assert_eq!(known.add(&revoked(1, NOW.0), NOW), Added::Known);
+        assert_eq!(known.len(), 2);
+        let end = revoked(0, NOW.0).kept;
+        assert_eq!(known.retry_after(UnixMillis(end.0 - 1500)), Duration::from_millis(1500));
+        assert_eq!((known.retry_after(end), known.retry_after(NOW)), (SHORTEST_RETRY, LONGEST_RETRY));
+        known.sweep(UnixMillis(end.0 - 1));
+        assert_eq!(known.len(), 2);
+        known.sweep(end);
+        assert_eq!(known.len(), 1, "the other was extended");
+        assert_eq!(known.add(&revoked(2, NOW.0 + 1), NOW), Added::New);
+    }
+
+    #[test]
+    fn an_order_that_is_over_is_carried_out_and_not_remembered() {
+        let mut known = Known::new(2);
+        let old = revoked(0, 1);
+        assert_eq!(known.add(&old, NOW), Added::New);
+        assert_eq!((known.len(), known.get(&old.about)), (0, None));
+    }
+
+    #[test]
+    fn only_what_an_order_covers_is_removed() {
+        let mut known = Known::new(2);
+        known.add(&revoked(0, NOW.0), NOW);
+        for other in [revoked(0, NOW.0 - 1), revoked(1, NOW.0)] {
+            known.remove_covered_by(&other);
+            assert_eq!(known.len(), 1);
+        }
+        known.remove_covered_by(&revoked(0, NOW.0));
+        assert_eq!(known.len(), 0);
+    }
+}
