@@ -171,22 +171,18 @@ impl Control {
         let Some(Shared { store, namespace }) = &self.deps.shared else { return RevocationScope::Cluster };
         let stream = order.about.stream();
         let entry = order.fields(question);
-        match store.announce(stream, &stream.stream(namespace), &entry).await {
-            Ok(()) => RevocationScope::Cluster,
-            Err(_) => {
-                self.orders.not_announced(order);
-                RevocationScope::Instance
-            }
+        if store.announce(stream, &stream.stream(namespace), &entry).await.is_ok() {
+            return RevocationScope::Cluster;
         }
+        self.orders.not_announced(order);
+        RevocationScope::Instance
     }
 
     /// Ends the streams of this instance that an order is about. Returns their number.
     fn carry_out(&self, order: &Order) -> usize {
         let latest = UnixMillis(u64::MAX);
         match &order.about {
-            About::IssuedTo(subject) => {
-                self.deps.hub.end(&Selector::Subject(subject.clone()), latest, EndReason::Revoked)
-            }
+            About::IssuedTo(subject) => self.deps.hub.end_issued(subject, order.at),
             About::Blocked(subject) => {
                 // A block that is over ends the streams that were open when it began.
                 let opened_until = if self.is_blocked(subject) { latest } else { order.at };

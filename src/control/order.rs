@@ -121,15 +121,15 @@ impl Order {
             About::Blocked(_) => "unblock",
             About::Streams(_) => "end",
         };
-        let mut fields = vec![field("kind", kind), field("at", self.at.0)];
+        let mut fields = vec![field("kind", &kind), field("at", &self.at.0)];
         fields.push(match &self.about {
-            About::IssuedTo(subject) | About::Blocked(subject) => field("subject", subject.as_str()),
+            About::IssuedTo(subject) | About::Blocked(subject) => field("subject", &subject.as_str()),
             About::Streams(selector) => selector_field(selector),
         });
         if matches!(self.about, About::Blocked(_)) {
-            fields.extend([field("until", self.until.0), field("kept", self.kept.0)]);
+            fields.extend([field("until", &self.until.0), field("kept", &self.kept.0)]);
         }
-        fields.extend(question.map(|question| field("question", question)));
+        fields.extend(question.map(|question| field("question", &question)));
         fields.concat()
     }
 }
@@ -137,7 +137,7 @@ impl Order {
 /// Field of the streams that an order ends.
 fn selector_field(selector: &Selector) -> [String; 2] {
     match selector {
-        Selector::Subject(subject) => field("subject", subject.as_str()),
+        Selector::Subject(subject) => field("subject", &subject.as_str()),
         Selector::Token(token) => field("token_id", token),
         Selector::Stream(stream) => field("stream_id", stream),
         Selector::Principal(principal) => field("principal", principal),
@@ -244,12 +244,8 @@ mod tests {
     fn fields(text: &str) -> Vec<String> {
         text.split_whitespace()
             .filter_map(|field| field.split_once('='))
-            .flat_map(|(name, value)| field_of(name, value))
+            .flat_map(|(name, value)| field(name, &value))
             .collect()
-    }
-
-    fn field_of(name: &str, value: &str) -> [String; 2] {
-        field(name, value)
     }
 
     fn selectors() -> [Selector; 5] {
@@ -384,8 +380,8 @@ mod tests {
             now in any::<u64>(),
         ) {
             let all = [
-                field("kind", kind), field("at", times[0]), field("until", times[1]),
-                field("kept", times[2]), field("subject", &text), field("question", &text),
+                field("kind", &kind), field("at", &times[0]), field("until", &times[1]),
+                field("kept", &times[2]), field("subject", &text), field("question", &text),
             ];
             if let Some(received) = read_at(&position, &all.concat(), UnixMillis(now)) {
                 let Order { at, until, kept, .. } = received.order;

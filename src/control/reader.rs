@@ -78,8 +78,6 @@ pub struct Reader {
     announced_again: Option<usize>,
     /// Warnings that were logged, so that each is logged once.
     told_away: bool,
-    told_invalid: bool,
-    told_invalid_order: bool,
     told_unannounced: bool,
 }
 
@@ -89,6 +87,21 @@ struct Source {
     name: String,
     /// Position of the last entry read.
     read_to: String,
+    /// Whether an invalid entry was logged.
+    told_invalid: bool,
+}
+
+impl Source {
+    /// Logs the first invalid entry.
+    fn log_invalid(&mut self, entry: &StreamEntry<'_>, reason: &str) {
+        if !std::mem::replace(&mut self.told_invalid, true) {
+            tracing::warn!(
+                key = %self.name,
+                position = entry.position,
+                "{reason}. Find out which other program writes to this Redis"
+            );
+        }
+    }
 }
 
 /// Kind of the entries of a stream.
@@ -144,7 +157,8 @@ impl Reader {
         parts.metrics.revocations.available(false);
         parts.metrics.control.available(false);
         let namespace = &settings.namespace;
-        let source = |kind, name| Source { kind, name, read_to: announce::BEGINNING.to_owned() };
+        let source =
+            |kind, name| Source { kind, name, read_to: announce::BEGINNING.to_owned(), told_invalid: false };
         let orders = |announcements: &'static Announcements| {
             source(Kind::Orders(announcements), announcements.stream(namespace))
         };
@@ -165,8 +179,6 @@ impl Reader {
             away_since: Some(Instant::now()),
             announced_again: None,
             told_away: false,
-            told_invalid: false,
-            told_invalid_order: false,
             told_unannounced: false,
         })
     }
@@ -263,10 +275,10 @@ impl Reader {
             match self.sources[place].kind {
                 Kind::Revocations => {
                     for entry in entries {
-                        self.apply_revocation(entry).await;
+                        self.apply_revocation(place, entry).await;
                     }
                 }
-                Kind::Orders(_) => self.apply_orders(name, entries),
+                Kind::Orders(_) => self.apply_orders(place, entries),
                 Kind::Questions => {}
             }
             if let Some(last) = entries.last() {
@@ -280,18 +292,15 @@ impl Reader {
         Ok(is_end)
     }
 
-    async fn apply_revocation(&mut self, entry: &StreamEntry<'_>) {
+    async fn apply_revocation(&mut self, place: usize, entry: &StreamEntry<'_>) {
         let now = self.parts.clock.now();
         let announced = revocations::Announced::read(entry, now);
         if announced.as_ref().is_none_or(|announced| announced.is_cut_short) {
             self.parts.metrics.revocations.invalid(1);
-            if !std::mem::replace(&mut self.told_invalid, true) {
-                tracing::warn!(
-                    key = %self.sources[0].name,
-                    position = entry.position,
-                    "an announcement of a revocation is invalid. One that cannot be read is left out; an end that is too late is shortened. Find out which other program writes to this Redis"
-                );
-            }
+            self.sources[place].log_invalid(
+                entry,
+                "an announcement of a revocation is invalid. One that cannot be read is left out; an end that is too late is shortened",
+            );
         }
         let Some(revocations::Announced { id, until, .. }) = announced else { return };
         tracing::debug!(token_id = %id, "revocation received");
@@ -302,20 +311,17 @@ impl Reader {
         (self.parts.on_revoked)(id);
     }
 
-    fn apply_orders(&mut self, name: &str, entries: &[StreamEntry<'_>]) {
+    fn apply_orders(&mut self, place: usize, entries: &[StreamEntry<'_>]) {
         let now = self.parts.clock.now();
         let mut received = Vec::with_capacity(entries.len());
         for entry in entries {
             let read = Received::read(entry, now);
             if read.as_ref().is_none_or(|read| read.is_clamped) {
                 self.parts.metrics.control.invalid();
-                if !std::mem::replace(&mut self.told_invalid_order, true) {
-                    tracing::warn!(
-                        key = name,
-                        position = entry.position,
-                        "an order about a subject or streams is invalid. One that cannot be read is left out; a time that is too late is moved. Find out which other program writes to this Redis"
-                    );
-                }
+                self.sources[place].log_invalid(
+                    entry,
+                    "an order about a subject or streams is invalid. One that cannot be read is left out; a time that is too late is moved",
+                );
             }
             received.extend(read);
         }

@@ -359,8 +359,14 @@ mod tests {
         hub.restart(EPOCH, ResetReason::Epoch, at(10), &[event(11), event(12)], at(12));
         hub.set_log_available(true);
         let principal = PrincipalId::parse("operator").unwrap();
-        let opener =
-            Opener { principal, token: None, subject: None, patterns: Patterns::default(), until: None };
+        let opener = Opener {
+            principal,
+            token: None,
+            subject: None,
+            patterns: Patterns::default(),
+            issued_at: None,
+            until: None,
+        };
         Stage { place: hub.enter(opener).unwrap(), hub, script }
     }
 

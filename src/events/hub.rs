@@ -23,7 +23,7 @@ use super::stream_events::StreamEvents;
 use super::topic_index::Subscription;
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::metrics::Metrics;
-use crate::token::TokenId;
+use crate::token::{Subject, TokenId};
 use crate::topic::Patterns;
 
 /// Coalescing delay added per stream that an event is for: a few times the cost of one socket
@@ -255,6 +255,12 @@ impl Hub {
     /// another such reason already is not counted.
     pub fn end(&self, selector: &Selector, opened_until: UnixMillis, reason: EndReason) -> usize {
         self.registry.end(selector, opened_until, reason)
+    }
+
+    /// Ends the streams of a subject on this instance whose tokens were issued at `issued_until` or
+    /// before, as revoked. Returns their number as [`end`](Self::end) does.
+    pub fn end_issued(&self, subject: &Subject, issued_until: UnixMillis) -> usize {
+        self.registry.end_issued(subject, issued_until)
     }
 
     /// The `limit` oldest open streams of this instance that `filter` selects, the oldest first,

@@ -80,6 +80,8 @@ pub struct Opener {
     pub subject: Option<Subject>,
     /// The topics that the stream delivers.
     pub patterns: Patterns,
+    /// Time of issue of the grant.
+    pub issued_at: Option<UnixMillis>,
     /// The end of the grant.
     pub until: Option<UnixMillis>,
 }
@@ -202,6 +204,7 @@ struct Registered {
     token: Option<TokenId>,
     subject: Option<Subject>,
     patterns: Patterns,
+    issued_at: Option<UnixMillis>,
     /// Time of registration.
     opened_at: UnixMillis,
     /// Whether its credential was checked.
@@ -352,7 +355,7 @@ impl Registry {
         self.limits.check(&state, &opener)?;
         let number = state.next;
         state.next += 1;
-        let Opener { principal, token, subject, patterns, until: _ } = opener;
+        let Opener { principal, token, subject, patterns, issued_at, until: _ } = opener;
         // The text of a subject is kept once for all its streams.
         let subject = subject.map(|subject| state.by_subject.shared(&subject).cloned().unwrap_or(subject));
         if let Some(token) = token {
@@ -368,6 +371,7 @@ impl Registry {
             token,
             subject,
             patterns,
+            issued_at,
             opened_at,
             is_open: false,
             signal: Arc::clone(&signal),
@@ -379,9 +383,29 @@ impl Registry {
     /// Ends the streams of `selector` that were registered at `opened_until` or before. Returns the
     /// number of those that had no such reason to end before.
     pub(super) fn end(&self, selector: &Selector, opened_until: UnixMillis, reason: EndReason) -> usize {
+        self.end_those(selector, reason, |stream| stream.opened_at <= opened_until)
+    }
+
+    /// Ends the streams of a subject whose tokens were issued at `issued_until` or before, as
+    /// revoked. Returns the number of those that had no such reason to end before.
+    pub(super) fn end_issued(&self, subject: &Subject, issued_until: UnixMillis) -> usize {
+        let selector = Selector::Subject(subject.clone());
+        // The clock of the instance that issued a token may be ahead. A stream that was open by
+        // then shows that the token was issued, too.
+        self.end_those(&selector, EndReason::Revoked, |stream| {
+            stream.opened_at.min(stream.issued_at.unwrap_or(UnixMillis(0))) <= issued_until
+        })
+    }
+
+    fn end_those(
+        &self,
+        selector: &Selector,
+        reason: EndReason,
+        is_meant: impl Fn(&Registered) -> bool,
+    ) -> usize {
         let mut signals = Vec::new();
         self.state.lock().select(selector, self.ids, |stream| {
-            if stream.opened_at <= opened_until {
+            if is_meant(stream) {
                 signals.push(Arc::clone(&stream.signal));
             }
         });
@@ -546,7 +570,14 @@ mod tests {
     }
 
     pub(super) fn opener(principal: PrincipalId) -> Opener {
-        Opener { principal, token: None, subject: None, patterns: Patterns::default(), until: None }
+        Opener {
+            principal,
+            token: None,
+            subject: None,
+            patterns: Patterns::default(),
+            issued_at: None,
+            until: None,
+        }
     }
 
     fn of(principal: &str, token: Option<TokenId>) -> Opener {
@@ -629,6 +660,22 @@ mod tests {
         revoke(&registry, token);
         place.signal.end(EndReason::Drain);
         assert_eq!(place.end_reason(), Some(EndReason::Revoked));
+    }
+
+    #[test]
+    fn streams_of_tokens_issued_until_a_moment_end_and_those_of_later_ones_stay() {
+        let registry = registry(10);
+        let millis = |count| Duration::from_millis(count);
+        let enter = |subject, issued_at, opened_at| {
+            let opener = Opener { issued_at: Some(issued_at), ..of_subject(subject) };
+            registry.enter(opener, opened_at).unwrap()
+        };
+        let later = NOW.plus(millis(1));
+        let ended = [enter("a", NOW, NOW), enter("a", NOW, later), enter("a", later, NOW)];
+        let stay = [enter("a", later, later), enter("b", NOW, NOW)];
+        assert_eq!(registry.end_issued(&Subject::parse("a").unwrap(), NOW), ended.len());
+        assert!(ended.iter().all(|place| place.end_reason() == Some(EndReason::Revoked)));
+        assert!(stay.iter().all(|place| place.end_reason().is_none()));
     }
 
     #[test]

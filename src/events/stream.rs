@@ -482,7 +482,14 @@ mod tests {
         let principal = PrincipalId::parse("operator").unwrap();
         StreamOpening::take(
             hub,
-            Opener { principal, token, subject: None, patterns: Patterns::default(), until: None },
+            Opener {
+                principal,
+                token,
+                subject: None,
+                patterns: Patterns::default(),
+                issued_at: None,
+                until: None,
+            },
         )
         .unwrap()
     }
@@ -581,6 +588,7 @@ mod tests {
             token: None,
             subject: None,
             patterns: Patterns::default(),
+            issued_at: None,
             until: Some(until),
         };
         StreamOpening::take(hub, opener).unwrap().open(Start::default(), RequestIds::new(1).draw())
@@ -646,9 +654,11 @@ mod tests {
     fn topic_stream(hub: &Arc<Hub>, patterns: &[&str], start: Start<'_>) -> EventStream {
         let principal = PrincipalId::parse("operator").unwrap();
         let patterns = Patterns::new(patterns.iter().copied()).unwrap();
-        let opening =
-            StreamOpening::take(hub, Opener { principal, token: None, subject: None, patterns, until: None })
-                .unwrap();
+        let opening = StreamOpening::take(
+            hub,
+            Opener { principal, token: None, subject: None, patterns, issued_at: None, until: None },
+        )
+        .unwrap();
         opening.open(start, RequestIds::new(1).draw())
     }
 

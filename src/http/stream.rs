@@ -86,8 +86,14 @@ async fn authenticate_stream(
             may_read(&principal, &patterns)
                 .map_err(|lack| not_permitted(state, principal.id(), Right::Subscribe, lack))?;
             let principal_id = principal.id().clone();
-            let opener =
-                Opener { principal: principal_id, token: None, subject: None, patterns, until: None };
+            let opener = Opener {
+                principal: principal_id,
+                token: None,
+                subject: None,
+                patterns,
+                issued_at: None,
+                until: None,
+            };
             let opening = StreamOpening::take(&state.hub, opener)?;
             tracing::info!(credential = shown, principal = %principal.id(), "stream opened by principal");
             return Ok(opening);
@@ -105,6 +111,7 @@ async fn authenticate_stream(
         token: Some(id),
         subject: grant.and_then(|grant| grant.subject.clone()),
         patterns,
+        issued_at: grant.map(|grant| grant.issued_at),
         until: grant.and_then(|grant| grant.stream_until),
     };
     let opening = StreamOpening::take(&state.hub, opener)?;

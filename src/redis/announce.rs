@@ -86,7 +86,7 @@ pub(crate) fn after<'a>(
 }
 
 /// A field of an entry, as name and value.
-pub(crate) fn field(name: &str, value: impl ToString) -> [String; 2] {
+pub(crate) fn field(name: &str, value: &impl ToString) -> [String; 2] {
     [name.to_owned(), value.to_string()]
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
-    const ANNOUNCEMENTS: Announcements = Announcements { name: "a", kept: Duration::from_secs(60), most: 7 };
+    const ANNOUNCEMENTS: Announcements = Announcements { name: "a", kept: Duration::from_mins(1), most: 7 };
 
     fn words(command: &Cmd) -> Vec<String> {
         let words = command.args_iter().filter_map(|word| match word {
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn announcements_are_bounded_in_age_and_in_number() {
         let bound = |now: u64| {
-            let command = ANNOUNCEMENTS.announcement("stream", &field("a", 1), UnixMillis(now));
+            let command = ANNOUNCEMENTS.announcement("stream", &field("a", &1), UnixMillis(now));
             let words = words(&command);
             assert_eq!(words[5..], ["*", "a", "1"]);
             (words[2].clone(), words[4].clone())

@@ -26,7 +26,7 @@ pub(crate) fn stream(namespace: &Namespace) -> String {
 
 /// Fields of an announcement.
 fn fields(id: TokenId, until: UnixMillis) -> Vec<String> {
-    [field("id", id), field("until", until.0)].concat()
+    [field("id", &id), field("until", &until.0)].concat()
 }
 
 /// Command that announces a revocation, and trims old announcements.

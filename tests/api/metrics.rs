@@ -55,6 +55,8 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
         ("catch_up_bytes_total", "counter"),
         ("revocations_invalid_total", "counter"),
         ("revocations_forgotten_total", "counter"),
+        ("orders_invalid_total", "counter"),
+        ("orders_forgotten_total", "counter"),
         ("subjects_blocked", "gauge"),
         ("subject_caps_reached_total", "counter"),
         ("subject_caps_local_total", "counter"),
@@ -70,8 +72,17 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
     for (name, reasons) in [
         (
             "ephemeral_tokens_invalid_total",
-            ["expired", "forged", "malformed", "principal_in_query", "revoked", "unknown", "unsupported"]
-                .as_slice(),
+            [
+                "blocked",
+                "expired",
+                "forged",
+                "malformed",
+                "principal_in_query",
+                "revoked",
+                "unknown",
+                "unsupported",
+            ]
+            .as_slice(),
         ),
         (
             "sse_streams_ended_total",

@@ -111,6 +111,7 @@ impl Cluster {
             token: None,
             subject: Subject::parse(subject),
             patterns: Patterns::default(),
+            issued_at: None,
             until: None,
         };
         let opening = StreamOpening::take(&self.hubs[at], opener).unwrap();
