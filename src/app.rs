@@ -189,6 +189,7 @@ impl Application {
         let state = AppState {
             tokens,
             event_log,
+            control: Arc::clone(&control),
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),

@@ -1,5 +1,6 @@
-//! The audit trail: one JSON line for each token issued or revoked, each event published, and each
-//! principal refused. It is separate from the log. No line contains a token or a credential.
+//! The audit trail: one JSON line for each token issued or revoked, each event published, each
+//! order about subjects and streams, and each principal refused. It is separate from the log. No
+//! line contains a token or a credential.
 
 mod effect;
 mod file;
@@ -71,6 +72,44 @@ pub enum Act<'a> {
         /// `cluster`, `instance`, `failed`, or `unknown`.
         effective: &'a str,
     },
+    /// Streams were ended.
+    EndStreams {
+        /// Name of the field that selects them.
+        by: &'a str,
+        /// Its value, unless it is a subject or a topic.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        selected: Option<&'a str>,
+        /// Principal that did it.
+        principal: &'a str,
+        /// Number of the streams, if known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ended: Option<u64>,
+        /// `cluster`, `instance`, `failed`, or `unknown`.
+        effective: &'a str,
+    },
+    /// Every token issued to a subject until now was revoked.
+    RevokeSubject {
+        /// Principal that did it.
+        principal: &'a str,
+        /// `cluster`, `instance`, `failed`, or `unknown`.
+        effective: &'a str,
+    },
+    /// A subject was blocked.
+    BlockSubject {
+        /// Length of the block.
+        seconds: u32,
+        /// Principal that did it.
+        principal: &'a str,
+        /// `cluster`, `instance`, `failed`, or `unknown`.
+        effective: &'a str,
+    },
+    /// The block of a subject was ended.
+    UnblockSubject {
+        /// Principal that did it.
+        principal: &'a str,
+        /// `cluster`, `instance`, `failed`, or `unknown`.
+        effective: &'a str,
+    },
     /// An event was published.
     Publish {
         /// Its id, if known.
@@ -88,15 +127,51 @@ pub enum Act<'a> {
     },
 }
 
+/// An order about a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectOrder {
+    /// Revoking every token issued to it until now.
+    Revoke,
+    /// Blocking it.
+    Block {
+        /// Length of the block.
+        seconds: u32,
+    },
+    /// Ending its block.
+    Unblock,
+}
+
+impl SubjectOrder {
+    /// Name in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Revoke => "revoke",
+            Self::Block { .. } => "block",
+            Self::Unblock => "unblock",
+        }
+    }
+
+    /// The act, with how far it reached.
+    #[must_use]
+    pub const fn act<'a>(self, principal: &'a str, effective: &'a str) -> Act<'a> {
+        match self {
+            Self::Revoke => Act::RevokeSubject { principal, effective },
+            Self::Block { seconds } => Act::BlockSubject { seconds, principal, effective },
+            Self::Unblock => Act::UnblockSubject { principal, effective },
+        }
+    }
+}
+
 /// Subject and topics of an act, as far as they may be written: a hash of the subject and the
 /// number of the topics, or with `log.subjects` the texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Named {
-    /// End user whom the token is for.
+    /// End user whom the token is for, or whom the order is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Number of the topics of the token or event; absent if it is a plain token, or an event of
-    /// `default` only.
+    /// Number of the topics of the token, the event or the order; absent for a plain token, and for
+    /// an event of `default` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topics: Option<usize>,
     /// The topics, separated by spaces.
@@ -177,7 +252,7 @@ impl Audit {
             line.push(b'\n');
             match act {
                 Act::RefusePrincipal { .. } => file.append_refusal(line),
-                Act::Issue { .. } | Act::Revoke { .. } | Act::Publish { .. } => file.append(line),
+                _ => file.append(line),
             }
         }
     }

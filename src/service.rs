@@ -43,14 +43,14 @@ impl Access {
         if request.is_none() && self.principals.is_plain(principal) {
             return None;
         }
-        let IssueRequest { subject, topics, .. } = request.unwrap_or_default();
+        let IssueRequest { subject, topics, stream_until, single_use, .. } = request.unwrap_or_default();
         Some(Grant {
             principal: principal.clone(),
             issued_at,
             subject,
             topics,
-            stream_until: None,
-            single_use: false,
+            stream_until,
+            single_use,
             resource: None,
         })
     }
@@ -94,6 +94,10 @@ pub struct IssueRequest {
     pub topics: Patterns,
     /// Lifetime; `None`: the configured one. The caller keeps it within the longest life.
     pub expires_in: Option<Duration>,
+    /// The latest end of its streams, from which on it opens none. In the future.
+    pub stream_until: Option<UnixMillis>,
+    /// Whether it opens one stream only.
+    pub single_use: bool,
 }
 
 /// A token that was just issued. `Debug` would show it, so there is none.
@@ -160,7 +164,7 @@ pub enum Refusal {
     /// No instance has signed it, or its expiry is later than that of any token of an instance.
     #[error("forged")]
     Forged,
-    /// It has expired.
+    /// It has expired, or its streams would have ended by now.
     #[error("expired")]
     Expired,
     /// It was revoked, by itself or with everything issued to its subject.
@@ -251,7 +255,7 @@ impl TokenService {
     /// # Errors
     /// The reason, already counted.
     pub fn verify(&self, presented: &str) -> Result<Verified, Refusal> {
-        let verified = self.check(presented).and_then(within_this_release);
+        let verified = self.check(presented).and_then(|verified| self.within_grant(verified));
         verified.inspect_err(|refusal| self.metrics.token_refused(*refusal))
     }
 
@@ -269,7 +273,7 @@ impl TokenService {
     /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
     /// stream, so a refusal is not counted.
     pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
-        let verified = self.check(presented).and_then(within_this_release).ok()?;
+        let verified = self.check(presented).and_then(|verified| self.within_grant(verified)).ok()?;
         self.judge(&verified, BlockedAttempt::Other).await.ok()
     }
 
@@ -334,6 +338,16 @@ impl TokenService {
         Ok(access.codec.verify(presented, self.clock.now(), &access.principals)?)
     }
 
+    /// Refuses a token whose grant opens nothing any more, or has a limit that this release cannot
+    /// enforce. It would open more than was granted.
+    fn within_grant(&self, verified: Verified) -> Result<Verified, Refusal> {
+        match verified.grant.as_deref() {
+            Some(Grant { resource: Some(_), .. }) => Err(Refusal::Unsupported),
+            Some(Grant { stream_until: Some(end), .. }) if self.clock.now() >= *end => Err(Refusal::Expired),
+            _ => Ok(verified),
+        }
+    }
+
     /// Reason to refuse a token because of its subject.
     fn refusal_of_subject(&self, verified: &Verified, attempt: BlockedAttempt) -> Option<Refusal> {
         let grant = verified.grant.as_deref()?;
@@ -362,7 +376,7 @@ impl TokenService {
             principal: verified.principal.clone(),
             id: digest.id(),
             issued_at: verified.grant.as_ref().map_or(issued_at, |grant| grant.issued_at),
-            expires_at,
+            expires_at: earliest_end(expires_at, verified.grant.as_deref()),
             grant: verified.grant.clone(),
         };
         let from_claims = || introspection(expires_at.minus(self.ttl), expires_at);
@@ -381,17 +395,14 @@ impl TokenService {
     }
 }
 
-/// Refuses a token whose grant has a limit that this release does not know how to enforce. It would
-/// open more than was granted.
-fn within_this_release(verified: Verified) -> Result<Verified, Refusal> {
-    let is_beyond =
-        |grant: &Grant| grant.stream_until.is_some() || grant.single_use || grant.resource.is_some();
-    if verified.grant.as_deref().is_some_and(is_beyond) { Err(Refusal::Unsupported) } else { Ok(verified) }
-}
-
 /// Longest lifetime of a token, on any instance.
 fn longest_life() -> Duration {
     Duration::from_secs(LONGEST_LIFE_SECONDS.into())
+}
+
+/// End of a token that expires at `expires_at`: its grant may end earlier.
+fn earliest_end(expires_at: UnixMillis, grant: Option<&Grant>) -> UnixMillis {
+    grant.and_then(|grant| grant.stream_until).map_or(expires_at, |end| end.min(expires_at))
 }
 
 /// Expiry in the token: the record's, rounded up to the whole second.

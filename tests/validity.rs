@@ -308,7 +308,7 @@ async fn a_token_is_issued_with_the_grant_and_the_life_that_are_asked_for() {
     let service = service(Arc::<Takes>::clone(&store), Arc::new(ManualClock::at(NOW)), &metrics);
     let Grant { subject, topics, .. } = grant();
     let life = Duration::from_mins(5);
-    let request = IssueRequest { subject, topics, expires_in: Some(life) };
+    let request = IssueRequest { subject, topics, expires_in: Some(life), ..IssueRequest::default() };
     let issued = service.issue(&unlimited(principal()), Some(request)).await.unwrap();
     assert_eq!(
         (issued.ttl, issued.expires_at, issued.grant.as_ref()),
@@ -436,15 +436,52 @@ async fn a_token_with_a_limit_that_this_release_cannot_enforce_is_refused_and_ca
     let metrics = Arc::new(Metrics::new().unwrap());
     let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::new(ManualClock::at(NOW)), &metrics);
     assert!(service.verify(&granted(&grant())).is_ok());
-    for limited in [
-        Grant { stream_until: Some(UnixMillis(NOW.0 + 1000)), ..grant() },
-        Grant { single_use: true, ..grant() },
-        Grant { resource: Resource::parse("/orders"), ..grant() },
-    ] {
-        let text = granted(&limited);
-        assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Unsupported), "{limited:?}");
-        assert_eq!(service.introspect(&text).await, None, "{limited:?}");
-        assert!(service.revocation_of_token(&text).is_some(), "{limited:?}");
+    let text = granted(&Grant { resource: Resource::parse("/orders"), ..grant() });
+    assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Unsupported));
+    assert_eq!(service.introspect(&text).await, None);
+    assert!(service.revocation_of_token(&text).is_some());
+}
+
+#[tokio::test]
+async fn a_token_whose_streams_would_have_ended_is_expired_and_can_be_revoked() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let clock = Arc::new(ManualClock::at(NOW));
+    let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::<ManualClock>::clone(&clock), &metrics);
+    let end = NOW.plus(Duration::from_secs(1));
+    let text = granted(&Grant { stream_until: Some(end), ..grant() });
+    clock.advance(Duration::from_millis(999));
+    assert!(service.verify(&text).is_ok());
+    assert_eq!(service.introspect(&text).await.map(|token| token.expires_at), Some(end));
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Expired));
+    assert_eq!(service.introspect(&text).await, None);
+    assert!(service.revocation_of_token(&text).is_some());
+}
+
+#[tokio::test]
+async fn the_end_of_the_streams_does_not_lengthen_the_life_of_a_token() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Answers(Ok(ACTIVE))), Arc::new(ManualClock::at(NOW)), &metrics);
+    let of = |stream_until| granted(&Grant { stream_until, ..grant() });
+    let ends = [of(None), of(Some(NOW.plus(Duration::from_hours(1))))];
+    let [plain, later] = ends.each_ref().map(|text| service.introspect(text));
+    assert_eq!(plain.await.unwrap().expires_at, later.await.unwrap().expires_at);
+}
+
+#[tokio::test]
+async fn a_token_has_the_limits_that_were_asked_for() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let service = service(Arc::new(Takes::default()), Arc::new(ManualClock::at(NOW)), &metrics);
+    let until = Some(NOW.plus(Duration::from_hours(8)));
+    for (stream_until, single_use) in [(None, false), (until, false), (None, true), (until, true)] {
+        let request = IssueRequest { stream_until, single_use, ..IssueRequest::default() };
+        let issued = service.issue(&unlimited(principal()), Some(request)).await.unwrap();
+        let grant = service.verify(&issued.text).unwrap().grant.unwrap();
+        assert_eq!((grant.stream_until, grant.single_use), (stream_until, single_use));
+        assert_eq!(
+            (issued.ttl, issued.expires_at),
+            (Duration::from_mins(1), NOW.plus(Duration::from_mins(1)))
+        );
     }
 }
 

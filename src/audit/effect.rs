@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Act, Asker, Audit, Named};
+use super::{Act, Asker, Audit, Named, SubjectOrder};
 use crate::principal::PrincipalId;
 use crate::telemetry::RequestId;
 
@@ -19,6 +19,15 @@ pub enum Begun {
         /// Its public name.
         token_id: String,
     },
+    /// An order about a subject.
+    Subject(SubjectOrder),
+    /// Ending streams.
+    EndStreams {
+        /// Name of the field that selects them.
+        by: &'static str,
+        /// Its value, unless it is a subject or a topic.
+        selected: Option<String>,
+    },
 }
 
 impl Begun {
@@ -28,6 +37,11 @@ impl Begun {
             Self::Issue => Act::Issue { token_id: None, principal, outcome: Some("unknown") },
             Self::Publish => Act::Publish { event_id: None, principal, outcome: "unknown" },
             Self::Revoke { token_id } => Act::Revoke { token_id, principal, effective: "unknown" },
+            Self::Subject(order) => order.act(principal, "unknown"),
+            Self::EndStreams { by, selected } => {
+                let selected = selected.as_deref();
+                Act::EndStreams { by, selected, principal, ended: None, effective: "unknown" }
+            }
         }
     }
 }

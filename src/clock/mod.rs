@@ -48,6 +48,40 @@ impl UnixMillis {
         let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
         format!("{moment:.3}")
     }
+
+    /// Reads RFC 3339, with any offset; digits below a millisecond are cut off. `None` for anything
+    /// else, and for a moment before 1970.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        // The library also reads forms that RFC 3339 does not have.
+        let moment: jiff::Timestamp = is_rfc3339(text).then(|| text.parse().ok())??;
+        u64::try_from(moment.as_millisecond()).ok().map(Self)
+    }
+}
+
+/// Whether a text has the form of RFC 3339 §5.6, with at most nine digits after the second. The
+/// ranges of its numbers are not checked.
+fn is_rfc3339(text: &str) -> bool {
+    const DATE_AND_TIME: &str = "0000-00-00T00:00:00";
+    const OFFSET: &str = "00:00";
+    let fits = |text: &str, form: &str| {
+        let pairs = || text.bytes().zip(form.bytes());
+        text.len() == form.len()
+            && pairs().all(|(byte, form)| {
+                if form == b'0' { byte.is_ascii_digit() } else { byte.eq_ignore_ascii_case(&form) }
+            })
+    };
+    let Some((moment, rest)) = text.split_at_checked(DATE_AND_TIME.len()) else { return false };
+    let (fraction, offset) = match rest.strip_prefix('.') {
+        Some(rest) => {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            ((1..=9).contains(&digits), &rest[digits..])
+        }
+        None => (true, rest),
+    };
+    let is_offset = offset.eq_ignore_ascii_case("z")
+        || offset.strip_prefix(['+', '-']).is_some_and(|offset| fits(offset, OFFSET));
+    fits(moment, DATE_AND_TIME) && fraction && is_offset
 }
 
 /// A clock: the time of day.
@@ -123,6 +157,55 @@ mod tests {
     fn a_moment_is_written_as_rfc3339_in_utc() {
         assert_eq!(UnixMillis(1_767_470_400_123).rfc3339(), "2026-01-03T20:00:00.123Z");
         assert_eq!(UnixMillis(1_767_470_400_000).rfc3339(), "2026-01-03T20:00:00.000Z");
+    }
+
+    #[test]
+    fn rfc3339_is_read_in_every_form_and_nothing_else_is() {
+        for (text, moment) in [
+            ("2026-01-03T20:00:00Z", 1_767_470_400_000),
+            ("2026-01-03t20:00:00z", 1_767_470_400_000),
+            ("2026-01-03T20:00:00.1239Z", 1_767_470_400_123),
+            ("2026-01-03T20:00:00.123456789Z", 1_767_470_400_123),
+            ("2026-01-03T21:30:00+01:30", 1_767_470_400_000),
+            ("2026-01-03T12:00:00-08:00", 1_767_470_400_000),
+            ("2026-01-03T20:00:00-00:00", 1_767_470_400_000),
+            ("1970-01-01T00:00:00Z", 0),
+            ("2016-12-31T23:59:60Z", 1_483_228_799_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        ] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), Some(UnixMillis(moment)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-01-03",
+            "2026-01-03T20:00:00",
+            "2026-01-03 20:00:00Z",
+            "2026-01-03T20:00Z",
+            "2026-01-03T20:00:00.Z",
+            "2026-01-03T20:00:00,5Z",
+            "2026-01-03T20:00:00.1234567890Z",
+            "2026-01-03T20:00:00+01",
+            "2026-01-03T20:00:00+0100",
+            "2026-01-03T20:00:00+01:00[Europe/Berlin]",
+            "20260103T200000Z",
+            "+002026-01-03T20:00:00Z",
+            "2026-02-29T20:00:00Z",
+            "2026-01-03T24:00:00Z",
+            "1969-12-31T23:59:59Z",
+            " 2026-01-03T20:00:00Z",
+            "2026-01-03T20:00:00Z ",
+            "٢026-01-03T20:00:00Z",
+            "1767470400",
+        ] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_that_was_written_is_read_again() {
+        for moment in [0, 1, 1_767_470_400_123, 253_402_300_799_999] {
+            assert_eq!(UnixMillis::parse_rfc3339(&UnixMillis(moment).rfc3339()), Some(UnixMillis(moment)));
+        }
     }
 
     #[test]

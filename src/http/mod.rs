@@ -11,6 +11,7 @@ mod effects;
 mod error;
 mod events;
 mod extract;
+mod fields;
 mod health;
 mod held;
 mod issue_body;
@@ -23,6 +24,8 @@ mod problem_docs;
 mod routes;
 mod server;
 mod stream;
+mod streams;
+mod subjects;
 mod tokens;
 mod unread_body;
 
@@ -40,6 +43,7 @@ pub use server::{ExtraRoutes, ListenerHandle, ServerSettings, serve};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::control::Control;
 use crate::events::{EventLog, Hub};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -51,6 +55,8 @@ use crate::token::Subject;
 pub struct AppState {
     /// The token service.
     pub tokens: Arc<TokenService>,
+    /// Control over subjects and streams.
+    pub control: Arc<Control>,
     /// The hub of this instance.
     pub hub: Arc<Hub>,
     /// The event log.

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::{Problem, ProblemBody};
 use super::problem_docs::Proxied;
-use super::{admin, authorise, events, health, panel, stream, tokens};
+use super::{admin, authorise, events, health, panel, stream, streams, subjects, tokens};
 use crate::events::EventType;
 
 #[derive(OpenApi)]
@@ -26,6 +26,7 @@ use crate::events::EventType;
     paths(
         tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,
         stream::open, events::publish,
+        streams::list, streams::end, subjects::revoke, subjects::block, subjects::unblock,
         authorise::authorise, admin::cache_stats, admin::instance_id, admin::metrics,
         health::report, health::report_by_post, health::module, health::live, health::ready,
         panel::page, panel::asset, panel::client, document,

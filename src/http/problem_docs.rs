@@ -61,7 +61,33 @@ impl IntoResponses for Issuing {
                  a body that is no JSON object, or a grant that is too long (bad_request), or credentials that \
                  disagree (credentials_conflict)",
             ),
+            (
+                403,
+                "The principal lacks the right for this call, or a topic (not_permitted), or the subject is blocked \
+                 (subject_blocked)",
+            ),
             (503, "No further token can be recorded at present; wait for Retry-After"),
+        ]));
+        all
+    }
+}
+
+/// Problems of orders about subjects and streams.
+pub(super) struct Controlling;
+
+impl IntoResponses for Controlling {
+    fn responses() -> Described {
+        let mut all = NeedsPrincipal::responses();
+        all.extend(ReadsBody::responses());
+        all.extend(Proxied::responses());
+        all.extend(described(&[
+            (
+                400,
+                "An unknown field, or a query parameter, of which this call has none (unknown_parameter), a bad or \
+                 missing value, or a body that is no JSON object (bad_request), or credentials that disagree \
+                 (credentials_conflict)",
+            ),
+            (503, "The order cannot be remembered at present; wait for Retry-After"),
         ]));
         all
     }

@@ -5,7 +5,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, w
 
 use self::Caller::{Anyone, Principal, TokenOr};
 use super::error::Problem;
-use super::{admin, authorise, events, health, openapi, panel, stream, tokens};
+use super::{admin, authorise, events, health, openapi, panel, stream, streams, subjects, tokens};
 use crate::principal::Right;
 
 /// Who may call a method of a path.
@@ -46,12 +46,18 @@ impl Callers {
 pub fn endpoints() -> Vec<Endpoint> {
     const ISSUE: Caller = Principal(Right::Issue);
     const OBSERVE: Caller = Principal(Right::Observe);
+    const CONTROL: Caller = Principal(Right::Control);
     vec![
         at("/operator/api/events/sse-token").post(ISSUE, tokens::issue).get(ISSUE, tokens::issue_by_get),
         at("/operator/api/events/stream").get(TokenOr(Right::Subscribe), stream::open),
         at("/operator/api/events").post(Principal(Right::Publish), events::publish),
-        at("/operator/api/tokens/revoke").post(Principal(Right::Control), tokens::revoke),
+        at("/operator/api/tokens/revoke").post(CONTROL, tokens::revoke),
         at("/operator/api/tokens/introspect").post(Principal(Right::Introspect), tokens::introspect),
+        at("/operator/api/streams").get(OBSERVE, streams::list),
+        at("/operator/api/streams/end").post(CONTROL, streams::end),
+        at("/operator/api/subjects/revoke").post(CONTROL, subjects::revoke),
+        at("/operator/api/subjects/block").post(CONTROL, subjects::block),
+        at("/operator/api/subjects/unblock").post(CONTROL, subjects::unblock),
         at("/operator/api/health")
             .get(Anyone, health::report)
             .post(Anyone, health::report_by_post)

@@ -106,11 +106,11 @@ impl PartialSchema for IntrospectParameter {
 
 impl ToSchema for IntrospectParameter {}
 
-/// Scope of a revocation.
+/// Scope of a revocation or of another order.
 #[derive(Serialize, ToSchema)]
-pub(super) struct RevokedBody {
+pub(super) struct EffectiveBody {
     /// `cluster`, or `instance` while Redis is unavailable.
-    effective: RevocationScope,
+    pub(super) effective: RevocationScope,
 }
 
 /// Properties of a token (RFC 7662 §2.2); only `active` for a token that is not valid.
@@ -198,7 +198,7 @@ pub(super) async fn issue(
     let principal = principal(&request, &state)?;
     only_parameters(&request, &[])?;
     let members = members(&request, payload, state.body_timeout).await?;
-    let wish = issue_body::parse(&members)?;
+    let wish = issue_body::parse(&members, state.clock.now())?;
     issue_as_wished(&request, state, principal, wish).await
 }
 
@@ -294,7 +294,7 @@ async fn issue_and_note(
         (TokenForm = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
     )),
     responses(
-        (status = 200, description = "The token is not valid any more, whether or not it was before", body = RevokedBody),
+        (status = 200, description = "The token is not valid any more, whether or not it was before", body = EffectiveBody),
         NeedsPrincipal, ReadsBody, Proxied,
         (status = 400, description = "Neither or both parameters (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The revocation cannot be recorded at present; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
@@ -325,7 +325,7 @@ pub(super) async fn revoke(
         // Needed also without an audit trail: the token's streams have to end.
         effective = state.effects.run(revoked).await??;
     }
-    Ok(json(&RevokedBody { effective }))
+    Ok(json(&EffectiveBody { effective }))
 }
 
 /// Revokes a token, ends its streams and audits it.

@@ -12,7 +12,7 @@ const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-
 /// The variable that names the folder of principals.
 const FOLDER: &str = "VX11_OPERATOR__PRINCIPALS_DIR";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 39] = [
+const BAD: [(&str, &str, &str, &str); 43] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),

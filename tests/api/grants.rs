@@ -301,7 +301,7 @@ async fn a_bad_value_is_refused_by_the_name_of_its_field_and_nothing_is_issued()
         (json!({ "topics": ["xylophone//"] }), "topics"),
         (json!({ "expires_in": 901 }), "expires_in"),
         (json!({ "expires_in": 60, "stream_until": "2026-01-01T00:00:00Z" }), "stream_until"),
-        (json!({ "single_use": true }), "single_use"),
+        (json!({ "single_use": "xylophone" }), "single_use"),
         (json!({ "resource": "/xylophone" }), "resource"),
     ] {
         let answer = ask_for_token(&instance, &instance.principal, &fields).await;

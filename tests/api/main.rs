@@ -22,6 +22,7 @@ mod command_line;
 mod configuration;
 mod configuration_page;
 mod connections;
+mod control;
 mod credentials;
 mod drain;
 mod forging;

@@ -19,13 +19,20 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 const PUBLISH: &str = "/operator/api/events";
 const REVOKE: &str = "/operator/api/tokens/revoke";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
+/// Orders about streams and subjects.
+const ORDERS: [&str; 4] = [
+    "/operator/api/streams/end",
+    "/operator/api/subjects/revoke",
+    "/operator/api/subjects/block",
+    "/operator/api/subjects/unblock",
+];
 /// Seed of the generated requests: each run makes the same ones.
 const SEED: &str = "20260101";
 /// Requests for each operation in the phase that invents them.
 const EXAMPLES: &str = "20";
 /// The line of a run that tested every operation but the stream, and the fewest requests that it
 /// makes.
-const OPERATIONS: &str = "Tested: 17";
+const OPERATIONS: &str = "Tested: 22";
 const REQUESTS: u32 = 200;
 /// To install from the network on a busy machine, and for one run.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -60,7 +67,7 @@ async fn each_operation_documents_every_problem_it_can_answer() {
             _ if operation.get("security").is_some() => vec![400, 401, 403, 429, 503],
             _ => vec![429, 503],
         };
-        if [ISSUE, PUBLISH, REVOKE, INTROSPECT].contains(&path) {
+        if [ISSUE, PUBLISH, REVOKE, INTROSPECT].contains(&path) || ORDERS.contains(&path) {
             expected.extend([408, 413, 415]);
         }
         if path == PUBLISH {
@@ -101,18 +108,32 @@ async fn the_schemas_take_what_the_service_takes() {
     let issue = &schemas["IssueBody"];
     assert_eq!((issue.get("required"), &issue["additionalProperties"]), (None, &json!(false)));
     let names: Vec<_> = issue["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 5, "{names:?}");
     assert_eq!(issue["properties"]["expires_in"]["maximum"], json!(900));
     let of_issuing = &document["paths"][ISSUE]["post"]["requestBody"];
     assert_ne!(of_issuing["required"], json!(true), "a token needs no body");
+    let end = &schemas["EndBody"];
+    assert_eq!((&end["minProperties"], &end["maxProperties"]), (&json!(1), &json!(1)));
+    for (schema, required) in
+        [("SubjectBody", json!(["subject"])), ("BlockBody", json!(["subject", "seconds"]))]
+    {
+        assert_eq!(schemas[schema]["required"], required, "{schema}");
+        assert_eq!(schemas[schema]["additionalProperties"], json!(false), "{schema}");
+    }
+    assert_eq!(schemas["BlockBody"]["properties"]["seconds"]["maximum"], json!(86_400));
     let one = json!([{ "required": ["token"] }, { "required": ["token_id"] }]);
     assert_eq!(schemas["TokenForm"]["oneOf"], one);
     let in_json = &schemas["TokenParameter"]["oneOf"];
     assert_eq!((&in_json[0]["required"], &in_json[1]["required"]), (&json!(["token"]), &json!(["token_id"])));
     assert_eq!(schemas["IntrospectParameter"]["required"], json!(["token"]));
-    for (schema, field) in
-        [("IssuedBody", "expires_at"), ("HealthBody", "timestamp"), ("InstanceBody", "degraded_since")]
-    {
+    for (schema, field) in [
+        ("IssuedBody", "expires_at"),
+        ("HealthBody", "timestamp"),
+        ("InstanceBody", "degraded_since"),
+        ("IssueBody", "stream_until"),
+        ("StreamBody", "opened_at"),
+        ("BlockedBody", "until"),
+    ] {
         assert_eq!(schemas[schema]["properties"][field]["format"], "date-time", "{schema}.{field}");
     }
     let header = &document["paths"][PUBLISH]["post"]["parameters"][0];
@@ -134,7 +155,7 @@ async fn the_main_operations_have_examples_and_the_service_takes_them() {
         let content = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
         resolved(&content["schema"])
     };
-    for path in [PUBLISH, REVOKE, INTROSPECT] {
+    for path in [PUBLISH, REVOKE, INTROSPECT].into_iter().chain(ORDERS) {
         let schema = of(path);
         let body = schema.get("example").or(schema["examples"].get(0)).expect("an example");
         let answer = instance.post_as_principal(path).json(&body).send().await.unwrap();

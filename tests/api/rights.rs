@@ -17,6 +17,10 @@ const STREAM: &str = "/operator/api/events/stream";
 const PUBLISH: &str = "/operator/api/events";
 const REVOKE: &str = "/operator/api/tokens/revoke";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
+const END: &str = "/operator/api/streams/end";
+const BLOCK: &str = "/operator/api/subjects/block";
+/// Orders about a subject that take no other field.
+const SUBJECTS: [&str; 2] = ["/operator/api/subjects/revoke", "/operator/api/subjects/unblock"];
 /// A topic of the principals, and another one.
 const MINE: &str = "mine/1";
 const OTHER: &str = "other/1";
@@ -65,6 +69,9 @@ impl Call {
             PUBLISH => request.json(&json!({ "topic": topic, "data": 1 })),
             STREAM => request.query(&[("topic", topic)]),
             REVOKE => request.form(&[("token_id", "0123456789abcdef")]),
+            END => request.json(&json!({ "stream_id": "0123456789abcdef" })),
+            BLOCK => request.json(&json!({ "subject": "user-7", "seconds": 60 })),
+            path if SUBJECTS.contains(&path) => request.json(&json!({ "subject": "user-7" })),
             INTROSPECT => request.form(&[("token", "x")]),
             _ => request,
         }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use vx11_kit::until;
 
 use super::Cluster;
-use crate::support::Instance;
+use crate::support::{Instance, issue_with};
 
 /// A round trip to Redis: long enough to hang up during it, and within the deadlines of the
 /// service.
@@ -41,7 +41,11 @@ async fn lines_at_the_end(mut instance: Instance, file: &Path, action: &str) -> 
 }
 
 async fn events_in(cluster: &Cluster) -> usize {
-    from_redis_value(cluster.redis.command(&["XLEN", "{vx11}:events"]).await).unwrap()
+    entries_in(cluster, "{vx11}:events").await
+}
+
+async fn entries_in(cluster: &Cluster, stream: &str) -> usize {
+    from_redis_value(cluster.redis.command(&["XLEN", stream]).await).unwrap()
 }
 
 #[tokio::test]
@@ -127,4 +131,35 @@ async fn a_token_whose_client_hung_up_has_its_audit_line() {
     assert!(expected.contains(&lines.len()), "{issued} records, {fallbacks} fallbacks, {lines:#?}");
     let is_told = |line: &Value| line["token_id"].is_string() || line["outcome"] == "unknown";
     assert!(lines.iter().all(is_told), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn an_order_whose_client_hung_up_is_carried_out_and_has_its_audit_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let cluster = Cluster::start().await;
+    let settings =
+        [("VX11_OPERATOR__AUDIT__FILE", file.to_str().unwrap()), ("VX11_OPERATOR__LOG__SUBJECTS", "true")];
+    let (instance, way) = cluster.instance_with_way("1", &settings).await;
+    let mut subjects = Vec::new();
+    for n in 0..CLIENTS {
+        let subject = format!("user-{n}");
+        let token = issue_with(&instance, &json!({ "subject": subject })).await;
+        let mut stream = instance.open_stream(token["sse_token"].as_str().unwrap()).await;
+        way.delay(ROUND_TRIP);
+        let orders = async || entries_in(&cluster, "{vx11}:control").await;
+        let before = orders().await;
+        let body = json!({ "subject": subject, "seconds": 60 });
+        let path = "/operator/api/subjects/block";
+        hang_up_once(&instance, path, &body, async || orders().await > before).await;
+        assert_eq!(stream.rest().await.pop().unwrap().json()["reason"], json!("blocked"));
+        way.pass();
+        subjects.push(json!(subject));
+    }
+    instance.metric_becomes("vx11_operator_subjects_blocked", CLIENTS as u64).await;
+    let lines = lines_at_the_end(instance, &file, "block_subject").await;
+    let noted: Vec<_> = lines.iter().map(|line| line["subject"].clone()).collect();
+    assert_eq!(noted, subjects, "{lines:#?}");
+    let scopes = ["cluster", "instance", "unknown"];
+    assert!(lines.iter().all(|line| scopes.contains(&line["effective"].as_str().unwrap())), "{lines:#?}");
 }
