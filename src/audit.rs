@@ -290,18 +290,20 @@ mod tests {
         for _ in 0..MOST_LINES {
             note(Act::RefusePrincipal { code: "credential_wrong" });
         }
-        let acts = MOST_LINES / 4;
+        let acts = MOST_LINES / 5;
         for _ in 0..acts {
             note(Act::Issue { token_id: None, principal: "billing", outcome: None });
             note(Act::Revoke { token_id: "3f9a1c0b5d7e2f48", principal: "billing", effective: "cluster" });
             note(Act::Publish { event_id: None, principal: "billing", outcome: "published" });
+            note(SubjectOrder::Revoke.act("billing", "cluster"));
         }
         drop((release, audit));
         let text = String::from_utf8(was_written.recv().unwrap()).unwrap();
         let count = |kind: &str| text.lines().filter(|line| line.contains(kind)).count();
-        let kinds = [r#""issue""#, r#""revoke""#, r#""publish""#, r#""refuse_principal""#];
+        let kinds =
+            [r#""issue""#, r#""revoke""#, r#""publish""#, r#""revoke_subject""#, r#""refuse_principal""#];
         let refusals = MOST_LINES / REFUSALS;
-        assert_eq!(kinds.map(count), [acts, acts, acts, refusals]);
+        assert_eq!(kinds.map(count), [acts, acts, acts, acts, refusals]);
         let page = String::from_utf8(metrics.render().unwrap()).unwrap();
         let line = page.lines().find(|line| line.starts_with("vx11_operator_audit_lines_lost")).unwrap();
         assert!(

@@ -41,6 +41,7 @@ use crate::token::SigningKeys;
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// A checked configuration.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 #[derive(Debug)]
 pub struct Config {
     /// Name of the instance.

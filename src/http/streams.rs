@@ -320,3 +320,58 @@ fn parameter(request: &HttpRequest, name: &'static str) -> Result<Option<String>
         Some(_) => Err(Problem::bad_request(format!("{name} occurs more than once"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::token::Subject;
+
+    const ID: &str = "0123456789abcdef";
+
+    fn parsed(body: &str) -> Result<Selector, Problem> {
+        parse(&serde_json::from_str(body).unwrap())
+    }
+
+    #[test]
+    fn each_field_selects_streams_and_is_named_by_its_selector() {
+        let topic = "users/7".to_owned();
+        for (name, value, selector) in [
+            (SUBJECT, "user-7", Subject::parse("user-7").map(Selector::Subject)),
+            (TOKEN_ID, ID, TokenId::parse(ID).ok().map(Selector::Token)),
+            (STREAM_ID, ID, StreamId::parse(ID).map(Selector::Stream)),
+            (PRINCIPAL, "shop", PrincipalId::parse("shop").map(Selector::Principal)),
+            (TOPIC, "users/7", Some(Selector::Topic(topic))),
+            (TOPIC, "$streams/opened", Some(Selector::Topic("$streams/opened".to_owned()))),
+        ] {
+            let selected = parsed(&json!({ name: value }).to_string()).unwrap();
+            assert_eq!(Some(&selected), selector.as_ref(), "{name}");
+            assert_eq!(field_of(&selected), name);
+            let may_name_a_user = [SUBJECT, TOPIC].contains(&name);
+            assert_eq!(shown(&selected).as_deref(), (!may_name_a_user).then_some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_of_digits_within_its_bounds() {
+        for (text, limit) in [("1", 1), ("100", 100), ("0100", 100), ("10000", 10_000)] {
+            assert_eq!(parse_limit(text).ok(), Some(limit), "{text}");
+        }
+        for text in ["", "0", "10001", "+1", "-1", "1.0", "1e3", " 1", "x", "99999999999999999999999"] {
+            assert_eq!(parse_limit(text).unwrap_err().code(), "bad_request", "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_makes_parsing_panic(
+            name in "(subject|token_id|stream_id|principal|topic|[a-z]{0,3})",
+            value in r#"(null|true|-?[0-9]{1,20}(\.5)?|"[ -!#-\[\]-~]{0,20}"|\["a"\]|\{\})"#,
+        ) {
+            if let Ok(members) = serde_json::from_str(&format!(r#"{{"{name}": {value}}}"#)) {
+                let _ = parse(&members);
+            }
+        }
+    }
+}
