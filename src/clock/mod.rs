@@ -8,6 +8,8 @@ mod expiring_counts;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 use parking_lot::Mutex;
 
 pub use expiring_counts::ExpiringCounts;
@@ -53,35 +55,43 @@ impl UnixMillis {
     /// else, and for a moment before 1970.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        // The library also reads forms that RFC 3339 does not have.
-        let moment: jiff::Timestamp = is_rfc3339(text).then(|| text.parse().ok())??;
-        u64::try_from(moment.as_millisecond()).ok().map(Self)
+        const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+        let (local, offset) = local_time_and_offset(text)?;
+        // The library's type of moments ends a day before the last of RFC 3339, which some backends
+        // use as "never".
+        let local: DateTime = local.parse().ok()?;
+        u64::try_from((local.duration_since(EPOCH) - offset).as_millis()).ok().map(Self)
     }
 }
 
-/// Whether a text has the form of RFC 3339 §5.6, with at most nine digits after the second. The
-/// ranges of its numbers are not checked.
-fn is_rfc3339(text: &str) -> bool {
+/// Parts of a text in the form of RFC 3339 §5.6 with at most nine digits after the second: date and
+/// time, whose ranges are not checked, and the offset. The library also reads other forms.
+fn local_time_and_offset(text: &str) -> Option<(&str, SignedDuration)> {
     const DATE_AND_TIME: &str = "0000-00-00T00:00:00";
     const OFFSET: &str = "00:00";
     let fits = |text: &str, form: &str| {
-        let pairs = || text.bytes().zip(form.bytes());
-        text.len() == form.len()
-            && pairs().all(|(byte, form)| {
-                if form == b'0' { byte.is_ascii_digit() } else { byte.eq_ignore_ascii_case(&form) }
-            })
+        let is_like = |(byte, form): (u8, u8)| {
+            if form == b'0' { byte.is_ascii_digit() } else { byte.eq_ignore_ascii_case(&form) }
+        };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(is_like)
     };
-    let Some((moment, rest)) = text.split_at_checked(DATE_AND_TIME.len()) else { return false };
-    let (fraction, offset) = match rest.strip_prefix('.') {
-        Some(rest) => {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            ((1..=9).contains(&digits), &rest[digits..])
-        }
-        None => (true, rest),
+    let (to_second, rest) = text.split_at_checked(DATE_AND_TIME.len())?;
+    let digits = rest.strip_prefix('.').map(|rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    if !fits(to_second, DATE_AND_TIME) || digits.is_some_and(|digits| !(1..=9).contains(&digits)) {
+        return None;
+    }
+    let (local, offset) = text.split_at(to_second.len() + digits.map_or(0, |digits| 1 + digits));
+    if offset.eq_ignore_ascii_case("z") {
+        return Some((local, SignedDuration::ZERO));
+    }
+    let (sign, ahead) = match offset.split_at_checked(1)? {
+        ("+", ahead) => (1, ahead),
+        ("-", behind) => (-1, behind),
+        _ => return None,
     };
-    let is_offset = offset.eq_ignore_ascii_case("z")
-        || offset.strip_prefix(['+', '-']).is_some_and(|offset| fits(offset, OFFSET));
-    fits(moment, DATE_AND_TIME) && fraction && is_offset
+    let (hours, minutes) = ahead.split_once(':').filter(|_| fits(ahead, OFFSET))?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then(|| (local, SignedDuration::from_mins(sign * (60 * hours + minutes))))
 }
 
 /// A clock: the time of day.
@@ -172,6 +182,7 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0),
             ("2016-12-31T23:59:60Z", 1_483_228_799_000),
             ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+            ("9999-12-31T23:59:59-23:59", 253_402_387_139_000),
         ] {
             assert_eq!(UnixMillis::parse_rfc3339(text), Some(UnixMillis(moment)), "{text}");
         }
@@ -186,6 +197,9 @@ mod tests {
             "2026-01-03T20:00:00.1234567890Z",
             "2026-01-03T20:00:00+01",
             "2026-01-03T20:00:00+0100",
+            "2026-01-03T20:00:00+24:00",
+            "2026-01-03T20:00:00",
+            "2026-01-03T20:00:00*01:00",
             "2026-01-03T20:00:00+01:00[Europe/Berlin]",
             "20260103T200000Z",
             "+002026-01-03T20:00:00Z",
@@ -203,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_moment_that_was_written_is_read_again() {
-        for moment in [0, 1, 1_767_470_400_123, 253_402_300_799_999] {
+        for moment in [0, 1, 1_767_470_400_123, 253_402_207_200_999] {
             assert_eq!(UnixMillis::parse_rfc3339(&UnixMillis(moment).rfc3339()), Some(UnixMillis(moment)));
         }
     }
