@@ -6,9 +6,12 @@
 //! - `failover`: the primary (Redis) with the standby beside it. `breaker` decides whether Redis is
 //!   asked; `shared_breaker` makes that decision cheap to read and reports transitions.
 //!
+//! `admission` is the contract for leases of subjects and for tickets, which Redis keeps.
+//!
 //! A new backend implements the trait, passes the suite in `tests/store_contract.rs`, and is chosen
 //! in `app.rs`. "Absent" is an answer; a store that cannot be asked is a [`StoreError`].
 
+mod admission;
 mod breaker;
 mod failover;
 mod memory;
@@ -22,6 +25,10 @@ use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
+pub use admission::{
+    ALIVE, AdmissionStore, AliveEntry, LeaseAnswer, ReleasedTicket, Renewal, Renewed, SubjectKey,
+    TICKET_WINDOW, TicketAnswer, TicketChange, TicketHolder, WantedLeases, WantedTicket,
+};
 pub use breaker::{Breaker, BreakerState, Failure};
 pub use failover::{
     FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps, HealthReport, Primary,

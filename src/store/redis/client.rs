@@ -2,6 +2,7 @@
 //! try after a broken connection, and the report to the circuit breaker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, RedisResult};
@@ -37,11 +38,19 @@ pub(super) struct Client {
     jitter: Arc<Jitter>,
     breaker: Arc<SharedBreaker>,
     connections: ThreadLocal<Arc<WorkerConnection>>,
+    /// Whether a right was missing that requests can do without.
+    lacks_right: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(connector: Connector, jitter: Arc<Jitter>, breaker: Arc<SharedBreaker>) -> Self {
-        Self { connector: Arc::new(connector), jitter, breaker, connections: ThreadLocal::new() }
+        Self {
+            connector: Arc::new(connector),
+            jitter,
+            breaker,
+            connections: ThreadLocal::new(),
+            lacks_right: AtomicBool::new(false),
+        }
     }
 
     /// The connection of this worker thread.
@@ -93,18 +102,47 @@ impl Client {
         if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
         }
-        match self.call_from(asked_at, Path::Hot, work).await {
-            Ok(answer) => {
+        let answer = self.call_from(asked_at, Path::Hot, work).await;
+        self.report(&answer, asked_at);
+        answer.map_err(|_fault| StoreError::Unavailable)
+    }
+
+    /// Calls Redis for something that requests can do without. A missing right is logged once, and
+    /// is no fault of Redis.
+    pub(super) async fn ask_if_permitted<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        work: impl Fn(Connection) -> F + Send + Sync,
+    ) -> Result<T, StoreError> {
+        if !self.breaker.is_closed() {
+            return Err(StoreError::Unavailable);
+        }
+        let asked_at = Instant::now();
+        let answer = self.call_from(asked_at, Path::Hot, work).await;
+        if let Err(fault @ Fault::Permission(_)) = &answer {
+            if !self.lacks_right.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "limits of subjects and single-use tokens hold for this instance only: {fault}"
+                );
+            }
+        } else {
+            self.lacks_right.store(false, Ordering::Relaxed);
+            self.report(&answer, asked_at);
+        }
+        answer.map_err(|_fault| StoreError::Unavailable)
+    }
+
+    /// Reports the outcome of a call to the breaker.
+    fn report<T>(&self, answer: &Result<T, Fault>, asked_at: Instant) {
+        match answer {
+            Ok(_) => {
                 self.worker_connection().answered();
                 self.breaker.succeeded();
-                Ok(answer)
             }
             Err(fault) => {
-                if fault == Fault::Timeout {
+                if *fault == Fault::Timeout {
                     self.worker_connection().timed_out(asked_at);
                 }
-                self.breaker.failed(&fault, asked_at);
-                Err(StoreError::Unavailable)
+                self.breaker.failed(fault, asked_at);
             }
         }
     }
@@ -169,6 +207,11 @@ impl Client {
     /// Invalidates all worker connections after a change of the data id.
     pub(super) fn invalidate_connections(&self) {
         self.breaker.invalidate_connections();
+    }
+
+    /// Present connection generation.
+    pub(super) fn generation(&self) -> u64 {
+        self.breaker.generation()
     }
 
     /// Whether requests use Redis at present.

@@ -2,6 +2,7 @@
 
 use crate::clock::UnixMillis;
 use crate::redis::{Namespace, revocations};
+use crate::store::SubjectKey;
 use crate::token::{Record, TokenDigest, TokenId};
 
 /// Names of the store's keys in a namespace.
@@ -10,9 +11,12 @@ pub(super) struct Keys {
     pub(super) instances: String,
     /// Announced revocations, a stream.
     pub(super) revocations: String,
+    /// Alive entries, a hash.
+    pub(super) alive: String,
     /// A stream that is never created: the preflight sends `XADD … NOMKSTREAM` to it.
     pub(super) no_stream: String,
     /// Prefixes of names.
+    leases: String,
     records: String,
     tombstones: String,
     completeness: String,
@@ -24,7 +28,9 @@ impl Keys {
         Self {
             instances: namespace.together("instances"),
             revocations: revocations::stream(namespace),
+            alive: namespace.together("alive"),
             no_stream: namespace.together("nothing"),
+            leases: namespace.together("subject:"),
             records: namespace.apart("token:"),
             tombstones: namespace.apart("revoked:"),
             completeness: namespace.apart("epoch:"),
@@ -40,6 +46,16 @@ impl Keys {
     /// Key of a token's record.
     pub(super) fn record(&self, digest: TokenDigest) -> String {
         format!("{}{digest}", self.records)
+    }
+
+    /// Key of a single-use token's ticket.
+    pub(super) fn ticket(&self, digest: TokenDigest) -> String {
+        format!("{}{digest}:ticket", self.records)
+    }
+
+    /// Key of the leases of a subject.
+    pub(super) fn leases(&self, subject: SubjectKey) -> String {
+        format!("{}{subject}", self.leases)
     }
 
     /// Key of a token's tombstone.

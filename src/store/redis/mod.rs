@@ -3,18 +3,21 @@
 //! Record and tombstone of a token are a key each; a lookup reads both at once. All calls go
 //! through `client`, which uses the connections of `worker_connection` and sends commands in
 //! batches (`batch`). `completeness` proves that no record is missing; `members` and `neighbours`
-//! exchange member records; `preflight` tests the rights before Redis is used. Keys, cost and
-//! rights are in docs/redis.md.
+//! exchange member records; `preflight` tests the rights before Redis is used. `admission` keeps
+//! `leases` and `tickets`. Keys, cost and rights are in docs/redis.md.
 
+mod admission;
 mod batch;
 mod client;
 mod completeness;
 mod keys;
+mod leases;
 mod member_record;
 mod members;
 mod neighbours;
 mod preflight;
 mod restore;
+mod tickets;
 mod worker_connection;
 
 use std::sync::Arc;
