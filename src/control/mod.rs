@@ -4,20 +4,27 @@
 //! An order takes effect at once on the instance that gives it. The others read it from Redis
 //! within a second.
 
+mod admission;
 mod bans;
 mod known;
+mod leases;
 mod order;
 mod orders;
 mod question;
 mod reader;
+mod tickets;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::admission::{Admission, AdmissionDeps, Admitted, EndReplaced, NotAdmitted};
 pub use self::bans::Barred;
 use self::order::{About, Order, Received};
 use self::orders::Orders;
 pub use self::reader::{Reader, ReaderDeps};
+pub use self::tickets::Ticket;
+pub use self::upkeep::Upkeep;
 use crate::clock::{Clock, UnixMillis};
 use crate::events::{EndReason, Hub, OpenStream, Selector, StreamFilter};
 use crate::limits::{CLOCK_SKEW, MOST_ORDERS};

@@ -66,10 +66,8 @@ pub trait AdmissionStore: Send + Sync {
     ///
     /// # Errors
     /// The store is unavailable; some tickets may have been taken or released.
-    async fn settle_tickets(
-        &self,
-        changes: &[TicketChange],
-    ) -> Result<Vec<Option<TicketAnswer>>, StoreError>;
+    async fn settle_tickets(&self, changes: &[TicketChange])
+    -> Result<Vec<Option<TicketAnswer>>, StoreError>;
 
     /// Alive entry of the instance that holds a ticket.
     ///

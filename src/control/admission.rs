@@ -1,0 +1,170 @@
+//! Admission of streams: the limit of a subject, and single use of a token.
+//!
+//! `leases` and `tickets` know what this instance holds. Redis decides while it answers; meanwhile
+//! this instance decides alone, and the background task (`upkeep`) settles afterwards what it
+//! decided.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::leases::{Lease, Leases};
+use super::tickets::{HeldTicket, Ticket, TicketError, Tickets};
+use crate::clock::Clock;
+use crate::events::{StreamId, SubjectLimit};
+use crate::metrics::Metrics;
+use crate::store::{ALIVE, AdmissionStore, TicketHolder};
+use crate::token::Subject;
+
+/// Ends a stream of this instance with the reason `replaced`.
+pub type EndReplaced = Box<dyn Fn(StreamId) + Send + Sync>;
+
+/// Dependencies of [`Admission`].
+pub struct AdmissionDeps {
+    /// The store that all instances share; `None` without Redis.
+    pub store: Option<Arc<dyn AdmissionStore>>,
+    /// Limit of a subject's streams.
+    pub limit: Option<SubjectLimit>,
+    /// Longest life of a stream.
+    pub max_age: Duration,
+    /// Ends a replaced stream.
+    pub end: EndReplaced,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Reason why a stream is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The limit of the subject is reached.
+    SubjectLimit,
+    /// The single-use token was used.
+    Used,
+    /// There is no room to note the use of another single-use token.
+    Full {
+        /// Time after which there is room again, about.
+        retry_after: Duration,
+    },
+}
+
+impl From<TicketError> for NotAdmitted {
+    fn from(error: TicketError) -> Self {
+        match error {
+            TicketError::Used => Self::Used,
+            TicketError::Full { retry_after } => Self::Full { retry_after },
+        }
+    }
+}
+
+/// What a stream holds while it is open; dropping it releases that.
+#[derive(Default)]
+pub struct Admitted {
+    lease: Option<Lease>,
+    ticket: Option<HeldTicket>,
+}
+
+impl Admitted {
+    /// For the stream to keep; `None` if it holds nothing.
+    #[must_use]
+    pub fn into_companion(self) -> Option<Box<dyn Any + Send>> {
+        let holds = self.lease.is_some() || self.ticket.is_some();
+        holds.then(|| Box::new(self) as Box<dyn Any + Send>)
+    }
+}
+
+/// Time of the last renewal of this instance's alive entry.
+#[derive(Default)]
+pub(super) struct Presence(Mutex<Option<(u64, Instant)>>);
+
+impl Presence {
+    /// Notes a renewal at the time `at` of the store, which was asked for at `asked_at`.
+    pub(super) fn renewed(&self, at: u64, asked_at: Instant) {
+        *self.0.lock() = Some((at, asked_at));
+    }
+
+    /// The last renewal, while other instances count this one as alive.
+    pub(super) fn last(&self) -> Option<u64> {
+        let last = *self.0.lock();
+        last.filter(|(_, asked_at)| asked_at.elapsed() < ALIVE).map(|(at, _)| at)
+    }
+}
+
+/// Parts that leases, tickets and their upkeep share.
+pub(super) struct Shared {
+    pub(super) deps: AdmissionDeps,
+    pub(super) presence: Presence,
+    /// Wakes the upkeep.
+    pub(super) work: Notify,
+}
+
+impl Shared {
+    /// The store, if it is in use and this instance counts as alive; and the last renewal.
+    pub(super) fn store(&self) -> Option<(&Arc<dyn AdmissionStore>, u64)> {
+        let store = self.deps.store.as_ref().filter(|store| store.is_available())?;
+        Some((store, self.presence.last()?))
+    }
+}
+
+/// Admits streams.
+pub struct Admission {
+    pub(super) shared: Arc<Shared>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) tickets: Arc<Tickets>,
+}
+
+impl Admission {
+    /// Creates it without any stream.
+    #[must_use]
+    pub fn new(deps: AdmissionDeps) -> Self {
+        let shared = Arc::new(Shared { deps, presence: Presence::default(), work: Notify::new() });
+        let leases = Arc::new(Leases::new(Arc::clone(&shared)));
+        let tickets = Arc::new(Tickets::new(Arc::clone(&shared)));
+        Self { shared, leases, tickets }
+    }
+
+    /// Admits a stream that is registered, and whose token is valid. A single-use token has a
+    /// `ticket`.
+    ///
+    /// Cancel safe: dropping the future releases what was taken.
+    ///
+    /// # Errors
+    /// The stream must not open.
+    pub async fn admit(
+        &self,
+        stream: StreamId,
+        subject: Option<&Subject>,
+        ticket: Option<Ticket>,
+    ) -> Result<Admitted, NotAdmitted> {
+        let mut admitted = Admitted::default();
+        if let Some(ticket) = ticket {
+            admitted.ticket = Some(self.tickets.take_for_stream(ticket, stream).await?);
+        }
+        if let Some(subject) = subject {
+            match self.leases.take(subject, stream).await {
+                Ok(lease) => admitted.lease = lease,
+                Err(_reached) => {
+                    if let Some(ticket) = admitted.ticket.take() {
+                        ticket.undo();
+                    }
+                    return Err(NotAdmitted::SubjectLimit);
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Uses a single-use token for a request. The same request may use it again for a moment,
+    /// because a proxy repeats it when an answer is lost.
+    ///
+    /// # Errors
+    /// The token was used.
+    pub async fn use_ticket(&self, ticket: Ticket, request: &str) -> Result<(), NotAdmitted> {
+        Ok(self.tickets.take_for_request(ticket, TicketHolder::request(request)).await?)
+    }
+}
