@@ -221,9 +221,10 @@ impl Tickets {
             if let Ok(answer) = store.take_ticket(&wanted).await {
                 if let TicketAnswer::Taken { .. } = answer {
                     let mut table = self.table.lock();
+                    let is_unknown = table.losses != losses;
                     // Without room, the uncertainty makes the attempt release the ticket.
-                    table.enter(attempt, was_uncertain, table.losses != losses)?;
-                    if table.losses != losses {
+                    table.enter(attempt, was_uncertain, is_unknown)?;
+                    if is_unknown {
                         table.queue(digest);
                     }
                 }
