@@ -15,12 +15,12 @@ use tokio::task::JoinSet;
 
 use self::files::Room;
 use crate::audit::Audit;
-use crate::clock::{Clock, Jitter, SystemClock};
+use crate::clock::{Clock, Jitter, SystemClock, UnixMillis};
 use crate::config::{Config, MOST_WORKERS};
-use crate::control::{Control, ControlDeps, Reader, ReaderDeps, Shared};
+use crate::control::{Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, Shared, Upkeep};
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
-    StreamEvents, StreamLimits, StreamSettings,
+    Selector, StreamEvents, StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
 use crate::lifecycle::Lifecycle;
@@ -29,8 +29,8 @@ use crate::principal::{Principals, Right};
 use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
-    Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps, MemoryStore,
-    RedisStore, RedisStoreDeps, SharedBreaker, TokenStore,
+    AdmissionStore, Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps,
+    MemoryStore, RedisStore, RedisStoreDeps, SharedBreaker, TokenStore,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -134,7 +134,7 @@ impl Application {
             },
             ring: config.ring,
             streams: StreamSettings {
-                limits: StreamLimits { all: room.streams, ..config.stream_limits },
+                limits: StreamLimits { all: room.streams, per_subject: None, ..config.stream_limits },
                 heartbeat: config.heartbeat,
                 coalesce: config.coalesce,
                 max_age: config.max_stream_age,
@@ -147,23 +147,25 @@ impl Application {
         }));
         let mut background = JoinSet::new();
         let with_redis = (&config.redis, &shared_log, &claim);
-        let (store, event_log, control) = if let (Some(settings), Some(log), Some(claim)) = with_redis {
-            let (hub, metrics, clock, jitter) = (&hub, &metrics, &clock, &jitter);
-            let parts = WithRedis { settings, log, claim, hub, metrics, clock, jitter };
-            parts.start(config, &mut background).await?
-        } else {
-            let store = MemoryStore::new(config.memory, Arc::clone(&clock));
-            let event_log: Arc<dyn EventLog> =
-                Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
-            let control = Control::new(ControlDeps {
-                instance_id: config.instance_id.clone(),
-                hub: Arc::clone(&hub),
-                clock: Arc::clone(&clock),
-                metrics: Arc::clone(&metrics),
-                shared: None,
-            });
-            (Store::Memory(Arc::new(store)), event_log, Arc::new(control))
-        };
+        let (store, event_log, control, admission) =
+            if let (Some(settings), Some(log), Some(claim)) = with_redis {
+                let (hub, metrics, clock, jitter) = (&hub, &metrics, &clock, &jitter);
+                let parts = WithRedis { settings, log, claim, hub, metrics, clock, jitter };
+                parts.start(config, &mut background).await?
+            } else {
+                let store = MemoryStore::new(config.memory, Arc::clone(&clock));
+                let event_log: Arc<dyn EventLog> =
+                    Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
+                let control = Control::new(ControlDeps {
+                    instance_id: config.instance_id.clone(),
+                    hub: Arc::clone(&hub),
+                    clock: Arc::clone(&clock),
+                    metrics: Arc::clone(&metrics),
+                    shared: None,
+                });
+                let admission = admission(config, None, &hub, &clock, &metrics);
+                (Store::Memory(Arc::new(store)), event_log, Arc::new(control), admission)
+            };
         if let Some(task) = stream_events_task {
             background.spawn(task.run(Arc::clone(&event_log)));
         }
@@ -190,6 +192,7 @@ impl Application {
             tokens,
             event_log,
             control: Arc::clone(&control),
+            admission: Arc::clone(&admission),
             hub: Arc::clone(&hub),
             metrics: Arc::clone(&metrics),
             audit: Arc::clone(&audit),
@@ -213,7 +216,7 @@ impl Application {
         };
         let (server, listener) = serve(&settings, state)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let housekeeping = Housekeeping { limits, store, control, metrics, clock, background };
+        let housekeeping = Housekeeping { limits, store, control, admission, metrics, clock, background };
         let drain_window = config.drain_window;
         Ok(Self { server, listener, hub, lifecycle, effects, audit, housekeeping, drain_window, reloader })
     }
@@ -321,6 +324,7 @@ struct Housekeeping {
     limits: Arc<Limits>,
     store: Store,
     control: Arc<Control>,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     /// Background tasks, which run for as long as the instance does.
@@ -350,6 +354,7 @@ impl Housekeeping {
         loop {
             tick.tick().await;
             self.store.sweep();
+            self.admission.sweep();
             self.control.sweep();
             self.limits.shed();
             self.metrics.roll_expired(self.clock.now());
@@ -398,7 +403,7 @@ impl WithRedis<'_> {
         &self,
         config: &Config,
         background: &mut JoinSet<()>,
-    ) -> Result<(Store, Arc<dyn EventLog>, Arc<Control>), StartError> {
+    ) -> Result<(Store, Arc<dyn EventLog>, Arc<Control>, Arc<Admission>), StartError> {
         let Self { settings, log, claim, metrics, clock, jitter, .. } = self;
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
@@ -427,6 +432,8 @@ impl WithRedis<'_> {
             metrics: Arc::clone(metrics),
             jitter: Arc::clone(jitter),
         });
+        let shared: Arc<dyn AdmissionStore> = Arc::<RedisStore>::clone(&redis);
+        let admission = admission(config, Some(shared), self.hub, clock, metrics);
         let control = Arc::new(Control::new(ControlDeps {
             instance_id: config.instance_id.clone(),
             hub: Arc::clone(self.hub),
@@ -441,11 +448,15 @@ impl WithRedis<'_> {
         background.spawn(log_task.run());
         health_check.begin().await;
         background.spawn(health_check.run());
+        if let Some(mut upkeep) = Upkeep::new(&admission) {
+            upkeep.begin().await;
+            background.spawn(upkeep.run());
+        }
         if breaker.is_closed() {
             let all = async { tokio::join!(log.opened(), caught_up) };
             let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;
         }
-        Ok((Store::Failover(store), Arc::<RedisLog>::clone(log), control))
+        Ok((Store::Failover(store), Arc::<RedisLog>::clone(log), control, admission))
     }
 
     fn log_task_deps(&self, config: &Config, monitor: Arc<Monitor>) -> LogTaskDeps {
@@ -481,6 +492,27 @@ impl WithRedis<'_> {
         };
         Reader::new(self.settings.clone(), parts)
     }
+}
+
+/// Admission of streams, by the leases and tickets in Redis or, without Redis, of this instance.
+fn admission(
+    config: &Config,
+    store: Option<Arc<dyn AdmissionStore>>,
+    hub: &Arc<Hub>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Admission> {
+    let of_replaced = Arc::clone(hub);
+    Arc::new(Admission::new(AdmissionDeps {
+        store,
+        limit: config.stream_limits.per_subject,
+        max_age: config.max_stream_age,
+        end: Box::new(move |stream| {
+            of_replaced.end(&Selector::Stream(stream), UnixMillis(u64::MAX), EndReason::Replaced);
+        }),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+    }))
 }
 
 /// Creates the series of all label values.

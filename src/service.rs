@@ -170,6 +170,9 @@ pub enum Refusal {
     /// It was revoked, by itself or with everything issued to its subject.
     #[error("revoked")]
     Revoked,
+    /// It opens one stream, and has opened it.
+    #[error("used")]
+    Used,
     /// Its subject is blocked.
     #[error("blocked")]
     Blocked,

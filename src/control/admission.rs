@@ -128,6 +128,11 @@ impl Admission {
         Self { shared, leases, tickets }
     }
 
+    /// Forgets expired tickets; called about once a second.
+    pub fn sweep(&self) {
+        self.tickets.sweep();
+    }
+
     /// Admits a stream that is registered, and whose token is valid. A single-use token has a
     /// `ticket`.
     ///

@@ -87,7 +87,6 @@ impl Upkeep {
     /// Renews if it is time, and sends one batch of each kind. Returns whether there is more to do
     /// at once.
     async fn step(&mut self) -> bool {
-        self.admission.tickets.sweep();
         if !self.store.is_available() {
             return false;
         }

@@ -57,7 +57,7 @@ pub struct OpenStream {
 }
 
 /// The streams that a command ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// Those of a subject.
     Subject(Subject),

@@ -2,13 +2,15 @@
 //! that knows no tokens (nginx: `auth_request`).
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::Data;
+use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
+use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed};
 use super::tokens::scope;
+use crate::telemetry::RequestId;
 use crate::topic::Patterns;
 
 /// Check a credential.
@@ -30,7 +32,11 @@ use crate::topic::Patterns;
         (status = 429, description = "Too many failures of this client; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
+pub(super) async fn authorise(
+    request: HttpRequest,
+    state: Data<AppState>,
+    request_id: ReqData<RequestId>,
+) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::NoContent();
     response.insert_header((CACHE_CONTROL, "no-store"));
     let (bearer, _) = credential(&request, &state).map_err(refused_for_good)?;
@@ -44,6 +50,10 @@ pub(super) async fn authorise(request: HttpRequest, state: Data<AppState>) -> Re
         Bearer::Token(verified) => {
             let granted = state.tokens.authorise(&verified).await;
             let granted = granted.map_err(|refusal| failed(&request, &state, refusal.into()))?;
+            if let Some(ticket) = ticket(&verified, &granted) {
+                let used = state.admission.use_ticket(ticket, &request_id.to_string()).await;
+                used.map_err(|reason| not_admitted(&request, &state, reason))?;
+            }
             response.insert_header(("X-VX11-Principal", granted.principal.as_str()));
             response.insert_header(("X-VX11-Token-Id", granted.id.to_string()));
             if let Some(grant) = granted.grant {

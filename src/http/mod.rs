@@ -5,6 +5,7 @@
 //! and `middleware` is around all handlers.
 
 mod admin;
+mod admission;
 mod authorise;
 mod connections;
 mod effects;
@@ -43,7 +44,7 @@ pub use server::{ExtraRoutes, ListenerHandle, ServerSettings, serve};
 
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::control::Control;
+use crate::control::{Admission, Control};
 use crate::events::{EventLog, Hub};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -57,6 +58,8 @@ pub struct AppState {
     pub tokens: Arc<TokenService>,
     /// Control over subjects and streams.
     pub control: Arc<Control>,
+    /// Limits of subjects, and single-use tokens.
+    pub admission: Arc<Admission>,
     /// The hub of this instance.
     pub hub: Arc<Hub>,
     /// The event log.

@@ -6,6 +6,7 @@ use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
+use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, failed, only_parameters, query_values};
 use super::permission::{may_read, narrowed, not_permitted};
@@ -114,11 +115,13 @@ async fn authenticate_stream(
         issued_at: grant.map(|grant| grant.issued_at),
         until: grant.and_then(|grant| grant.stream_until),
     };
-    let opening = StreamOpening::take(&state.hub, opener)?;
+    let mut opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
     narrowed.map_err(|lack| not_permitted(state, &verified.principal, Right::Subscribe, lack))?;
     let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
+    let admitted = state.admission.admit(opening.id(), subject, ticket(&verified, &granted)).await;
+    opening.keep(admitted.map_err(|reason| not_admitted(request, state, reason))?.into_companion());
     let subject = subject.map(|subject| state.shown(subject));
     tracing::info!(
         credential = shown,

@@ -1,0 +1,32 @@
+//! Admission of streams: the ticket of a token, and answers to streams that are not admitted.
+
+use actix_web::HttpRequest;
+
+use super::AppState;
+use super::error::Problem;
+use super::extract::failed;
+use crate::control::{NotAdmitted, Ticket};
+use crate::events::OpenError;
+use crate::service::{Introspection, Refusal};
+use crate::token::Verified;
+
+/// The ticket that a single-use token is.
+pub(super) fn ticket(verified: &Verified, granted: &Introspection) -> Option<Ticket> {
+    let is_ticket = granted.grant.as_ref().is_some_and(|grant| grant.single_use);
+    is_ticket.then(|| Ticket { digest: verified.token.digest(), expires_at: granted.expires_at })
+}
+
+/// The answer to a stream or request that is not admitted; also counts it.
+pub(super) fn not_admitted(request: &HttpRequest, state: &AppState, reason: NotAdmitted) -> Problem {
+    match reason {
+        NotAdmitted::SubjectLimit => {
+            state.metrics.stream_refused(OpenError::SubjectLimit);
+            OpenError::SubjectLimit.into()
+        }
+        NotAdmitted::Used => {
+            state.metrics.token_refused(Refusal::Used);
+            failed(request, state, Refusal::Used.into())
+        }
+        NotAdmitted::Full { retry_after } => Problem::StoreFull { retry_after },
+    }
+}
