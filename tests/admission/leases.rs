@@ -185,9 +185,8 @@ async fn after_a_loss_of_data_the_leases_are_there_again() {
     let (_mine, _theirs) = (fill_up_to(&one, 2).await, fill_up_to(&two, LIMIT - 2).await);
     server.command(&["FLUSHALL"]).await;
     let key = format!("{{vx11}}:subject:{}", SubjectKey::of(&subject(0)));
-    let count = async || server.command(&["HLEN", &key]).await;
-    // HLEN is a right of this test only.
-    until("all leases", async || count().await == redis::Value::Int(LIMIT as i64)).await;
+    let count = async || redis::from_redis_value::<usize>(server.command(&["HLEN", &key]).await);
+    until("all leases", async || count().await == Ok(LIMIT)).await;
     assert!(is_refused(&one).await && is_refused(&two).await);
     assert!(one.ended().is_empty() && two.ended().is_empty());
 }
