@@ -173,3 +173,108 @@ impl Admission {
         Ok(self.tickets.take_for_request(ticket, TicketHolder::request(request)).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, UnixMillis};
+    use crate::events::SubjectPolicy;
+    use crate::token::Token;
+
+    const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
+
+    /// An instance without Redis, and the streams that it has ended.
+    fn alone(policy: SubjectPolicy) -> (Admission, Arc<Mutex<Vec<StreamId>>>) {
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&ended);
+        let admission = Admission::new(AdmissionDeps {
+            store: None,
+            limit: Some(SubjectLimit { streams: 2, policy }),
+            max_age: Duration::from_mins(15),
+            end: Box::new(move |stream| list.lock().push(stream)),
+            clock: Arc::new(ManualClock::at(NOW)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        });
+        (admission, ended)
+    }
+
+    fn subject() -> Subject {
+        Subject::parse("user-7").unwrap()
+    }
+
+    fn ticket() -> Ticket {
+        let token = Token::parse("0f0f0f0f-0f0f-8f0f-8f0f-0f0f0f0f0f0f").unwrap();
+        Ticket { digest: token.digest(), expires_at: NOW.plus(Duration::from_mins(1)) }
+    }
+
+    #[tokio::test]
+    async fn without_redis_the_limit_holds_for_the_instance() {
+        let (admission, ended) = alone(SubjectPolicy::Refuse);
+        let subject = subject();
+        let open = |number| admission.admit(StreamId::new(number), Some(&subject), None);
+        let (first, _second) = (open(1).await.unwrap(), open(2).await.unwrap());
+        assert_eq!(open(3).await.err(), Some(NotAdmitted::SubjectLimit));
+        drop(first);
+        assert!(open(4).await.is_ok());
+        assert!(ended.lock().is_empty());
+        let other = Subject::parse("user-8").unwrap();
+        assert!(admission.admit(StreamId::new(5), Some(&other), None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn without_redis_the_oldest_stream_makes_room() {
+        let (admission, ended) = alone(SubjectPolicy::ReplaceOldest);
+        let subject = subject();
+        let open = |number| admission.admit(StreamId::new(number), Some(&subject), None);
+        let _open = (open(1).await.unwrap(), open(2).await.unwrap(), open(3).await.unwrap());
+        assert_eq!(*ended.lock(), [StreamId::new(1)]);
+        let _fourth = open(4).await.unwrap();
+        assert_eq!(*ended.lock(), [1, 2].map(StreamId::new));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_redis_a_ticket_opens_one_stream() {
+        let (admission, _) = alone(SubjectPolicy::Refuse);
+        let open = |number| admission.admit(StreamId::new(number), None, Some(ticket()));
+        let first = open(1).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(open(2).await.err(), Some(NotAdmitted::Used));
+        assert!(began.elapsed() < Duration::from_secs(1), "the stream is here, and open");
+        drop(first);
+        assert!(open(3).await.is_ok(), "the answer may have been lost");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(open(4).await.err(), Some(NotAdmitted::Used));
+        assert_eq!(admission.use_ticket(ticket(), "a").await, Err(NotAdmitted::Used));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_opener_takes_a_ticket_that_is_released_while_it_waits() {
+        let (admission, _) = alone(SubjectPolicy::Refuse);
+        let first = admission.admit(StreamId::new(1), None, Some(ticket())).await.unwrap();
+        let second = admission.admit(StreamId::new(2), None, Some(ticket()));
+        let released = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(second, released);
+        assert!(second.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_limit_and_ticket_holds_nothing() {
+        let (admission, _) = alone(SubjectPolicy::Refuse);
+        let admitted = admission.admit(StreamId::new(1), None, None).await.unwrap();
+        assert!(admitted.into_companion().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_beyond_the_limit_uses_no_ticket() {
+        let (admission, _) = alone(SubjectPolicy::Refuse);
+        let subject = subject();
+        let open = |number| admission.admit(StreamId::new(number), Some(&subject), None);
+        let _open = (open(1).await.unwrap(), open(2).await.unwrap());
+        let refused = admission.admit(StreamId::new(3), Some(&subject), Some(ticket())).await;
+        assert_eq!(refused.err(), Some(NotAdmitted::SubjectLimit));
+        assert_eq!(admission.use_ticket(ticket(), "a").await, Ok(()), "nobody has used it");
+    }
+}
