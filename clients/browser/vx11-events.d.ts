@@ -9,6 +9,10 @@
  * - `unauthorized`: no token, status 401: nobody is logged in, or the credential is wrong; final
  * - `forbidden`: status 403: this user may not have a token, or the token does not grant the topics
  *   (code `not_permitted`); final
+ * - `invalid`: status 400: the service does not understand the request, such as a topic of a wrong
+ *   form; final
+ * - `replaced`: another stream of the same user, or of the same single-use token, took the place of
+ *   this one; final, because two tabs that come back would replace each other for ever
  * - `closed`: `close()` was called or the signal aborted; final
  */
 export type StreamState =
@@ -19,6 +23,8 @@ export type StreamState =
   | "waiting"
   | "unauthorized"
   | "forbidden"
+  | "invalid"
+  | "replaced"
   | "closed";
 
 /**
@@ -26,14 +32,22 @@ export type StreamState =
  * - `drain`: the instance is shutting down
  * - `max_age`: the stream reached its maximum age
  * - `slow`: this client did not keep up
- * - `revoked`: the token was revoked
+ * - `grant_ended`: the time is over that the backend has set for the streams of the token
+ * - `revoked`: the token was revoked, or all tokens of its user
+ * - `blocked`: the user is blocked for some time
+ * - `ended`: somebody ended the stream
+ * - `replaced`: another stream took the place of this one; final, with the state `replaced`
  * - `server`: the server gave no reason
+ *
+ * After `grant_ended`, `revoked`, `blocked` and `ended` the client asks for a token again. It waits
+ * longer each time if the streams end within a minute. `issueToken` decides: 401 and 403 are
+ * final.
  *
  * Causes that the client finds:
  * - `cut`: an open stream ended without a reason
  * - `silent`: nothing arrived in time: no answer, or not even a heartbeat
- * - `refused`: the answer was no stream; see `status` and `code`. Final if the code is
- *   `not_permitted`
+ * - `refused`: the answer was no stream; see `status` and `code`. Final if the status is 400 or the
+ *   code is `not_permitted`
  * - `unreachable`: there was no answer; `error` is what `fetch` threw. A page cannot find out which
  *   it is: no server listens, or the server does not allow pages of this origin (CORS)
  * - `offline`: the browser was offline, so that its connections may be dead
@@ -44,7 +58,11 @@ export type Cause =
   | "drain"
   | "max_age"
   | "slow"
+  | "grant_ended"
   | "revoked"
+  | "blocked"
+  | "ended"
+  | "replaced"
   | "server"
   | "cut"
   | "silent"
@@ -221,7 +239,8 @@ export interface IssueTokenOptions extends CommonOptions {
   /**
    * Gets a stream token, normally from your own backend, which has the credential. It is called
    * before each connection. Throw an `IssueError`, or any object with `status` or `retryAfterMs`,
-   * to report details: status 401 and 403 are final, `retryAfterMs` is the shortest wait.
+   * to report details: status 401 and 403 are final, `retryAfterMs` is the shortest wait. So a user
+   * who may not read any more loses the stream for good when it ends.
    */
   issueToken(context: { signal: AbortSignal }): Promise<string | IssuedToken>;
   principal?: undefined;
@@ -241,8 +260,8 @@ export type ConnectOptions = IssueTokenOptions | PrincipalOptions;
 /**
  * Opens the stream and keeps it open until `close()`. Callbacks run after this function has
  * returned.
- * @throws TypeError if neither or both of `issueToken` and `principal` are given, or if `topics`
- * or `from` has a wrong form.
+ * @throws TypeError if neither or both of `issueToken` and `principal` are given, or if `topics` is
+ * no list of 1 to 16 texts, or if `from` is neither `start` nor `-1` to `-1000`.
  */
 export function connect(options: ConnectOptions): EventStream;
 

@@ -38,6 +38,15 @@ const STREAM_PATH = "/operator/api/events/stream";
 const STABLE_MS = 2_000;
 /** Most failures that short-lived connections count for: they wait for seconds, not for longer. */
 const MOST_FLAPS = 2;
+/**
+ * Reasons of a `reconnect` frame that are about what the token may open. The stream of the next
+ * token may end in the same way, so the client backs off.
+ */
+const ACCESS_ENDS = new Set(["grant_ended", "revoked", "blocked", "ended"]);
+/** A stream that was open for so long does not count as ended again. */
+const LASTING_MS = 60_000;
+/** Reason of a `reconnect` frame: another stream took the place of this one. */
+const REPLACED = "replaced";
 /** Longest wait that a server can ask for, with `retry_ms` or Retry-After. */
 const LONGEST_WAIT_MS = 300_000;
 /** Spread of the early attempt of a page that comes online or becomes visible. */
@@ -49,6 +58,13 @@ const AGAIN = "Trying again; onState and onReconnect report each attempt.";
 const FINAL = "The stream is closed for good. onState reports this to the page.";
 /** Code of the refusal of topics that the token does not grant. */
 const NOT_PERMITTED = "not_permitted";
+/** Most topics of a request. */
+const MOST_TOPICS = 16;
+/**
+ * Final states by the status of the answer that leads to them.
+ * @type {Record<number, StreamState>}
+ */
+const DENIED = { 400: "invalid", 401: "unauthorized", 403: "forbidden" };
 
 /**
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
@@ -101,6 +117,7 @@ export class EventStream {
   #run = 0; // number of the attempt: answers to abandoned attempts are ignored
   #failures = 0;
   #flaps = 0; // short-lived connections in a row
+  #accessEnds = 0; // streams in a row that ended for a reason about their token
   #opens = 0;
   #openedAt = 0;
   #dueAt = 0;
@@ -122,9 +139,7 @@ export class EventStream {
       throw new TypeError("the credential in principal contains characters that a header cannot carry");
     }
     checkTopics(options.topics);
-    if (options.from !== undefined && !/^(start|-[1-9]\d{0,3})$/.test(options.from)) {
-      throw new TypeError('from has to be "start", or "-N" for the last N events');
-    }
+    checkFrom(options.from);
     this.#options = {
       minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, silenceMs: 40_000, ...options,
     };
@@ -222,9 +237,17 @@ export class EventStream {
   /** @param {any} error */
   #issueFailed(error) {
     const { status, code } = facts(error);
-    // Repeating does not change these answers, and would look like guessing credentials.
-    if (status === 401 || status === 403) return this.#denied({ cause: "issue", status, code, error });
+    if (this.#isFinalForIssuing(status)) return this.#denied({ cause: "issue", status, code, error });
     this.#failed("issue", error);
+  }
+
+  /**
+   * Whether an answer means that there will be no token: repeating the request does not change it,
+   * and would look like guessing credentials. A backend may answer 400 for other reasons.
+   * @param {number} status
+   */
+  #isFinalForIssuing(status) {
+    return status === 401 || status === 403 || (status === 400 && Boolean(this.#options.principal));
   }
 
   /** @param {string} token @param {number} run @param {AbortSignal} signal */
@@ -257,8 +280,7 @@ export class EventStream {
     const error = await problem(answer);
     if (run !== this.#run) return;
     const { status, code } = error;
-    // Repeating does not change this answer: the token grants other topics.
-    if (status === 403 && code === NOT_PERMITTED) return this.#denied({ cause: "refused", status, code, error });
+    if (isFinalForStream(error)) return this.#denied({ cause: "refused", status, code, error });
     this.#failed("refused", error);
   }
 
@@ -360,11 +382,26 @@ export class EventStream {
 
   /** @param {{reason?: unknown, retry_ms?: unknown}} asked */
   #sentAway({ reason, retry_ms: retryMs }) {
-    const given = typeof retryMs === "number" && retryMs >= 0;
+    const cause = typeof reason === "string" ? reason : "server";
     this.#settle();
     this.#drop();
-    const delayMs = given ? Math.min(retryMs, LONGEST_WAIT_MS) : this.#backoff();
-    this.#wait({ cause: typeof reason === "string" ? reason : "server", delayMs, floorMs: delayMs, byServer: true });
+    // To come back would end the other stream, whose client would come back in turn.
+    if (cause === REPLACED) return this.#replaced();
+    const givenMs = typeof retryMs === "number" && retryMs >= 0 ? Math.min(retryMs, LONGEST_WAIT_MS) : null;
+    if (ACCESS_ENDS.has(cause)) {
+      this.#failures = Math.max(this.#failures, this.#accessEnds);
+      this.#accessEnds += 1;
+      const floorMs = givenMs ?? 0;
+      return this.#wait({ cause, delayMs: floorMs + this.#backoff(), floorMs, byServer: true });
+    }
+    const delayMs = givenMs ?? this.#backoff();
+    this.#wait({ cause, delayMs, floorMs: delayMs, byServer: true });
+  }
+
+  #replaced() {
+    const cause = REPLACED;
+    this.#print({ cause, status: 0, code: "" }, undefined);
+    this.#finish("replaced", { cause, byServer: true });
   }
 
   /** @param {Cause} cause @param {unknown} [error] */
@@ -390,7 +427,9 @@ export class EventStream {
    */
   #settle() {
     if (this.#state !== "open") return;
-    if (Date.now() - this.#openedAt >= STABLE_MS) this.#flaps = 0;
+    const openMs = Date.now() - this.#openedAt;
+    if (openMs >= STABLE_MS) this.#flaps = 0;
+    if (openMs >= LASTING_MS) this.#accessEnds = 0;
     this.#failures = this.#flaps;
     this.#flaps = Math.min(this.#flaps + 1, MOST_FLAPS);
   }
@@ -454,18 +493,21 @@ export class EventStream {
   }
 
   #isFinal() {
-    return this.#state === "closed" || this.#state === "unauthorized" || this.#state === "forbidden";
+    return this.#teardown.signal.aborted;
   }
 
-  /** @param {Problem} problem why this user gets no token, or no stream of these topics */
+  /**
+   * Ends for good after an answer of which DENIED has the status.
+   * @param {Problem} problem why this user gets no token, or no stream of these topics
+   */
   #denied(problem) {
     const onUnauthorized = problem.status === 401 ? this.#options.onUnauthorized : undefined;
     this.#print(problem, onUnauthorized);
-    const change = this.#finish(problem.status === 401 ? "unauthorized" : "forbidden", problem);
+    const change = this.#finish(DENIED[problem.status], problem);
     this.#call(onUnauthorized, change);
   }
 
-  /** @param {"closed" | "unauthorized" | "forbidden"} state @param {object} [facts] */
+  /** @param {StreamState} state a final one @param {object} [facts] */
   #finish(state, facts) {
     if (this.#state === "closed") return;
     this.#drop();
@@ -505,12 +547,12 @@ export class EventStream {
         const issuing = this.#options.principal ? "issuing a token" : "issueToken";
         const failed = `${issuing} failed${answer && ` with ${answer}`}: ${why}.`;
         if (status === 401) return `${failed} The stream is closed for good. onUnauthorized reports this to the page.`;
-        return `${failed} ${status === 403 ? FINAL : AGAIN}`;
+        return `${failed} ${this.#isFinalForIssuing(status) ? FINAL : AGAIN}`;
       }
-      case "refused": {
-        const end = status === 403 && code === NOT_PERMITTED ? FINAL : AGAIN;
-        return `${address} answered with ${answer} instead of a stream: ${why}. ${end}`;
-      }
+      case "refused":
+        return `${address} answered with ${answer} instead of a stream: ${why}. ${isFinalForStream({ status, code }) ? FINAL : AGAIN}`;
+      case REPLACED:
+        return `the stream was replaced by another stream of the same user or token. ${FINAL}`;
       case "unreachable":
         return `${address} cannot be reached: ${why}.${this.#reasons()} ${AGAIN}`;
       case "silent":
@@ -611,10 +653,26 @@ class FrameReader {
 /** @param {readonly string[] | undefined} topics */
 function checkTopics(topics) {
   if (topics === undefined) return;
+  const isList = Array.isArray(topics) && topics.every((topic) => typeof topic === "string");
   // No pattern at all would open a stream of everything that is granted.
-  if (!Array.isArray(topics) || topics.length === 0 || topics.some((topic) => typeof topic !== "string")) {
-    throw new TypeError("topics has to be a list of at least one pattern");
+  if (!isList || topics.length < 1 || topics.length > MOST_TOPICS) {
+    throw new TypeError(`topics has to be a list of 1 to ${MOST_TOPICS} patterns`);
   }
+}
+
+/** @param {string | undefined} from */
+function checkFrom(from) {
+  if (from === undefined || (typeof from === "string" && /^(start|-([1-9]\d{0,2}|1000))$/.test(from))) return;
+  throw new TypeError('from has to be "start", or "-N" for the last N events, with N from 1 to 1000');
+}
+
+/**
+ * Whether a refusal of the stream is final, because the same request would get it again: the
+ * service does not understand the request, or the token grants other topics.
+ * @param {{status: number, code: string}} refusal
+ */
+function isFinalForStream({ status, code }) {
+  return status === 400 || (status === 403 && code === NOT_PERMITTED);
 }
 
 /** @param {string} base @param {string} principal @param {readonly string[] | undefined} topics */

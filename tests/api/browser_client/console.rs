@@ -83,7 +83,7 @@ async fn without_a_callback_a_final_refusal_is_printed() {
         answer = () => { throw new IssueError("only for members", { status: 403 }); };
         startSilently({ onUnauthorized: () => {} });
         await turn();
-        oneLine("403", "only for members");
+        oneLine("403", "only for members", "closed for good");
         "#,
     )
     .await;
@@ -128,7 +128,7 @@ async fn nothing_is_printed_where_nothing_is_wrong() {
         const events = startSilently();
         await turn();
         await streams[0].greet("e-0");
-        for (const reason of ["drain", "max_age", "slow", "revoked"]) {
+        for (const reason of ["drain", "max_age", "slow", "revoked", "grant_ended", "ended", "blocked"]) {
             await streams.at(-1).send("reconnect", { reason, retry_ms: 1 });
             await elapse();
             await streams.at(-1).greet("e-0");

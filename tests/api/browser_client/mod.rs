@@ -3,6 +3,7 @@
 
 mod connecting;
 mod console;
+mod ending;
 mod frames;
 mod options;
 

@@ -99,7 +99,8 @@ async fn topics_and_a_beginning_of_a_wrong_form_are_refused_at_once() {
             }
         };
         const wrong = [{ topics: "orders/*" }, { topics: [] }, { topics: [7] }, { topics: null },
-            { from: "end" }, { from: "-0" }, { from: "" }];
+            { topics: Array(17).fill("a") }, { from: "end" }, { from: "-0" }, { from: "" }, { from: "-1001" },
+            { from: "-5000" }, { from: "-10.5" }, { from: -10 }, { from: null }];
         for (const options of wrong) assert(refused(options), `accepted: ${JSON.stringify(options)}`);
         for (const options of [{ topics: ["*"] }, { from: "start" }, { from: "-1000" }, {}]) {
             assert(!refused(options), `refused: ${JSON.stringify(options)}`);

@@ -90,6 +90,8 @@ function label(state: StreamState): string {
       return "working";
     case "unauthorized":
     case "forbidden":
+    case "invalid":
+    case "replaced":
     case "closed":
       return "ended";
   }
