@@ -35,8 +35,8 @@ const BAD_CONFIGURATION: u8 = 2;
 #[command(version, arg_required_else_help = false)]
 #[command(
     after_help = "Configuration: built-in defaults, then --config, then the environment. `check-config` shows the\n\
-                        result; docs/configuration.md lists every key. `tail`, `publish`, `token` and `stats` need only\n\
-                        the credential of a principal; docs/command-line.md explains them.\n\n\
+                        result; docs/configuration.md lists every key. The commands that call a service, from `tail` to\n\
+                        `stats`, need only the credential of a principal; docs/command-line.md explains them.\n\n\
                         Exit codes: 0 clean stop, 2 bad configuration, 1 otherwise; `publish` also has 3: it is not\n\
                         known whether the event was published."
 )]
@@ -83,6 +83,8 @@ fn arguments() -> Arguments {
             let publish = publish.mut_arg("event", |event| event.value_parser(event_type));
             publish.mut_arg("topic", |topics| topics.value_parser(topic))
         })
+        .mut_subcommand("streams", |streams| streams.mut_arg("topic", |topics| topics.value_parser(topic)))
+        .mut_subcommand("end", |end| end.mut_arg("topic", |topics| topics.value_parser(topic)))
         .mut_subcommand("tail", |tail| tail.mut_arg("topic", |topics| topics.value_parser(pattern)))
         .mut_subcommand("token", |token| {
             token.mut_subcommand("issue", |issue| {

@@ -30,6 +30,11 @@ async fn help_names_every_command_and_exit_code() {
         "tail",
         "publish",
         "token",
+        "streams",
+        "end",
+        "block",
+        "unblock",
+        "revoke",
         "stats",
         "--config",
         "--version",
@@ -56,6 +61,11 @@ async fn the_help_of_each_command_names_its_options_about_topics_and_tokens() {
         (["tail"].as_slice(), ["--topic <PATTERN>", "--from <ID>", "orders/*", "-N"]),
         (&["publish"], ["--topic <TOPIC>", "--event <TYPE>", "orders/17", "\"default\""]),
         (&["token", "issue"], ["--subject <SUBJECT>", "--topic <PATTERN>", "--ttl <SECONDS>", "1 to 900"]),
+        (&["streams"], ["--subject <SUBJECT>", "--topic <TOPIC>", "--limit <N>", "1 to 10000"]),
+        (&["end"], ["--token-id <ID>", "--stream-id <ID>", "--principal <ID>", "new token"]),
+        (&["block"], ["--subject <SUBJECT>", "--seconds <SECONDS>", "1 to 86400", "1 not done"]),
+        (&["unblock"], ["--subject <SUBJECT>", "End the block", "does no harm", "--config"]),
+        (&["revoke"], ["--subject <SUBJECT>", "until now", "does no harm", "--config"]),
         (&["token"], ["issue", "Issue a token", "--config", "--help"]),
     ] {
         let (code, help, _) = run(&[command, &["--help"]].concat(), &[]).await;

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use crate::server::DEFAULT_URL;
 use crate::session::Start;
@@ -38,6 +39,22 @@ Exit codes: 0 printed, ended by a signal, or nobody reads any more; 2 wrong argu
 variable, no or a wrong principal, or one that may not do this; 1 no answer, or none of a\n\
 vx11-operator.";
 
+const STREAMS_HELP: &str = "\
+Names on standard error the instances that did not answer within a second. Their streams are not\n\
+in the list.\n\n\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 printed, or nobody reads any more; 2 wrong argument or variable, no or a wrong\n\
+principal, or one that may not do this; 1 no list, or output that cannot be written.";
+
+const ORDER_HELP: &str = "\
+Prints how far this reached. While Redis is unavailable, it holds on the instance that answered;\n\
+the others follow when Redis is back. To do it twice does no harm.\n\n\
+Acts as a principal whose credential is in VX11_PRINCIPAL_TOKEN, in a file named by\n\
+VX11_PRINCIPAL_TOKEN_FILE, or in the service's own --config.\n\n\
+Exit codes: 0 done; 1 not done, or not known whether it was done; 2 not done, for a wrong argument\n\
+or variable, no or a wrong principal, or one that may not do this.";
+
 /// The commands that call the service.
 #[derive(Subcommand)]
 pub enum Command {
@@ -50,6 +67,23 @@ pub enum Command {
     /// Issue a token for a stream
     #[command(subcommand)]
     Token(TokenCommand),
+    /// List the open streams of all instances
+    #[command(after_help = STREAMS_HELP)]
+    Streams(StreamsArguments),
+    /// End streams: of a subject, a token, a principal or a topic, or one stream. A client may come
+    /// back with a new token
+    #[command(after_help = ORDER_HELP)]
+    End(EndArguments),
+    /// Refuse a subject for a while: no token is issued to it or accepted from it, and its streams
+    /// end
+    #[command(after_help = ORDER_HELP)]
+    Block(BlockArguments),
+    /// End the block of a subject
+    #[command(after_help = ORDER_HELP)]
+    Unblock(SubjectArguments),
+    /// Revoke all tokens that were issued to a subject until now, and end their streams
+    #[command(after_help = ORDER_HELP)]
+    Revoke(SubjectArguments),
     /// Print a table of all instances, once or repeatedly (--watch)
     #[command(after_help = STATS_HELP)]
     Stats(StatsArguments),
@@ -61,6 +95,10 @@ impl Command {
             Self::Tail(arguments) => &arguments.server,
             Self::Publish(arguments) => &arguments.server,
             Self::Token(TokenCommand::Issue(arguments)) => &arguments.server,
+            Self::Streams(arguments) => &arguments.server,
+            Self::End(arguments) => &arguments.server,
+            Self::Block(arguments) => &arguments.subject.server,
+            Self::Unblock(arguments) | Self::Revoke(arguments) => &arguments.server,
             Self::Stats(arguments) => &arguments.server,
         }
     }
@@ -156,6 +194,88 @@ pub struct IssueArguments {
     pub(super) json: bool,
 }
 
+/// Arguments of `streams`.
+#[derive(Args)]
+pub struct StreamsArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// Only streams of this end user
+    #[arg(long, value_name = "SUBJECT", value_parser = visible_ascii)]
+    pub(super) subject: Option<String>,
+    /// Only streams that read this topic, such as orders/17
+    // The program adds the service's rule for topics.
+    #[arg(long, value_name = "TOPIC")]
+    pub(super) topic: Option<String>,
+    /// Only streams whose tokens this principal issued, or that it opened itself
+    #[arg(long, value_name = "ID", value_parser = visible_ascii)]
+    pub(super) principal: Option<String>,
+    /// Only streams of this instance
+    #[arg(long, value_name = "NAME", value_parser = visible_ascii)]
+    pub(super) instance: Option<String>,
+    /// At most so many streams, 1 to 10000, the oldest; 100 if none is given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) limit: Option<u64>,
+    /// Print the answer of the service as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `end`: exactly one of the options about streams.
+#[derive(Args)]
+pub struct EndArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    #[command(flatten)]
+    pub(super) selected: Selected,
+}
+
+/// Streams to end. Its JSON is the body of the request.
+#[derive(Args, Serialize)]
+#[group(required = true, multiple = false)]
+pub struct Selected {
+    /// All streams of this end user
+    #[arg(long, value_name = "SUBJECT", value_parser = visible_ascii)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    /// All streams of the token with this id, which is no secret
+    #[arg(long, value_name = "ID", value_parser = hex)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_id: Option<String>,
+    /// This stream
+    #[arg(long, value_name = "ID", value_parser = hex)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_id: Option<String>,
+    /// All streams whose tokens this principal issued, or that it opened itself
+    #[arg(long, value_name = "ID", value_parser = visible_ascii)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
+    /// All streams that read this topic, such as orders/17
+    // The program adds the service's rule for topics.
+    #[arg(long, value_name = "TOPIC")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+}
+
+/// Arguments of `block`.
+#[derive(Args)]
+pub struct BlockArguments {
+    #[command(flatten)]
+    pub(super) subject: SubjectArguments,
+    /// Length of the block in seconds, 1 to 86400
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) seconds: u64,
+}
+
+/// Arguments of `unblock` and `revoke`.
+#[derive(Args)]
+pub struct SubjectArguments {
+    #[command(flatten)]
+    pub(super) server: ServerArguments,
+    /// The end user
+    #[arg(long, value_name = "SUBJECT", value_parser = visible_ascii)]
+    pub(super) subject: String,
+}
+
 /// Arguments of `stats`.
 #[derive(Args)]
 pub struct StatsArguments {
@@ -179,6 +299,13 @@ fn start(text: &str) -> Result<Start, &'static str> {
     }
 }
 
+/// Checks ids of tokens and streams.
+fn hex(text: &str) -> Result<String, &'static str> {
+    let fits =
+        text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err("expected are the 16 hexadecimal digits of an id") }
+}
+
 /// Checks ids, keys and subjects, which are visible ASCII.
 fn visible_ascii(text: &str) -> Result<String, &'static str> {
     let fits = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -188,6 +315,27 @@ fn visible_ascii(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_body_of_an_order_to_end_streams_has_the_option_that_was_given() {
+        #[derive(clap::Parser)]
+        struct End {
+            #[command(flatten)]
+            arguments: EndArguments,
+        }
+        let body = |option: &str, value: &str| {
+            let end = <End as clap::Parser>::try_parse_from(["end", option, value]).unwrap();
+            serde_json::to_value(end.arguments.selected).unwrap()
+        };
+        for (option, field) in [("--subject", "subject"), ("--principal", "principal"), ("--topic", "topic")]
+        {
+            assert_eq!(body(option, "a/b"), serde_json::json!({ field: "a/b" }));
+        }
+        for (option, field) in [("--token-id", "token_id"), ("--stream-id", "stream_id")] {
+            let id = "3f9a1c0b5d7e2f48";
+            assert_eq!(body(option, id), serde_json::json!({ field: id }));
+        }
+    }
 
     #[test]
     fn output_begins_after_an_id_or_with_what_the_log_has() {

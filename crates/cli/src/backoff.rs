@@ -9,6 +9,8 @@ use fastrand::Rng;
 const STABLE: Duration = Duration::from_secs(2);
 /// Bound of the wait after consecutive short-lived connections.
 const MOST_FLAPS: u32 = 2;
+/// Life of a connection after which an end for its token's sake does not count as one more.
+const LASTING: Duration = Duration::from_mins(1);
 /// Longest wait that a server may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
@@ -18,12 +20,14 @@ pub(super) struct Backoff {
     most: Duration,
     failures: u32,
     flaps: u32,
+    /// Consecutive connections that ended for a reason about their token.
+    access_ends: u32,
 }
 
 impl Backoff {
     /// Creates a backoff whose bound grows from `least` to `most`.
     pub(super) const fn new(rng: Rng, (least, most): (Duration, Duration)) -> Self {
-        Self { rng, least, most, failures: 0, flaps: 0 }
+        Self { rng, least, most, failures: 0, flaps: 0, access_ends: 0 }
     }
 
     /// The wait after one more failure: random, up to the bound.
@@ -39,8 +43,19 @@ impl Backoff {
         retry_after.unwrap_or_default().min(LONGEST_WAIT) + self.next()
     }
 
+    /// The wait after a connection that ended for a reason about its token. The stream of the next
+    /// token may end in the same way.
+    pub(super) fn next_after_access_end(&mut self, asked: Option<Duration>) -> Duration {
+        self.failures = self.failures.max(self.access_ends);
+        self.access_ends = self.access_ends.saturating_add(1);
+        self.next_after(asked)
+    }
+
     /// Notes the end of a connection that had opened.
     pub(super) fn settle(&mut self, stayed: Duration) {
+        if stayed >= LASTING {
+            self.access_ends = 0;
+        }
         if stayed >= STABLE {
             self.flaps = 0;
         }
@@ -103,6 +118,31 @@ mod tests {
         assert!(is_about(settled(&[0, 0]), LEAST * 2));
         assert!(is_about(settled(&[0, 0, 0, 0, 0]), LEAST * 4));
         assert!(is_about(settled(&[0, 0, 0, 60]), LEAST));
+    }
+
+    #[test]
+    fn connections_that_end_again_for_the_sake_of_their_token_wait_ever_longer() {
+        // The longest of many waits after connections that stayed this many seconds.
+        let longest = |stays: &[u64]| {
+            let last = |seed| {
+                let mut backoff = Backoff::new(Rng::with_seed(seed), (LEAST, MOST));
+                let waits = stays.iter().map(|stayed| {
+                    backoff.settle(Duration::from_secs(*stayed));
+                    backoff.next_after_access_end(None)
+                });
+                waits.last().unwrap()
+            };
+            (0..500).map(last).max().unwrap()
+        };
+        for (stays, expected) in [
+            ([5].as_slice(), LEAST),
+            (&[5, 59], LEAST * 2),
+            (&[5, 5, 5], LEAST * 4),
+            (&[5; 9], MOST),
+            (&[5, 5, 5, 60], LEAST),
+        ] {
+            assert!(is_about(longest(stays), expected), "{stays:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The command-line client: `tail` prints events, `publish` publishes one, `token issue` issues a
-//! token, `stats` prints the state of the instances.
+//! token, `streams` lists the open streams, `end`, `block`, `unblock` and `revoke` give orders
+//! about them, `stats` prints the state of the instances.
 //!
 //! The client calls the service over HTTP and knows nothing else of it. [`Settings`] has the
 //! configuration that it needs: a principal's credential and the variables.
 //!
 //! `arguments` and `variables` determine what to do. `session` calls the `server`, `failure`
-//! classifies failures, `backoff` waits. `tail`, `publish`, `issue` and `stats` are the commands.
-//! Standard output (`stdout`) has the results only; messages go to standard error (`report`).
+//! classifies failures, `backoff` waits. `tail`, `publish`, `issue`, `streams`, `control` and
+//! `stats` are the commands. Standard output (`stdout`) has the results only; messages go to
+//! standard error (`report`).
 //!
 //! Modules import from the modules beside and below them, never from this file, and without
 //! circles. `tests/architecture.rs` of the service checks it.
@@ -14,6 +16,7 @@
 mod arguments;
 mod backoff;
 mod cache_stats;
+mod control;
 mod escape;
 mod failure;
 mod frame_parser;
@@ -26,6 +29,7 @@ mod session;
 mod signals;
 mod stats;
 mod stdout;
+mod streams;
 mod subscription;
 mod tail;
 mod variables;
@@ -70,6 +74,11 @@ pub fn run(command: Command, settings: Settings<'_>) -> ExitCode {
             Command::Tail(arguments) => tail::run(&session, arguments).await,
             Command::Publish(arguments) => Ok(publish::run(&session, &arguments).await),
             Command::Token(TokenCommand::Issue(arguments)) => Ok(issue::run(&session, &arguments).await),
+            Command::Streams(arguments) => Ok(streams::run(&session, &arguments).await),
+            Command::End(arguments) => Ok(control::end(&session, &arguments).await),
+            Command::Block(arguments) => Ok(control::block(&session, &arguments).await),
+            Command::Unblock(arguments) => Ok(control::unblock(&session, &arguments).await),
+            Command::Revoke(arguments) => Ok(control::revoke(&session, &arguments).await),
             Command::Stats(arguments) => stats::run(&session, &arguments, environment).await,
         }
     })

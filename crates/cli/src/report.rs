@@ -16,6 +16,11 @@ pub(super) fn notice(words: fmt::Arguments<'_>) {
     print(&visible(&words.to_string()));
 }
 
+/// A number with its noun, in the plural unless it is 1.
+pub(super) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The command cannot begin. The complaint may have several lines.
 pub(super) fn misconfigured(complaint: &str) -> ExitCode {
     print(complaint);

@@ -1,5 +1,6 @@
 //! Calls of the service over HTTP. Credentials are sent in headers, never in a URL.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -24,6 +26,7 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";
 const PUBLISH: &str = "/operator/api/events";
 const STATISTICS: &str = "/operator/internal/cache-stats";
+const STREAMS: &str = "/operator/api/streams";
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -32,8 +35,10 @@ const JSON: &str = "application/json";
 /// Deadline of connecting, for all addresses of the server. Shorter than an attempt, so that a
 /// failure to connect is known as such: nothing was sent.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Deadline of an answer that is no stream.
+/// Largest answer that is neither a stream nor a list of streams.
 const LARGEST_ANSWER: usize = 64 * 1024;
+/// Largest list of streams: 10,000 of them, with 16 topics of 128 characters each.
+const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
 pub(super) struct Session {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -97,6 +102,39 @@ pub(super) struct Published {
     pub(super) id: String,
     /// Whether an earlier attempt with the same key had published it.
     pub(super) earlier: bool,
+}
+
+/// Open streams of all instances.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StreamList {
+    pub(super) streams: Vec<OpenStream>,
+    /// Instances that did not answer in time.
+    #[serde(default)]
+    pub(super) missing: Vec<String>,
+    /// Whether more streams match than were asked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) more: bool,
+}
+
+/// An open stream.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OpenStream {
+    pub(super) stream_id: String,
+    /// None for a stream that was opened with the credential of a principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) principal: String,
+    pub(super) instance_id: String,
+    /// RFC 3339, in UTC.
+    pub(super) opened_at: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Session {
@@ -212,6 +250,34 @@ impl Session {
         serde_json::from_slice(&body).map_err(|_| Failure::Foreign)
     }
 
+    /// The open streams that match, with the names of the instances that did not answer.
+    pub(super) async fn streams(
+        &self,
+        filter: &[(&str, String)],
+        patience: Duration,
+    ) -> Result<StreamList, Failure> {
+        let request = self.request(Method::GET, &format!("{STREAMS}{}", query(filter)));
+        let request = request.header(X_VX11_TOKEN, &self.principal);
+        let (_, body) =
+            self.ask_for_at_most(LARGEST_LIST, request, Bytes::new(), StatusCode::OK, patience).await?;
+        serde_json::from_slice(&body).map_err(|_| Failure::Foreign)
+    }
+
+    /// Gives an order about streams or a subject.
+    pub(super) async fn order<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let request =
+            self.request(Method::POST, path).header(X_VX11_TOKEN, &self.principal).header(CONTENT_TYPE, JSON);
+        // Texts and numbers can always be serialised.
+        let order = serde_json::to_vec(order).unwrap_or_default().into();
+        let (_, body) = self.ask(request, order, StatusCode::OK, patience).await?;
+        serde_json::from_slice(&body).map_err(|_| Failure::Foreign)
+    }
+
     fn request(&self, method: Method, path: &str) -> Builder {
         Request::builder()
             .method(method)
@@ -228,12 +294,24 @@ impl Session {
         expected: StatusCode,
         patience: Duration,
     ) -> Result<(bool, Bytes), Failure> {
+        self.ask_for_at_most(LARGEST_ANSWER, request, body, expected, patience).await
+    }
+
+    /// The same for an answer of another size.
+    async fn ask_for_at_most(
+        &self,
+        largest: usize,
+        request: Builder,
+        body: Bytes,
+        expected: StatusCode,
+        patience: Duration,
+    ) -> Result<(bool, Bytes), Failure> {
         let exchange = async {
             let response = self.send(request, body).await?;
             match response.status() {
                 status if status == expected => {
                     let replayed = response.headers().get(IDEMPOTENT_REPLAYED).is_some_and(|it| it == "true");
-                    Ok((replayed, whole(response).await?))
+                    Ok((replayed, whole(response, largest).await?))
                 }
                 status if status.is_success() => Err(Failure::Foreign),
                 _ => Err(refusal(response).await),
@@ -253,12 +331,31 @@ impl Session {
 async fn refusal(response: Response<Incoming>) -> Failure {
     let (status, headers) = (response.status(), response.headers().clone());
     // A refusal without a readable body is still a refusal.
-    Failure::refused(status, &headers, &whole(response).await.unwrap_or_default())
+    Failure::refused(status, &headers, &whole(response, LARGEST_ANSWER).await.unwrap_or_default())
 }
 
-async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
-    let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+async fn whole(response: Response<Incoming>, largest: usize) -> Result<Bytes, Failure> {
+    let body = Limited::new(response.into_body(), largest).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::Cut(reason(&*error)))
+}
+
+/// The query of a URL; none for no parameters.
+fn query(parameters: &[(&str, String)]) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    query.push(byte.into())
+                }
+                _ => drop(write!(query, "%{byte:02X}")),
+            }
+        }
+    }
+    query
 }
 
 /// A header value that debug output does not show.
@@ -266,4 +363,16 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_may_hold_any_character() {
+        assert_eq!(query(&[]), "");
+        let parameters = [("subject", "a&b=c#d%20+\"é".to_owned()), ("topic", "orders/17:x@y~z".to_owned())];
+        assert_eq!(query(&parameters), "?subject=a%26b%3Dc%23d%2520%2B%22%C3%A9&topic=orders%2F17%3Ax%40y~z");
+    }
 }

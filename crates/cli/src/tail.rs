@@ -14,7 +14,7 @@ use crate::arguments::TailArguments;
 use crate::backoff::{Backoff, LONGEST_WAIT};
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::report::{notice, refused_principal, unanswered, unwritable};
+use crate::report::{counted, notice, refused_principal, unanswered, unwritable};
 use crate::session::{Session, Start, TokenRequest};
 use crate::signals::stop_signal;
 use crate::stdout::{self, Stdout};
@@ -24,6 +24,11 @@ use crate::subscription::{Frame, Subscription};
 const ISSUING: Duration = Duration::from_secs(15);
 /// Bounds of the wait after failures.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Reasons of an end that are about what the token may open.
+const ACCESS_ENDS: [&str; 4] = ["grant_ended", "revoked", "blocked", "ended"];
+/// Reason of an end after which another stream has the place of this one.
+const REPLACED: &str = "replaced";
 
 /// Prints events until a signal, or a reason to end.
 pub(super) async fn run(session: &Session, arguments: TailArguments) -> io::Result<ExitCode> {
@@ -50,6 +55,10 @@ pub(super) async fn run(session: &Session, arguments: TailArguments) -> io::Resu
         End::Enough => ExitCode::SUCCESS,
         End::Refused(failure) => refused_principal(session.url(), &failure),
         End::WrongUrl(what, failure) => unanswered(what, session.url(), &failure),
+        End::Replaced => {
+            notice(format_args!("another stream took the place of this one"));
+            ExitCode::FAILURE
+        }
         End::Unwritable(error) => unwritable(&error),
     })
 }
@@ -77,6 +86,8 @@ enum End {
     Refused(Failure),
     /// The URL is not that of the service, with the failure.
     WrongUrl(&'static str, Failure),
+    /// Another stream took the place of this one.
+    Replaced,
     /// A line could not be written.
     Unwritable(io::Error),
 }
@@ -91,7 +102,6 @@ struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
         let reconnects = self.opens.saturating_sub(1);
         write!(
             f,
@@ -177,7 +187,12 @@ impl Tail<'_> {
                 Ok(Frame::Recovered) => notice(format_args!("recovered: events arrive again")),
                 Ok(Frame::Reconnect { reason, after }) => {
                     self.backoff.settle(opened.elapsed());
-                    let wait = after.map_or_else(|| self.backoff.next(), |after| after.min(LONGEST_WAIT));
+                    let wait = match reason.as_str() {
+                        // To come back would end the other stream.
+                        REPLACED => return Err(End::Replaced),
+                        reason if ACCESS_ENDS.contains(&reason) => self.backoff.next_after_access_end(after),
+                        _ => after.map_or_else(|| self.backoff.next(), |after| after.min(LONGEST_WAIT)),
+                    };
                     return Ok(Pause { wait, why: format!("the service ended the stream ({reason})") });
                 }
                 Err(why) => {

@@ -6,8 +6,18 @@ use serde_json::json;
 
 use crate::support::{Front, Instance, Terminal, file, planted};
 
-const COMMANDS: [&[&str]; 5] =
-    [&["tail"], &["publish", "1"], &["token", "issue"], &["stats"], &["stats", "--watch"]];
+const COMMANDS: [&[&str]; 10] = [
+    &["tail"],
+    &["publish", "1"],
+    &["token", "issue"],
+    &["streams"],
+    &["end", "--subject", "ada"],
+    &["block", "--subject", "ada", "--seconds", "60"],
+    &["unblock", "--subject", "ada"],
+    &["revoke", "--subject", "ada"],
+    &["stats"],
+    &["stats", "--watch"],
+];
 
 #[tokio::test]
 async fn without_a_principal_it_ends_with_2_and_says_what_to_set() {

@@ -1,7 +1,8 @@
-//! The command-line client: `vx11-operator tail`, `publish`, `token` and `stats`, as people and
-//! scripts run them.
+//! The command-line client: `vx11-operator tail`, `publish`, `token`, `streams`, `end` and the
+//! others, as people and scripts run them.
 
 mod acting_as;
+mod control;
 mod issuing;
 mod page;
 mod publishing;

@@ -74,6 +74,12 @@ fn the_page_names_every_option_that_is_the_clients_own() {
         "--ttl",
         "--key",
         "--patience",
+        "--principal",
+        "--instance",
+        "--limit",
+        "--token-id",
+        "--stream-id",
+        "--seconds",
         "--watch",
     ] {
         assert!(PAGE.contains(option), "{option}");

@@ -8,7 +8,7 @@ use futures_util::poll;
 use serde_json::json;
 use vx11_kit::{Port, remember_secret};
 
-use crate::support::{Front, Instance, Terminal, random_hex};
+use crate::support::{Front, Instance, Terminal, planted, random_hex};
 
 #[tokio::test]
 async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_of_the_gap() {
@@ -120,4 +120,46 @@ async fn each_attempt_has_a_token_of_its_own_and_no_credential_is_ever_in_a_url(
     assert_eq!(paths[..6], attempt.repeat(3));
     let credentials: BTreeSet<_> = credentials[..6].iter().collect();
     assert_eq!(credentials.len(), 1 + 3, "the principal, and a token for each stream");
+}
+
+/// A terminal before a service that gives a token, and then a stream that ends for each reason, in
+/// turn.
+async fn before_streams_that_end(reasons: &[&str]) -> (Front, Terminal) {
+    let body = r#"{"sse_token":"t"}"#;
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type:";
+    let token = format!("{head} application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let stream = |reason: &&str| {
+        let greeting = "id: e-1\ndata: {\"type\":\"connected\",\"instance_id\":\"1\"}\n\n";
+        let end = format!("event: reconnect\ndata: {{\"reason\":\"{reason}\",\"retry_ms\":100}}\n\n");
+        format!("{head} text/event-stream\r\n\r\n{greeting}{end}")
+    };
+    let answers: Vec<_> = reasons.iter().flat_map(|reason| [token.clone(), stream(reason)]).collect();
+    let answers: Vec<_> = answers.iter().map(String::as_str).collect();
+    let front = Front::answering(&answers).await;
+    let terminal =
+        Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &front.base);
+    (front, terminal)
+}
+
+#[tokio::test]
+async fn it_comes_back_with_a_new_token_after_the_end_of_a_grant() {
+    let reasons = ["grant_ended", "revoked", "blocked", "ended"];
+    let (front, terminal) = before_streams_that_end(&reasons).await;
+    let mut tail = terminal.start(&["tail"]);
+    for reason in reasons {
+        let told = tail.says(&format!("the service ended the stream ({reason}); reconnecting in ")).await;
+        let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
+        assert!(wait >= 0.1, "{told}");
+    }
+    let tokens = front.heard().concat().matches("/sse-token").count();
+    assert_eq!(tokens, reasons.len());
+}
+
+#[tokio::test]
+async fn it_ends_with_1_when_another_stream_took_the_place_of_its_own() {
+    let (front, terminal) = before_streams_that_end(&["replaced"]).await;
+    let ended = terminal.run(&["tail"]).await;
+    assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
+    assert!(ended.errors.ends_with("another stream took the place of this one\n"), "{}", ended.errors);
+    assert_eq!(front.heard().len(), 2);
 }
