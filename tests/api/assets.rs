@@ -5,7 +5,7 @@ use vx11_operator::http::endpoints;
 
 use crate::support::Instance;
 
-const ASSETS: [(&str, &str); 17] = [
+const ASSETS: [(&str, &str); 18] = [
     ("/", "text/html; charset=utf-8"),
     ("/panel/panel.css", "text/css; charset=utf-8"),
     ("/panel/panel.js", "text/javascript; charset=utf-8"),
@@ -17,6 +17,7 @@ const ASSETS: [(&str, &str); 17] = [
     ("/panel/panel-history.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-publish.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-stats.js", "text/javascript; charset=utf-8"),
+    ("/panel/panel-streams.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-text.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-theme.js", "text/javascript; charset=utf-8"),
     ("/panel/panel-tokens.js", "text/javascript; charset=utf-8"),

@@ -17,6 +17,7 @@ mod browser;
 mod browser_client;
 mod browser_grants;
 mod browser_snippets;
+mod browser_streams;
 mod client;
 mod command_line;
 mod configuration;

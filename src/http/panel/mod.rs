@@ -52,7 +52,7 @@ macro_rules! asset {
 }
 
 static PAGE: Asset = asset!("index.html", HTML);
-static PANEL: [Asset; 14] = [
+static PANEL: [Asset; 15] = [
     asset!("panel.css", CSS),
     asset!("panel.js", SCRIPT),
     asset!("panel-base.js", SCRIPT),
@@ -63,6 +63,7 @@ static PANEL: [Asset; 14] = [
     asset!("panel-history.js", SCRIPT),
     asset!("panel-publish.js", SCRIPT),
     asset!("panel-stats.js", SCRIPT),
+    asset!("panel-streams.js", SCRIPT),
     asset!("panel-text.js", SCRIPT),
     asset!("panel-theme.js", SCRIPT),
     asset!("panel-tokens.js", SCRIPT),

@@ -15,6 +15,10 @@ const CAUSES = {
   max_age: "the stream reached its maximum age",
   slow: "this browser read too slowly",
   revoked: "the token was revoked",
+  grant_ended: "the time of the token's streams is over",
+  blocked: "the subject of the token is blocked",
+  ended: "somebody ended the stream",
+  replaced: "another stream took its place",
   server: "the server ended the stream without a reason",
   cut: "the connection was cut",
   silent: "nothing arrived in time",
@@ -70,11 +74,11 @@ export class History {
   }
 
   /** The service refuses the topics of the stream, which is final. */
-  notPermitted(why) {
+  denied(what, why) {
     this.#outage?.gaveUp();
     this.#outage = null;
     this.#settle("the stream ended again before it was known whether events were missed");
-    this.#note("denied", "No stream of these topics: not permitted", why);
+    this.#note("denied", `No stream of these topics: ${what}`, why);
   }
 
   degraded(reason) {

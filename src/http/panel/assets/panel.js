@@ -9,6 +9,7 @@ import { EventList } from "./panel-events.js";
 import { History } from "./panel-history.js";
 import { Publisher } from "./panel-publish.js";
 import { Stats } from "./panel-stats.js";
+import { Streams } from "./panel-streams.js";
 import { Tokens } from "./panel-tokens.js";
 
 const PRINCIPAL_KEY = "vx11.principal";
@@ -24,6 +25,7 @@ const cluster = new Cluster();
 const stats = new Stats({ stats: showStats, unauthorized: refused });
 const publisher = new Publisher({ unauthorized: refused });
 const tokens = new Tokens({ unauthorized: refused });
+const streams = new Streams({ unauthorized: refused });
 let principal = "";
 let events = null; // the stream, while signed in
 let state = "idle"; // of the stream, in the client's terms
@@ -74,6 +76,7 @@ function signIn(accepted) {
   stats.start(principal);
   publisher.start(principal);
   tokens.start(principal);
+  streams.start(principal);
 }
 
 function signOut(problem = "") {
@@ -82,6 +85,7 @@ function signOut(problem = "") {
   stats.stop();
   publisher.stop();
   tokens.stop();
+  streams.stop();
   principal = "";
   tabStorage.set(PRINCIPAL_KEY, null);
   tabStorage.set(TOPICS_KEY, null);
@@ -141,12 +145,14 @@ function openStream() {
 }
 
 /** Texts for states that the client names differently. */
-const STATES = { issuing: "connecting", open: "connected", waiting: "reconnecting" };
+const STATES = {
+  issuing: "connecting", open: "connected", waiting: "reconnecting", forbidden: "not permitted", invalid: "not understood",
+};
 
 function stateChanged(change) {
   const { state: next, instanceId, reconnects } = change;
   if (next === "closed") return; // signing out, or another choice of topics
-  if (change.code === "not_permitted") return notPermitted(change.error.message);
+  if (change.code === "not_permitted" || next === "invalid") return denied(next, change.error.message);
   if (next === "unauthorized" || next === "forbidden") return refused();
   history.state(change);
   showState(next, STATES[next] ?? next);
@@ -168,9 +174,9 @@ $("topics-form").addEventListener("submit", (event) => {
 });
 
 /** The stream is closed for good, unless the user chooses other topics. */
-function notPermitted(why) {
-  history.notPermitted(why);
-  showState("forbidden", "not permitted");
+function denied(next, why) {
+  history.denied(STATES[next], why);
+  showState(next, STATES[next]);
   showLog("");
   showTopicsProblem(sentence(why));
 }
