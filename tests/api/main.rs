@@ -15,6 +15,7 @@ mod bad_input;
 mod bodies;
 mod browser;
 mod browser_client;
+mod browser_endings;
 mod browser_grants;
 mod browser_snippets;
 mod browser_streams;

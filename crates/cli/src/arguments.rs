@@ -232,7 +232,7 @@ pub struct EndArguments {
 /// Streams to end. Its JSON is the body of the request.
 #[derive(Args, Serialize)]
 #[group(required = true, multiple = false)]
-pub struct Selected {
+pub(crate) struct Selected {
     /// All streams of this end user
     #[arg(long, value_name = "SUBJECT", value_parser = visible_ascii)]
     #[serde(skip_serializing_if = "Option::is_none")]

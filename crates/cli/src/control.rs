@@ -46,7 +46,7 @@ impl Effective {
 
 /// The answer to `end`.
 #[derive(Deserialize)]
-struct Ended {
+struct Outcome {
     ended: u64,
     effective: Effective,
     #[serde(default)]
@@ -71,7 +71,8 @@ struct OfSubject<'a> {
 
 /// Ends the streams of the arguments.
 pub(super) async fn end(session: &Session, arguments: &EndArguments) -> ExitCode {
-    let Ended { ended, effective, missing } = match session.order(END, &arguments.selected, ORDERING).await {
+    let Outcome { ended, effective, missing } = match session.order(END, &arguments.selected, ORDERING).await
+    {
         Ok(answer) => answer,
         Err(failure) => return not_done("no stream ended", session, &failure),
     };

@@ -349,7 +349,7 @@ fn query(parameters: &[(&str, String)]) -> String {
         for byte in value.bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    query.push(byte.into())
+                    query.push(byte.into());
                 }
                 _ => drop(write!(query, "%{byte:02X}")),
             }

@@ -137,7 +137,11 @@ async fn each_order_is_sent_once_with_exactly_what_was_given() {
             "GET /operator/api/streams?subject=a%26b&topic=x%2Fy&instance=2&limit=7 HTTP/1.1",
         ),
         (COMMANDS[1], r#"{"ended":0,"effective":"cluster"}"#, "POST /operator/api/streams/end HTTP/1.1"),
-        (COMMANDS[2], r#"{"effective":"cluster"}"#, "POST /operator/api/subjects/block HTTP/1.1"),
+        (
+            COMMANDS[2],
+            r#"{"effective":"cluster","until":"2026-01-03T20:00:00Z"}"#,
+            "POST /operator/api/subjects/block HTTP/1.1",
+        ),
         (COMMANDS[3], r#"{"effective":"cluster"}"#, "POST /operator/api/subjects/unblock HTTP/1.1"),
         (COMMANDS[4], r#"{"effective":"cluster"}"#, "POST /operator/api/subjects/revoke HTTP/1.1"),
     ] {
