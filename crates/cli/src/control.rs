@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::{BlockArguments, EndArguments, SubjectArguments};
 use crate::escape::visible;
 use crate::failure::Failure;
-use crate::report::{counted, notice, refused_principal, unanswered, unwritable};
+use crate::report::{counted, notice, refused_principal, unwritable};
 use crate::session::Session;
 use crate::stdout::Stdout;
 use crate::streams::instances;
@@ -112,7 +112,7 @@ pub(super) async fn revoke(
     SubjectArguments { subject, .. }: &SubjectArguments,
 ) -> ExitCode {
     let order = OfSubject { subject, seconds: None };
-    about_subject(session, REVOKE, &order, "nothing revoked", |_| {
+    about_subject(session, REVOKE, &order, "not revoked", |_| {
         format!("the tokens that {subject} has are revoked")
     })
     .await
@@ -143,7 +143,8 @@ fn not_done(what: &str, session: &Session, failure: &Failure) -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
-    unanswered(what, session.url(), failure)
+    notice(format_args!("{what} at {}: {failure}{}", session.url(), failure.advice()));
+    ExitCode::FAILURE
 }
 
 /// Prints a line. The order is carried out even if nobody reads it.

@@ -182,10 +182,11 @@ async fn a_failure_says_whether_the_order_may_have_been_carried_out() {
             "{}",
             ended.errors
         );
-        let (_front, terminal) = before("429 Too Many Requests", r#"{"code":"rate_limited"}"#).await;
+        let (front, terminal) = before("429 Too Many Requests", r#"{"code":"rate_limited"}"#).await;
         let ended = terminal.run(command).await;
         assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{command:?}");
-        assert!(!ended.errors.contains("not known"), "{}", ended.errors);
+        let ends = format!(" at {}: 429 rate_limited: \n", front.base);
+        assert!(ended.errors.ends_with(&ends) && !ended.errors.contains("not known"), "{}", ended.errors);
     }
 }
 
