@@ -216,24 +216,44 @@ impl Ring {
     }
 
     /// Reads at `cursor`, for a stream that has subscribed to `patterns`.
-    pub(super) fn read(&self, patterns: &Patterns, subscription: &Subscription, cursor: Cursor) -> Read {
-        if self.evicted_reset > cursor {
-            return Read::FellOut;
+    ///
+    /// The index finds the next event, and the patterns decide again. An index that is wrong hides
+    /// no later event: the stream steps over an event of others, and ends (it resumes) where the
+    /// ring does not hold the event.
+    pub(super) fn read(&self, patterns: &Patterns, subscription: &Subscription, mut cursor: Cursor) -> Read {
+        loop {
+            let at = match self.next(subscription, cursor) {
+                NextEvent::At(at) => at,
+                NextEvent::FellOut => return Read::FellOut,
+                NextEvent::None => {
+                    let head = EventId { epoch: self.epoch.unwrap_or(Epoch(0)), position: self.head };
+                    return Read::CaughtUp { end: self.end(), head };
+                }
+            };
+            let Some(slot) = self.slot(at) else { return Read::FellOut };
+            if let Some(frame) = slot.frame_for(patterns) {
+                return Read::Frame(Delivery { frame, next: at + 1, at: slot.at, audience: slot.audience });
+            }
+            cursor = at + 1;
         }
-        let reset = self.resets.iter().find(|reset| **reset >= cursor).copied();
-        let next = match (self.index.next(subscription, cursor), reset) {
-            (NextEvent::FellOut, _) => return Read::FellOut,
-            (NextEvent::At(event), Some(reset)) => Some(event.min(reset)),
-            (NextEvent::At(event), None) => Some(event),
-            (NextEvent::None, reset) => reset,
-        };
-        let found = next.and_then(|at| {
-            let slot = self.slots.get(usize::try_from(at.checked_sub(self.first)?).ok()?)?;
-            let frame = slot.frame_for(patterns)?;
-            Some(Delivery { frame, next: at + 1, at: slot.at, audience: slot.audience })
-        });
-        let head = EventId { epoch: self.epoch.unwrap_or(Epoch(0)), position: self.head };
-        found.map_or_else(|| Read::CaughtUp { end: self.end(), head }, Read::Frame)
+    }
+
+    /// The next event of a stream at or after `cursor`, or the next `reset` frame.
+    fn next(&self, subscription: &Subscription, cursor: Cursor) -> NextEvent {
+        if self.evicted_reset > cursor {
+            return NextEvent::FellOut;
+        }
+        let reset = self.resets.partition_point(|reset| *reset < cursor);
+        let reset = self.resets.get(reset).copied();
+        match (self.index.next(subscription, cursor), reset) {
+            (NextEvent::At(event), Some(reset)) => NextEvent::At(event.min(reset)),
+            (NextEvent::None, Some(reset)) => NextEvent::At(reset),
+            (next, _) => next,
+        }
+    }
+
+    fn slot(&self, at: Cursor) -> Option<&Slot> {
+        self.slots.get(usize::try_from(at.checked_sub(self.first)?).ok()?)
     }
 
     /// The cursor at which a client resumes that has received everything of this epoch up to
@@ -468,6 +488,22 @@ mod tests {
         assert_eq!(reader.read(&ring, 1), Read::FellOut);
         assert_eq!(reader.read_all(&ring, 2), [3, 4, 5]);
         assert!(matches!(reader.read(&ring, ring.end()), Read::CaughtUp { end: 5, .. }));
+    }
+
+    #[test]
+    fn an_index_entry_without_a_frame_hides_no_later_event() {
+        let mut ring = ring(3, usize::MAX, 0);
+        let reader = Reader::of(&mut ring);
+        let id = EventId { epoch: EPOCH, position: at(1) };
+        let of_another = Topics::parse("another").unwrap();
+        ring.append(Event::new(id, &EventType::default(), "1", of_another, None), Instant::now());
+        // An index that names an event of another topic.
+        ring.index.append(0, &Topics::default());
+        ring.append(event(2, "2", EPOCH), Instant::now());
+        assert_eq!(reader.read_all(&ring, 0), [2]);
+        // An index that names an event which the ring does not hold.
+        ring.first = 1;
+        assert_eq!(reader.read(&ring, 0), Read::FellOut);
     }
 
     #[test]
