@@ -88,25 +88,26 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 
 /// All values of a query parameter, percent-decoded.
 pub(super) fn query_values(request: &HttpRequest, name: &'static str) -> impl Iterator<Item = String> {
-    query_pairs(request).into_iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+    query_pairs(request).filter(move |(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn query_pairs(request: &HttpRequest) -> Vec<(String, String)> {
-    serde_urlencoded::from_str(request.query_string()).unwrap_or_default()
+/// The parameters of a query, percent-decoded. Every text is a query (WHATWG URL §5.1): bytes that
+/// are no UTF-8 become U+FFFD, which no parameter takes. No query therefore counts as one without
+/// parameters because it cannot be parsed.
+fn query_pairs(request: &HttpRequest) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(request.query_string().as_bytes())
 }
 
 /// Refuses a query parameter that is not `known`. Ignoring it would look like granting it.
 pub(super) fn only_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
-    let pairs = query_pairs(request);
-    let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) else {
-        return Ok(());
-    };
+    let mut names = query_pairs(request).map(|(name, _)| name);
+    let Some(name) = names.find(|name| !known.contains(&name.as_ref())) else { return Ok(()) };
     let taken = if known.is_empty() {
         "this call takes no query parameters".to_owned()
     } else {
         format!("this call takes the query parameters {}", known.join(", "))
     };
-    Err(unknown(name, &taken))
+    Err(unknown(&name, &taken))
 }
 
 /// Repeats the name of an unknown parameter if it is a plain name that is no token or credential.
@@ -415,6 +416,16 @@ mod tests {
         let request = TestRequest::with_uri("/?token=")
             .insert_header(("X-VX11-Token", ""))
             .insert_header(("Authorization", "Basic YTpi"));
+    #[test]
+    fn no_query_counts_as_one_without_parameters_because_of_its_encoding() {
+        for query in ["token=%FF&x=1", "%FF=1", "x=%", "x=%zz", "&&x", "=", "x%00"] {
+            let request = TestRequest::with_uri(&format!("/?{query}")).to_http_request();
+            assert!(only_parameters(&request, &["token"]).is_err(), "{query}");
+        }
+        let request = TestRequest::with_uri("/?token=%FF").to_http_request();
+        assert_eq!(query_values(&request, "token").collect::<Vec<_>>(), ["\u{fffd}"]);
+    }
+
         assert_eq!(found(request, Places::HeadersAndQuery), Ok(None));
     }
 
