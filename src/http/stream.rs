@@ -35,7 +35,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     security(("token" = []), ("principal" = []), ("bearer" = [])),
     params(
         ("topic" = Option<Vec<String>>, Query, description = "Topics to read, at most 16: names, prefixes such as `orders/*`, or `*`"),
-        ("from" = Option<String>, Query, description = "Begin with the oldest event that the log still has (`start`), or with the newest N events of these topics (`-N`, N at most 1,000). A last event id wins", pattern = "^(start|-[0-9]{1,4})$"),
+        ("from" = Option<String>, Query, description = "Begin with the oldest event that the log still has (`start`), or with the newest N events of these topics (`-N`, N at most 1,000). A last event id wins", pattern = "^(start|-([1-9][0-9]{0,2}|1000))$"),
         ("last_event_id" = Option<String>, Query, description = "Resume after this event; the header wins"),
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this event"),
     ),
@@ -84,8 +84,9 @@ async fn authenticate_stream(
     let verified = match bearer {
         Bearer::Principal(principal) => {
             let patterns = topics.unwrap_or_default();
-            may_read(&principal, &patterns)
-                .map_err(|lack| not_permitted(state, principal.id(), Right::Subscribe, lack))?;
+            may_read(&principal, &patterns).map_err(|lack| {
+                not_permitted(request, state, principal.id(), None, Right::Subscribe, lack)
+            })?;
             let principal_id = principal.id().clone();
             let opener = Opener {
                 principal: principal_id,

@@ -6,8 +6,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use regex_lite::Regex;
 use serde_json::{Value, json};
 use tokio::process::Command;
+use vx11_operator::events::Earlier;
 
 use crate::support::Instance;
 
@@ -86,6 +88,20 @@ async fn each_operation_documents_every_problem_it_can_answer() {
             let schema = &content["application/problem+json"]["schema"]["$ref"];
             assert_eq!(schema, "#/components/schemas/ProblemBody", "{method} {path} {status}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_pattern_of_a_beginning_takes_what_the_service_takes() {
+    let instance = Instance::start().await;
+    let document = document(&instance).await;
+    let parameters = document["paths"][STREAM]["get"]["parameters"].as_array().unwrap();
+    let from = parameters.iter().find(|parameter| parameter["name"] == "from").unwrap();
+    let pattern = Regex::new(from["schema"]["pattern"].as_str().unwrap()).unwrap();
+    let numbers = (0..=1100).flat_map(|n| [format!("-{n}"), format!("-0{n}"), n.to_string()]);
+    let others = ["", "-", "start", "Start", "start ", " start", "-1 ", "--1", "-1.5", "-10000", "-1001"];
+    for text in numbers.chain(others.map(str::to_owned)) {
+        assert_eq!(pattern.is_match(&text), Earlier::parse(&text).is_some(), "{text:?}");
     }
 }
 
