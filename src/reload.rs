@@ -4,11 +4,20 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use vx11_operator::app::Reloader;
 use vx11_operator::config::Config;
 use vx11_operator::lifecycle::ReloadSignal;
+
+/// Deadline for reading the configuration. A file system that hangs, or a named pipe without a
+/// writer, must not swallow later signals.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// Bound of the reads that hang: each keeps a thread.
+const MOST_HUNG: usize = 8;
 
 /// Waits for the signal, for as long as the instance runs, and also while it drains.
 pub(crate) struct Reload {
@@ -19,6 +28,9 @@ pub(crate) struct Reload {
     started: Arc<Config>,
     /// Configuration whose principals and signing keys are in force.
     current: Arc<Config>,
+    /// Threads of reads that missed the deadline. What they read is not used: a later read may have
+    /// ended before.
+    hung: Vec<JoinHandle<()>>,
 }
 
 impl Reload {
@@ -29,7 +41,7 @@ impl Reload {
         config: Arc<Config>,
         reloader: Reloader,
     ) -> Self {
-        Self { signal, file, reloader, started: Arc::clone(&config), current: config }
+        Self { signal, file, reloader, started: Arc::clone(&config), current: config, hung: Vec::new() }
     }
 
     /// Carries out each reload. A configuration that cannot be used changes nothing.
@@ -49,20 +61,31 @@ impl Reload {
 
     /// Reads the configuration on a thread that nobody waits for at the end of the process: a file
     /// system that hangs does not hold up the drain.
-    async fn read(&self) -> Result<Config, String> {
+    async fn read(&mut self) -> Result<Config, String> {
+        self.hung.retain(|thread| !thread.is_finished());
+        if self.hung.len() >= MOST_HUNG {
+            return Err(format!(
+                "{MOST_HUNG} earlier attempts still wait for a file; when its file system answers, send SIGHUP again"
+            ));
+        }
         let (current, file) = (Arc::clone(&self.current), self.file.clone());
         let (read, reading) = oneshot::channel();
         let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
-            // Without a receiver the process is about to end.
+            // Without a receiver the deadline has passed, or the process is about to end.
             let _ = read.send(current.load_again(file.as_deref(), &crate::environment()));
         });
-        if let Err(error) = thread {
-            return Err(format!("no thread can be started: {error}"));
-        }
-        match reading.await {
-            Ok(Ok(config)) => Ok(config),
-            Ok(Err(errors)) => Err(errors.in_one_line()),
-            Err(_) => Err("reading it has failed; the log shows the panic".to_owned()),
+        let thread = thread.map_err(|error| format!("no thread can be started: {error}"))?;
+        match timeout(READ_DEADLINE, reading).await {
+            Ok(Ok(Ok(config))) => Ok(config),
+            Ok(Ok(Err(errors))) => Err(errors.in_one_line()),
+            Ok(Err(_)) => Err("reading it has failed; the log shows the panic".to_owned()),
+            Err(_elapsed) => {
+                self.hung.push(thread);
+                Err(format!(
+                    "reading it has not ended within {} s; look for a file system that hangs, or a named pipe, and send SIGHUP again",
+                    READ_DEADLINE.as_secs()
+                ))
+            }
         }
     }
 

@@ -315,3 +315,21 @@ async fn a_file_that_cannot_be_read_to_its_end_does_not_hold_up_the_stop() {
     process.terminate();
     assert_eq!(process.ended().await.code(), Some(0));
 }
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_delays_later_signals_and_swallows_none() {
+    let [old, new] = [planted(), planted()];
+    let (_folder, pipe) = named_pipe();
+    let process = Instance::spawn(&[(CREDENTIAL_FILE, &pipe)]);
+    hand_over(to_its_reader(&pipe).await, &old).await;
+    process.ready().await.expect("the instance starts");
+    process.hang_up();
+    let _never_written = to_its_reader(&pipe).await;
+    std::fs::remove_file(&pipe).unwrap();
+    std::fs::write(&pipe, &new).unwrap();
+    process.hang_up();
+    until("the reload", async || process.log().contains(REPLACED)).await;
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains(REFUSED)).unwrap();
+    assert!(line.contains("ERROR") && line.contains("SIGHUP"), "{line}");
+}
+
