@@ -42,14 +42,23 @@ end
 if known_schema > args.schema then
   return { 'newer', known_schema }
 end
+-- Calls a command with all `values`: Lua unpacks fewer than 8,000 at once. The number is even, so
+-- that a name and its value stay together.
+local MOST_VALUES = 1000
+local function call(command, values)
+  for from = 1, #values, MOST_VALUES do
+    redis.call(command, claim, unpack(values, from, math.min(#values, from + MOST_VALUES - 1)))
+  end
+end
+
 -- HDEL comes first: a full Redis refuses a script that begins with HSET, and continues one that has
 -- written already. An instance without the claim could not make room either.
-redis.call('HDEL', claim, unpack(old))
+call('HDEL', old)
 local named = { 'schema', args.schema }
 for _, fingerprint in ipairs(args.fingerprints) do
   named[#named + 1] = fingerprint
   named[#named + 1] = string.format('%.0f', now)
 end
-redis.call('HSET', claim, unpack(named))
+call('HSET', named)
 redis.call('EXPIRE', claim, args.seconds)
 return { 'held', 0 }

@@ -87,6 +87,22 @@ async fn an_instance_of_another_deployment_neither_joins_the_log_nor_writes_and_
 }
 
 #[tokio::test]
+async fn a_deployment_may_have_more_keys_than_a_call_of_redis_takes_values_from_lua() {
+    let cluster = Cluster::start().await;
+    // Lua 5.1 unpacks fewer than 8,000 values; a key takes two of them.
+    let keys: Vec<_> = (0..5_000).map(|n| format!("{n:064x}")).collect();
+    let (_folder, keys) = file(&keys.join("\n"));
+    let gone: Vec<_> = (0..10_000).flat_map(|n| [format!("gone{n}"), "1".to_owned()]).collect();
+    let command = [&["HSET".to_owned(), DEPLOYMENT.to_owned()], gone.as_slice()].concat();
+    cluster.redis.command(&command.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let instance = cluster.instance_with("1", &[(SIGNING_KEYS_FILE, &keys)]).await;
+    backend_becomes(&instance, "redis").await;
+    let named = names(&cluster, DEPLOYMENT).await;
+    assert_eq!(named.len(), 5_001, "each key, and the schema");
+    assert!(!named.iter().any(|name| name.starts_with("gone")));
+}
+
+#[tokio::test]
 async fn two_namespaces_share_a_database_without_meeting() {
     let cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
