@@ -1,6 +1,6 @@
 //! The audit trail: one JSON line for each token issued or revoked, each event published, each
-//! order about subjects and streams, and each principal refused. It is separate from the log. No
-//! line contains a token or a credential.
+//! order about subjects and streams, and each principal or request refused. It is separate from the
+//! log. No line contains a token or a credential.
 
 mod effect;
 mod file;
@@ -124,6 +124,18 @@ pub enum Act<'a> {
     RefusePrincipal {
         /// The code of the answer.
         code: &'a str,
+    },
+    /// A request was refused although its credential is right: it is not permitted.
+    RefuseRequest {
+        /// The code of the answer.
+        code: &'a str,
+        /// The principal, or the principal that the token was issued to.
+        principal: &'a str,
+        /// The right that the request needs. The topics are left out, because anybody may name any.
+        right: &'a str,
+        /// The token, if the credential is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token_id: Option<&'a str>,
     },
 }
 
@@ -251,7 +263,7 @@ impl Audit {
         if let Ok(mut line) = serde_json::to_vec(&line) {
             line.push(b'\n');
             match act {
-                Act::RefusePrincipal { .. } => file.append_refusal(line),
+                Act::RefusePrincipal { .. } | Act::RefuseRequest { .. } => file.append_refusal(line),
                 _ => file.append(line),
             }
         }
@@ -287,8 +299,14 @@ mod tests {
         let trail = Some((file, ClientAddress::Omitted));
         let audit = Audit { instance_id: "1".into(), clock: Arc::new(SystemClock), trail };
         let note = |act| audit.note(act, Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None });
-        for _ in 0..MOST_LINES {
+        for _ in 0..MOST_LINES / 2 {
             note(Act::RefusePrincipal { code: "credential_wrong" });
+            note(Act::RefuseRequest {
+                code: "not_permitted",
+                principal: "billing",
+                right: "control",
+                token_id: None,
+            });
         }
         let acts = MOST_LINES / 5;
         for _ in 0..acts {
@@ -300,8 +318,7 @@ mod tests {
         drop((release, audit));
         let text = String::from_utf8(was_written.recv().unwrap()).unwrap();
         let count = |kind: &str| text.lines().filter(|line| line.contains(kind)).count();
-        let kinds =
-            [r#""issue""#, r#""revoke""#, r#""publish""#, r#""revoke_subject""#, r#""refuse_principal""#];
+        let kinds = [r#""issue""#, r#""revoke""#, r#""publish""#, r#""revoke_subject""#, r#""refuse_"#];
         let refusals = MOST_LINES / REFUSALS;
         assert_eq!(kinds.map(count), [acts, acts, acts, acts, refusals]);
         let page = String::from_utf8(metrics.render().unwrap()).unwrap();

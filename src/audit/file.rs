@@ -15,8 +15,8 @@ use crate::telemetry::{LineQueue, Lines, Room};
 pub(super) const MOST_LINES: usize = 65_536;
 /// Bound of their bytes.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
-/// Fraction (an eighth) of both that lines of refused principals may take, because anybody can
-/// cause them.
+/// Fraction (an eighth) of both that lines of refused principals and requests may take, because
+/// anybody can cause them.
 pub(super) const REFUSALS: usize = 8;
 /// Interval of the check whether the file was moved.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

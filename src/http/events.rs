@@ -123,7 +123,7 @@ pub(super) async fn publish(
     let body = json_body(&request, payload, state.body_timeout).await?;
     let (event_type, data, topics) = parse(&body)?;
     may_publish(&principal, &topics)
-        .map_err(|lack| not_permitted(&state, principal.id(), Right::Publish, lack))?;
+        .map_err(|lack| not_permitted(&request, &state, principal.id(), None, Right::Publish, lack))?;
     let effect = begin(&request, &state, principal.id(), Begun::Publish);
     let effect = effect.map(|effect| effect.about(named(&state, &topics)));
     let publication = Publication::new(event_type, data, topics, key);

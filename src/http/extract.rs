@@ -128,7 +128,7 @@ pub(super) fn principal(request: &HttpRequest, state: &AppState) -> Result<Arc<P
     let credential = presented.ok_or(Problem::CredentialMissing)?;
     let principal = state.tokens.authenticate(&credential.value);
     let principal = principal.ok_or_else(|| failed(request, state, Problem::CredentialWrong))?;
-    permit(state, principal, right)
+    permit(request, state, principal, right)
 }
 
 /// A handler asks for another kind of caller than the table of URLs names.
@@ -138,10 +138,15 @@ fn not_in_the_table() -> Problem {
 }
 
 /// Returns the principal if it has the right.
-fn permit(state: &AppState, principal: Arc<Principal>, right: Right) -> Result<Arc<Principal>, Problem> {
+fn permit(
+    request: &HttpRequest,
+    state: &AppState,
+    principal: Arc<Principal>,
+    right: Right,
+) -> Result<Arc<Principal>, Problem> {
     match has_right(&principal, right) {
         Ok(()) => Ok(principal),
-        Err(lack) => Err(not_permitted(state, principal.id(), right, lack)),
+        Err(lack) => Err(not_permitted(request, state, principal.id(), None, right, lack)),
     }
 }
 
@@ -166,7 +171,7 @@ pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bea
             state.metrics.token_refused(Refusal::PrincipalInQuery);
             return Err(failed(request, state, Problem::PrincipalInQuery));
         }
-        return Ok((Bearer::Principal(permit(state, principal, right)?), shown));
+        return Ok((Bearer::Principal(permit(request, state, principal, right)?), shown));
     }
     let text = std::str::from_utf8(&credential.value).unwrap_or_default();
     if credential.in_header && !is_token_shaped(text) {
@@ -412,11 +417,6 @@ mod tests {
     }
 
     #[test]
-    fn empty_credentials_and_other_schemes_are_none() {
-        let request = TestRequest::with_uri("/?token=")
-            .insert_header(("X-VX11-Token", ""))
-            .insert_header(("Authorization", "Basic YTpi"));
-    #[test]
     fn no_query_counts_as_one_without_parameters_because_of_its_encoding() {
         for query in ["token=%FF&x=1", "%FF=1", "x=%", "x=%zz", "&&x", "=", "x%00"] {
             let request = TestRequest::with_uri(&format!("/?{query}")).to_http_request();
@@ -426,6 +426,11 @@ mod tests {
         assert_eq!(query_values(&request, "token").collect::<Vec<_>>(), ["\u{fffd}"]);
     }
 
+    #[test]
+    fn empty_credentials_and_other_schemes_are_none() {
+        let request = TestRequest::with_uri("/?token=")
+            .insert_header(("X-VX11-Token", ""))
+            .insert_header(("Authorization", "Basic YTpi"));
         assert_eq!(found(request, Places::HeadersAndQuery), Ok(None));
     }
 

@@ -4,10 +4,14 @@
 //! the service (`$…`) are apart: the right `observe` alone decides who may read and grant them, and
 //! nobody publishes to them. A token reads what its grant names.
 
+use actix_web::HttpRequest;
+
 use super::AppState;
 use super::error::Problem;
+use super::extract::audit_event;
+use crate::audit::Act;
 use crate::principal::{Principal, PrincipalId, Right};
-use crate::token::first_not_grantable;
+use crate::token::{TokenId, first_not_grantable};
 use crate::topic::{Patterns, Topics};
 
 /// Part of a request that its caller is not permitted.
@@ -59,14 +63,26 @@ pub(super) fn narrowed(granted: Patterns, asked: Option<Patterns>) -> Result<Pat
     }
 }
 
-/// Counts a request that needs `right` and is not permitted. This is no failed authentication: the
-/// credential is right.
-pub(super) fn not_permitted(state: &AppState, principal: &PrincipalId, right: Right, lack: Lack) -> Problem {
+/// Counts and audits a request that needs `right` and is not permitted. This is no failed
+/// authentication: the credential is right, be it the principal's or a token that was issued to it.
+pub(super) fn not_permitted(
+    request: &HttpRequest,
+    state: &AppState,
+    principal: &PrincipalId,
+    token: Option<TokenId>,
+    right: Right,
+    lack: Lack,
+) -> Problem {
     let right = if let Lack::Right(missing) = lack { missing } else { right };
     state.metrics.not_permitted(right);
     // Without the topic, which may name a user.
     tracing::info!(%principal, %right, "request not permitted");
-    Problem::NotPermitted(lack)
+    let problem = Problem::NotPermitted(lack);
+    let token_id = token.map(|token| token.to_string());
+    let (code, principal, right) = (problem.code(), principal.as_str(), right.name());
+    let act = Act::RefuseRequest { code, principal, right, token_id: token_id.as_deref() };
+    audit_event(request, state, act);
+    problem
 }
 
 #[cfg(test)]

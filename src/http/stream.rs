@@ -119,7 +119,9 @@ async fn authenticate_stream(
     let mut opening = StreamOpening::take(&state.hub, opener)?;
     let granted =
         state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
-    narrowed.map_err(|lack| not_permitted(state, &verified.principal, Right::Subscribe, lack))?;
+    narrowed.map_err(|lack| {
+        not_permitted(request, state, &verified.principal, Some(id), Right::Subscribe, lack)
+    })?;
     let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
     let admitted = state.admission.admit(opening.id(), subject, ticket(&verified, &granted)).await;
     opening.keep(admitted.map_err(|reason| not_admitted(request, state, reason))?.into_companion());

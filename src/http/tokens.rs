@@ -228,7 +228,7 @@ async fn issue_as_wished(
 ) -> Result<HttpResponse, Problem> {
     let topics = wish.as_ref().map_or_else(Patterns::default, |wish| wish.topics.clone());
     may_read(&principal, &topics)
-        .map_err(|lack| not_permitted(&state, principal.id(), Right::Issue, lack))?;
+        .map_err(|lack| not_permitted(request, &state, principal.id(), None, Right::Issue, lack))?;
     state.limits.issue(principal.id()).map_err(|retry_after| Problem::RateLimited { retry_after })?;
     let effect = begin(request, &state, principal.id(), Begun::Issue);
     let effect = effect.map(|effect| effect.about(named(&state, wish.as_ref())));

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use vx11_kit::remember_secret;
 
-use crate::support::{Instance, ask_for_token, issue_with, publish_to, with_principals};
+use crate::support::{Instance, ask_for_token, issue_with, problem, publish_to, stream, with_principals};
 
 async fn lines(file: &Path, count: usize) -> Vec<Value> {
     let text = vx11_kit::eventually("lines of the audit trail", async || {
@@ -95,18 +95,42 @@ async fn a_line_has_a_hash_of_the_subject_and_the_number_of_the_topics_unless_it
 }
 
 #[tokio::test]
-async fn a_token_that_was_not_permitted_is_no_line() {
+async fn a_request_that_is_not_permitted_is_a_line_with_its_principal_and_the_right() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     let more = format!("[audit]\nfile = {file:?}\n");
-    let (instance, credentials) = with_principals(&[("shop", &["issue"], &["orders/*"])], &more).await;
-    let refused = ask_for_token(&instance, &credentials[0], &json!({ "topics": ["users/7"] })).await;
-    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
-    let permitted = ask_for_token(&instance, &credentials[0], &json!({ "topics": ["orders/7"] })).await;
+    let rights: &[&str] = &["issue", "publish", "subscribe"];
+    let (instance, credentials) = with_principals(&[("shop", rights, &["orders/*"])], &more).await;
+    let (shop, of_another) = (credentials[0].as_str(), json!({ "topics": ["users/xylophone"] }));
+    let permitted = ask_for_token(&instance, shop, &json!({ "topics": ["orders/7"] })).await;
     let permitted: Value = permitted.json().await.unwrap();
-    remember_secret(permitted["sse_token"].as_str().unwrap());
-    let line = lines(&file, 1).await.remove(0);
-    assert_eq!((&line["token_id"], &line["principal"]), (&permitted["token_id"], &json!("shop")));
+    let token = permitted["sse_token"].as_str().unwrap();
+    remember_secret(token);
+    let another = ("topic", "users/xylophone");
+    let publish = json!({ "topic": "users/xylophone", "data": 1 });
+    for request in [
+        instance.post("/operator/api/events/sse-token").bearer_auth(shop).json(&of_another),
+        instance.post("/operator/api/events").bearer_auth(shop).json(&publish),
+        stream(&instance, &[("token", shop), another]),
+        stream(&instance, &[("token", token), another]),
+        instance.post("/operator/api/tokens/revoke").bearer_auth(shop).form(&[("token_id", "00")]),
+    ] {
+        problem(request.send().await.unwrap(), StatusCode::FORBIDDEN, "not_permitted").await;
+    }
+    let mut lines = lines(&file, 6).await;
+    let issued = lines.remove(0);
+    assert_eq!((&issued["action"], &issued["token_id"]), (&json!("issue"), &permitted["token_id"]));
+    let rights: Vec<_> = lines.iter().map(|line| line["right"].as_str().unwrap()).collect();
+    assert_eq!(rights, ["issue", "publish", "subscribe", "subscribe", "control"]);
+    for (number, line) in lines.iter().enumerate() {
+        let (action, code) = (json!("refuse_request"), json!("not_permitted"));
+        assert_eq!((&line["action"], &line["code"], &line["principal"]), (&action, &code, &json!("shop")));
+        let token_id = (number == 3).then_some(&permitted["token_id"]);
+        assert_eq!(line.get("token_id"), token_id, "{line}");
+        assert!(line["request_id"].is_string() && line["client"] == "127.0.0.1", "{line}");
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("xylophone"), "a topic may name a user: {text}");
 }
 
 #[tokio::test]
