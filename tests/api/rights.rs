@@ -15,6 +15,7 @@ use crate::support::{Instance, Limited, ask_for_token, planted, problem, stream,
 const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";
 const PUBLISH: &str = "/operator/api/events";
+const AUTHORISE: &str = "/operator/internal/authorise";
 const REVOKE: &str = "/operator/api/tokens/revoke";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const END: &str = "/operator/api/streams/end";
@@ -67,7 +68,7 @@ impl Call {
         match self.path {
             ISSUE if self.is_about_topics() => request.json(&json!({ "topics": [topic] })),
             PUBLISH => request.json(&json!({ "topic": topic, "data": 1 })),
-            STREAM => request.query(&[("topic", topic)]),
+            STREAM | AUTHORISE => request.query(&[("topic", topic)]),
             REVOKE => request.form(&[("token_id", "0123456789abcdef")]),
             END => request.json(&json!({ "stream_id": "0123456789abcdef" })),
             BLOCK => request.json(&json!({ "subject": "user-7", "seconds": 60 })),
@@ -122,6 +123,10 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
                     continue;
                 }
                 let status = response.status();
+                if call.path == AUTHORISE {
+                    // A proxy gets the topics of the principal, whatever the request names.
+                    assert_eq!(response.headers()["x-vx11-topics"], "mine/* default");
+                }
                 let what = format!("{} {} by {right:?}: {status}", call.method, call.path);
                 assert!(![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status), "{what}");
                 if call.needs().is_some() {
@@ -206,8 +211,12 @@ async fn topics_of_the_service_are_read_and_granted_with_the_right_to_observe_an
         let issued = ask_for_token(&instance, watcher, &fields).await;
         assert_eq!(issued.status(), StatusCode::OK);
         let issued: Value = issued.json().await.unwrap();
-        remember_secret(issued["sse_token"].as_str().unwrap());
+        let token = issued["sse_token"].as_str().unwrap();
+        remember_secret(token);
         assert_eq!(open(watcher, topic).await.status(), StatusCode::OK);
+        let authorised = instance.get(AUTHORISE).bearer_auth(token).send().await.unwrap();
+        assert_eq!(authorised.status(), StatusCode::NO_CONTENT);
+        assert_eq!(authorised.headers()["x-vx11-topics"], topic);
     }
     assert_eq!(not_permitted_by(&instance, Right::Observe).await, 4);
     // The right is for these topics only.
