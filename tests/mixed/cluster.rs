@@ -68,6 +68,14 @@ pub(crate) async fn resumed(on: &Api, token: &str, after: &str) -> EventStream {
     connected(on.resume_stream(token, after).await).await
 }
 
+/// Opens a stream that begins with earlier events.
+pub(crate) async fn beginning(on: &Api, token: &str, from: &str) -> EventStream {
+    let address = format!("{}/operator/api/events/stream", on.base());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let opened = client.get(address).query(&[("token", token), ("from", from)]).send().await.unwrap();
+    EventStream::connected(opened).await
+}
+
 async fn connected(opened: Result<Option<reqwest::Response>, String>) -> EventStream {
     EventStream::connected(opened.unwrap().expect("the token is accepted")).await
 }

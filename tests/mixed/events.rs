@@ -4,8 +4,8 @@ use serde_json::json;
 use vx11_kit::Answer;
 
 use crate::cluster::{
-    Mixed, acknowledged, granted, is_reused, next_ids, of_default, of_topics, plain, publish, publish_under,
-    resumed,
+    Mixed, acknowledged, beginning, granted, is_reused, next_ids, of_default, of_topics, plain, publish,
+    publish_under, resumed,
 };
 
 #[tokio::test]
@@ -77,6 +77,25 @@ async fn events_of_default_reach_both_releases_in_one_order_and_are_resumed_on_b
         // The position is that of an event which this stream may not read.
         let mut stream = resumed(instance, &granted(instance, &["orders/*"]).await.token, &all[0]).await;
         assert_eq!(next_ids(&mut stream, orders.len()).await, orders);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_earlier_events_of_both_releases() {
+    let cluster = Mixed::start().await;
+    let mut ids = Vec::new();
+    for number in 0..6 {
+        let publisher = cluster.both()[number % 2];
+        ids.push(publish(publisher, &[], &json!(number)).await);
+    }
+    publish(&cluster.new, &["orders/1"], &json!("of another topic")).await;
+    let late = cluster.late().await;
+    for instance in [&cluster.new, &late[1]] {
+        for (from, expected) in [("start", &ids[..]), ("-2", &ids[4..]), ("-1000", &ids)] {
+            let token = plain(instance).await;
+            let mut stream = beginning(instance, &token, from).await;
+            assert_eq!(next_ids(&mut stream, expected.len()).await, expected, "{from}");
+        }
     }
 }
 

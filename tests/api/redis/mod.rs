@@ -1,5 +1,6 @@
 //! Instances that share a Redis.
 
+mod beginnings;
 mod bounds;
 mod catch_up;
 mod client;
