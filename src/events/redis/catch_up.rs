@@ -1,9 +1,10 @@
 //! Catch-up: pages of the log for streams that opened at a position outside their instance's ring,
 //! or that ask for the last events of the log.
 //!
-//! It reads on a separate connection, so that neither publishing nor the ring waits for it. Three
+//! It reads on a separate connection, so that neither publishing nor the ring waits for it. Four
 //! bounds apply: one page in flight for each token, [`READERS`] pages in flight for all streams,
-//! and [`HELD_KIB`] of pages that clients have not taken yet (docs/adr/0026).
+//! [`HELD_KIB`] of pages that clients have not taken yet (docs/adr/0026), and a [`Budget`] for
+//! entries that no client takes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::budget::Budget;
 use super::deadline::{ANSWER_DEADLINE, within};
 use super::keys::Keys;
 use super::pace::PAGE_DEADLINE;
@@ -44,6 +46,7 @@ pub(super) struct CatchUp {
     link: watch::Sender<Link>,
     turns: Turns,
     readers: Semaphore,
+    budget: Budget,
     held: Arc<Semaphore>,
 }
 
@@ -70,6 +73,7 @@ impl CatchUp {
             link: watch::Sender::new(Link::Closed),
             turns: Turns::default(),
             readers: Semaphore::new(READERS),
+            budget: Budget::new(),
             held: Arc::new(Semaphore::new(HELD_KIB)),
         }
     }
@@ -157,9 +161,10 @@ impl CatchUp {
         }
     }
 
-    /// Reads a page as one of the [`READERS`].
+    /// Reads a page as one of the [`READERS`], when something of the budget is left.
     async fn read(&self, range: &Range<'_>) -> Result<LogPage, Unreachable> {
         let _reader = self.readers.acquire().await.map_err(|_| Unreachable)?;
+        self.budget.left().await;
         let open = self.link().await?;
         let mut connection = open.connection.clone();
         let question = range.question(&open.keys, &open.generation);
@@ -172,6 +177,7 @@ impl CatchUp {
         let page = answer.and_then(LogPage::read).inspect_err(|fault| self.broke(&open, fault));
         // No page: the log generation has changed, and the session is about to notice it.
         let page = page.ok().flatten().ok_or(Unreachable)?;
+        self.budget.spend(page.stepped_over);
         self.metrics.events.caught_up(page.bytes);
         Ok(page)
     }

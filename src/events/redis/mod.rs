@@ -50,6 +50,7 @@
 //! Each call leaves a log without holes; sending an event again changes nothing, because its id is
 //! there. A second loss of data begins at step 1 with a new generation. See docs/adr/0018 and 0030.
 
+mod budget;
 mod catch_up;
 mod deadline;
 mod entry;

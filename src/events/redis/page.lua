@@ -20,9 +20,10 @@
 -- - `patterns`: for `filter.lua`
 -- - `without_data`: whether the entries are answered without their data
 --
--- Answer: id of the log's first entry ('' for none); bytes of the page; 1 if entries may follow
--- that were not looked at, otherwise 0; the entries; id of the last entry that was looked at (''
--- for none). Empty if the log generation has changed.
+-- Answer: id of the log's first entry ('' for none); bytes of the page; bytes that were looked at
+-- and are not in the page; 1 if entries may follow that were not looked at, otherwise 0; the
+-- entries; id of the last entry that was looked at ('' for none). Empty if the log generation has
+-- changed.
 local log, state = KEYS[1], KEYS[2]
 local from, room, most = args.from, args.bytes, args.entries
 -- Entries read at once: 1 MiB of the largest.
@@ -95,4 +96,4 @@ while more == 0 do
 end
 
 local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-return { first and first[1] or '', bytes, more, page, read_to }
+return { first and first[1] or '', bytes, looked_bytes - bytes, more, page, read_to }

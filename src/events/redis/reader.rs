@@ -41,6 +41,8 @@ pub(super) struct LogPage {
     entries: Value,
     /// Size of the entries in bytes, as the script counts them.
     pub(super) bytes: usize,
+    /// Size of the entries that were looked at and are not in the page, in bytes.
+    pub(super) stepped_over: usize,
     /// Whether entries may follow that were not looked at.
     pub(super) more: bool,
     /// Position of the last entry that was looked at, be it in the page or not; `None` if there was
@@ -163,10 +165,10 @@ impl LogPage {
         if is_nothing(&answer) {
             return Ok(None);
         }
-        let (first, bytes, more, entries, read_to): (String, usize, u8, Value, String) =
+        let (first, bytes, stepped_over, more, entries, read_to): (String, usize, usize, u8, Value, String) =
             from_redis_value(answer).map_err(RedisError::from)?;
         let (beginning, read_to) = (Beginning(first.parse().ok()), read_to.parse().ok());
-        Ok(Some(Self { beginning, entries, bytes, more: more > 0, read_to }))
+        Ok(Some(Self { beginning, entries, bytes, stepped_over, more: more > 0, read_to }))
     }
 
     pub(super) fn entries(&self) -> Vec<StreamEntry<'_>> {
@@ -350,7 +352,8 @@ mod tests {
     /// A page of a log that begins with `first`. The script has looked at the entries up to
     /// `read_to`, of which it has passed these, and there are more.
     fn page(first: &str, entries: Vec<Value>, read_to: &str) -> LogPage {
-        let answer = vec![text(first), Value::Int(1), Value::Int(1), Value::Array(entries), text(read_to)];
+        let [bytes, stepped_over, more] = [1, 0, 1].map(Value::Int);
+        let answer = vec![text(first), bytes, stepped_over, more, Value::Array(entries), text(read_to)];
         LogPage::read(Value::Array(answer)).unwrap().unwrap()
     }
 
@@ -469,7 +472,8 @@ mod tests {
     #[test]
     fn counting_back_ends_where_the_log_begins() {
         for (first, begins) in [("7-0", at(7).before()), ("", Position::START)] {
-            let answer = vec![text(first), Value::Int(1), Value::Int(0), Value::Array(vec![]), text(first)];
+            let [bytes, stepped_over, more] = [1, 0, 0].map(Value::Int);
+            let answer = vec![text(first), bytes, stepped_over, more, Value::Array(vec![]), text(first)];
             let page = LogPage::read(Value::Array(answer)).unwrap().unwrap();
             let found = page.count_back(Epoch(1), &orders(), &mut 1);
             assert_eq!(found, Back::Found(begins));

@@ -2,13 +2,14 @@
 //! comes from the log.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
 use vx11_kit::{EventStream, Monitor, eventually};
 
 use super::Cluster;
-use crate::support::Instance;
+use crate::support::{Instance, publish_to, token_for};
 
 /// A ring of which nothing that a test resumes from is left, and a token that outlives the test.
 const SMALL_RING: [(&str, &str); 2] =
@@ -92,6 +93,27 @@ async fn a_resuming_stream_reads_hardly_more_than_it_delivers() {
     let delivered: usize = published[1..].iter().map(|(_, data)| data.len()).sum();
     // Other traffic of the instance is a small part, even if this takes long.
     assert!(2 * read < 3 * delivered as u64, "{read} bytes were read to deliver {delivered}");
+}
+
+#[tokio::test]
+async fn streams_without_events_do_not_make_redis_step_over_the_log_as_fast_as_it_can() {
+    let cluster = Cluster::start().await;
+    let one = cluster.instance_with("1", &SMALL_RING).await;
+    let first = one.publish(json!("first")).await;
+    let busy = json!("x".repeat(60_000));
+    for _ in 0..200 {
+        one.publish_body(&json!({ "topic": "busy", "data": busy }).to_string()).await;
+    }
+    let began = Instant::now();
+    let tokens = join_all((0..4).map(|_| token_for(&one, &["quiet"]))).await;
+    let streams = tokens.iter().map(|token| one.resume_stream(token, &first));
+    let mut streams = join_all(streams).await;
+    publish_to(&one, "quiet", "the end").await;
+    for stream in &mut streams {
+        assert_eq!(stream.next_published().await.json(), "the end");
+    }
+    // Each has stepped over 12 MB. The instance may step over 32 MiB a second, after 4 MiB.
+    assert!(began.elapsed() > Duration::from_millis(1200), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ const LOOKED_AT: usize = 256 * 1024;
 #[derive(Debug, PartialEq)]
 struct Page {
     first: String,
+    /// Bytes that were looked at and are not in the page.
+    stepped_over: usize,
     more: bool,
     ids: Vec<String>,
     /// The last entry that was looked at.
@@ -51,9 +53,16 @@ async fn ask(redis: &RedisServer, generation: &str, range: [&str; 3], bytes: usi
 }
 
 fn read(answer: Value) -> Page {
-    let (first, _, more, entries, read_to): (String, usize, u8, StreamRangeReply, String) =
-        from_redis_value(answer).unwrap();
-    Page { first, more: more == 1, ids: entries.ids.into_iter().map(|entry| entry.id).collect(), read_to }
+    let (first, _, stepped_over, more, entries, read_to): (
+        String,
+        usize,
+        usize,
+        u8,
+        StreamRangeReply,
+        String,
+    ) = from_redis_value(answer).unwrap();
+    let ids = entries.ids.into_iter().map(|entry| entry.id).collect();
+    Page { first, stepped_over, more: more == 1, ids, read_to }
 }
 
 async fn page(redis: &RedisServer, range: [&str; 3], bytes: usize, most: usize) -> Page {
@@ -102,7 +111,7 @@ async fn a_page_ends_before_the_first_event_that_does_not_fit_although_a_later_o
     let redis = log_of(&[20_000, 20_000, 10, 10]).await;
     let first = page(&redis, ["XRANGE", "(0-0", "+"], 32_768, 1000).await;
     let one = || "1-0".to_owned();
-    assert_eq!(first, Page { first: one(), more: true, ids: vec![one()], read_to: one() });
+    assert_eq!(first, Page { first: one(), stepped_over: 0, more: true, ids: vec![one()], read_to: one() });
     let rest = page(&redis, ["XRANGE", "(1-0", "+"], 32_768, 1000).await;
     assert_eq!((rest.more, rest.ids), (false, ["2-0", "3-0", "4-0"].map(str::to_owned).to_vec()));
 }
@@ -128,7 +137,16 @@ async fn a_page_is_bounded_in_events_as_well() {
     let five = page(&redis, ["XRANGE", "(3-0", "+"], 32_768, 5).await;
     assert_eq!((five.more, five.ids.len(), five.ids[0].as_str()), (true, 5, "4-0"));
     let end = page(&redis, ["XRANGE", "(40-0", "+"], 32_768, 1000).await;
-    assert_eq!(end, Page { first: "1-0".to_owned(), more: false, ids: Vec::new(), read_to: String::new() });
+    assert_eq!(
+        end,
+        Page {
+            first: "1-0".to_owned(),
+            stepped_over: 0,
+            more: false,
+            ids: Vec::new(),
+            read_to: String::new()
+        }
+    );
 }
 
 #[tokio::test]
@@ -222,17 +240,19 @@ async fn a_page_of_a_stream_looks_at_few_large_events_of_others() {
         append(&redis, &format!("{number}-0"), Some("users/1"), 60_000).await;
     }
     append(&redis, "13-0", Some("orders/1"), 60_000).await;
-    let (mut at, mut pages, mut ids) = ("0-0".to_owned(), 0, Vec::new());
+    let (mut at, mut pages, mut stepped_over, mut ids) = ("0-0".to_owned(), 0, 0, Vec::new());
     loop {
         let page = page_of(&redis, &["orders/*"], &at).await;
         ids.extend(page.ids);
         pages += 1;
+        stepped_over += page.stepped_over;
         if !page.more {
             break;
         }
         at = page.read_to;
     }
     assert_eq!(ids, ["13-0"]);
+    assert!((720_000..723_000).contains(&stepped_over), "{stepped_over}");
     assert!(pages >= 13 * 60_000 / (LOOKED_AT + 120_000), "{pages}");
 }
 
@@ -267,8 +287,9 @@ async fn events_are_counted_backward_without_their_data() {
         "patterns": ["orders/*", "default"], "without_data": true,
     });
     let answer = redis.script(PAGE, &[LOG, STATE], &arguments).await;
-    let (_, bytes, more, entries, read_to): (String, usize, u8, Entries, String) =
+    let (_, bytes, stepped_over, more, entries, read_to): (String, usize, usize, u8, Entries, String) =
         from_redis_value(answer).unwrap();
+    assert!((180_000..181_000).contains(&stepped_over), "no client takes the data: {stepped_over}");
     assert_eq!((more, read_to.as_str()), (0, "1-0"));
     assert!(bytes < 500, "{bytes}");
     let fields = |fields: &[&str]| fields.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
