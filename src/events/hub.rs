@@ -201,15 +201,22 @@ impl Hub {
         self.registry.notify_all();
     }
 
-    /// Wakes the streams that the appended events are for. Streams may read the ring meanwhile.
+    /// Wakes the streams that the appended events are for. No lock is held meanwhile: a broadcast
+    /// wakes many, and a writer that waits for the lock holds up those that read the ring already.
     fn wake(&self, mut ring: RwLockWriteGuard<'_, Ring>) {
         let news = ring.take_news();
         let ring = RwLockWriteGuard::downgrade(ring);
-        for signal in ring.woken(&news) {
+        let woken: Vec<_> = ring.woken(&news).map(Arc::clone).collect();
+        drop(ring);
+        for signal in woken {
             signal.notify();
         }
-        drop(ring);
         self.head_moved.send_replace(());
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.ring.try_write().is_none()
     }
 
     /// Notes whether the log is available, and wakes streams if that has changed.

@@ -405,7 +405,8 @@ impl Drop for EventStream {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::task::{Context, Wake, Waker};
 
     use async_trait::async_trait;
 
@@ -523,6 +524,31 @@ mod tests {
     fn moments(seen: &[(u128, String)], words: &[&str]) -> Vec<u128> {
         let found = words.iter().map(|word| seen.iter().find(|(_, frame)| frame.contains(word)).unwrap().0);
         found.collect()
+    }
+
+    /// Notes whether streams may open and events may be appended when a stream is woken.
+    struct WhenWoken {
+        hub: Arc<Hub>,
+        is_open: AtomicBool,
+    }
+
+    impl Wake for WhenWoken {
+        fn wake(self: Arc<Self>) {
+            self.is_open.store(!self.hub.is_locked(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn streams_are_woken_without_a_lock_on_the_ring() {
+        let hub = hub();
+        let stream = stream(&hub, None);
+        let when_woken = Arc::new(WhenWoken { hub: Arc::clone(&hub), is_open: AtomicBool::new(false) });
+        let waker = Waker::from(Arc::clone(&when_woken));
+        stream.place.signal().looks();
+        let mut news = std::pin::pin!(stream.place.signal().news());
+        assert!(news.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        publish(&hub, "news");
+        assert!(when_woken.is_open.load(Ordering::Relaxed));
     }
 
     #[tokio::test(start_paused = true)]
