@@ -169,6 +169,35 @@ async fn an_instance_whose_principals_are_all_gone_keeps_them() {
     assert!(issue(&instance, &secret).await.is_ok());
 }
 
+#[tokio::test]
+async fn plain_tokens_of_the_first_16_principals_stay_valid_while_principals_are_appended() {
+    // `operator` is the first.
+    let mut credentials: Vec<_> = (1..16).map(|_| planted()).collect();
+    let entries = |credentials: &[String]| -> String {
+        let entry = |(n, secret)| format!("[[principals]]\nid = 'p{n}'\ntoken = '{secret}'\n");
+        credentials.iter().enumerate().map(entry).collect()
+    };
+    let (_folder, config) = file(&entries(&credentials));
+    let instance = Instance::start_with_arguments(&["--config", &config]).await;
+    let mut tokens = vec![instance.issue().await.token];
+    for credential in &credentials {
+        tokens.push(issue(&instance, credential).await.unwrap());
+    }
+    let is_plain = |token: &String| !token.contains('.');
+    assert!(tokens.iter().all(is_plain));
+    credentials.extend([planted(), planted()]);
+    std::fs::write(&config, entries(&credentials)).unwrap();
+    reload(&instance).await;
+    for token in &tokens {
+        assert_eq!(instance.ask_for_stream(token).await.status(), StatusCode::OK);
+    }
+    for appended in &credentials[15..] {
+        let token = issue(&instance, appended).await.unwrap();
+        assert!(!is_plain(&token));
+        assert_eq!(instance.ask_for_stream(&token).await.status(), StatusCode::OK);
+    }
+}
+
 /// Mounts a version of a secret with a principal, as the kubelet does: its files are links to a
 /// hidden link to a hidden folder, and that link is replaced.
 fn mount(folder: &TempDir, version: &str, credential: &str) {
@@ -305,17 +334,6 @@ async fn a_signal_while_the_instance_starts_does_not_end_it_and_reloads_when_it_
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_to_its_end_does_not_hold_up_the_stop() {
-    let (_folder, pipe) = named_pipe();
-    let process = Instance::spawn(&[(CREDENTIAL_FILE, &pipe)]);
-    hand_over(to_its_reader(&pipe).await, &planted()).await;
-    process.ready().await.expect("the instance starts");
-    process.hang_up();
-    let _never_written = to_its_reader(&pipe).await;
-    process.terminate();
-    assert_eq!(process.ended().await.code(), Some(0));
-}
-#[tokio::test]
 async fn a_file_that_cannot_be_read_to_its_end_delays_later_signals_and_swallows_none() {
     let [old, new] = [planted(), planted()];
     let (_folder, pipe) = named_pipe();
@@ -333,3 +351,14 @@ async fn a_file_that_cannot_be_read_to_its_end_delays_later_signals_and_swallows
     assert!(line.contains("ERROR") && line.contains("SIGHUP"), "{line}");
 }
 
+#[tokio::test]
+async fn a_file_that_cannot_be_read_to_its_end_does_not_hold_up_the_stop() {
+    let (_folder, pipe) = named_pipe();
+    let process = Instance::spawn(&[(CREDENTIAL_FILE, &pipe)]);
+    hand_over(to_its_reader(&pipe).await, &planted()).await;
+    process.ready().await.expect("the instance starts");
+    process.hang_up();
+    let _never_written = to_its_reader(&pipe).await;
+    process.terminate();
+    assert_eq!(process.ended().await.code(), Some(0));
+}
