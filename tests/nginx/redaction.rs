@@ -1,5 +1,5 @@
-//! No token is in what nginx writes down, wherever a client puts it and whatever becomes of the
-//! request.
+//! No token and no subject is in what nginx writes down, wherever a client puts it and whatever
+//! becomes of the request.
 
 use std::path::Path;
 
@@ -21,6 +21,8 @@ fn planted(token: &str) -> Vec<String> {
         format!("/operator/api/events/stream/{token}"),
         format!("/operator/api/events/sse-token?{token}"),
         format!("/operator/api/events?sse_token={token}"),
+        // In place of a subject, which is in no log either.
+        format!("/operator/api/streams?subject={token}&limit=1"),
         format!("/client/{token}"),
         format!("/panel/{token}.js"),
         format!("/{token}"),
@@ -117,6 +119,7 @@ async fn with_instances() {
         &token,
         &[
             "stream?token=***",
+            "/operator/api/streams?***",
             r#""path":"/***""#,
             r#""status":"400""#,
             r#""status":"414""#,

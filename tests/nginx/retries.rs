@@ -86,9 +86,15 @@ async fn an_event_with_a_key_is_sent_to_a_second_instance_and_no_third_time() {
 
 #[tokio::test]
 async fn what_may_be_repeated_is_asked_of_a_second_instance_and_no_third_time() {
-    for path in
-        ["/operator/api/events/sse-token", "/operator/api/tokens/revoke", "/operator/api/tokens/introspect"]
-    {
+    for path in [
+        "/operator/api/events/sse-token",
+        "/operator/api/tokens/revoke",
+        "/operator/api/tokens/introspect",
+        "/operator/api/streams/end",
+        "/operator/api/subjects/revoke",
+        "/operator/api/subjects/block",
+        "/operator/api/subjects/unblock",
+    ] {
         let (backends, nginx) = two(|| Act::Close).await;
         problem(post(&nginx, path).await, 503, "no_instance").await;
         assert_eq!(times(&backends, &format!("POST {path} ")), 2, "{path}");

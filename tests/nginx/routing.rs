@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use vx11_kit::{remember_secret, until};
+use vx11_kit::{Nginx, Site, remember_secret, until};
+use vx11_operator::http::{Caller, Endpoint, endpoints};
 
-use crate::support::{Cluster, exchange, problem, problem_in, status_of};
+use crate::support::{Act, Backend, Cluster, exchange, problem, problem_in, status_of};
 
 #[tokio::test]
 async fn ten_calls_of_instance_id_show_every_instance_the_busiest_too() {
@@ -72,6 +73,73 @@ async fn every_public_path_is_passed_to_an_instance() {
         revocation.send().await.unwrap().json::<Value>().await.unwrap()["effective"] == "cluster"
     })
     .await;
+}
+
+/// Paths of the service that nginx does not pass on.
+const NOT_PUBLIC: [&str; 2] = ["/metrics", "/operator/internal/authorise"];
+
+/// Methods and callers of the public endpoints, with one file for each folder of files.
+fn public_endpoints() -> impl Iterator<Item = (String, Vec<(String, Caller)>)> {
+    let public = endpoints().into_iter().filter(|endpoint| !NOT_PUBLIC.contains(&endpoint.path));
+    public.map(|Endpoint { path, methods, .. }| {
+        let methods = methods.into_iter().map(|(method, caller)| (method.to_string(), caller));
+        (path.replace("{file}", "a"), methods.collect())
+    })
+}
+
+/// Backend that answers every request with 200.
+async fn willing() -> Backend {
+    Backend::start(|_| Act::answer("200 OK", "", "{}")).await
+}
+
+#[tokio::test]
+async fn every_public_endpoint_is_passed_on_and_has_its_name_in_the_access_log() {
+    let backend = willing().await;
+    let nginx = Nginx::start(std::slice::from_ref(&backend.address)).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (path, methods) in public_endpoints() {
+        for (method, _) in &methods {
+            for base in [nginx.balancer(), nginx.gateway()] {
+                // The gateway has its own health.
+                if !path.starts_with("/health") || base == nginx.balancer() {
+                    let request = client.request(method.parse().unwrap(), format!("{base}{path}"));
+                    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "{method} {path}");
+                    assert!(backend.count(&format!("{method} {path} ")) > 0, "{method} {path}");
+                }
+            }
+        }
+        let name = if path.ends_with("/a") { path.replace("/a", "/***") } else { path };
+        let noted = format!(r#""path":"{name}""#);
+        until(&noted, async || nginx.access_log().contains(&noted)).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_of_a_principal_have_the_limit_of_backends_wherever_instances_check_its_credential_first() {
+    let backend = willing().await;
+    // Nobody else may ask at all.
+    let limits = "limit_req_zone $vx11_client_as_anybody zone=vx11_requests:1m rate=1r/m;\n\
+                  limit_req zone=vx11_requests;\n";
+    let site = Site {
+        instances: vec![backend.address.clone()],
+        limits: None,
+        files: vec![("limits.conf".to_owned(), limits.to_owned())],
+        ..Site::default()
+    };
+    let nginx = Nginx::with(site).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = async |method: &str, path: &str| {
+        let request = client.request(method.parse().unwrap(), format!("{}{path}", nginx.balancer()));
+        request.header("X-VX11-Token", "a").send().await.unwrap().status()
+    };
+    assert_eq!(ask("GET", "/health").await, StatusCode::OK, "the one that anybody may ask");
+    for (path, methods) in public_endpoints() {
+        for (method, caller) in methods {
+            let is_backends = matches!(caller, Caller::Principal(_));
+            let expected = if is_backends { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+            assert_eq!(ask(&method, &path).await, expected, "{method} {path}");
+        }
+    }
 }
 
 #[tokio::test]
