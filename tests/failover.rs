@@ -37,7 +37,7 @@ struct Script {
     /// Tokens that another instance has revoked.
     revoked: BTreeSet<TokenDigest>,
     /// In the order in which they came: ids of tombstones, and of records.
-    told: Vec<(&'static str, TokenId)>,
+    brought: Vec<(&'static str, TokenId)>,
 }
 
 #[derive(Default)]
@@ -48,8 +48,8 @@ impl Scripted {
         change(&mut self.0.lock().unwrap());
     }
 
-    fn told(&self) -> Vec<(&'static str, TokenId)> {
-        self.0.lock().unwrap().told.clone()
+    fn brought(&self) -> Vec<(&'static str, TokenId)> {
+        self.0.lock().unwrap().brought.clone()
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -83,7 +83,7 @@ impl TokenStore for Scripted {
 
     async fn revoke(&self, id: TokenId, _until: UnixMillis) -> Result<RevocationScope, StoreError> {
         self.check()?;
-        self.set(|script| script.told.push(("tombstone", id)));
+        self.set(|script| script.brought.push(("tombstone", id)));
         Ok(RevocationScope::Cluster)
     }
 
@@ -118,8 +118,8 @@ impl Primary for Scripted {
         };
         let (refused, taken): (Vec<_>, Vec<_>) =
             entries.tombstones.iter().map(|(id, _)| *id).partition(|id| script.refuses == Some(*id));
-        script.told.extend(taken.into_iter().map(|id| ("tombstone", id)));
-        script.told.extend(entries.records.iter().map(|(digest, _)| ("record", digest.id())));
+        script.brought.extend(taken.into_iter().map(|id| ("tombstone", id)));
+        script.brought.extend(entries.records.iter().map(|(digest, _)| ("record", digest.id())));
         script.records.extend(entries.records.iter().copied());
         Ok(refused.len() as u64)
     }
@@ -176,7 +176,7 @@ impl Testbed {
 
     async fn lose_data(&self) {
         self.primary.set(|script| {
-            script.told.clear();
+            script.brought.clear();
             script.report = HealthReport { lost_data: true, ..HealthReport::default() };
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -234,7 +234,7 @@ async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_i
     assert_eq!(testbed.store.lookup(kept, START).await, Ok(Lookup::Active(RECORD)));
     assert_eq!(testbed.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
     testbed.heal().await;
-    assert_eq!(testbed.primary.told(), [("tombstone", revoked.id()), ("record", kept.id())]);
+    assert_eq!(testbed.primary.brought(), [("tombstone", revoked.id()), ("record", kept.id())]);
     assert_eq!((testbed.waiting().await, testbed.store.backend()), (0, Backend::Redis));
 }
 
@@ -273,10 +273,10 @@ async fn more_than_one_batch_is_brought_over_and_each_token_once() {
         testbed.issue_offline(number).await;
     }
     testbed.heal().await;
-    let mut told: Vec<_> = testbed.primary.told().into_iter().map(|(_, id)| id).collect();
-    told.sort_unstable();
-    told.dedup();
-    assert_eq!((told.len(), testbed.primary.told().len(), testbed.waiting().await), (2500, 2500, 0));
+    let mut brought: Vec<_> = testbed.primary.brought().into_iter().map(|(_, id)| id).collect();
+    brought.sort_unstable();
+    brought.dedup();
+    assert_eq!((brought.len(), testbed.primary.brought().len(), testbed.waiting().await), (2500, 2500, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,27 +285,27 @@ async fn a_token_that_one_failed_call_left_behind_is_brought_over_without_an_out
     testbed.primary.set(|script| script.failing_records = 1);
     let token = testbed.issue_offline(1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(testbed.primary.told(), [("record", token.id())]);
+    assert_eq!(testbed.primary.brought(), [("record", token.id())]);
     assert_eq!(testbed.waiting().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn revocations_that_were_heard_of_are_given_again_to_a_primary_that_lost_them_until_it_has_them() {
+async fn revocations_that_a_primary_lost_are_brought_to_it_until_it_has_them() {
     let testbed = Testbed::start().await;
     let (own, others) = (digest(1).id(), digest(2).id());
     testbed.store.revoke(own, RECORD.expires_at).await.unwrap();
     testbed.store.apply_revocation(others, RECORD.expires_at).await;
     testbed.primary.set(|script| {
-        script.told.clear();
+        script.brought.clear();
         script.failing_restores = 1;
         script.report = HealthReport { lost_data: true, ..HealthReport::default() };
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut told = testbed.primary.told();
-    told.sort_unstable();
+    let mut brought = testbed.primary.brought();
+    brought.sort_unstable();
     let mut expected = [("tombstone", own), ("tombstone", others)];
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(brought, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,11 +317,11 @@ async fn a_tombstone_that_the_primary_refuses_is_counted_and_stops_no_other() {
         testbed.store.apply_revocation(id, RECORD.expires_at).await;
     }
     testbed.lose_data().await;
-    let mut told = testbed.primary.told();
-    told.sort_unstable();
+    let mut brought = testbed.primary.brought();
+    brought.sort_unstable();
     let mut expected = others.map(|id| ("tombstone", id));
     expected.sort_unstable();
-    assert_eq!(told, expected, "each once: it is not tried again");
+    assert_eq!(brought, expected, "each once: it is not tried again");
     assert_eq!(testbed.counted("vx11_operator_revocations_invalid_total"), 1);
     assert_eq!(testbed.store.backend(), Backend::Redis);
 }
@@ -334,14 +334,14 @@ async fn what_the_primary_takes_after_a_loss_is_brought_once_although_a_later_pa
     }
     testbed.primary.set(|script| script.fail_at = Some(2));
     testbed.lose_data().await;
-    let mut told: Vec<_> = testbed.primary.told().into_iter().map(|(_, id)| id).collect();
-    told.sort_unstable();
-    told.dedup();
-    assert_eq!((told.len(), testbed.primary.told().len()), (2500, 2500));
+    let mut brought: Vec<_> = testbed.primary.brought().into_iter().map(|(_, id)| id).collect();
+    brought.sort_unstable();
+    brought.dedup();
+    assert_eq!((brought.len(), testbed.primary.brought().len()), (2500, 2500));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_that_the_primary_did_not_take_waits_to_be_announced_until_it_is_heard_of() {
+async fn a_revocation_that_the_primary_did_not_take_waits_to_be_announced_until_it_is_received() {
     let testbed = Testbed::start().await;
     let (taken, missed) = (digest(1).id(), digest(2).id());
     testbed.store.revoke(taken, RECORD.expires_at).await.unwrap();

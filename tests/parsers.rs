@@ -171,7 +171,7 @@ fn no_grant_but_its_own_goes_with_a_token() {
 }
 
 #[test]
-fn no_credential_but_the_right_one_is_let_in_wherever_it_stands() {
+fn only_the_right_credential_is_accepted_in_any_place() {
     let credential = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..80),
         "[0-9a-f]{32}".prop_map(String::into_bytes),

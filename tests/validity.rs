@@ -549,16 +549,17 @@ async fn a_token_without_a_record_is_refused_only_if_no_instance_can_have_issued
 
 #[tokio::test]
 async fn introspection_tells_about_valid_tokens_only() {
-    for (answer, is_told) in [(Ok(ACTIVE), true), (Ok(Lookup::Revoked), false), (Ok(SURELY_ABSENT), false)] {
+    for (answer, is_active) in [(Ok(ACTIVE), true), (Ok(Lookup::Revoked), false), (Ok(SURELY_ABSENT), false)]
+    {
         let metrics = Arc::new(Metrics::new().unwrap());
         let service = service(Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)), &metrics);
         let token = token(60, false);
-        let told = service
+        let described = service
             .introspect(&token.reveal())
             .await
             .map(|about| (about.id, about.principal, about.issued_at, about.expires_at));
         let expected = (token.digest().id(), principal(), NOW, UnixMillis(NOW.0 + 60_000));
-        assert_eq!(told, is_told.then_some(expected), "{answer:?}");
+        assert_eq!(described, is_active.then_some(expected), "{answer:?}");
         assert_eq!(service.introspect("no token").await, None);
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_that_is_told_late_takes_nothing_that_is_not_over() {
+    fn a_second_in_the_past_takes_only_what_has_expired_until_then() {
         let counts = ExpiringCounts::default();
         counts.take_until(NOW);
         counts.add(NOW + 2);

@@ -123,23 +123,23 @@ pub(super) fn configured(
         table.add_operator(&operator, raw);
     }
     for (number, entry) in raw.principals.iter().enumerate() {
-        table.add(entry, &Place::Entry(number));
+        table.add(entry, &Source::Entry(number));
     }
     for file in files {
-        table.add(&file.principal, &Place::File(file));
+        table.add(&file.principal, &Source::File(file));
     }
     table.principals
 }
 
-/// Place of a principal in the configuration.
-enum Place<'a> {
+/// Source of a principal in the configuration.
+enum Source<'a> {
     /// A number in the list `principals`.
     Entry(usize),
     /// A file of the folder.
     File(&'a PrincipalFile),
 }
 
-impl Place<'_> {
+impl Source<'_> {
     /// A field for errors. A field of a file has the file's name here, because no other source
     /// knows it.
     fn key(&self, field: &str) -> String {
@@ -149,7 +149,7 @@ impl Place<'_> {
         }
     }
 
-    /// The place as a whole, for errors.
+    /// The source as a whole, for errors.
     fn name(&self) -> String {
         match self {
             Self::Entry(number) => format!("principals[{number}]"),
@@ -174,10 +174,10 @@ impl Table<'_> {
         }
     }
 
-    fn add(&mut self, entry: &RawPrincipal, place: &Place<'_>) {
+    fn add(&mut self, entry: &RawPrincipal, source: &Source<'_>) {
         let Some(id) = PrincipalId::parse(&entry.id) else {
             self.complaints.add(
-                &place.key("id"),
+                &source.key("id"),
                 format_args!(
                     "{} is no id; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
                     Shown(&entry.id)
@@ -185,13 +185,13 @@ impl Table<'_> {
             );
             return;
         };
-        let rights = rights(&entry.rights, &place.key("rights"), self.complaints);
-        let topics = topics(&entry.topics, &place.key("topics"), self.complaints);
+        let rights = rights(&entry.rights, &source.key("rights"), self.complaints);
+        let topics = topics(&entry.topics, &source.key("topics"), self.complaints);
         let principal = Principal::new(id, rights, topics);
         let mut others = self.principals.iter().map(|(other, _)| other);
         if others.any(|other| other.id() == principal.id() && *other != principal) {
             self.complaints.add(
-                &place.name(),
+                &source.name(),
                 format_args!(
                     "principal {} has other rights or topics in another entry; give all its entries the same ones",
                     principal.id()
@@ -200,11 +200,13 @@ impl Table<'_> {
         }
         if entry.token.is_empty() && entry.token_file.is_empty() {
             self.complaints
-                .add(&place.name(), format_args!("{} needs a token or a token_file", Shown(&entry.id)));
+                .add(&source.name(), format_args!("{} needs a token or a token_file", Shown(&entry.id)));
         }
-        let given = match place {
-            Place::Entry(_) => secret(&place.key("token"), &entry.token, &entry.token_file, self.complaints),
-            Place::File(file) => secret_of_file(file, place, self.complaints),
+        let given = match source {
+            Source::Entry(_) => {
+                secret(&source.key("token"), &entry.token, &entry.token_file, self.complaints)
+            }
+            Source::File(file) => secret_of_file(file, source, self.complaints),
         };
         if let Some(given) = given {
             self.add_credentials(&principal, &given, !entry.token_file.is_empty());
@@ -356,8 +358,12 @@ pub(super) fn secret(key: &str, inline: &str, file: &str, complaints: &mut Error
 }
 
 /// The credential of a principal in a file of the folder, given there or by a further file.
-fn secret_of_file(file: &PrincipalFile, place: &Place<'_>, complaints: &mut ErrorCollector) -> Option<Given> {
-    let [key, by_file] = ["token", "token_file"].map(|field| place.key(field));
+fn secret_of_file(
+    file: &PrincipalFile,
+    source: &Source<'_>,
+    complaints: &mut ErrorCollector,
+) -> Option<Given> {
+    let [key, by_file] = ["token", "token_file"].map(|field| source.key(field));
     match (file.principal.token.as_str(), file.principal.token_file.as_str()) {
         ("", "") => None,
         (token, "") => Some(Given { text: token.to_owned(), key }),

@@ -24,7 +24,7 @@ impl Room {
         Arc::new(Self { lines: AtomicUsize::new(lines), bytes: AtomicUsize::new(bytes) })
     }
 
-    fn place(self: &Arc<Self>, bytes: usize) -> Option<Place> {
+    fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         if !take(&self.lines, 1) {
             return None;
         }
@@ -32,7 +32,7 @@ impl Room {
             self.lines.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Place { room: Arc::clone(self), bytes })
+        Some(Reservation { room: Arc::clone(self), bytes })
     }
 }
 
@@ -42,12 +42,12 @@ fn take(left: &AtomicUsize, amount: usize) -> bool {
 
 /// Room of a line; dropping it releases the room.
 #[derive(Debug)]
-struct Place {
+struct Reservation {
     room: Arc<Room>,
     bytes: usize,
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.room.bytes.fetch_add(self.bytes, Ordering::Relaxed);
         self.room.lines.fetch_add(1, Ordering::Relaxed);
@@ -55,10 +55,10 @@ impl Drop for Place {
 }
 
 /// A line with its room in the queue, and in the share of its kind.
-type Places = (Place, Option<Place>);
+type Reservations = (Reservation, Option<Reservation>);
 
 enum Item {
-    Line(Vec<u8>, Places),
+    Line(Vec<u8>, Reservations),
     /// Dropped once all lines before it are written.
     Flush(Sender<Infallible>),
 }
@@ -94,12 +94,12 @@ impl LineQueue {
     /// Adds a line that also needs room in `share`.
     #[must_use]
     pub(crate) fn push_within(&self, share: &Arc<Room>, line: Vec<u8>) -> bool {
-        share.place(line.len()).is_some_and(|place| self.hand_in(line, Some(place)))
+        share.reserve(line.len()).is_some_and(|reservation| self.hand_in(line, Some(reservation)))
     }
 
-    fn hand_in(&self, line: Vec<u8>, share: Option<Place>) -> bool {
-        let Some(place) = self.room.place(line.len()) else { return false };
-        self.items.send(Item::Line(line, (place, share))).is_ok()
+    fn hand_in(&self, line: Vec<u8>, share: Option<Reservation>) -> bool {
+        let Some(reservation) = self.room.reserve(line.len()) else { return false };
+        self.items.send(Item::Line(line, (reservation, share))).is_ok()
     }
 
     /// Waits until the lines so far are written, at most a second.
@@ -128,17 +128,17 @@ pub(crate) struct Batch {
     pub(crate) lines: u64,
     /// Whether the queue was empty after this batch.
     pub(crate) is_last: bool,
-    places: Vec<Places>,
+    reservations: Vec<Reservations>,
     flushes: Vec<Sender<Infallible>>,
 }
 
 impl Batch {
     fn add(&mut self, item: Item) {
         match item {
-            Item::Line(line, places) => {
+            Item::Line(line, reservations) => {
                 self.text.extend_from_slice(&line);
                 self.lines += 1;
-                self.places.push(places);
+                self.reservations.push(reservations);
             }
             Item::Flush(flush) => self.flushes.push(flush),
         }

@@ -78,7 +78,7 @@ async fn the_page_refers_to_nothing_that_is_not_served_and_nothing_its_policy_fo
 }
 
 #[tokio::test]
-async fn a_browser_that_has_this_very_version_is_told_so_and_sends_for_any_other() {
+async fn a_browser_with_this_version_gets_304_and_one_with_another_version_gets_the_file() {
     let instance = Instance::start().await;
     for (path, _) in ASSETS {
         let first = instance.get(path).send().await.unwrap();

@@ -15,7 +15,7 @@ fn names(response: &Response) -> (Option<&str>, Option<&str>) {
 }
 
 #[tokio::test]
-async fn a_token_is_let_in_wherever_it_stands_with_the_names_of_its_principal_and_its_own() {
+async fn a_token_is_accepted_in_each_place_and_answered_with_its_principal_and_its_id() {
     let instance = Instance::start().await;
     let issued = instance.issue().await;
     for request in [
@@ -35,7 +35,7 @@ async fn a_token_is_let_in_wherever_it_stands_with_the_names_of_its_principal_an
 }
 
 #[tokio::test]
-async fn a_principal_is_let_in_with_its_name_alone() {
+async fn a_principal_is_accepted_and_answered_with_its_name_alone() {
     let instance = Instance::start().await;
     for request in [
         instance.get_as_principal(AUTHORISE),

@@ -41,7 +41,7 @@ async fn read_to_the_end(address: String, token: String, opened: tokio::sync::mp
 }
 
 #[tokio::test]
-async fn every_stream_is_told_to_reconnect_and_none_is_cut_inside_a_frame() {
+async fn every_stream_gets_reconnect_and_none_is_cut_inside_a_frame() {
     let mut instance = Instance::with(&[("VX11_OPERATOR__DRAIN__WINDOW_SECONDS", "4"), NO_LIMIT]).await;
     let token = instance.issue().await.token;
     let (opened, mut all_opened) = tokio::sync::mpsc::channel(1);

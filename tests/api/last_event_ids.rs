@@ -1,5 +1,5 @@
-//! Whatever a client says it saw last, it gets a stream: resumed where possible, else with the gap
-//! announced. An error would end a browser's `EventSource` for good.
+//! Whatever a client says it saw last, it gets a stream: resumed where possible, else with `reset`.
+//! An error would end a browser's `EventSource` for good.
 
 use reqwest::header::HeaderValue;
 use serde_json::json;
@@ -20,7 +20,7 @@ async fn open(instance: &Instance, header: Option<&[u8]>, query: Option<&str>) -
     EventStream::connected(request.send().await.expect("an answer")).await
 }
 
-/// Asserts that the gap is announced right after the greeting, and that the stream carries on.
+/// Asserts that `reset` comes right after the greeting, and that the stream continues.
 async fn announces(instance: &Instance, mut stream: EventStream, reason: &str) {
     let reset = stream.next().await.expect("a frame");
     assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({ "reason": reason })));
@@ -45,7 +45,7 @@ async fn a_known_id_resumes_after_it_without_a_reset_by_header_and_by_query() {
 }
 
 #[tokio::test]
-async fn an_id_of_another_epoch_is_a_gap() {
+async fn an_id_of_another_epoch_gets_reset() {
     let instance = Instance::start().await;
     let stranger = Instance::start().await.publish(json!(1)).await;
     instance.publish(json!(1)).await;
@@ -54,7 +54,7 @@ async fn an_id_of_another_epoch_is_a_gap() {
 }
 
 #[tokio::test]
-async fn an_id_from_the_future_is_a_gap() {
+async fn an_id_from_the_future_gets_reset() {
     let instance = Instance::start().await;
     let id = instance.publish(json!(1)).await;
     let epoch = &id[..8];
@@ -66,7 +66,7 @@ async fn an_id_from_the_future_is_a_gap() {
 }
 
 #[tokio::test]
-async fn an_id_whose_successors_are_no_longer_kept_is_a_gap() {
+async fn an_id_whose_successors_are_no_longer_kept_gets_reset() {
     let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "2")]).await;
     let first = instance.publish(json!(1)).await;
     for n in 2..=5 {
@@ -77,7 +77,7 @@ async fn an_id_whose_successors_are_no_longer_kept_is_a_gap() {
 }
 
 #[tokio::test]
-async fn what_is_no_id_is_a_gap_however_long_or_strange() {
+async fn a_text_that_is_no_id_gets_reset_however_long_or_strange() {
     let instance = Instance::start().await;
     let id = instance.publish(json!(1)).await;
     let long = "7".repeat(8000);

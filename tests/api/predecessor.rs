@@ -220,7 +220,7 @@ async fn the_principal_opens_streams_as_bearer_as_header_and_in_the_url() {
 }
 
 #[tokio::test]
-async fn cache_statistics_and_the_instance_are_told_to_the_principal() {
+async fn a_principal_gets_cache_statistics_and_the_instance_id() {
     let shell = Shell::with(&[("INSTANCE_ID", "3")]).await;
     shell.token().await;
     // 004, phases 2 and 3.

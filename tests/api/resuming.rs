@@ -1,4 +1,4 @@
-//! Resuming: everything after the last event seen, once, or an announced gap.
+//! Resuming: everything after the last event seen, once, or `reset`.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ async fn the_greetings_id_resumes_what_came_before_the_first_event_was_seen() {
 }
 
 #[tokio::test]
-async fn events_that_left_the_ring_are_announced_as_a_gap() {
+async fn events_that_left_the_ring_are_announced_by_reset() {
     let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
     let token = instance.issue().await.token;
     let mut ids = Vec::new();
@@ -45,7 +45,7 @@ async fn events_that_left_the_ring_are_announced_as_a_gap() {
     let mut too_late = instance.resume_stream(&token, &ids[3]).await;
     assert_eq!(
         too_late.greeting.id, "",
-        "a client cut off before the reset must not resume as if there were no gap"
+        "a client cut off before the reset must not resume as if nothing were missing"
     );
     let reset = too_late.next().await.unwrap();
     assert_eq!((reset.event.as_str(), reset.json()), ("reset", json!({"reason": "expired"})));

@@ -25,7 +25,7 @@ async fn opened_by_one_who_does_not_read(instance: &Instance) -> TcpStream {
 }
 
 #[tokio::test]
-async fn one_who_stops_reading_does_not_hold_up_the_others_and_is_told_to_resume() {
+async fn a_client_that_stops_reading_delays_no_other_and_gets_reconnect() {
     let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
     let mut slow = opened_by_one_who_does_not_read(&instance).await;
     let mut other = instance.open_stream(&instance.issue().await.token).await;
@@ -42,7 +42,7 @@ async fn one_who_stops_reading_does_not_hold_up_the_others_and_is_told_to_resume
 }
 
 #[tokio::test]
-async fn one_who_never_reads_again_is_cut_off() {
+async fn a_client_that_never_reads_again_is_cut_off() {
     let instance = Instance::with(&[("VX11_OPERATOR__EVENTS__RING_ENTRIES", "5")]).await;
     let _stuck = opened_by_one_who_does_not_read(&instance).await;
     for _ in 0..EVENTS {

@@ -58,7 +58,7 @@ async fn a_silent_stream_carries_comments_with_its_position() {
 }
 
 #[tokio::test]
-async fn a_stream_that_reached_its_age_is_told_to_reconnect() {
+async fn a_stream_at_its_maximum_age_gets_reconnect() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "1")]).await;
     let mut stream = instance.open_stream(&instance.issue().await.token).await;
     let last = stream.rest().await.pop().unwrap();

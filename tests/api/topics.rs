@@ -168,7 +168,7 @@ fn heartbeat_id(frame: &str) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn an_idle_stream_learns_the_newest_position_and_resumes_from_it_without_a_gap() {
+async fn an_idle_stream_learns_the_newest_position_and_resumes_from_it_without_reset() {
     let heartbeat = ("VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS", "1");
     let instance = Instance::with(&[heartbeat, ("VX11_OPERATOR__EVENTS__RING_ENTRIES", "20")]).await;
     let token = token_for(&instance, &["quiet"]).await;

@@ -118,7 +118,7 @@ async fn it_asks_for_a_password_that_nobody_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_told_to_forget_everything() {
+async fn its_data_is_flushed() {
     let redis = RedisServer::start().await;
     let mut fault_run = on_port("FLUSHALL", redis.port()).await;
     for _ in 0..rounds() {

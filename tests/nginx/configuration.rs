@@ -53,7 +53,7 @@ fn a_configuration_with_a_mistake_is_not_taken() {
 /// Only there may deployments differ: nothing else says where something listens, or which instances
 /// there are.
 #[test]
-fn what_differs_between_deployments_stands_in_site_alone() {
+fn only_files_of_site_contain_what_differs_between_deployments() {
     for folder in [".", "http", "locations"] {
         for entry in std::fs::read_dir(shipped_nginx().join(folder)).unwrap() {
             let path = entry.unwrap().path();

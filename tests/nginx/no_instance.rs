@@ -25,7 +25,7 @@ async fn retry_of(answer: reqwest::Response) -> u64 {
 }
 
 #[tokio::test]
-async fn an_event_source_is_told_when_to_come_back_and_not_all_of_them_the_same() {
+async fn event_sources_get_different_times_to_come_back() {
     let nginx = Nginx::start(&[NOWHERE.to_owned()]).await;
     let client = Client::builder().no_proxy().build().unwrap();
     let mut waits = BTreeSet::new();
@@ -39,7 +39,7 @@ async fn an_event_source_is_told_when_to_come_back_and_not_all_of_them_the_same(
 }
 
 #[tokio::test]
-async fn everybody_else_is_told_with_a_problem() {
+async fn all_other_clients_get_a_problem() {
     let nginx = Nginx::start(&[NOWHERE.to_owned()]).await;
     let client = Client::builder().no_proxy().build().unwrap();
     for accept in ["*/*", "application/json"] {

@@ -29,7 +29,7 @@ impl Drop for Script {
 }
 
 #[tokio::test]
-async fn prometheus_answers_where_it_says_until_it_is_told_to_end_and_leaves_nothing() {
+async fn prometheus_answers_at_the_printed_address_until_it_is_terminated_and_leaves_nothing() {
     let (port, temporary) = (Port::reserve(), tempfile::tempdir().unwrap());
     let mut script = Command::new(shipped("deploy/prometheus/observe"));
     script.env("PORT", port.number().to_string()).env("TMPDIR", temporary.path());

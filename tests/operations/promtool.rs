@@ -28,7 +28,7 @@ pub(crate) const WATCHDOG: &str = "Watchdog";
 /// Severity of the watchdog, which no receiver of people gets.
 const SILENT: &str = "none";
 /// Receivers by severity.
-const TOLD: [(&str, &str); 3] = [("critical", "on-call"), ("warning", "team"), ("info", "notes")];
+const RECEIVERS: [(&str, &str); 3] = [("critical", "on-call"), ("warning", "team"), ("info", "notes")];
 /// Pages for what people report, some of them with alerts in the title; all others are of alerts.
 const REPORTED: [&str; 6] = ["cache-growth", "recovery", "rollback", "slowness", "sse-403", "token-abuse"];
 
@@ -113,14 +113,14 @@ fn named_in(title: &str) -> BTreeSet<(String, String)> {
     for (before, inside) in title.split(')').filter_map(|part| part.split_once(" (")) {
         let alert = before.rsplit(' ').next().unwrap();
         let severities = inside.split(|c: char| !c.is_ascii_alphabetic());
-        let severities = severities.filter(|severity| *severity == SILENT || is_told(severity));
+        let severities = severities.filter(|severity| *severity == SILENT || has_receiver(severity));
         named.extend(severities.map(|severity| (alert.to_owned(), severity.to_owned())));
     }
     named
 }
 
-fn is_told(severity: &str) -> bool {
-    TOLD.iter().any(|(known, _)| *known == severity)
+fn has_receiver(severity: &str) -> bool {
+    RECEIVERS.iter().any(|(known, _)| *known == severity)
 }
 
 /// The path of an alert's page below the root of the repository.
@@ -136,11 +136,11 @@ async fn every_alert_has_a_severity_a_text_and_a_page_whose_title_names_it() {
     for alert in alerts().await {
         let name = &alert.name;
         let severity = &alert.labels["severity"];
-        let is_as_expected = if name == WATCHDOG { severity == SILENT } else { is_told(severity) };
+        let is_as_expected = if name == WATCHDOG { severity == SILENT } else { has_receiver(severity) };
         assert!(is_as_expected, "{name}: {severity}");
         for annotation in ["summary", "description"] {
-            let told = &alert.annotations[annotation];
-            assert!(told.len() > 20 && told.ends_with('.'), "{name}: {annotation}: {told:?}");
+            let text = &alert.annotations[annotation];
+            assert!(text.len() > 20 && text.ends_with('.'), "{name}: {annotation}: {text:?}");
         }
         let page = page_of(alert);
         let title = text(page).lines().next().unwrap().to_owned();
@@ -195,12 +195,12 @@ async fn no_alert_of_the_predecessor_is_missing() {
 }
 
 #[tokio::test]
-async fn every_alert_is_told_to_those_whom_its_severity_concerns_and_the_watchdog_to_the_dead_mans_switch() {
+async fn every_alert_goes_to_the_receiver_of_its_severity_and_the_watchdog_to_the_dead_mans_switch() {
     let routing = format!("--config.file={}", shipped("deploy/alertmanager/alertmanager.yml").display());
     for alert in alerts().await {
         let severity = &alert.labels["severity"];
-        let told = TOLD.iter().find(|(known, _)| known == severity);
-        let receiver = told.map_or("dead-mans-switch", |(_, receiver)| receiver);
+        let known = RECEIVERS.iter().find(|(known, _)| known == severity);
+        let receiver = known.map_or("dead-mans-switch", |(_, receiver)| receiver);
         let verify = format!("--verify.receivers={receiver}");
         let labels = [format!("alertname={}", alert.name), format!("severity={severity}")];
         content("amtool", &["config", "routes", "test", &routing, &verify, &labels[0], &labels[1]], &[]);

@@ -15,7 +15,7 @@ const CHANGES: [&str; 9] =
     ["tokens/revoke", "CONFIG SET", "FLUSH", " DEL ", " restart", " delete ", " undo", "--rollback", "kill "];
 
 #[test]
-fn every_command_stands_in_a_block() {
+fn every_command_is_in_a_block() {
     for page in pages().into_iter().chain([shipped(INDEX)]) {
         let loose = commands_in_text(&page);
         assert!(loose.is_empty(), "{}: nobody runs {loose:?}", page.display());

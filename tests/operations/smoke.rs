@@ -204,7 +204,7 @@ async fn an_nginx_that_exposes_metrics_fails() {
 }
 
 #[tokio::test]
-async fn bad_use_is_told_from_a_bad_deployment_and_no_credential_is_taken_from_the_command_line() {
+async fn wrong_use_and_a_bad_deployment_have_different_exit_codes_and_no_credential_is_an_argument() {
     let principal = new_principal();
     let good = [("VX11_PRINCIPAL_TOKEN", principal.as_str())];
     let both = [good[0], ("VX11_PRINCIPAL_TOKEN_FILE", "/dev/null")];

@@ -11,7 +11,7 @@ fn update(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn bad_use_is_told_from_an_update_that_failed() {
+fn wrong_use_and_a_failed_update_have_different_exit_codes() {
     for arguments in [
         &["--to"][..],
         &["--to", ""],

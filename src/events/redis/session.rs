@@ -203,8 +203,8 @@ impl LogTask {
             ended = &mut checking => return ended,
         }
 
-        let (orders, queue) = mpsc::channel(MOST_WAITING);
-        self.parts.log.open(orders);
+        let (requests, queue) = mpsc::channel(MOST_WAITING);
+        self.parts.log.open(requests);
         self.parts.hub.set_log_available(true);
         self.logged.clear();
         let away = self.away_since.take().map(|since| since.elapsed());
@@ -452,13 +452,13 @@ impl Writing<'_> {
         mut connection: Connection,
         mut queue: mpsc::Receiver<PublishRequest>,
     ) -> Result<Infallible, Ended> {
-        let mut orders = Vec::new();
+        let mut requests = Vec::new();
         loop {
-            if orders.is_empty() && queue.recv_many(&mut orders, SENT_AT_ONCE).await == 0 {
+            if requests.is_empty() && queue.recv_many(&mut requests, SENT_AT_ONCE).await == 0 {
                 return Err(Ended::Changed);
             }
-            let later = orders.split_off(fitting(SENT_BYTES, orders.iter().map(PublishRequest::bytes)));
-            let sent = Sent::of(std::mem::replace(&mut orders, later));
+            let later = requests.split_off(fitting(SENT_BYTES, requests.iter().map(PublishRequest::bytes)));
+            let sent = Sent::of(std::mem::replace(&mut requests, later));
             if sent.is_empty() {
                 continue;
             }

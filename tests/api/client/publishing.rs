@@ -67,7 +67,7 @@ async fn arguments_that_cannot_be_right_end_it_with_2() {
 }
 
 #[tokio::test]
-async fn what_the_service_refuses_is_told_in_its_words_and_ends_with_1_at_once() {
+async fn a_refused_event_ends_with_1_at_once_and_the_text_of_the_service() {
     let instance = Instance::start().await;
     let terminal = Terminal::of(&instance);
     let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));

@@ -102,7 +102,7 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
 /// The end of a patience on 503 and 429 is tested in `crates/cli`, where time can be stopped.
 /// Here the second answer is final.
 #[tokio::test]
-async fn an_event_that_every_attempt_was_told_is_not_published_is_called_not_published() {
+async fn an_event_is_reported_as_not_published_if_every_attempt_was_refused() {
     let refused = problem("400 Bad Request", "bad_request");
     for first in [
         problem("503 Service Unavailable", "log_unavailable"),
@@ -156,7 +156,7 @@ async fn a_refusal_behind_an_instance_that_was_asked_before_does_not_say_that_no
 }
 
 #[tokio::test]
-async fn what_nobody_could_be_told_was_not_published() {
+async fn an_event_that_could_not_be_sent_is_reported_as_not_published() {
     let port = vx11_kit::Port::reserve();
     let url = format!("http://127.0.0.1:{}", port.number());
     let terminal = Terminal::bare().with("VX11_PRINCIPAL_TOKEN", &planted()).with("VX11_OPERATOR_URL", &url);

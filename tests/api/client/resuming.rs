@@ -11,7 +11,7 @@ use vx11_kit::{Port, remember_secret};
 use crate::support::{Front, Instance, Terminal, planted, random_hex};
 
 #[tokio::test]
-async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_of_the_gap() {
+async fn it_resumes_on_an_instance_that_was_killed_and_restarted_and_reports_reset() {
     let port = Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
     let principal = random_hex();
@@ -38,7 +38,7 @@ async fn it_resumes_on_an_instance_that_was_killed_and_started_again_and_tells_o
 }
 
 #[tokio::test]
-async fn told_to_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_nothing() {
+async fn after_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_nothing() {
     let age = [
         ("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "1"),
         ("VX11_OPERATOR__STREAMS__RETRY_MILLISECONDS", "200"),
@@ -65,7 +65,7 @@ async fn told_to_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_noth
 }
 
 #[tokio::test]
-async fn a_drain_is_told_and_survived() {
+async fn it_reports_a_drain_and_connects_again() {
     let port = Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
     let principal = random_hex();
@@ -80,7 +80,7 @@ async fn a_drain_is_told_and_survived() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_words_of_the_service_and_tried_again_no_sooner_than_it_asks() {
+async fn it_reports_a_refusal_in_the_text_of_the_service_and_retries_after_retry_after() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "1")]).await;
     let first = instance.open_stream(&instance.issue().await.token).await;
     let mut tail = Terminal::of(&instance).start(&["tail"]);

@@ -20,7 +20,7 @@ async fn each_event_is_a_line_of_id_type_and_data() {
 }
 
 #[tokio::test]
-async fn with_json_each_event_is_an_object_and_what_happens_is_told_on_standard_error() {
+async fn with_json_each_event_is_an_object_and_messages_go_to_standard_error() {
     let instance = Instance::start().await;
     let mut tail = Terminal::of(&instance).start(&["tail", "--json"]);
     tail.says("connected to instance 1").await;
@@ -72,7 +72,7 @@ async fn it_ends_after_as_many_events_as_were_asked_for() {
 }
 
 #[tokio::test]
-async fn a_gap_before_the_first_event_is_told() {
+async fn a_reset_before_the_first_event_is_reported() {
     let instance = Instance::start().await;
     let mut tail = Terminal::of(&instance).start(&["tail", "--from", "0badcafe-1-1"]);
     tail.says("reset (epoch): events after 0badcafe-1-1 are missing, for the log was lost").await;

@@ -86,7 +86,7 @@ async fn on_a_terminal_pictures_are_drawn_over_one_another_and_ctrl_c_gives_it_b
 }
 
 #[tokio::test]
-async fn an_error_gives_the_terminal_back_before_it_is_told() {
+async fn the_terminal_is_restored_before_an_error_is_printed() {
     let port = Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
     let before = Instance::in_place_of(&address, &random_hex()).await;

@@ -74,7 +74,7 @@ async fn a_balancer_without_instances_is_waited_for() {
 }
 
 #[tokio::test]
-async fn after_it_was_connected_tail_waits_out_whoever_answers_instead_of_the_service() {
+async fn once_connected_tail_retries_while_another_program_answers_in_place_of_the_service() {
     let port = Port::reserve();
     let address = format!("127.0.0.1:{}", port.number());
     let principal = random_hex();
@@ -102,7 +102,7 @@ async fn after_it_was_connected_tail_waits_out_whoever_answers_instead_of_the_se
 }
 
 #[tokio::test]
-async fn https_at_a_port_without_tls_is_told_in_words_and_not_tried_again() {
+async fn https_at_a_port_without_tls_is_explained_and_not_tried_again() {
     let instance = Instance::start().await;
     let url = format!("https://{}", instance.address());
     for (command, what) in [
@@ -118,7 +118,7 @@ async fn https_at_a_port_without_tls_is_told_in_words_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn http_at_a_port_with_tls_is_told_in_words_and_not_tried_again() {
+async fn http_at_a_port_with_tls_is_explained_and_not_tried_again() {
     // A TLS alert (RFC 8446 §6.2): unexpected_message. Then what nginx and Go answer.
     let alert = "\u{15}\u{3}\u{3}\0\u{2}\u{2}\n".to_owned();
     let nginx = answer("400 Bad Request", "<center>The plain HTTP request was sent to HTTPS port</center>");

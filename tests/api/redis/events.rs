@@ -140,7 +140,7 @@ async fn of_many_that_publish_under_one_key_at_once_one_publishes() {
 }
 
 #[tokio::test]
-async fn while_redis_is_away_publishing_says_when_to_try_again_and_streams_stay_and_are_told() {
+async fn while_redis_is_unavailable_publishing_gets_retry_after_and_streams_stay_open_and_get_degraded() {
     let mut cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
     let mut stream = one.open_stream(&one.issue().await.token).await;

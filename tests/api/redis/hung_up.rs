@@ -129,8 +129,8 @@ async fn a_token_whose_client_hung_up_has_its_audit_line() {
     let lines = lines_at_the_end(instance, &file, "issue").await;
     let expected = issued.saturating_sub(fallbacks)..=CLIENTS;
     assert!(expected.contains(&lines.len()), "{issued} records, {fallbacks} fallbacks, {lines:#?}");
-    let is_told = |line: &Value| line["token_id"].is_string() || line["outcome"] == "unknown";
-    assert!(lines.iter().all(is_told), "{lines:#?}");
+    let has_outcome = |line: &Value| line["token_id"].is_string() || line["outcome"] == "unknown";
+    assert!(lines.iter().all(has_outcome), "{lines:#?}");
 }
 
 #[tokio::test]

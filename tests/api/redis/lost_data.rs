@@ -229,7 +229,7 @@ async fn an_instance_that_was_away_for_longer_than_the_log_reaches_back_tells_it
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_has_any_longer_is_announced_as_a_gap() {
+async fn a_log_that_no_instance_has_any_longer_is_announced_by_reset() {
     let mut cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
     let id = publish(&one, 0).await;

@@ -116,8 +116,8 @@ async fn transitions_are_logged_once_each_and_counted() {
         let count =
             async || (one.metric(&transitions_to("open")).await, one.metric(&transitions_to("closed")).await);
         let (before, log) = (count().await, one.log_text());
-        let is_told = log.matches("Redis is available").count() as u64 == before.1;
-        (is_told && count().await == before).then_some((before.0, log))
+        let is_logged = log.matches("Redis is available").count() as u64 == before.1;
+        (is_logged && count().await == before).then_some((before.0, log))
     })
     .await;
     // Refused, closed and not answered in time.

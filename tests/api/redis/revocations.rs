@@ -93,7 +93,7 @@ async fn a_revocation_made_while_redis_is_away_holds_here_at_once_and_everywhere
 }
 
 #[tokio::test]
-async fn a_revocation_that_was_heard_of_holds_while_redis_is_away() {
+async fn a_revocation_that_was_received_holds_while_redis_is_unavailable() {
     let mut cluster = Cluster::start().await;
     let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
     let issued = one.issue().await;
@@ -120,7 +120,7 @@ async fn an_instance_that_starts_learns_the_revocations_made_before_it() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_heard_of_while_the_event_log_cannot_be_read() {
+async fn a_revocation_is_received_while_the_event_log_cannot_be_read() {
     let cluster = Cluster::start().await;
     let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
     let issued = one.issue().await;

@@ -39,7 +39,7 @@ async fn an_issued_token_is_answered_as_recorded_in_redis_from_the_first_request
 }
 
 #[tokio::test]
-async fn redis_is_told_setex_and_neither_what_it_is_told_nor_what_it_keeps_shows_a_token_or_a_principal() {
+async fn issuing_sends_setex_and_no_command_or_key_of_redis_contains_a_token_or_a_credential() {
     let cluster = Cluster::start().await;
     let instance = cluster.instance("1").await;
     let monitor = cluster.redis.monitor().await;

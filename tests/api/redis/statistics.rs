@@ -100,7 +100,7 @@ async fn of_an_instance_that_only_others_tell_of_backend_and_breaker_are_not_kno
 }
 
 #[tokio::test]
-async fn an_instance_that_is_killed_is_shown_as_not_heard_of_and_the_others_go_on() {
+async fn a_killed_instance_is_shown_as_gone_and_the_others_as_before() {
     let cluster = Cluster::start().await;
     let mut instances = three(&cluster).await;
     let nginx = nginx(&instances).await;
@@ -152,7 +152,7 @@ async fn an_instance_cut_off_from_redis_is_named_with_the_time_until_it_is_back(
 }
 
 #[tokio::test]
-async fn while_redis_is_away_each_instance_is_shown_although_none_hears_of_another() {
+async fn while_redis_is_unavailable_each_instance_is_shown_by_its_own_answer() {
     let mut cluster = Cluster::start().await;
     let instances = three(&cluster).await;
     let nginx = nginx(&instances).await;
