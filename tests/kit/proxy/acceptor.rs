@@ -1,4 +1,4 @@
-//! The accept task: listens and carries out the requests of the test, in turn.
+//! The accept task: listens and carries out the commands of the test, in turn.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::mpsc::Sender;
@@ -12,14 +12,14 @@ use super::condition::{Change, Condition, Mode};
 use super::flow::Flow;
 use crate::port::Port;
 
-/// An order, and where to say that it is carried out.
-pub(super) enum Order {
+/// A command, and the channel that reports its completion.
+pub(super) enum Command {
     Change(Change, Sender<()>),
     Count(Sender<usize>),
 }
 
-/// The door; when it is gone, so are its connections.
-pub(super) struct Door {
+/// Accepts clients. Dropping it ends its connections.
+pub(super) struct Acceptor {
     address: SocketAddr,
     /// Until it is used on the proxy's own thread.
     listener: Option<StdListener>,
@@ -39,26 +39,26 @@ pub(super) fn open_anywhere() -> (Port, StdListener) {
     }
 }
 
-impl Door {
+impl Acceptor {
     pub(super) fn new(listener: StdListener, upstream: String) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
         let condition = watch::Sender::new(Condition::good());
         Self { address, listener: Some(listener), upstream, condition, connections: JoinSet::new() }
     }
 
-    /// Lets clients in and carries out orders until there are none any more.
-    pub(super) async fn keep(mut self, mut orders: UnboundedReceiver<Order>) {
+    /// Accepts clients and carries out commands until their sender is dropped.
+    pub(super) async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
         let mut listener = self.listener.take().map(listening);
         loop {
             tokio::select! {
                 biased;
-                order = orders.recv() => match order {
-                    Some(Order::Change(change, done)) => {
+                command = commands.recv() => match command {
+                    Some(Command::Change(change, done)) => {
                         self.change(change, &mut listener).await;
                         // The caller may have left; also below.
                         let _ = done.send(());
                     }
-                    Some(Order::Count(count)) => {
+                    Some(Command::Count(count)) => {
                         while self.connections.try_join_next().is_some() {}
                         let _ = count.send(self.connections.len());
                     }
