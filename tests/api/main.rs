@@ -34,6 +34,7 @@ mod log_reader;
 mod metrics;
 mod openapi;
 mod predecessor;
+mod python_snippets;
 mod rate_limits;
 mod redis;
 mod refused_tokens;

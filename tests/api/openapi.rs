@@ -2,8 +2,7 @@
 //! answers. Two programs that are not ours judge that, one the document itself, one the answers of
 //! a real instance to requests made from it.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
 use std::time::Duration;
 
 use regex_lite::Regex;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use vx11_operator::events::Earlier;
 
-use crate::support::Instance;
+use crate::support::{Instance, python_environment, run_to_end};
 
 const REQUIREMENTS: &str = include_str!("openapi/requirements.txt");
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/openapi/schemathesis.toml");
@@ -36,7 +35,7 @@ const EXAMPLES: &str = "20";
 /// makes.
 const OPERATIONS: &str = "Tested: 22";
 const REQUESTS: u32 = 200;
-/// To install from the network on a busy machine, and for one run.
+/// For one run on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 async fn document(instance: &Instance) -> Value {
@@ -198,7 +197,7 @@ async fn the_main_operations_have_examples_and_the_service_takes_them() {
 
 #[tokio::test]
 async fn requests_made_from_the_document_find_no_difference_to_the_service() {
-    let tools = tools().await;
+    let tools = python_environment("openapi", REQUIREMENTS).await;
     let instance = Instance::start().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("openapi.json");
@@ -225,35 +224,7 @@ async fn requests_made_from_the_document_find_no_difference_to_the_service() {
     }
 }
 
-/// The folder of the two programs, installed below `target/openapi` unless they are there already.
-async fn tools() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-    let environment = target.join("openapi");
-    let stamp = environment.join("installed-requirements.txt");
-    let lock = File::create(target.join("openapi.lock")).expect("the target folder can be written");
-    // One at a time, whoever tests.
-    lock.lock().expect("a file can be locked");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
-        return environment.join("bin");
-    }
-    let requirements = target.join("openapi-requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).expect("the target folder can be written");
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment)).await;
-    let pip = ["install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    run(Command::new(environment.join("bin/pip")).args(pip).arg(&requirements)).await;
-    fs::write(&stamp, REQUIREMENTS).expect("the environment can be written");
-    environment.join("bin")
-}
-
 /// Runs a program to its end; returns what it printed, or fails with it.
 async fn run(command: &mut Command) -> String {
-    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
-    let output = output.expect("the program ends in time").expect("the program can be started");
-    let text =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(
-        output.status.success(),
-        "{text}\nseed {SEED}; to repeat: cargo nextest run --test api -E 'test(/^openapi::requests/)'"
-    );
-    text
+    run_to_end(command, PATIENCE).await
 }

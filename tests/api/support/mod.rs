@@ -11,6 +11,7 @@ mod instance;
 mod limited;
 mod panel;
 mod problem;
+mod python;
 mod raw;
 
 pub use application::{Application, Backend};
@@ -25,4 +26,5 @@ pub use instance::{Instance, random_hex};
 pub use limited::limited;
 pub use panel::Panel;
 pub use problem::{problem, raw_problem};
+pub use python::{python_environment, run_to_end};
 pub use raw::{exchange, raw_request};
