@@ -174,6 +174,7 @@ impl Application {
             store: store.as_store(),
             nonces: NonceSource::new(&config.instance_id, getrandom::u32()?),
             ttl: config.token_ttl,
+            when_lost: config.when_lost,
             clock: Arc::clone(&clock),
             control: Arc::clone(&control),
             metrics: Arc::clone(&metrics),
@@ -424,6 +425,7 @@ impl WithRedis<'_> {
             breaker: Arc::clone(&breaker),
             standby: memory(),
             revoked: memory(),
+            when_lost: config.when_lost,
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
         }));

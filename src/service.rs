@@ -15,7 +15,9 @@ use crate::control::{Barred, Control};
 use crate::limits::{ISSUE_TIME_TOLERANCE, LONGEST_LIFE_SECONDS, TOMBSTONE_MARGIN};
 use crate::metrics::{BlockedAttempt, Metrics, StoreOperation};
 use crate::principal::{Principal, PrincipalId, Principals};
-use crate::store::{Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore};
+use crate::store::{
+    Backend, Lookup, Recorded, RevocationScope, StoreError, StoreStatistics, TokenStore, WhenLost,
+};
 use crate::token::{
     Claims, Codec, CodecError, Draft, Grant, LONGEST_TOMBSTONE, NonceSource, Record, Subject, TokenId,
     Verified, uuid_of, written,
@@ -66,6 +68,8 @@ pub struct TokenServiceDeps {
     pub nonces: NonceSource,
     /// Lifetime of a token whose request names none.
     pub ttl: Duration,
+    /// Policy for tokens that the store cannot prove to be recorded and not revoked.
+    pub when_lost: WhenLost,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Revoked and blocked subjects.
@@ -80,6 +84,7 @@ pub struct TokenService {
     store: Arc<dyn TokenStore>,
     nonces: NonceSource,
     ttl: Duration,
+    when_lost: WhenLost,
     clock: Arc<dyn Clock>,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
@@ -153,8 +158,8 @@ pub struct Revocation {
     until: UnixMillis,
 }
 
-/// Reason why a token is refused. Clients get the same answer for all reasons; metrics distinguish
-/// them.
+/// Reason why a token is refused. Clients get the same answer for all reasons but
+/// [`Unproven`](Refusal::Unproven), which says nothing about the token; metrics distinguish them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Refusal {
@@ -179,6 +184,10 @@ pub enum Refusal {
     /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
+    /// The store cannot prove now that it is recorded and not revoked, and the policy is
+    /// [`WhenLost::Refuse`]. It may be valid.
+    #[error("unproven")]
+    Unproven,
     /// A later release has issued it, with a limit that this release cannot enforce.
     #[error("unsupported")]
     Unsupported,
@@ -201,8 +210,8 @@ impl TokenService {
     /// Creates the service.
     #[must_use]
     pub fn new(deps: TokenServiceDeps) -> Self {
-        let TokenServiceDeps { access, store, nonces, ttl, clock, control, metrics } = deps;
-        Self { access: ArcSwap::from_pointee(access), store, nonces, ttl, clock, control, metrics }
+        let TokenServiceDeps { access, store, nonces, ttl, when_lost, clock, control, metrics } = deps;
+        Self { access: ArcSwap::from_pointee(access), store, nonces, ttl, when_lost, clock, control, metrics }
     }
 
     /// Replaces principals and codec for all requests from now on. Streams stay open.
@@ -221,7 +230,8 @@ impl TokenService {
     /// caller has checked that the principal may grant the topics.
     ///
     /// # Errors
-    /// The grant is too long, or the store has no room; nothing was issued then.
+    /// The grant is too long, or the store has no room, or it is unavailable and the policy is
+    /// [`WhenLost::Refuse`]; nothing was issued then.
     pub async fn issue(
         &self,
         principal: &Principal,
@@ -262,8 +272,8 @@ impl TokenService {
         verified.inspect_err(|refusal| self.metrics.token_refused(*refusal))
     }
 
-    /// Decides whether a verified token is valid: not revoked, and recorded if records are
-    /// complete.
+    /// Decides whether a verified token is valid: not revoked, and recorded if records are complete
+    /// or the policy is [`WhenLost::Refuse`].
     ///
     /// # Errors
     /// The reason, already counted.
@@ -275,9 +285,17 @@ impl TokenService {
 
     /// Properties of a token; `None` if it is not valid. Introspection is no attempt to open a
     /// stream, so a refusal is not counted.
-    pub async fn introspect(&self, presented: &str) -> Option<Introspection> {
-        let verified = self.check(presented).and_then(|verified| self.within_grant(verified)).ok()?;
-        self.judge(&verified, BlockedAttempt::Other).await.ok()
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it is not known whether the token is valid.
+    pub async fn introspect(&self, presented: &str) -> Result<Option<Introspection>, StoreError> {
+        let verified = self.check(presented).and_then(|verified| self.within_grant(verified));
+        let Ok(verified) = verified else { return Ok(None) };
+        match self.judge(&verified, BlockedAttempt::Other).await {
+            Ok(introspection) => Ok(Some(introspection)),
+            Err(Refusal::Unproven) => Err(StoreError::Unavailable),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The revocation of a token; `None` for a text that has not the form of one, which needs none
@@ -388,9 +406,12 @@ impl TokenService {
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
             // The store answered, so the token's own expiry counts to the second.
             Ok(Lookup::Absent { .. }) if self.clock.now() >= expires_at => Err(Refusal::Expired),
+            Ok(Lookup::Absent { complete: true }) if !verified.claims.offline => Err(Refusal::Unknown),
+            Ok(Lookup::Absent { .. }) | Err(_) if self.when_lost == WhenLost::Refuse => {
+                Err(Refusal::Unproven)
+            }
             Ok(Lookup::Absent { .. }) if verified.claims.offline => Ok(from_claims()),
-            Ok(Lookup::Absent { complete: true }) => Err(Refusal::Unknown),
-            Ok(Lookup::Absent { complete: false }) | Err(_) => {
+            Ok(Lookup::Absent { .. }) | Err(_) => {
                 self.metrics.degraded_accept();
                 Ok(from_claims())
             }

@@ -13,7 +13,7 @@ use vx11_operator::redis::Fault;
 use vx11_operator::store::{
     Backend, BreakerState, Entries, FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps,
     HealthReport, Lookup, MemoryLimits, MemoryStore, Primary, Recorded, RevocationScope, SharedBreaker,
-    StoreError, StoreStatistics, TokenStore,
+    StoreError, StoreStatistics, TokenStore, WhenLost,
 };
 use vx11_operator::token::{Draft, Record, Token, TokenDigest, TokenId};
 
@@ -135,6 +135,10 @@ struct Testbed {
 impl Testbed {
     /// With a running health check, and the primary in use.
     async fn start() -> Self {
+        Self::with(WhenLost::Accept).await
+    }
+
+    async fn with(when_lost: WhenLost) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new().unwrap());
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(&metrics)));
@@ -145,6 +149,7 @@ impl Testbed {
             breaker: Arc::clone(&breaker),
             standby: memory(),
             revoked: memory(),
+            when_lost,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         }));
@@ -236,6 +241,25 @@ async fn what_an_outage_left_is_brought_to_the_primary_tombstones_first_before_i
     testbed.heal().await;
     assert_eq!(testbed.primary.brought(), [("tombstone", revoked.id()), ("record", kept.id())]);
     assert_eq!((testbed.waiting().await, testbed.store.backend()), (0, Backend::Redis));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_refuse_nothing_is_issued_without_the_primary_and_revocations_wait_for_it() {
+    let testbed = Testbed::with(WhenLost::Refuse).await;
+    // A single call that fails, and an outage.
+    testbed.primary.set(|script| script.failing_records = 1);
+    assert_eq!(testbed.store.record(&draft(1)).await, Err(StoreError::Unavailable));
+    testbed.break_with(Fault::Loading).await;
+    assert_eq!(testbed.store.record(&draft(2)).await, Err(StoreError::Unavailable));
+    assert_eq!(testbed.waiting().await, 0);
+    let revoked = digest(3);
+    assert_eq!(testbed.store.lookup(revoked, START).await, Err(StoreError::Unavailable));
+    assert_eq!(testbed.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(RevocationScope::Instance));
+    assert_eq!(testbed.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
+    testbed.heal().await;
+    assert_eq!(testbed.primary.told(), [("tombstone", revoked.id())]);
+    let recorded = testbed.store.record(&draft(4)).await;
+    assert_eq!(recorded, Ok(Recorded { token: token(4, 0), backend: Backend::Redis }));
 }
 
 #[tokio::test(start_paused = true)]

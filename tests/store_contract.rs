@@ -12,6 +12,7 @@ use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
     ENTRY_BYTES, Entries, FailoverStore, FailoverStoreDeps, Figures, HealthCheck, HealthCheckDeps, Lookup,
     MemoryLimits, MemoryStore, Primary, RedisStore, RedisStoreDeps, SharedBreaker, StoreError, TokenStore,
+    WhenLost,
 };
 use vx11_operator::token::{Draft, Record, Token, TokenDigest};
 
@@ -75,6 +76,7 @@ async fn failover(server: RedisServer) -> Subject {
         breaker,
         standby: memory(1000, &clock),
         revoked: memory(1000, &clock),
+        when_lost: WhenLost::Accept,
         clock: Arc::<ManualClock>::clone(&clock),
         metrics: Arc::clone(&metrics),
     }));

@@ -14,7 +14,7 @@ use vx11_operator::principal::{Principal, PrincipalId, Principals, Rights};
 use vx11_operator::service::{Access, IssueError, IssueRequest, Refusal, TokenService, TokenServiceDeps};
 use vx11_operator::store::{
     Backend, Lookup, MemoryLimits, MemoryStore, Recorded, RevocationScope, StoreError, StoreStatistics,
-    TokenStore,
+    TokenStore, WhenLost,
 };
 use vx11_operator::token::{
     Claims, Codec, Draft, Grant, Nonce, NonceSource, Record, Resource, SigningKeys, Subject, Token,
@@ -133,7 +133,16 @@ fn access(ids: &[&str]) -> Access {
 }
 
 fn service(store: Arc<dyn TokenStore>, clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> TokenService {
-    TokenService::new(service_deps(store, clock, metrics))
+    service_with(WhenLost::Accept, store, clock, metrics)
+}
+
+fn service_with(
+    when_lost: WhenLost,
+    store: Arc<dyn TokenStore>,
+    clock: Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> TokenService {
+    TokenService::new(TokenServiceDeps { when_lost, ..service_deps(store, clock, metrics) })
 }
 
 fn service_deps(
@@ -146,6 +155,7 @@ fn service_deps(
         store,
         nonces: NonceSource::new("1", 1),
         ttl: TTL,
+        when_lost: WhenLost::Accept,
         control: Arc::new(control(Arc::clone(&clock), metrics)),
         clock,
         metrics: Arc::clone(metrics),
@@ -182,8 +192,18 @@ fn control(clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Control {
 /// Answer of a service about a token that ends in `life` seconds, and whether it was accepted by
 /// its tag alone.
 async fn judge(answer: Result<Lookup, StoreError>, offline: bool, life: i64) -> (Result<(), Refusal>, bool) {
+    judge_with(WhenLost::Accept, answer, offline, life).await
+}
+
+async fn judge_with(
+    when_lost: WhenLost,
+    answer: Result<Lookup, StoreError>,
+    offline: bool,
+    life: i64,
+) -> (Result<(), Refusal>, bool) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let service = service(Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)), &metrics);
+    let (store, clock) = (Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)));
+    let service = service_with(when_lost, store, clock, &metrics);
     let verified = service.verify(&token(life, offline).reveal()).unwrap();
     let judged = service.authorise(&verified).await.map(|_| ());
     let page = String::from_utf8(metrics.render().unwrap()).unwrap();
@@ -211,6 +231,52 @@ async fn the_store_decides_where_it_knows_and_the_signature_where_it_does_not() 
     ] {
         let judged = judge(answer, offline, 60).await;
         assert_eq!(judged, (expected, by_signature), "{answer:?}, offline {offline}");
+    }
+}
+
+/// Nothing is accepted by its tag alone, and nothing is refused for good that may be valid.
+#[tokio::test]
+async fn with_refuse_a_token_is_accepted_if_its_record_is_there_and_refused_for_good_if_none_can_be() {
+    for (answer, offline, expected) in [
+        (Ok(ACTIVE), false, Ok(())),
+        (Ok(ACTIVE), true, Ok(())),
+        (Ok(Lookup::Revoked), false, Err(Refusal::Revoked)),
+        (Ok(Lookup::Revoked), true, Err(Refusal::Revoked)),
+        (Ok(SURELY_ABSENT), false, Err(Refusal::Unknown)),
+        // Another instance issued it without Redis, and may not have brought the record yet.
+        (Ok(SURELY_ABSENT), true, Err(Refusal::Unproven)),
+        (Ok(PERHAPS_LOST), false, Err(Refusal::Unproven)),
+        (Ok(PERHAPS_LOST), true, Err(Refusal::Unproven)),
+        (Err(StoreError::Unavailable), false, Err(Refusal::Unproven)),
+        (Err(StoreError::Unavailable), true, Err(Refusal::Unproven)),
+    ] {
+        let judged = judge_with(WhenLost::Refuse, answer, offline, 60).await;
+        assert_eq!(judged, (expected, false), "{answer:?}, offline {offline}");
+        // Only where no store can be asked, nothing is known about a token whose time is over.
+        let over = judge_with(WhenLost::Refuse, answer, offline, 0).await.0;
+        let expected = match answer {
+            Ok(Lookup::Absent { .. }) => Err(Refusal::Expired),
+            _ => expected,
+        };
+        assert_eq!(over, expected, "{answer:?}, offline {offline}");
+    }
+}
+
+#[tokio::test]
+async fn with_refuse_introspection_tells_nothing_about_a_token_that_may_be_valid() {
+    for (answer, expected) in [
+        (Ok(ACTIVE), Ok(true)),
+        (Ok(Lookup::Revoked), Ok(false)),
+        (Ok(SURELY_ABSENT), Ok(false)),
+        (Ok(PERHAPS_LOST), Err(StoreError::Unavailable)),
+        (Err(StoreError::Unavailable), Err(StoreError::Unavailable)),
+    ] {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (store, clock) = (Arc::new(Answers(answer)), Arc::new(ManualClock::at(NOW)));
+        let service = service_with(WhenLost::Refuse, store, clock, &metrics);
+        let told = service.introspect(&token(60, false).reveal()).await;
+        assert_eq!(told.map(|told| told.is_some()), expected, "{answer:?}");
+        assert_eq!(service.introspect("no token").await, Ok(None));
     }
 }
 
@@ -319,7 +385,7 @@ async fn a_token_is_issued_with_the_grant_and_the_life_that_are_asked_for() {
     let record = Record { issued_at: NOW, expires_at: NOW.plus(life) };
     assert_eq!(*store.records.lock().unwrap(), [(verified.token.digest(), record)]);
     // The store of this test answers no look-up, so that the token tells about itself.
-    let introspection = service.introspect(&issued.text).await.unwrap();
+    let introspection = service.introspect(&issued.text).await.unwrap().unwrap();
     assert_eq!((introspection.issued_at, introspection.grant.as_deref()), (NOW, Some(&grant())));
 }
 
@@ -438,7 +504,7 @@ async fn a_token_with_a_limit_that_this_release_cannot_enforce_is_refused_and_ca
     assert!(service.verify(&granted(&grant())).is_ok());
     let text = granted(&Grant { resource: Resource::parse("/orders"), ..grant() });
     assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Unsupported));
-    assert_eq!(service.introspect(&text).await, None);
+    assert_eq!(service.introspect(&text).await, Ok(None));
     assert!(service.revocation_of_token(&text).is_some());
 }
 
@@ -451,10 +517,10 @@ async fn a_token_whose_streams_would_have_ended_is_expired_and_can_be_revoked() 
     let text = granted(&Grant { stream_until: Some(end), ..grant() });
     clock.advance(Duration::from_millis(999));
     assert!(service.verify(&text).is_ok());
-    assert_eq!(service.introspect(&text).await.map(|token| token.expires_at), Some(end));
+    assert_eq!(service.introspect(&text).await.unwrap().map(|token| token.expires_at), Some(end));
     clock.advance(Duration::from_millis(1));
     assert_eq!(service.verify(&text).map(|_| ()), Err(Refusal::Expired));
-    assert_eq!(service.introspect(&text).await, None);
+    assert_eq!(service.introspect(&text).await, Ok(None));
     assert!(service.revocation_of_token(&text).is_some());
 }
 
@@ -465,7 +531,8 @@ async fn the_end_of_the_streams_does_not_lengthen_the_life_of_a_token() {
     let of = |stream_until| granted(&Grant { stream_until, ..grant() });
     let ends = [of(None), of(Some(NOW.plus(Duration::from_hours(1))))];
     let [plain, later] = ends.each_ref().map(|text| service.introspect(text));
-    assert_eq!(plain.await.unwrap().expires_at, later.await.unwrap().expires_at);
+    let ends = |token: Result<Option<Introspection>, StoreError>| token.unwrap().unwrap().expires_at;
+    assert_eq!(ends(plain.await), ends(later.await));
 }
 
 #[tokio::test]
@@ -557,9 +624,10 @@ async fn introspection_tells_about_valid_tokens_only() {
         let described = service
             .introspect(&token.reveal())
             .await
+            .unwrap()
             .map(|about| (about.id, about.principal, about.issued_at, about.expires_at));
         let expected = (token.digest().id(), principal(), NOW, UnixMillis(NOW.0 + 60_000));
         assert_eq!(described, is_active.then_some(expected), "{answer:?}");
-        assert_eq!(service.introspect("no token").await, None);
+        assert_eq!(service.introspect("no token").await, Ok(None));
     }
 }

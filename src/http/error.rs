@@ -87,9 +87,9 @@ pub enum Problem {
         /// Time after which there may be room again.
         retry_after: Duration,
     },
-    /// 503: the store is unavailable, without a standby. No store of an instance returns this
-    /// today: memory is always available, and Redis has a standby.
-    #[error("the token store is unavailable, so nothing was recorded; try again later")]
+    /// 503: the store is unavailable, and with `redis.when_lost = "refuse"` nothing is issued or
+    /// accepted without it. It says nothing about the token, which may be valid.
+    #[error("the token store is unavailable; try again later")]
     StoreUnavailable,
     /// 429 if the bound of a token or principal is reached, 503 if the bound of the instance is.
     #[error("{0}")]
@@ -268,8 +268,8 @@ impl ResponseError for Problem {
 }
 
 impl From<Refusal> for Problem {
-    fn from(_: Refusal) -> Self {
-        Self::TokenRefused
+    fn from(refusal: Refusal) -> Self {
+        if refusal == Refusal::Unproven { Self::StoreUnavailable } else { Self::TokenRefused }
     }
 }
 

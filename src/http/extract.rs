@@ -181,8 +181,12 @@ pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bea
     Ok((Bearer::Token(verified), shown))
 }
 
-/// The problem of a failed authentication, or 429 if the client's address has caused too many.
+/// The problem of a failed authentication, or 429 if the client's address has caused too many. A
+/// store that is unavailable is no failure of the client.
 pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
+    if matches!(problem, Problem::StoreUnavailable) {
+        return problem;
+    }
     if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
         audit_event(request, state, Act::RefusePrincipal { code: problem.code() });
     }

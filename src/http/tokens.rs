@@ -358,6 +358,7 @@ async fn revoke_and_note(
         (status = 200, description = "Properties of the token", body = IntrospectionBody),
         NeedsPrincipal, ReadsBody, Proxied,
         (status = 400, description = "No token parameter (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "With redis.when_lost = refuse: Redis cannot confirm now whether the token is valid (store_unavailable); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn introspect(
@@ -370,7 +371,7 @@ pub(super) async fn introspect(
     let IntrospectParameter(parameter) =
         form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let token = parameter.token.ok_or(Problem::bad_request(EXPECTED))?;
-    let found = state.tokens.introspect(&token).await;
+    let found = state.tokens.introspect(&token).await?;
     Ok(json(&found.map_or_else(IntrospectionBody::default, IntrospectionBody::from)))
 }
 

@@ -3,7 +3,8 @@
 //!
 //! There is no separate mode for outages. If the primary does not answer, a call continues without
 //! its answer: a token is accepted by its tag, and a record or tombstone waits in the standby.
-//! [`HealthCheck`] writes these entries to the primary before the breaker closes.
+//! [`HealthCheck`] writes these entries to the primary before the breaker closes. With
+//! [`WhenLost::Refuse`] no token is issued without the primary, so that only tombstones wait.
 
 mod health_check;
 mod reconcile;
@@ -24,6 +25,7 @@ use super::memory::{Entries, MemoryStore};
 use super::shared_breaker::SharedBreaker;
 use super::{
     Backend, Lookup, Recorded, RevocationScope, StandbyFigures, StoreError, StoreStatistics, TokenStore,
+    WhenLost,
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
@@ -82,6 +84,8 @@ pub struct FailoverStoreDeps {
     /// Known revocations of all instances, empty at the start. They are applied before the primary
     /// is asked, and written to it again after it has lost its data.
     pub revoked: MemoryStore,
+    /// Policy for tokens while the primary is unavailable.
+    pub when_lost: WhenLost,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
@@ -94,6 +98,7 @@ pub struct FailoverStore {
     breaker: Arc<SharedBreaker>,
     standby: MemoryStore,
     revoked: MemoryStore,
+    when_lost: WhenLost,
     unannounced: Unannounced,
     /// Number of losses of data that were noticed.
     losses: AtomicU64,
@@ -107,10 +112,10 @@ impl FailoverStore {
     /// Creates the store.
     #[must_use]
     pub fn new(parts: FailoverStoreDeps) -> Self {
-        let FailoverStoreDeps { primary, breaker, standby, revoked, clock, metrics } = parts;
+        let FailoverStoreDeps { primary, breaker, standby, revoked, when_lost, clock, metrics } = parts;
         let (unannounced, losses) = (Unannounced::default(), AtomicU64::new(0));
         let warned_at = Mutex::default();
-        Self { primary, breaker, standby, revoked, unannounced, losses, clock, metrics, warned_at }
+        Self { primary, breaker, standby, revoked, when_lost, unannounced, losses, clock, metrics, warned_at }
     }
 
     /// Frees expired entries; called about once a second.
@@ -184,10 +189,11 @@ impl FailoverStore {
 
 #[async_trait]
 impl TokenStore for FailoverStore {
-    /// Without the primary, the token gets the offline bit and its record waits in the standby.
+    /// Without the primary, the token gets the offline bit and its record waits in the standby; or
+    /// there is no token, with [`WhenLost::Refuse`].
     async fn record(&self, draft: &Draft<'_>) -> Result<Recorded, StoreError> {
         match self.primary.record(draft).await {
-            Err(StoreError::Unavailable) => {
+            Err(StoreError::Unavailable) if self.when_lost == WhenLost::Accept => {
                 let token = draft.mint_offline();
                 self.standby.insert(token.digest(), draft.record)?;
                 Ok(Recorded { token, backend: Backend::FallbackMemory })

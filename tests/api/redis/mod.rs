@@ -26,6 +26,7 @@ mod statistics;
 mod suspended;
 mod topologies;
 mod troubles;
+mod when_lost;
 
 use serde_json::{Value, json};
 use vx11_kit::{FaultProxy, RedisServer};
