@@ -257,7 +257,7 @@ async fn with_refuse_nothing_is_issued_without_the_primary_and_revocations_wait_
     assert_eq!(testbed.store.revoke(revoked.id(), RECORD.expires_at).await, Ok(RevocationScope::Instance));
     assert_eq!(testbed.store.lookup(revoked, START).await, Ok(Lookup::Revoked));
     testbed.heal().await;
-    assert_eq!(testbed.primary.told(), [("tombstone", revoked.id())]);
+    assert_eq!(testbed.primary.brought(), [("tombstone", revoked.id())]);
     let recorded = testbed.store.record(&draft(4)).await;
     assert_eq!(recorded, Ok(Recorded { token: token(4, 0), backend: Backend::Redis }));
 }
