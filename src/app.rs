@@ -17,7 +17,9 @@ use self::files::Room;
 use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock, UnixMillis};
 use crate::config::{Config, MOST_WORKERS};
-use crate::control::{Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, Shared, Upkeep};
+use crate::control::{
+    Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, RedisExchange, Shared, Upkeep,
+};
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
     Selector, StreamEvents, StreamLimits, StreamSettings,
@@ -179,13 +181,7 @@ impl Application {
             control: Arc::clone(&control),
             metrics: Arc::clone(&metrics),
         }));
-        let audit = config.audit.as_ref();
-        let audit = Audit::open(audit, config.instance_id.clone(), Arc::clone(&clock), &metrics).map_err(
-            |source| StartError::Audit {
-                file: audit.map(|to| to.file.display().to_string()).unwrap_or_default(),
-                source,
-            },
-        )?;
+        let audit = open_audit(config, &clock, &metrics)?;
         let (audit, effects) = (Arc::new(audit), Effects::default());
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
         let reloader = Reloader { tokens: Arc::clone(&tokens), claim };
@@ -283,6 +279,13 @@ fn access(config: &Config) -> Access {
     let principals = config.principals.iter();
     let principals = principals.map(|(principal, secret)| (principal.clone(), secret.expose_secret()));
     Access { principals: Principals::new(principals), codec: Codec::new(config.signing_keys.clone()) }
+}
+
+fn open_audit(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, StartError> {
+    let audit = config.audit.as_ref();
+    Audit::open(audit, config.instance_id.clone(), Arc::clone(clock), metrics).map_err(|source| {
+        StartError::Audit { file: audit.map(|to| to.file.display().to_string()).unwrap_or_default(), source }
+    })
 }
 
 /// Fingerprints of the signing keys.
@@ -409,9 +412,10 @@ impl WithRedis<'_> {
         let memory = || MemoryStore::new(config.memory, Arc::clone(clock));
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(clock), Arc::clone(metrics)));
         let monitor = Arc::new(Monitor::default());
+        let start = getrandom::u64()?;
         let parts = RedisStoreDeps {
             instance_id: config.instance_id.clone(),
-            start: getrandom::u64()?,
+            start,
             token_ttl: config.token_ttl,
             claim: Arc::clone(claim),
             monitor: Arc::clone(&monitor),
@@ -436,12 +440,14 @@ impl WithRedis<'_> {
         });
         let shared: Arc<dyn AdmissionStore> = Arc::<RedisStore>::clone(&redis);
         let admission = admission(config, Some(shared), self.hub, clock, metrics);
+        let exchange = RedisExchange::new((*settings).clone(), Arc::clone(&redis), Arc::clone(claim))?;
+        let exchange = Arc::new(exchange);
         let control = Arc::new(Control::new(ControlDeps {
             instance_id: config.instance_id.clone(),
             hub: Arc::clone(self.hub),
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
-            shared: Some(Shared { store: redis, namespace: settings.namespace.clone() }),
+            shared: Some(Shared { store: redis, namespace: settings.namespace.clone(), start, exchange }),
         }));
         let reader = self.reader(&monitor, &store, &control)?;
         let caught_up = reader.caught_up();

@@ -22,6 +22,8 @@ pub use self::admission::{Admission, AdmissionDeps, Admitted, EndReplaced, NotAd
 pub use self::bans::Barred;
 use self::order::{About, Order, Received};
 use self::orders::Orders;
+pub use self::question::RedisExchange;
+use self::question::{Exchange, QuestionId, Questions, QuestionsDeps};
 pub use self::reader::{Reader, ReaderDeps};
 pub use self::tickets::Ticket;
 pub use self::upkeep::Upkeep;
@@ -31,6 +33,7 @@ use crate::limits::{CLOCK_SKEW, MOST_ORDERS};
 use crate::metrics::Metrics;
 use crate::redis::Namespace;
 use crate::redis::announce::Announcements;
+use crate::redis::stream::StreamEntry;
 use crate::store::{RedisStore, RevocationScope, StoreError};
 use crate::token::Subject;
 
@@ -54,6 +57,10 @@ pub struct Shared {
     pub store: Arc<RedisStore>,
     /// Namespace of the keys.
     pub namespace: Namespace,
+    /// Number of this start of the instance.
+    pub start: u64,
+    /// Way to the other instances for questions.
+    pub exchange: Arc<RedisExchange>,
 }
 
 /// A stream in the list of all instances.
@@ -96,6 +103,7 @@ pub struct Ended {
 pub struct Control {
     deps: ControlDeps,
     orders: Orders,
+    questions: Arc<Questions>,
 }
 
 impl Control {
@@ -103,7 +111,14 @@ impl Control {
     #[must_use]
     pub fn new(deps: ControlDeps) -> Self {
         let orders = Orders::new(MOST_ORDERS, Arc::clone(&deps.clock), Arc::clone(&deps.metrics));
-        Self { deps, orders }
+        let questions = Arc::new(Questions::new(QuestionsDeps {
+            instance_id: deps.instance_id.clone(),
+            start: deps.shared.as_ref().map_or(0, |shared| shared.start),
+            hub: Arc::clone(&deps.hub),
+            metrics: Arc::clone(&deps.metrics),
+            exchange: deps.shared.as_ref().map(|shared| Arc::clone(&shared.exchange) as Arc<dyn Exchange>),
+        }));
+        Self { deps, orders, questions }
     }
 
     /// Reason to refuse a token of `subject` that was issued at `issued_at`.
@@ -167,15 +182,20 @@ impl Control {
     pub async fn end(&self, selector: Selector) -> Result<Ended, StoreError> {
         let about = About::Streams(selector.clone());
         let order = self.orders.give(&about, |at, _known| Order::end(selector, at))?;
+        let question = self.questions.draw();
         let ended = self.carry_out(&order) as u64;
-        let effective = self.announce(&order, None).await;
-        Ok(Ended { ended, effective, missing: Vec::new() })
+        let effective = self.announce(&order, Some(&question.to_string())).await;
+        let is_announced = effective == RevocationScope::Cluster;
+        let (elsewhere, missing) = self.questions.count_ended(question, is_announced).await;
+        Ok(Ended { ended: ended.saturating_add(elsewhere), effective, missing })
     }
 
     /// Announces an order to the other instances. Without Redis there are none. An order that Redis
     /// does not take waits until it does.
     async fn announce(&self, order: &Order, question: Option<&str>) -> RevocationScope {
-        let Some(Shared { store, namespace }) = &self.deps.shared else { return RevocationScope::Cluster };
+        let Some(Shared { store, namespace, .. }) = &self.deps.shared else {
+            return RevocationScope::Cluster;
+        };
         let stream = order.about.stream();
         let entry = order.fields(question);
         if store.announce(stream, &stream.stream(namespace), &entry).await.is_ok() {
@@ -210,8 +230,11 @@ impl Control {
     /// end is among them ends no stream that was opened after it.
     fn receive(&self, mut received: Vec<Received>) {
         received.retain(|received| self.orders.learn(&received.order));
-        for Received { order, .. } in &received {
+        for Received { order, question, announced_at, .. } in &received {
             let streams = self.carry_out(order);
+            if let Some(question) = question.as_deref().and_then(QuestionId::parse) {
+                self.questions.answer_ended(question, *announced_at, streams);
+            }
             tracing::debug!(streams, "order received");
         }
     }
@@ -236,8 +259,14 @@ impl Control {
         self.orders.sweep();
     }
 
-    /// Lists up to `limit` open streams, those of all instances or of one.
-    pub async fn list(&self, _filter: StreamFilter, _instance: Option<String>, _limit: usize) -> Listing {
-        Listing::default()
+    /// Lists the `limit` oldest open streams that `filter` selects, those of all instances or of
+    /// one.
+    pub async fn list(&self, filter: StreamFilter, instance: Option<String>, limit: usize) -> Listing {
+        self.questions.list(filter, instance, limit).await
+    }
+
+    /// Answers a question that was read in Redis.
+    fn answer(&self, question: &StreamEntry<'_>) {
+        self.questions.receive(question);
     }
 }

@@ -168,6 +168,8 @@ pub(super) struct Received {
     pub(super) order: Order,
     /// The question of how many streams the order has ended.
     pub(super) question: Option<String>,
+    /// Time of the entry by the clock of Redis.
+    pub(super) announced_at: UnixMillis,
     /// Whether a time was out of range.
     pub(super) is_clamped: bool,
 }
@@ -202,7 +204,12 @@ impl Received {
             _ => return None,
         };
         let question = entry.field("question").filter(|text| text.len() <= LONGEST_QUESTION);
-        Some(Self { order, question: question.map(str::to_owned), is_clamped: at != written || !is_in_range })
+        Some(Self {
+            order,
+            question: question.map(str::to_owned),
+            announced_at: entry.written_at(),
+            is_clamped: at != written || !is_in_range,
+        })
     }
 }
 
@@ -274,6 +281,7 @@ mod tests {
                 let expected = Received {
                     order: order.clone(),
                     question: question.map(str::to_owned),
+                    announced_at: NOW,
                     is_clamped: false,
                 };
                 assert_eq!(read(&order.fields(question)), Some(expected));

@@ -17,11 +17,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use self::answer::Answer;
-pub(crate) use self::exchange::RedisExchange;
-use self::exchange::{Exchange, Question};
+pub(crate) use self::exchange::Exchange;
+use self::exchange::Question;
+pub use self::exchange::RedisExchange;
 pub(crate) use self::id::QuestionId;
 use super::{ListedStream, Listing};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::UnixMillis;
 use crate::events::{Hub, StreamFilter};
 use crate::limits::CLOCK_SKEW;
 use crate::metrics::Metrics;
@@ -52,8 +53,6 @@ pub(crate) struct QuestionsDeps {
     pub(crate) start: u64,
     /// The streams of this instance.
     pub(crate) hub: Arc<Hub>,
-    /// The clock.
-    pub(crate) clock: Arc<dyn Clock>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// Way to the other instances; `None` without Redis.
@@ -142,8 +141,8 @@ impl Questions {
         (ended, asked.missing())
     }
 
-    /// Answers the question of an order that was given at `asked_at`: it has ended so many streams
-    /// here.
+    /// Answers the question of an order that was announced at `asked_at`, by the clock of Redis: it
+    /// has ended so many streams here.
     pub(crate) fn answer_ended(self: &Arc<Self>, id: QuestionId, asked_at: UnixMillis, ended: usize) {
         let ended = u64::try_from(ended).unwrap_or(u64::MAX);
         self.answer(id, asked_at, move |_| Answer::Ended { ended });
@@ -155,8 +154,7 @@ impl Questions {
             self.note_invalid();
             return;
         };
-        let asked_at = entry.position.split('-').next().and_then(|millis| millis.parse().ok());
-        self.consider(question, UnixMillis(asked_at.unwrap_or_default()));
+        self.consider(question, entry.written_at());
     }
 
     fn consider(self: &Arc<Self>, question: Question, asked_at: UnixMillis) {
@@ -176,12 +174,10 @@ impl Questions {
         asked_at: UnixMillis,
         answer: impl FnOnce(&Hub) -> Answer + Send + 'static,
     ) {
-        let is_outdated = {
-            let clock = Arc::clone(&self.deps.clock);
-            move || clock.now() > asked_at.plus(OUTDATED)
-        };
+        let Some(exchange) = self.deps.exchange.clone() else { return };
+        let is_outdated = move |exchange: &dyn Exchange| exchange.now() > asked_at.plus(OUTDATED);
         // Its own questions an instance answers without Redis.
-        if is_outdated() || self.ids.is_own(id) || self.deps.exchange.is_none() {
+        if self.ids.is_own(id) || is_outdated(exchange.as_ref()) {
             return;
         }
         // Beyond this number, the instance is missing in the answers to others.
@@ -190,11 +186,8 @@ impl Questions {
         tokio::spawn(async move {
             let _place = place;
             let Ok(_turn) = this.answering.acquire().await else { return };
-            if is_outdated() {
-                return;
-            }
-            let text = answer(&this.deps.hub).written();
-            if let Some(exchange) = &this.deps.exchange {
+            if !is_outdated(exchange.as_ref()) {
+                let text = answer(&this.deps.hub).written();
                 exchange.answer(id, &this.deps.instance_id, &text, Instant::now() + DEADLINE).await;
             }
         });
@@ -202,7 +195,7 @@ impl Questions {
 
     /// Counts a question or an answer that cannot be read.
     fn note_invalid(&self) {
-        self.deps.metrics.revocations.invalid(1);
+        self.deps.metrics.control.invalid();
     }
 
     /// The other instances.

@@ -19,7 +19,8 @@ use crate::metrics::Metrics;
 use crate::redis::announce::{self, Announcements};
 use crate::redis::stream::{self, StreamEntry};
 use crate::redis::{
-    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, control, revocations,
+    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, control, questions,
+    revocations,
 };
 use crate::store::{Backend, FailoverStore, TokenStore};
 use crate::token::TokenId;
@@ -166,7 +167,7 @@ impl Reader {
             source(Kind::Revocations, revocations::stream(namespace)),
             orders(&control::ORDERS),
             orders(&control::BLOCKS),
-            source(Kind::Questions, control::questions(namespace)),
+            source(Kind::Questions, questions::stream(namespace)),
         ];
         Ok(Self {
             parts,
@@ -279,7 +280,11 @@ impl Reader {
                     }
                 }
                 Kind::Orders(_) => self.apply_orders(place, entries),
-                Kind::Questions => {}
+                Kind::Questions => {
+                    for entry in entries {
+                        self.parts.control.answer(entry);
+                    }
+                }
             }
             if let Some(last) = entries.last() {
                 last.position.clone_into(&mut self.sources[place].read_to);

@@ -18,7 +18,8 @@ use super::publication::Publication;
 use super::registry::EndReason;
 use super::selection::OpenStream;
 use crate::metrics::Metrics;
-use crate::topic::Topics;
+use crate::token::Subject;
+use crate::topic::{Pattern, Topics};
 
 /// Bound of the events that wait.
 const MOST_WAITING: usize = 10_000;
@@ -61,8 +62,8 @@ impl StreamEvent {
         let data = Data {
             stream_id: stream.stream_id.to_string(),
             token_id: stream.token_id.map(|id| id.to_string()),
-            subject: stream.subject.as_ref().map(|subject| subject.as_str()),
-            topics: stream.topics.iter().map(|pattern| pattern.as_str()).collect(),
+            subject: stream.subject.as_ref().map(Subject::as_str),
+            topics: stream.topics.iter().map(Pattern::as_str).collect(),
             principal: stream.principal.as_str(),
             instance_id,
             opened_at: stream.opened_at.rfc3339(),
@@ -180,7 +181,7 @@ mod tests {
     use crate::events::log::Published;
     use crate::events::selection::StreamId;
     use crate::principal::PrincipalId;
-    use crate::token::{Subject, TokenId};
+    use crate::token::TokenId;
     use crate::topic::Patterns;
 
     /// A log with these outcomes, and then with success; it keeps what it took.

@@ -1,10 +1,8 @@
-//! Orders about subjects and streams, and questions to all instances: streams in Redis, which every
-//! instance reads. `src/control` knows what their entries mean.
+//! Orders about subjects and streams: streams in Redis, which every instance reads. `src/control` knows what their entries mean.
 
 use std::time::Duration;
 
 use super::announce::Announcements;
-use super::namespace::Namespace;
 use crate::limits::{LONGEST_BLOCK_SECONDS, MOST_ORDERS};
 use crate::token::LONGEST_TOMBSTONE;
 
@@ -22,8 +20,3 @@ pub(crate) static BLOCKS: Announcements = Announcements {
     kept: Duration::from_secs(LONGEST_BLOCK_SECONDS as u64).saturating_add(CLOCKS),
     most: MOST_ORDERS,
 };
-
-/// Name of the stream of questions.
-pub(crate) fn questions(namespace: &Namespace) -> String {
-    namespace.together("questions")
-}

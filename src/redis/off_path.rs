@@ -52,13 +52,12 @@ impl OffPath {
             return work(Connection::Node((*pooled).clone())).await.map_err(RedisError::into);
         }
         let known = self.cluster.lock().clone();
-        let connection = match known {
-            Some(connection) => connection,
-            None => {
-                let dialled = self.connector.dial().await?;
-                *self.cluster.lock() = Some(dialled.clone());
-                dialled
-            }
+        let connection = if let Some(connection) = known {
+            connection
+        } else {
+            let dialled = self.connector.dial().await?;
+            *self.cluster.lock() = Some(dialled.clone());
+            dialled
         };
         work(connection).await.map_err(RedisError::into)
     }

@@ -33,7 +33,7 @@ pub(crate) fn stream(namespace: &Namespace) -> String {
 
 /// Name of the stream of answers to a question.
 pub(crate) fn answers(namespace: &Namespace, question: &str) -> String {
-    namespace.together(&format!("answers:{question}"))
+    namespace.together(format_args!("answers:{question}"))
 }
 
 /// Command that asks a question.

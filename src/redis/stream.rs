@@ -3,6 +3,8 @@
 
 use redis::Value;
 
+use crate::clock::UnixMillis;
+
 /// An entry of a stream.
 #[derive(Debug)]
 pub(crate) struct StreamEntry<'a> {
@@ -17,6 +19,13 @@ impl<'a> StreamEntry<'a> {
             [key, value] if text(key) == Some(name) => text(value),
             _ => None,
         })
+    }
+
+    /// Time of writing in the position, by the clock of Redis unless the writer has chosen it; zero
+    /// for a position without one.
+    pub(crate) fn written_at(&self) -> UnixMillis {
+        let millis = self.position.split('-').next().and_then(|millis| millis.parse().ok());
+        UnixMillis(millis.unwrap_or_default())
     }
 
     /// Whether there is a field of this name, be its value text or not.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Asked, MOST_LISTED, QuestionId};
+use crate::clock::UnixMillis;
 use crate::events::StreamFilter;
 use crate::principal::PrincipalId;
 use crate::redis::stream::{StreamEntry, news};
@@ -47,13 +48,6 @@ impl Question {
     /// Parses an entry; `None` if it is invalid. A field that is there and cannot be read makes it
     /// invalid: without the field the question would ask for more.
     pub(super) fn read(entry: &StreamEntry<'_>) -> Option<Self> {
-        fn field<T>(
-            entry: &StreamEntry<'_>,
-            name: &str,
-            parse: impl FnOnce(&str) -> Option<T>,
-        ) -> Option<Option<T>> {
-            if entry.has(name) { parse(entry.field(name)?).map(Some) } else { Some(None) }
-        }
         if entry.field("kind") != Some("list") {
             return None;
         }
@@ -62,14 +56,28 @@ impl Question {
         Some(Self {
             id: QuestionId::parse(entry.field("id")?)?,
             filter: StreamFilter {
-                subject: field(entry, "subject", Subject::parse)?,
-                topic: field(entry, "topic", topic)?,
-                principal: field(entry, "principal", PrincipalId::parse)?,
+                subject: optional(entry, "subject", Subject::parse).ok()?,
+                topic: optional(entry, "topic", topic).ok()?,
+                principal: optional(entry, "principal", PrincipalId::parse).ok()?,
             },
-            instance: field(entry, "instance", name)?,
+            instance: optional(entry, "instance", name).ok()?,
             limit: entry.field("limit")?.parse::<usize>().ok()?.clamp(1, MOST_LISTED),
         })
     }
+}
+
+/// A field that is there and cannot be read.
+struct InvalidField;
+
+fn optional<T>(
+    entry: &StreamEntry<'_>,
+    name: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, InvalidField> {
+    if !entry.has(name) {
+        return Ok(None);
+    }
+    entry.field(name).and_then(parse).map(Some).ok_or(InvalidField)
 }
 
 /// Way to the other instances.
@@ -77,6 +85,9 @@ impl Question {
 pub(crate) trait Exchange: Send + Sync {
     /// The other instances.
     fn others(&self) -> Asked;
+
+    /// The present moment by the clock of Redis, as far as it is known.
+    fn now(&self) -> UnixMillis;
 
     /// Whether answers may arrive.
     fn is_available(&self) -> bool;
@@ -92,7 +103,7 @@ pub(crate) trait Exchange: Send + Sync {
 }
 
 /// Exchange through Redis, off the hot path.
-pub(crate) struct RedisExchange {
+pub struct RedisExchange {
     store: Arc<RedisStore>,
     claim: Arc<Claim>,
     namespace: Namespace,
@@ -105,11 +116,7 @@ impl RedisExchange {
     ///
     /// # Errors
     /// When the settings contradict one another.
-    pub(crate) fn new(
-        settings: RedisSettings,
-        store: Arc<RedisStore>,
-        claim: Arc<Claim>,
-    ) -> Result<Self, Fault> {
+    pub fn new(settings: RedisSettings, store: Arc<RedisStore>, claim: Arc<Claim>) -> Result<Self, Fault> {
         let namespace = settings.namespace.clone();
         Ok(Self { store, claim, namespace, connections: OffPath::new(settings)?, logged: Mutex::default() })
     }
@@ -144,6 +151,10 @@ impl Exchange for RedisExchange {
         // Nobody answers while Redis is unavailable.
         let live = if self.is_available() { others.live } else { Vec::new() };
         Asked::new(live, others.seen)
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.store.redis_now()
     }
 
     fn is_available(&self) -> bool {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::clock::{Jitter, ManualClock};
+use crate::clock::{Clock as _, Jitter, ManualClock};
 use crate::events::{
     Epoch, EventStream, HubDeps, LogPlace, OpenStream, Opener, RingLimits, Start, StreamLimits,
     StreamOpening, StreamSettings,
@@ -33,6 +33,7 @@ struct Place {
 struct InMemory {
     place: Arc<Place>,
     names: Vec<&'static str>,
+    clock: Arc<ManualClock>,
 }
 
 #[async_trait]
@@ -41,6 +42,10 @@ impl Exchange for InMemory {
         let names = || self.names.iter().map(|name| (*name).to_owned());
         let live = if self.is_available() { names().collect() } else { Vec::new() };
         Asked::new(live, names())
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.clock.now()
     }
 
     fn is_available(&self) -> bool {
@@ -88,13 +93,13 @@ impl Cluster {
         let clock = Arc::new(ManualClock::at(NOW));
         let hubs: Vec<_> = (1..).zip(NAMES).map(|(seed, name)| hub(seed, name, &clock)).collect();
         let questions = (7..).zip(NAMES).zip(&hubs).map(|((start, name), hub)| {
-            let exchange = InMemory { place: Arc::clone(&place), names: NAMES.to_vec() };
+            let exchange =
+                InMemory { place: Arc::clone(&place), names: NAMES.to_vec(), clock: Arc::clone(&clock) };
             Arc::new(Questions::new(QuestionsDeps {
                 instance_id: name.to_owned(),
                 start,
                 hub: Arc::clone(hub),
-                clock: Arc::<ManualClock>::clone(&clock),
-                metrics: Arc::clone(&hub_metrics()),
+                metrics: metrics(),
                 exchange: Some(Arc::new(exchange)),
             }))
         });
@@ -126,7 +131,7 @@ impl Cluster {
     }
 }
 
-fn hub_metrics() -> Arc<Metrics> {
+fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new().unwrap())
 }
 
@@ -144,7 +149,7 @@ fn hub(seed: u64, name: &str, clock: &Arc<ManualClock>) -> Arc<Hub> {
         },
         clock: Arc::<ManualClock>::clone(clock),
         jitter: Arc::new(Jitter::seeded(seed)),
-        metrics: hub_metrics(),
+        metrics: metrics(),
         stream_events: None,
     }))
 }

@@ -21,7 +21,7 @@ mod tickets;
 mod worker_connection;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -85,6 +85,8 @@ pub struct RedisStore {
     /// Lifetime, in seconds, of the token that was recorded last.
     life: AtomicU64,
     data: Completeness,
+    /// Lead of this instance's clock over that of Redis.
+    lead_millis: AtomicI64,
     view: Mutex<View>,
     last_seen: Mutex<LastSeen>,
     neighbours: Mutex<Neighbours>,
@@ -117,6 +119,7 @@ impl RedisStore {
             own_field: member_record::field(&instance_id, start),
             life: AtomicU64::new(0),
             data,
+            lead_millis: AtomicI64::new(0),
             view: Mutex::new(View::empty()),
             last_seen: Mutex::default(),
             neighbours: Mutex::new(Neighbours::new(about)),
@@ -290,6 +293,12 @@ impl RedisStore {
         }
     }
 
+    /// The present moment by the clock of Redis, as the last health check has found it.
+    pub(crate) fn redis_now(&self) -> UnixMillis {
+        let lead = self.lead_millis.load(Ordering::Relaxed);
+        UnixMillis(self.clock.now().0.saturating_add_signed(lead.saturating_neg()))
+    }
+
     /// Whether requests use Redis at present.
     pub(crate) fn is_in_use(&self) -> bool {
         self.client.is_in_use()
@@ -349,6 +358,7 @@ impl RedisStore {
             self.client.invalidate_connections();
         }
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
+        self.lead_millis.store(skew_millis, Ordering::Relaxed);
         Ok(HealthReport { lost_data, skew_millis })
     }
 
