@@ -238,7 +238,8 @@ mod tests {
         table.asks(stream(2));
         table.leave(stream(2));
         table.leave(stream(1));
-        table.released(table.releases(10).len());
+        let count = table.releases(10).len();
+        table.released(count);
         assert!(table.releases(10).is_empty());
         tokio::time::advance(ALIVE).await;
         assert!(table.releases(10).is_empty(), "the call may still arrive");
