@@ -35,8 +35,8 @@ pub use event_id::{EventId, NotAnEventId};
 pub use leaks::Secrets;
 pub use nginx::{ClientLimits, Nginx, Site, StockNginx, shipped as shipped_nginx, test_configuration};
 pub use operator::{
-    Answer, Api, COME_BACK, InstanceFigures, InstanceProcess, Issued, Launch, Operator, Standing,
-    new_principal,
+    Answer, Api, COME_BACK, InstanceFigures, InstanceProcess, Issued, Launch, ListedStream, Operator,
+    Standing, StreamList, new_principal,
 };
 pub use patience::{PATIENCE, eventually, until};
 pub use port::Port;

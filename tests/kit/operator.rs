@@ -2,6 +2,7 @@
 
 mod answers;
 mod api;
+mod control;
 mod figures;
 mod launch;
 mod signals;
@@ -19,6 +20,7 @@ use crate::process::{LogReader, Surroundings};
 
 pub use answers::{Answer, COME_BACK, Issued, Standing};
 pub use api::Api;
+pub use control::{ListedStream, StreamList};
 pub use figures::InstanceFigures;
 pub use launch::{InstanceProcess, Launch};
 

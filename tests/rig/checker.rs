@@ -1,14 +1,20 @@
 //! The checker: finds violations in a history. It uses neither instances nor Redis, so that tests
 //! can give it a history with violations.
 
+mod caps;
 mod latencies;
+mod listings;
+mod occupancy;
 mod publishing;
 mod revoked;
 mod rounds;
 mod sequences;
 mod starvation;
 mod streams;
+mod subjects;
+mod tickets;
 mod trespasses;
+mod when_lost;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +23,10 @@ use vx11_kit::COME_BACK;
 
 use crate::history::{History, Kind, Moment, Operation, Outcome, Place};
 use crate::summary::Summary;
+pub use caps::Caps;
+pub(crate) use caps::Occupied;
 pub(crate) use latencies::percentile;
+pub(crate) use listings::Listings;
 pub(crate) use publishing::Publishing;
 pub(crate) use revoked::Revoked;
 pub(crate) use rounds::{Recoveries, Troubles, is_settled};
@@ -25,7 +34,11 @@ pub(crate) use sequences::{Sequences, all_reached, any_degraded, last_acknowledg
 pub(crate) use starvation::Starvation;
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
+pub(crate) use subjects::Ends;
+use subjects::Bans;
+pub(crate) use tickets::Tickets;
 pub(crate) use trespasses::Trespasses;
+pub(crate) use when_lost::WhenLost;
 
 /// Allowed difference of clocks.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
@@ -78,6 +91,12 @@ pub struct Targets {
     pub ages: bool,
     /// At least so many events have to be judged against the grants of streams.
     pub judged: usize,
+    /// Bound of the open streams of a subject.
+    pub caps: Option<Caps>,
+    /// At least so many tickets have to be judged.
+    pub tickets: usize,
+    /// Instances refuse while they cannot use Redis.
+    pub refuses: bool,
     /// Treatment of durations.
     pub times: Times,
 }
@@ -117,6 +136,9 @@ impl Targets {
             delivery_times: None,
             ages: false,
             judged: 0,
+            caps: None,
+            tickets: 0,
+            refuses: false,
             times: Times::Count,
         }
     }
@@ -188,20 +210,26 @@ pub(crate) struct Judged {
     pub(crate) publishing: Publishing,
     pub(crate) sequences: Sequences,
     pub(crate) trespasses: Trespasses,
+    pub(crate) ends: Ends,
+    pub(crate) listings: Listings,
+    pub(crate) occupied: Occupied,
+    pub(crate) tickets: Tickets,
+    pub(crate) when_lost: WhenLost,
 }
 
 /// Checks a history.
 #[must_use]
 pub fn check(history: &History, targets: Targets) -> Verdict {
-    let tokens = Tokens::of(history);
+    let (tokens, bans) = (Tokens::of(history), Bans::of(history));
     let mut told = Told::default();
-    let refused = tokens.valid_and_refused(history, targets.clocks);
+    let refused = tokens.valid_and_refused(history, &bans, targets.clocks);
     told.wrong("valid tokens refused", &refused[..].into());
     let publishing = publishing::judge(history, targets);
     let unanswered = history
         .operations
         .iter()
         .filter(|it| !is_excused(history, it.place, it.sent, it.answered))
+        .filter(|it| !caps::is_full(&it.outcome) && !(targets.refuses && when_lost::is_right(history, it)))
         .filter_map(words_of_unanswered);
     let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
         .chain(publishing.unanswered.iter().cloned())
@@ -209,9 +237,30 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
     told.wrong("requests not answered", &unanswered[..].into());
     told.late("requests not answered in time", &overdue[..].into());
     told.late("events of which nobody knew in time what became", &publishing.overdue);
-    let revoked = revoked::judge(history, &tokens, targets.revocation);
+    let revoked = revoked::judge(history, &tokens, &bans, targets.revocation);
     told.wrong("revoked tokens accepted", &revoked.late[..].into());
     told.late("revoked tokens accepted for too long", &revoked.slow[..].into());
+    let ends = subjects::judge(history, &tokens, &bans);
+    told.wrong("refusals to issue without a block", &subjects::refused_issues(history, &tokens, &bans));
+    told.wrong("streams that a command did not end", &ends.missed);
+    told.late("bounds on ending streams exceeded", &ends.late);
+    told.wrong("streams ended without a command", &ends.others);
+    let listings = listings::judge(history);
+    told.wrong("open streams in no list", &listings.lost);
+    told.wrong("lists that differ from the truth", &listings.wrong);
+    told.wrong("failed instances that no list names", &listings.unnamed);
+    let occupied = caps::judge(history, targets.caps);
+    told.wrong("subjects with more streams than their cap", &occupied.over);
+    told.wrong("refusals below a cap", &occupied.wrong);
+    told.wrong("caps that were not tried", &occupied.void.as_slice().into());
+    let tickets = tickets::judge(history, targets.tickets);
+    told.wrong("tickets with two streams", &tickets.doubled);
+    told.wrong("tickets refused within the rule", &tickets.wrong);
+    told.wrong("tickets opened too late", &tickets.late);
+    told.wrong("tickets that were not tried", &tickets.void.as_slice().into());
+    let when_lost = if targets.refuses { when_lost::judge(history) } else { WhenLost::default() };
+    told.wrong("tokens accepted without Redis", &when_lost.accepted);
+    told.wrong("faults without refusals", &when_lost.void);
     let sequences = sequences::judge(history);
     told.wrong("events acknowledged and lost", &sequences.lost);
     told.wrong("events received twice", &sequences.twice);
@@ -252,6 +301,11 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
         publishing,
         sequences,
         trespasses,
+        ends,
+        listings,
+        occupied,
+        tickets,
+        when_lost,
     };
     let summary = Summary::of(history, &judged);
     told.late("latencies out of bounds", &slow(&summary, targets)[..].into());
@@ -379,12 +433,13 @@ impl<'a> Tokens<'a> {
         Some(issued.sent + life.saturating_sub(clocks))
     }
 
-    fn valid_and_refused(&self, history: &History, clocks: Duration) -> Vec<String> {
+    fn valid_and_refused(&self, history: &History, bans: &Bans, clocks: Duration) -> Vec<String> {
         let refused = history.operations.iter().filter(|it| {
-            matches!(it.kind, Kind::Introspect | Kind::OpenStream)
+            it.is_validation()
                 && it.outcome == Outcome::No
                 && self.judged_until(it.token, clocks).is_some_and(|end| it.answered <= end)
                 && self.revoked.get(&it.token).is_none_or(|revoked| revoked.sent > it.answered)
+                && !bans.may_refuse(self, it)
         });
         let words = refused.map(|it| {
             let (issued, _) = self.issued[&it.token];

@@ -78,6 +78,11 @@ impl FaultRun {
         &self.stage.recorder
     }
 
+    /// Targets of requests, and the history of what they answer.
+    pub(crate) fn stage(&self) -> &Arc<Stage> {
+        &self.stage
+    }
+
     /// Adds a violation that the history does not show.
     pub fn complain(&mut self, words: String) {
         self.complaints.push(words);

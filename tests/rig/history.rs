@@ -1,6 +1,7 @@
 //! The operation log: everything the load asked for and was answered, what was broken when, and how
 //! the instances stood meanwhile. It knows no secret: tokens have numbers here.
 
+mod control;
 mod deliveries;
 mod operations;
 mod publications;
@@ -9,10 +10,14 @@ mod topics;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use vx11_kit::{Answer, InstanceFigures, Standing};
+use vx11_kit::{Answer, InstanceFigures, Standing, StreamList};
 
+pub use control::{
+    ClientStream, Command, CommandKind, Listed, Listing, LoggedStream, Partition, StreamEnd, Subject,
+    TicketAttempt, TicketOutcome,
+};
 pub use deliveries::{Delivered, Deliveries, Heard};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
 pub use operations::{
@@ -28,6 +33,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// Written by all parts of a load at once.
 pub struct HistoryRecorder {
     begun: Instant,
+    /// The same by the clock of the machine, by which instances date their log lines.
+    begun_by_clock: SystemTime,
     history: Mutex<History>,
     /// Apart, because it is written far more often than anything else.
     delivery_recorder: Mutex<DeliveryRecorder>,
@@ -36,6 +43,8 @@ pub struct HistoryRecorder {
     /// Pending requests.
     pending: Mutex<HashMap<u64, Pending>>,
     asked: AtomicU64,
+    /// Numbers of the tokens, by their ids.
+    tokens: Mutex<HashMap<String, u64>>,
 }
 
 /// A request that is not answered yet.
@@ -65,11 +74,13 @@ impl Default for HistoryRecorder {
         let publisher = fastrand::u32(..);
         Self {
             begun: Instant::now(),
+            begun_by_clock: SystemTime::now(),
             history: Mutex::default(),
             delivery_recorder: Mutex::new(DeliveryRecorder::new(publisher)),
             publisher,
             pending: Mutex::default(),
             asked: AtomicU64::new(0),
+            tokens: Mutex::default(),
         }
     }
 }
@@ -85,6 +96,12 @@ impl HistoryRecorder {
     #[must_use]
     pub fn moment(&self, instant: Instant) -> Moment {
         instant.saturating_duration_since(self.begun)
+    }
+
+    /// The same of a reading of the machine's clock; `None`: it was before the start.
+    #[must_use]
+    pub fn moment_by_clock(&self, time: SystemTime) -> Option<Moment> {
+        time.duration_since(self.begun_by_clock).ok()
     }
 
     /// Notes a request that was due at `due`, is sent now and ends with `request`. A refusal is the
@@ -166,6 +183,83 @@ impl HistoryRecorder {
     /// Records an attempt to reach beyond a grant.
     pub(crate) fn trespass(&self, trespass: Trespass) {
         self.history().trespasses.push(trespass);
+    }
+
+    /// Records the id of a token that was issued.
+    pub(crate) fn token(&self, number: u64, id: &str) {
+        self.tokens().insert(id.to_owned(), number);
+    }
+
+    /// Records the subject of a token.
+    pub(crate) fn subject_of(&self, number: u64, subject: Subject) {
+        self.history().subjects.insert(number, subject);
+    }
+
+    /// Number of the token with this id; `None`: it is no token of the load.
+    pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
+        self.tokens().get(id).copied()
+    }
+
+    /// Records a command.
+    pub(crate) fn command(&self, command: Command) {
+        self.history().commands.push(command);
+    }
+
+    /// Records a stream that was opened now, and returns its index.
+    pub(crate) fn stream_opened(&self, token: u64, place: Place, sent: Moment) -> usize {
+        let opened = self.now();
+        let mut history = self.history();
+        history.client_streams.push(ClientStream { token, place, sent, opened, end: None });
+        history.client_streams.len() - 1
+    }
+
+    /// Records that a stream ended, for this reason, or is being closed by its client.
+    pub(crate) fn stream_ended(&self, index: usize, reason: Option<String>) {
+        let at = self.now();
+        self.history().client_streams[index].end = Some(StreamEnd { at, reason });
+    }
+
+    /// Records a list of streams.
+    pub(crate) fn listing(&self, place: Place, sent: Moment, list: StreamList) {
+        // The instances have the ids 1, 2, …
+        let index = |id: &String| id.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
+        let streams = list.streams.into_iter().map(|stream| Listed {
+            token: stream.token_id.as_deref().and_then(|id| self.number_of(id)),
+            instance: index(&stream.instance_id).unwrap_or(usize::MAX),
+            stream_id: stream.stream_id,
+        });
+        let streams = streams.collect();
+        let missing = list.missing.iter().map(|id| index(id).unwrap_or(usize::MAX)).collect();
+        let listing = Listing { place, sent, answered: self.now(), streams, missing, more: list.more };
+        self.history().listings.push(listing);
+    }
+
+    /// Records that these instances cannot use Redis from now on.
+    pub(crate) fn cut_off(&self, cut: Vec<usize>) {
+        let from = self.now();
+        self.history().partitions.push(Partition { from, until: None, cut });
+    }
+
+    /// Records that this is about to end.
+    pub(crate) fn rejoining(&self) {
+        let until = Some(self.now());
+        let mut history = self.history();
+        let last = history.partitions.last_mut().filter(|partition| partition.until.is_none());
+        last.expect("some instance is cut off").until = until;
+    }
+
+    /// Records the streams in the logs of the instances.
+    pub(crate) fn logged(&self, streams: Vec<LoggedStream>) {
+        self.history().logged_streams = streams;
+    }
+
+    /// Records an attempt to open the stream of a ticket.
+    pub(crate) fn ticket(&self, attempt: TicketAttempt) {
+        self.history().tickets.push(attempt);
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes an event that is due to be published; what its data has to say of it.

@@ -16,14 +16,15 @@ mod history;
 mod load;
 mod summary;
 
-pub use checker::{Resumption, Since, Targets, Times, Verdict, check};
+pub use checker::{Caps, Resumption, Since, Targets, Times, Verdict, check};
 pub use commands::{Command, results_page};
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use fault_run::{FaultRun, Report};
 pub use history::{
-    Attempt, DEFAULT, Delivered, Deliveries, Heard, History, HistoryRecorder, IN_ORDER, Kind, Moment,
-    Observation, Operation, Outage, Outcome, Patterns, Place, Publication, Round, StarvedTime, StreamMoment,
-    StreamTurn, Trespass, matches,
+    Attempt, ClientStream, Command as SubjectCommand, CommandKind, DEFAULT, Delivered, Deliveries, Heard,
+    History, HistoryRecorder, IN_ORDER, Kind, Listed, Listing, LoggedStream, Moment, Observation, Operation,
+    Outage, Outcome, Partition, Patterns, Place, Publication, Round, StarvedTime, StreamEnd, StreamMoment,
+    StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, matches,
 };
 pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
 pub use summary::Summary;

@@ -5,12 +5,13 @@
 mod connection;
 mod grants;
 mod publisher;
+mod subjects;
 mod subscribers;
 mod token_lifecycle;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -21,6 +22,7 @@ use vx11_kit::{Api, Operator};
 
 use crate::history::{HistoryRecorder, Place};
 pub use grants::{Grant, TopicLoad, TopicSpace};
+pub(crate) use subjects::{Held, Pass, Wish, topic_of};
 use token_lifecycle::{Course, Token};
 
 /// Size of the load.
@@ -69,12 +71,14 @@ pub(crate) struct Stage {
     /// Of a load with grants.
     pub(crate) topics: Option<TopicSpace>,
     pub(crate) recorder: HistoryRecorder,
+    /// Number of tokens that drills issued for subjects.
+    passes: AtomicU64,
 }
 
 impl Stage {
     pub(crate) fn new(members: Vec<Member>, balancer: Option<Api>, topics: Option<TopicLoad>) -> Self {
         let topics = topics.map(TopicSpace::of);
-        Self { members, balancer, topics, recorder: HistoryRecorder::default() }
+        Self { members, balancer, topics, recorder: HistoryRecorder::default(), passes: AtomicU64::new(0) }
     }
 
     /// Interface of the target.

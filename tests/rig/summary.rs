@@ -147,7 +147,7 @@ impl Summary {
         Self {
             rounds: history.rounds.len(),
             issued: requests().filter(|it| is_issued(it)).count(),
-            validated: requests().filter(|it| is_validation(it)).count(),
+            validated: requests().filter(|it| it.is_validation()).count(),
             revoked: revoked.count,
             valid_refused: judged.refused,
             unanswered: judged.unanswered,
@@ -329,10 +329,6 @@ fn delivery_p99(history: &History, is_meant: impl Fn(Moment, Moment) -> bool) ->
 
 fn is_issued(operation: &Operation) -> bool {
     matches!(operation.kind, Kind::Issue { .. }) && operation.outcome == Outcome::Yes
-}
-
-fn is_validation(operation: &Operation) -> bool {
-    matches!(operation.kind, Kind::Introspect | Kind::OpenStream)
 }
 
 fn is_hot(operation: &Operation) -> bool {

@@ -119,16 +119,19 @@ impl Api {
         self.stream_of(&[("token", token), ("last_event_id", after)]).await
     }
 
+    /// Opens a stream as a client that is no `EventSource`: nginx passes each answer of an instance
+    /// on. `None` if the token was refused.
+    ///
+    /// # Errors
+    /// The failure, as text.
+    pub async fn fetch_stream(&self, token: &str) -> Result<Option<Response>, String> {
+        let request = self.get_without_end("/operator/api/events/stream").query(&[("token", token)]);
+        stream(request.send().await).await
+    }
+
     async fn stream_of(&self, query: &[(&str, &str)]) -> Result<Option<Response>, String> {
         let request = self.get_as_client("/operator/api/events/stream").query(query);
-        let response = request.send().await.map_err(words)?;
-        match response.status() {
-            // A stream has no length; an answer with one asks to come back later.
-            StatusCode::OK if response.content_length().is_some() => Err(COME_BACK.to_owned()),
-            StatusCode::OK => Ok(Some(response)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
-            other => Err(other.to_string()),
-        }
+        stream(request.send().await).await
     }
 
     /// Publishes an event under a key. Returns the outcome, and the wait before the next attempt.
@@ -231,13 +234,35 @@ fn header(response: &Response, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
+/// An open stream; `None` if the token was refused.
+async fn stream(response: reqwest::Result<Response>) -> Result<Option<Response>, String> {
+    let response = response.map_err(words)?;
+    match response.status() {
+        // A stream has no length; an answer with one asks to come back later.
+        StatusCode::OK if response.content_length().is_some() => Err(COME_BACK.to_owned()),
+        StatusCode::OK => Ok(Some(response)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
+        _ => Err(problem(response).await),
+    }
+}
+
 /// The body of a 200.
-async fn json(response: reqwest::Result<Response>) -> Result<Value, String> {
+pub(super) async fn json(response: reqwest::Result<Response>) -> Result<Value, String> {
     let response = response.map_err(words)?;
     match response.status() {
         StatusCode::OK => response.json().await.map_err(words),
-        other => Err(other.to_string()),
+        _ => Err(problem(response).await),
     }
+}
+
+/// The status of an answer, its code if it has one, and the wait that it asks for:
+/// `503 Service Unavailable, store_unavailable, Retry-After: 1`.
+async fn problem(response: Response) -> String {
+    let (status, wait) = (response.status(), header(&response, RETRY_AFTER.as_str()));
+    let body: Value = response.json().await.unwrap_or_default();
+    let code = body["code"].as_str().map(|code| format!(", {code}")).unwrap_or_default();
+    let wait = wait.map(|wait| format!(", Retry-After: {wait}")).unwrap_or_default();
+    format!("{status}{code}{wait}")
 }
 
 /// Text of an error without the URL, which may contain a token.

@@ -73,9 +73,14 @@ impl Api {
         request.header("X-VX11-Token", own.as_str())
     }
 
-    /// A request without the principal, for what a token opens, and without an end.
+    /// A request of an `EventSource`: without the principal, for what a token opens, and without an
+    /// end.
     pub(super) fn get_as_client(&self, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.base));
-        request.header("Accept", "text/event-stream").timeout(Duration::from_hours(1))
+        self.get_without_end(path).header("Accept", "text/event-stream")
+    }
+
+    /// The same of a client that takes any type.
+    pub(super) fn get_without_end(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.base)).timeout(Duration::from_hours(1))
     }
 }

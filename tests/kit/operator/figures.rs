@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const ROUTES: [&str; 3] =
     ["/operator/api/events/sse-token", "/operator/api/tokens/introspect", "/operator/api/tokens/revoke"];
 /// Ends of streams that are nobody's fault.
-const EXPECTED_ENDS: [&str; 2] = ["client", "revoked"];
+const EXPECTED_ENDS: [&str; 6] = ["blocked", "client", "ended", "grant_ended", "replaced", "revoked"];
 
 /// Figures of an instance since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub struct InstanceFigures {
     pub transitions: BTreeMap<String, u64>,
     /// Calls of Redis that failed, by reason.
     pub faults: BTreeMap<String, u64>,
-    /// Streams that ended, but for those whose client left or whose token was revoked.
+    /// Streams that ended, but for those whose client left, and those that a command, a cap or a
+    /// grant ended.
     pub stream_ends: u64,
     /// Tokens accepted without an answer of Redis.
     pub degraded_accepts: u64,

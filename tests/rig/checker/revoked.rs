@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Tokens;
 use super::rounds::Troubles;
-use crate::history::{History, Kind, Moment, Outcome, Place};
+use super::subjects::{Bans, Bar};
+use crate::history::{History, Kind, Moment, Operation, Outcome, Place};
 
 /// Revoked tokens that were accepted.
 #[derive(Debug, Clone, Default)]
@@ -28,36 +29,48 @@ const LISTED_FROM: Duration = Duration::from_secs(1);
 /// A revocation holds at once where it was made, as long as that instance lives, and everywhere
 /// after `within`, except between the moment something breaks and as long after all is well again.
 /// Without `within` it is only listed where not.
-pub(super) fn judge(history: &History, tokens: &Tokens, within: Option<Duration>) -> Revoked {
+pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans, within: Option<Duration>) -> Revoked {
     let count = tokens.revoked.values().filter(|it| it.outcome == Outcome::Yes).count();
     let troubles = within.map(|within| Troubles::of(history, within));
     let mut found = Revoked { count, ..Revoked::default() };
-    for operation in &history.operations {
-        let is_accepted = matches!(operation.kind, Kind::Introspect | Kind::OpenStream)
-            && operation.outcome == Outcome::Yes;
-        let revoked = tokens.revoked.get(&operation.token).filter(|it| it.outcome == Outcome::Yes);
-        let Some(revoked) = revoked.filter(|it| is_accepted && it.answered <= operation.sent) else {
-            continue;
-        };
-        let after = operation.sent.saturating_sub(revoked.answered);
-        let is_own = operation.place == revoked.place
-            && operation.place != Place::Balancer
-            && lived(history, revoked.place, revoked.answered);
-        let is_late = after >= within.unwrap_or(LISTED_FROM);
-        let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
-        if is_own || (is_late && is_judged) {
-            let is_missing = is_own || within.is_some_and(|within| after >= within * MISSING);
-            let (number, by, at) = (operation.token, revoked.place, operation.place);
-            let list = if is_missing { &mut found.late } else { &mut found.slow };
-            list.push(format!(
-                "token {number} revoked on {by} at {:?}, accepted on {at} {after:?} later",
-                revoked.answered
-            ));
-        } else if is_late {
-            found.listed.push(after);
+    let accepted = history.operations.iter().filter(|it| {
+        (it.is_validation() || matches!(it.kind, Kind::Issue { .. })) && it.outcome == Outcome::Yes
+    });
+    for operation in accepted {
+        for Bar { place, since, words } in bars(tokens, bans, operation) {
+            let after = operation.sent.saturating_sub(since);
+            let is_own =
+                operation.place == place && place != Place::Balancer && lived(history, place, since);
+            let is_late = after >= within.unwrap_or(LISTED_FROM);
+            let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
+            if is_own || (is_late && is_judged) {
+                let is_missing = is_own || within.is_some_and(|within| after >= within * MISSING);
+                let at = operation.place;
+                let list = if is_missing { &mut found.late } else { &mut found.slow };
+                list.push(format!("{words} on {place} at {since:?}, accepted on {at} {after:?} later"));
+                // One for each acceptance.
+                break;
+            }
+            if is_late {
+                found.listed.push(after);
+            }
         }
     }
     found
+}
+
+/// Everything because of which a request has to be refused.
+fn bars(tokens: &Tokens, bans: &Bans, operation: &Operation) -> Vec<Bar> {
+    let number = operation.token;
+    let revoked = tokens.revoked.get(&number).filter(|it| {
+        it.outcome == Outcome::Yes && it.answered <= operation.sent && operation.is_validation()
+    });
+    let revoked = revoked.map(|it| Bar {
+        place: it.place,
+        since: it.answered,
+        words: format!("token {number} revoked"),
+    });
+    bans.bars(tokens, operation).into_iter().chain(revoked).collect()
 }
 
 /// Whether an instance has been the same since.

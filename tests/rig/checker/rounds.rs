@@ -131,7 +131,12 @@ impl Troubles {
     }
 
     pub(crate) fn contain(&self, at: Moment) -> bool {
-        self.0.iter().any(|(from, until)| (from..=until).contains(&&at))
+        self.end_around(at).is_some()
+    }
+
+    /// End of the period that contains this time.
+    pub(crate) fn end_around(&self, at: Moment) -> Option<Moment> {
+        self.0.iter().find(|(from, until)| (from..=until).contains(&&at)).map(|(_, until)| *until)
     }
 }
 

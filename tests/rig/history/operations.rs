@@ -1,10 +1,14 @@
 //! Types of the operation log.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use vx11_kit::{InstanceFigures, Standing};
 
+use super::control::{
+    ClientStream, Command, Listing, LoggedStream, Partition, Subject, TicketAttempt,
+};
 use super::{Deliveries, Publication};
 
 /// Time since the start of the history.
@@ -44,6 +48,10 @@ pub enum Kind {
     Revoke,
     /// Query the state of an instance.
     Look,
+    /// Give a command about a subject.
+    Command,
+    /// List the open streams.
+    List,
 }
 
 /// Outcome of a request.
@@ -85,6 +93,12 @@ impl Operation {
 }
 
 impl Operation {
+    /// Whether it asks for a decision about a token.
+    #[must_use]
+    pub fn is_validation(&self) -> bool {
+        matches!(self.kind, Kind::Introspect | Kind::OpenStream)
+    }
+
     /// Time from due to the answer.
     #[must_use]
     pub fn from_due(&self) -> Duration {
@@ -196,6 +210,20 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// Deliveries to subscribers.
     pub deliveries: Deliveries,
+    /// Subjects of tokens that have one, by the number of the token.
+    pub subjects: HashMap<u64, Subject>,
+    /// Commands about subjects, in order of their answers.
+    pub commands: Vec<Command>,
+    /// Streams of clients, in order of their answers.
+    pub client_streams: Vec<ClientStream>,
+    /// Lists of streams, in order of their answers.
+    pub listings: Vec<Listing>,
+    /// Periods in which instances cannot use Redis, in order of their start.
+    pub partitions: Vec<Partition>,
+    /// Streams in the logs of the instances.
+    pub logged_streams: Vec<LoggedStream>,
+    /// Attempts to open streams of tickets, in order of their ends.
+    pub tickets: Vec<TicketAttempt>,
     /// Figures of each instance, by index.
     pub instances: Vec<InstanceFigures>,
     /// End of the warm-up; slowness before it is not judged.

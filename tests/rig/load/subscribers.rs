@@ -107,7 +107,7 @@ impl Subscriber {
         let mut door = Some(doors.acquire().await.expect("the semaphore is never closed"));
         self.begin();
         loop {
-            let Some(stream) = self.attempt().await else {
+            let Some((stream, index)) = self.attempt().await else {
                 let wait = self.backoff();
                 sleep(wait).await;
                 continue;
@@ -117,7 +117,7 @@ impl Subscriber {
                 greeted.add_permits(1);
             }
             let since = Instant::now();
-            let Some(end) = self.read(stream).await else {
+            let Some(end) = self.read(stream, index).await else {
                 self.stage.recorder.stream(self.number, self.place, StreamTurn::Left);
                 self.move_on().await;
                 continue;
@@ -140,15 +140,17 @@ impl Subscriber {
             Ok(true)
         };
         recorder.note((kind, self.tokens, self.issuer), recorder.now(), request).await;
-        Some(issued?.token)
+        let issued = issued?;
+        recorder.token(self.tokens, &issued.id);
+        Some(issued.token)
     }
 
-    /// A new token and a stream with it, greeted.
-    async fn attempt(&mut self) -> Option<Connection> {
+    /// A new token and a stream with it, greeted, and its index in the history.
+    async fn attempt(&mut self) -> Option<(Connection, usize)> {
         let token = self.issue().await?;
         let recorder = &self.stage.recorder;
         let bound = if self.share.is_some() { PATIENT_ATTEMPT } else { ATTEMPT };
-        let mut stream = None;
+        let (mut stream, sent) = (None, recorder.now());
         let request = async {
             let with = Request {
                 token: &token,
@@ -164,9 +166,13 @@ impl Subscriber {
             recorder.note((Kind::OpenStream, self.tokens, self.place), recorder.now(), request).await;
         (outcome == Outcome::Yes).then_some(())?;
         let mut stream = stream?;
+        let index = recorder.stream_opened(self.tokens, self.place, sent);
         self.greeted = false;
-        timeout(bound, self.greeting(&mut stream)).await.ok()??;
-        Some(stream)
+        if timeout(bound, self.greeting(&mut stream)).await.ok().flatten().is_none() {
+            self.stage.recorder.stream_ended(index, None);
+            return None;
+        }
+        Some((stream, index))
     }
 
     async fn greeting(&mut self, stream: &mut Connection) -> Option<()> {
@@ -182,17 +188,23 @@ impl Subscriber {
     }
 
     /// Reads until the stream ends; `None` if the subscriber leaves it.
-    async fn read(&mut self, mut stream: Connection) -> Option<End> {
+    async fn read(&mut self, mut stream: Connection, index: usize) -> Option<End> {
+        let end = self.read_on(&mut stream).await;
+        self.stage.recorder.stream_ended(index, end.as_ref().map(|end| end.words.clone()));
+        end
+    }
+
+    async fn read_on(&mut self, stream: &mut Connection) -> Option<End> {
         let leaves_at = self.leaves_at();
         loop {
             let more = tokio::select! {
-                more = more(&mut stream, self.pauses.as_mut()) => more,
+                more = more(stream, self.pauses.as_mut()) => more,
                 () = may_leave(leaves_at, &mut self.roaming) => return None,
             };
             if let Err(words) = more {
                 return Some(End { words: words.to_owned(), told: None });
             }
-            if let Some(end) = self.take(&mut stream) {
+            if let Some(end) = self.take(stream) {
                 return Some(end);
             }
         }
@@ -302,7 +314,12 @@ async fn more_unless_paused(
 fn reconnect(frame: &Frame<'_>) -> End {
     let said: Value = serde_json::from_str(&frame.data).unwrap_or_default();
     let told = said["retry_ms"].as_u64().map(Duration::from_millis);
-    End { words: format!("{IN_ORDER}: {}", reason(frame)), told }
+    End { words: ended_in_order(frame), told }
+}
+
+/// Reason for the end of a stream, from its last frame.
+pub(super) fn ended_in_order(frame: &Frame<'_>) -> String {
+    format!("{IN_ORDER}: {}", reason(frame))
 }
 
 fn reason(frame: &Frame<'_>) -> String {

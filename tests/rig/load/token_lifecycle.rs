@@ -86,6 +86,9 @@ impl Token {
             Ok(true)
         };
         self.stage.recorder.note((kind, self.number, self.issuer), self.due, request).await;
+        if let Some(issued) = &issued {
+            self.stage.recorder.token(self.number, &issued.id);
+        }
         issued
     }
 
@@ -97,9 +100,16 @@ impl Token {
 
     async fn open_stream(&self, by: Place, issued: &Issued) {
         let recorder = &self.stage.recorder;
-        let opened = self.stage.at(by).open_stream(&issued.token);
-        let request = async { Ok(opened.await?.is_some()) };
-        recorder.note((Kind::OpenStream, self.number, by), recorder.now(), request).await;
+        let (opened, mut stream, sent) = (self.stage.at(by).open_stream(&issued.token), None, recorder.now());
+        let request = async {
+            stream = opened.await?;
+            Ok(stream.is_some())
+        };
+        recorder.note((Kind::OpenStream, self.number, by), sent, request).await;
+        if stream.is_some() {
+            let index = recorder.stream_opened(self.number, by, sent);
+            recorder.stream_ended(index, None);
+        }
     }
 
     /// Revokes it, and asks for it at once where it was revoked and from time to time everywhere.
