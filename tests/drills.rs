@@ -186,3 +186,33 @@ async fn no_event_reaches_a_stream_beyond_its_grant_under_any_fault() {
 async fn no_event_reaches_a_stream_beyond_its_grant_under_sentinel() {
     in_brief(35).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_ends_all_streams_of_a_subject_and_no_others() {
+    in_brief(36).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_subject_stays_blocked_under_any_fault() {
+    in_brief(37).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_streams_equals_the_truth_or_names_who_is_missing() {
+    in_brief(38).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_never_has_more_streams_than_its_cap() {
+    in_brief(39).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_never_has_two_streams() {
+    in_brief(40).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_a_token_is_refused_where_the_service_is_to_refuse() {
+    in_brief(41).await;
+}

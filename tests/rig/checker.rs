@@ -34,8 +34,8 @@ pub(crate) use sequences::{Sequences, all_reached, any_degraded, last_acknowledg
 pub(crate) use starvation::Starvation;
 pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
-pub(crate) use subjects::Ends;
 use subjects::Bans;
+pub(crate) use subjects::Ends;
 pub(crate) use tickets::Tickets;
 pub(crate) use trespasses::Trespasses;
 pub(crate) use when_lost::WhenLost;

@@ -6,19 +6,26 @@
 //! `tests/rig_selftest/violations.rs`.
 
 mod abuse;
+mod caps;
 mod clock;
 mod drilling;
+mod faults;
 mod grants;
 mod instances;
 mod limits;
+mod listing;
+mod logs;
 mod network;
 mod processors;
 mod redis;
 mod rotation;
 mod sentinel;
 mod streams;
+mod subjects;
 mod table;
+mod tickets;
 mod traffic;
+mod when_lost;
 
 use std::path::Path;
 use std::time::Duration;
@@ -52,6 +59,8 @@ pub struct Length {
     pub events: u32,
     /// Ups and downs of a Redis that flaps.
     pub flaps: u64,
+    /// Whether this is the full length: one round is too little to judge some things by.
+    pub is_full: bool,
     /// Whether it counts how long things take.
     pub times: Times,
 }
@@ -70,6 +79,7 @@ impl Length {
             subscribers: 2000,
             events: 50,
             flaps: 15,
+            is_full: true,
             times: Times::Count,
         }
     }
@@ -88,13 +98,9 @@ impl Length {
             subscribers: 60,
             events: 50,
             flaps: 15,
+            is_full: false,
             times: Times::AreTold,
         }
-    }
-
-    /// Whether there are several rounds: one is too little to judge some things by.
-    fn is_full(&self) -> bool {
-        self.rounds > 1
     }
 
     /// A part of the duration of a fault.
@@ -154,6 +160,12 @@ async fn round(drilling: &mut Drilling, drill: u8, round: usize) {
         31 => abuse::other_deployment(drilling).await,
         32 => abuse::poisoned_revocation(drilling, round).await,
         33 => abuse::two_ring_sizes(drilling, round).await,
+        36 => subjects::ended_again_and_again(drilling, round).await,
+        37 => subjects::during_faults(drilling, round).await,
+        38 => listing::during_faults(drilling, round).await,
+        39 => caps::raced_for(drilling, round).await,
+        40 => tickets::opened_by_three(drilling, round).await,
+        41 => when_lost::refused(drilling, round).await,
         number => panic!("there is no drill {number}"),
     }
 }

@@ -83,6 +83,11 @@ impl FaultRun {
         &self.stage
     }
 
+    /// Random numbers from the seed.
+    pub(crate) fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
     /// Adds a violation that the history does not show.
     pub fn complain(&mut self, words: String) {
         self.complaints.push(words);
@@ -139,7 +144,7 @@ impl FaultRun {
 
     /// Ends the load and checks the history.
     pub async fn close(self, targets: Targets) -> Report {
-        let Self { name, seed, stage, mut load, complaints, notes, operators, .. } = self;
+        let Self { name, seed, stage, mut load, complaints, mut notes, operators, .. } = self;
         load.stop_publishing().await;
         load.roam(false);
         catch_up(&stage.recorder).await;
@@ -155,6 +160,7 @@ impl FaultRun {
         let history = stage.recorder.close(figures);
         let mut verdict = check(&history, targets);
         verdict.violations.extend(complaints);
+        notes.extend(verdict.summary.control.lines());
         Report { name, seed, verdict, notes, chart: chart(&history) }
     }
 

@@ -27,4 +27,4 @@ pub use history::{
     StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, matches,
 };
 pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
-pub use summary::Summary;
+pub use summary::{ControlFigures, Summary};

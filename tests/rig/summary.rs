@@ -1,5 +1,7 @@
 //! One line about one fault, and the same with everything else as JSON.
 
+mod control;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use vx11_kit::InstanceFigures;
 
 use crate::checker::{Judged, Reconnects, Starvation, Troubles, is_excused, percentile};
 use crate::history::{History, Kind, Moment, Operation, Outcome};
+
+pub use control::ControlFigures;
 
 /// The columns, with their widths.
 const COLUMNS: [(&str, usize); 28] = [
@@ -129,6 +133,8 @@ pub struct Summary {
     pub starved: Duration,
     /// Of all instances together.
     pub counted: InstanceFigures,
+    /// Commands, lists, caps and tickets.
+    pub control: ControlFigures,
 }
 
 impl Summary {
@@ -187,6 +193,7 @@ impl Summary {
             recovery_median: percentile(recoveries.took.clone(), 50),
             starved: Starvation::of(history).within(Duration::ZERO, history.length),
             counted,
+            control: ControlFigures::of(judged),
         }
     }
 
@@ -288,6 +295,7 @@ impl Summary {
         });
         if let (Value::Object(all), Value::Object(of_grants)) = (&mut all, of_grants) {
             all.extend(of_grants);
+            all.insert("control".to_owned(), self.control.json());
         }
         all
     }

@@ -74,7 +74,9 @@ pub(super) fn judge(history: &History, caps: Option<Caps>) -> Occupied {
         if caps.is_none_or(|caps| most < caps.cap) {
             let at = attempt.sent;
             found.wrong.note(|| {
-                format!("subject {subject} at {at:?}, with at most {most} streams since {FREE_AFTER:?} before")
+                format!(
+                    "subject {subject} at {at:?}, with at most {most} streams since {FREE_AFTER:?} before"
+                )
             });
         }
     }

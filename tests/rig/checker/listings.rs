@@ -62,9 +62,9 @@ pub(super) fn judge(history: &History) -> Listings {
                 continue;
             }
             let (place, sent) = (listing.place, listing.sent);
-            found.lost.note(|| {
-                format!("{place} at {sent:?} does not list token {token}, which is open on {at:?}")
-            });
+            found
+                .lost
+                .note(|| format!("{place} at {sent:?} does not list token {token}, which is open on {at:?}"));
         }
         if is_calm {
             calm(listing, &truth, &listed, &mut found);
@@ -141,7 +141,11 @@ fn unnamed(history: &History, found: &mut Listings) {
                 Place::Balancer => usize::MAX,
             };
             let others = || all.iter().copied().filter(|it| *it != own);
-            if partition.cut.contains(&own) { others().collect() } else { partition.cut.iter().copied().collect() }
+            if partition.cut.contains(&own) {
+                others().collect()
+            } else {
+                partition.cut.iter().copied().collect()
+            }
         };
         check_named(history, (partition.from, until), expected, found);
     }

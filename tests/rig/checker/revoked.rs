@@ -39,8 +39,7 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans, within: Opt
     for operation in accepted {
         for Bar { place, since, words } in bars(tokens, bans, operation) {
             let after = operation.sent.saturating_sub(since);
-            let is_own =
-                operation.place == place && place != Place::Balancer && lived(history, place, since);
+            let is_own = operation.place == place && place != Place::Balancer && lived(history, place, since);
             let is_late = after >= within.unwrap_or(LISTED_FROM);
             let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
             if is_own || (is_late && is_judged) {

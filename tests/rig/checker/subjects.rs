@@ -72,7 +72,10 @@ impl<'a> Bans<'a> {
         about.iter().filter(|it| it.sent <= operation.answered).any(|it| match it.kind {
             CommandKind::Revoke => {
                 operation.is_validation()
-                    && tokens.issued.get(&operation.token).is_none_or(|(issued, _)| issued.sent <= it.answered)
+                    && tokens
+                        .issued
+                        .get(&operation.token)
+                        .is_none_or(|(issued, _)| issued.sent <= it.answered)
             }
             CommandKind::Block(lasts) => {
                 let lifted = unblocks(about, it)

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use vx11_kit::{Secrets, Traces, eventually, new_principal};
 
+use super::logs::streams_in;
 use super::processors::Processors;
 use super::{Drill, INSTANCES, Length};
 use crate::checker::{Targets, Times};
@@ -22,6 +23,8 @@ const CALM_BEFORE: f64 = 1.0 / 3.0;
 /// fault. Revocations are judged from a second after that.
 const CALM: Duration = Duration::from_secs(1);
 const CALM_AFTER: f64 = 1.0 / 6.0;
+/// With that time, it is two seconds after a fault that the list of streams is compared.
+const LISTED_AFTER: Duration = Duration::from_secs(1);
 
 /// The cluster and its load.
 pub(super) struct Drilling {
@@ -133,14 +136,26 @@ impl Drilling {
         }
     }
 
+    /// Lists the streams on each instance, at a time at which the list equals the truth.
+    pub(super) async fn list_everywhere(&self) {
+        sleep(LISTED_AFTER).await;
+        for instance in 0..self.cluster.instances.len() {
+            self.fault_run.stage().list(Place::Instance(instance)).await;
+        }
+    }
+
     /// Ends the load, looks for secrets where none may be, and judges.
     pub(super) async fn end(mut self) -> Report {
+        self.list_everywhere().await;
         let mut pages = vec![self.cluster.dump().await];
         for instance in &self.cluster.instances {
             let page = eventually("metrics to answer", async || instance.metrics().await.ok()).await;
             pages.push(page.into_bytes());
         }
         let trails = self.audit_trails();
+        let recorder = self.fault_run.recorder();
+        // None where logs are text.
+        recorder.logged(self.traces.logs().iter().flat_map(|log| streams_in(log, recorder)).collect());
         let mut report = self.fault_run.close(self.targets).await;
         // Log lines at the end of processes count, too.
         drop(self.cluster);

@@ -95,7 +95,7 @@ impl Series {
 
     /// Length of the drill. How long things take is judged in the drills of the faults.
     pub(super) fn length(&self, length: Length) -> Length {
-        let (rounds, subscribers) = if length.is_full() {
+        let (rounds, subscribers) = if length.is_full {
             (self.faults.len(), length.subscribers)
         } else {
             (self.briefly, SUBSCRIBERS * length.subscribers)
@@ -111,19 +111,14 @@ impl Series {
         }
     }
 
-    /// Whether this is a length of the drill in brief.
-    fn is_brief(&self, length: Length) -> bool {
-        length.rounds < wide(self.faults.len())
-    }
-
     /// Events in the ring of the first instance.
-    pub(super) fn small_ring(&self, length: Length) -> u32 {
-        length.events * if self.is_brief(length) { RING_IN_BRIEF } else { RING }
+    pub(super) fn small_ring(length: Length) -> u32 {
+        length.events * if length.is_full { RING } else { RING_IN_BRIEF }
     }
 
     /// The least number of judged events.
     pub(super) fn judged(&self, length: Length) -> usize {
-        if self.is_brief(length) {
+        if !length.is_full {
             return JUDGED_IN_BRIEF;
         }
         let load = length.subscribers * usize::try_from(length.events).unwrap_or(usize::MAX);
@@ -173,6 +168,6 @@ async fn pages_read(drilling: &Drilling) -> u64 {
     all
 }
 
-fn wide(number: usize) -> u64 {
+pub(super) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

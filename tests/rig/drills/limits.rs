@@ -56,7 +56,7 @@ pub(super) async fn log_reader_hangs(drilling: &mut Drilling, round: usize) {
         .await;
     }
     full.send_replace(true);
-    if round == 0 && drilling.length.is_full() {
+    if round == 0 && drilling.length.is_full {
         sleep(LONG_HANG).await;
     } else {
         drilling.last(1.0).await;
@@ -220,7 +220,7 @@ pub(super) async fn resume_flood(drilling: &mut Drilling, round: usize) {
     drilling.fault_run.note(format!(
         "for the flood Redis sent {sent:.1} MB, {times:.2} times the {received:.1} MB that readers received"
     ));
-    if drilling.length.is_full() && times > OUTPUT {
+    if drilling.length.is_full && times > OUTPUT {
         drilling
             .fault_run
             .complain(format!("Redis sent {times:.2} times what readers received, over {OUTPUT}"));

@@ -22,9 +22,9 @@ use std::time::Duration;
 use vx11_kit::{Site, Surroundings};
 
 use super::drilling::audit_trail;
-use super::grants::{self, Series};
+use super::grants::{self, Series, wide};
 use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
-use super::{INSTANCES, Length, abuse, limits};
+use super::{INSTANCES, Length, abuse, caps, limits, listing, subjects, tickets, when_lost};
 use crate::checker::{Resumption, Since, Targets};
 use crate::cluster::{Backing, Extras, Ways};
 use crate::load::Measure;
@@ -76,7 +76,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers.
-pub const DRILLS: [Drill; 35] = [
+pub const DRILLS: [Drill; 41] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with
     // nothing brought to Redis afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -171,6 +171,12 @@ pub const DRILLS: [Drill; 35] = [
         Ways::Resettable,
         with_streams(Streams::Granted, drill(35, "topics and grants, Sentinel")),
     )),
+    drill(36, "subjects ended again and again"),
+    on_ways(Ways::Breakable, drill(37, "subjects blocked in each fault")),
+    on_ways(Ways::Breakable, drill(38, "streams listed in each fault")),
+    on_ways(Ways::Breakable, drill(39, "races for a cap of 5 streams")),
+    on_ways(Ways::Breakable, drill(40, "tickets opened by three clients")),
+    on_ways(Ways::Breakable, drill(41, "Redis lost, instances refuse")),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -197,7 +203,14 @@ pub(super) const DOWN_AFTER: Duration = Duration::from_secs(1);
 impl Drill {
     /// Its length, if others have this one.
     pub(crate) fn length(&self, length: Length) -> Length {
-        Series::of(self.number).map_or(length, |series| series.length(length))
+        match self.number {
+            37 => subjects::length_of_faults(length),
+            38 => listing::length(length),
+            39 => caps::length(length),
+            40 => tickets::length(length),
+            41 => when_lost::length(length),
+            number => Series::of(number).map_or(length, |series| series.length(length)),
+        }
     }
 
     /// Environment of the instances.
@@ -216,6 +229,10 @@ impl Drill {
                 "VX11_OPERATOR__STREAMS__HEARTBEAT_SECONDS",
                 grants::heartbeat(length.subscribers),
             )],
+            // Streams are counted in the logs.
+            39 => vec![setting("VX11_OPERATOR__STREAMS__PER_SUBJECT", wide(caps::CAP)), logs_in_json()],
+            40 => vec![logs_in_json()],
+            41 => vec![("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse".to_owned())],
             _ => Vec::new(),
         }
     }
@@ -246,8 +263,9 @@ impl Drill {
                 ..Extras::default()
             },
             33 => small_ring(abuse::SMALL_RING),
+            41 => Extras { redis: when_lost::KEEPS_DATA.to_vec(), ..Extras::default() },
             _ => Series::of(self.number)
-                .map_or_else(Extras::default, |series| small_ring(series.small_ring(length))),
+                .map_or_else(Extras::default, |_| small_ring(Series::small_ring(length))),
         }
     }
 
@@ -286,7 +304,7 @@ impl Drill {
     /// Targets of the drill.
     pub(super) fn targets(&self, length: Length) -> Targets {
         // Publishing is refused while Redis fails.
-        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35);
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35 | 37..=41);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
@@ -318,7 +336,7 @@ impl Drill {
             // The flood and the load share the machine with the instances.
             17 => Targets { longest: None, p99_times: Some(2), ..base },
             // One round is too little to compare.
-            18 => Targets { delivery_times: length.is_full().then_some(DELIVERY), ..once },
+            18 => Targets { delivery_times: length.is_full.then_some(DELIVERY), ..once },
             19 => Targets { resumption: resumed(100, ALL_BACK, Since::Repair), ..once },
             // The offset of one clock, in addition to the allowed difference. The same instance
             // starts again in each round. Without new streams it has none from the third round on.
@@ -346,7 +364,19 @@ impl Drill {
                 judged: Series::of(self.number).map_or(0, |series| series.judged(length)),
                 ..base
             },
+            // An instance is replaced after a loss of data.
+            37 => Targets { reconnects: 1, ..base },
+            // As in 13.
+            38 => Targets { longest: None, reconnects: 1, ..base },
+            // Many hundred streams are opened on the machine that measures.
+            39 => Targets { longest: None, reconnects: 2, caps: Some(caps::caps(length)), ..base },
+            40 => Targets { longest: None, reconnects: 2, tickets: tickets::tickets(length), ..base },
+            41 => Targets { refuses: true, ..base },
             _ => base,
         }
     }
+}
+
+fn logs_in_json() -> (&'static str, String) {
+    ("VX11_OPERATOR_LOG_FORMAT", "json".to_owned())
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use vx11_kit::{InstanceFigures, Standing};
 
-use super::control::{
-    ClientStream, Command, Listing, LoggedStream, Partition, Subject, TicketAttempt,
-};
+use super::control::{ClientStream, Command, Listing, LoggedStream, Partition, Subject, TicketAttempt};
 use super::{Deliveries, Publication};
 
 /// Time since the start of the history.

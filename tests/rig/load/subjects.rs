@@ -144,9 +144,16 @@ impl Stage {
 
 impl Pass {
     /// Opens a stream as an `EventSource` does, or as another client.
-    pub(crate) async fn open(&self, api: &Api, is_event_source: bool) -> Result<Option<OpenedStream>, String> {
-        let response =
-            if is_event_source { api.open_stream(&self.token).await } else { api.fetch_stream(&self.token).await };
+    pub(crate) async fn open(
+        &self,
+        api: &Api,
+        is_event_source: bool,
+    ) -> Result<Option<OpenedStream>, String> {
+        let response = if is_event_source {
+            api.open_stream(&self.token).await
+        } else {
+            api.fetch_stream(&self.token).await
+        };
         Ok(response?.map(OpenedStream::new))
     }
 }

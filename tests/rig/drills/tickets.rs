@@ -1,0 +1,199 @@
+//! Tickets, each opened by several clients at once, or by one that loses its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+
+use super::Length;
+use super::drilling::Drilling;
+use super::faults::Fault;
+use super::grants::wide;
+use crate::history::{Place, StreamEnd, TicketAttempt, TicketOutcome};
+use crate::load::{Pass, Stage, Wish};
+
+/// Tickets, and how many are issued a second.
+const TICKETS: usize = 10_000;
+const TICKETS_IN_BRIEF: usize = 400;
+const A_SECOND: u32 = 70;
+/// Rounds at full length.
+const ROUNDS: usize = 10;
+/// Clients of a ticket.
+const CLIENTS: u8 = 3;
+/// Of a hundred tickets, so many are opened by several clients, and so many by an `EventSource`.
+/// The others are opened by a client that loses its answer.
+const RACED_FOR: u8 = 70;
+const OF_EVENT_SOURCES: u8 = 10;
+/// Of a hundred tickets, so many are tried again when it is too late.
+const BELATED: u8 = 10;
+const TOO_LATE: Duration = Duration::from_secs(6);
+/// A client that loses its answer leaves within so many microseconds, and comes back within so many
+/// milliseconds.
+const LEAVES_WITHIN: u64 = 4000;
+const BACK_WITHIN: u64 = 1500;
+/// The longest time, in ms, for which a client keeps its stream. An `EventSource` keeps it for the
+/// second.
+const LONGEST_STAY: u64 = 1500;
+const LONG_STAY: Duration = Duration::from_secs(4);
+/// Attempts of a client that gets no answer, and the wait between them.
+const ATTEMPTS: usize = 4;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
+/// Wait of an `EventSource` before it connects again (`retry:` of a stream).
+const RETRY: Duration = Duration::from_millis(1500);
+/// Bound of an attempt: an instance may wait five seconds for another one.
+const ATTEMPT: Duration = Duration::from_secs(8);
+/// Time before the first fault, in which an instance is dead, and between two faults.
+const CALM: Duration = Duration::from_secs(1);
+const DEAD: Duration = Duration::from_millis(1200);
+
+/// Length of the drill.
+pub(super) fn length(length: Length) -> Length {
+    Length { rounds: if length.is_full { wide(ROUNDS) } else { 1 }, fault: length.part(1.0 / 5.0), ..length }
+}
+
+/// Number of tickets that have to be judged. Some may not be issued during a fault.
+pub(super) fn tickets(length: Length) -> usize {
+    (if length.is_full { TICKETS } else { TICKETS_IN_BRIEF }) * 9 / 10
+}
+
+pub(super) async fn opened_by_three(drilling: &mut Drilling, _round: usize) {
+    let stage = Arc::clone(drilling.fault_run.stage());
+    let number = if drilling.length.is_full { TICKETS / ROUNDS } else { TICKETS_IN_BRIEF };
+    let opening = tokio::spawn(open_tickets(stage, number, drilling.fault_run.rng().fork()));
+    let instances = drilling.cluster.instances.len();
+    sleep(CALM).await;
+    drilling.begin_fault().await;
+    let killed = Fault::Killed(drilling.fault_run.rng().usize(..instances));
+    killed.strike(drilling).await;
+    sleep(DEAD).await;
+    killed.repair(drilling).await;
+    let failing = [
+        Fault::RedisKilled,
+        Fault::RedisStopped,
+        Fault::AllCut,
+        Fault::OneCut(drilling.fault_run.rng().usize(..instances)),
+    ];
+    let failing = failing[drilling.fault_run.rng().usize(..failing.len())];
+    failing.strike(drilling).await;
+    drilling.last(1.0).await;
+    failing.repair(drilling).await;
+    drilling.fault_run.note(format!("{killed:?}, then {failing:?}"));
+    drilling.recover().await;
+    opening.await.expect("a ticket is no reason to panic");
+}
+
+/// Has so many tickets opened, at a fixed rate.
+async fn open_tickets(stage: Arc<Stage>, number: usize, mut rng: Rng) {
+    let (mut clock, mut tickets) = (interval(Duration::from_secs(1) / A_SECOND), JoinSet::new());
+    for _ in 0..number {
+        clock.tick().await;
+        tickets.spawn(ticket(Arc::clone(&stage), rng.fork()));
+    }
+    tickets.join_all().await;
+}
+
+/// The life of a ticket.
+async fn ticket(stage: Arc<Stage>, mut rng: Rng) {
+    let Some(pass) = stage.issue_for(rng.usize(..1000), Place::Balancer, Wish::Ticket).await else { return };
+    let client = |number: u8| Client { stage: Arc::clone(&stage), pass: pass.clone(), number };
+    let too_late = Instant::now() + TOO_LATE;
+    let is_belated = rng.u8(..100) < BELATED;
+    match rng.u8(..100) {
+        kind if kind < RACED_FOR => {
+            let mut racing = JoinSet::new();
+            for number in 0..CLIENTS {
+                let stay = Duration::from_millis(rng.u64(..LONGEST_STAY));
+                racing.spawn(client(number).race(stay));
+            }
+            racing.join_all().await;
+        }
+        kind if kind < RACED_FOR + OF_EVENT_SOURCES => client(0).event_source().await,
+        _ => client(0).lose_an_answer(&mut rng).await,
+    }
+    if is_belated {
+        sleep_until(too_late).await;
+        client(CLIENTS).attempt(Kind::Fetch, Duration::ZERO).await;
+    }
+}
+
+/// Kind of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Fetch,
+    EventSource,
+}
+
+/// A client that opens the stream of a ticket.
+struct Client {
+    stage: Arc<Stage>,
+    pass: Pass,
+    number: u8,
+}
+
+impl Client {
+    /// Tries until there is an answer.
+    async fn race(self, stay: Duration) {
+        for _ in 0..ATTEMPTS {
+            if !matches!(self.attempt(Kind::Fetch, stay).await, TicketOutcome::Lost(_)) {
+                break;
+            }
+            sleep(BETWEEN_ATTEMPTS).await;
+        }
+    }
+
+    /// Leaves soon, mostly before the answer is there, and comes back.
+    async fn lose_an_answer(self, rng: &mut Rng) {
+        let sent = self.stage.recorder.now();
+        let leaves = Duration::from_micros(rng.u64(..LEAVES_WITHIN));
+        if timeout(leaves, self.attempt(Kind::Fetch, Duration::ZERO)).await.is_err() {
+            self.record(sent, self.stage.recorder.now(), TicketOutcome::Lost("the client left".to_owned()));
+        }
+        sleep(Duration::from_millis(rng.u64(20..BACK_WITHIN))).await;
+        self.race(Duration::from_millis(rng.u64(..LONGEST_STAY))).await;
+    }
+
+    /// Connects again when its stream ends, until it is refused or has stayed for long.
+    async fn event_source(self) {
+        let until = Instant::now() + LONG_STAY;
+        loop {
+            let stay = until.saturating_duration_since(Instant::now());
+            match self.attempt(Kind::EventSource, stay).await {
+                TicketOutcome::Opened(StreamEnd { reason: None, .. }) | TicketOutcome::Refused => break,
+                TicketOutcome::Opened(_) | TicketOutcome::Lost(_) if Instant::now() < until => {
+                    sleep(RETRY).await;
+                }
+                TicketOutcome::Opened(_) | TicketOutcome::Lost(_) => break,
+            }
+        }
+    }
+
+    /// One request, and its stream, which is kept for so long.
+    async fn attempt(&self, kind: Kind, stay: Duration) -> TicketOutcome {
+        let recorder = &self.stage.recorder;
+        let sent = recorder.now();
+        let open = self.pass.open(self.stage.at(Place::Balancer), kind == Kind::EventSource);
+        let opened = timeout(ATTEMPT, open).await;
+        let answered = recorder.now();
+        let outcome = match opened {
+            Err(_) => TicketOutcome::Lost("no answer in time".to_owned()),
+            Ok(Err(words)) => TicketOutcome::Lost(words),
+            Ok(Ok(None)) => TicketOutcome::Refused,
+            Ok(Ok(Some(mut stream))) => {
+                let index = recorder.stream_opened(self.pass.number, Place::Balancer, sent);
+                let reason = timeout(stay, stream.ended()).await.ok();
+                recorder.stream_ended(index, reason.clone());
+                // It is closed after that.
+                TicketOutcome::Opened(StreamEnd { at: recorder.now(), reason })
+            }
+        };
+        self.record(sent, answered, outcome.clone());
+        outcome
+    }
+
+    fn record(&self, sent: Duration, answered: Duration, outcome: TicketOutcome) {
+        let (ticket, client) = (self.pass.number, self.number);
+        self.stage.recorder.ticket(TicketAttempt { ticket, client, sent, answered, outcome });
+    }
+}
