@@ -74,7 +74,7 @@ pub(super) fn judge(history: &History) -> Listings {
     found
 }
 
-/// What has to hold in addition for a list without a fault.
+/// Rules for a list without a fault, in addition.
 fn calm(
     listing: &Listing,
     truth: &HashMap<u64, Vec<&ClientStream>>,

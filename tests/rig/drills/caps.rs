@@ -53,7 +53,7 @@ pub(super) fn length(length: Length) -> Length {
     Length { rounds: wide(rounds), fault: length.part(SHORTER), ..length }
 }
 
-/// What is judged.
+/// Bounds that are judged.
 pub(super) fn caps(length: Length) -> Caps {
     Caps { cap: CAP, openings: if length.is_full { OPENINGS } else { OPENINGS_IN_BRIEF } }
 }
