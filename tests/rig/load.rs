@@ -22,7 +22,7 @@ use vx11_kit::{Api, Operator};
 
 use crate::history::{HistoryRecorder, Place};
 pub use grants::{Grant, TopicLoad, TopicSpace};
-pub(crate) use subjects::{Held, Pass, Wish, topic_of};
+pub(crate) use subjects::{Held, Pass, Wish};
 use token_lifecycle::{Course, Token};
 
 /// Size of the load.

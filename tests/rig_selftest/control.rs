@@ -72,8 +72,7 @@ fn fault(history: &mut History) {
 /// The same that cuts these instances off.
 fn cut(history: &mut History, instances: &[usize]) {
     fault(history);
-    history.partitions =
-        vec![Partition { from: 5000 * MS, until: Some(8000 * MS), cut: instances.to_vec() }];
+    history.partitions = vec![Partition { from: 5000 * MS, until: Some(8000 * MS), cut: instances.to_vec() }];
 }
 
 fn command(kind: CommandKind, subject: Subject, place: Place, sent: u32) -> SubjectCommand {
@@ -198,8 +197,7 @@ fn presented(kind: CommandKind, requests: Vec<Operation>) -> History {
 fn a_token_of_a_revoked_or_blocked_subject_that_is_accepted_is_found() {
     for kind in [BLOCK, CommandKind::Revoke] {
         for way in [Kind::Introspect, Kind::OpenStream] {
-            let accepted =
-                |place, sent| presented(kind, vec![operation(way, 10, place, sent, Outcome::Yes)]);
+            let accepted = |place, sent| presented(kind, vec![operation(way, 10, place, sent, Outcome::Yes)]);
             nothing_in(&accepted(at(0), 2004));
             let words = format!("subject 7 {kind:?} on instance 0 at 2.005s, accepted on instance 0");
             let there = check(&accepted(at(0), 2006), targets());
@@ -226,8 +224,7 @@ fn a_token_that_is_issued_to_a_blocked_subject_is_found_and_one_to_a_revoked_sub
 #[test]
 fn a_block_ends_with_the_command_that_ends_it_and_with_its_time() {
     let presented_late = |kind, unblocked: bool, outcome: Outcome| {
-        let mut history =
-            presented(kind, vec![operation(Kind::Introspect, 10, at(1), 6500, outcome)]);
+        let mut history = presented(kind, vec![operation(Kind::Introspect, 10, at(1), 6500, outcome)]);
         if unblocked {
             history.commands.push(command(CommandKind::Unblock, 7, at(0), 5000));
         }
@@ -249,7 +246,9 @@ fn a_token_that_is_refused_without_a_reason_is_found_and_so_is_a_refusal_to_issu
     nothing_in(&presented(CommandKind::Revoke, vec![refused(10, 2500)]));
     let later = presented(CommandKind::Revoke, vec![issue(11, 2500, Outcome::Yes), refused(11, 3000)]);
     assert!(found(&later).starts_with("1 valid tokens refused: token 11"));
-    assert!(found(&presented(CommandKind::End, vec![refused(10, 2500)])).starts_with("1 valid tokens refused"));
+    assert!(
+        found(&presented(CommandKind::End, vec![refused(10, 2500)])).starts_with("1 valid tokens refused")
+    );
     nothing_in(&presented(BLOCK, vec![issue(11, 2500, Outcome::No)]));
     let issue = presented(CommandKind::Revoke, vec![issue(11, 2500, Outcome::No)]);
     assert!(found(&issue).starts_with("1 refusals to issue without a block: token 11"));
@@ -445,8 +444,7 @@ fn as_many_streams_as_a_cap_allows_are_not_complained_of() {
 
 #[test]
 fn more_streams_than_a_cap_allows_are_found_in_the_logs_and_with_the_clients() {
-    let streams =
-        vec![logged(0, 10, 1000, Some(2001)), logged(1, 11, 1000, None), logged(2, 12, 2000, None)];
+    let streams = vec![logged(0, 10, 1000, Some(2001)), logged(1, 11, 1000, None), logged(2, 12, 2000, None)];
     let mut history = capped(streams, 3000);
     let words = "1 subjects with more streams than their cap: subject 7 at 2s with 3 by the logs";
     assert_eq!(wrong_with(&history, CAPS), [words]);
@@ -458,8 +456,7 @@ fn more_streams_than_a_cap_allows_are_found_in_the_logs_and_with_the_clients() {
 
 #[test]
 fn a_stream_of_a_killed_instance_lasts_until_then() {
-    let streams =
-        vec![logged(0, 10, 1000, None), logged(1, 11, 1000, None), logged(2, 12, 4000, Some(9000))];
+    let streams = vec![logged(0, 10, 1000, None), logged(1, 11, 1000, None), logged(2, 12, 4000, Some(9000))];
     let mut history = capped(streams, 2000);
     assert_eq!(wrong_with(&history, CAPS).len(), 1);
     history.outages.push(Outage { place: at(0), from: 3999 * MS, until: Some(7000 * MS) });
@@ -596,8 +593,7 @@ fn a_client_that_lost_its_answer_or_stream_and_is_refused_within_the_rule_is_fou
 #[test]
 fn a_refusal_is_right_while_another_client_may_have_the_stream() {
     let refused = |other: TicketOutcome, sent| {
-        let attempts =
-            vec![attempt(0, 1000, lost()), attempt(1, 1010, other), attempt(0, sent, REFUSED)];
+        let attempts = vec![attempt(0, 1000, lost()), attempt(1, 1010, other), attempt(0, sent, REFUSED)];
         wrong_with(&ticket(attempts), TICKETS).is_empty()
     };
     assert!(refused(opened(3000), 3500) && !refused(opened(3000), 3501));
@@ -663,9 +659,8 @@ fn refusals_while_redis_is_lost_are_not_complained_of_where_they_are_wanted() {
 
 #[test]
 fn a_token_that_is_accepted_or_issued_without_redis_is_found() {
-    let accepted = |kind, sent| {
-        wrong_with(&refusing(vec![operation(kind, LOADED, at(1), sent, Outcome::Yes)]), REFUSES)
-    };
+    let accepted =
+        |kind, sent| wrong_with(&refusing(vec![operation(kind, LOADED, at(1), sent, Outcome::Yes)]), REFUSES);
     for kind in [Kind::Introspect, Kind::OpenStream, Kind::Issue { life: Duration::from_mins(1) }] {
         assert!(accepted(kind, 4999).is_empty() && accepted(kind, 7999).is_empty());
         assert!(accepted(kind, 5000)[0].starts_with("1 tokens accepted without Redis: token 1"));

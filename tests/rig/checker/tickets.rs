@@ -83,7 +83,7 @@ fn one_ticket(ticket: u64, attempts: &[&TicketAttempt], apart: &[Apart], found: 
             TicketOutcome::Opened(_) => {
                 found.resumed += usize::from(lost_before);
                 found.belated += usize::from(is_late);
-                // Redis may have lost the ticket, and instances without it know only their own streams.
+                // Redis may have lost the ticket, and instances without Redis know only their own.
                 if is_late && !are_apart(apart, first_sent, *answered) {
                     found.late.note(|| format!("ticket {ticket} by client {client} at {sent:?}"));
                 }

@@ -10,7 +10,7 @@ use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
 use super::grants::wide;
-use crate::history::{CommandKind, Outcome, Place, Subject};
+use crate::history::{CommandKind, Place, Subject};
 use crate::load::{Held, Pass, Stage, Wish};
 
 /// Commands of a round, and streams of the subject.

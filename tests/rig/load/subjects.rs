@@ -12,7 +12,7 @@ use vx11_kit::{Api, Frames, Issued};
 
 use super::Stage;
 use super::subscribers::ended_in_order;
-use crate::history::{Command, CommandKind, Kind, Outcome, Place, StreamEnd, Subject};
+use crate::history::{Command, CommandKind, Kind, Outcome, Place, Subject};
 
 /// Tokens of subjects have numbers from here on, to tell them from those of the load.
 const FIRST_NUMBER: u64 = 1 << 56;
@@ -41,7 +41,7 @@ pub(crate) enum Wish {
 }
 
 /// A topic that only this subject reads.
-pub(crate) fn topic_of(subject: Subject) -> String {
+fn topic_of(subject: Subject) -> String {
     format!("accounts/{subject}/news")
 }
 
