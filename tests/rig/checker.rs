@@ -91,14 +91,23 @@ pub struct Targets {
     pub ages: bool,
     /// At least so many events have to be judged against the grants of streams.
     pub judged: usize,
-    /// Bound of the open streams of a subject.
-    pub caps: Option<Caps>,
-    /// At least so many tickets have to be judged.
-    pub tickets: usize,
-    /// Instances refuse while they cannot use Redis.
-    pub refuses: bool,
+    /// Caps, tickets or refusals, in a drill of these.
+    pub control: Control,
     /// Treatment of durations.
     pub times: Times,
+}
+
+/// Targets of a drill of control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// None of these.
+    Other,
+    /// The open streams of subjects are bounded.
+    Caps(Caps),
+    /// At least so many tickets have to be judged.
+    Tickets(u16),
+    /// Instances refuse while they cannot use Redis.
+    Refuses,
 }
 
 /// Treatment of durations.
@@ -136,9 +145,7 @@ impl Targets {
             delivery_times: None,
             ages: false,
             judged: 0,
-            caps: None,
-            tickets: 0,
-            refuses: false,
+            control: Control::Other,
             times: Times::Count,
         }
     }
@@ -210,11 +217,46 @@ pub(crate) struct Judged {
     pub(crate) publishing: Publishing,
     pub(crate) sequences: Sequences,
     pub(crate) trespasses: Trespasses,
+    pub(crate) controlled: Controlled,
+}
+
+/// Findings about commands, lists, caps, tickets and refusals.
+pub(crate) struct Controlled {
     pub(crate) ends: Ends,
     pub(crate) listings: Listings,
     pub(crate) occupied: Occupied,
     pub(crate) tickets: Tickets,
     pub(crate) when_lost: WhenLost,
+}
+
+impl Controlled {
+    fn judge(history: &History, (tokens, bans): (&Tokens, &Bans), control: Control, told: &mut Told) -> Self {
+        let ends = subjects::judge(history, tokens, bans);
+        told.wrong("refusals to issue without a block", &subjects::refused_issues(history, tokens, bans));
+        told.wrong("streams that a command did not end", &ends.missed);
+        told.late("bounds on ending streams exceeded", &ends.late);
+        told.wrong("streams ended without a command", &ends.others);
+        let listings = listings::judge(history);
+        told.wrong("open streams in no list", &listings.lost);
+        told.wrong("lists that differ from the truth", &listings.wrong);
+        told.wrong("failed instances that no list names", &listings.unnamed);
+        let occupied = caps::judge(history, control);
+        told.wrong("subjects with more streams than their cap", &occupied.over);
+        told.wrong("refusals below a cap", &occupied.wrong);
+        told.wrong("caps that were not tried", &occupied.void.as_slice().into());
+        let tickets = tickets::judge(history, control);
+        told.wrong("tickets with two streams", &tickets.doubled);
+        told.wrong("tickets refused within the rule", &tickets.wrong);
+        told.wrong("tickets opened too late", &tickets.late);
+        told.wrong("tickets that were not tried", &tickets.void.as_slice().into());
+        let when_lost = match control {
+            Control::Refuses => when_lost::judge(history),
+            _ => WhenLost::default(),
+        };
+        told.wrong("tokens accepted without Redis", &when_lost.accepted);
+        told.wrong("faults without refusals", &when_lost.void);
+        Self { ends, listings, occupied, tickets, when_lost }
+    }
 }
 
 /// Checks a history.
@@ -229,7 +271,8 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
         .operations
         .iter()
         .filter(|it| !is_excused(history, it.place, it.sent, it.answered))
-        .filter(|it| !caps::is_full(&it.outcome) && !(targets.refuses && when_lost::is_right(history, it)))
+        .filter(|it| !caps::is_full(&it.outcome))
+        .filter(|it| targets.control != Control::Refuses || !when_lost::is_right(history, it))
         .filter_map(words_of_unanswered);
     let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
         .chain(publishing.unanswered.iter().cloned())
@@ -240,27 +283,7 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
     let revoked = revoked::judge(history, &tokens, &bans, targets.revocation);
     told.wrong("revoked tokens accepted", &revoked.late[..].into());
     told.late("revoked tokens accepted for too long", &revoked.slow[..].into());
-    let ends = subjects::judge(history, &tokens, &bans);
-    told.wrong("refusals to issue without a block", &subjects::refused_issues(history, &tokens, &bans));
-    told.wrong("streams that a command did not end", &ends.missed);
-    told.late("bounds on ending streams exceeded", &ends.late);
-    told.wrong("streams ended without a command", &ends.others);
-    let listings = listings::judge(history);
-    told.wrong("open streams in no list", &listings.lost);
-    told.wrong("lists that differ from the truth", &listings.wrong);
-    told.wrong("failed instances that no list names", &listings.unnamed);
-    let occupied = caps::judge(history, targets.caps);
-    told.wrong("subjects with more streams than their cap", &occupied.over);
-    told.wrong("refusals below a cap", &occupied.wrong);
-    told.wrong("caps that were not tried", &occupied.void.as_slice().into());
-    let tickets = tickets::judge(history, targets.tickets);
-    told.wrong("tickets with two streams", &tickets.doubled);
-    told.wrong("tickets refused within the rule", &tickets.wrong);
-    told.wrong("tickets opened too late", &tickets.late);
-    told.wrong("tickets that were not tried", &tickets.void.as_slice().into());
-    let when_lost = if targets.refuses { when_lost::judge(history) } else { WhenLost::default() };
-    told.wrong("tokens accepted without Redis", &when_lost.accepted);
-    told.wrong("faults without refusals", &when_lost.void);
+    let controlled = Controlled::judge(history, (&tokens, &bans), targets.control, &mut told);
     let sequences = sequences::judge(history);
     told.wrong("events acknowledged and lost", &sequences.lost);
     told.wrong("events received twice", &sequences.twice);
@@ -301,11 +324,7 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
         publishing,
         sequences,
         trespasses,
-        ends,
-        listings,
-        occupied,
-        tickets,
-        when_lost,
+        controlled,
     };
     let summary = Summary::of(history, &judged);
     told.late("latencies out of bounds", &slow(&summary, targets)[..].into());

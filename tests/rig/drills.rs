@@ -14,7 +14,6 @@ mod grants;
 mod instances;
 mod limits;
 mod listing;
-mod logs;
 mod network;
 mod processors;
 mod redis;

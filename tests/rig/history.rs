@@ -3,6 +3,7 @@
 
 mod control;
 mod deliveries;
+mod logs;
 mod operations;
 mod publications;
 mod topics;
@@ -20,6 +21,7 @@ pub use control::{
 };
 pub use deliveries::{Delivered, Deliveries, Heard};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
+pub use logs::logged_streams;
 pub use operations::{
     History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round, StarvedTime,
     StreamMoment, StreamTurn, Trespass,
@@ -70,6 +72,7 @@ impl Drop for Open<'_> {
 }
 
 impl Default for HistoryRecorder {
+    #[expect(clippy::disallowed_methods, reason = "instances date their log lines by this clock")]
     fn default() -> Self {
         let publisher = fastrand::u32(..);
         Self {
@@ -248,9 +251,10 @@ impl HistoryRecorder {
         last.expect("some instance is cut off").until = until;
     }
 
-    /// Records the streams in the logs of the instances.
-    pub(crate) fn logged(&self, streams: Vec<LoggedStream>) {
-        self.history().logged_streams = streams;
+    /// Records the streams in a log of an instance.
+    pub(crate) fn logged(&self, log: &str, instance: usize) {
+        let read = logged_streams(log, instance, |id| self.number_of(id), |time| self.moment_by_clock(time));
+        self.history().logged_streams.extend(read);
     }
 
     /// Records an attempt to open the stream of a ticket.

@@ -16,7 +16,7 @@ mod history;
 mod load;
 mod summary;
 
-pub use checker::{Caps, Resumption, Since, Targets, Times, Verdict, check};
+pub use checker::{Caps, Control, Resumption, Since, Targets, Times, Verdict, check};
 pub use commands::{Command, results_page};
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use fault_run::{FaultRun, Report};
@@ -24,7 +24,7 @@ pub use history::{
     Attempt, ClientStream, Command as SubjectCommand, CommandKind, DEFAULT, Delivered, Deliveries, Heard,
     History, HistoryRecorder, IN_ORDER, Kind, Listed, Listing, LoggedStream, Moment, Observation, Operation,
     Outage, Outcome, Partition, Patterns, Place, Publication, Round, StarvedTime, StreamEnd, StreamMoment,
-    StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, matches,
+    StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, logged_streams, matches,
 };
 pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
 pub use summary::{ControlFigures, Summary};

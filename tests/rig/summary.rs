@@ -193,7 +193,7 @@ impl Summary {
             recovery_median: percentile(recoveries.took.clone(), 50),
             starved: Starvation::of(history).within(Duration::ZERO, history.length),
             counted,
-            control: ControlFigures::of(judged),
+            control: ControlFigures::of(&judged.controlled),
         }
     }
 

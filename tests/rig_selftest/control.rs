@@ -1,13 +1,14 @@
 //! The checker is shown commands about subjects, lists of streams, caps and tickets, each as it
 //! should be and with something wrong.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use vx11_kit::{COME_BACK, Standing};
 use vx11_rig::{
-    Caps, ClientStream, CommandKind, History, IN_ORDER, Kind, Listed, Listing, LoggedStream, Observation,
-    Operation, Outage, Outcome, Partition, Place, Round, StreamEnd, Subject, SubjectCommand, Targets,
-    TicketAttempt, TicketOutcome, Verdict, check,
+    Caps, ClientStream, CommandKind, Control, History, IN_ORDER, Kind, Listed, Listing, LoggedStream,
+    Observation, Operation, Outage, Outcome, Partition, Place, Round, StreamEnd, Subject, SubjectCommand,
+    Targets, TicketAttempt, TicketOutcome, Verdict, check, logged_streams,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -80,12 +81,12 @@ fn command(kind: CommandKind, subject: Subject, place: Place, sent: u32) -> Subj
     SubjectCommand { kind, subject, place, sent, answered: sent + 5 * MS, outcome: Outcome::Yes }
 }
 
-fn ended(at: u32, reason: &str) -> Option<StreamEnd> {
-    Some(StreamEnd { at: at * MS, reason: Some(format!("{IN_ORDER}: {reason}")) })
+fn ended(at: u32, reason: &str) -> StreamEnd {
+    StreamEnd { at: at * MS, reason: Some(format!("{IN_ORDER}: {reason}")) }
 }
 
-fn closed(at: u32) -> Option<StreamEnd> {
-    Some(StreamEnd { at: at * MS, reason: None })
+fn closed(at: u32) -> StreamEnd {
+    StreamEnd { at: at * MS, reason: None }
 }
 
 fn stream(token: u64, place: Place, opened: u32, end: Option<StreamEnd>) -> ClientStream {
@@ -106,7 +107,7 @@ fn commanded(kind: CommandKind, ends: [Option<StreamEnd>; INSTANCES]) -> History
 }
 
 fn in_time(reason: &str) -> [Option<StreamEnd>; INSTANCES] {
-    [ended(2010, reason), ended(2500, reason), ended(3000, reason)]
+    [Some(ended(2010, reason)), Some(ended(2500, reason)), Some(ended(3000, reason))]
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn streams_that_end_in_time_are_not_complained_of() {
 fn a_stream_that_ends_late_or_never_is_found() {
     let late = |instance: usize, at| {
         let mut ends = in_time("ended");
-        ends[instance] = ended(at, "ended");
+        ends[instance] = Some(ended(at, "ended"));
         commanded(CommandKind::End, ends)
     };
     nothing_in(&late(0, 2255));
@@ -146,9 +147,9 @@ fn a_stream_that_ends_late_or_never_is_found() {
 #[test]
 fn a_stream_that_its_client_had_to_close_is_found() {
     let mut ends = in_time("ended");
-    ends[1] = closed(2500);
+    ends[1] = Some(closed(2500));
     nothing_in(&commanded(CommandKind::End, ends.clone()));
-    ends[1] = closed(4000);
+    ends[1] = Some(closed(4000));
     let violations = check(&commanded(CommandKind::End, ends), targets()).violations;
     assert!(violations[0].contains("did not end"), "{violations:?}");
 }
@@ -156,7 +157,7 @@ fn a_stream_that_its_client_had_to_close_is_found() {
 #[test]
 fn a_stream_of_another_subject_that_ends_is_found_and_so_is_one_with_another_reason() {
     let mut history = commanded(CommandKind::End, in_time("ended"));
-    history.client_streams[3].end = ended(2010, "ended");
+    history.client_streams[3].end = Some(ended(2010, "ended"));
     let words = "1 streams ended without a command: subject 8 on instance 0, opened at 1s";
     assert!(found(&history).starts_with(words));
     let other = commanded(CommandKind::End, in_time("revoked"));
@@ -175,7 +176,7 @@ fn a_command_during_a_fault_ends_streams_there_at_once_and_everywhere_after_it()
         history.commands[0] = command(BLOCK, 7, at(0), 6000);
         history
     };
-    let blocked = |at| ended(at, "blocked");
+    let blocked = |at| Some(ended(at, "blocked"));
     let verdict = check(&during([blocked(6010), blocked(8000), blocked(9000)]), targets());
     assert_eq!(verdict.violations, Vec::<String>::new());
     assert_eq!(verdict.summary.control.ended_after_fault_p99, 1000 * MS);
@@ -309,16 +310,16 @@ fn a_stream_that_no_list_has_is_found() {
     // Half a second after it was opened, it may be missing.
     nothing_in(&listed(vec![list(0, 1499, &[10, 11], &[])]));
     let mut history = listed(vec![list(0, 3000, &[10, 11], &[])]);
-    history.client_streams[2].end = closed(3005);
+    history.client_streams[2].end = Some(closed(3005));
     nothing_in(&history);
 }
 
 #[test]
 fn a_stream_in_a_list_that_nobody_has_is_found() {
     let mut history = listed(vec![list(0, 3000, &[10, 11, 12], &[])]);
-    history.client_streams[2].end = closed(1000);
+    history.client_streams[2].end = Some(closed(1000));
     nothing_in(&history);
-    history.client_streams[2].end = closed(999);
+    history.client_streams[2].end = Some(closed(999));
     assert!(found(&history).contains("lists token 12 1 times, open at most 0"));
     assert!(found(&listed(vec![list(0, 3000, &[10, 11, 12, 12], &[])])).contains("token 12 2 times"));
     let mut foreign = listed(vec![list(0, 3000, &[10, 11, 12], &[])]);
@@ -380,32 +381,14 @@ fn a_dead_instance_that_no_list_names_is_found() {
     assert!(during(&[])[0].starts_with("1 failed instances that no list names"));
 }
 
-const CAPS: Targets = Targets { caps: Some(Caps { cap: 2, openings: 1 }), reconnects: 1, ..CAPLESS };
-const CAPLESS: Targets = Targets {
-    longest: None,
-    detection: None,
-    detectors: 1,
-    recovery: Duration::from_secs(3),
-    revocation: Some(Duration::from_secs(1)),
-    p99: None,
-    p99_times: None,
-    through_balancer: None,
-    in_order: false,
-    clocks: Duration::from_secs(2),
-    openings: 2,
-    reconnects: 1,
-    losses: false,
-    resumption: None,
-    refusals: None,
-    delivery_times: None,
-    gaps: None,
-    ages: false,
-    judged: 0,
-    caps: None,
-    tickets: 0,
-    refuses: false,
-    times: vx11_rig::Times::Count,
-};
+/// Targets of a drill of control.
+fn of(control: Control) -> Targets {
+    Targets { control, ..targets() }
+}
+
+/// Two streams of a subject, and at least one opening.
+const CAPS: Control = Control::Caps(Caps { cap: 2, openings: 1 });
+const TICKETS: Control = Control::Tickets(1);
 
 fn logged(instance: usize, token: u64, opened: u32, ended: Option<u32>) -> LoggedStream {
     LoggedStream { instance, token, opened: opened * MS, ended: ended.map(|at| at * MS) }
@@ -424,8 +407,8 @@ fn capped(streams: Vec<LoggedStream>, refused: u32) -> History {
     history
 }
 
-fn wrong_with(history: &History, targets: Targets) -> Vec<String> {
-    check(history, targets).violations
+fn wrong_with(history: &History, control: Control) -> Vec<String> {
+    check(history, of(control)).violations
 }
 
 #[test]
@@ -436,7 +419,7 @@ fn as_many_streams_as_a_cap_allows_are_not_complained_of() {
         logged(2, 12, 2000, Some(9000)),
     ];
     let history = capped(streams, 3000);
-    let verdict = check(&history, CAPS);
+    let verdict = check(&history, of(CAPS));
     assert_eq!(verdict.violations, Vec::<String>::new());
     let figures = verdict.summary.control;
     assert_eq!((figures.openings, figures.openings_refused, figures.full_subjects), (1, 1, 1));
@@ -476,7 +459,7 @@ fn a_refusal_three_seconds_after_a_place_became_free_is_found() {
     assert_eq!(refused(7000), [words]);
     // Without a cap every such refusal is wrong.
     let streams = vec![logged(0, 10, 1000, None), logged(1, 11, 1000, None)];
-    assert_eq!(wrong_with(&capped(streams, 3000), CAPLESS).len(), 1);
+    assert_eq!(wrong_with(&capped(streams, 3000), Control::Other).len(), 1);
 }
 
 #[test]
@@ -503,13 +486,11 @@ fn during_a_cut_each_side_has_a_cap_and_three_seconds_later_there_is_one_again()
 fn a_drill_that_does_not_reach_a_cap_proves_nothing() {
     let mut history = capped(vec![logged(0, 10, 1000, None), logged(1, 11, 1000, None)], 2000);
     assert!(wrong_with(&history, CAPS).is_empty());
-    let more = Targets { caps: Some(Caps { cap: 2, openings: 2 }), ..CAPS };
+    let more = Control::Caps(Caps { cap: 2, openings: 2 });
     assert!(wrong_with(&history, more)[0].starts_with("1 caps that were not tried: 1 of at least 2"));
     history.logged_streams.pop();
     assert!(wrong_with(&history, CAPS).iter().any(|words| words.contains("0 subjects with 2 streams")));
 }
-
-const TICKETS: Targets = Targets { tickets: 1, ..CAPLESS };
 
 fn attempt(client: u8, sent: u32, outcome: TicketOutcome) -> TicketAttempt {
     TicketAttempt { ticket: 10, client, sent: sent * MS, answered: (sent + 5) * MS, outcome }
@@ -546,7 +527,7 @@ fn a_ticket_that_one_of_three_opens_is_not_complained_of() {
         attempt(2, 1002, REFUSED),
         attempt(3, 7000, REFUSED),
     ]);
-    let verdict = check(&history, TICKETS);
+    let verdict = check(&history, of(TICKETS));
     assert_eq!(verdict.violations, Vec::<String>::new());
     let figures = verdict.summary.control;
     assert_eq!((figures.tickets, figures.ticket_attempts, figures.tickets_refused), (2, 7, 4));
@@ -618,11 +599,9 @@ fn a_ticket_that_is_opened_too_late_is_found_unless_redis_failed() {
 fn a_drill_without_enough_tickets_proves_nothing() {
     let history = ticket(vec![attempt(0, 1000, opened(2000))]);
     assert!(wrong_with(&history, TICKETS).is_empty());
-    let more = Targets { tickets: 3, ..TICKETS };
+    let more = Control::Tickets(3);
     assert!(wrong_with(&history, more)[0].starts_with("1 tickets that were not tried: 2 of at least 3"));
 }
-
-const REFUSES: Targets = Targets { refuses: true, ..CAPLESS };
 
 /// All instances are cut off from 5 s to 8 s, and refuse. These requests come in addition.
 fn refusing(requests: Vec<Operation>) -> History {
@@ -650,30 +629,34 @@ fn refusals_while_redis_is_lost_are_not_complained_of_where_they_are_wanted() {
         6000,
         Outcome::Unanswered(COME_BACK.to_owned()),
     )]);
-    let verdict = check(&history, REFUSES);
+    let verdict = check(&history, of(Control::Refuses));
     assert_eq!(verdict.violations, Vec::<String>::new());
     let figures = verdict.summary.control;
     assert_eq!((figures.unproven_refused, figures.issues_refused), (2, 1));
-    assert_eq!(wrong_with(&history, CAPLESS).len(), 2, "two kinds of requests without an answer");
+    assert_eq!(wrong_with(&history, Control::Other).len(), 2, "two kinds of requests without an answer");
 }
 
 #[test]
 fn a_token_that_is_accepted_or_issued_without_redis_is_found() {
-    let accepted =
-        |kind, sent| wrong_with(&refusing(vec![operation(kind, LOADED, at(1), sent, Outcome::Yes)]), REFUSES);
+    let accepted = |kind, sent| {
+        wrong_with(&refusing(vec![operation(kind, LOADED, at(1), sent, Outcome::Yes)]), Control::Refuses)
+    };
     for kind in [Kind::Introspect, Kind::OpenStream, Kind::Issue { life: Duration::from_mins(1) }] {
         assert!(accepted(kind, 4999).is_empty() && accepted(kind, 7999).is_empty());
         assert!(accepted(kind, 5000)[0].starts_with("1 tokens accepted without Redis: token 1"));
     }
     let mut one_cut = refusing(vec![operation(Kind::Introspect, LOADED, at(1), 6000, Outcome::Yes)]);
     one_cut.partitions[0].cut = vec![0];
-    assert!(wrong_with(&one_cut, REFUSES).is_empty());
+    assert!(wrong_with(&one_cut, Control::Refuses).is_empty());
 }
 
 #[test]
 fn a_refusal_in_another_way_or_for_too_long_is_found() {
     let refused = |sent, outcome| {
-        wrong_with(&refusing(vec![operation(Kind::Introspect, LOADED, at(0), sent, outcome)]), REFUSES)
+        wrong_with(
+            &refusing(vec![operation(Kind::Introspect, LOADED, at(0), sent, outcome)]),
+            Control::Refuses,
+        )
     };
     assert!(refused(6000, unavailable()).is_empty() && refused(11_000, unavailable()).is_empty());
     assert!(refused(11_001, unavailable())[0].starts_with("1 requests not answered"));
@@ -689,5 +672,32 @@ fn a_refusal_in_another_way_or_for_too_long_is_found() {
 fn a_fault_in_which_nothing_was_refused_proves_nothing() {
     let mut history = history();
     cut(&mut history, &[0, 1, 2]);
-    assert!(wrong_with(&history, REFUSES)[0].starts_with("1 faults without refusals: from 5s"));
+    assert!(wrong_with(&history, Control::Refuses)[0].starts_with("1 faults without refusals: from 5s"));
+}
+
+#[test]
+fn streams_are_read_from_the_log_of_an_instance() {
+    let line = |second: u32, message: &str, request: &str, token: &str| {
+        let fields = if token.is_empty() {
+            json!({ "message": message, "reason": "client" })
+        } else {
+            json!({ "message": message, "token_id": token })
+        };
+        let timestamp = format!("2026-11-28T08:13:{second}.824104Z");
+        json!({ "timestamp": timestamp, "fields": fields, "span": { "id": request, "name": "request" } })
+            .to_string()
+    };
+    let opened = "stream opened by token";
+    let log = [
+        line(38, opened, "a", "10"),
+        "stream ended as text".to_owned(),
+        line(39, opened, "b", "11"),
+        line(40, opened, "c", "of somebody else"),
+        line(41, "stream ended", "a", ""),
+        line(42, "stream ended", "c", ""),
+    ];
+    let start = SystemTime::UNIX_EPOCH + Duration::new(1_795_853_610, 824_104_000);
+    let read =
+        logged_streams(&log.join("\n"), 2, |id| id.parse().ok(), |time| time.duration_since(start).ok());
+    assert_eq!(read, [logged(2, 10, 8000, Some(11_000)), logged(2, 11, 9000, None)]);
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Findings;
 use super::occupancy::{Apart, Span, most_within, span_of, too_many};
+use super::{Control, Findings};
 use crate::history::{History, Kind, Outcome, Subject};
 
 /// Time after which a place that became free can be taken again.
@@ -13,12 +13,12 @@ const FREE_AFTER: Duration = Duration::from_secs(3);
 const REFUSED: (&str, &str) = ("429", "subject_streams_full");
 
 /// Bounds of the streams of a subject.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
     /// Bound of the open streams of a subject.
-    pub cap: usize,
+    pub cap: u8,
     /// At least so many openings have to be judged.
-    pub openings: usize,
+    pub openings: u16,
 }
 
 /// Results of openings of subjects with a cap.
@@ -45,7 +45,11 @@ pub(super) fn is_full(outcome: &Outcome) -> bool {
 }
 
 /// Judges the streams in the logs of the instances, those that clients had, and the refusals.
-pub(super) fn judge(history: &History, caps: Option<Caps>) -> Occupied {
+pub(super) fn judge(history: &History, control: Control) -> Occupied {
+    let caps = match control {
+        Control::Caps(Caps { cap, openings }) => Some((usize::from(cap), usize::from(openings))),
+        _ => None,
+    };
     let mut found = Occupied::default();
     let apart = Apart::of(history);
     let mut logged: HashMap<Subject, Vec<Span>> = HashMap::new();
@@ -71,7 +75,7 @@ pub(super) fn judge(history: &History, caps: Option<Caps>) -> Occupied {
         found.refused += 1;
         let own = logged.get(subject).map(Vec::as_slice).unwrap_or_default();
         let most = most_within(own, attempt.sent.saturating_sub(FREE_AFTER), attempt.answered, &apart);
-        if caps.is_none_or(|caps| most < caps.cap) {
+        if caps.is_none_or(|(cap, _)| most < cap) {
             let at = attempt.sent;
             found.wrong.note(|| {
                 format!(
@@ -80,22 +84,19 @@ pub(super) fn judge(history: &History, caps: Option<Caps>) -> Occupied {
             });
         }
     }
-    let Some(caps) = caps else { return found };
+    let Some((cap, needed)) = caps else { return found };
     for (whose, all) in [("by the logs", &logged), ("by its clients", &held)] {
         for (subject, spans) in all {
-            if let Some((at, open)) = too_many(spans, caps.cap, &apart) {
+            if let Some((at, open)) = too_many(spans, cap, &apart) {
                 found.over.note(|| format!("subject {subject} at {at:?} with {open} {whose}"));
             }
         }
     }
-    let is_full = |spans: &&Vec<Span>| too_many(spans, caps.cap - 1, &[]).is_some();
+    let is_full = |spans: &&Vec<Span>| too_many(spans, cap - 1, &[]).is_some();
     found.full = logged.values().filter(is_full).count();
-    found.void = (found.openings < caps.openings || found.refused == 0 || found.full == 0).then(|| {
+    found.void = (found.openings < needed || found.refused == 0 || found.full == 0).then(|| {
         let Occupied { openings, refused, full, .. } = &found;
-        format!(
-            "{openings} of at least {}, {refused} refused, {full} subjects with {} streams",
-            caps.openings, caps.cap
-        )
+        format!("{openings} of at least {needed}, {refused} refused, {full} subjects with {cap} streams")
     });
     found
 }

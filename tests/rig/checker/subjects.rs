@@ -63,7 +63,7 @@ impl<'a> Bans<'a> {
             since: it.answered,
             words: format!("subject {} {:?}", it.subject, it.kind),
         };
-        hold.map(|it| bar(it)).collect()
+        hold.map(bar).collect()
     }
 
     /// Whether a request may be refused because of a command.

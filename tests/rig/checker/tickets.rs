@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Findings;
 use super::occupancy::{Apart, Span, are_apart, span_of, too_many};
+use super::{Control, Findings};
 use crate::history::{History, Moment, TicketAttempt, TicketOutcome};
 
 /// Time after its first opening in which a ticket may be opened again.
@@ -39,9 +39,12 @@ pub(crate) struct Tickets {
     pub(super) void: Option<String>,
 }
 
-/// Judges the streams in the logs of the instances, and what clients were answered. At least so
-/// many tickets are needed.
-pub(super) fn judge(history: &History, needed: usize) -> Tickets {
+/// Judges the streams in the logs of the instances, and what clients were answered.
+pub(super) fn judge(history: &History, control: Control) -> Tickets {
+    let needed = match control {
+        Control::Tickets(needed) => usize::from(needed),
+        _ => 0,
+    };
     let mut found = Tickets { attempts: history.tickets.len(), ..Tickets::default() };
     let apart = Apart::of(history);
     let mut attempts: HashMap<u64, Vec<&TicketAttempt>> = HashMap::new();

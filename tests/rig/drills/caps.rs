@@ -17,14 +17,14 @@ use crate::history::Place;
 use crate::load::{Pass, Stage, Wish};
 
 /// Bound of the streams of a subject.
-pub(super) const CAP: usize = 5;
+pub(super) const CAP: u8 = 5;
 /// Subjects, and clients of each of them.
 const SUBJECTS: usize = 100;
 const SUBJECTS_IN_BRIEF: usize = 20;
 const CLIENTS: usize = 8;
 /// Openings that have to be judged.
-const OPENINGS: usize = 10_000;
-const OPENINGS_IN_BRIEF: usize = 600;
+const OPENINGS: u16 = 10_000;
+const OPENINGS_IN_BRIEF: u16 = 600;
 /// The longest time, in ms, for which a client keeps its stream, and waits after it was refused.
 const LONGEST_STAY: u64 = 4000;
 const LONGEST_WAIT: u64 = 800;

@@ -7,7 +7,6 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use vx11_kit::{Secrets, Traces, eventually, new_principal};
 
-use super::logs::streams_in;
 use super::processors::Processors;
 use super::{Drill, INSTANCES, Length};
 use crate::checker::{Targets, Times};
@@ -153,9 +152,12 @@ impl Drilling {
             pages.push(page.into_bytes());
         }
         let trails = self.audit_trails();
-        let recorder = self.fault_run.recorder();
-        // None where logs are text.
-        recorder.logged(self.traces.logs().iter().flat_map(|log| streams_in(log, recorder)).collect());
+        for log in self.traces.logs() {
+            if let Some(instance) = instance_of(&log) {
+                let text = std::fs::read(&log).expect("a log can be read");
+                self.fault_run.recorder().logged(&String::from_utf8_lossy(&text), instance);
+            }
+        }
         let mut report = self.fault_run.close(self.targets).await;
         // Log lines at the end of processes count, too.
         drop(self.cluster);
@@ -173,4 +175,11 @@ impl Drilling {
 /// Path of an instance's audit trail.
 pub(super) fn audit_trail(folder: &Path, instance: usize) -> PathBuf {
     folder.join(format!("audit-{}.jsonl", instance + 1))
+}
+
+/// Index of the instance that wrote a log: they have the ids 1, 2, …
+fn instance_of(log: &Path) -> Option<usize> {
+    let name = log.file_name()?.to_str()?.strip_prefix("operator-")?;
+    let id: usize = name.split('-').next()?.parse().ok()?;
+    id.checked_sub(1)
 }

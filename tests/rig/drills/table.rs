@@ -22,10 +22,10 @@ use std::time::Duration;
 use vx11_kit::{Site, Surroundings};
 
 use super::drilling::audit_trail;
-use super::grants::{self, Series, wide};
+use super::grants::{self, Series};
 use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
 use super::{INSTANCES, Length, abuse, caps, limits, listing, subjects, tickets, when_lost};
-use crate::checker::{Resumption, Since, Targets};
+use crate::checker::{Control, Resumption, Since, Targets};
 use crate::cluster::{Backing, Extras, Ways};
 use crate::load::Measure;
 
@@ -230,7 +230,7 @@ impl Drill {
                 grants::heartbeat(length.subscribers),
             )],
             // Streams are counted in the logs.
-            39 => vec![setting("VX11_OPERATOR__STREAMS__PER_SUBJECT", wide(caps::CAP)), logs_in_json()],
+            39 => vec![setting("VX11_OPERATOR__STREAMS__PER_SUBJECT", u64::from(caps::CAP)), logs_in_json()],
             40 => vec![logs_in_json()],
             41 => vec![("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse".to_owned())],
             _ => Vec::new(),
@@ -369,9 +369,16 @@ impl Drill {
             // As in 13.
             38 => Targets { longest: None, reconnects: 1, ..base },
             // Many hundred streams are opened on the machine that measures.
-            39 => Targets { longest: None, reconnects: 2, caps: Some(caps::caps(length)), ..base },
-            40 => Targets { longest: None, reconnects: 2, tickets: tickets::tickets(length), ..base },
-            41 => Targets { refuses: true, ..base },
+            39 => {
+                Targets { longest: None, reconnects: 2, control: Control::Caps(caps::caps(length)), ..base }
+            }
+            40 => Targets {
+                longest: None,
+                reconnects: 2,
+                control: Control::Tickets(tickets::judged(length)),
+                ..base
+            },
+            41 => Targets { control: Control::Refuses, ..base },
             _ => base,
         }
     }

@@ -10,16 +10,15 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
-use super::grants::wide;
 use crate::history::{Place, StreamEnd, TicketAttempt, TicketOutcome};
 use crate::load::{Pass, Stage, Wish};
 
 /// Tickets, and how many are issued a second.
-const TICKETS: usize = 10_000;
-const TICKETS_IN_BRIEF: usize = 400;
+const TICKETS: u16 = 10_000;
+const TICKETS_IN_BRIEF: u16 = 400;
 const A_SECOND: u32 = 70;
 /// Rounds at full length.
-const ROUNDS: usize = 10;
+const ROUNDS: u16 = 10;
 /// Clients of a ticket.
 const CLIENTS: u8 = 3;
 /// Of a hundred tickets, so many are opened by several clients, and so many by an `EventSource`.
@@ -50,12 +49,12 @@ const DEAD: Duration = Duration::from_millis(1200);
 
 /// Length of the drill.
 pub(super) fn length(length: Length) -> Length {
-    Length { rounds: if length.is_full { wide(ROUNDS) } else { 1 }, fault: length.part(1.0 / 5.0), ..length }
+    Length { rounds: if length.is_full { ROUNDS.into() } else { 1 }, fault: length.part(1.0 / 5.0), ..length }
 }
 
 /// Number of tickets that have to be judged. Some may not be issued during a fault.
-pub(super) fn tickets(length: Length) -> usize {
-    (if length.is_full { TICKETS } else { TICKETS_IN_BRIEF }) * 9 / 10
+pub(super) fn judged(length: Length) -> u16 {
+    (if length.is_full { TICKETS } else { TICKETS_IN_BRIEF }) / 10 * 9
 }
 
 pub(super) async fn opened_by_three(drilling: &mut Drilling, _round: usize) {
@@ -85,7 +84,7 @@ pub(super) async fn opened_by_three(drilling: &mut Drilling, _round: usize) {
 }
 
 /// Has so many tickets opened, at a fixed rate.
-async fn open_tickets(stage: Arc<Stage>, number: usize, mut rng: Rng) {
+async fn open_tickets(stage: Arc<Stage>, number: u16, mut rng: Rng) {
     let (mut clock, mut tickets) = (interval(Duration::from_secs(1) / A_SECOND), JoinSet::new());
     for _ in 0..number {
         clock.tick().await;

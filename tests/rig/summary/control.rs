@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::checker::{Judged, percentile};
+use crate::checker::{Controlled, percentile};
 
 /// Figures of control.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +46,8 @@ pub struct ControlFigures {
 }
 
 impl ControlFigures {
-    pub(super) fn of(judged: &Judged) -> Self {
-        let Judged { ends, listings, occupied, tickets, when_lost, .. } = judged;
+    pub(super) fn of(judged: &Controlled) -> Self {
+        let Controlled { ends, listings, occupied, tickets, when_lost } = judged;
         Self {
             commands: ends.commands,
             ended: ends.streams,
