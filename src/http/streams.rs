@@ -146,7 +146,7 @@ pub(super) struct EndedBody {
 ///
 /// Several parameters select the streams that match all of them.
 #[utoipa::path(
-    get, path = "/operator/api/streams", tag = "control", security(("principal" = []), ("bearer" = [])),
+    get, path = "/operator/api/streams", operation_id = "list_streams", tag = "control", security(("principal" = []), ("bearer" = [])),
     params(
         ("subject" = Option<String>, Query, description = "Streams of the tokens of this end user", pattern = "^[!-~]{1,128}$"),
         ("topic" = Option<String>, Query, description = "Streams that deliver this topic, a name", pattern = r"^\$?[A-Za-z0-9._~:@%-]+(/[A-Za-z0-9._~:@%-]+){0,7}$", max_length = 128),
@@ -185,7 +185,7 @@ pub(super) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<
 /// A stream that a valid token has opened may be opened again with it: revoke the token, or revoke
 /// or block the subject, to prevent that.
 #[utoipa::path(
-    post, path = "/operator/api/streams/end", tag = "control", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/streams/end", operation_id = "end_streams", tag = "control", security(("principal" = []), ("bearer" = [])),
     request_body = EndBody,
     responses((status = 200, description = "The streams have ended, if there were any", body = EndedBody), Controlling)
 )]

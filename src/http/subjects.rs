@@ -79,7 +79,7 @@ pub(super) struct BlockedBody {
 ///
 /// Its streams end. Tokens that are issued to it from now on are valid.
 #[utoipa::path(
-    post, path = "/operator/api/subjects/revoke", tag = "control", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/subjects/revoke", operation_id = "revoke_subject", tag = "control", security(("principal" = []), ("bearer" = [])),
     request_body = SubjectBody,
     responses(
         (status = 200, description = "The tokens are not valid any more, whether or not there are any", body = EffectiveBody),
@@ -108,7 +108,7 @@ pub(super) async fn revoke(
 /// Its streams end. Until the end of the block, no token is issued to it, and its tokens open
 /// nothing. A later block of the subject replaces this one, also if it ends earlier.
 #[utoipa::path(
-    post, path = "/operator/api/subjects/block", tag = "control", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/subjects/block", operation_id = "block_subject", tag = "control", security(("principal" = []), ("bearer" = [])),
     request_body = BlockBody,
     responses((status = 200, description = "The subject is blocked", body = BlockedBody), Controlling)
 )]
@@ -136,7 +136,7 @@ pub(super) async fn block(
 ///
 /// Its tokens that have not expired are valid again.
 #[utoipa::path(
-    post, path = "/operator/api/subjects/unblock", tag = "control", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/subjects/unblock", operation_id = "unblock_subject", tag = "control", security(("principal" = []), ("bearer" = [])),
     request_body = SubjectBody,
     responses(
         (status = 200, description = "The subject is not blocked any more, whether or not it was before", body = EffectiveBody),

@@ -54,7 +54,7 @@ async fn a_blocked_subject_gets_no_token_and_its_tokens_open_nothing_until_it_is
     let until = answer["until"].as_str().unwrap();
     assert!(until.ends_with('Z') && until.len() == "2026-01-01T00:00:00.000Z".len(), "{answer}");
     ends(&mut stream, "blocked").await;
-    assert_eq!(instance.metric("vx11_operator_subjects_blocked").await, 1);
+    instance.metric_becomes("vx11_operator_subjects_blocked", 1).await;
 
     let issuing = ask_for_token(&instance, &instance.principal, &json!({ "subject": "user-7" })).await;
     let refusal = problem(issuing, StatusCode::FORBIDDEN, "subject_blocked").await;
@@ -71,7 +71,7 @@ async fn a_blocked_subject_gets_no_token_and_its_tokens_open_nothing_until_it_is
         order(&instance, UNBLOCK, &json!({ "subject": "user-7" })).await,
         json!({ "effective": "cluster" })
     );
-    assert_eq!(instance.metric("vx11_operator_subjects_blocked").await, 0);
+    instance.metric_becomes("vx11_operator_subjects_blocked", 0).await;
     // A block revokes nothing.
     drop(instance.open_stream(&token.text).await);
     token_of(&instance, "user-7").await;

@@ -147,7 +147,7 @@ async fn an_order_whose_client_hung_up_is_carried_out_and_has_its_audit_line() {
         let token = issue_with(&instance, &json!({ "subject": subject })).await;
         let mut stream = instance.open_stream(token["sse_token"].as_str().unwrap()).await;
         way.delay(ROUND_TRIP);
-        let orders = async || entries_in(&cluster, "{vx11}:control").await;
+        let orders = async || entries_in(&cluster, "{vx11}:blocks").await;
         let before = orders().await;
         let body = json!({ "subject": subject, "seconds": 60 });
         let path = "/operator/api/subjects/block";
