@@ -75,11 +75,10 @@ async fn racing_streams_of_a_subject_get_as_many_places_as_there_are_on_all_inst
     ];
     let subjects = ["a", "b", "c", "d"];
     let openings = (0..9).flat_map(|_| subjects).zip(instances.iter().cycle());
-    let outcomes =
-        join_all(openings.map(async |(subject, it)| (subject, try_open(it, subject).await.is_some()))).await;
+    let outcomes = join_all(openings.map(async |(subject, it)| (subject, try_open(it, subject).await))).await;
     let alone = decided_alone(&instances.each_ref()).await;
     for subject in subjects {
-        let open = outcomes.iter().filter(|outcome| **outcome == (subject, true)).count();
+        let open = outcomes.iter().filter(|(of, stream)| *of == subject && stream.is_some()).count();
         assert!(open == LIMIT || alone > 0, "{open} of {subject}");
     }
     let of_others = token_of(&instances[0], "e").await;
@@ -167,8 +166,15 @@ async fn after_a_loss_of_data_the_limit_holds_again() {
     let (one, two) =
         (cluster.instance_with("1", &SETTINGS).await, cluster.instance_with("2", &SETTINGS).await);
     let _streams = (open(&one, 1).await, open(&two, LIMIT - 1).await);
+    let leases = async || {
+        let keys = cluster.redis.keys().await;
+        let leases = keys.into_iter().find(|key| key.starts_with("{vx11}:subject:"))?;
+        redis::from_redis_value::<usize>(cluster.redis.command(&["HLEN", &leases]).await).ok()
+    };
+    assert_eq!(leases().await, Some(LIMIT));
     cluster.redis.flush().await;
-    until("the limit", async || is_full(&one).await && is_full(&two).await).await;
+    until("all leases", async || leases().await == Some(LIMIT)).await;
+    assert!(is_full(&one).await && is_full(&two).await);
 }
 
 #[tokio::test]
