@@ -270,8 +270,9 @@ impl StreamLimits {
 
 #[derive(Default)]
 struct State {
-    /// By their numbers, which follow the order of registration.
-    streams: HashMap<u64, Registered>,
+    /// By their numbers, which follow the order of registration. In boxes, because up to half of the
+    /// places of a table are empty.
+    streams: HashMap<u64, Box<Registered>>,
     by_token: Index<TokenId>,
     by_subject: Index<Subject>,
     /// Number of streams of each principal, those of its tokens included.
@@ -304,16 +305,18 @@ impl State {
             Selector::Stream(id) => self.each(&[ids.number(*id)], found),
             Selector::Principal(principal) if !self.by_principal.contains_key(principal) => {}
             Selector::Principal(principal) => {
-                self.streams.values().filter(|stream| stream.principal == *principal).for_each(&mut found);
+                let streams = self.streams.values().filter(|stream| stream.principal == *principal);
+                streams.for_each(|stream| found(stream));
             }
             Selector::Topic(topic) => {
-                self.streams.values().filter(|stream| stream.patterns.matches(topic)).for_each(&mut found);
+                let streams = self.streams.values().filter(|stream| stream.patterns.matches(topic));
+                streams.for_each(|stream| found(stream));
             }
         }
     }
 
-    fn each(&self, numbers: &[u64], found: impl FnMut(&Registered)) {
-        numbers.iter().filter_map(|number| self.streams.get(number)).for_each(found);
+    fn each(&self, numbers: &[u64], mut found: impl FnMut(&Registered)) {
+        numbers.iter().filter_map(|number| self.streams.get(number)).for_each(|stream| found(stream));
     }
 
     /// Time of registration and number of each stream that a filter selects.
@@ -376,7 +379,7 @@ impl Registry {
             is_open: false,
             signal: Arc::clone(&signal),
         };
-        state.streams.insert(number, stream);
+        state.streams.insert(number, Box::new(stream));
         Ok(Place { registry: Arc::clone(self), number, signal })
     }
 
@@ -519,9 +522,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.registry.state.lock();
-        let Some(Registered { principal, token, subject, .. }) = state.streams.remove(&self.number) else {
-            return;
-        };
+        let Some(stream) = state.streams.remove(&self.number) else { return };
+        let Registered { principal, token, subject, .. } = *stream;
         if let Some(token) = token {
             state.by_token.remove(&token, self.number);
         }

@@ -255,6 +255,8 @@ impl EventStream {
         if let Some(frame) = self.opening.pop_front() {
             return Some(frame);
         }
+        // An open stream keeps no buffer for it.
+        self.opening = VecDeque::new();
         loop {
             if let Some(reason) = self.has_to_end() {
                 return Some(self.end(reason));
@@ -357,12 +359,14 @@ impl EventStream {
     /// The frames in chunks for a response body. The buffer of a connection never shrinks: without
     /// chunks one large event would leave its size with every stream.
     pub fn into_chunks(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-        futures_util::stream::unfold((self, Bytes::new()), |(mut stream, mut rest)| async move {
+        // In a box: the future would hold the stream twice.
+        futures_util::stream::unfold(Box::new((self, Bytes::new())), |mut state| async move {
+            let (stream, rest) = &mut *state;
             if rest.is_empty() {
-                rest = stream.next().await?;
+                *rest = stream.next().await?;
             }
             let chunk = rest.split_to(rest.len().min(CHUNK));
-            Some((Ok(chunk), (stream, rest)))
+            Some((Ok(chunk), state))
         })
     }
 

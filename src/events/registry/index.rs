@@ -16,7 +16,8 @@ impl<K> Default for Index<K> {
 impl<K: Eq + Hash> Index<K> {
     /// Adds a stream, whose number is higher than all before.
     pub(super) fn add(&mut self, of: K, number: u64) {
-        self.0.entry(of).or_default().push(number);
+        // Most have one stream.
+        self.0.entry(of).or_insert_with(|| Vec::with_capacity(1)).push(number);
     }
 
     /// Removes a stream.
