@@ -93,7 +93,7 @@ impl Questions {
         let mut asked = match &instance {
             Some(instance) if instance == own => Asked::default(),
             Some(instance) => Asked::one(instance),
-            None => self.others(),
+            None => self.others(due).await,
         };
         if !asked.awaited.is_empty()
             && let Some(exchange) = &self.deps.exchange
@@ -124,7 +124,7 @@ impl Questions {
     /// false if the order is not in Redis.
     pub(crate) async fn count_ended(&self, id: QuestionId, is_announced: bool) -> (u64, Vec<String>) {
         let due = Instant::now() + DEADLINE;
-        let mut asked = self.others();
+        let mut asked = self.others(due).await;
         let mut ended = 0_u64;
         if is_announced
             && !asked.awaited.is_empty()
@@ -199,8 +199,9 @@ impl Questions {
     }
 
     /// The other instances.
-    fn others(&self) -> Asked {
-        let mut asked = self.deps.exchange.as_ref().map(|exchange| exchange.others()).unwrap_or_default();
+    async fn others(&self, due: Instant) -> Asked {
+        let Some(exchange) = &self.deps.exchange else { return Asked::default() };
+        let mut asked = exchange.others(due).await;
         asked.remove(&self.deps.instance_id);
         asked
     }

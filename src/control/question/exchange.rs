@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
 use super::{Asked, MOST_LISTED, QuestionId};
@@ -12,7 +13,7 @@ use crate::events::StreamFilter;
 use crate::principal::PrincipalId;
 use crate::redis::stream::{StreamEntry, news};
 use crate::redis::{Claim, Connection, Fault, LoggedOnce, Namespace, OffPath, RedisSettings, questions};
-use crate::store::RedisStore;
+use crate::store::{OtherInstances, RedisStore};
 use crate::token::Subject;
 use crate::topic::Topics;
 
@@ -84,7 +85,7 @@ fn optional<T>(
 #[async_trait]
 pub(crate) trait Exchange: Send + Sync {
     /// The other instances.
-    fn others(&self) -> Asked;
+    async fn others(&self, due: Instant) -> Asked;
 
     /// The present moment by the clock of Redis, as far as it is known.
     fn now(&self) -> UnixMillis;
@@ -121,12 +122,17 @@ impl RedisExchange {
         Ok(Self { store, claim, namespace, connections: OffPath::new(settings)?, logged: Mutex::default() })
     }
 
-    async fn call(&self, command: redis::Cmd, due: Instant) -> Option<redis::Value> {
+    async fn ask_one(&self, command: Cmd, due: Instant) -> Option<Value> {
         let command = &command;
-        let answer = self
-            .connections
-            .call(due, |mut connection: Connection| async move { connection.ask(command).await });
-        match answer.await {
+        self.call(due, |mut connection| async move { connection.ask(command).await }).await
+    }
+
+    async fn call<T, F: Future<Output = RedisResult<T>> + Send>(
+        &self,
+        due: Instant,
+        work: impl FnOnce(Connection) -> F + Send,
+    ) -> Option<T> {
+        match self.connections.call(due, work).await {
             Ok(answer) => {
                 self.logged.lock().clear();
                 Some(answer)
@@ -146,11 +152,17 @@ impl RedisExchange {
 
 #[async_trait]
 impl Exchange for RedisExchange {
-    fn others(&self) -> Asked {
-        let others = self.store.others();
+    async fn others(&self, due: Instant) -> Asked {
+        let OtherInstances { live, seen } = self.store.others();
         // Nobody answers while Redis is unavailable.
-        let live = if self.is_available() { others.live } else { Vec::new() };
-        Asked::new(live, others.seen)
+        if !self.is_available() {
+            return Asked::new([], seen);
+        }
+        // Read again: an instance may have started since the last exchange.
+        let read = &self.store.read_members();
+        let records = self.call(due, |mut connection| async move { connection.ask_all(read).await });
+        let read = records.await.and_then(|answers| self.store.live(answers)).unwrap_or_default();
+        Asked::new(live.into_iter().chain(read), seen)
     }
 
     fn now(&self) -> UnixMillis {
@@ -163,19 +175,21 @@ impl Exchange for RedisExchange {
 
     async fn ask(&self, question: &Question, due: Instant) -> bool {
         let command = questions::ask(&questions::stream(&self.namespace), &question.fields());
-        self.is_available() && self.call(command, due).await.is_some()
+        self.is_available() && self.ask_one(command, due).await.is_some()
     }
 
     async fn answer(&self, id: QuestionId, from: &str, answer: &str, due: Instant) {
         let answers = questions::answers(&self.namespace, &id.to_string());
         if self.is_available() {
-            self.call(questions::answer(&answers, from, answer), due).await;
+            self.ask_one(questions::answer(&answers, from, answer), due).await;
         }
     }
 
     async fn answers(&self, id: QuestionId, read_to: &mut String, due: Instant) -> Vec<(String, String)> {
         let answers = questions::answers(&self.namespace, &id.to_string());
-        let Some(found) = self.call(questions::read(&answers, read_to), due).await else { return Vec::new() };
+        let Some(found) = self.ask_one(questions::read(&answers, read_to), due).await else {
+            return Vec::new();
+        };
         let entries = news(&found).unwrap_or_default();
         if let Some(last) = entries.last() {
             last.position.clone_into(read_to);
@@ -190,8 +204,6 @@ impl Exchange for RedisExchange {
 
 #[cfg(test)]
 mod tests {
-    use redis::Value;
-
     use super::*;
 
     fn entry(fields: &[(&str, String)]) -> Value {

@@ -38,7 +38,7 @@ struct InMemory {
 
 #[async_trait]
 impl Exchange for InMemory {
-    fn others(&self) -> Asked {
+    async fn others(&self, _due: Instant) -> Asked {
         let names = || self.names.iter().map(|name| (*name).to_owned());
         let live = if self.is_available() { names().collect() } else { Vec::new() };
         Asked::new(live, names())

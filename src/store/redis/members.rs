@@ -26,6 +26,15 @@ pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
     Ok(seconds * 1000 + micros / 1000)
 }
 
+/// Names of the other instances with a recent member record, from the fields of all.
+pub(super) fn live(fields: &[(String, String)], own: &str, redis_now: u64) -> Vec<String> {
+    let others = fields.iter().filter(|(name, _)| name != own);
+    let recent = others.filter(|(_, text)| {
+        serde_json::from_str::<MemberRecord>(text).is_ok_and(|record| record.age(redis_now) < GONE_AFTER)
+    });
+    recent.map(|(name, _)| instance_id(name).to_owned()).collect()
+}
+
 /// The other instances that have written a member record in the last half minute, with the time of
 /// the last one by the clock of Redis. One that has fallen silent may be stopped or cut off, with
 /// its streams open. The view remains while Redis is unavailable.
@@ -149,6 +158,16 @@ mod tests {
         assert_eq!(view.live(NOW.plus(Duration::from_secs(2))), 0);
         tokio::time::advance(Duration::from_millis(101)).await;
         assert!(view.members().is_empty());
+    }
+
+    #[test]
+    fn an_instance_is_live_from_its_first_member_record_until_that_is_outdated() {
+        let text = |age| serde_json::to_string(&member_record(age, vec![])).unwrap();
+        let fields =
+            [("1 aa", text(0)), ("2 bb", text(2999)), ("3 cc", text(3000)), ("4 dd", "{".to_owned())];
+        let fields = fields.map(|(name, text)| (name.to_owned(), text));
+        assert_eq!(live(&fields, "1 aa", NOW.0), ["2"]);
+        assert_eq!(live(&fields, "own", NOW.0), ["1", "2"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redis::{Cmd, Value, from_redis_value};
+use redis::{Cmd, Pipeline, Value, from_redis_value};
 use tokio::time::Instant;
 
 use self::client::{Client, Path};
@@ -291,6 +291,22 @@ impl RedisStore {
             live: members.into_iter().map(|member| member.instance_id).collect(),
             seen: self.last_seen.lock().names(),
         }
+    }
+
+    /// Commands that read the member records of all instances; pass the answers to
+    /// [`Self::live`].
+    pub(crate) fn read_members(&self) -> Pipeline {
+        let mut read = redis::cmd("HGETALL");
+        read.arg(&self.keys.instances);
+        pipeline([read, redis::cmd("TIME")])
+    }
+
+    /// Names of the other instances with a recent member record; `None` if the answers are not
+    /// those to [`Self::read_members`].
+    pub(crate) fn live(&self, answers: Vec<Value>) -> Option<Vec<String>> {
+        let [records, time] = <[Value; 2]>::try_from(answers).ok()?;
+        let fields: Vec<(String, String)> = from_redis_value(records).ok()?;
+        Some(members::live(&fields, &self.own_field, members::time(time).ok()?))
     }
 
     /// The present moment by the clock of Redis, as the last health check has found it.
