@@ -23,6 +23,7 @@ mod revocations;
 mod rings;
 mod sharing;
 mod statistics;
+mod streams_of_all;
 mod subject_caps;
 mod suspended;
 mod tickets;
