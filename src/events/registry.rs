@@ -1,5 +1,5 @@
-//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal, of a
-//! subject), lists them, and ends them one by one or by a selector.
+//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal, of
+//! a subject), lists them, and ends them one by one or by a selector.
 //!
 //! A stream is registered before its credential is checked against the store, so that a revocation
 //! that arrives meanwhile finds it. It is listed, and takes the place of another stream of its

@@ -142,7 +142,8 @@ impl StreamOpening {
     }
 }
 
-/// Makes an event of the opening of a stream, or of its end with the reason, if the hub is to do so.
+/// Makes an event of the opening of a stream, or of its end with the reason, if the hub is to do
+/// so.
 fn announce(hub: &Hub, place: &Place, reason: Option<EndReason>) {
     if let Some(events) = &hub.settings().stream_events
         && let Some(stream) = place.described()
@@ -151,8 +152,8 @@ fn announce(hub: &Hub, place: &Place, reason: Option<EndReason>) {
     }
 }
 
-/// Natural end of a stream that begins now, and its reason: its maximum age, or the end of its grant
-/// if that is earlier.
+/// Natural end of a stream that begins now, and its reason: its maximum age, or the end of its
+/// grant if that is earlier.
 fn natural_end(settings: &HubDeps, until: Option<UnixMillis>, now: Instant) -> (Instant, EndReason) {
     let max_age = settings.streams.max_age;
     let max_age = settings.jitter.between(max_age.mul_f64(0.8), max_age);
@@ -304,9 +305,9 @@ impl EventStream {
         }
     }
 
-    /// Reason to end now, if there is one. A revoked stream, for example, ends at once. In a drain, a stream that
-    /// reads the ring first sends the events before its drain cursor. A stream in catch-up ends at
-    /// once, because its client resumes elsewhere and misses nothing.
+    /// Reason to end now, if there is one. A revoked stream, for example, ends at once. In a drain,
+    /// a stream that reads the ring first sends the events before its drain cursor. A stream in
+    /// catch-up ends at once, because its client resumes elsewhere and misses nothing.
     fn has_to_end(&self) -> Option<EndReason> {
         match (self.place.end_reason(), self.drain_cursor, &self.reading) {
             (Some(reason), _, _) if reason.is_immediate() => Some(reason),

@@ -1,8 +1,8 @@
 //! Openings and ends of streams as events of the topics `$streams/opened` and `$streams/closed`.
 //!
 //! A stream adds its event to a bounded queue and never waits. A background task publishes them,
-//! those of a stream in order. While the event log is unavailable the events wait; those beyond the bound are lost and
-//! counted.
+//! those of a stream in order. While the event log is unavailable the events wait; those beyond the
+//! bound are lost and counted.
 
 use std::convert::Infallible;
 use std::sync::Arc;

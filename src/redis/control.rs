@@ -1,4 +1,5 @@
-//! Orders about subjects and streams: streams in Redis, which every instance reads. `src/control` knows what their entries mean.
+//! Orders about subjects and streams: streams in Redis, which every instance reads. `src/control`
+//! knows what their entries mean.
 
 use std::time::Duration;
 
