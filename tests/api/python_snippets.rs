@@ -1,5 +1,5 @@
 //! The backend that users copy, from the README and the page on events for one user. It runs
-//! unchanged with FastAPI and httpx, except for the address of the service.
+//! unchanged with `FastAPI` and httpx, except for the address of the service.
 
 use std::path::Path;
 use std::process::Stdio;

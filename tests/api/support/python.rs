@@ -36,6 +36,6 @@ pub async fn run_to_end(command: &mut Command, patience: Duration) -> String {
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     // Without its arguments, which may contain a credential.
-    assert!(output.status.success(), "{:?}:\n{text}", command.as_std().get_program());
+    assert!(output.status.success(), "{}:\n{text}", command.as_std().get_program().display());
     text
 }
