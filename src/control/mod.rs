@@ -228,10 +228,11 @@ impl Control {
 
     /// Carries out orders that were read in Redis. All of them are remembered first: a block whose
     /// end is among them ends no stream that was opened after it.
-    fn receive(&self, mut received: Vec<Received>) {
-        received.retain(|received| self.orders.learn(&received.order));
-        for Received { order, question, announced_at, .. } in &received {
-            let streams = self.carry_out(order);
+    fn receive(&self, received: Vec<Received>) {
+        let learn = |received: Received| (self.orders.learn(&received.order), received);
+        let received: Vec<_> = received.into_iter().map(learn).collect();
+        for (is_new, Received { order, question, announced_at, .. }) in &received {
+            let streams = if *is_new { self.carry_out(order) } else { 0 };
             if let Some(question) = question.as_deref().and_then(QuestionId::parse) {
                 self.questions.answer_ended(question, *announced_at, streams);
             }
@@ -270,3 +271,6 @@ impl Control {
         self.questions.receive(question);
     }
 }
+
+#[cfg(test)]
+mod tests;
