@@ -25,6 +25,7 @@ mod sharing;
 mod statistics;
 mod streams_of_all;
 mod subject_caps;
+mod subjects;
 mod suspended;
 mod tickets;
 mod topologies;
