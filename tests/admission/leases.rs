@@ -169,6 +169,20 @@ async fn an_instance_that_was_paused_takes_its_leases_again_and_ends_the_streams
     until("the places", async || fill_up_to_now(&other, 2).await).await;
 }
 
+#[tokio::test]
+async fn an_instance_that_was_cut_off_takes_its_leases_again() {
+    let server = RedisServer::start().await;
+    let (cut_off, other) = (Instance::start(&server, 1).await, Instance::start(&server, 2).await);
+    let mine = fill(&cut_off).await;
+    cut_off.way.set(Way::Closed);
+    cut_off.age(&server, 2501).await;
+    let _theirs = fill_up_to(&other, 1).await;
+    cut_off.way.set(Way::Open);
+    cut_off.ends(mine[LIMIT - 1].stream).await;
+    assert!(is_refused(&other).await && is_refused(&cut_off).await);
+    assert_eq!((cut_off.ended().len(), other.ended().len()), (1, 0));
+}
+
 /// Whether so many further streams open.
 async fn fill_up_to_now(instance: &Instance, count: usize) -> bool {
     let mut open = Vec::new();

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has failed, and says where")]
 
 mod leases;
+mod scripts;
 mod support;
 mod tickets;

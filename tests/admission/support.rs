@@ -220,6 +220,11 @@ impl Instance {
         Ok(Open { stream, _admitted: admitted })
     }
 
+    /// Field of its alive entry.
+    pub(crate) fn field(&self) -> String {
+        self.field.clone()
+    }
+
     /// Streams that were ended because another one took their place.
     pub(crate) fn ended(&self) -> Vec<StreamId> {
         self.ended.lock().unwrap().clone()

@@ -100,6 +100,21 @@ async fn the_ticket_of_a_dead_instance_opens_again() {
 }
 
 #[tokio::test]
+async fn a_stream_keeps_its_ticket_over_a_cut() {
+    let server = RedisServer::start().await;
+    let (cut_off, other) = (Instance::start(&server, 1).await, Instance::start(&server, 2).await);
+    let ticket = ticket();
+    let _open = cut_off.open_ticket(ticket).await.unwrap();
+    age(&server, ticket, Duration::from_secs(5)).await;
+    cut_off.way.set(Way::Closed);
+    cut_off.age(&server, 2501).await;
+    cut_off.way.set(Way::Open);
+    cut_off.settles(&server).await;
+    assert!(cut_off.ended().is_empty());
+    assert!(is_used(&other, ticket).await);
+}
+
+#[tokio::test]
 async fn an_opening_whose_answer_was_lost_does_not_use_up_the_ticket() {
     let server = RedisServer::start().await;
     let (one, two) = (Instance::start(&server, 1).await, Instance::start(&server, 2).await);
