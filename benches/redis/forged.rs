@@ -14,9 +14,9 @@ const CONNECTIONS: u32 = 4;
 const AT_ONCE: u32 = 100;
 const FORGED: u32 = 1_000_000;
 /// Commands of an idle instance, and of the benchmark for its figures.
-const OF_THE_HEALTH_CHECK: [&str; 14] = [
-    "info", "time", "xread", "eval", "xrange", "hget", "set", "hset", "hgetall", "exists", "expire", "ping",
-    "unwatch", "select",
+const OF_THE_HEALTH_CHECK: [&str; 15] = [
+    "info", "time", "xread", "eval", "xrange", "hget", "set", "hset", "hdel", "hgetall", "exists", "expire",
+    "ping", "unwatch", "select",
 ];
 
 pub(crate) fn measure() -> Vec<Row> {

@@ -62,7 +62,7 @@ impl From<TicketError> for NotAdmitted {
     }
 }
 
-/// What a stream holds while it is open; dropping it releases that.
+/// Lease and ticket of an open stream; dropping it releases them.
 #[derive(Default)]
 pub struct Admitted {
     lease: Option<Lease>,

@@ -261,7 +261,7 @@ impl Tickets {
     }
 }
 
-/// What happens to a ticket when its holder is dropped.
+/// Fate of a ticket when its holder is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtEnd {
     /// It is released.

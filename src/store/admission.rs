@@ -1,5 +1,5 @@
-//! What all instances together have to know before a stream opens: the leases of its subject, and
-//! the ticket that a single-use token is.
+//! Leases of subjects, and tickets: the knowledge that all instances share when a stream opens. A
+//! ticket is a single-use token.
 //!
 //! A lease is a place among the open streams of a subject. It ends when it is released, and with
 //! the alive entry of its instance. Times are those of the store's clock.

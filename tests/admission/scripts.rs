@@ -1,4 +1,4 @@
-//! What the scripts in Redis keep, call by call.
+//! The scripts of leases and tickets, call by call.
 
 use std::time::Duration;
 

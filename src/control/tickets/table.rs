@@ -118,7 +118,7 @@ impl Table {
         }
     }
 
-    /// What this instance knows about a ticket and Redis may not know.
+    /// Knowledge of this instance about a ticket that Redis may lack.
     pub(super) fn known(&self, attempt: &HeldTicket) -> Option<Known> {
         let opened = self.opened.get(&attempt.ticket.digest).filter(|opened| opened.is_unknown)?;
         Some(Known { answer: self.decide(attempt), first: opened.first, holder: opened.holder.clone() })
@@ -244,8 +244,8 @@ impl Table {
         }
     }
 
-    /// What Redis has to be told about a ticket; `None` if it is forgotten. `kept` is the rest of
-    /// its life.
+    /// The change that brings the state of a ticket to Redis; `None` if it is forgotten. `kept` is
+    /// the rest of its life.
     pub(super) fn change(
         &self,
         digest: TokenDigest,
@@ -296,7 +296,7 @@ impl Table {
         None
     }
 
-    /// Releases what a holder or an attempt has. Returns whether Redis has to be told.
+    /// Releases the ticket of a holder or of an attempt. Returns whether Redis has to know.
     pub(super) fn release(&mut self, held: &HeldTicket, has_store: bool) -> bool {
         let digest = held.ticket.digest;
         let is_undone = held.at_end == AtEnd::Undo;
@@ -421,7 +421,7 @@ mod tests {
         for held in [&closed, &unknown] {
             table.release(held, true);
         }
-        assert_eq!(table.enter(&next, false, false), None, "Redis has not been told of the release");
+        assert_eq!(table.enter(&next, false, false), None, "Redis does not know of the release");
         while table.next_work().is_some() {}
         table.enter(&next, false, false).unwrap();
         assert_eq!(table.decide(&attempts.stream(1, 9)), ABSENT, "it was forgotten");
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_that_changed_while_redis_was_told_is_told_again() {
+    fn a_ticket_that_changed_meanwhile_is_settled_again() {
         let (attempts, mut table) = (attempts(), Table::default());
         let held = attempts.stream(1, 1);
         let digest = held.ticket.digest;

@@ -29,7 +29,7 @@ pub(super) struct Waiting {
     since: Instant,
 }
 
-/// What is known about the stream.
+/// Knowledge about the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Its instance is dead.
@@ -61,7 +61,7 @@ impl Waiting {
     }
 }
 
-/// What the alive entry of an instance proves to an opener that began to wait at `began`.
+/// Proof by the alive entry of an instance, to an opener that began to wait at `began`.
 fn judge(entry: AliveEntry, began: u64) -> Verdict {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     // After a loss of data, an instance that is alive has its entry again within that time.
