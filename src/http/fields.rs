@@ -23,10 +23,13 @@ pub(super) fn parse_subject(text: Option<&str>) -> Result<Subject, Problem> {
         .ok_or(Problem::bad_request("subject has to be a text of 1 to 128 visible ASCII characters"))
 }
 
-/// A whole number within bounds. `expected` describes it and begins with the name of the field.
+/// A whole number within bounds, also if it is written as 60.0: that is an integer of JSON Schema.
+/// `expected` describes it and begins with the name of the field.
 pub(super) fn whole_number(value: &Value, low: u32, high: u32, expected: &str) -> Result<u32, Problem> {
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let number = number.filter(|number| (low..=high).contains(number));
+    let number = value.as_f64().filter(|number| number.fract() == 0.0);
+    let number = number.filter(|number| (low.into()..=high.into()).contains(number));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the bounds")]
+    let number = number.map(|number| number as u32);
     number.ok_or_else(|| Problem::bad_request(format!("{expected}, {low} to {high}")))
 }
 
@@ -34,4 +37,26 @@ pub(super) fn whole_number(value: &Value, low: u32, high: u32, expected: &str) -
 pub(super) fn subject_schema(description: &str) -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String).description(Some(description));
     text.pattern(Some(SUBJECT_PATTERN)).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_read_in_each_way_of_writing_it() {
+        let read = |text: &str| whole_number(&serde_json::from_str(text).unwrap(), 1, 900, "n").ok();
+        for (text, number) in [("1", 1), ("60", 60), ("60.0", 60), ("6e1", 60), ("900.000", 900)] {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for text in
+            ["0", "-1", "-0.0", "901", "900.5", "1e3", "1e300", "18446744073709551616", "\"60\"", "null"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let problem = whole_number(&json!([60]), 1, 900, "seconds has to be a whole number").unwrap_err();
+        assert_eq!(problem.to_string(), "seconds has to be a whole number, 1 to 900");
+    }
 }
