@@ -270,8 +270,8 @@ impl StreamLimits {
 
 #[derive(Default)]
 struct State {
-    /// By their numbers, which follow the order of registration. In boxes, because up to half of the
-    /// places of a table are empty.
+    /// By their numbers, which follow the order of registration. In boxes, because up to half of
+    /// the places of a table are empty.
     streams: HashMap<u64, Box<Registered>>,
     by_token: Index<TokenId>,
     by_subject: Index<Subject>,
