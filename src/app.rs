@@ -155,18 +155,7 @@ impl Application {
                 let parts = WithRedis { settings, log, claim, hub, metrics, clock, jitter };
                 parts.start(config, &mut background).await?
             } else {
-                let store = MemoryStore::new(config.memory, Arc::clone(&clock));
-                let event_log: Arc<dyn EventLog> =
-                    Arc::new(MemoryLog::new(Arc::clone(&hub), config.ring.entries));
-                let control = Control::new(ControlDeps {
-                    instance_id: config.instance_id.clone(),
-                    hub: Arc::clone(&hub),
-                    clock: Arc::clone(&clock),
-                    metrics: Arc::clone(&metrics),
-                    shared: None,
-                });
-                let admission = admission(config, None, &hub, &clock, &metrics);
-                (Store::Memory(Arc::new(store)), event_log, Arc::new(control), admission)
+                without_redis(config, &hub, &clock, &metrics)
             };
         if let Some(task) = stream_events_task {
             background.spawn(task.run(Arc::clone(&event_log)));
@@ -387,6 +376,26 @@ impl Store {
             Self::Failover(store) => store.sweep(),
         }
     }
+}
+
+/// Builds the parts of an instance without Redis.
+fn without_redis(
+    config: &Config,
+    hub: &Arc<Hub>,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> (Store, Arc<dyn EventLog>, Arc<Control>, Arc<Admission>) {
+    let store = MemoryStore::new(config.memory, Arc::clone(clock));
+    let event_log = MemoryLog::new(Arc::clone(hub), config.ring.entries);
+    let control = Control::new(ControlDeps {
+        instance_id: config.instance_id.clone(),
+        hub: Arc::clone(hub),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+        shared: None,
+    });
+    let admission = admission(config, None, hub, clock, metrics);
+    (Store::Memory(Arc::new(store)), Arc::new(event_log), Arc::new(control), admission)
 }
 
 /// Builds the parts of an instance with Redis.

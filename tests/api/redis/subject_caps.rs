@@ -24,13 +24,11 @@ async fn token_of(instance: &Instance, subject: &str) -> String {
 /// Opens a stream of a subject; `None` if the limit is reached.
 async fn try_open(instance: &Instance, subject: &str) -> Option<EventStream> {
     let response = instance.ask_for_stream(&token_of(instance, subject).await).await;
-    match response.status() {
-        StatusCode::OK => Some(EventStream::connected(response).await),
-        _ => {
-            problem(response, StatusCode::TOO_MANY_REQUESTS, "subject_streams_full").await;
-            None
-        }
+    if response.status() == StatusCode::OK {
+        return Some(EventStream::connected(response).await);
     }
+    problem(response, StatusCode::TOO_MANY_REQUESTS, "subject_streams_full").await;
+    None
 }
 
 async fn open(instance: &Instance, count: usize) -> Vec<EventStream> {
