@@ -462,6 +462,18 @@ fn a_refusal_three_seconds_after_a_place_became_free_is_found() {
     assert_eq!(wrong_with(&capped(streams, 3000), Control::Other).len(), 1);
 }
 
+/// Its place is taken at some time between its request and its log line.
+#[test]
+fn a_refusal_while_another_stream_of_the_subject_opens_is_right() {
+    let wrong = |requested: Option<u32>| {
+        let mut history = capped(vec![logged(0, 10, 1000, None), logged(1, 11, 3100, None)], 3000);
+        let opening = |sent| operation(Kind::OpenStream, 11, Place::Balancer, sent, Outcome::Yes);
+        history.operations.extend(requested.map(opening));
+        wrong_with(&history, CAPS).len()
+    };
+    assert_eq!((wrong(Some(2990)), wrong(Some(3090)), wrong(None)), (0, 1, 1));
+}
+
 #[test]
 fn during_a_cut_each_side_has_a_cap_and_three_seconds_later_there_is_one_again() {
     let both = |last_ends, extra: Option<LoggedStream>| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::occupancy::{Apart, Span, most_within, span_of, too_many};
 use super::{Control, Findings};
-use crate::history::{History, Kind, Outcome, Subject};
+use crate::history::{History, Kind, Moment, Outcome, Subject};
 
 /// Time after which a place that became free can be taken again.
 const FREE_AFTER: Duration = Duration::from_secs(3);
@@ -65,15 +65,30 @@ pub(super) fn judge(history: &History, control: Control) -> Occupied {
             held.entry(*subject).or_default().push(Span { from: stream.opened, until, instance: None });
         }
     }
-    let attempts = history.operations.iter().filter(|it| it.kind == Kind::OpenStream);
-    for attempt in attempts {
+    let attempts = || history.operations.iter().filter(|it| it.kind == Kind::OpenStream);
+    // A place is taken at some time between the request and the log line. Where many race, others
+    // are refused before that line.
+    let mut sent: HashMap<_, Vec<Moment>> = HashMap::new();
+    for attempt in attempts() {
+        sent.entry(attempt.token).or_default().push(attempt.sent);
+    }
+    let mut taken = logged.clone();
+    for stream in &history.logged_streams {
+        let Some(subject) = history.subjects.get(&stream.token) else { continue };
+        let requests = sent.get(&stream.token).into_iter().flatten();
+        if let Some(&from) = requests.filter(|sent| **sent < stream.opened).max() {
+            let opening = Span { from, until: stream.opened, instance: Some(stream.instance) };
+            taken.entry(*subject).or_default().push(opening);
+        }
+    }
+    for attempt in attempts() {
         let Some(subject) = history.subjects.get(&attempt.token) else { continue };
         found.openings += 1;
         if !is_full(&attempt.outcome) {
             continue;
         }
         found.refused += 1;
-        let own = logged.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let own = taken.get(subject).map(Vec::as_slice).unwrap_or_default();
         let most = most_within(own, attempt.sent.saturating_sub(FREE_AFTER), attempt.answered, &apart);
         if caps.is_none_or(|(cap, _)| most < cap) {
             let at = attempt.sent;

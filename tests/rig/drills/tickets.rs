@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
-use crate::history::{Place, StreamEnd, TicketAttempt, TicketOutcome};
+use crate::history::{HistoryRecorder, Place, StreamEnd, TicketAttempt, TicketOutcome};
 use crate::load::{Pass, Stage, Wish};
 
 /// Tickets, and how many are issued a second.
@@ -181,8 +181,10 @@ impl Client {
             Ok(Ok(None)) => TicketOutcome::Refused,
             Ok(Ok(Some(mut stream))) => {
                 let index = recorder.stream_opened(self.pass.number, Place::Balancer, sent);
+                let mut noted = Noted { recorder, index, reason: None };
                 let reason = timeout(stay, stream.ended()).await.ok();
-                recorder.stream_ended(index, reason.clone());
+                noted.reason.clone_from(&reason);
+                drop(noted);
                 // It is closed after that.
                 TicketOutcome::Opened(StreamEnd { at: recorder.now(), reason })
             }
@@ -194,5 +196,19 @@ impl Client {
     fn record(&self, sent: Duration, answered: Duration, outcome: TicketOutcome) {
         let (ticket, client) = (self.pass.number, self.number);
         self.stage.recorder.ticket(TicketAttempt { ticket, client, sent, answered, outcome });
+    }
+}
+
+/// An open stream in the history. It ends there when this is dropped, so that a client may leave at
+/// any time.
+struct Noted<'a> {
+    recorder: &'a HistoryRecorder,
+    index: usize,
+    reason: Option<String>,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.recorder.stream_ended(self.index, self.reason.take());
     }
 }
