@@ -89,7 +89,7 @@ pub(super) fn judge(history: &History, control: Control) -> Occupied {
         }
         found.refused += 1;
         let own = taken.get(subject).map(Vec::as_slice).unwrap_or_default();
-        let most = most_within(own, attempt.sent.saturating_sub(FREE_AFTER), attempt.answered, &apart);
+        let most = most_within(own, attempt.sent.saturating_sub(FREE_AFTER), attempt.answered);
         if caps.is_none_or(|(cap, _)| most < cap) {
             let at = attempt.sent;
             found.wrong.note(|| {

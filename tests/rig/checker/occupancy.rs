@@ -78,11 +78,12 @@ fn at_side(spans: &[Span], at: Moment, apart: &[Apart]) -> Option<usize> {
     sides.iter().map(|side| sides.iter().filter(|other| *other == side).count()).max().or(Some(0))
 }
 
-/// The most that were open on one side within a period.
-pub(super) fn most_within(spans: &[Span], from: Moment, until: Moment, apart: &[Apart]) -> usize {
+/// The most that were open within a period. Streams of all sides count: when a cut begins and ends,
+/// an instance counts those of the others.
+pub(super) fn most_within(spans: &[Span], from: Moment, until: Moment) -> usize {
     let starts = spans.iter().map(|span| span.from).filter(|at| (from..=until).contains(at));
     let moments = starts.chain([from]);
-    moments.filter_map(|at| at_side(spans, at, apart)).max().unwrap_or(0)
+    moments.filter_map(|at| at_side(spans, at, &[])).max().unwrap_or(0)
 }
 
 /// The period of a stream in a log. One without an end was cut when its instance was killed.
