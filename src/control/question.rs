@@ -311,7 +311,8 @@ impl Merged {
     }
 
     fn sort(&mut self) {
-        self.streams.sort_unstable_by_key(|listed| (listed.stream.opened_at, listed.stream.stream_id));
+        // Stable: streams of one instance and millisecond stay in the order of their opening.
+        self.streams.sort_by_key(|listed| listed.stream.opened_at);
     }
 
     fn in_order(mut self) -> Self {
