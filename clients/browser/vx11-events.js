@@ -43,7 +43,7 @@ const MOST_FLAPS = 2;
  * token may end in the same way, so the client backs off.
  */
 const ACCESS_ENDS = new Set(["grant_ended", "revoked", "blocked", "ended"]);
-/** A stream that was open for so long does not count as ended again. */
+/** Age (ms) from which a stream that ends resets the back-off. */
 const LASTING_MS = 60_000;
 /** Reason of a `reconnect` frame: another stream took the place of this one. */
 const REPLACED = "replaced";

@@ -153,7 +153,7 @@ impl Reader {
     /// Creates the task without dialling.
     ///
     /// # Errors
-    /// When the settings contradict one another.
+    /// The settings contradict one another.
     pub fn new(settings: RedisSettings, parts: ReaderDeps) -> Result<Self, Fault> {
         parts.metrics.revocations.available(false);
         parts.metrics.control.available(false);

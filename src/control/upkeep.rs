@@ -111,7 +111,7 @@ impl Upkeep {
         if let Some((at, _)) = self.mark.take_if(|(_, number)| tickets.is_done_before(*number)) {
             self.settled = at;
         }
-        let renewal = Renewal { anew: self.gives_up, settled: self.settled, ended: self.ended.clone() };
+        let renewal = Renewal { gives_up: self.gives_up, settled: self.settled, ended: self.ended.clone() };
         let Ok(renewed) = self.store.renew(&renewal).await else { return };
         self.gives_up = false;
         self.mark.get_or_insert((renewed.at, tickets.next_number()));

@@ -104,7 +104,7 @@ impl fmt::Display for SubjectKey {
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
     /// Gives up the leases of the present session.
-    pub anew: bool,
+    pub gives_up: bool,
     /// Time up to which this instance has released the tickets that it no longer holds.
     pub settled: u64,
     /// Replaced streams that this instance has ended.

@@ -94,8 +94,8 @@ async fn an_alive_entry_keeps_its_session_until_it_is_given_up_and_says_what_is_
     let server = RedisServer::start().await;
     let mut one = Instance::start(&server, 1).await;
     one.pause();
-    let renew = async |anew, settled| {
-        let renewal = Renewal { anew, settled, ended: Vec::new() };
+    let renew = async |gives_up, settled| {
+        let renewal = Renewal { gives_up, settled, ended: Vec::new() };
         one.way.renew(&renewal).await.unwrap()
     };
     let first = renew(false, 5).await;

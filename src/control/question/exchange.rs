@@ -116,7 +116,7 @@ impl RedisExchange {
     /// Creates it without dialling.
     ///
     /// # Errors
-    /// When the settings contradict one another.
+    /// The settings contradict one another.
     pub fn new(settings: RedisSettings, store: Arc<RedisStore>, claim: Arc<Claim>) -> Result<Self, Fault> {
         let namespace = settings.namespace.clone();
         Ok(Self { store, claim, namespace, connections: OffPath::new(settings)?, logged: Mutex::default() })

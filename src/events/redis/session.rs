@@ -107,7 +107,7 @@ impl LogTask {
     /// Creates the task without dialling.
     ///
     /// # Errors
-    /// When the settings contradict one another.
+    /// The settings contradict one another.
     pub fn new(settings: RedisSettings, parts: LogTaskDeps) -> Result<Self, Fault> {
         let has_replicas = match settings.topology {
             Topology::Sentinel { .. } => true,

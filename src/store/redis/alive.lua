@@ -9,7 +9,7 @@
 --
 -- - `field`: field of the instance
 -- - `fresh`: ms without renewal after which an instance counts as dead
--- - `anew`: whether the leases of the present session are given up
+-- - `gives_up`: whether the leases of the present session are given up
 -- - `settled`: time up to which the instance has released what it no longer holds
 -- - `ended`: ids of replaced streams that the instance has ended
 -- - `forgotten`: ms without renewal after which an entry is removed
@@ -33,7 +33,7 @@ for at = 1, #entries, 2 do
     local age = seen and math.abs(now - seen) or math.huge
     if name == args.field then
       last = tonumber(of) or 0
-      if age <= args.fresh and not args.anew then
+      if age <= args.fresh and not args.gives_up then
         session = of
       end
     elseif age > args.forgotten then

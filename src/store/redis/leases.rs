@@ -29,7 +29,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 struct RenewArguments<'a> {
     field: &'a str,
     fresh: u64,
-    anew: bool,
+    gives_up: bool,
     settled: u64,
     ended: &'a [String],
     forgotten: u64,
@@ -41,7 +41,7 @@ pub(super) fn alive_command(keys: &Keys, field: &str, renewal: &Renewal) -> Cmd 
     let arguments = RenewArguments {
         field,
         fresh: millis(ALIVE),
-        anew: renewal.anew,
+        gives_up: renewal.gives_up,
         settled: renewal.settled,
         ended: &renewal.ended,
         forgotten: millis(FORGOTTEN),

@@ -98,7 +98,7 @@ impl RedisStore {
     /// Creates the store without dialling.
     ///
     /// # Errors
-    /// When the settings contradict one another.
+    /// The settings contradict one another.
     pub fn new(settings: RedisSettings, parts: RedisStoreDeps) -> Result<Self, Fault> {
         let RedisStoreDeps { instance_id, start, token_ttl, claim, monitor, clock, jitter, breaker } = parts;
         let keys = Arc::new(Keys::new(&settings.namespace));

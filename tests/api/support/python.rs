@@ -15,7 +15,7 @@ pub async fn python_environment(name: &str, requirements: &str) -> PathBuf {
     let environment = target.join(name);
     let stamp = environment.join("installed-requirements.txt");
     let lock = File::create(target.join(format!("{name}.lock"))).expect("the target folder can be written");
-    // One at a time, whoever tests.
+    // One environment is made at a time, for all tests.
     lock.lock().expect("a file can be locked");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
         return environment.join("bin");
