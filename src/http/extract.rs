@@ -3,37 +3,31 @@
 //!
 //! A credential is checked for the right that the table of URLs demands, here and nowhere else.
 
+mod address;
+mod body;
+
 use std::borrow::Cow;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName, HeaderValue};
-use actix_web::web::{Bytes, Payload};
+use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
-use ipnet::IpNet;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
+pub(super) use self::address::{client_address, peer_address};
+pub(super) use self::body::{Members, form_or_json, is_object, json_body, members};
 use super::AppState;
 use super::error::Problem;
 use super::permission::{has_right, not_permitted};
 use super::routes::{Caller, Callers};
 use crate::audit::{Act, Asker};
-use crate::limits::LARGEST_BODY;
 use crate::principal::{Principal, Right};
 use crate::service::Refusal;
 use crate::telemetry::RequestId;
 use crate::token::{Verified, is_token_shaped};
 
 const X_VX11_TOKEN: HeaderName = HeaderName::from_static("x-vx11-token");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Longest name of an unknown parameter that an error repeats: shorter than a token (with or
 /// without hyphens) and than a strong credential.
 const LONGEST_SHOWN_NAME: usize = 24;
-const FORM_OR_JSON: &str = "application/x-www-form-urlencoded or application/json";
 
 /// A credential that was not checked yet.
 #[derive(Debug)]
@@ -205,185 +199,6 @@ pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>)
     state.audit.note(act, Asker { client, request_id: extensions.get::<RequestId>() });
 }
 
-/// The client's address: the peer's, or the one that trusted proxies report. From the right, it is
-/// the first address in `X-Forwarded-For` that is not a trusted proxy's. Anybody may have written
-/// the addresses left of it.
-pub(super) fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let peer = peer_address(request.peer_addr());
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let mut client = peer;
-    let headers: Vec<_> =
-        request.headers().get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok()).collect();
-    for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
-        match hop_address(hop.trim()) {
-            Some(address) if is_trusted(&address) => client = address,
-            Some(address) => return address,
-            None => break,
-        }
-    }
-    client
-}
-
-/// Parses an address in `X-Forwarded-For`. Some proxies add the port, `192.0.2.1:5678` or
-/// `[2001:db8::1]:5678`, or only brackets.
-fn hop_address(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
-    let address = bare.parse().or_else(|_| hop.parse().map(|address: SocketAddr| address.ip()));
-    address.ok().map(|address: IpAddr| address.to_canonical())
-}
-
-/// The peer's address. A socket that listens on `[::]` reports IPv4 addresses as
-/// `::ffff:192.0.2.1`.
-pub(super) fn peer_address(peer: Option<SocketAddr>) -> IpAddr {
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
-}
-
-/// Parses a JSON body.
-pub(super) async fn json_body(
-    request: &HttpRequest,
-    payload: Payload,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    if !is_json(request) {
-        return Err(Problem::UnsupportedMediaType("application/json"));
-    }
-    read_body(request, payload, timeout).await
-}
-
-/// Parses a body as form or JSON.
-pub(super) async fn form_or_json<T: DeserializeOwned>(
-    request: &HttpRequest,
-    payload: Payload,
-    timeout: Duration,
-    expected: &'static str,
-) -> Result<T, Problem> {
-    let json = is_json(request);
-    if !json && !is_form(request) {
-        return Err(Problem::UnsupportedMediaType(FORM_OR_JSON));
-    }
-    let body = read_body(request, payload, timeout).await?;
-    let parsed = if json { from_json(&body) } else { from_form(&body) };
-    parsed.ok_or(Problem::BadRequest(Cow::Borrowed(expected)))
-}
-
-/// The members of a JSON object, in their order.
-#[derive(Default)]
-pub(super) struct Members(Vec<(String, Value)>);
-
-impl Members {
-    /// Whether there are none.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The value of a member.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value)
-    }
-
-    /// Refuses a member that is not `known`, or a second one of the same name. Ignoring it would
-    /// look like granting it. `taken` says what the call takes.
-    pub(super) fn only(&self, known: &[&str], taken: &str) -> Result<(), Problem> {
-        let names = || self.0.iter().map(|(name, _)| name.as_str());
-        if let Some(name) = names().filter(|name| !known.contains(name)).min() {
-            return Err(unknown(name, taken));
-        }
-        let twice = known.iter().find(|known| names().filter(|name| name == *known).count() > 1);
-        twice.map_or(Ok(()), |name| Err(Problem::bad_request(format!("{name} occurs more than once"))))
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-/// The members of a body that is a JSON object. Some clients always send a body, of any type; one
-/// without fields has no members. A form with a field is refused.
-pub(super) async fn members(
-    request: &HttpRequest,
-    payload: Payload,
-    timeout: Duration,
-) -> Result<Members, Problem> {
-    let body = read_body(request, payload, timeout).await?;
-    let body = body.trim_ascii();
-    if body.is_empty() || body == b"null" {
-        return Ok(Members::default());
-    }
-    if is_json(request) || is_object(body) {
-        return from_json(body).ok_or(Problem::bad_request("the body is not a JSON object"));
-    }
-    if !is_form(request) {
-        return Err(Problem::UnsupportedMediaType("application/json"));
-    }
-    let fields: Option<Vec<(String, IgnoredAny)>> = from_form(body);
-    let fields = fields.ok_or(Problem::bad_request("the body is neither a JSON object nor an empty form"))?;
-    fields.first().map_or(Ok(Members::default()), |(name, _)| {
-        Err(unknown(name, "this call takes fields in a JSON object only"))
-    })
-}
-
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
-    is_object(body).then(|| serde_json::from_slice(body).ok())?
-}
-
-fn from_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
-    serde_urlencoded::from_bytes(body).ok()
-}
-
-/// Whether a JSON text is an object. The deserialiser would also accept a list as the members in
-/// order.
-pub(super) fn is_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().starts_with(b"{")
-}
-
-/// Media types are case-insensitive (RFC 9110 §8.3.1).
-fn is_json(request: &HttpRequest) -> bool {
-    let content_type = request.content_type().to_ascii_lowercase();
-    content_type == "application/json" || content_type.ends_with("+json")
-}
-
-fn is_form(request: &HttpRequest) -> bool {
-    let content_type = request.content_type();
-    content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
-    let declared =
-        request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > LARGEST_BODY) {
-        return Err(Problem::BodyTooLarge);
-    }
-    match tokio::time::timeout(timeout, payload.to_bytes_limited(LARGEST_BODY)).await {
-        Ok(Ok(Ok(body))) => Ok(body),
-        Ok(Ok(Err(_))) => {
-            Err(Problem::bad_request("the request body broke off or is not encoded as announced"))
-        }
-        Ok(Err(_)) => Err(Problem::BodyTooLarge),
-        Err(_) => Err(Problem::BodyTimeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -438,94 +253,7 @@ mod tests {
         assert_eq!(found(request, Places::HeadersAndQuery), Ok(None));
     }
 
-    #[test]
-    fn forwarded_addresses_are_believed_from_trusted_peers_only() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-        let address = |peer: &str, forwarded: &str| {
-            let peer: IpAddr = peer.parse().unwrap();
-            let request = TestRequest::default()
-                .peer_addr((peer, 1).into())
-                .insert_header(("X-Forwarded-For", forwarded))
-                .to_http_request();
-            client_address(&request, &trusted).to_string()
-        };
-        assert_eq!(address("192.0.2.1", "198.51.100.1"), "192.0.2.1");
-        assert_eq!(address("10.0.0.1", "198.51.100.1"), "198.51.100.1");
-        assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2"), "198.51.100.1");
-        assert_eq!(address("10.0.0.1", "nonsense"), "10.0.0.1");
-        // With ports, as of some proxies.
-        assert_eq!(address("10.0.0.1", "203.0.113.9, 198.51.100.1:5678, 10.0.0.2:80"), "198.51.100.1");
-        assert_eq!(address("10.0.0.1", "[2001:db8::1]:5678, 10.0.0.2"), "2001:db8::1");
-        assert_eq!(address("10.0.0.1", "[2001:db8::1],10.0.0.2"), "2001:db8::1");
-        assert_eq!(address("10.0.0.1", "[::ffff:198.51.100.1]:1, 10.0.0.2"), "198.51.100.1");
-        for nonsense in ["198.51.100.1:", "198.51.100.1:65536", "2001:db8::1]:1", "[2001:db8::1", "[]", ":1"]
-        {
-            assert_eq!(address("10.0.0.1", &format!("{nonsense}, 10.0.0.2")), "10.0.0.2", "{nonsense}");
-        }
-        // As a socket on [::] reports them.
-        assert_eq!(address("::ffff:10.0.0.1", "198.51.100.1"), "198.51.100.1");
-        assert_eq!(address("::ffff:192.0.2.1", "198.51.100.1"), "192.0.2.1");
-        assert_eq!(address("10.0.0.1", "198.51.100.1, ::ffff:10.0.0.2"), "198.51.100.1");
-    }
-
-    /// Like the bodies of revocation and introspection.
-    #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-    struct Parameter {
-        token: Option<String>,
-        token_id: Option<String>,
-    }
-
-    fn forwarded(peer: IpAddr, headers: &[Vec<u8>]) -> IpAddr {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        let mut request = TestRequest::default().peer_addr((peer, 1).into());
-        for header in headers {
-            if let Ok(value) = actix_web::http::header::HeaderValue::from_bytes(header) {
-                request = request.append_header((X_FORWARDED_FOR, value));
-            }
-        }
-        client_address(&request.to_http_request(), &trusted)
-    }
-
-    fn trusted_hop() -> impl Strategy<Value = IpAddr> {
-        let mapped = |last: u8| Ipv4Addr::new(10, 0, 0, last).to_ipv6_mapped();
-        prop_oneof![
-            any::<[u8; 3]>().prop_map(|[b, c, d]| IpAddr::from([10, b, c, d])),
-            any::<u16>().prop_map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])),
-            any::<u8>().prop_map(move |last| IpAddr::from(mapped(last))),
-        ]
-    }
-
-    fn stranger() -> impl Strategy<Value = IpAddr> {
-        prop_oneof![
-            any::<u8>().prop_map(|last| IpAddr::from([198, 51, 100, last])),
-            any::<u16>().prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])),
-        ]
-    }
-
     proptest! {
-        #[test]
-        fn a_parameter_survives_both_encodings(token: Option<String>, token_id: Option<String>) {
-            let parameter = Parameter { token, token_id };
-            let form = serde_urlencoded::to_string(&parameter).unwrap();
-            prop_assert_eq!(from_form(form.as_bytes()), Some(parameter.clone()));
-            let json = serde_json::to_vec(&parameter).unwrap();
-            prop_assert_eq!(from_json(&json), Some(parameter));
-        }
-
-        #[test]
-        fn no_body_makes_a_parameter_panic_and_only_objects_are_read_as_json(
-            bytes in prop::collection::vec(any::<u8>(), 0..100),
-            text in r#"[\[\]{}",:=&%+a-f0-9\\ ]{0,60}|\{"token(_id)?": ?[\[{"a-z0-9,:\\]{0,20}\}?"#,
-        ) {
-            for body in [bytes.as_slice(), text.as_bytes()] {
-                let _ = from_form::<Parameter>(body);
-                if from_json::<Parameter>(body).is_some() {
-                    let ends = (body.trim_ascii().first(), body.trim_ascii().last());
-                    prop_assert_eq!(ends, (Some(&b'{'), Some(&b'}')));
-                }
-            }
-        }
-
         #[test]
         fn a_bearer_credential_is_what_follows_the_scheme_in_any_case(
             scheme in "[bB][eE][aA][rR][eE][rR]",
@@ -540,34 +268,6 @@ mod tests {
         fn anything_else_in_an_authorization_header_is_no_bearer_credential(header in prop::collection::vec(any::<u8>(), 0..20)) {
             let looks_like_one = header.to_ascii_lowercase().starts_with(b"bearer ");
             prop_assert_eq!(bearer(&header).is_some(), looks_like_one);
-        }
-
-        #[test]
-        fn a_stranger_is_itself_whatever_it_says_of_others(peer in stranger(), headers in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3)) {
-            prop_assert_eq!(forwarded(peer, &headers), peer);
-        }
-
-        #[test]
-        fn behind_trusted_proxies_the_client_is_the_first_stranger_from_the_right(
-            peer in trusted_hop(),
-            lies in "[ -~]{0,40}",
-            client in stranger(),
-            hops in prop::collection::vec(trusted_hop(), 0..4),
-            split in any::<bool>(),
-            ports in any::<bool>(),
-        ) {
-            let written = |address: &IpAddr| {
-                if ports { SocketAddr::from((*address, 5678)).to_string() } else { address.to_string() }
-            };
-            let proxies: Vec<_> = hops.iter().map(|hop| format!(" ,{} ", written(hop))).collect();
-            let proxies = proxies.concat();
-            let headers = if split {
-                vec![format!("{lies},{}", written(&client)).into_bytes(), proxies.trim_start_matches(" ,").into()]
-            } else {
-                vec![format!("{lies},{}{proxies}", written(&client)).into_bytes()]
-            };
-            let headers: Vec<_> = headers.into_iter().filter(|header: &Vec<u8>| !header.is_empty()).collect();
-            prop_assert_eq!(forwarded(peer, &headers), client);
         }
 
         #[test]
