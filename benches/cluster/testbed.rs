@@ -98,8 +98,8 @@ impl Testbed {
     /// Nobody may have been refused: without Redis, what was measured is something else.
     pub(crate) fn assert_well(&self) {
         for instance in &self.instances {
-            let standing = self.runtime.block_on(instance.standing()).expect("an instance answers");
-            assert!(standing.is_well(), "an instance left Redis under this load");
+            let state = self.runtime.block_on(instance.standing()).expect("an instance answers");
+            assert!(state.is_well(), "an instance left Redis under this load");
         }
     }
 

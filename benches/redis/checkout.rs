@@ -14,7 +14,7 @@ pub(crate) const CHECKOUT: &str = "/bench/checkout";
 
 /// One for the whole process, of the size that is the library's default.
 static POOL: LazyLock<Pool> = LazyLock::new(|| {
-    let variable = |name| std::env::var(name).expect("a measured instance is told where Redis is");
+    let variable = |name| std::env::var(name).expect("a measured instance knows where Redis is");
     let port = variable("REDIS_PORT").parse().expect("a port is a number");
     let server = ConnectionAddr::Tcp(variable("REDIS_HOST"), port);
     let server = server.into_connection_info().expect("an address of a server");

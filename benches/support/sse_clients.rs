@@ -37,7 +37,7 @@ pub(crate) struct Receipt {
 }
 
 /// Content of a stream.
-enum Heard {
+enum Received {
     /// It is open.
     Answer,
     Event(Receipt),
@@ -77,7 +77,7 @@ impl SseClients {
             if opening == 0 {
                 return;
             }
-            self.turn(deadline, |heard| opening -= usize::from(matches!(heard, Heard::Answer)));
+            self.turn(deadline, |received| opening -= usize::from(matches!(received, Received::Answer)));
             assert!(Instant::now() < deadline, "{opening} streams did not open in time");
         }
     }
@@ -106,7 +106,7 @@ impl SseClients {
     pub(crate) fn listen_for(&mut self, duration: Duration) -> u32 {
         let (end, mut events) = (Instant::now() + duration, 0);
         while Instant::now() < end {
-            self.turn(end, |heard| events += u32::from(matches!(heard, Heard::Event(_))));
+            self.turn(end, |received| events += u32::from(matches!(received, Received::Event(_))));
         }
         events
     }
@@ -115,8 +115,8 @@ impl SseClients {
     pub(crate) fn receive(&mut self, count: usize, deadline: Instant) -> Vec<Receipt> {
         let mut receipts = Vec::with_capacity(count);
         while receipts.len() < count {
-            self.turn(deadline, |heard| {
-                if let Heard::Event(receipt) = heard {
+            self.turn(deadline, |received| {
+                if let Received::Event(receipt) = received {
                     receipts.push(receipt);
                 }
             });
@@ -125,9 +125,9 @@ impl SseClients {
         receipts
     }
 
-    /// Waits until something happens, `deadline` at the latest, and calls `on_heard` with each
+    /// Waits until something happens, `deadline` at the latest, and calls `on_received` with each
     /// thing that did.
-    fn turn(&mut self, deadline: Instant, mut on_heard: impl FnMut(Heard)) {
+    fn turn(&mut self, deadline: Instant, mut on_received: impl FnMut(Received)) {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.poll.poll(&mut self.events, Some(left)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
@@ -139,7 +139,7 @@ impl SseClients {
                 stream.ask();
             }
             if event.is_readable() {
-                stream.read(&mut self.buffer, &mut on_heard);
+                stream.read(&mut self.buffer, &mut on_received);
             }
         }
     }
@@ -155,7 +155,7 @@ impl Stream {
 
     /// Reads until there is nothing left. A read that does not fill the buffer has emptied the
     /// socket (epoll(7)), which spares a second call.
-    fn read(&mut self, buffer: &mut [u8], on_heard: &mut impl FnMut(Heard)) {
+    fn read(&mut self, buffer: &mut [u8], on_received: &mut impl FnMut(Received)) {
         loop {
             let read = match self.socket.read(buffer) {
                 Ok(0) => panic!("the server ended a stream"),
@@ -163,7 +163,7 @@ impl Stream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("a stream broke: {error}"),
             };
-            self.take(&buffer[..read], on_heard);
+            self.take(&buffer[..read], on_received);
             if read < buffer.len() {
                 return;
             }
@@ -171,19 +171,19 @@ impl Stream {
     }
 
     /// Counts the events in what has come.
-    fn take(&mut self, mut bytes: &[u8], on_heard: &mut impl FnMut(Heard)) {
+    fn take(&mut self, mut bytes: &[u8], on_received: &mut impl FnMut(Received)) {
         if !self.answered {
             let head = self.reader.head(bytes);
             let Some(head) = head.expect("the server speaks HTTP") else { return };
             assert_eq!(head.status, 200, "no stream");
             self.answered = true;
-            on_heard(Heard::Answer);
+            on_received(Received::Answer);
             // The reader has the bytes behind the head.
             bytes = &[];
         }
         let taken = self.reader.body(bytes, |frame: &Frame<'_>| {
             if let Some(number) = number_in(&frame.data) {
-                on_heard(Heard::Event(Receipt { number, at: Instant::now() }));
+                on_received(Received::Event(Receipt { number, at: Instant::now() }));
             }
         });
         taken.expect("the transfer coding is right");

@@ -86,7 +86,7 @@ fn local_time_and_offset(text: &str) -> Option<(&str, SignedDuration)> {
     }
     let (sign, ahead) = match offset.split_at_checked(1)? {
         ("+", ahead) => (1, ahead),
-        ("-", behind) => (-1, behind),
+        ("-", offset) => (-1, offset),
         _ => return None,
     };
     let (hours, minutes) = ahead.split_once(':').filter(|_| fits(ahead, OFFSET))?;

@@ -146,7 +146,7 @@ impl CatchUp {
                     hub.settings().metrics.events.resumed(ResumedFrom::Log);
                     return Next::InRing(cursor);
                 }
-                Resume::Never(gap) => return reset(hub, gap),
+                Resume::Never(reason) => return reset(hub, reason),
                 Resume::NotYet => return Next::Wait(None),
                 Resume::Ahead => return self.wait_for_reader(hub),
                 Resume::Earlier => {
@@ -259,10 +259,10 @@ impl CatchUp {
 }
 
 /// `reset` at the head, or a wait if the log is not known yet.
-fn reset(hub: &Hub, gap: ResetReason) -> Next {
+fn reset(hub: &Hub, reason: ResetReason) -> Next {
     hub.newest().map_or(Next::Wait(None), |(cursor, id)| {
         hub.settings().metrics.events.resumed(ResumedFrom::Nowhere);
-        Next::Reset(frame::reset(id, gap.as_str()), cursor)
+        Next::Reset(frame::reset(id, reason.as_str()), cursor)
     })
 }
 

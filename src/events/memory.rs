@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_stands_for_the_event_that_was_published_first_under_it() {
+    async fn a_key_names_the_event_that_was_published_first_under_it() {
         let log = MemoryLog::new(hub(), 10);
         let publish =
             |data| log.publish(Publication::new(EventType::default(), data, Topics::default(), Some(key(1))));

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_budget_and_is_told_when_to_return() {
+    fn each_address_has_its_own_budget_and_is_given_a_time_to_return() {
         let (limits, clock) = limits(None, Some(2));
         let address = |last| IpAddr::from([192, 0, 2, last]);
         assert!(limits.failed_auth(address(1)).is_ok());

@@ -341,7 +341,7 @@ async fn revoke_and_note(
     let streams = state.hub.end_streams_of(revocation.id);
     tracing::info!(token_id = %revocation.id, streams, remembered = remembered.is_ok(), "token revoked");
     if let Some(effect) = effect {
-        let effective = remembered.as_ref().map_or("failed", |reach| reach.as_str());
+        let effective = remembered.as_ref().map_or("failed", |scope| scope.as_str());
         let (token_id, principal) = (revocation.id.to_string(), principal.as_str());
         effect.ended(Act::Revoke { token_id: &token_id, principal, effective });
     }

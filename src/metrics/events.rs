@@ -39,7 +39,7 @@ pub struct EventMetrics {
     catch_up_bytes: IntCounter,
     unreadable: IntCounter,
     log_relieved: IntCounter,
-    log_in_reach: IntGauge,
+    log_available: IntGauge,
     stream_events_lost: IntCounter,
 }
 
@@ -67,7 +67,7 @@ impl EventMetrics {
                 "vx11_operator_event_log_relieved_total",
                 "Times this instance removed the older half of the event log because Redis was full.",
             )?,
-            log_in_reach: names.gauge(
+            log_available: names.gauge(
                 "vx11_operator_event_log_in_reach",
                 "1 while the event log is available, else 0; always 1 without Redis.",
             )?,
@@ -121,7 +121,7 @@ impl EventMetrics {
 
     /// Sets whether the log is available.
     pub fn log_available(&self, available: bool) {
-        self.log_in_reach.set(i64::from(available));
+        self.log_available.set(i64::from(available));
     }
 
     /// Counts openings and ends of streams that were not published.

@@ -8,7 +8,7 @@ use super::names::Names;
 pub struct RevocationMetrics {
     invalid: IntCounter,
     forgotten: IntCounter,
-    in_reach: IntGauge,
+    available: IntGauge,
 }
 
 impl RevocationMetrics {
@@ -22,7 +22,7 @@ impl RevocationMetrics {
                 "vx11_operator_revocations_forgotten_total",
                 "Revocations that this instance had no room for; it applies them only while Redis is available.",
             )?,
-            in_reach: names.gauge(
+            available: names.gauge(
                 "vx11_operator_revocations_in_reach",
                 "1 while the revocations of all instances can be read, else 0; always 1 without Redis.",
             )?,
@@ -43,6 +43,6 @@ impl RevocationMetrics {
 
     /// Sets whether announcements can be read.
     pub fn available(&self, available: bool) {
-        self.in_reach.set(i64::from(available));
+        self.available.set(i64::from(available));
     }
 }

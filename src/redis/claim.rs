@@ -44,13 +44,13 @@ pub struct Claim {
     key: String,
     /// Of all accepted signing keys, sorted; a reload replaces them.
     fingerprints: Mutex<Arc<[String]>>,
-    standing: watch::Sender<Standing>,
+    state: watch::Sender<ClaimState>,
     /// Set while another deployment holds the claim.
     waiting: Mutex<Option<Waiting>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ClaimState {
     /// Redis was not asked yet.
     Unknown,
     Held,
@@ -74,7 +74,7 @@ impl Claim {
         Self {
             key: namespace.together("deployment"),
             fingerprints: Mutex::new(sorted(fingerprints)),
-            standing: watch::Sender::new(Standing::Unknown),
+            state: watch::Sender::new(ClaimState::Unknown),
             waiting: Mutex::default(),
         }
     }
@@ -92,27 +92,27 @@ impl Claim {
 
     /// Whether the data belonged to this deployment at the last question.
     pub(crate) fn is_held(&self) -> bool {
-        *self.standing.borrow() == Standing::Held
+        *self.state.borrow() == ClaimState::Held
     }
 
     /// Waits until the claim is held.
     pub(crate) async fn held(&self) {
-        self.becomes(|standing| standing == Standing::Held).await;
+        self.becomes(|state| state == ClaimState::Held).await;
     }
 
     /// Waits until the claim is refused.
     pub(crate) async fn refused(&self) {
-        self.becomes(|standing| standing == Standing::Refused).await;
+        self.becomes(|state| state == ClaimState::Refused).await;
     }
 
     /// Waits while the claim is refused.
     pub(crate) async fn not_refused(&self) {
-        self.becomes(|standing| standing != Standing::Refused).await;
+        self.becomes(|state| state != ClaimState::Refused).await;
     }
 
-    async fn becomes(&self, wanted: impl Fn(Standing) -> bool) {
+    async fn becomes(&self, wanted: impl Fn(ClaimState) -> bool) {
         // The sender is part of `self` and outlives this future.
-        let _ = self.standing.subscribe().wait_for(|standing| wanted(*standing)).await;
+        let _ = self.state.subscribe().wait_for(|state| wanted(*state)).await;
     }
 
     /// Command that claims the data or renews the claim; pass its answer to [`Self::learn`].
@@ -153,25 +153,25 @@ impl Claim {
         match answer.as_str() {
             "held" => {
                 *waiting = None;
-                self.stand(Standing::Held);
+                self.set(ClaimState::Held);
                 Ok(())
             }
             "newer" => {
-                self.stand(Standing::Refused);
+                self.set(ClaimState::Refused);
                 Err(Fault::NewerSchema(number))
             }
             _ => {
                 if waiting.as_ref().is_none_or(|waiting| waiting.named_at != number) {
                     *waiting = Some(Waiting { named_at: number, since: Instant::now() });
                 }
-                self.stand(Standing::Refused);
+                self.set(ClaimState::Refused);
                 Err(Fault::OtherDeployment)
             }
         }
     }
 
-    fn stand(&self, new: Standing) {
-        self.standing.send_if_modified(|standing| std::mem::replace(standing, new) != new);
+    fn set(&self, new: ClaimState) {
+        self.state.send_if_modified(|state| std::mem::replace(state, new) != new);
     }
 }
 

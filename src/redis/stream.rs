@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_several_streams_are_told_apart() {
+    fn entries_of_several_streams_are_kept_apart() {
         let entry = |id: &[u8]| Value::Array(vec![Value::BulkString(id.to_vec()), words(&[b"a", b"1"])]);
         let stream = |name: &[u8], entries: &[&[u8]]| {
             let entries = entries.iter().map(|id| entry(id)).collect();

@@ -191,7 +191,7 @@ async fn what_was_done_before_the_end_is_written_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_counted_and_stops_nobody() {
+async fn a_full_disk_is_logged_and_counted_and_stops_nobody() {
     let instance = audited(Path::new("/dev/full"), &[]).await;
     for _ in 0..3 {
         instance.issue().await;

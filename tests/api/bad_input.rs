@@ -50,8 +50,8 @@ async fn an_unknown_path_is_answered_with_404_and_not_repeated() {
                 assert!(path.starts_with("/panel/") || path.starts_with("/client/"), "{path}");
                 continue;
             }
-            let told = problem(response, StatusCode::NOT_FOUND, "not_found").await;
-            assert!(!told.to_string().contains(WORD), "{told}");
+            let refused = problem(response, StatusCode::NOT_FOUND, "not_found").await;
+            assert!(!refused.to_string().contains(WORD), "{refused}");
         }
     }
     is_unharmed(&instance).await;
@@ -146,8 +146,8 @@ async fn a_body_that_is_not_encoded_as_announced_is_a_bad_request() {
         "5 5\r\n",
     ] {
         let answer = raw_request(&instance, format!("{chunked}{body}").as_bytes()).await;
-        let told = raw_problem(&answer, 400, "bad_request");
-        assert!(!told.to_string().contains(WORD), "{told}");
+        let refused = raw_problem(&answer, 400, "bad_request");
+        assert!(!refused.to_string().contains(WORD), "{refused}");
     }
     is_unharmed(&instance).await;
 }
@@ -157,8 +157,8 @@ async fn a_request_id_is_believed_from_a_trusted_proxy_only_and_never_if_it_coul
     let chosen = "proxy-chose.this_1";
     let asked = async |instance: &Instance, id: &str| {
         let response = instance.get("/xylophone").header("X-Request-Id", id).send().await.unwrap();
-        let told = problem(response, StatusCode::NOT_FOUND, "not_found").await;
-        told["request_id"].as_str().unwrap().to_owned()
+        let refused = problem(response, StatusCode::NOT_FOUND, "not_found").await;
+        refused["request_id"].as_str().unwrap().to_owned()
     };
     let instance = Instance::start().await;
     assert_ne!(asked(&instance, chosen).await, chosen);

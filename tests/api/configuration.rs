@@ -446,7 +446,7 @@ async fn variables_of_others_are_none_of_our_business() {
 }
 
 #[tokio::test]
-async fn several_problems_are_told_at_once() {
+async fn several_problems_are_reported_at_once() {
     let environment = [
         ("EPHEMERAL_TOKEN_TTL_SEC", "0"),
         ("VX11_OPERATOR_LOG_FORMAT", "xml"),

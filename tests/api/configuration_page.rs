@@ -54,7 +54,7 @@ fn the_page_lists_every_key_with_its_default_and_nothing_else() {
     let built_in: BTreeMap<_, _> =
         defaults.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
     assert_eq!(on_page, built_in);
-    assert_eq!(rows().len(), on_page.len(), "each key stands there once");
+    assert_eq!(rows().len(), on_page.len(), "each key is there once");
 }
 
 /// Keys that a key depends on: key, variable and value.

@@ -57,7 +57,7 @@ async fn every_stream_gets_reconnect_and_none_is_cut_inside_a_frame() {
     for all in streams.join_all().await {
         let text = String::from_utf8(all).unwrap();
         assert!(text.contains(&published), "an acknowledged event is delivered before the end: {text}");
-        let last = text.rfind("event: reconnect").expect("told to reconnect");
+        let last = text.rfind("event: reconnect").expect("a reconnect frame");
         assert!(text[last..].contains(r#"{"reason":"drain","retry_ms":"#));
         assert!(text.ends_with("\n\n\r\n0\r\n\r\n"), "cut inside a frame: {:?}", &text[last..]);
     }

@@ -78,11 +78,11 @@ async fn a_token_lives_as_long_as_its_request_says() {
         let issued = issue_with(&instance, &json!({ "expires_in": seconds })).await;
         assert_eq!(issued["expires_in"], json!(seconds));
         let token = issued["sse_token"].as_str().unwrap();
-        let told = instance.introspect(token).await;
-        if let (Some(exp), Some(iat)) = (told["exp"].as_u64(), told["iat"].as_u64()) {
-            assert!((seconds..=seconds + 1).contains(&(exp - iat)), "{told}");
+        let described = instance.introspect(token).await;
+        if let (Some(exp), Some(iat)) = (described["exp"].as_u64(), described["iat"].as_u64()) {
+            assert!((seconds..=seconds + 1).contains(&(exp - iat)), "{described}");
         } else {
-            assert_eq!(seconds, 1, "only that one may have expired: {told}");
+            assert_eq!(seconds, 1, "only that one may have expired: {described}");
         }
     }
     let brief = issue_with(&instance, &json!({ "expires_in": 1 })).await;
@@ -231,13 +231,13 @@ async fn introspection_tells_subject_principal_and_topics_of_a_grant() {
     let issued: Value = ask_for_token(&instance, &credentials[0], &fields).await.json().await.unwrap();
     let token = issued["sse_token"].as_str().unwrap();
     remember_secret(token);
-    let told = instance.introspect(token).await;
-    assert_eq!((&told["active"], &told["sub"]), (&json!(true), &json!("user-7")));
-    assert_eq!((&told["client_id"], &told["scope"]), (&json!("shop"), &json!("orders/* news")));
-    assert_eq!((&told["jti"], told.get("aud")), (&issued["token_id"], None));
+    let described = instance.introspect(token).await;
+    assert_eq!((&described["active"], &described["sub"]), (&json!(true), &json!("user-7")));
+    assert_eq!((&described["client_id"], &described["scope"]), (&json!("shop"), &json!("orders/* news")));
+    assert_eq!((&described["jti"], described.get("aud")), (&issued["token_id"], None));
     // Without a subject it is the principal, as for a plain token.
-    let told = instance.introspect(&token_for(&instance, &["news"]).await).await;
-    assert_eq!((&told["sub"], &told["client_id"]), (&json!("operator"), &json!("operator")));
+    let described = instance.introspect(&token_for(&instance, &["news"]).await).await;
+    assert_eq!((&described["sub"], &described["client_id"]), (&json!("operator"), &json!("operator")));
     let plain = instance.introspect(&instance.issue().await.token).await;
     let names: BTreeSet<_> = plain.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(["active", "exp", "iat", "jti", "sub", "token_type"]));

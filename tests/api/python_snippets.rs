@@ -159,7 +159,7 @@ async fn an_event_whose_answer_was_lost_is_repeated_under_its_key_and_published_
         direct.ask(&snippet.publish(&json!(2))).await;
         let (first, second) = (stream.next_published().await, stream.next_published().await);
         assert_eq!((json!(first.id), first.json(), second.json()), (id, json!(1), json!(2)));
-        let requests = front.heard();
+        let requests = front.requests();
         let key = |request: &String| {
             let lines = request.lines().map(str::to_ascii_lowercase);
             lines.into_iter().find(|line| line.starts_with("idempotency-key: ")).expect("a key")

@@ -117,7 +117,7 @@ async fn credentials_that_differ_count_as_a_failure() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_has_a_budget_of_its_own() {
+async fn each_client_of_a_trusted_proxy_has_a_separate_budget() {
     let environment = [(FAILURES, "2"), ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "127.0.0.1")];
     let instance = Instance::with(&environment).await;
     for client in ["198.51.100.1", "2001:db8::1", "203.0.113.9, 198.51.100.2"] {

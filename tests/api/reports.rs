@@ -161,7 +161,7 @@ async fn the_openapi_document_can_be_resolved_and_names_the_credentials_of_each_
         for (method, operation) in item.as_object().unwrap() {
             assert!(operation["summary"].is_string(), "{method} {path}");
             let id = operation["operationId"].as_str().unwrap();
-            assert!(ids.insert(id.to_owned()), "{id} stands there twice");
+            assert!(ids.insert(id.to_owned()), "{id} is there twice");
             // Open to anyone are health, metrics, the document and the panel.
             let needs_principal = path.starts_with("/operator/") && !path.ends_with("/health");
             assert_eq!(operation.get("security").is_some(), needs_principal, "{method} {path}");

@@ -72,7 +72,7 @@ async fn a_stream_at_its_maximum_age_gets_reconnect() {
 /// For each event that its reader takes another one is published, so that there is always something
 /// to send.
 #[tokio::test]
-async fn a_stream_that_lags_behind_reaches_its_age_too() {
+async fn a_stream_that_lags_reaches_its_age_too() {
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX_AGE_SECONDS", "2")]).await;
     let token = instance.issue().await.token;
     let start = instance.open_stream(&token).await.greeting.id;

@@ -51,12 +51,12 @@ async fn without_fields_the_answer_has_the_members_of_before_in_their_order() {
 async fn introspection_tells_what_a_token_is_and_nothing_about_what_is_none() {
     let instance = Instance::start().await;
     let issued = instance.issue().await;
-    let told = instance.introspect(&issued.token).await;
-    assert_eq!(told["active"], json!(true));
-    assert_eq!(told["sub"], json!("operator"));
-    assert_eq!(told["jti"], json!(issued.id));
-    assert_eq!(told["token_type"], json!("sse"));
-    assert!(told["exp"].as_u64().unwrap() - told["iat"].as_u64().unwrap() <= 61);
+    let described = instance.introspect(&issued.token).await;
+    assert_eq!(described["active"], json!(true));
+    assert_eq!(described["sub"], json!("operator"));
+    assert_eq!(described["jti"], json!(issued.id));
+    assert_eq!(described["token_type"], json!("sse"));
+    assert!(described["exp"].as_u64().unwrap() - described["iat"].as_u64().unwrap() <= 61);
     assert_eq!(instance.introspect("no token").await, json!({"active": false}));
     assert_eq!(instance.introspect(&instance.principal).await, json!({"active": false}));
 }

@@ -58,16 +58,16 @@ impl Raw {
     }
 
     /// Waits for exactly this text.
-    pub(crate) async fn hear(&mut self, text: &str) {
-        let mut heard = vec![0; text.len()];
-        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut heard)).await;
+    pub(crate) async fn expect(&mut self, text: &str) {
+        let mut received = vec![0; text.len()];
+        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut received)).await;
         read.expect("an answer in time").expect("an answer");
-        assert_eq!(String::from_utf8_lossy(&heard), text);
+        assert_eq!(String::from_utf8_lossy(&received), text);
     }
 
     /// Asserts that for a while nothing comes, not even the end. Only time shows that.
-    pub(crate) async fn hear_nothing(&mut self) {
-        let heard = tokio::time::timeout(SHORT, self.0.read(&mut [0])).await;
-        assert!(heard.is_err(), "{heard:?}");
+    pub(crate) async fn expect_nothing(&mut self) {
+        let received = tokio::time::timeout(SHORT, self.0.read(&mut [0])).await;
+        assert!(received.is_err(), "{received:?}");
     }
 }

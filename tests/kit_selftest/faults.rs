@@ -50,7 +50,7 @@ async fn a_password_shuts_out_those_who_do_not_know_it() {
     assert!(ask(&mut client, "GET key").await.is_err(), "its connection is closed");
     let mut stranger = Raw::connect(&server.address()).await;
     stranger.say("GET key\r\n").await;
-    stranger.hear("-NOAUTH Authentication required.\r\n").await;
+    stranger.expect("-NOAUTH Authentication required.\r\n").await;
     assert_eq!(server.command_text(&["PING"]).await, "PONG", "the kit knows it");
     server.require_no_password().await;
     assert!(ask(&mut connect(&server.address()).await, "GET key").await.is_ok());

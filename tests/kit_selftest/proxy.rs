@@ -35,19 +35,19 @@ async fn a_black_hole_answers_nothing_and_old_connections_stay_dead_after_it() {
     let mut old = connect_for(&proxy.address(), SHORT).await.expect("it passes");
     let mut idle = Raw::connect(&proxy.address()).await;
     idle.say("PING\r\n").await;
-    idle.hear("+PONG\r\n").await;
+    idle.expect("+PONG\r\n").await;
     proxy.black_hole();
     assert!(ask(&mut old, "SET key value").await.expect_err("no answer").is_timeout());
     // A new client is accepted, and receives nothing either.
     let mut meanwhile = Raw::connect(&proxy.address()).await;
     meanwhile.say("SET key value\r\n").await;
-    meanwhile.hear_nothing().await;
+    meanwhile.expect_nothing().await;
 
     proxy.pass();
     assert!(ask(&mut old, "SET key value").await.expect_err("no answer").is_timeout());
     for dead in [&mut idle, &mut meanwhile] {
         dead.say("PING\r\n").await;
-        dead.hear_nothing().await;
+        dead.expect_nothing().await;
     }
     let mut new = connect(&proxy.address()).await;
     assert!(ask(&mut new, "PING").await.is_ok());
@@ -63,16 +63,16 @@ async fn a_black_hole_of_no_length_kills_all_the_same() {
     for _ in 0..200 {
         let mut old = Raw::connect(&proxy.address()).await;
         old.say("PING\r\n").await;
-        old.hear("+PONG\r\n").await;
+        old.expect("+PONG\r\n").await;
         proxy.black_hole();
         proxy.pass();
         old.say("PING\r\n").await;
         dead.push(old);
     }
-    dead[0].hear_nothing().await;
+    dead[0].expect_nothing().await;
     for old in &dead {
-        let heard = old.0.try_read(&mut [0]).expect_err("no answer on any of them");
-        assert_eq!(heard.kind(), ErrorKind::WouldBlock);
+        let received = old.0.try_read(&mut [0]).expect_err("no answer on any of them");
+        assert_eq!(received.kind(), ErrorKind::WouldBlock);
     }
 }
 
@@ -82,7 +82,7 @@ async fn a_refusal_resets_connections_and_lets_nobody_in_until_it_ends() {
     let proxy = FaultProxy::start(server.address());
     let mut old = Raw::connect(&proxy.address()).await;
     old.say("PING\r\n").await;
-    old.hear("+PONG\r\n").await;
+    old.expect("+PONG\r\n").await;
     proxy.refuse();
     assert_eq!(proxy.connections(), 0);
     let reset = old.0.read(&mut [0]).await.expect_err("it was reset");
@@ -166,8 +166,8 @@ async fn a_narrow_link_carries_no_more_than_its_rate() {
     assert!(is_over_first(soon, ask(&mut to_narrower, "GET key")).await, "the rate counts");
 
     let short = async { ask(&mut connect(&narrower.address()).await, "PING").await.expect("it passes") };
-    let behind = ask(&mut to_narrower, "PING");
-    assert!(is_over_first(short, behind).await, "each connection has the rate, in the order of its answers");
+    let next = ask(&mut to_narrower, "PING");
+    assert!(is_over_first(short, next).await, "each connection has the rate, in the order of its answers");
 
     narrower.pass();
     let again = async { ask(&mut connect(&narrower.address()).await, "GET key").await.expect("it passes") };
@@ -213,7 +213,7 @@ async fn a_stall_strikes_with_its_probability() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_a_dead_server_closes_connections_and_a_living_one_is_found_again() {
+async fn a_proxy_closes_connections_of_a_dead_server_and_finds_a_living_one_again() {
     let mut server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.address());
     let mut client = connect(&proxy.address()).await;

@@ -44,7 +44,8 @@ async fn start(release: &Path, id: &str, redis: &RedisServer, principal: &str) -
     let environment = [("INSTANCE_ID", id), ("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port)];
     let instance = Operator::start(release, principal, &environment).await;
     instance.await_well().await;
-    until("an instance that uses the event log", async || instance.reaches_log().await == Ok(true)).await;
+    until("an instance that uses the event log", async || instance.is_log_available().await == Ok(true))
+        .await;
     instance
 }
 

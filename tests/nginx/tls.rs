@@ -160,8 +160,8 @@ async fn the_command_line_client_trusts_the_authority_it_is_given_else_the_syste
     for (code, id, errors) in [unknown, misnamed] {
         assert_eq!((code, id.as_str()), (Some(1), ""));
         // By the first attempt: the last may have too little time left to fail like the others.
-        let told = errors.lines().next().unwrap();
-        assert!(told.contains(": cannot connect: ") && told.contains("certificate"), "{errors}");
+        let shown = errors.lines().next().unwrap();
+        assert!(shown.contains(": cannot connect: ") && shown.contains("certificate"), "{errors}");
     }
     std::fs::copy(folder.path().join("authority.pem"), &system.1).unwrap();
     let trusted = publish("localhost", None);

@@ -13,16 +13,16 @@ pub(crate) fn selectors(expression: &str) -> Vec<String> {
     let (mut found, mut rest) = (Vec::new(), expression);
     while let Some(begin) = rest.find(is_part) {
         rest = &rest[begin..];
-        let (name, behind) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
-        let (matchers, behind) = match behind.strip_prefix('{') {
+        let (name, after) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+        let (matchers, after) = match after.strip_prefix('{') {
             Some(inside) => inside.split_once('}').unwrap(),
-            None => ("", behind),
+            None => ("", after),
         };
         if name == "up" || NAMES.iter().any(|begin| name.starts_with(begin)) {
             let kept = matchers.split(',').map(str::trim).filter(|matcher| !is_of_failures(matcher));
             found.push(format!("{name}{{{}}}", kept.collect::<Vec<_>>().join(",")));
         }
-        rest = behind;
+        rest = after;
     }
     found
 }

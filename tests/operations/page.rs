@@ -54,7 +54,7 @@ pub(crate) fn blocks(page: &Path) -> Vec<Block> {
     );
     assert!(
         text.matches(MARK).count() == blocks.iter().filter(|block| block.only_operator.is_some()).count(),
-        "{shown}: a mark does not stand right before a block"
+        "{shown}: a mark is not directly before a block"
     );
     for block in &blocks {
         let reason = block.only_operator.as_deref();

@@ -120,7 +120,7 @@ fn of_kubernetes() -> Users {
 }
 
 /// Text after a user's password.
-fn behind_password(line: &str) -> &str {
+fn after_password(line: &str) -> &str {
     line.split_once(['>', '#']).unwrap().1.split_once(' ').unwrap().1
 }
 
@@ -136,7 +136,7 @@ fn ask(redis: &RedisServer, (user, password): (&str, &str), command: &str) -> St
 #[tokio::test]
 async fn people_may_look_into_every_redis_that_ships_and_change_nothing() {
     for users in [of_compose(), of_kubernetes()] {
-        assert_eq!(behind_password(users.line(PEOPLE)), behind_password(&documented(PEOPLE)));
+        assert_eq!(after_password(users.line(PEOPLE)), after_password(&documented(PEOPLE)));
         let (redis, people) = (users.start().await, (PEOPLE, users.people.as_str()));
         assert!(ask(&redis, people, "INFO memory").contains("maxmemory_policy:"));
         for command in FORBIDDEN {
@@ -151,7 +151,7 @@ async fn people_may_look_into_every_redis_that_ships_and_change_nothing() {
 async fn instances_have_the_documented_rights_in_every_redis_that_ships_and_no_others() {
     let [name, shipped_name] = INSTANCES;
     for users in [of_compose(), of_kubernetes()] {
-        assert_eq!(behind_password(users.line(shipped_name)), behind_password(&documented(name)));
+        assert_eq!(after_password(users.line(shipped_name)), after_password(&documented(name)));
         let (redis, instance) = (users.start().await, (shipped_name, users.password.as_str()));
         assert_eq!(ask(&redis, instance, "SETEX token:a 60 1").trim(), "OK");
         for command in BEYOND_INSTANCES {

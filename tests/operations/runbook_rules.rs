@@ -41,7 +41,7 @@ fn what_looks_changes_nothing() {
 /// The status of a command substitution is ignored, except in an assignment; so is that of a
 /// command before `|| true`.
 #[test]
-fn no_command_fails_unseen() {
+fn every_failing_command_is_noticed() {
     for block in commands() {
         assert!(!block.commands.contains("|| true"), "{}: || true", block.place);
         for (at, begin) in block.commands.match_indices("$(") {

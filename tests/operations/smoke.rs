@@ -76,9 +76,9 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Run {
     });
     let given: Vec<_> = given.collect();
     let secrets = Secrets::new(given.iter().map(|credential| credential.trim()));
-    for told in [&run.report, &run.calls] {
-        assert_eq!(secrets.occurrences(told.as_bytes()), 0, "the credential is shown");
-        assert!(!told.split(|c: char| !c.is_ascii_hexdigit() && c != '-').any(is_token), "a token is shown");
+    for shown in [&run.report, &run.calls] {
+        assert_eq!(secrets.occurrences(shown.as_bytes()), 0, "the credential is shown");
+        assert!(!shown.split(|c: char| !c.is_ascii_hexdigit() && c != '-').any(is_token), "a token is shown");
     }
     run
 }

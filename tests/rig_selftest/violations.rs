@@ -290,7 +290,7 @@ fn a_stream_may_end_because_it_is_old_where_streams_get_old_and_for_no_other_rea
 }
 
 #[test]
-fn a_request_that_waits_for_a_hung_instance_behind_the_balancer_is_found() {
+fn a_request_that_waits_for_a_hung_instance_is_found_through_the_balancer() {
     let mut slow = operation(Kind::Introspect, 1, 1, 5100, Outcome::Yes);
     (slow.place, slow.answered) = (Place::Balancer, slow.sent + 30 * MS);
     let mut history = faultless();

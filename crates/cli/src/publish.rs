@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_that_every_attempt_was_told_is_not_published_is_not_in_doubt() {
+    async fn an_event_that_every_attempt_was_refused_is_not_in_doubt() {
         for second in [(503, "log_unavailable"), (429, "rate_limited")] {
             let (begun, _, unpublished) =
                 failing(Duration::from_secs(5), 1, Duration::ZERO, |attempt| match attempt {

@@ -252,10 +252,10 @@ async fn an_event_that_is_read_twice_is_in_the_ring_once() {
 async fn streams_are_woken_by_each_change_of_the_availability_of_the_log() {
     let stage = stage([]);
     let mut news = stage.hub.watch_head();
-    for (is_in_reach, changes) in [(true, false), (false, true), (false, false), (true, true)] {
-        stage.hub.set_log_available(is_in_reach);
+    for (is_available, changes) in [(true, false), (false, true), (false, false), (true, true)] {
+        stage.hub.set_log_available(is_available);
         assert_eq!(news.has_changed().unwrap(), changes);
-        assert_eq!(stage.hub.is_log_available(), is_in_reach);
+        assert_eq!(stage.hub.is_log_available(), is_available);
         news.mark_unchanged();
     }
 }

@@ -281,7 +281,7 @@ mod tests {
             let (earlier, later, next) = around(&kept, first.map(at), at(read_to));
             (millis(earlier), millis(later), next.millis)
         };
-        assert_eq!(split(None, 7), (vec![], vec![1, 2, 5, 7], 7), "of an empty log everything lies behind");
+        assert_eq!(split(None, 7), (vec![], vec![1, 2, 5, 7], 7), "everything comes after an empty log");
         assert_eq!(split(Some(5), 7), (vec![1, 2], vec![5, 7], 5));
         assert_eq!(split(Some(3), 7), (vec![1, 2], vec![5, 7], 5));
         assert_eq!(split(Some(9), 8), (vec![1, 2, 5, 7], vec![], 8));

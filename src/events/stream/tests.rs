@@ -401,10 +401,10 @@ async fn the_last_frame_follows_the_position_if_everything_was_sent() {
     let last = String::from_utf8(quiet.next().await.unwrap().to_vec()).unwrap();
     assert!(last.starts_with(&format!(": heartbeat\nid: {newest}\n\nretry: ")), "{last}");
     // One that has not been sent its event must resume before it.
-    let mut behind = stream(&hub, Some(token));
-    let _greeting = behind.next().await;
+    let mut unread = stream(&hub, Some(token));
+    let _greeting = unread.next().await;
     publish(&hub, "2");
     hub.end_streams_of(token);
-    let last = String::from_utf8(behind.next().await.unwrap().to_vec()).unwrap();
+    let last = String::from_utf8(unread.next().await.unwrap().to_vec()).unwrap();
     assert!(last.starts_with("retry: "), "{last}");
 }

@@ -165,12 +165,12 @@ impl MemoryStore {
     pub fn remove_if_unchanged(&self, entries: &Entries) {
         for (id, until) in &entries.tombstones {
             let mut shard = self.shard(*id).lock();
-            let gone = shard.tombstones.remove_if(id, |standing| standing.0 == *until);
+            let gone = shard.tombstones.remove_if(id, |kept| kept.0 == *until);
             self.release(gone.into());
         }
         for (digest, record) in &entries.records {
             let mut shard = self.shard(digest.id()).lock();
-            let gone = shard.records.remove_if(digest, |standing| standing == record);
+            let gone = shard.records.remove_if(digest, |kept| kept == record);
             self.release(gone.into());
         }
     }
@@ -277,9 +277,8 @@ impl TokenStore for MemoryStore {
             |shard| shard.tombstones.holds(&id) || shard.records.holds_any(TokenDigest::with_id(id)),
             |shard| {
                 shard.records.remove_range(TokenDigest::with_id(id));
-                let stands =
-                    shard.tombstones.get(&id, UnixMillis(0)).is_some_and(|standing| standing.0 >= until);
-                if !stands {
+                let is_kept = shard.tombstones.get(&id, UnixMillis(0)).is_some_and(|kept| kept.0 >= until);
+                if !is_kept {
                     shard.tombstones.insert(id, Tombstone(until));
                 }
             },

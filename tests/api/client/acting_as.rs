@@ -136,10 +136,10 @@ async fn a_redirect_is_not_followed_for_it_would_hand_the_principal_to_another()
     assert_eq!(ended.code, 1);
     assert!(ended.errors.contains("307 is a redirect, and none is followed"), "{}", ended.errors);
     let mut tail = terminal.start(&["tail"]);
-    let told = tail.says(&format!("no token from {}: 307 is a redirect", front.base)).await;
-    assert!(!told.contains("reconnecting"), "{told}");
+    let shown = tail.says(&format!("no token from {}: 307 is a redirect", front.base)).await;
+    assert!(!shown.contains("reconnecting"), "{shown}");
     assert_eq!(tail.ended().await.code, 1);
-    assert_eq!(elsewhere.heard(), Vec::<String>::new());
+    assert_eq!(elsewhere.requests(), Vec::<String>::new());
 }
 
 #[tokio::test]

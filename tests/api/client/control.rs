@@ -148,8 +148,8 @@ async fn each_order_is_sent_once_with_exactly_what_was_given() {
         let (front, terminal) = before("200 OK", answer).await;
         let ended = terminal.run(command).await;
         assert_eq!(ended.code, 0, "{command:?}: {}", ended.errors);
-        let heard = front.heard();
-        assert_eq!((heard.len(), heard[0].lines().next()), (1, Some(request)));
+        let requests = front.requests();
+        assert_eq!((requests.len(), requests[0].lines().next()), (1, Some(request)));
     }
 }
 

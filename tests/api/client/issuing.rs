@@ -111,6 +111,6 @@ async fn a_failure_is_reported_once_and_nothing_is_printed() {
         assert_eq!((ended.code, ended.output.as_str()), (1, ""));
         let begins = format!("vx11-operator: no token from {}: {shown}", front.base);
         assert!(ended.errors.starts_with(&begins), "{}", ended.errors);
-        assert_eq!((ended.errors.lines().count(), front.heard().len()), (1, 1));
+        assert_eq!((ended.errors.lines().count(), front.requests().len()), (1, 1));
     }
 }

@@ -76,9 +76,9 @@ async fn a_refused_event_ends_with_1_at_once_and_the_text_of_the_service() {
     for (data, words) in [(deep, "400 bad_request"), (large, "413 body_too_large")] {
         let ended = terminal.run_with_input(&["publish"], data.as_bytes()).await;
         assert_eq!((ended.code, ended.output.as_str()), (1, ""));
-        let told: Vec<_> = ended.errors.lines().collect();
+        let shown: Vec<_> = ended.errors.lines().collect();
         let words = format!("vx11-operator: not published at {}: {words}: ", instance.base);
-        assert!(told.len() == 1 && told[0].starts_with(&words), "{told:?}");
+        assert!(shown.len() == 1 && shown[0].starts_with(&words), "{shown:?}");
     }
 }
 
@@ -91,7 +91,7 @@ async fn an_answer_that_is_not_the_services_is_no_success() {
     let ended = terminal.run(&["publish", "1"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (3, ""));
     assert!(ended.errors.contains(&format!("{}: the answer is not", front.base)), "{}", ended.errors);
-    assert_eq!(front.heard().len(), 1, "and is not asked for again");
+    assert_eq!(front.requests().len(), 1, "and is not asked for again");
 }
 
 #[tokio::test]

@@ -38,16 +38,16 @@ async fn an_event_whose_answer_was_lost_is_sent_again_under_the_same_key_and_pub
     let ended = terminal.run(&["publish", "1"]).await;
     assert_eq!(ended.code, 0, "{}", ended.errors);
     assert_eq!(ended.output.lines().count(), 1, "{}", ended.output);
-    let told: Vec<_> = ended
+    let shown: Vec<_> = ended
         .errors
         .lines()
         .filter(|line| {
             line.contains(&format!("not published yet at {}: the connection was lost", front.base))
         })
         .collect();
-    assert_eq!(told.len(), 2, "{}", ended.errors);
+    assert_eq!(shown.len(), 2, "{}", ended.errors);
     assert!(ended.errors.contains("an earlier attempt under this key had published it"), "{}", ended.errors);
-    let keys = keys(&front.heard());
+    let keys = keys(&front.requests());
     assert_eq!(keys.len(), 3);
     assert!(is_random_uuid(&keys[0]) && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
     let first = stream.next().await.unwrap();
@@ -95,7 +95,7 @@ async fn what_may_have_been_published_when_patience_ends_is_called_so_and_its_ke
     assert!(last.starts_with(&words), "{last}");
     let key = last.split("--key ").nth(1).and_then(|rest| rest.split(' ').next()).expect("its key");
     assert!(is_random_uuid(key), "{last}");
-    assert!(keys(&front.heard()).iter().all(|sent| sent == key), "{last}");
+    assert!(keys(&front.requests()).iter().all(|sent| sent == key), "{last}");
     assert!(patient.runs(), "whoever has more patience, and began before, still tries");
 }
 
@@ -114,7 +114,7 @@ async fn an_event_is_reported_as_not_published_if_every_attempt_was_refused() {
         let last = ended.errors.lines().last().unwrap();
         assert!(last.starts_with(&format!("vx11-operator: not published at {}: ", front.base)), "{last}");
         assert!(!ended.errors.contains("not known"), "{}", ended.errors);
-        assert_eq!(front.heard().len(), 2, "{}", ended.errors);
+        assert_eq!(front.requests().len(), 2, "{}", ended.errors);
     }
 }
 
@@ -139,7 +139,7 @@ async fn an_attempt_whose_outcome_nobody_knows_is_named_when_the_last_one_was_re
 }
 
 #[tokio::test]
-async fn a_refusal_behind_an_instance_that_was_asked_before_does_not_say_that_nothing_was_published() {
+async fn a_refusal_after_an_instance_that_did_not_answer_does_not_say_that_nothing_was_published() {
     let second =
         problem_with("X-VX11-Asked-Before: true\r\n", "422 Unprocessable Entity", "idempotency_key_reused");
     let front = Front::answering(&[&second]).await;
@@ -197,6 +197,6 @@ async fn a_server_that_cannot_at_present_is_asked_again_no_sooner_than_it_says()
     {
         assert!(ended.errors.contains(words), "{}", ended.errors);
     }
-    let keys = keys(&front.heard());
+    let keys = keys(&front.requests());
     assert!(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }

@@ -48,16 +48,16 @@ async fn after_reconnect_it_waits_as_long_as_the_instance_asks_and_misses_nothin
     tail.says("connected").await;
     let mut published = 0;
     for _ in 0..3 {
-        let mut told = pin!(tail.says("the service ended the stream (max_age); reconnecting in "));
-        let told = loop {
-            if let Poll::Ready(told) = poll!(&mut told) {
-                break told;
+        let mut shown = pin!(tail.says("the service ended the stream (max_age); reconnecting in "));
+        let shown = loop {
+            if let Poll::Ready(shown) = poll!(&mut shown) {
+                break shown;
             }
             instance.publish(json!(published)).await;
             published += 1;
         };
-        let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
-        assert!((0.1..=0.2).contains(&wait), "{told}");
+        let wait = shown.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&shown);
+        assert!((0.1..=0.2).contains(&wait), "{shown}");
     }
     for expected in 0..published {
         assert_eq!(tail.json().await["data"], json!(expected), "in order, once");
@@ -84,9 +84,9 @@ async fn it_reports_a_refusal_in_the_text_of_the_service_and_retries_after_retry
     let instance = Instance::with(&[("VX11_OPERATOR__STREAMS__MAX", "1")]).await;
     let first = instance.open_stream(&instance.issue().await.token).await;
     let mut tail = Terminal::of(&instance).start(&["tail"]);
-    let told = tail.says(&format!("no stream from {}: 503 streams_full: ", instance.base)).await;
-    let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
-    assert!((1.0..=1.5).contains(&wait), "Retry-After is a second: {told}");
+    let shown = tail.says(&format!("no stream from {}: 503 streams_full: ", instance.base)).await;
+    let wait = shown.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&shown);
+    assert!((1.0..=1.5).contains(&wait), "Retry-After is a second: {shown}");
     drop(first);
     tail.says("connected to instance 1").await;
 }
@@ -103,9 +103,9 @@ async fn each_attempt_has_a_token_of_its_own_and_no_credential_is_ever_in_a_url(
     for _ in 0..3 {
         tail.says("connected").await;
     }
-    let heard = front.heard().concat();
+    let requests = front.requests().concat();
     let (mut paths, mut credentials) = (Vec::new(), Vec::new());
-    for head in heard.split("\r\n\r\n") {
+    for head in requests.split("\r\n\r\n") {
         let path = head.lines().find(|line| line.ends_with(" HTTP/1.1"));
         let credential = head.lines().find_map(|line| line.strip_prefix("x-vx11-token: "));
         if let (Some(path), Some(credential)) = (path, credential) {
@@ -147,11 +147,11 @@ async fn it_comes_back_with_a_new_token_after_the_end_of_a_grant() {
     let (front, terminal) = before_streams_that_end(&reasons).await;
     let mut tail = terminal.start(&["tail"]);
     for reason in reasons {
-        let told = tail.says(&format!("the service ended the stream ({reason}); reconnecting in ")).await;
-        let wait = told.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&told);
-        assert!(wait >= 0.1, "{told}");
+        let shown = tail.says(&format!("the service ended the stream ({reason}); reconnecting in ")).await;
+        let wait = shown.rsplit(' ').nth(1).and_then(|wait| wait.parse::<f32>().ok()).expect(&shown);
+        assert!(wait >= 0.1, "{shown}");
     }
-    let tokens = front.heard().concat().matches("/sse-token").count();
+    let tokens = front.requests().concat().matches("/sse-token").count();
     assert_eq!(tokens, reasons.len());
 }
 
@@ -161,5 +161,5 @@ async fn it_ends_with_1_when_another_stream_took_the_place_of_its_own() {
     let ended = terminal.run(&["tail"]).await;
     assert_eq!((ended.code, ended.output.as_str()), (1, ""), "{}", ended.errors);
     assert!(ended.errors.ends_with("another stream took the place of this one\n"), "{}", ended.errors);
-    assert_eq!(front.heard().len(), 2);
+    assert_eq!(front.requests().len(), 2);
 }

@@ -105,8 +105,8 @@ async fn tail_resumes_after_the_position_of_a_heartbeat_and_prints_nothing_for_i
     tail.interrupt();
     let ended = tail.ended().await;
     assert_eq!((ended.code, ended.output.as_str()), (0, ""), "{}", ended.errors);
-    let heard = front.heard().concat();
-    let heads: Vec<_> = heard.split("\r\n\r\n").filter(|head| head.contains("/events/stream")).collect();
+    let requests = front.requests().concat();
+    let heads: Vec<_> = requests.split("\r\n\r\n").filter(|head| head.contains("/events/stream")).collect();
     let last_id =
         |head: &str| head.lines().find_map(|line| line.strip_prefix("last-event-id: ").map(str::to_owned));
     assert!(heads[0].contains("/events/stream?from=-5 ") && last_id(heads[0]).is_none(), "{heads:?}");

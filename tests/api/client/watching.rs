@@ -98,8 +98,8 @@ async fn the_terminal_is_restored_before_an_error_is_printed() {
     let _after = Instance::in_place_of(&address, &random_hex()).await;
     let ended = watch.ended().await;
     assert_eq!(ended.code, 2);
-    let (_, told) = ended.output.rsplit_once(LEAVE).expect("the terminal is given back");
-    assert!(told.starts_with("vx11-operator: ") && told.contains("401 credential_wrong"), "{told:?}");
+    let (_, shown) = ended.output.rsplit_once(LEAVE).expect("the terminal is given back");
+    assert!(shown.starts_with("vx11-operator: ") && shown.contains("401 credential_wrong"), "{shown:?}");
 }
 
 #[tokio::test]

@@ -68,8 +68,8 @@ async fn a_balancer_without_instances_is_waited_for() {
     let front = Front::answering(&answers.each_ref().map(String::as_str)).await;
     let mut tail = at(&front.base).start(&["tail"]);
     for status in statuses {
-        let told = tail.says(&format!("no token from {}: {status}", front.base)).await;
-        assert!(told.contains("; reconnecting in "), "{told}");
+        let shown = tail.says(&format!("no token from {}: {status}", front.base)).await;
+        assert!(shown.contains("; reconnecting in "), "{shown}");
     }
 }
 
@@ -94,7 +94,7 @@ async fn once_connected_tail_retries_while_another_program_answers_in_place_of_t
     };
     tokio::select! {
         () = stranger => {}
-        told = tail.says("404 Not Found") => assert!(told.contains("; reconnecting in "), "{told}"),
+        shown = tail.says("404 Not Found") => assert!(shown.contains("; reconnecting in "), "{shown}"),
     }
     drop(listener);
     let _after = Instance::in_place_of(&address, &principal).await;

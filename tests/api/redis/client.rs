@@ -83,7 +83,7 @@ async fn while_the_log_is_away_publish_that_gives_up_says_that_nothing_was_publi
 }
 
 #[tokio::test]
-async fn behind_an_instance_that_took_the_event_and_hangs_it_is_not_known_whether_it_was_published() {
+async fn after_an_instance_that_took_the_event_and_hangs_it_is_not_known_whether_it_was_published() {
     let mut cluster = Cluster::start().await;
     let instance = cluster.instance("1").await;
     let mut tail = Terminal::of(&instance).start(&["tail"]);

@@ -74,8 +74,8 @@ const BY_ITSELF: [&str; 15] = [
 ];
 
 /// Names of commands, each once.
-fn names(told: &[String]) -> BTreeSet<&str> {
-    told.iter().filter_map(|line| line.split('"').nth(1)).collect()
+fn names(commands: &[String]) -> BTreeSet<&str> {
+    commands.iter().filter_map(|line| line.split('"').nth(1)).collect()
 }
 
 /// Number of requests for figures, at least.
@@ -90,8 +90,8 @@ async fn asked_meanwhile(cluster: &Cluster, instance: &Instance) -> Vec<String> 
     }
     vx11_kit::until("all that an instance asks by itself", async || {
         figures(instance).await;
-        let told = monitor.lines().await;
-        let seen = names(&told);
+        let commands = monitor.lines().await;
+        let seen = names(&commands);
         BY_ITSELF.iter().all(|name| seen.contains(name))
     })
     .await;
@@ -102,22 +102,23 @@ async fn asked_meanwhile(cluster: &Cluster, instance: &Instance) -> Vec<String> 
 async fn figures_walk_no_keyspace_and_ask_redis_nothing() {
     let cluster = Cluster::start().await;
     let instance = cluster.instance("1").await;
-    let mut told = asked_meanwhile(&cluster, &instance).await;
+    let mut commands = asked_meanwhile(&cluster, &instance).await;
     // On a busy machine an instance may connect again, which takes other commands. Not every time.
     for _ in 0..5 {
-        if names(&told) == BTreeSet::from(BY_ITSELF) {
+        if names(&commands) == BTreeSet::from(BY_ITSELF) {
             break;
         }
-        told = asked_meanwhile(&cluster, &instance).await;
+        commands = asked_meanwhile(&cluster, &instance).await;
     }
-    assert_eq!(names(&told), BTreeSet::from(BY_ITSELF));
-    let count = |command: &str| told.iter().filter(|line| line.contains(&format!("\"{command}\""))).count();
+    assert_eq!(names(&commands), BTreeSet::from(BY_ITSELF));
+    let count =
+        |command: &str| commands.iter().filter(|line| line.contains(&format!("\"{command}\""))).count();
     // Health checks go on meanwhile, however long that takes: each asks once for the time and once
     // for the figures. The event log asks twice a second which Redis it is. Requests for figures
     // ask Redis nothing.
-    assert!(count("INFO") < count("TIME") + ASKED / 2, "{told:?}");
+    assert!(count("INFO") < count("TIME") + ASKED / 2, "{commands:?}");
     // One exchange may have begun before, and another end afterwards.
-    assert!(count("HGETALL").abs_diff(count("HSET")) <= 1, "{told:?}");
+    assert!(count("HGETALL").abs_diff(count("HSET")) <= 1, "{commands:?}");
 }
 
 #[tokio::test]

@@ -69,9 +69,9 @@ async fn an_instance_of_another_deployment_neither_joins_the_log_nor_writes_and_
     assert!(frames.iter().all(|frame| !frame.data.contains("iban")), "{frames:?}");
     assert!(theirs.ended().await.success());
 
-    let told = monitor.stop().await;
+    let commands = monitor.stop().await;
     for its in ["theirs", issued.id.as_str()] {
-        assert!(told.iter().all(|line| !line.contains(its)), "{its}: {told:#?}");
+        assert!(commands.iter().all(|line| !line.contains(its)), "{its}: {commands:#?}");
     }
     let heartbeats = names(&cluster, HEARTBEATS).await;
     assert!(heartbeats.iter().all(|name| name.starts_with("ours ")), "{heartbeats:?}");

@@ -156,7 +156,7 @@ async fn while_redis_is_unavailable_publishing_gets_retry_after_and_streams_stay
     );
     assert_eq!(
         degraded.id, before,
-        "it has no id of its own: a client that resumes goes on behind the last event"
+        "it has no id of its own: a client that resumes goes on after the last event"
     );
     let request = one.post_as_principal("/operator/api/events").json(&json!({"data": 1}));
     let answer = request.send().await.unwrap();

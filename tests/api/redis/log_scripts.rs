@@ -171,8 +171,8 @@ async fn events_before_the_log_are_taken_without_a_hole_or_not_at_all() {
     let redis = RedisServer::start().await;
     Joining { head: Some("9-0"), horizon: "7-0", ids: &["8-0", "9-0"], ..FIRST }.call(&redis).await;
     // An instance that has read up to 3 does not know what lies between that and 8.
-    let behind = Joining { ids: &["2-0", "3-0"], next: Some("3-0"), ..ASKING };
-    assert_eq!(behind.call(&redis).await.first, "8-0");
+    let lagging = Joining { ids: &["2-0", "3-0"], next: Some("3-0"), ..ASKING };
+    assert_eq!(lagging.call(&redis).await.first, "8-0");
     open(&redis).await;
     let late = Joining { ids: &["3-0"], next: Some("8-0"), ..ASKING };
     assert_eq!(late.epoch(&redis).await, EPOCH, "who comes too late with them changes nothing");
@@ -250,7 +250,7 @@ async fn an_id_that_was_given_out_is_not_given_again_although_its_entry_is_gone(
 }
 
 #[tokio::test]
-async fn ids_go_on_behind_the_furthest_that_anybody_has_read() {
+async fn ids_go_on_after_the_newest_that_any_instance_has_read() {
     let redis = RedisServer::start().await;
     FIRST.call(&redis).await;
     Joining { head: Some("7-7"), ids: &[], ..FIRST }.call(&redis).await;
@@ -263,12 +263,12 @@ async fn what_comes_when_the_log_is_open_begins_another_epoch_if_it_belongs_befo
     let open = Joining { window: 0, ..FIRST };
     let joined = open.call(&redis).await;
     assert_eq!((joined.epoch.as_str(), joined.opens_in), (EPOCH, 0));
-    let behind = Joining { ids: &["2-0", "5-0", "6-0"], head: Some("6-0"), ..open };
-    assert_eq!(behind.epoch(&redis).await, EPOCH, "what follows may still follow");
+    let lagging = Joining { ids: &["2-0", "5-0", "6-0"], head: Some("6-0"), ..open };
+    assert_eq!(lagging.epoch(&redis).await, EPOCH, "what follows may still follow");
     let late = Joining { ids: &["2-0", "3-0"], head: Some("6-0"), window: 0, ..FIRST };
     assert_eq!(late.epoch(&redis).await, "00000000", "the first half of the number nobody used before");
     assert_eq!(ids(&redis).await[..3], ["2-0", "5-0", "6-0"]);
-    assert_eq!(ids(&redis).await.len(), 4, "the change of epoch stands in the log");
+    assert_eq!(ids(&redis).await.len(), 4, "the change of epoch is in the log");
     let key = format!("{{vx11}}:published:{:0>32}", "30");
     assert_eq!(redis.command(&["GET", &key]).await, Value::Nil, "what is not in the log may be published");
 }
@@ -302,7 +302,7 @@ async fn a_hole_may_be_filled_until_the_log_is_open_and_then_begins_another_epoc
     FIRST.call(&redis).await;
     let joined = beyond.call(&redis).await;
     assert!(joined.waits && joined.epoch == EPOCH, "{joined:?}");
-    assert_eq!(ids(&redis).await, ["2-0", "5-0"], "nothing is put behind the hole");
+    assert_eq!(ids(&redis).await, ["2-0", "5-0"], "nothing is put after the hole");
     Joining { horizon: "5-0", head: Some("6-0"), ids: &["6-0"], ..FIRST }.call(&redis).await;
     assert!(!beyond.call(&redis).await.waits);
     open(&redis).await;

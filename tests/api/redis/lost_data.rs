@@ -141,7 +141,7 @@ async fn each_instance_brings_what_only_it_has_seen_in_its_place() {
 }
 
 #[tokio::test]
-async fn ids_go_on_behind_everything_that_was_seen_even_if_the_clock_of_redis_was_ahead() {
+async fn ids_go_on_after_all_events_that_were_read_even_if_the_clock_of_redis_was_ahead() {
     let mut cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
     let mut stream = one.open_stream(&one.issue().await.token).await;
@@ -158,7 +158,7 @@ async fn ids_go_on_behind_everything_that_was_seen_even_if_the_clock_of_redis_wa
 }
 
 #[tokio::test]
-async fn what_comes_too_late_to_stand_in_its_place_is_announced_to_every_stream() {
+async fn an_event_that_comes_too_late_for_its_place_is_announced_to_every_stream() {
     let mut cluster = Cluster::start().await;
     let (one, way_of_one) = cluster.instance_with_way("1", &[]).await;
     let (two, way_of_two) = cluster.instance_with_way("2", &[]).await;

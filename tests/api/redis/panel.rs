@@ -264,7 +264,7 @@ async fn nothing_moves_and_nothing_is_green_while_redis_is_away() {
 }
 
 #[tokio::test]
-async fn a_panel_opened_while_the_log_is_away_is_told_so_at_once() {
+async fn a_panel_opened_while_the_log_is_unavailable_shows_that_at_once() {
     let mut cluster = Cluster::start().await;
     let instance = cluster.instance("1").await;
     cluster.redis.kill();

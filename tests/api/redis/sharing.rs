@@ -48,10 +48,10 @@ async fn issuing_sends_setex_and_no_command_or_key_of_redis_contains_a_token_or_
     instance.open_stream(&issued.token).await;
     let revoke = instance.post_as_principal("/operator/api/tokens/revoke");
     revoke.form(&[("token", &issued.token)]).send().await.unwrap();
-    let told = monitor.stop().await.join("\n");
-    let record = told.lines().find(|line| line.contains(r#""SETEX" "token:"#)).expect(&told);
+    let commands = monitor.stop().await.join("\n");
+    let record = commands.lines().find(|line| line.contains(r#""SETEX" "token:"#)).expect(&commands);
     assert_eq!(record.split('"').nth(5), Some("60"), "it lives as long as the token: {record}");
-    let mut shown = told;
+    let mut shown = commands;
     for key in cluster.redis.keys().await {
         let dumped = cluster.redis.command(&["DUMP", &key]).await;
         let redis::Value::BulkString(dumped) = dumped else { panic!("{key} is there") };
@@ -158,9 +158,9 @@ async fn key_of(cluster: &Cluster, id: &str) -> String {
 }
 
 impl Instance {
-    /// Waits until the instance has heard of as many revocations by others.
+    /// Waits until the instance has received as many revocations of others.
     async fn logs_revocations(&self, count: usize) {
-        let heard = || self.log_text().matches("revocation received").count() >= count;
-        vx11_kit::until("the revocation", async || heard()).await;
+        let is_received = || self.log_text().matches("revocation received").count() >= count;
+        vx11_kit::until("the revocation", async || is_received()).await;
     }
 }

@@ -38,7 +38,7 @@ async fn until(what: &str, terminal: &Terminal, is_so: impl Fn(&Value) -> bool) 
 }
 
 /// Name, backend and breaker of each row.
-fn standings(stats: &Value) -> Vec<Value> {
+fn states(stats: &Value) -> Vec<Value> {
     let rows = stats["instances"].as_array().unwrap().iter();
     rows.map(|row| json!([row["instance_id"], row["own"]["backend"], row["own"]["breaker"]])).collect()
 }
@@ -62,7 +62,7 @@ async fn each_instance_is_asked_and_has_a_row() {
     })
     .await;
     let closed = |id: &str| json!([id, "redis", "closed"]);
-    assert_eq!(standings(&stats), [closed("1"), closed("2"), closed("3")]);
+    assert_eq!(states(&stats), [closed("1"), closed("2"), closed("3")]);
     assert!(stats["redis_memory_bytes"].as_u64().unwrap() > 100_000 && stats["redis_ops_per_sec"].is_u64());
 
     // The tokens of all are counted by the one that answered last, which may have heard of the
@@ -121,7 +121,7 @@ async fn a_killed_instance_is_shown_as_gone_and_the_others_as_before() {
     })
     .await;
     let closed = |id: &str| json!([id, "redis", "closed"]);
-    assert_eq!(standings(&stats), [closed("1"), closed("2")]);
+    assert_eq!(states(&stats), [closed("1"), closed("2")]);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn an_instance_cut_off_from_redis_is_named_with_the_time_until_it_is_back(
         stats["instances"][1]["own"]["fallback_entries"] == json!(1)
     })
     .await;
-    assert_eq!(standings(&stats)[0], json!(["1", "redis", "closed"]));
+    assert_eq!(states(&stats)[0], json!(["1", "redis", "closed"]));
     assert_eq!(stats["backends"], json!(["fallback-memory", "redis"]));
     assert!(stats["redis_memory_bytes"].is_u64(), "the other still sees Redis");
     let since = stats["degraded_since"].as_str().expect("a time");
@@ -160,7 +160,7 @@ async fn while_redis_is_unavailable_each_instance_is_shown_by_its_own_answer() {
     instances[0].issue().await;
     cluster.redis.kill();
     let cut_off = |stats: &Value, id: &str| {
-        standings(stats).iter().any(|row| *row == json!([id, "fallback-memory", "open"]))
+        states(stats).iter().any(|row| *row == json!([id, "fallback-memory", "open"]))
     };
     // Heartbeats are believed for three seconds. An instance that has not noticed yet may answer
     // before the others, with figures of Redis for all.

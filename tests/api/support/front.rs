@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 pub struct Front {
     /// `http://127.0.0.1:port`.
     pub base: String,
-    heard: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -21,29 +21,30 @@ impl Front {
     /// as many as `lost`.
     pub async fn losing(upstream: &str, lost: usize) -> Self {
         let (upstream, lost) = (upstream.to_owned(), Arc::new(AtomicUsize::new(lost)));
-        Self::with(move |client, heard| pass(client, upstream.clone(), Arc::clone(&lost), heard)).await
+        Self::with(move |client, requests| pass(client, upstream.clone(), Arc::clone(&lost), requests)).await
     }
 
     /// Answers each request with the next of `answers`, the last of which it repeats.
     pub async fn answering(answers: &[&str]) -> Self {
         let answers: Arc<[String]> = answers.iter().map(|answer| (*answer).to_owned()).collect();
         let next = Arc::new(AtomicUsize::new(0));
-        Self::with(move |client, heard| answer(client, Arc::clone(&answers), Arc::clone(&next), heard)).await
+        Self::with(move |client, requests| answer(client, Arc::clone(&answers), Arc::clone(&next), requests))
+            .await
     }
 
     /// The requests so far, in the order in which their connections were made.
-    pub fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("no other has failed").clone()
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().expect("no other has failed").clone()
     }
 
-    async fn with<F>(serve: impl Fn(TcpStream, Heard) -> F + Send + 'static) -> Self
+    async fn with<F>(serve: impl Fn(TcpStream, Requests) -> F + Send + 'static) -> Self
     where
         F: Future<Output = std::io::Result<()>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("a listener has an address"));
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&heard);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&requests);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = {
@@ -52,10 +53,10 @@ impl Front {
                     all.len() - 1
                 };
                 // Either side may go away at any time.
-                tokio::spawn(serve(client, Heard { all: Arc::clone(&all), number }));
+                tokio::spawn(serve(client, Requests { all: Arc::clone(&all), number }));
             }
         });
-        Self { base, heard, task }
+        Self { base, requests, task }
     }
 }
 
@@ -66,12 +67,12 @@ impl Drop for Front {
 }
 
 /// Store for the requests of one connection.
-struct Heard {
+struct Requests {
     all: Arc<Mutex<Vec<String>>>,
     number: usize,
 }
 
-impl Heard {
+impl Requests {
     fn push(&self, bytes: &[u8]) {
         self.all.lock().expect("no other has failed")[self.number].push_str(&String::from_utf8_lossy(bytes));
     }
@@ -81,7 +82,7 @@ async fn pass(
     mut client: TcpStream,
     upstream: String,
     lost: Arc<AtomicUsize>,
-    heard: Heard,
+    requests: Requests,
 ) -> std::io::Result<()> {
     let mut instance = TcpStream::connect(upstream).await?;
     let (mut request, mut answer) = ([0; 16 * 1024], [0; 16 * 1024]);
@@ -89,7 +90,7 @@ async fn pass(
         tokio::select! {
             read = client.read(&mut request) => {
                 let bytes = &request[..read?];
-                heard.push(bytes);
+                requests.push(bytes);
                 if bytes.is_empty() {
                     return Ok(());
                 }
@@ -113,7 +114,7 @@ async fn answer(
     mut client: TcpStream,
     answers: Arc<[String]>,
     next: Arc<AtomicUsize>,
-    heard: Heard,
+    requests: Requests,
 ) -> std::io::Result<()> {
     let (mut request, mut all) = ([0; 16 * 1024], Vec::new());
     while !all.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -121,7 +122,7 @@ async fn answer(
         if read == 0 {
             return Ok(());
         }
-        heard.push(&request[..read]);
+        requests.push(&request[..read]);
         all.extend_from_slice(&request[..read]);
     }
     let number = next.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);

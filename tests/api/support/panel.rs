@@ -52,13 +52,13 @@ impl Panel {
 
     /// Entries of the history of this kind, the newest first, each with event and reason.
     pub async fn history(&self, kind: &str) -> Vec<(String, String)> {
-        let told = self
+        let shown = self
             .value(&format!(
                 "[...document.querySelectorAll('#history li[data-kind={kind}]')].map((line) =>
                     ['.what', '.why'].map((part) => line.querySelector(part).textContent))"
             ))
             .await;
-        serde_json::from_value(told).expect("each line has its parts")
+        serde_json::from_value(shown).expect("each line has its parts")
     }
 
     /// Publishes with the form.

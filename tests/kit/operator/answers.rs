@@ -170,7 +170,7 @@ impl Api {
     ///
     /// # Errors
     /// The failure, as text.
-    pub async fn reaches_log(&self) -> Result<bool, String> {
+    pub async fn is_log_available(&self) -> Result<bool, String> {
         let page = self.metrics().await?;
         let gauge = page.lines().find(|line| line.starts_with("vx11_operator_event_log_in_reach{"));
         gauge.map(|line| line.ends_with(" 1")).ok_or_else(|| "no event_log_in_reach".to_owned())

@@ -76,7 +76,7 @@ async fn forged_tokens_make_the_alerts_on_refused_tokens_fire_and_burn_no_budget
     let mut forged = service.issue().await.unwrap().token;
     let last = if forged.pop() == Some('0') { '1' } else { '0' };
     forged.push(last);
-    let _flood = Traffic::crowd(20, move || {
+    let _flood = Traffic::many(20, move || {
         let (service, forged) = (service.clone(), forged.clone());
         async move { service.open_stream(&forged).await }
     });
@@ -87,7 +87,7 @@ async fn forged_tokens_make_the_alerts_on_refused_tokens_fire_and_burn_no_budget
 async fn issuing_too_fast_makes_the_alerts_on_issuing_fire() {
     let (cluster, prometheus, _traffic) = observed().await;
     let service = service(&cluster);
-    let _flood = Traffic::crowd(150, move || {
+    let _flood = Traffic::many(150, move || {
         let service = service.clone();
         async move { service.issue().await }
     });

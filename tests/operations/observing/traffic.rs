@@ -17,7 +17,7 @@ pub(crate) const LIFE: u64 = 10;
 const BETWEEN: Duration = Duration::from_millis(250);
 /// So many streams stay open; each further one takes the place of the oldest.
 const STREAMS: usize = 6;
-/// Who share the work of a crowd.
+/// Tasks that share the requests of [`Traffic::many`].
 const CROWD: u32 = 16;
 
 /// Clients at work; they stop when this is dropped.
@@ -61,7 +61,7 @@ impl Traffic {
     }
 
     /// So many a second of the same request.
-    pub(crate) fn crowd<R: Future<Output: Send> + Send + 'static>(
+    pub(crate) fn many<R: Future<Output: Send> + Send + 'static>(
         rate: u32,
         request: impl Fn() -> R + Clone + Send + 'static,
     ) -> Self {

@@ -146,7 +146,8 @@ pub(super) async fn narrow_link(drilling: &mut Drilling, round: usize) {
 /// Waits until an instance reads the log; notes how long that took.
 async fn in_reach(drilling: &mut Drilling, instance: usize) {
     let (began, api) = (Instant::now(), drilling.cluster.instances[instance].api().clone());
-    until("the log to be in reach over a narrow link", async || api.reaches_log().await == Ok(true)).await;
+    until("the log to be in reach over a narrow link", async || api.is_log_available().await == Ok(true))
+        .await;
     drilling.fault_run.note(format!("the log was in reach after {:?} on the narrow link", began.elapsed()));
 }
 

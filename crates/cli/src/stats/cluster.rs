@@ -26,7 +26,7 @@ pub(super) struct Cluster {
     instances: HashMap<String, Instance>,
     /// The newest answer with all instances in view.
     whole: Option<(Instant, CacheStats)>,
-    heard_at: Option<Instant>,
+    answered_at: Option<Instant>,
 }
 
 struct Instance {
@@ -39,7 +39,7 @@ struct Instance {
 impl Cluster {
     /// Adds an answer.
     pub(super) fn add(&mut self, answer: CacheStats, now: Instant) {
-        self.heard_at = Some(now);
+        self.answered_at = Some(now);
         for instance in self.instances.values_mut() {
             instance.missed = instance.missed.saturating_add(1);
         }
@@ -58,8 +58,8 @@ impl Cluster {
     }
 
     /// Time of the newest answer.
-    pub(super) fn heard_at(&self) -> Option<Instant> {
-        self.heard_at
+    pub(super) fn answered_at(&self) -> Option<Instant> {
+        self.answered_at
     }
 
     fn mention(&mut self, id: &str, at: Instant, figures: Figures) {
@@ -87,7 +87,8 @@ impl Cluster {
     }
 
     fn forget(&mut self, now: Instant) {
-        let mut by_age: Vec<_> = self.instances.iter().map(|(id, it)| (it.heard_at(), id.clone())).collect();
+        let mut by_age: Vec<_> =
+            self.instances.iter().map(|(id, it)| (it.answered_at(), id.clone())).collect();
         by_age.sort_unstable_by(|one, other| other.cmp(one));
         let is_old = |at: Instant| now.saturating_duration_since(at) > KEPT;
         let is_superfluous = |&(place, (at, id)): &(usize, &(Instant, String))| {
@@ -104,7 +105,7 @@ impl Cluster {
         let since = |at: Instant| now.saturating_duration_since(at);
         let rows = self.instances.iter().map(|(id, instance)| Row {
             instance_id: id.clone(),
-            seen: since(instance.heard_at()),
+            seen: since(instance.answered_at()),
             figures: instance.figures.1,
             own: instance.own.as_ref().map(|(at, backend, standing)| Own {
                 said: since(*at),
@@ -119,7 +120,7 @@ impl Cluster {
 }
 
 impl Instance {
-    fn heard_at(&self) -> Instant {
+    fn answered_at(&self) -> Instant {
         let own = self.own.as_ref().map(|(at, ..)| *at);
         own.map_or(self.figures.0, |own| own.max(self.figures.0))
     }

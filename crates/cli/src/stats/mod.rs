@@ -51,7 +51,7 @@ async fn once(session: &Session, as_json: bool, mut screen: Screen) -> ExitCode 
     match look(session, &mut cluster).await {
         Ok(()) => {}
         Err(failure) if failure.refuses_principal() => return refused_principal(session.url(), &failure),
-        Err(failure) if cluster.heard_at().is_none() => {
+        Err(failure) if cluster.answered_at().is_none() => {
             return unanswered(NO_ANSWER, session.url(), &failure);
         }
         Err(failure) => notice(format_args!("not every instance has answered: {failure}")),

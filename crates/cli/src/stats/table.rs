@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_picture_is_a_line_for_the_whole_and_a_row_for_each_instance() {
-        let unheard = Row { own: None, seen: Duration::from_millis(2600), ..row("10", "", 2) };
-        let picture = Picture::new(vec![unheard, row("1", "redis", 17)], None);
+        let silent = Row { own: None, seen: Duration::from_millis(2600), ..row("10", "", 2) };
+        let picture = Picture::new(vec![silent, row("1", "redis", 17)], None);
         assert_eq!(
             texts(&lines(&picture, None)),
             [
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_stands_beside_what_is_and_of_a_new_instance_nothing_has() {
+    fn a_change_is_shown_beside_the_value_and_a_new_instance_has_none() {
         let before = Picture::new(vec![row("1", "redis", 17), row("2", "redis", 1)], None);
         let gone = Row { is_gone: true, seen: Duration::from_secs(12), ..row("2", "redis", 1) };
         let old = Own { said: Duration::from_secs(14), ..row("1", "redis", 0).own.unwrap() };

@@ -45,12 +45,12 @@ pub(super) async fn watch(session: &Session, every: Duration, screen: &mut Scree
         let failure = look(session, &mut cluster).await.err();
         let failure = match failure {
             Some(failure) if failure.refuses_principal() => return End::Refused(failure),
-            Some(failure) if failure.is_wrong_url() && cluster.heard_at().is_none() => {
+            Some(failure) if failure.is_wrong_url() && cluster.answered_at().is_none() => {
                 return End::WrongUrl(failure);
             }
             failure => failure,
         };
-        if let Some(at) = cluster.heard_at().filter(|at| *at >= begun) {
+        if let Some(at) = cluster.answered_at().filter(|at| *at >= begun) {
             let picture = cluster.picture(at);
             let before = taken.map_or_else(|| picture.clone(), |taken| taken.picture);
             taken = Some(Taken { picture, at, before });

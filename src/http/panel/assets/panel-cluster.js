@@ -34,7 +34,7 @@ export class Cluster {
   #serving = "";
 
   /** Adds an answer of cache-stats. */
-  heard({ backend, instance = {}, cluster = [] }) {
+  update({ backend, instance = {}, cluster = [] }) {
     const now = Date.now();
     for (const known of this.#instances.values()) known.missed += 1;
     for (const { instance_id: id, seen_seconds_ago: age, active, streams } of cluster) {
@@ -108,9 +108,9 @@ export class Cluster {
   }
 
   #forget(now) {
-    const byAge = [...this.#instances.values()].sort((a, b) => heardAt(b) - heardAt(a));
+    const byAge = [...this.#instances.values()].sort((a, b) => answeredAt(b) - answeredAt(a));
     for (const [at, known] of byAge.entries()) {
-      if (at >= MOST_ROWS || (this.#isGone(known) && now - heardAt(known) > KEPT_MS)) this.#instances.delete(known.id);
+      if (at >= MOST_ROWS || (this.#isGone(known) && now - answeredAt(known) > KEPT_MS)) this.#instances.delete(known.id);
     }
   }
 
@@ -141,7 +141,7 @@ export class Cluster {
     const gone = this.#isGone(known);
     const name = el("th", { scope: "row" }, id);
     if (id === this.#serving) name.append(el("span", { class: "words" }, "this stream"));
-    const age = now - heardAt(known);
+    const age = now - answeredAt(known);
     const row = el("tr", { "data-instance": id, class: gone ? "gone" : undefined },
       name,
       el("td", { class: "backend" }, ...words(own, now)));
@@ -154,7 +154,7 @@ export class Cluster {
   }
 }
 
-const heardAt = ({ own, figures }) => Math.max(own?.at ?? 0, figures.at);
+const answeredAt = ({ own, figures }) => Math.max(own?.at ?? 0, figures.at);
 
 const seconds = (ms) => `${number(Math.round(ms / 1_000))} s`;
 

@@ -227,7 +227,7 @@ async function pollHealth() {
 }
 
 function showStats(answer) {
-  cluster.heard(answer);
+  cluster.update(answer);
   showBackend(cluster.backend(), cluster.degraded());
 }
 

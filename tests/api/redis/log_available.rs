@@ -17,22 +17,22 @@ async fn may_read_the_log(cluster: &Cluster, may: bool) {
 async fn an_instance_that_reaches_its_store_and_not_the_log_is_degraded_and_ready() {
     let cluster = Cluster::start().await;
     let one = cluster.instance("1").await;
-    let standing = async || {
+    let state = async || {
         let health = one.get("/operator/api/health").send().await.unwrap();
         let health: Value = health.json().await.expect("JSON");
         ["status", "backend", "event_log_in_reach"].map(|name| health[name].clone())
     };
     let well = [json!("ok"), json!("redis"), json!(true)];
-    vx11_kit::until("all to be well", async || standing().await == well).await;
+    vx11_kit::until("all to be well", async || state().await == well).await;
     may_read_the_log(&cluster, false).await;
     let without_log = [json!("degraded"), json!("redis"), json!(false)];
-    vx11_kit::until("the log to be missed", async || standing().await == without_log).await;
+    vx11_kit::until("the log to be missed", async || state().await == without_log).await;
     for path in ["/health", "/health/live", "/health/ready"] {
         assert_eq!(one.get(path).send().await.unwrap().status(), StatusCode::OK, "{path}");
     }
     assert_eq!(figures(&one).await["instance"]["event_log_in_reach"], json!(false));
     may_read_the_log(&cluster, true).await;
-    vx11_kit::until("all to be well again", async || standing().await == well).await;
+    vx11_kit::until("all to be well again", async || state().await == well).await;
 }
 
 #[tokio::test]
