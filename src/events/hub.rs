@@ -403,3 +403,26 @@ fn extend(ring: &mut Ring, events: &[Event], read_to: Position) {
     }
     ring.advance(read_to);
 }
+
+#[cfg(test)]
+impl HubDeps {
+    /// Dependencies of a hub in a test: room for ten events and many streams, and no coalescing.
+    pub(super) fn for_tests(log: LogPlace) -> Self {
+        Self {
+            instance_id: "1".to_owned(),
+            log,
+            ring: RingLimits { entries: 10, bytes: 10_000 },
+            streams: StreamSettings {
+                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None, per_subject: None },
+                heartbeat: Duration::from_secs(15),
+                coalesce: Duration::ZERO,
+                max_age: Duration::from_mins(15),
+                retry: Duration::from_secs(3),
+            },
+            clock: Arc::new(crate::clock::SystemClock),
+            jitter: Arc::new(Jitter::seeded(1)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            stream_events: None,
+        }
+    }
+}

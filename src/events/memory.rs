@@ -86,32 +86,13 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Jitter, SystemClock};
     use crate::events::frame::EventType;
-    use crate::events::hub::{HubDeps, LogPlace, ResetReason, Resume, StreamSettings};
+    use crate::events::hub::{HubDeps, LogPlace, ResetReason, Resume};
     use crate::events::id::{Epoch, Position};
-    use crate::events::registry::StreamLimits;
-    use crate::events::ring::RingLimits;
-    use crate::metrics::Metrics;
     use crate::topic::Topics;
 
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(HubDeps {
-            instance_id: "1".to_owned(),
-            log: LogPlace::Own(Epoch(1)),
-            ring: RingLimits { entries: 10, bytes: 10_000 },
-            streams: StreamSettings {
-                limits: StreamLimits { all: 1, per_token: None, per_principal: None, per_subject: None },
-                heartbeat: Duration::from_secs(15),
-                coalesce: Duration::ZERO,
-                max_age: Duration::from_mins(15),
-                retry: Duration::from_secs(3),
-            },
-            clock: Arc::new(SystemClock),
-            jitter: Arc::new(Jitter::seeded(1)),
-            metrics: Arc::new(Metrics::new().unwrap()),
-            stream_events: None,
-        }))
+        Arc::new(Hub::new(HubDeps::for_tests(LogPlace::Own(Epoch(1)))))
     }
 
     fn key(n: usize) -> KeyDigest {

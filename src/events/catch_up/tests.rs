@@ -7,14 +7,11 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::clock::{Jitter, SystemClock};
 use crate::events::frame::EventType;
-use crate::events::hub::{HubDeps, LogPlace, SharedLog, StreamSettings};
+use crate::events::hub::{HubDeps, LogPlace, SharedLog};
 use crate::events::id::Epoch;
 use crate::events::log::LogReader;
-use crate::events::registry::{Opener, StreamLimits};
-use crate::events::ring::RingLimits;
-use crate::metrics::Metrics;
+use crate::events::registry::Opener;
 use crate::principal::PrincipalId;
 use crate::token::TokenId;
 use crate::topic::Topics;
@@ -71,22 +68,8 @@ struct Stage {
 /// A hub whose ring begins behind 10 and has 11 and 12.
 fn stage(answers: impl IntoIterator<Item = Result<Page, Unreachable>>) -> Stage {
     let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
-    let hub = Hub::new(HubDeps {
-        instance_id: "1".to_owned(),
-        log: LogPlace::Shared(SharedLog(Arc::clone(&script) as Arc<dyn LogReader>)),
-        ring: RingLimits { entries: 10, bytes: 10_000 },
-        streams: StreamSettings {
-            limits: StreamLimits { all: 1, per_token: None, per_principal: None, per_subject: None },
-            heartbeat: Duration::from_secs(15),
-            coalesce: Duration::ZERO,
-            max_age: Duration::from_mins(15),
-            retry: Duration::from_secs(3),
-        },
-        clock: Arc::new(SystemClock),
-        jitter: Arc::new(Jitter::seeded(1)),
-        metrics: Arc::new(Metrics::new().unwrap()),
-        stream_events: None,
-    });
+    let log = LogPlace::Shared(SharedLog(Arc::clone(&script) as Arc<dyn LogReader>));
+    let hub = Hub::new(HubDeps::for_tests(log));
     hub.restart(EPOCH, ResetReason::Epoch, at(10), &[event(11), event(12)], at(12));
     hub.set_log_available(true);
     let principal = PrincipalId::parse("operator").unwrap();

@@ -6,16 +6,12 @@ use std::task::{Context, Wake, Waker};
 use async_trait::async_trait;
 
 use super::*;
-use crate::clock::{Jitter, SystemClock};
 use crate::events::frame::EventType;
-use crate::events::hub::{LogPlace, SharedLog, StreamSettings};
+use crate::events::hub::{LogPlace, SharedLog};
 use crate::events::id::{Epoch, Position};
 use crate::events::log::{LogReader, Page, Unreachable};
 use crate::events::publication::Publication;
-use crate::events::registry::StreamLimits;
-use crate::events::ring::RingLimits;
 use crate::events::selection::Selector;
-use crate::metrics::Metrics;
 use crate::principal::PrincipalId;
 use crate::telemetry::RequestIds;
 use crate::token::TokenId;
@@ -29,22 +25,10 @@ fn hub() -> Arc<Hub> {
 }
 
 fn hub_of(log: LogPlace) -> Arc<Hub> {
-    Arc::new(Hub::new(HubDeps {
-        instance_id: "1".to_owned(),
-        log,
-        ring: RingLimits { entries: 100, bytes: 10_000 },
-        streams: StreamSettings {
-            limits: StreamLimits { all: 10_000, per_token: None, per_principal: None, per_subject: None },
-            heartbeat: Duration::from_secs(15),
-            coalesce: Duration::from_millis(30),
-            max_age: Duration::from_mins(15),
-            retry: Duration::from_secs(3),
-        },
-        clock: Arc::new(SystemClock),
-        jitter: Arc::new(Jitter::seeded(1)),
-        metrics: Arc::new(Metrics::new().unwrap()),
-        stream_events: None,
-    }))
+    let mut deps = HubDeps::for_tests(log);
+    deps.ring.entries = 100;
+    deps.streams.coalesce = Duration::from_millis(30);
+    Arc::new(Hub::new(deps))
 }
 
 /// A log that is asked, counts that, and does not answer.

@@ -18,7 +18,7 @@ const BETWEEN: Duration = Duration::from_millis(250);
 /// So many streams stay open; each further one takes the place of the oldest.
 const STREAMS: usize = 6;
 /// Tasks that share the requests of [`Traffic::many`].
-const CROWD: u32 = 16;
+const TASKS: u32 = 16;
 
 /// Clients at work; they stop when this is dropped.
 pub(crate) struct Traffic {
@@ -66,10 +66,10 @@ impl Traffic {
         request: impl Fn() -> R + Clone + Send + 'static,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        for _ in 0..CROWD {
+        for _ in 0..TASKS {
             let request = request.clone();
             tasks.spawn(async move {
-                let mut clock = tokio::time::interval(Duration::from_secs(1) * CROWD / rate);
+                let mut clock = tokio::time::interval(Duration::from_secs(1) * TASKS / rate);
                 loop {
                     clock.tick().await;
                     request().await;
