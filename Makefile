@@ -71,21 +71,22 @@ bench: ## Measure against the targets and write docs/measurements/performance.md
 	@.ci/build-previous --release
 	cargo bench --locked --no-fail-fast
 
+# `--examples` (there are none) gives crates the features that clippy checked them with.
 check: ## Comments and pages, formatting, lints and documentation of the code, as CI checks them
 	.ci/prose
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items --lib --bin rig --examples
 
 deny: ## Licences, bans, sources and advisories of all dependencies (installs cargo-deny if it is missing)
-	@command -v cargo-deny > /dev/null || { echo "Installing cargo-deny"; cargo install --locked --quiet --debug cargo-deny@0.20.2; }
+	@.ci/install-tool cargo-deny
 	@.ci/deny
 
 packages:
 	@.ci/install-packages $(TEST_PACKAGES)
 
 nextest:
-	@command -v cargo-nextest > /dev/null || { echo "Installing cargo-nextest"; cargo install --locked --quiet --debug cargo-nextest@0.9.143; }
+	@.ci/install-tool cargo-nextest
 
 # The previous release, for tests of two releases at once.
 previous:
