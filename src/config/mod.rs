@@ -6,6 +6,7 @@
 //! values; it never repeats the value of a secret.
 
 mod environment;
+mod errors;
 mod folder;
 mod keys;
 mod raw;
@@ -24,6 +25,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+pub use self::errors::ConfigErrors;
+use self::errors::ErrorCollector;
 use self::keys::Keys;
 use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
 use self::secrets::WithoutPrincipals;
@@ -33,7 +36,7 @@ use crate::events::{RingLimits, StreamLimits, SubjectLimit, SubjectPolicy};
 use crate::limits::LONGEST_LIFE_SECONDS;
 use crate::principal::{Principal, PrincipalId};
 use crate::redis::RedisSettings;
-use crate::store::{ENTRY_BYTES, MemoryLimits, WhenLost};
+use crate::store::{MemoryLimits, WhenLost};
 use crate::telemetry::LogFormat;
 use crate::token::SigningKeys;
 
@@ -106,23 +109,6 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The configuration as TOML, without secrets.
     pub redacted: String,
-}
-
-/// All errors of a configuration.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration cannot be used:\n  {}", .0.join("\n  "))]
-pub struct ConfigErrors(pub Vec<String>);
-
-impl ConfigErrors {
-    /// All errors as one line for the log, without the lines of a file that they show.
-    #[must_use]
-    pub fn in_one_line(&self) -> String {
-        let one_line = |error: &String| {
-            let text = error.lines().take_while(|line| !line.starts_with(syntax::MARGIN));
-            text.collect::<Vec<_>>().join(" ")
-        };
-        self.0.iter().map(one_line).collect::<Vec<_>>().join("; ")
-    }
 }
 
 impl Config {
@@ -224,72 +210,6 @@ impl Config {
 pub(crate) const MOST_WORKERS: u32 = 512;
 /// Largest bound of streams.
 const MOST_STREAMS: u32 = 1_000_000;
-/// Groups of keys that depend on each other, by prefix.
-const GROUPS: [&str; 2] = ["principal", "redis"];
-
-/// Collects errors, so that all are reported at once.
-#[derive(Default)]
-struct ErrorCollector {
-    sources: Sources,
-    lines: Vec<String>,
-    /// Groups with an unreadable key: their other keys cannot be checked together.
-    undecided: Vec<&'static str>,
-}
-
-impl ErrorCollector {
-    fn add(&mut self, key: &str, problem: impl std::fmt::Display) {
-        if !self.undecided.iter().any(|group| key.starts_with(group)) {
-            self.lines.push(format!("{}: {problem}", self.sources.describe(key)));
-        }
-    }
-
-    fn add_misplaced(&mut self, Misplaced { key, problem }: &Misplaced) {
-        self.lines.push(format!("{key} ({}): {problem}", self.sources.file_name()));
-    }
-
-    /// Suppresses further errors about the group of this key.
-    fn judge_no_further(&mut self, key: &str) {
-        self.undecided.extend(GROUPS.iter().filter(|group| key.starts_with(**group)));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    fn range(&mut self, key: &str, StrictInt(value): StrictInt, low: u32, high: u32, unit: &str) -> u32 {
-        u32::try_from(value).ok().filter(|value| (low..=high).contains(value)).unwrap_or_else(|| {
-            self.add(key, format_args!("{value} is out of range; allowed are {low} to {high} {unit}"));
-            low
-        })
-    }
-
-    fn seconds(&mut self, key: &str, value: StrictInt, low: u32, high: u32) -> Duration {
-        Duration::from_secs(self.range(key, value, low, high, "seconds").into())
-    }
-
-    fn milliseconds(&mut self, key: &str, value: StrictInt, low: u32, high: u32) -> Duration {
-        Duration::from_millis(self.range(key, value, low, high, "milliseconds").into())
-    }
-
-    fn at_least_one_entry(&mut self, key: &str, bytes: StrictInt) -> u64 {
-        let StrictInt(value) = bytes;
-        u64::try_from(value).ok().filter(|value| *value >= ENTRY_BYTES).unwrap_or_else(|| {
-            self.add(
-                key,
-                format_args!("{value} is out of range; allowed are {ENTRY_BYTES} bytes (one record) or more"),
-            );
-            ENTRY_BYTES
-        })
-    }
-
-    fn size(&mut self, key: &str, StrictInt(value): StrictInt, unit: &str) -> usize {
-        usize::try_from(value).ok().filter(|value| *value > 0).unwrap_or_else(|| {
-            self.add(key, format_args!("{value} is out of range; allowed is any positive number of {unit}"));
-            1
-        })
-    }
-}
-
 fn check(
     raw: &Raw,
     keys: &Keys,
