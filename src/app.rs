@@ -136,7 +136,7 @@ impl Application {
             },
             ring: config.ring,
             streams: StreamSettings {
-                limits: StreamLimits { all: room.streams, per_subject: None, ..config.stream_limits },
+                limits: StreamLimits { all: room.streams, ..config.stream_limits },
                 heartbeat: config.heartbeat,
                 coalesce: config.coalesce,
                 max_age: config.max_stream_age,
@@ -522,7 +522,7 @@ fn admission(
     let of_replaced = Arc::clone(hub);
     Arc::new(Admission::new(AdmissionDeps {
         store,
-        limit: config.stream_limits.per_subject,
+        limit: config.subject_limit,
         max_age: config.max_stream_age,
         end: Box::new(move |stream| {
             of_replaced.end(&Selector::Stream(stream), UnixMillis(u64::MAX), EndReason::Replaced);

@@ -32,11 +32,11 @@ use self::raw::{Raw, RawAudit, RawPrincipals, RawStreams, StrictInt};
 use self::secrets::WithoutPrincipals;
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
-use crate::events::{RingLimits, StreamLimits, SubjectLimit, SubjectPolicy};
+use crate::events::{RingLimits, StreamLimits};
 use crate::limits::LONGEST_LIFE_SECONDS;
 use crate::principal::{Principal, PrincipalId};
 use crate::redis::RedisSettings;
-use crate::store::{MemoryLimits, WhenLost};
+use crate::store::{MemoryLimits, SubjectLimit, SubjectPolicy, WhenLost};
 use crate::telemetry::LogFormat;
 use crate::token::SigningKeys;
 
@@ -79,8 +79,10 @@ pub struct Config {
     pub ring: RingLimits,
     /// Whether openings and ends of streams are events.
     pub stream_topics: bool,
-    /// Bounds of open streams: of all, of a token, of a principal, of a subject.
+    /// Bounds of open streams: of all, of a token, of a principal.
     pub stream_limits: StreamLimits,
+    /// Limit of a subject's open streams; `None`: no limit.
+    pub subject_limit: Option<SubjectLimit>,
     /// Interval of SSE heartbeats.
     pub heartbeat: Duration,
     /// Bound of the coalescing delay.
@@ -269,6 +271,7 @@ fn check(
         },
         stream_topics: raw.events.stream_topics.0,
         stream_limits: stream_limits(&raw.streams, c),
+        subject_limit: subject_limit(&raw.streams, c),
         heartbeat: c.seconds("streams.heartbeat_seconds", raw.streams.heartbeat_seconds, 1, 30),
         coalesce: c.milliseconds("streams.gather_milliseconds", raw.streams.gather_milliseconds, 0, 1000),
         max_stream_age: c.seconds("streams.max_age_seconds", raw.streams.max_age_seconds, 1, 86_400),
@@ -324,10 +327,13 @@ fn stream_limits(raw: &RawStreams, complaints: &mut ErrorCollector) -> StreamLim
     let mut optional = |key, value| Some(limit(key, value, 0)).filter(|streams| *streams > 0);
     let per_token = optional("streams.max_per_token", raw.max_per_token);
     let per_principal = optional("streams.max_per_principal", raw.max_per_principal);
-    let per_subject = optional("streams.per_subject", raw.per_subject);
+    StreamLimits { all, per_token, per_principal }
+}
+
+fn subject_limit(raw: &RawStreams, complaints: &mut ErrorCollector) -> Option<SubjectLimit> {
+    let streams = complaints.range("streams.per_subject", raw.per_subject, 0, MOST_STREAMS, "streams");
     let policy = subject_policy(&raw.per_subject_policy, complaints);
-    let per_subject = per_subject.map(|streams| SubjectLimit { streams, policy });
-    StreamLimits { all, per_token, per_principal, per_subject }
+    (streams > 0).then_some(SubjectLimit { streams: streams as usize, policy })
 }
 
 fn subject_policy(text: &str, complaints: &mut ErrorCollector) -> SubjectPolicy {

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::leases::{Lease, Leases};
 use super::tickets::{HeldTicket, Ticket, TicketError, Tickets};
 use crate::clock::Clock;
-use crate::events::{StreamId, SubjectLimit};
+use crate::events::StreamId;
 use crate::metrics::Metrics;
-use crate::store::{ALIVE, AdmissionStore, TicketHolder};
+use crate::store::{ALIVE, AdmissionStore, SubjectLimit, TicketHolder};
 use crate::token::Subject;
 
 /// Ends a stream of this instance with the reason `replaced`.
@@ -178,7 +178,7 @@ impl Admission {
 mod tests {
     use super::*;
     use crate::clock::{ManualClock, UnixMillis};
-    use crate::events::SubjectPolicy;
+    use crate::store::SubjectPolicy;
     use crate::token::Token;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);

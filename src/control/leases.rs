@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 
 use self::table::Table;
 use super::admission::Shared;
-use crate::events::{StreamId, SubjectLimit, SubjectPolicy};
-use crate::store::{LeaseAnswer, SubjectKey, WantedLeases};
+use crate::events::StreamId;
+use crate::store::{LeaseAnswer, SubjectKey, SubjectLimit, SubjectPolicy, WantedLeases};
 use crate::token::Subject;
 
 /// The limit of a subject is reached.

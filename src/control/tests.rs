@@ -30,7 +30,7 @@ impl Instance {
             log: LogPlace::Own(Epoch(1)),
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
-                limits: StreamLimits { all: 100, per_token: None, per_principal: None, per_subject: None },
+                limits: StreamLimits { all: 100, per_token: None, per_principal: None },
                 heartbeat: SECOND * 15,
                 coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),

@@ -413,7 +413,7 @@ impl HubDeps {
             log,
             ring: RingLimits { entries: 10, bytes: 10_000 },
             streams: StreamSettings {
-                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None, per_subject: None },
+                limits: StreamLimits { all: 10_000, per_token: None, per_principal: None },
                 heartbeat: Duration::from_secs(15),
                 coalesce: Duration::ZERO,
                 max_age: Duration::from_mins(15),

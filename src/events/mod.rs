@@ -31,7 +31,7 @@ pub use log::{EventLog, KEYS_KEPT, PublishError, Published};
 pub use memory::MemoryLog;
 pub use publication::{KeyDigest, NotAKey, Publication};
 pub use redis::{LogTask, LogTaskDeps, RedisLog};
-pub use registry::{EndReason, OpenError, Opener, StreamLimits, SubjectLimit, SubjectPolicy};
+pub use registry::{EndReason, OpenError, Opener, StreamLimits};
 pub use ring::RingLimits;
 pub use selection::{OpenStream, Selector, StreamFilter, StreamId};
 pub use stream::{Earlier, EventStream, Start, StreamOpening};

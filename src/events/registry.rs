@@ -1,9 +1,8 @@
-//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal, of
-//! a subject), lists them, and ends them one by one or by a selector.
+//! The registry of an instance's open streams. It bounds them (all, of a token, of a principal),
+//! lists them, and ends them one by one or by a selector.
 //!
 //! A stream is registered before its credential is checked against the store, so that a revocation
-//! that arrives meanwhile finds it. It is listed, and takes the place of another stream of its
-//! subject, once it is open.
+//! that arrives meanwhile finds it. It is listed once it is open.
 
 mod ids;
 mod index;
@@ -84,24 +83,6 @@ pub struct Opener {
     pub until: Option<UnixMillis>,
 }
 
-/// Policy for a stream beyond the limit of its subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubjectPolicy {
-    /// It is refused.
-    Refuse,
-    /// The oldest stream of the subject ends.
-    ReplaceOldest,
-}
-
-/// Limit of a subject's open streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SubjectLimit {
-    /// Number of streams.
-    pub streams: usize,
-    /// Policy beyond it.
-    pub policy: SubjectPolicy,
-}
-
 /// Bounds of the streams that are open on an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
@@ -111,8 +92,6 @@ pub struct StreamLimits {
     pub per_token: Option<usize>,
     /// Of one principal, by its tokens and its credential; `None`: no bound.
     pub per_principal: Option<usize>,
-    /// Of one subject; `None`: no bound.
-    pub per_subject: Option<SubjectLimit>,
 }
 
 /// Reason why a stream is refused.
@@ -130,7 +109,7 @@ pub enum OpenError {
     /// The bound of the principal is reached.
     #[error("the limit of open streams of this principal is reached on this instance; close one first")]
     PrincipalLimit,
-    /// The bound of the subject is reached.
+    /// The limit of the subject is reached, on all instances together.
     #[error("the limit of open streams of this subject is reached; close one first")]
     SubjectLimit,
     /// The instance is stopping.
@@ -163,11 +142,6 @@ impl Signal {
         drop(standing);
         self.ends.notify_one();
         is_kept
-    }
-
-    /// Whether the stream ends at once.
-    fn ends_at_once(&self) -> bool {
-        self.end.lock().is_some_and(EndReason::is_immediate)
     }
 
     /// Notes that there may be something to send.
@@ -233,36 +207,21 @@ impl Registered {
 }
 
 impl StreamLimits {
-    /// Checks the bounds for a stream of `opener`. Those of the token, the principal and the
-    /// subject come first: a client that exceeds them need not try another instance.
+    /// Checks the bounds for a stream of `opener`. Those of the token and the principal come first:
+    /// a client that exceeds them need not try another instance.
     fn check(&self, state: &State, opener: &Opener) -> Result<(), OpenError> {
         let of_token = opener.token.map_or(0, |token| state.by_token.of(&token).len());
         let of_principal = state.by_principal.get(&opener.principal).copied().unwrap_or(0);
-        let of_subject = opener.subject.as_ref().map_or(0, |subject| state.by_subject.of(subject).len());
         let is_reached = |limit: Option<usize>, open| limit.is_some_and(|limit| open >= limit);
         if is_reached(self.per_token, of_token) {
             Err(OpenError::TokenLimit)
         } else if is_reached(self.per_principal, of_principal) {
             Err(OpenError::PrincipalLimit)
-        } else if is_reached(self.refused_beyond(), of_subject) {
-            Err(OpenError::SubjectLimit)
         } else if state.streams.len() >= self.all {
             Err(OpenError::Full)
         } else {
             Ok(())
         }
-    }
-
-    /// Number of streams of a subject beyond which a further one is refused.
-    fn refused_beyond(&self) -> Option<usize> {
-        self.per_subject.filter(|limit| limit.policy == SubjectPolicy::Refuse).map(|limit| limit.streams)
-    }
-
-    /// Number of streams of a subject beyond which the oldest one ends.
-    fn replaced_beyond(&self) -> Option<usize> {
-        self.per_subject
-            .filter(|limit| limit.policy == SubjectPolicy::ReplaceOldest)
-            .map(|limit| limit.streams)
     }
 }
 
@@ -280,20 +239,6 @@ struct State {
 }
 
 impl State {
-    /// Opens a registered stream. If its subject then has more than `most` streams that stay, the
-    /// oldest of them end.
-    fn open(&mut self, number: u64, most: Option<usize>) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
-        stream.is_open = true;
-        let (Some(most), Some(subject)) = (most, &stream.subject) else { return };
-        let of_subject = self.by_subject.of(subject).iter().filter_map(|number| self.streams.get(number));
-        let staying: Vec<_> =
-            of_subject.filter(|stream| stream.is_open && !stream.signal.ends_at_once()).collect();
-        for oldest in &staying[..staying.len().saturating_sub(most)] {
-            oldest.signal.end(EndReason::Replaced);
-        }
-    }
-
     /// Calls `found` with each stream that a selector matches. Only streams of a principal or topic
     /// are searched among all.
     fn select(&self, selector: &Selector, ids: StreamIds, mut found: impl FnMut(&Registered)) {
@@ -490,10 +435,11 @@ impl Place {
         self.registry.state.lock().streams.get(&self.number).map(|stream| stream.described(self.id()))
     }
 
-    /// Opens the stream: its credential was checked. The oldest stream of its subject ends if the
-    /// limit says so.
+    /// Opens the stream: its credential was checked.
     pub(super) fn open(&self) {
-        self.registry.state.lock().open(self.number, self.registry.limits.replaced_beyond());
+        if let Some(stream) = self.registry.state.lock().streams.get_mut(&self.number) {
+            stream.is_open = true;
+        }
     }
 
     /// Wakes the stream.

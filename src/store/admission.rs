@@ -21,6 +21,24 @@ pub const ALIVE: Duration = Duration::from_millis(2500);
 /// is open.
 pub const TICKET_WINDOW: Duration = Duration::from_secs(5);
 
+/// Policy for a stream beyond the limit of its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectPolicy {
+    /// It is refused.
+    Refuse,
+    /// The oldest stream of the subject ends.
+    ReplaceOldest,
+}
+
+/// Limit of a subject's open streams, on all instances together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubjectLimit {
+    /// Number of streams.
+    pub streams: usize,
+    /// Policy beyond it.
+    pub policy: SubjectPolicy,
+}
+
 /// Leases and tickets that all instances share.
 ///
 /// All operations are idempotent: each may be repeated after a timeout.

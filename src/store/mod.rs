@@ -27,7 +27,8 @@ use utoipa::ToSchema;
 
 pub use admission::{
     ALIVE, AdmissionStore, AliveEntry, LeaseAnswer, ReleasedTicket, Renewal, Renewed, SubjectKey,
-    TICKET_WINDOW, TicketAnswer, TicketChange, TicketHolder, WantedLeases, WantedTicket,
+    SubjectLimit, SubjectPolicy, TICKET_WINDOW, TicketAnswer, TicketChange, TicketHolder, WantedLeases,
+    WantedTicket,
 };
 pub use breaker::{Breaker, BreakerState, Failure};
 pub use failover::{

@@ -6,8 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use vx11_kit::{RedisServer, until};
 use vx11_operator::control::NotAdmitted;
-use vx11_operator::events::SubjectPolicy;
-use vx11_operator::store::{AdmissionStore, LeaseAnswer, SubjectKey, WantedLeases};
+use vx11_operator::store::{AdmissionStore, LeaseAnswer, SubjectKey, SubjectPolicy, WantedLeases};
 
 use super::support::{Instance, LIMIT, Open, Way, stream, subject};
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use vx11_kit::RedisServer;
-use vx11_operator::events::SubjectPolicy;
 use vx11_operator::store::{
-    AdmissionStore, LeaseAnswer, ReleasedTicket, Renewal, SubjectKey, TicketAnswer, TicketChange,
-    TicketHolder, WantedLeases, WantedTicket,
+    AdmissionStore, LeaseAnswer, ReleasedTicket, Renewal, SubjectKey, SubjectPolicy, TicketAnswer,
+    TicketChange, TicketHolder, WantedLeases, WantedTicket,
 };
 
 use super::support::{Instance, LIMIT, stream, subject, ticket};

@@ -9,12 +9,13 @@ use tokio::task::JoinHandle;
 use vx11_kit::RedisServer;
 use vx11_operator::clock::{Clock, Jitter, SystemClock};
 use vx11_operator::control::{Admission, AdmissionDeps, Admitted, NotAdmitted, Ticket, Upkeep};
-use vx11_operator::events::{StreamId, SubjectLimit, SubjectPolicy};
+use vx11_operator::events::StreamId;
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
     AdmissionStore, AliveEntry, LeaseAnswer, RedisStore, RedisStoreDeps, Renewal, Renewed, SharedBreaker,
-    StoreError, SubjectKey, TicketAnswer, TicketChange, TicketHolder, WantedLeases, WantedTicket,
+    StoreError, SubjectKey, SubjectLimit, SubjectPolicy, TicketAnswer, TicketChange, TicketHolder,
+    WantedLeases, WantedTicket,
 };
 use vx11_operator::token::{Subject, Token};
 

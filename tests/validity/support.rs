@@ -177,7 +177,7 @@ fn control(clock: Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Control {
         log: LogPlace::Own(Epoch(1)),
         ring: RingLimits { entries: 1, bytes: 1000 },
         streams: StreamSettings {
-            limits: StreamLimits { all: 1, per_token: None, per_principal: None, per_subject: None },
+            limits: StreamLimits { all: 1, per_token: None, per_principal: None },
             heartbeat: Duration::from_secs(15),
             coalesce: Duration::ZERO,
             max_age: Duration::from_mins(15),

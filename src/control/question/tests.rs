@@ -141,7 +141,7 @@ fn hub(seed: u64, name: &str, clock: &Arc<ManualClock>) -> Arc<Hub> {
         log: LogPlace::Own(Epoch(1)),
         ring: RingLimits { entries: 10, bytes: 10_000 },
         streams: StreamSettings {
-            limits: StreamLimits { all: 100, per_token: None, per_principal: None, per_subject: None },
+            limits: StreamLimits { all: 100, per_token: None, per_principal: None },
             heartbeat: Duration::from_secs(15),
             coalesce: Duration::ZERO,
             max_age: Duration::from_mins(15),

@@ -7,7 +7,7 @@ fn id(text: &str) -> TokenId {
 }
 
 pub(super) const UNLIMITED: StreamLimits =
-    StreamLimits { all: usize::MAX, per_token: None, per_principal: None, per_subject: None };
+    StreamLimits { all: usize::MAX, per_token: None, per_principal: None };
 pub(super) const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 
 pub(super) fn registry_of(limits: StreamLimits) -> Arc<Registry> {
@@ -58,7 +58,7 @@ fn the_cap_holds_and_a_stream_that_leaves_makes_room() {
 
 #[test]
 fn one_token_takes_as_many_places_as_it_may_and_leaves_the_rest_to_others() {
-    let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None, per_subject: None };
+    let limits = StreamLimits { all: 5, per_token: Some(2), per_principal: None };
     let registry = registry_of(limits);
     let (greedy, other) = (id("00000000000000aa"), id("00000000000000bb"));
     let enter = |token| enter(&registry, of("p", token));
@@ -74,7 +74,7 @@ fn one_token_takes_as_many_places_as_it_may_and_leaves_the_rest_to_others() {
 
 #[test]
 fn a_principal_is_counted_with_all_its_tokens_and_its_own_credential() {
-    let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3), per_subject: None };
+    let limits = StreamLimits { all: 10, per_token: None, per_principal: Some(3) };
     let registry = registry_of(limits);
     let tokens = ["00000000000000aa", "00000000000000bb"].map(|text| Some(id(text)));
     let mut places = Vec::new();
@@ -134,41 +134,6 @@ fn streams_of_tokens_issued_until_a_moment_end_and_those_of_later_ones_stay() {
     assert_eq!(registry.end_issued(&Subject::parse("a").unwrap(), NOW), ended.len());
     assert!(ended.iter().all(|place| place.end_reason() == Some(EndReason::Revoked)));
     assert!(stay.iter().all(|place| place.end_reason().is_none()));
-}
-
-#[test]
-fn a_stream_beyond_the_limit_of_its_subject_is_refused_and_those_of_others_are_not() {
-    let per_subject = Some(SubjectLimit { streams: 2, policy: SubjectPolicy::Refuse });
-    let registry = registry_of(StreamLimits { per_subject, ..UNLIMITED });
-    let enter = |opener| enter(&registry, opener);
-    let mut places = vec![enter(of_subject("a")).unwrap(), enter(of_subject("a")).unwrap()];
-    assert_eq!(enter(of_subject("a")).err(), Some(OpenError::SubjectLimit));
-    places.extend([enter(of_subject("b")).unwrap(), enter(of("p", None)).unwrap()]);
-    places.remove(0);
-    assert!(enter(of_subject("a")).is_ok(), "one has left");
-}
-
-#[test]
-fn the_oldest_stream_of_a_subject_makes_room_once_the_new_one_is_open() {
-    let per_subject = Some(SubjectLimit { streams: 2, policy: SubjectPolicy::ReplaceOldest });
-    let registry = registry_of(StreamLimits { per_subject, ..UNLIMITED });
-    let [first, second, third, fourth, other] = ["a", "a", "a", "a", "b"].map(|subject| {
-        let place = enter(&registry, of_subject(subject)).unwrap();
-        if subject == "b" {
-            place.open();
-        }
-        place
-    });
-    let reasons = || [&first, &second, &third, &fourth, &other].map(Place::end_reason);
-    for place in [&first, &second] {
-        place.open();
-    }
-    assert_eq!(reasons(), [None; 5], "a token that is not accepted ends no stream");
-    third.open();
-    assert_eq!(reasons(), [Some(EndReason::Replaced), None, None, None, None]);
-    // The place of one that has to end already is not given away twice.
-    fourth.open();
-    assert_eq!(reasons(), [Some(EndReason::Replaced), Some(EndReason::Replaced), None, None, None]);
 }
 
 #[test]
