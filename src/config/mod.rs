@@ -212,6 +212,8 @@ impl Config {
 pub(crate) const MOST_WORKERS: u32 = 512;
 /// Largest bound of streams.
 const MOST_STREAMS: u32 = 1_000_000;
+/// Largest limit of a subject's streams. A script in Redis reads all of them with each opening.
+const MOST_STREAMS_OF_SUBJECT: u32 = 1000;
 fn check(
     raw: &Raw,
     keys: &Keys,
@@ -331,7 +333,8 @@ fn stream_limits(raw: &RawStreams, complaints: &mut ErrorCollector) -> StreamLim
 }
 
 fn subject_limit(raw: &RawStreams, complaints: &mut ErrorCollector) -> Option<SubjectLimit> {
-    let streams = complaints.range("streams.per_subject", raw.per_subject, 0, MOST_STREAMS, "streams");
+    let streams =
+        complaints.range("streams.per_subject", raw.per_subject, 0, MOST_STREAMS_OF_SUBJECT, "streams");
     let policy = subject_policy(&raw.per_subject_policy, complaints);
     (streams > 0).then_some(SubjectLimit { streams: streams as usize, policy })
 }

@@ -53,7 +53,7 @@ const BAD: [(&str, &str, &str, &str); 43] = [
     ("VX11_OPERATOR__STREAMS__MAX", "0", "streams.max", "1 to 1000000 streams"),
     ("VX11_OPERATOR__STREAMS__MAX_PER_TOKEN", "-1", "streams.max_per_token", "0 to 1000000 streams"),
     ("VX11_OPERATOR__STREAMS__MAX_PER_PRINCIPAL", "1000001", "streams.max_per_principal", RANGE),
-    ("VX11_OPERATOR__STREAMS__PER_SUBJECT", "1000001", "streams.per_subject", RANGE),
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT", "1001", "streams.per_subject", RANGE),
     (
         "VX11_OPERATOR__STREAMS__PER_SUBJECT_POLICY",
         "newest",
