@@ -1,10 +1,7 @@
 //! Admission of streams: the ticket of a token, and answers to streams that are not admitted.
 
-use actix_web::HttpRequest;
-
 use super::AppState;
 use super::error::Problem;
-use super::extract::failed;
 use crate::control::{NotAdmitted, Ticket};
 use crate::events::OpenError;
 use crate::service::{Introspection, Refusal};
@@ -16,8 +13,9 @@ pub(super) fn ticket(verified: &Verified, granted: &Introspection) -> Option<Tic
     is_ticket.then(|| Ticket { digest: verified.token.digest(), expires_at: granted.expires_at })
 }
 
-/// The answer to a stream or request that is not admitted; also counts it.
-pub(super) fn not_admitted(request: &HttpRequest, state: &AppState, reason: NotAdmitted) -> Problem {
+/// The answer to a stream or request that is not admitted; also counts it. Its token is genuine, so
+/// it is no failed authentication.
+pub(super) fn not_admitted(state: &AppState, reason: NotAdmitted) -> Problem {
     match reason {
         NotAdmitted::SubjectLimit => {
             state.metrics.stream_refused(OpenError::SubjectLimit);
@@ -25,7 +23,7 @@ pub(super) fn not_admitted(request: &HttpRequest, state: &AppState, reason: NotA
         }
         NotAdmitted::Used => {
             state.metrics.token_refused(Refusal::Used);
-            failed(request, state, Refusal::Used.into())
+            Refusal::Used.into()
         }
         NotAdmitted::Full { retry_after } => Problem::StoreFull { retry_after },
     }

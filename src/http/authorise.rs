@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::AppState;
 use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, credential, failed};
+use super::extract::{Bearer, credential, refused};
 use super::tokens::scope;
 use crate::telemetry::RequestId;
 use crate::topic::Patterns;
@@ -50,10 +50,10 @@ pub(super) async fn authorise(
         }
         Bearer::Token(verified) => {
             let granted = state.tokens.authorise(&verified).await;
-            let granted = granted.map_err(|refusal| failed(&request, &state, refusal.into()))?;
+            let granted = granted.map_err(|refusal| refused(&request, &state, refusal))?;
             if let Some(ticket) = ticket(&verified, &granted) {
                 let used = state.admission.use_ticket(ticket, &request_id.to_string()).await;
-                used.map_err(|reason| not_admitted(&request, &state, reason))?;
+                used.map_err(|reason| not_admitted(&state, reason))?;
             }
             response.insert_header(("X-VX11-Principal", granted.principal.as_str()));
             response.insert_header(("X-VX11-Token-Id", granted.id.to_string()));

@@ -171,16 +171,22 @@ pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bea
     if credential.in_header && !is_token_shaped(text) {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
-    let verified = state.tokens.verify(text).map_err(|refusal| failed(request, state, refusal.into()))?;
+    let verified = state.tokens.verify(text).map_err(|refusal| refused(request, state, refusal))?;
     Ok((Bearer::Token(verified), shown))
 }
 
-/// The problem of a failed authentication, or 429 if the client's address has caused too many. A
-/// store that is unavailable is no failure of the client.
-pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
-    if matches!(problem, Problem::StoreUnavailable) {
-        return problem;
+/// The problem of a token that is refused. Some refusals prove that the token is genuine, or say
+/// nothing about it: these are no failed authentications. Otherwise a page that repeats its request
+/// would lock out all other users of its address.
+pub(super) fn refused(request: &HttpRequest, state: &AppState, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Used | Refusal::Blocked | Refusal::Unproven => refusal.into(),
+        _ => failed(request, state, refusal.into()),
     }
+}
+
+/// The problem of a failed authentication, or 429 if the client's address has caused too many.
+fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
     if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
         audit_event(request, state, Act::RefusePrincipal { code: problem.code() });
     }

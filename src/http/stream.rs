@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::AppState;
 use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, credential, failed, only_parameters, query_values};
+use super::extract::{Bearer, credential, only_parameters, query_values, refused};
 use super::permission::{may_read, narrowed, not_permitted};
 use super::problem_docs::Proxied;
 use crate::events::{Earlier, Opener, Start, StreamOpening};
@@ -117,14 +117,14 @@ async fn authenticate_stream(
         until: grant.and_then(|grant| grant.stream_until),
     };
     let mut opening = StreamOpening::take(&state.hub, opener)?;
-    let granted =
-        state.tokens.authorise(&verified).await.map_err(|refusal| failed(request, state, refusal.into()))?;
+    let granted = state.tokens.authorise(&verified).await;
+    let granted = granted.map_err(|refusal| refused(request, state, refusal))?;
     narrowed.map_err(|lack| {
         not_permitted(request, state, &verified.principal, Some(id), Right::Subscribe, lack)
     })?;
     let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
     let admitted = state.admission.admit(opening.id(), subject, ticket(&verified, &granted)).await;
-    opening.keep(admitted.map_err(|reason| not_admitted(request, state, reason))?.into_companion());
+    opening.keep(admitted.map_err(|reason| not_admitted(state, reason))?.into_companion());
     let subject = subject.map(|subject| state.shown(subject));
     tracing::info!(
         credential = shown,

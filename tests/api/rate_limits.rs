@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::json;
 use vx11_kit::remember_secret;
 
-use crate::support::{Instance, problem, random_hex};
+use crate::support::{Instance, issue_with, problem, random_hex};
 
 const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";
+const AUTHORISE: &str = "/operator/internal/authorise";
 const FAILURES: &str = "VX11_OPERATOR__LIMITS__FAILED_AUTH_PER_MINUTE";
 
 async fn limited(response: Response) -> Duration {
@@ -104,6 +106,32 @@ async fn refused_tokens_count_as_failures() {
     let (failed, refused) = until_other(StatusCode::FORBIDDEN, stream).await;
     assert_eq!(failed, 2);
     limited(refused).await;
+}
+
+/// A page that repeats its request must not lock out everybody behind the same address.
+#[tokio::test]
+async fn genuine_tokens_that_were_used_or_are_blocked_count_as_no_failures() {
+    let instance = Instance::with(&[(FAILURES, "1")]).await;
+    let text = |issued: serde_json::Value| issued["sse_token"].as_str().unwrap().to_owned();
+    let ticket = text(issue_with(&instance, &json!({ "single_use": true })).await);
+    let blocked = text(issue_with(&instance, &json!({ "subject": "user-7" })).await);
+    let _open = instance.open_stream(&ticket).await;
+    let order = json!({ "subject": "user-7", "seconds": 60 });
+    let block = instance.post_as_principal("/operator/api/subjects/block").json(&order);
+    assert_eq!(block.send().await.unwrap().status(), StatusCode::OK);
+    for token in [&ticket, &blocked] {
+        for _ in 0..3 {
+            let stream = instance.ask_for_stream(token).await;
+            problem(stream, StatusCode::FORBIDDEN, "token_refused").await;
+            let proxied = instance.get(AUTHORISE).bearer_auth(token).send().await.unwrap();
+            problem(proxied, StatusCode::FORBIDDEN, "token_refused").await;
+        }
+    }
+    let used = r#"vx11_operator_ephemeral_tokens_invalid_total{reason="used"}"#;
+    assert_eq!(instance.metric(used).await, 6);
+    let forged = instance.ask_for_stream("nonsense").await;
+    problem(forged, StatusCode::FORBIDDEN, "token_refused").await;
+    limited(instance.ask_for_stream("nonsense").await).await;
 }
 
 #[tokio::test]
