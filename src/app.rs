@@ -519,13 +519,13 @@ fn admission(
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Admission> {
-    let of_replaced = Arc::clone(hub);
+    let hub = Arc::clone(hub);
     Arc::new(Admission::new(AdmissionDeps {
         store,
         limit: config.subject_limit,
         max_age: config.max_stream_age,
-        end: Box::new(move |stream| {
-            of_replaced.end(&Selector::Stream(stream), UnixMillis(u64::MAX), EndReason::Replaced);
+        end: Box::new(move |stream, reason| {
+            hub.end(&Selector::Stream(stream), UnixMillis(u64::MAX), reason);
         }),
         clock: Arc::clone(clock),
         metrics: Arc::clone(metrics),

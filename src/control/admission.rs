@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::leases::{Lease, Leases};
 use super::tickets::{HeldTicket, Ticket, TicketError, Tickets};
 use crate::clock::Clock;
-use crate::events::StreamId;
+use crate::events::{EndReason, StreamId};
 use crate::metrics::Metrics;
 use crate::store::{ALIVE, AdmissionStore, SubjectLimit, TicketHolder};
 use crate::token::Subject;
 
-/// Ends a stream of this instance with the reason `replaced`.
-pub type EndReplaced = Box<dyn Fn(StreamId) + Send + Sync>;
+/// Ends a stream of this instance.
+pub type EndStream = Box<dyn Fn(StreamId, EndReason) + Send + Sync>;
 
 /// Dependencies of [`Admission`].
 pub struct AdmissionDeps {
@@ -31,8 +31,8 @@ pub struct AdmissionDeps {
     pub limit: Option<SubjectLimit>,
     /// Longest life of a stream.
     pub max_age: Duration,
-    /// Ends a replaced stream.
-    pub end: EndReplaced,
+    /// Ends a stream that was replaced or has lost its lease.
+    pub end: EndStream,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
@@ -191,7 +191,10 @@ mod tests {
             store: None,
             limit: Some(SubjectLimit { streams: 2, policy }),
             max_age: Duration::from_mins(15),
-            end: Box::new(move |stream| list.lock().push(stream)),
+            end: Box::new(move |stream, reason| {
+                assert_eq!(reason, EndReason::Replaced);
+                list.lock().push(stream);
+            }),
             clock: Arc::new(ManualClock::at(NOW)),
             metrics: Arc::new(Metrics::new().unwrap()),
         });

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use self::table::Table;
 use super::admission::Shared;
-use crate::events::StreamId;
+use crate::events::{EndReason, StreamId};
 use crate::store::{LeaseAnswer, SubjectKey, SubjectLimit, SubjectPolicy, WantedLeases};
 use crate::token::Subject;
 
@@ -124,7 +124,7 @@ impl Leases {
         drop(table);
         for oldest in &before[..excess] {
             self.shared.deps.metrics.admission.subject_cap_reached();
-            (self.shared.deps.end)(*oldest);
+            (self.shared.deps.end)(*oldest, EndReason::Replaced);
         }
         self.shared.work.notify_one();
         Ok(())
@@ -139,7 +139,7 @@ impl Leases {
     pub(super) fn replace(&self, stream: StreamId) {
         let is_own = self.table.lock().remove(stream).is_some();
         if is_own {
-            (self.shared.deps.end)(stream);
+            (self.shared.deps.end)(stream, EndReason::Replaced);
         }
     }
 
@@ -202,7 +202,7 @@ impl Leases {
                 let is_lost = self.table.lock().remove(stream).is_some();
                 if is_lost {
                     self.shared.deps.metrics.admission.lease_lost();
-                    (self.shared.deps.end)(stream);
+                    (self.shared.deps.end)(stream, EndReason::LeaseLost);
                 }
             }
         }

@@ -18,7 +18,7 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::admission::{Admission, AdmissionDeps, Admitted, EndReplaced, NotAdmitted};
+pub use self::admission::{Admission, AdmissionDeps, Admitted, EndStream, NotAdmitted};
 pub use self::bans::Barred;
 use self::order::{About, Order, Received};
 use self::orders::Orders;

@@ -20,7 +20,7 @@ use self::table::{Known, Released, Table, Work};
 use self::waiting::{POLL, Verdict, Waiting};
 use super::admission::Shared;
 use crate::clock::UnixMillis;
-use crate::events::StreamId;
+use crate::events::{EndReason, StreamId};
 use crate::limits::TOMBSTONE_MARGIN;
 use crate::store::{ReleasedTicket, TICKET_WINDOW, TicketAnswer, TicketChange, TicketHolder, WantedTicket};
 use crate::token::TokenDigest;
@@ -249,7 +249,7 @@ impl Tickets {
         }
         for stream in lost {
             self.shared.deps.metrics.admission.lease_lost();
-            (self.shared.deps.end)(stream);
+            (self.shared.deps.end)(stream, EndReason::LeaseLost);
         }
     }
 

@@ -44,8 +44,10 @@ pub enum EndReason {
     Ended,
     /// The grant of its token has ended.
     GrantEnded,
-    /// Another stream took its place: of its subject, or of its single-use token.
+    /// A newer stream of its subject took its place, as the policy says.
     Replaced,
+    /// Its place or its single-use token belongs to another stream since an outage.
+    LeaseLost,
     /// The client closed the connection.
     Client,
 }
@@ -60,7 +62,7 @@ impl EndReason {
     /// Whether a stream with this reason ends at once, without the events that are still due.
     pub(super) const fn is_immediate(self) -> bool {
         match self {
-            Self::Revoked | Self::Blocked | Self::Ended | Self::Replaced => true,
+            Self::Revoked | Self::Blocked | Self::Ended | Self::Replaced | Self::LeaseLost => true,
             Self::Drain | Self::MaxAge | Self::Slow | Self::GrantEnded | Self::Client => false,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use vx11_kit::{RedisServer, until};
 use vx11_operator::control::NotAdmitted;
+use vx11_operator::events::EndReason;
 use vx11_operator::store::{AdmissionStore, LeaseAnswer, SubjectKey, SubjectPolicy, WantedLeases};
 
 use super::support::{Instance, LIMIT, Open, Way, stream, subject};
@@ -160,6 +161,7 @@ async fn an_instance_that_was_paused_takes_its_leases_again_and_ends_the_streams
         paused.ends(stream.stream).await;
     }
     assert_eq!(paused.ended().len(), 2);
+    assert!(paused.all_ended_as(EndReason::LeaseLost), "no stream was to replace them");
     assert_eq!(paused.metric("vx11_operator_leases_lost_total"), 2);
     assert!(is_refused(&other).await && is_refused(&paused).await);
     assert!(other.ended().is_empty());
@@ -221,6 +223,7 @@ async fn during_an_outage_each_instance_has_the_limit_and_afterwards_all_togethe
     until("the limit", async || one.ended().len() + two.ended().len() == LIMIT).await;
     assert!(is_refused(&one).await && is_refused(&two).await);
     assert_eq!(one.ended().len() + two.ended().len(), LIMIT, "no more end");
+    assert!(one.all_ended_as(EndReason::LeaseLost) && two.all_ended_as(EndReason::LeaseLost));
 }
 
 #[tokio::test]
@@ -234,6 +237,7 @@ async fn the_oldest_stream_makes_room_on_whichever_instance_it_is() {
     two.ends(theirs[0].stream).await;
     let _second = one.open(&subject(0)).await.unwrap();
     assert_eq!(one.ended(), [mine[0].stream], "at once on the same instance");
+    assert!(one.all_ended_as(EndReason::Replaced) && two.all_ended_as(EndReason::Replaced));
     // The next renewal tells Redis, which then forgets about it.
     let field = format!("replaced:{}", theirs[0].stream);
     let replaced = async || server.command(&["HEXISTS", "{vx11}:alive", &field]).await;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use vx11_kit::RedisServer;
 use vx11_operator::clock::{Clock, Jitter, SystemClock};
 use vx11_operator::control::{Admission, AdmissionDeps, Admitted, NotAdmitted, Ticket, Upkeep};
-use vx11_operator::events::StreamId;
+use vx11_operator::events::{EndReason, StreamId};
 use vx11_operator::metrics::Metrics;
 use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
@@ -149,7 +149,7 @@ pub(crate) struct Instance {
     pub(crate) admission: Arc<Admission>,
     pub(crate) way: Arc<Faulty>,
     metrics: Arc<Metrics>,
-    ended: Arc<Mutex<Vec<StreamId>>>,
+    ended: Arc<Mutex<Vec<(StreamId, EndReason)>>>,
     upkeep: Option<JoinHandle<()>>,
     /// Field of its alive entry.
     field: String,
@@ -191,7 +191,7 @@ impl Instance {
             store: Some(Arc::clone(&way) as Arc<dyn AdmissionStore>),
             limit: Some(SubjectLimit { streams: LIMIT, policy }),
             max_age: Duration::from_mins(15),
-            end: Box::new(move |stream| list.lock().unwrap().push(stream)),
+            end: Box::new(move |stream, reason| list.lock().unwrap().push((stream, reason))),
             clock,
             metrics: Arc::clone(&metrics),
         }));
@@ -226,9 +226,14 @@ impl Instance {
         self.field.clone()
     }
 
-    /// Streams that were ended because another one took their place.
+    /// Streams that were ended.
     pub(crate) fn ended(&self) -> Vec<StreamId> {
-        self.ended.lock().unwrap().clone()
+        self.ended.lock().unwrap().iter().map(|(stream, _)| *stream).collect()
+    }
+
+    /// Whether all of them were ended for this reason.
+    pub(crate) fn all_ended_as(&self, reason: EndReason) -> bool {
+        self.ended.lock().unwrap().iter().all(|(_, of)| *of == reason)
     }
 
     pub(crate) async fn ends(&self, stream: StreamId) {

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vx11_kit::{RedisServer, until};
 use vx11_operator::control::{NotAdmitted, Ticket};
+use vx11_operator::events::EndReason;
 
 use super::support::{Instance, LIMIT, Way, subject, ticket};
 
@@ -95,6 +96,7 @@ async fn the_ticket_of_a_dead_instance_opens_again() {
     dead.resume();
     dead.ends(open.stream).await;
     assert_eq!(dead.metric("vx11_operator_leases_lost_total"), 1);
+    assert!(dead.all_ended_as(EndReason::LeaseLost));
     assert!(other.ended().is_empty());
     drop(again);
 }

@@ -86,7 +86,18 @@ async fn every_series_is_there_from_the_start_with_the_service_as_label() {
         ),
         (
             "sse_streams_ended_total",
-            &["blocked", "client", "drain", "ended", "grant_ended", "max_age", "replaced", "revoked", "slow"],
+            &[
+                "blocked",
+                "client",
+                "drain",
+                "ended",
+                "grant_ended",
+                "lease_lost",
+                "max_age",
+                "replaced",
+                "revoked",
+                "slow",
+            ],
         ),
         (
             "sse_streams_refused_total",

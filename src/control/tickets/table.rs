@@ -351,7 +351,7 @@ mod tests {
             store: None,
             limit: None,
             max_age: Duration::from_mins(15),
-            end: Box::new(|_| {}),
+            end: Box::new(|_, _| {}),
             clock: Arc::new(ManualClock::at(NOW)) as Arc<dyn Clock>,
             metrics: Arc::new(Metrics::new().unwrap()),
         };

@@ -136,7 +136,7 @@ async fn an_instance_that_was_suspended_ends_the_streams_whose_places_are_taken(
     one.suspend().await;
     let _taken = opens_again(&two, LIMIT - 1).await;
     one.resume();
-    one.stream_ends_are("replaced", 2).await;
+    one.stream_ends_are("lease_lost", 2).await;
     assert_eq!(one.metric("vx11_operator_leases_lost_total").await, 2);
     assert!(is_full(&two).await && is_full(&one).await);
     assert_eq!(one.metric("vx11_operator_sse_streams_open").await, 1);
@@ -149,13 +149,17 @@ async fn during_a_cut_each_side_has_the_limit_and_afterwards_both_together() {
     let other = cluster.instance_with("2", &SETTINGS).await;
     way.refuse();
     backend_becomes(&cut_off, "fallback-memory").await;
-    let (_mine, _theirs) = (open(&cut_off, LIMIT).await, open(&other, LIMIT).await);
+    let (mut mine, _theirs) = (open(&cut_off, LIMIT).await, open(&other, LIMIT).await);
     assert!(is_full(&cut_off).await && is_full(&other).await);
     assert!(cut_off.metric("vx11_operator_subject_caps_local_total").await > LIMIT as u64);
     way.pass();
-    cut_off.stream_ends_are("replaced", LIMIT as u64).await;
+    cut_off.stream_ends_are("lease_lost", LIMIT as u64).await;
+    let last = mine[0].rest().await.pop().unwrap();
+    assert_eq!((last.event.as_str(), last.json()["reason"].as_str()), ("reconnect", Some("lease_lost")));
     assert!(is_full(&cut_off).await && is_full(&other).await);
-    other.stream_ends_are("replaced", 0).await;
+    for reason in ["replaced", "lease_lost"] {
+        other.stream_ends_are(reason, 0).await;
+    }
 }
 
 #[tokio::test]

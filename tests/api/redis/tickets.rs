@@ -105,7 +105,7 @@ async fn during_a_cut_a_ticket_opens_once_on_each_side_and_one_stream_stays() {
     refused(cut_off.ask_for_stream(&ticket).await).await;
     assert!(cut_off.metric("vx11_operator_tickets_local_total").await > 0);
     way.pass();
-    cut_off.stream_ends_are("replaced", 1).await;
+    cut_off.stream_ends_are("lease_lost", 1).await;
     assert_eq!(other.metric("vx11_operator_sse_streams_open").await, 1);
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 const ROUTES: [&str; 3] =
     ["/operator/api/events/sse-token", "/operator/api/tokens/introspect", "/operator/api/tokens/revoke"];
 /// Ends of streams that are nobody's fault.
-const EXPECTED_ENDS: [&str; 6] = ["blocked", "client", "ended", "grant_ended", "replaced", "revoked"];
+const EXPECTED_ENDS: [&str; 7] =
+    ["blocked", "client", "ended", "grant_ended", "lease_lost", "replaced", "revoked"];
 
 /// Figures of an instance since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -258,7 +258,8 @@ fn unexplained<'a>(history: &History, stream: &'a ClientStream) -> Option<&'a st
                 && stream.opened <= it.answered + CLOCKS
         });
     // Instances that were cut off decide later which streams stay.
-    let is_replaced = in_order == Some("replaced") && history.partitions.iter().any(|it| it.from <= end.at);
+    let is_displaced =
+        in_order == Some("lease_lost") && history.partitions.iter().any(|it| it.from <= end.at);
     let is_lost = is_lost(history, stream, end.at.saturating_sub(NOTICED), end.at);
-    (!is_commanded && !is_replaced && !is_lost).then_some(reason)
+    (!is_commanded && !is_displaced && !is_lost).then_some(reason)
 }
