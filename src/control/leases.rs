@@ -1,7 +1,8 @@
 //! Leases: places of this instance's streams among the open streams of their subjects.
 //!
-//! Redis counts the streams of all instances while it answers. Without its answer, the streams of
-//! this instance count (`table`), and the upkeep takes their leases as soon as it answers again.
+//! Redis counts the streams of all instances while it answers. Without its answer, the open streams
+//! of this instance count (`table`), and the upkeep takes their leases as soon as it answers again.
+//! They also count beside an answer, because Redis may not know all of them yet.
 //!
 //! # Calls without an answer
 //!
@@ -55,25 +56,24 @@ impl Leases {
         let lease = self.enter(subject, stream);
         let losses = self.table.lock().losses();
         let metrics = &self.shared.deps.metrics.admission;
-        let Some(Granted { is_refused, replaced }) = self.ask(limit, subject, stream).await else {
-            if self.shared.deps.store.is_some() {
-                metrics.subject_cap_local();
+        match self.ask(limit, subject, stream).await {
+            Some(granted) if granted.is_refused => {
+                metrics.subject_cap_reached();
+                return Err(LimitReached);
             }
-            self.decide_alone(limit, subject, stream).inspect_err(|_| metrics.subject_cap_reached())?;
-            return Ok(Some(lease));
-        };
-        if is_refused {
-            metrics.subject_cap_reached();
-            return Err(LimitReached);
-        }
-        for stream in replaced {
-            metrics.subject_cap_reached();
-            self.replace(stream);
-        }
-        let mut table = self.table.lock();
-        table.open(stream);
-        if table.losses() != losses {
-            table.unconfirm(subject);
+            Some(granted) => {
+                for replaced in granted.replaced {
+                    metrics.subject_cap_reached();
+                    self.replace(replaced);
+                }
+                self.open(limit, subject, stream, Some(losses))?;
+            }
+            None => {
+                if self.shared.deps.store.is_some() {
+                    metrics.subject_cap_local();
+                }
+                self.open(limit, subject, stream, None)?;
+            }
         }
         Ok(Some(lease))
     }
@@ -103,30 +103,39 @@ impl Leases {
         granted
     }
 
-    /// Decides by the streams of this instance.
-    fn decide_alone(
+    /// Opens a stream if the open streams of this instance leave room, or make it. `losses` is the
+    /// number of losses before Redis granted the lease; `None` if it has not.
+    fn open(
         &self,
         limit: SubjectLimit,
         subject: SubjectKey,
         stream: StreamId,
+        losses: Option<u64>,
     ) -> Result<(), LimitReached> {
+        let metrics = &self.shared.deps.metrics.admission;
         let mut table = self.table.lock();
-        let before = table.before(stream);
-        let excess = (before.len() + 1).saturating_sub(limit.streams);
+        let open = table.open_beside(stream);
+        let excess = (open.len() + 1).saturating_sub(limit.streams);
         if excess > 0 && limit.policy == SubjectPolicy::Refuse {
+            metrics.subject_cap_reached();
             return Err(LimitReached);
         }
-        for oldest in &before[..excess] {
+        for oldest in &open[..excess] {
             table.leave(*oldest);
         }
         table.open(stream);
-        table.unconfirm(subject);
+        let is_unconfirmed = losses != Some(table.losses());
+        if is_unconfirmed {
+            table.unconfirm(subject);
+        }
         drop(table);
-        for oldest in &before[..excess] {
-            self.shared.deps.metrics.admission.subject_cap_reached();
+        for oldest in &open[..excess] {
+            metrics.subject_cap_reached();
             (self.shared.deps.end)(*oldest, EndReason::Replaced);
         }
-        self.shared.work.notify_one();
+        if is_unconfirmed || excess > 0 {
+            self.shared.work.notify_one();
+        }
         Ok(())
     }
 

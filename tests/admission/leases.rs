@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vx11_kit::{RedisServer, until};
 use vx11_operator::control::NotAdmitted;
@@ -261,6 +262,38 @@ async fn during_an_outage_the_oldest_stream_of_the_instance_makes_room() {
 }
 
 #[tokio::test]
+async fn openings_that_wait_for_redis_take_no_place_and_never_exceed_the_limit() {
+    let server = RedisServer::start().await;
+    let (one, subject) = (Instance::start(&server, 1).await, subject(0));
+    one.way.set(Way::LosesAnswers);
+    let mut waiting: Vec<_> = (0..LIMIT).map(|_| Box::pin(one.open(&subject))).collect();
+    for opening in &mut waiting {
+        assert!(opening.now_or_never().is_none(), "its call is on the way");
+    }
+    one.way.set(Way::Closed);
+    let first = one.open(&subject).await;
+    assert!(first.is_ok(), "none is open");
+    let outcomes = join_all(waiting).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), LIMIT - 1);
+}
+
+/// Redis grants a lease, because it does not know yet what the instance has opened without it.
+#[tokio::test]
+async fn streams_that_redis_does_not_know_yet_count_on_their_instance() {
+    let server = RedisServer::start().await;
+    let mut one = Instance::start(&server, 1).await;
+    one.pause();
+    one.way.set(Way::Closed);
+    let open = fill(&one).await;
+    one.way.set(Way::Open);
+    assert!(is_refused(&one).await);
+    one.resume();
+    one.settles(&server).await;
+    assert!(one.ended().is_empty());
+    drop(open);
+}
+
+#[tokio::test]
 async fn what_an_opening_that_was_cancelled_has_taken_comes_back() {
     let server = RedisServer::start().await;
     let one = Instance::start(&server, 1).await;
@@ -268,7 +301,7 @@ async fn what_an_opening_that_was_cancelled_has_taken_comes_back() {
         let subject = subject(0);
         let opening = one.open(&subject);
         // Polled once: the call is sent, and nobody waits for the answer.
-        let _ = futures_util::FutureExt::now_or_never(opening);
+        let _ = opening.now_or_never();
     }
     until("the places", async || fill_up_to_now(&one, LIMIT).await).await;
 }

@@ -66,11 +66,13 @@ impl Table {
         self.subjects.get_mut(subject)?.iter_mut().find(|holder| holder.stream == stream)
     }
 
-    /// Streams of the same subject that were entered before, the oldest first.
-    pub(super) fn before(&self, stream: StreamId) -> Vec<StreamId> {
+    /// The other open streams of the same subject, the oldest first. Those that wait for an answer
+    /// do not count: it may be a refusal.
+    pub(super) fn open_beside(&self, stream: StreamId) -> Vec<StreamId> {
         let subject = self.by_stream.get(&stream);
         let holders = subject.and_then(|subject| self.subjects.get(subject)).into_iter().flatten();
-        holders.map(|holder| holder.stream).take_while(|other| *other != stream).collect()
+        let open = holders.filter(|holder| holder.is_open && holder.stream != stream);
+        open.map(|holder| holder.stream).collect()
     }
 
     /// Notes that Redis is asked for the lease of a new stream.
@@ -262,13 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_one_subject_are_counted_in_the_order_of_their_entry() {
+    fn open_streams_of_one_subject_are_counted_in_the_order_of_their_entry() {
         let mut table = table(1..4);
+        table.enter(subject("a"), stream(4));
         table.enter(subject("b"), stream(9));
-        assert_eq!(table.before(stream(3)), [stream(1), stream(2)]);
-        assert_eq!((table.before(stream(1)), table.before(stream(9))), (Vec::new(), Vec::new()));
+        let open = |table: &Table, number| table.open_beside(stream(number));
+        assert_eq!(open(&table, 4), [1, 2, 3].map(stream));
+        assert_eq!(open(&table, 2), [1, 3].map(stream), "the one that waits is not open");
+        assert_eq!(open(&table, 9), []);
         table.leave(stream(1));
-        assert_eq!(table.before(stream(3)), [stream(2)]);
+        assert_eq!(open(&table, 4), [2, 3].map(stream));
     }
 
     #[test]
