@@ -19,14 +19,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::table::Table;
-use super::admission::Shared;
+use super::admission::{Deadline, NotAdmitted, Shared};
 use crate::events::{EndReason, StreamId};
 use crate::store::{LeaseAnswer, SubjectKey, SubjectLimit, SubjectPolicy, WantedLeases};
 use crate::token::Subject;
-
-/// The limit of a subject is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LimitReached;
 
 /// Leases of this instance, bounded by its open streams and by its table.
 pub(super) struct Leases {
@@ -50,16 +46,17 @@ impl Leases {
         self: &Arc<Self>,
         subject: &Subject,
         stream: StreamId,
-    ) -> Result<Option<Lease>, LimitReached> {
+        deadline: Deadline,
+    ) -> Result<Option<Lease>, NotAdmitted> {
         let Some(limit) = self.shared.deps.limit else { return Ok(None) };
         let subject = SubjectKey::of(subject);
         let lease = self.enter(subject, stream);
         let losses = self.table.lock().losses();
         let metrics = &self.shared.deps.metrics.admission;
-        match self.ask(limit, subject, stream).await {
+        match self.ask(limit, subject, stream, deadline).await {
             Some(granted) if granted.is_refused => {
                 metrics.subject_cap_reached();
-                return Err(LimitReached);
+                return Err(NotAdmitted::SubjectLimit);
             }
             Some(granted) => {
                 for replaced in granted.replaced {
@@ -79,8 +76,14 @@ impl Leases {
     }
 
     /// Asks Redis for a lease; `None` without an answer.
-    async fn ask(&self, limit: SubjectLimit, subject: SubjectKey, stream: StreamId) -> Option<Granted> {
-        let (store, renewed) = self.shared.store()?;
+    async fn ask(
+        &self,
+        limit: SubjectLimit,
+        subject: SubjectKey,
+        stream: StreamId,
+        deadline: Deadline,
+    ) -> Option<Granted> {
+        let (store, renewed) = self.shared.store_until(deadline)?;
         self.table.lock().asks(stream);
         let wanted = WantedLeases {
             subject,
@@ -90,7 +93,7 @@ impl Leases {
             renewed,
             kept: self.shared.deps.max_age,
         };
-        let answer = store.take_leases(&wanted).await.ok()?;
+        let answer = deadline.keep(store.take_leases(&wanted)).await?;
         let granted = match answer {
             LeaseAnswer::RenewFirst => None,
             LeaseAnswer::Taken { refused, replaced } => Some(Granted {
@@ -111,14 +114,14 @@ impl Leases {
         subject: SubjectKey,
         stream: StreamId,
         losses: Option<u64>,
-    ) -> Result<(), LimitReached> {
+    ) -> Result<(), NotAdmitted> {
         let metrics = &self.shared.deps.metrics.admission;
         let mut table = self.table.lock();
         let open = table.open_beside(stream);
         let excess = (open.len() + 1).saturating_sub(limit.streams);
         if excess > 0 && limit.policy == SubjectPolicy::Refuse {
             metrics.subject_cap_reached();
-            return Err(LimitReached);
+            return Err(NotAdmitted::SubjectLimit);
         }
         for oldest in &open[..excess] {
             table.leave(*oldest);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::table::{Known, Released, Table, Work};
 use self::waiting::{POLL, Verdict, Waiting};
-use super::admission::Shared;
+use super::admission::{Deadline, NotAdmitted, Shared};
 use crate::clock::UnixMillis;
 use crate::events::{EndReason, StreamId};
 use crate::limits::TOMBSTONE_MARGIN;
@@ -37,16 +37,7 @@ pub struct Ticket {
     pub expires_at: UnixMillis,
 }
 
-/// Reason why a ticket is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TicketError {
-    /// It was used.
-    Used,
-    /// There is no room to note its use.
-    Full { retry_after: Duration },
-}
-
-const FULL: TicketError = TicketError::Full { retry_after: RETRY_AFTER };
+const FULL: NotAdmitted = NotAdmitted::Full { retry_after: RETRY_AFTER };
 
 /// Tickets of this instance, bounded by its table.
 pub(super) struct Tickets {
@@ -70,13 +61,14 @@ impl Tickets {
         self: &Arc<Self>,
         ticket: Ticket,
         stream: StreamId,
-    ) -> Result<HeldTicket, TicketError> {
+        deadline: &mut Deadline,
+    ) -> Result<HeldTicket, NotAdmitted> {
         let id = stream.to_string();
         let holder = match &self.shared.deps.store {
             Some(store) => store.holder(&id),
             None => TicketHolder::stream(&id, ""),
         };
-        self.take(HeldTicket::new(self, ticket, holder, Some(stream))).await
+        self.take(HeldTicket::new(self, ticket, holder, Some(stream)), deadline).await
     }
 
     /// Takes a ticket for a request, which never releases it.
@@ -84,35 +76,44 @@ impl Tickets {
         self: &Arc<Self>,
         ticket: Ticket,
         request: TicketHolder,
-    ) -> Result<(), TicketError> {
-        let mut taken = self.take(HeldTicket::new(self, ticket, request, None)).await?;
+        deadline: &mut Deadline,
+    ) -> Result<(), NotAdmitted> {
+        let mut taken = self.take(HeldTicket::new(self, ticket, request, None), deadline).await?;
         taken.at_end = AtEnd::Stay;
         Ok(())
     }
 
-    async fn take(&self, mut attempt: HeldTicket) -> Result<HeldTicket, TicketError> {
+    async fn take(
+        &self,
+        mut attempt: HeldTicket,
+        deadline: &mut Deadline,
+    ) -> Result<HeldTicket, NotAdmitted> {
         let mut waiting: Option<Waiting> = None;
         let mut displaced = None;
         // The window of another opener's clock may end a little later than that of this one.
         let until = Instant::now() + TICKET_WINDOW + POLL;
         loop {
-            let holder = match self.ask(&mut attempt, displaced.take()).await? {
+            let holder = match self.ask(&mut attempt, displaced.take(), *deadline).await? {
                 TicketAnswer::Taken { is_first } => {
                     attempt.is_first = is_first;
                     return Ok(attempt);
                 }
-                TicketAnswer::Used => return Err(TicketError::Used),
+                TicketAnswer::Used => return Err(NotAdmitted::Used),
                 TicketAnswer::Held(holder) => holder,
             };
             if !holder.is_stream() || Instant::now() >= until {
-                return Err(TicketError::Used);
+                return Err(NotAdmitted::Used);
             }
             let same = waiting.take().filter(|waiting| *waiting.holder() == holder);
             let waiting = waiting.insert(same.unwrap_or_else(|| Waiting::new(holder)));
-            match waiting.look(self.shared.store().map(|(store, _)| store)).await {
+            let store = self.shared.store().map(|(store, _)| store);
+            match waiting.look(store, *deadline).await {
                 Verdict::Dead => displaced = Some(waiting.holder().clone()),
-                Verdict::Open => return Err(TicketError::Used),
-                Verdict::Unknown => tokio::time::sleep(POLL).await,
+                Verdict::Open => return Err(NotAdmitted::Used),
+                Verdict::Unknown => {
+                    tokio::time::sleep(POLL).await;
+                    deadline.restart();
+                }
             }
         }
     }
@@ -122,7 +123,8 @@ impl Tickets {
         &self,
         attempt: &mut HeldTicket,
         displaced: Option<TicketHolder>,
-    ) -> Result<TicketAnswer, TicketError> {
+        deadline: Deadline,
+    ) -> Result<TicketAnswer, NotAdmitted> {
         let digest = attempt.ticket.digest;
         let (known, losses) = {
             let table = self.table.lock();
@@ -134,7 +136,7 @@ impl Tickets {
             }
             known => known,
         };
-        if let Some((store, _)) = self.shared.store() {
+        if let Some((store, _)) = self.shared.store_until(deadline) {
             let was_uncertain = std::mem::replace(&mut attempt.is_uncertain, true);
             let wanted = WantedTicket {
                 digest,
@@ -143,7 +145,7 @@ impl Tickets {
                 displaced: displaced.or(known.map(|known| known.holder)),
                 kept: self.kept(attempt.ticket),
             };
-            if let Ok(answer) = store.take_ticket(&wanted).await {
+            if let Some(answer) = deadline.keep(store.take_ticket(&wanted)).await {
                 if let TicketAnswer::Taken { .. } = answer {
                     let mut table = self.table.lock();
                     let is_unknown = table.losses() != losses;
@@ -161,13 +163,13 @@ impl Tickets {
     }
 
     /// Decides by the openings of this instance.
-    fn decide_alone(&self, attempt: &HeldTicket) -> Result<TicketAnswer, TicketError> {
+    fn decide_alone(&self, attempt: &HeldTicket) -> Result<TicketAnswer, NotAdmitted> {
         let has_store = self.shared.deps.store.is_some();
+        let mut table = self.table.lock();
+        let answer = table.decide(attempt);
         if has_store {
             self.shared.deps.metrics.admission.ticket_local();
         }
-        let mut table = self.table.lock();
-        let answer = table.decide(attempt);
         if let TicketAnswer::Taken { .. } = answer {
             table.enter(attempt, attempt.is_uncertain, has_store).ok_or(FULL)?;
             if has_store {

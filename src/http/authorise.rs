@@ -4,6 +4,7 @@
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::Instant;
 
 use super::AppState;
 use super::admission::{not_admitted, ticket};
@@ -49,10 +50,11 @@ pub(super) async fn authorise(
             }
         }
         Bearer::Token(verified) => {
+            let began = Instant::now();
             let granted = state.tokens.authorise(&verified).await;
             let granted = granted.map_err(|refusal| refused(&request, &state, refusal))?;
             if let Some(ticket) = ticket(&verified, &granted) {
-                let used = state.admission.use_ticket(ticket, &request_id.to_string()).await;
+                let used = state.admission.use_ticket(ticket, &request_id.to_string(), began).await;
                 used.map_err(|reason| not_admitted(&state, reason))?;
             }
             response.insert_header(("X-VX11-Principal", granted.principal.as_str()));

@@ -4,6 +4,7 @@ use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::{Data, ReqData};
 use actix_web::{HttpRequest, HttpResponse};
+use tokio::time::Instant;
 
 use super::AppState;
 use super::admission::{not_admitted, ticket};
@@ -117,13 +118,14 @@ async fn authenticate_stream(
         until: grant.and_then(|grant| grant.stream_until),
     };
     let mut opening = StreamOpening::take(&state.hub, opener)?;
+    let began = Instant::now();
     let granted = state.tokens.authorise(&verified).await;
     let granted = granted.map_err(|refusal| refused(request, state, refusal))?;
     narrowed.map_err(|lack| {
         not_permitted(request, state, &verified.principal, Some(id), Right::Subscribe, lack)
     })?;
     let subject = granted.grant.as_ref().and_then(|grant| grant.subject.as_ref());
-    let admitted = state.admission.admit(opening.id(), subject, ticket(&verified, &granted)).await;
+    let admitted = state.admission.admit(opening.id(), subject, ticket(&verified, &granted), began).await;
     opening.keep(admitted.map_err(|reason| not_admitted(state, reason))?.into_companion());
     let subject = subject.map(|subject| state.shown(subject));
     tracing::info!(

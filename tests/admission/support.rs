@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use vx11_kit::RedisServer;
 use vx11_operator::clock::{Clock, Jitter, SystemClock};
 use vx11_operator::control::{Admission, AdmissionDeps, Admitted, NotAdmitted, Ticket, Upkeep};
@@ -217,8 +218,13 @@ impl Instance {
         ticket: Option<Ticket>,
     ) -> Result<Open, NotAdmitted> {
         let stream = stream();
-        let admitted = self.admission.admit(stream, subject, ticket).await?;
+        let admitted = self.admission.admit(stream, subject, ticket, Instant::now()).await?;
         Ok(Open { stream, _admitted: admitted })
+    }
+
+    /// Uses a ticket for a request.
+    pub(crate) async fn use_ticket(&self, ticket: Ticket, request: &str) -> Result<(), NotAdmitted> {
+        self.admission.use_ticket(ticket, request, Instant::now()).await
     }
 
     /// Field of its alive entry.

@@ -150,12 +150,12 @@ async fn a_request_uses_a_ticket_and_may_be_repeated_within_five_seconds() {
     let (one, two) = (Instance::start(&server, 1).await, Instance::start(&server, 2).await);
     let ticket = ticket();
     let used = Err(NotAdmitted::Used);
-    assert_eq!(one.admission.use_ticket(ticket, "a").await, Ok(()));
-    assert_eq!(two.admission.use_ticket(ticket, "a").await, Ok(()));
-    assert_eq!(two.admission.use_ticket(ticket, "b").await, used);
+    assert_eq!(one.use_ticket(ticket, "a").await, Ok(()));
+    assert_eq!(two.use_ticket(ticket, "a").await, Ok(()));
+    assert_eq!(two.use_ticket(ticket, "b").await, used);
     assert!(is_used(&one, ticket).await);
     age(&server, ticket, Duration::from_secs(5)).await;
-    assert_eq!(two.admission.use_ticket(ticket, "a").await, used);
+    assert_eq!(two.use_ticket(ticket, "a").await, used);
 }
 
 #[tokio::test]

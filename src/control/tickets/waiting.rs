@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::control::admission::Deadline;
 use crate::store::{ALIVE, AdmissionStore, AliveEntry, TicketHolder};
 
 /// Interval of looks at the ticket.
@@ -51,12 +52,18 @@ impl Waiting {
 
     /// Finds out whether the stream is open. Without the store, only streams of this instance are
     /// waited for.
-    pub(super) async fn look(&mut self, store: Option<&Arc<dyn AdmissionStore>>) -> Verdict {
+    pub(super) async fn look(
+        &mut self,
+        store: Option<&Arc<dyn AdmissionStore>>,
+        deadline: Deadline,
+    ) -> Verdict {
         let Some(store) = store else {
             let has_lived = self.since.elapsed() >= NOTICES;
             return if has_lived { Verdict::Open } else { Verdict::Unknown };
         };
-        let Ok(entry) = store.alive_entry(&self.holder).await else { return Verdict::Unknown };
+        let Some(entry) = deadline.keep(store.alive_entry(&self.holder)).await else {
+            return Verdict::Unknown;
+        };
         judge(entry, *self.began.get_or_insert(entry.now))
     }
 }
