@@ -523,6 +523,7 @@ fn admission(
     Arc::new(Admission::new(AdmissionDeps {
         store,
         limit: config.subject_limit,
+        when_lost: config.when_lost,
         max_age: config.max_stream_age,
         end: Box::new(move |stream, reason| {
             hub.end(&Selector::Stream(stream), UnixMillis(u64::MAX), reason);

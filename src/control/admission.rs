@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::events::{EndReason, StreamId};
 use crate::limits::REDIS_DEADLINE;
 use crate::metrics::Metrics;
-use crate::store::{ALIVE, AdmissionStore, StoreError, SubjectLimit, TicketHolder};
+use crate::store::{ALIVE, AdmissionStore, StoreError, SubjectLimit, TicketHolder, WhenLost};
 use crate::token::Subject;
 
 /// Ends a stream of this instance.
@@ -30,6 +30,8 @@ pub struct AdmissionDeps {
     pub store: Option<Arc<dyn AdmissionStore>>,
     /// Limit of a subject's streams.
     pub limit: Option<SubjectLimit>,
+    /// Policy for streams and requests that the store cannot decide on.
+    pub when_lost: WhenLost,
     /// Longest life of a stream.
     pub max_age: Duration,
     /// Ends a stream that was replaced or has lost its lease.
@@ -47,6 +49,8 @@ pub enum NotAdmitted {
     SubjectLimit,
     /// The single-use token was used.
     Used,
+    /// The store cannot decide now, and the policy is [`WhenLost::Refuse`].
+    Unproven,
     /// There is no room to note the use of another single-use token.
     Full {
         /// Time after which there is room again, about.
@@ -127,6 +131,11 @@ impl Shared {
     pub(super) fn store_until(&self, deadline: Deadline) -> Option<(&Arc<dyn AdmissionStore>, u64)> {
         self.store().filter(|_| Instant::now() < deadline.0)
     }
+
+    /// Whether a stream must not open because the store has not decided.
+    pub(super) fn refuses_undecided(&self) -> bool {
+        self.deps.store.is_some() && self.deps.when_lost == WhenLost::Refuse
+    }
 }
 
 /// Admits streams.
@@ -188,7 +197,7 @@ impl Admission {
     /// because a proxy repeats it when an answer is lost. The request began at `began`.
     ///
     /// # Errors
-    /// The token was used.
+    /// The token was used, or this cannot be decided.
     pub async fn use_ticket(&self, ticket: Ticket, request: &str, began: Instant) -> Result<(), NotAdmitted> {
         let mut deadline = Deadline::since(began);
         self.tickets.take_for_request(ticket, TicketHolder::request(request), &mut deadline).await
@@ -224,6 +233,7 @@ mod tests {
         AdmissionDeps {
             store,
             limit: Some(SubjectLimit { streams: 2, policy }),
+            when_lost: WhenLost::Accept,
             max_age: Duration::from_mins(15),
             end,
             clock: Arc::new(ManualClock::at(NOW)),

@@ -65,6 +65,7 @@ impl Leases {
                 }
                 self.open(limit, subject, stream, Some(losses))?;
             }
+            None if self.shared.refuses_undecided() => return Err(NotAdmitted::Unproven),
             None => {
                 if self.shared.deps.store.is_some() {
                     metrics.subject_cap_local();

@@ -93,13 +93,18 @@ impl Tickets {
         // The window of another opener's clock may end a little later than that of this one.
         let until = Instant::now() + TICKET_WINDOW + POLL;
         loop {
-            let holder = match self.ask(&mut attempt, displaced.take(), *deadline).await? {
-                TicketAnswer::Taken { is_first } => {
+            let holder = match self.ask(&mut attempt, displaced.take(), *deadline).await {
+                Ok(TicketAnswer::Taken { is_first }) => {
                     attempt.is_first = is_first;
                     return Ok(attempt);
                 }
-                TicketAnswer::Used => return Err(NotAdmitted::Used),
-                TicketAnswer::Held(holder) => holder,
+                Ok(TicketAnswer::Used) => return Err(NotAdmitted::Used),
+                Ok(TicketAnswer::Held(holder)) => holder,
+                Err(reason) => {
+                    // A call may have taken it, and nothing was opened.
+                    attempt.at_end = AtEnd::Undo;
+                    return Err(reason);
+                }
             };
             if !holder.is_stream() || Instant::now() >= until {
                 return Err(NotAdmitted::Used);
@@ -167,6 +172,9 @@ impl Tickets {
         let has_store = self.shared.deps.store.is_some();
         let mut table = self.table.lock();
         let answer = table.decide(attempt);
+        if matches!(answer, TicketAnswer::Taken { .. }) && self.shared.refuses_undecided() {
+            return Err(NotAdmitted::Unproven);
+        }
         if has_store {
             self.shared.deps.metrics.admission.ticket_local();
         }

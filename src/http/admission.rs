@@ -16,15 +16,17 @@ pub(super) fn ticket(verified: &Verified, granted: &Introspection) -> Option<Tic
 /// The answer to a stream or request that is not admitted; also counts it. Its token is genuine, so
 /// it is no failed authentication.
 pub(super) fn not_admitted(state: &AppState, reason: NotAdmitted) -> Problem {
+    let refused = |refusal: Refusal| -> Problem {
+        state.metrics.token_refused(refusal);
+        refusal.into()
+    };
     match reason {
         NotAdmitted::SubjectLimit => {
             state.metrics.stream_refused(OpenError::SubjectLimit);
             OpenError::SubjectLimit.into()
         }
-        NotAdmitted::Used => {
-            state.metrics.token_refused(Refusal::Used);
-            Refusal::Used.into()
-        }
+        NotAdmitted::Used => refused(Refusal::Used),
+        NotAdmitted::Unproven => refused(Refusal::Unproven),
         NotAdmitted::Full { retry_after } => Problem::StoreFull { retry_after },
     }
 }

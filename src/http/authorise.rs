@@ -31,7 +31,7 @@ use crate::topic::Patterns;
         (status = 401, description = "No credential, or not that of a known principal", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The token is not valid, the credentials disagree (token_refused), a principal's credential is in the URL where that is forbidden (principal_in_query), or the principal lacks the right to subscribe (not_permitted)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "Too many failures of this client; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "With redis.when_lost = refuse: Redis cannot confirm now that the token is valid (store_unavailable); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "With redis.when_lost = refuse: Redis cannot confirm now that the token is valid, or was not used before (store_unavailable); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn authorise(

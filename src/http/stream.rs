@@ -49,7 +49,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         (status = 403, description = "The token is not valid (token_refused), its grant or the topics of the principal do not include a topic, or the principal lacks the right to subscribe (not_permitted), or a principal's credential is in the URL where that is forbidden (principal_in_query)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "The limit of open streams of the token or its principal is reached on this instance (too_many_streams), or that of the subject on all instances (subject_streams_full), or there are too many failures of this client (rate_limited); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
         (status = 505, description = "The request uses HTTP/1.0; a stream needs HTTP/1.1", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "The limit of open streams of the instance is reached, or the instance is stopping, or with redis.when_lost = refuse Redis cannot confirm now that the token is valid (store_unavailable); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The limit of open streams of the instance is reached, or the instance is stopping, or with redis.when_lost = refuse Redis cannot confirm now that the token is valid, was not used before, or that its subject has room (store_unavailable); wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn open(

@@ -294,6 +294,21 @@ async fn streams_that_redis_does_not_know_yet_count_on_their_instance() {
 }
 
 #[tokio::test]
+async fn without_an_answer_of_redis_no_stream_opens_if_that_is_the_policy() {
+    let server = RedisServer::start().await;
+    let (one, two) = (Instance::strict(&server, 1).await, Instance::start(&server, 2).await);
+    for way in [Way::Closed, Way::LosesAnswers, Way::Delays] {
+        one.way.set(way);
+        for _ in 0..LIMIT {
+            assert_eq!(one.open(&subject(0)).await.err(), Some(NotAdmitted::Unproven), "{way:?}");
+        }
+    }
+    one.way.set(Way::Open);
+    assert_eq!(one.metric("vx11_operator_subject_caps_local_total"), 0);
+    until("the places", async || fill_up_to_now(&two, LIMIT).await).await;
+}
+
+#[tokio::test]
 async fn what_an_opening_that_was_cancelled_has_taken_comes_back() {
     let server = RedisServer::start().await;
     let one = Instance::start(&server, 1).await;

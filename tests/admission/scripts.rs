@@ -124,6 +124,48 @@ async fn alive_entries_of_instances_that_are_gone_are_removed() {
     assert_eq!(redis::from_redis_value::<Vec<String>>(left).unwrap(), [one.field()]);
 }
 
+#[tokio::test]
+async fn an_opening_that_is_undone_leaves_the_ticket_as_it_was() {
+    let server = RedisServer::start().await;
+    let one = Instance::start(&server, 1).await;
+    for was_open in [false, true] {
+        let ticket = ticket();
+        let key = format!("token:{}:ticket", ticket.digest);
+        let take = async |holder: &str| {
+            let wanted = WantedTicket {
+                digest: ticket.digest,
+                holder: one.way.holder(holder),
+                age: Duration::ZERO,
+                displaced: None,
+                kept: Duration::from_mins(1),
+            };
+            one.way.take_ticket(&wanted).await.unwrap()
+        };
+        let release = async |holder: &str, is_undone| {
+            let released = ReleasedTicket {
+                digest: ticket.digest,
+                holder: one.way.holder(holder),
+                age: Duration::ZERO,
+                is_undone,
+                is_uncertain: false,
+                kept: Duration::from_mins(1),
+            };
+            one.way.settle_tickets(&[TicketChange::Release(released)]).await.unwrap();
+        };
+        if was_open {
+            take("a").await;
+            release("a", false).await;
+        }
+        assert_eq!(take("b").await, TicketAnswer::Taken { is_first: !was_open });
+        release("c", true).await;
+        assert_eq!(take("c").await, TicketAnswer::Held(one.way.holder("b")), "another one is undone");
+        release("b", true).await;
+        let first = server.command(&["HEXISTS", &key, "first"]).await;
+        assert_eq!(first, redis::Value::Int(was_open.into()));
+        assert_eq!(take("c").await, TicketAnswer::Taken { is_first: !was_open });
+    }
+}
+
 async fn first(server: &RedisServer, key: &str) -> u64 {
     server.command_text(&["HGET", key, "first"]).await.parse().unwrap()
 }

@@ -16,7 +16,7 @@ use vx11_operator::redis::{Claim, HostPort, Namespace, RedisSettings, Topology};
 use vx11_operator::store::{
     AdmissionStore, AliveEntry, LeaseAnswer, RedisStore, RedisStoreDeps, Renewal, Renewed, SharedBreaker,
     StoreError, SubjectKey, SubjectLimit, SubjectPolicy, TicketAnswer, TicketChange, TicketHolder,
-    WantedLeases, WantedTicket,
+    WantedLeases, WantedTicket, WhenLost,
 };
 use vx11_operator::token::{Subject, Token};
 
@@ -180,6 +180,15 @@ impl Instance {
     }
 
     pub(crate) async fn with(server: &RedisServer, number: u64, policy: SubjectPolicy) -> Self {
+        Self::built(server, number, policy, WhenLost::Accept).await
+    }
+
+    /// An instance that opens nothing that Redis has not decided on.
+    pub(crate) async fn strict(server: &RedisServer, number: u64) -> Self {
+        Self::built(server, number, SubjectPolicy::Refuse, WhenLost::Refuse).await
+    }
+
+    async fn built(server: &RedisServer, number: u64, policy: SubjectPolicy, when_lost: WhenLost) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let breaker = Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(&metrics)));
@@ -191,6 +200,7 @@ impl Instance {
         let admission = Arc::new(Admission::new(AdmissionDeps {
             store: Some(Arc::clone(&way) as Arc<dyn AdmissionStore>),
             limit: Some(SubjectLimit { streams: LIMIT, policy }),
+            when_lost,
             max_age: Duration::from_mins(15),
             end: Box::new(move |stream, reason| list.lock().unwrap().push((stream, reason))),
             clock,

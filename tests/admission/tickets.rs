@@ -175,6 +175,43 @@ async fn during_an_outage_a_ticket_opens_once_on_each_side_and_one_of_both_strea
 }
 
 #[tokio::test]
+async fn without_an_answer_of_redis_a_ticket_opens_nothing_and_stays_good_if_that_is_the_policy() {
+    let server = RedisServer::start().await;
+    let (one, two) = (Instance::strict(&server, 1).await, Instance::start(&server, 2).await);
+    for way in [Way::Closed, Way::LosesAnswers, Way::Delays] {
+        let (ticket, repeated) = (ticket(), ticket());
+        drop(two.open_ticket(repeated).await.unwrap());
+        two.settles(&server).await;
+        one.way.set(way);
+        for ticket in [ticket, repeated] {
+            assert_eq!(one.open_ticket(ticket).await.err(), Some(NotAdmitted::Unproven), "{way:?}");
+            assert_eq!(one.use_ticket(ticket, "a").await, Err(NotAdmitted::Unproven), "{way:?}");
+        }
+        one.way.set(Way::Open);
+        one.settles(&server).await;
+        one.way.deliver().await;
+        let first = server.command(&["HEXISTS", &key(ticket), "first"]).await;
+        assert_eq!(first, redis::Value::Int(0), "{way:?}: nothing was opened");
+        drop(two.open_ticket(ticket).await.unwrap());
+        age(&server, repeated, Duration::from_secs(5)).await;
+        assert!(is_used(&two, repeated).await, "{way:?}: it was opened before");
+    }
+    assert_eq!(one.metric("vx11_operator_tickets_local_total"), 0);
+}
+
+#[tokio::test]
+async fn what_an_instance_knows_of_a_ticket_it_says_without_redis_whatever_the_policy() {
+    let server = RedisServer::start().await;
+    let one = Instance::strict(&server, 1).await;
+    let ticket = ticket();
+    let open = one.open_ticket(ticket).await.unwrap();
+    one.way.set(Way::Closed);
+    assert!(is_used(&one, ticket).await, "its stream is open here");
+    drop(open);
+    assert_eq!(one.open_ticket(ticket).await.err(), Some(NotAdmitted::Unproven));
+}
+
+#[tokio::test]
 async fn a_ticket_that_was_used_during_an_outage_stays_used() {
     let server = RedisServer::start().await;
     let (one, two) = (Instance::start(&server, 1).await, Instance::start(&server, 2).await);

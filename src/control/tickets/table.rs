@@ -337,6 +337,7 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
     use crate::control::admission::{AdmissionDeps, Presence, Shared};
     use crate::metrics::Metrics;
+    use crate::store::WhenLost;
     use crate::token::Token;
 
     const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
@@ -350,6 +351,7 @@ mod tests {
         let deps = AdmissionDeps {
             store: None,
             limit: None,
+            when_lost: WhenLost::Accept,
             max_age: Duration::from_mins(15),
             end: Box::new(|_, _| {}),
             clock: Arc::new(ManualClock::at(NOW)) as Arc<dyn Clock>,

@@ -1,7 +1,8 @@
 -- Takes a ticket: a token that opens one stream.
 --
 -- KEYS: the ticket, a hash: `first`, the time of the first opening; `holder`, empty if it was
--- released; `gone:<holder>` for an attempt that was given up with its outcome unknown.
+-- released; `again` if it was opened more than once; `gone:<holder>` for an attempt that was given
+-- up with its outcome unknown.
 --
 -- ARGV:
 --
@@ -35,5 +36,8 @@ if first then
 end
 first = string.format('%.0f', first or now - args.age)
 redis.call('HSET', ticket, 'first', first, 'holder', args.holder)
+if known[1] then
+  redis.call('HSET', ticket, 'again', 1)
+end
 redis.call('EXPIRE', ticket, args.seconds)
 return { known[1] and 'again' or 'first' }
