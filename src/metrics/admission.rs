@@ -21,7 +21,7 @@ impl AdmissionMetrics {
             )?,
             subject_caps_local: names.counter(
                 "vx11_operator_subject_caps_local_total",
-                "Openings of streams whose subject this instance alone counted, because Redis was unavailable.",
+                "Openings of streams whose subject this instance alone counted, because Redis was unavailable or its user lacks a right.",
             )?,
             leases_lost: names.counter(
                 "vx11_operator_leases_lost_total",
@@ -29,7 +29,7 @@ impl AdmissionMetrics {
             )?,
             tickets_local: names.counter(
                 "vx11_operator_tickets_local_total",
-                "Openings of single-use tokens that this instance alone decided, because Redis was unavailable.",
+                "Openings of single-use tokens that this instance alone decided, because Redis was unavailable or its user lacks a right.",
             )?,
         })
     }

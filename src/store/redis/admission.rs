@@ -24,7 +24,7 @@ impl RedisStore {
 #[async_trait]
 impl AdmissionStore for RedisStore {
     fn is_available(&self) -> bool {
-        self.client.is_in_use()
+        self.client.is_in_use() && !self.rights.are_missing()
     }
 
     fn generation(&self) -> u64 {
@@ -35,7 +35,11 @@ impl AdmissionStore for RedisStore {
         let command = &alive_command(&self.keys, &self.own_field, renewal);
         let answer =
             self.client.ask_if_permitted(|mut connection| async move { connection.ask(command).await });
-        renewed(answer.await?)
+        let Some(answer) = answer.await? else {
+            self.rights.note_missing();
+            return Err(StoreError::Unavailable);
+        };
+        renewed(answer)
     }
 
     async fn take_leases(&self, wanted: &WantedLeases) -> Result<LeaseAnswer, StoreError> {

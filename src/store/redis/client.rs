@@ -2,7 +2,6 @@
 //! try after a broken connection, and the report to the circuit breaker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, RedisError, RedisResult};
@@ -38,19 +37,11 @@ pub(super) struct Client {
     jitter: Arc<Jitter>,
     breaker: Arc<SharedBreaker>,
     connections: ThreadLocal<Arc<WorkerConnection>>,
-    /// Whether a right was missing that requests can do without.
-    lacks_right: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(connector: Connector, jitter: Arc<Jitter>, breaker: Arc<SharedBreaker>) -> Self {
-        Self {
-            connector: Arc::new(connector),
-            jitter,
-            breaker,
-            connections: ThreadLocal::new(),
-            lacks_right: AtomicBool::new(false),
-        }
+        Self { connector: Arc::new(connector), jitter, breaker, connections: ThreadLocal::new() }
     }
 
     /// The connection of this worker thread.
@@ -107,28 +98,22 @@ impl Client {
         answer.map_err(|_fault| StoreError::Unavailable)
     }
 
-    /// Calls Redis for something that requests can do without. A missing right is logged once, and
+    /// Calls Redis for something that requests can do without; `None` if a right is missing, which
     /// is no fault of Redis.
     pub(super) async fn ask_if_permitted<T, F: Future<Output = RedisResult<T>> + Send>(
         &self,
         work: impl Fn(Connection) -> F + Send + Sync,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Option<T>, StoreError> {
         if !self.breaker.is_closed() {
             return Err(StoreError::Unavailable);
         }
         let asked_at = Instant::now();
         let answer = self.call_from(asked_at, Path::Hot, work).await;
-        if let Err(fault @ Fault::Permission(_)) = &answer {
-            if !self.lacks_right.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "limits of subjects and single-use tokens hold for this instance only: {fault}"
-                );
-            }
-        } else {
-            self.lacks_right.store(false, Ordering::Relaxed);
-            self.report(&answer, asked_at);
+        if matches!(answer, Err(Fault::Permission(_))) {
+            return Ok(None);
         }
-        answer.map_err(|_fault| StoreError::Unavailable)
+        self.report(&answer, asked_at);
+        answer.map(Some).map_err(|_fault| StoreError::Unavailable)
     }
 
     /// Reports the outcome of a call to the breaker.

@@ -58,6 +58,17 @@ impl Keys {
         format!("{}{subject}", self.leases)
     }
 
+    /// Keys of leases, of tickets and of alive entries: each pattern, with a key of it that
+    /// `instance` writes in the preflight. All instances share the alive entries.
+    pub(super) fn of_admission(&self, instance: &str) -> [(String, String); 3] {
+        let (leases, records) = (&self.leases, &self.records);
+        [
+            (self.alive.clone(), self.alive.clone()),
+            (format!("{leases}*"), format!("{leases}trial {instance}")),
+            (format!("{records}*:ticket"), format!("{records}trial {instance}:ticket")),
+        ]
+    }
+
     /// Key of a token's tombstone.
     pub(super) fn tombstone(&self, id: TokenId) -> String {
         format!("{}{id}", self.tombstones)

@@ -16,7 +16,7 @@ static TAKE: Script = Script::new(&[include_str!("leases.lua")]);
 /// then learns from its own entry that its leases are void.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 /// Lifetime of all alive entries after the last renewal.
-const ALIVE_KEPT: Duration = Duration::from_hours(1);
+pub(super) const ALIVE_KEPT: Duration = Duration::from_hours(1);
 /// Lifetime of leases beyond that of their streams.
 const LEASE_MARGIN: Duration = Duration::from_mins(1);
 

@@ -4,7 +4,7 @@
 //! through `client`, which uses the connections of `worker_connection` and sends commands in
 //! batches (`batch`). `completeness` proves that no record is missing; `members` and `neighbours`
 //! exchange member records; `preflight` tests the rights before Redis is used. `admission` keeps
-//! `leases` and `tickets`. Keys, cost and rights are in docs/redis.md.
+//! `leases` and `tickets`, if its `rights` are there. Keys, cost and rights are in docs/redis.md.
 
 mod admission;
 mod batch;
@@ -17,6 +17,7 @@ mod members;
 mod neighbours;
 mod preflight;
 mod restore;
+mod rights;
 mod tickets;
 mod worker_connection;
 
@@ -35,6 +36,7 @@ use self::keys::Keys;
 use self::member_record::{About, MemberRecord};
 use self::members::{LastSeen, View};
 use self::neighbours::Neighbours;
+use self::rights::Rights;
 use self::worker_connection::Latest;
 use super::memory::Entries;
 use super::shared_breaker::SharedBreaker;
@@ -92,6 +94,8 @@ pub struct RedisStore {
     neighbours: Mutex<Neighbours>,
     figures: Mutex<Option<RedisFigures>>,
     last_written: Mutex<Option<Instant>>,
+    /// Rights for leases and tickets.
+    rights: Rights,
 }
 
 impl RedisStore {
@@ -125,6 +129,7 @@ impl RedisStore {
             neighbours: Mutex::new(Neighbours::new(about)),
             figures: Mutex::new(None),
             last_written: Mutex::default(),
+            rights: Rights::default(),
         })
     }
 
@@ -360,6 +365,9 @@ impl RedisStore {
             tokio::try_join!(confirming, async { Ok(self.client.named_master().await) })?;
         self.monitor.report(confirmed.masters.clone(), master);
         let after = self.clock.now();
+        if !self.client.is_in_use() || (is_due && self.rights.are_missing()) {
+            self.try_rights().await?;
+        }
         let answers = std::mem::take(&mut confirmed.answers).into_iter();
         let redis_now = members::time(answers.into_iter().next().unwrap_or(Value::Nil))?;
         let between = i64::try_from(u64::midpoint(before.0, after.0)).unwrap_or(i64::MAX);
@@ -376,6 +384,21 @@ impl RedisStore {
         let skew_millis = between - i64::try_from(redis_now).unwrap_or(i64::MAX);
         self.lead_millis.store(skew_millis, Ordering::Relaxed);
         Ok(HealthReport { lost_data, skew_millis })
+    }
+
+    /// Finds out whether rights for leases and tickets are missing.
+    async fn try_rights(&self) -> Result<(), Fault> {
+        let mut missing = Vec::new();
+        for trial in rights::trials(&self.keys, &self.own_field) {
+            let command = &trial.command;
+            let answer = self
+                .client
+                .call(Path::HealthCheck, |mut connection| async move { connection.ask(command).await });
+            missing.extend(trial.missing(answer.await)?);
+        }
+        missing.dedup();
+        self.rights.learn(&missing);
+        Ok(())
     }
 
     /// Whether the member record is due.

@@ -99,6 +99,12 @@ impl DocumentedUser {
         self
     }
 
+    /// The same user with other patterns of keys.
+    fn with_keys(&self, patterns: &str) -> Self {
+        let line = self.line.replace("~token:* ~revoked:* ~epoch:* ~{vx11}:*", patterns);
+        Self { password: self.password.clone(), line }
+    }
+
     async fn create(&self, redis: &RedisServer) {
         redis.command(&self.line.split(' ').collect::<Vec<_>>()).await;
     }

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use vx11_kit::{EventStream, until};
 
-use super::{Cluster, DocumentedUser, backend_becomes, nothing_was_denied};
+use super::{Cluster, backend_becomes};
 use crate::support::{Instance, issue_with, problem};
 
 const LIMIT: usize = 3;
@@ -177,24 +177,4 @@ async fn after_a_loss_of_data_the_limit_holds_again() {
     cluster.redis.flush().await;
     until("all leases", async || leases().await == Some(LIMIT)).await;
     assert!(is_full(&one).await && is_full(&two).await);
-}
-
-#[tokio::test]
-async fn the_documented_user_may_do_all_that_limits_and_single_use_need() {
-    let cluster = Cluster::start().await;
-    let user = DocumentedUser::new();
-    user.create(&cluster.redis).await;
-    let settings = [&user.settings()[..], &REPLACES].concat();
-    let one = cluster.instance_with("1", &settings).await;
-    let fields = json!({ "subject": "user-7", "single_use": true });
-    let mut streams = Vec::new();
-    for _ in 0..=LIMIT {
-        let token = issue_with(&one, &fields).await["sse_token"].as_str().unwrap().to_owned();
-        streams.push(one.open_stream(&token).await);
-        let again = one.ask_for_stream(&token).await;
-        problem(again, StatusCode::FORBIDDEN, "token_refused").await;
-    }
-    one.stream_ends_are("replaced", 1).await;
-    assert_eq!(decided_alone(&[&one]).await, 0);
-    nothing_was_denied(&cluster.redis).await;
 }

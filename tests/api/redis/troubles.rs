@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use vx11_kit::RedisServer;
 
 use super::{DocumentedUser, backend_becomes, figures, nothing_was_denied, revoke_everywhere};
-use crate::support::{Instance, planted};
+use crate::support::{Instance, issue_with, planted, problem};
 
 /// An instance with these settings says this, once, while it serves requests.
 async fn complains(settings: &[(&str, &str)], words: &[&str]) -> Instance {
@@ -134,7 +134,9 @@ async fn the_documented_rights_are_enough() {
     user.create(&redis).await;
     let port = redis.port().to_string();
     let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
-    let instance = Instance::with(&[at, user.settings()].concat()).await;
+    let [limit, policy] = LIMITED;
+    let instance = Instance::with(&[&at[..], &user.settings(), &[limit, policy]].concat()).await;
+    needs_leases_tickets_and_answers(&instance).await;
     let issued = instance.issue().await;
     revoke_everywhere(&instance, ("token", &issued.token)).await;
     instance.publish(serde_json::json!(1)).await;
@@ -159,6 +161,114 @@ async fn the_documented_rights_are_enough() {
             && !instance.log_text().contains("the event log is unavailable:")
     );
     nothing_was_denied(&redis).await;
+}
+
+/// Two streams of a subject replace its first; tickets open once; the list and the end of streams
+/// ask all instances.
+async fn needs_leases_tickets_and_answers(instance: &Instance) {
+    let mut streams = Vec::new();
+    for _ in 0..=2 {
+        let token = ticket(instance).await;
+        streams.push(instance.open_stream(&token).await);
+        problem(instance.ask_for_stream(&token).await, StatusCode::FORBIDDEN, "token_refused").await;
+    }
+    instance.stream_ends_are("replaced", 1).await;
+    let listed = instance.get_as_principal("/operator/api/streams").send().await.unwrap();
+    let listed: serde_json::Value = listed.json().await.unwrap();
+    assert_eq!(listed["streams"].as_array().unwrap().len(), 2);
+    let order = serde_json::json!({ "subject": "user-7" });
+    let end = instance.post_as_principal("/operator/api/streams/end").json(&order).send().await.unwrap();
+    let ended: serde_json::Value = end.json().await.unwrap();
+    assert_eq!((&ended["ended"], &ended["effective"]), (&2.into(), &"cluster".into()));
+    for decided_alone in ["subject_caps_local_total", "tickets_local_total"] {
+        assert_eq!(instance.metric(&format!("vx11_operator_{decided_alone}")).await, 0, "{decided_alone}");
+    }
+}
+
+const LIMITED: [(&str, &str); 2] = [
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT", "2"),
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT_POLICY", "replace_oldest"),
+];
+
+/// A single-use token of a subject.
+async fn ticket(instance: &Instance) -> String {
+    let fields = serde_json::json!({ "subject": "user-7", "single_use": true });
+    issue_with(instance, &fields).await["sse_token"].as_str().unwrap().to_owned()
+}
+
+/// Patterns of the keys that instances need, but for those of leases and tickets.
+fn other_keys() -> String {
+    let together = [
+        "events*",
+        "log*",
+        "nothing",
+        "published:*",
+        "instances",
+        "trial*",
+        "deployment",
+        "revocations",
+        "control",
+        "blocks",
+        "questions",
+        "answers:*",
+    ];
+    let together: Vec<_> = together.iter().map(|name| format!("~{{vx11}}:{name}")).collect();
+    format!("~revoked:* ~epoch:* ~token:{} {}", "[0-9a-f]".repeat(32), together.join(" "))
+}
+
+#[tokio::test]
+async fn rights_that_leases_and_tickets_lack_are_named_at_the_start_and_cost_nothing_else() {
+    for (more, named) in [
+        ("", "lacks rights: keys {vx11}:alive; keys {vx11}:subject:*; keys token:*:ticket; grant"),
+        (" ~{vx11}:alive ~token:*:ticket", "lacks rights: keys {vx11}:subject:*; grant"),
+    ] {
+        let redis = RedisServer::start().await;
+        let user = DocumentedUser::new();
+        user.with_keys(&format!("{}{more}", other_keys())).create(&redis).await;
+        let port = redis.port().to_string();
+        let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+        let instance = Instance::with(&[&at[..], &user.settings(), &LIMITED].concat()).await;
+        instance.logs(named).await;
+        // As if Redis were unavailable, for these only.
+        let token = ticket(&instance).await;
+        let _stream = instance.open_stream(&token).await;
+        problem(instance.ask_for_stream(&token).await, StatusCode::FORBIDDEN, "token_refused").await;
+        assert!(instance.metric("vx11_operator_tickets_local_total").await > 0);
+        assert_eq!(instance.metric("vx11_operator_subject_caps_local_total").await, 1);
+        assert_eq!(figures(&instance).await["backend"], "redis");
+        assert_eq!(faults(&instance).await, instance.missed_deadlines().await);
+        // The right is granted, and noticed without a restart.
+        user.create(&redis).await;
+        instance.logs("limits of subjects and single-use tokens use Redis").await;
+    }
+}
+
+#[tokio::test]
+async fn without_rights_for_leases_and_tickets_their_streams_are_put_off_if_that_is_the_policy() {
+    let redis = RedisServer::start().await;
+    let user = DocumentedUser::new();
+    user.with_keys(&other_keys()).create(&redis).await;
+    let port = redis.port().to_string();
+    let at = [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", port.as_str())];
+    let refuse = ("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse");
+    let instance = Instance::with(&[&at[..], &user.settings(), &LIMITED, &[refuse]].concat()).await;
+    let issue = async |fields| issue_with(&instance, &fields).await["sse_token"].as_str().unwrap().to_owned();
+    let limited = issue(serde_json::json!({ "subject": "user-7" })).await;
+    let ticket = issue(serde_json::json!({ "single_use": true })).await;
+    for token in [&limited, &ticket] {
+        let answer = instance.ask_for_stream(token).await;
+        assert!(answer.headers().contains_key("retry-after"));
+        problem(answer, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable").await;
+    }
+    let proxied = instance.get("/operator/internal/authorise").bearer_auth(&ticket).send().await.unwrap();
+    problem(proxied, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable").await;
+    let unproven = r#"vx11_operator_ephemeral_tokens_invalid_total{reason="unproven"}"#;
+    assert_eq!(instance.metric(unproven).await, 3);
+    for name in ["subject_caps_local_total", "tickets_local_total"] {
+        assert_eq!(instance.metric(&format!("vx11_operator_{name}")).await, 0);
+    }
+    let plain = instance.issue().await.token;
+    assert_eq!(instance.ask_for_stream(&plain).await.status(), StatusCode::OK, "it needs neither");
 }
 
 /// As in a list of rights from before the log was bounded in bytes.
