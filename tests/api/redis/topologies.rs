@@ -1,14 +1,14 @@
 //! The same service over Sentinel and over Redis Cluster.
 
+use reqwest::StatusCode;
 use serde_json::json;
 use vx11_kit::{RedisCluster, SentinelSet};
 
 use super::{backend_becomes, figures};
-use crate::support::{Instance, random_hex};
+use crate::support::{Instance, issue_with, problem, random_hex};
 
-/// Two instances with the same principal and these settings; a token of one is valid, and
-/// revocable, on the other.
-async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
+/// Two instances with the same principal and these settings.
+async fn two(settings: &[(&str, &str)]) -> [Instance; 2] {
     let principal = random_hex();
     let mut instances = Vec::new();
     for id in ["1", "2"] {
@@ -16,7 +16,12 @@ async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
         environment.extend_from_slice(settings);
         instances.push(Instance::with(&environment).await);
     }
-    let [one, two] = <[Instance; 2]>::try_from(instances).ok().expect("two were started");
+    <[Instance; 2]>::try_from(instances).ok().expect("two were started")
+}
+
+/// Two such instances; a token of one is valid, and revocable, on the other.
+async fn share(settings: &[(&str, &str)]) -> [Instance; 2] {
+    let [one, two] = two(settings).await;
     for _ in 0..10 {
         let issued = one.issue().await;
         assert_eq!(two.introspect(&issued.token).await["active"], json!(true));
@@ -63,4 +68,42 @@ async fn tokens_and_revocations_are_shared_through_a_cluster_and_spread_over_its
     }
     let memory = figures(&one).await["redis_memory_bytes"].as_u64().unwrap();
     assert!(memory > 3 * 1_000_000, "that of all three: {memory}");
+}
+
+/// A script of Redis Cluster reaches the keys of one slot only.
+#[tokio::test]
+async fn limits_of_subjects_and_tickets_hold_over_a_cluster() {
+    let cluster = RedisCluster::start(true).await;
+    let nodes = cluster.addresses().join(",");
+    let limit = ("VX11_OPERATOR__STREAMS__PER_SUBJECT", "2");
+    let [one, two] = two(&[("REDIS_CLUSTER_NODES", nodes.as_str()), limit]).await;
+    let ticket = async |subject: &str| {
+        let issued = issue_with(&one, &json!({ "subject": subject, "single_use": true })).await;
+        issued["sse_token"].as_str().unwrap().to_owned()
+    };
+    let mut streams = Vec::new();
+    for number in 0..8 {
+        let subject = format!("user-{number}");
+        for (opener, other) in [(&one, &two), (&two, &one)] {
+            let token = ticket(&subject).await;
+            streams.push(opener.open_stream(&token).await);
+            problem(other.ask_for_stream(&token).await, StatusCode::FORBIDDEN, "token_refused").await;
+        }
+        let beyond = two.ask_for_stream(&ticket(&subject).await).await;
+        problem(beyond, StatusCode::TOO_MANY_REQUESTS, "subject_streams_full").await;
+    }
+    for instance in [&one, &two] {
+        for name in ["subject_caps_local_total", "tickets_local_total", "leases_lost_total"] {
+            let missed = instance.missed_deadlines().await;
+            assert!(instance.metric(&format!("vx11_operator_{name}")).await <= missed, "{name}");
+        }
+    }
+    for node in cluster.nodes() {
+        assert!(node.keys().await.iter().any(|key| key.ends_with(":ticket")), "each node has some");
+    }
+    drop(streams);
+    vx11_kit::until("the places", async || {
+        one.ask_for_stream(&ticket("user-0").await).await.status() == StatusCode::OK
+    })
+    .await;
 }
