@@ -1,6 +1,6 @@
 //! Cost of Redis: issuing and introspection with it, against constant answers of the same server, a
-//! pool's checkout for each request, and a reference of the predecessor; and the effect of a
-//! million live tokens.
+//! pool's checkout for each request, and a reference of the predecessor; the effect of a million
+//! live tokens; and opening streams.
 
 mod checkout;
 #[path = "../support/child.rs"]
@@ -15,7 +15,10 @@ mod instance;
 #[path = "../support/load.rs"]
 mod load;
 mod million;
+mod openings;
 mod predecessor;
+#[path = "../support/previous.rs"]
+mod previous;
 #[path = "../support/processor.rs"]
 mod processor;
 #[path = "../support/progress.rs"]
@@ -27,6 +30,9 @@ mod rounds;
 #[path = "../support/sample.rs"]
 mod sample;
 mod server;
+#[path = "../support/sse_clients.rs"]
+#[expect(dead_code, reason = "events are measured by other benchmarks")]
+mod sse_clients;
 #[path = "../support/target.rs"]
 mod target;
 mod throughput;
@@ -46,7 +52,11 @@ const ABOUT: &str = "wrk with 128 connections loads one instance with one Redis,
                      server that only records a token, on a connection from a deadpool of the \
                      default size. The Python reference (benches/redis/predecessor) is FastAPI \
                      and redis-py in two workers of uvicorn with its defaults, on the same Redis. \
-                     An instance issued the million tokens.";
+                     An instance issued the million tokens. Streams are opened 500 in a round, up \
+                     to 256 at a time, and 40 one after the other; a limit of the subject is 5, \
+                     and each stream has another subject. The previous release \
+                     (.ci/previous-release) is built with the same profile, and has a separate \
+                     Redis. The commands of an idle instance are subtracted.";
 /// Size of the answer to issuing.
 const ISSUED: &str = r#"{"sse_token":"00000000-0000-8000-8000-000000000000","token_id":"0000000000000000","expires_in":1,"expires_at":"2026-01-03T20:00:00.000Z","instance_id":"1","backend":"redis"}"#;
 
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
         let mut rows = throughput::measure();
         rows.extend(million::measure());
         rows.extend(forged::measure());
+        rows.extend(openings::measure());
         rows
     })
 }

@@ -43,8 +43,17 @@ impl Redis {
 
     /// Commands it has handled, but for those named.
     pub(crate) fn calls_beside(&self, others: &[&str]) -> f64 {
+        self.calls(|command| !others.contains(&command))
+    }
+
+    /// Commands with these names that it has handled.
+    pub(crate) fn calls_of(&self, names: &[&str]) -> f64 {
+        self.calls(|command| names.contains(&command))
+    }
+
+    fn calls(&self, is_counted: impl Fn(&str) -> bool) -> f64 {
         let calls = self.runtime.block_on(self.server.commandstats());
-        let calls = calls.iter().filter(|(command, _)| !others.contains(&command.as_str()));
+        let calls = calls.iter().filter(|(command, _)| is_counted(command));
         let calls: u64 = calls.map(|(_, count)| *count).sum();
         f64::from(u32::try_from(calls).expect("a benchmark calls no more often"))
     }
