@@ -17,6 +17,8 @@ mod browser;
 mod browser_client;
 mod browser_endings;
 mod browser_grants;
+mod browser_reconnects;
+mod browser_rules;
 mod browser_snippets;
 mod browser_streams;
 mod client;
