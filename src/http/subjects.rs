@@ -21,7 +21,7 @@ use super::tokens::{EffectiveBody, json};
 use crate::audit::{Begun, Effect, Named, SubjectOrder};
 use crate::limits::LONGEST_BLOCK_SECONDS;
 use crate::principal::{Principal, PrincipalId};
-use crate::store::RevocationScope;
+use crate::store::{RevocationScope, StoreError};
 use crate::token::Subject;
 
 const SECONDS: &str = "seconds";
@@ -95,12 +95,9 @@ pub(super) async fn revoke(
     let subject = only_subject(&members)?;
     let given = Given::begin(&request, &state, principal.id(), &subject, SubjectOrder::Revoke);
     let control = Arc::clone(&state.control);
-    let revoked = state.effects.run(async move {
-        let revoked = control.revoke_subject(subject).await;
-        given.note(revoked.as_ref().ok());
-        revoked
-    });
-    Ok(json(&EffectiveBody { effective: revoked.await?? }))
+    let revoking = async move { control.revoke_subject(subject).await };
+    let effective = given.carry_out(&state, revoking, |effective| *effective).await?;
+    Ok(json(&EffectiveBody { effective }))
 }
 
 /// Block a subject for some time.
@@ -123,12 +120,8 @@ pub(super) async fn block(
     let order = SubjectOrder::Block { seconds };
     let given = Given::begin(&request, &state, principal.id(), &subject, order);
     let control = Arc::clone(&state.control);
-    let blocked = state.effects.run(async move {
-        let blocked = control.block(subject, Duration::from_secs(seconds.into())).await;
-        given.note(blocked.as_ref().ok().map(|(effective, _)| effective));
-        blocked
-    });
-    let (effective, until) = blocked.await??;
+    let blocking = async move { control.block(subject, Duration::from_secs(seconds.into())).await };
+    let (effective, until) = given.carry_out(&state, blocking, |(effective, _)| *effective).await?;
     Ok(json(&BlockedBody { effective, until: until.rfc3339() }))
 }
 
@@ -152,12 +145,9 @@ pub(super) async fn unblock(
     let subject = only_subject(&members)?;
     let given = Given::begin(&request, &state, principal.id(), &subject, SubjectOrder::Unblock);
     let control = Arc::clone(&state.control);
-    let unblocked = state.effects.run(async move {
-        let unblocked = control.unblock(subject).await;
-        given.note(unblocked.as_ref().ok());
-        unblocked
-    });
-    Ok(json(&EffectiveBody { effective: unblocked.await?? }))
+    let unblocking = async move { control.unblock(subject).await };
+    let effective = given.carry_out(&state, unblocking, |effective| *effective).await?;
+    Ok(json(&EffectiveBody { effective }))
 }
 
 /// The principal that gives an order, and the fields of its request.
@@ -211,9 +201,24 @@ impl Given {
         Self { order, principal: principal.clone(), shown, effect }
     }
 
+    /// Carries out the order, also if its client leaves, and notes it with its scope.
+    async fn carry_out<T: Send + 'static>(
+        self,
+        state: &AppState,
+        order: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        scope: fn(&T) -> RevocationScope,
+    ) -> Result<T, Problem> {
+        let noted = async move {
+            let outcome = order.await;
+            self.note(outcome.as_ref().ok().map(scope));
+            outcome
+        };
+        Ok(state.effects.run(noted).await??)
+    }
+
     /// Notes the order with its scope; `None` if there was no room for it.
-    fn note(self, scope: Option<&RevocationScope>) {
-        let effective = scope.map_or("failed", |scope| scope.as_str());
+    fn note(self, scope: Option<RevocationScope>) {
+        let effective = scope.map_or("failed", RevocationScope::as_str);
         let Self { order, principal, shown, effect } = self;
         let (subject, order_name) = (shown.as_str(), order.name());
         tracing::info!(%principal, subject, effective, order = order_name, "order about a subject");
