@@ -29,6 +29,9 @@ pub const MOST_ORDERS: usize = 100_000;
 /// Deadline for Redis while a request waits, dialling and a second try included.
 pub const REDIS_DEADLINE: Duration = Duration::from_millis(150);
 
+/// Deadline of a question to all instances.
+pub const QUESTION_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Largest body of a request, in bytes. No published event is larger.
 pub const LARGEST_BODY: usize = 64 * 1024;
 

@@ -6,6 +6,7 @@
 
 mod admission;
 mod bans;
+pub(crate) mod heavy;
 mod known;
 mod leases;
 mod order;
@@ -22,8 +23,8 @@ pub use self::admission::{Admission, AdmissionDeps, Admitted, EndStream, NotAdmi
 pub use self::bans::Barred;
 use self::order::{About, Order, Received};
 use self::orders::Orders;
-pub use self::question::RedisExchange;
 use self::question::{Exchange, QuestionId, Questions, QuestionsDeps};
+pub use self::question::{RedisExchange, TooManyLists};
 pub use self::reader::{Reader, ReaderDeps};
 pub use self::tickets::Ticket;
 pub use self::upkeep::Upkeep;
@@ -261,8 +262,16 @@ impl Control {
     }
 
     /// Lists the `limit` oldest open streams that `filter` selects, those of all instances or of
-    /// one.
-    pub async fn list(&self, filter: StreamFilter, instance: Option<String>, limit: usize) -> Listing {
+    /// one. Answers stay in Redis for seconds if the future is dropped.
+    ///
+    /// # Errors
+    /// As many lists are being made as may be at once.
+    pub async fn list(
+        &self,
+        filter: StreamFilter,
+        instance: Option<String>,
+        limit: usize,
+    ) -> Result<Listing, TooManyLists> {
         self.questions.list(filter, instance, limit).await
     }
 

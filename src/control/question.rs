@@ -14,30 +14,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::answer::Answer;
+use self::answer::{Answer, LARGEST};
 pub(crate) use self::exchange::Exchange;
 use self::exchange::Question;
 pub use self::exchange::RedisExchange;
 pub(crate) use self::id::QuestionId;
+use super::heavy::{self, MANY_STREAMS};
 use super::{ListedStream, Listing};
 use crate::clock::UnixMillis;
-use crate::events::{Hub, StreamFilter};
-use crate::limits::CLOCK_SKEW;
+use crate::events::{Hub, OpenStream, StreamFilter};
+use crate::limits::{CLOCK_SKEW, QUESTION_DEADLINE};
 use crate::metrics::Metrics;
 use crate::redis::stream::StreamEntry;
 
-/// Deadline of a question.
-const DEADLINE: Duration = Duration::from_secs(1);
 /// Interval of reading answers.
 const POLL: Duration = Duration::from_millis(15);
 /// Age of a question after which nobody waits for the answer.
 const OUTDATED: Duration = Duration::from_secs(2).saturating_add(CLOCK_SKEW);
 /// Bound of the streams in a list.
 const MOST_LISTED: usize = 10_000;
-/// Bound of the questions that this instance asks at once. The others wait for their turn.
-const ASKED_AT_ONCE: usize = 16;
+/// Bound of the lists that this instance makes at once. A further one is refused.
+const LISTS_AT_ONCE: usize = 4;
+/// Bound of the bytes in Redis of all answers to one list. The instances share it.
+const BYTES_OF_A_LIST: usize = 2_000_000;
+/// Length of an answer that takes about a millisecond to parse.
+const LONG_ANSWER: usize = 100_000;
+/// Bound of the orders whose answers this instance awaits at once. The others wait for their turn.
+const ORDERS_AT_ONCE: usize = 16;
 /// Bounds of the questions that wait to be answered here, and of those that are answered at once.
 /// An answer may have a megabyte.
 const MOST_WAITING: usize = 64;
@@ -59,11 +64,16 @@ pub(crate) struct QuestionsDeps {
     pub(crate) exchange: Option<Arc<dyn Exchange>>,
 }
 
+/// As many lists are being made as may be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyLists;
+
 /// Asks and answers questions.
 pub(crate) struct Questions {
     deps: QuestionsDeps,
     ids: id::Source,
-    asking: Semaphore,
+    lists: Semaphore,
+    orders: Semaphore,
     waiting: Arc<Semaphore>,
     answering: Semaphore,
 }
@@ -73,7 +83,8 @@ impl Questions {
         Self {
             ids: id::Source::new(deps.start),
             deps,
-            asking: Semaphore::new(ASKED_AT_ONCE),
+            lists: Semaphore::new(LISTS_AT_ONCE),
+            orders: Semaphore::new(ORDERS_AT_ONCE),
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             answering: Semaphore::new(ANSWERED_AT_ONCE),
         }
@@ -81,13 +92,24 @@ impl Questions {
 
     /// Lists the `limit` oldest open streams that `filter` selects, those of all instances or of
     /// one.
-    pub(crate) async fn list(&self, filter: StreamFilter, instance: Option<String>, limit: usize) -> Listing {
-        let due = Instant::now() + DEADLINE;
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, answers stay in Redis until they expire, and the list counts no
+    /// longer among those of the moment.
+    pub(crate) async fn list(
+        &self,
+        filter: StreamFilter,
+        instance: Option<String>,
+        limit: usize,
+    ) -> Result<Listing, TooManyLists> {
+        let _turn = self.lists.try_acquire().map_err(|_| TooManyLists)?;
+        let due = Instant::now() + QUESTION_DEADLINE;
         let limit = limit.clamp(1, MOST_LISTED);
         let own = &self.deps.instance_id;
         let mut merged = Merged::new(limit);
         if instance.as_ref().is_none_or(|instance| instance == own) {
-            let (streams, more) = self.deps.hub.list(&filter, limit);
+            let (hub, filter) = (Arc::clone(&self.deps.hub), filter.clone());
+            let (streams, more) = heavy::run(limit > MANY_STREAMS, move || hub.list(&filter, limit)).await;
             merged.add(own, streams, more);
         }
         let mut asked = match &instance {
@@ -97,12 +119,11 @@ impl Questions {
         };
         if !asked.awaited.is_empty()
             && let Some(exchange) = &self.deps.exchange
-            && let Some(_turn) = self.turn(due).await
         {
-            let id = self.ids.draw();
-            let question = Question { id, filter, instance, limit };
+            let bytes = (BYTES_OF_A_LIST / asked.awaited.len()).min(LARGEST);
+            let question = Question { id: self.ids.draw(), filter, instance, limit, bytes };
             if exchange.ask(&question, due).await {
-                self.collect(exchange.as_ref(), id, due, &mut asked, |from, answer| {
+                self.collect(exchange.as_ref(), question.id, due, &mut asked, |from, answer| {
                     if let Answer::Streams { streams, more } = answer {
                         merged.add(from, streams, more);
                     }
@@ -111,7 +132,7 @@ impl Questions {
             }
         }
         let Merged { streams, more, .. } = merged.in_order();
-        Listing { streams, missing: asked.missing(), more }
+        Ok(Listing { streams, missing: asked.missing(), more })
     }
 
     /// Draws the id of a question that an order carries: how many streams it ends.
@@ -123,13 +144,13 @@ impl Questions {
     /// of streams that they have ended, and the instances that did not answer. `is_announced` is
     /// false if the order is not in Redis.
     pub(crate) async fn count_ended(&self, id: QuestionId, is_announced: bool) -> (u64, Vec<String>) {
-        let due = Instant::now() + DEADLINE;
+        let due = Instant::now() + QUESTION_DEADLINE;
         let mut asked = self.others(due).await;
         let mut ended = 0_u64;
         if is_announced
             && !asked.awaited.is_empty()
             && let Some(exchange) = &self.deps.exchange
-            && let Some(_turn) = self.turn(due).await
+            && let Ok(Ok(_turn)) = timeout_at(due, self.orders.acquire()).await
         {
             self.collect(exchange.as_ref(), id, due, &mut asked, |_from, answer| {
                 if let Answer::Ended { ended: there } = answer {
@@ -145,7 +166,7 @@ impl Questions {
     /// has ended so many streams here.
     pub(crate) fn answer_ended(self: &Arc<Self>, id: QuestionId, asked_at: UnixMillis, ended: usize) {
         let ended = u64::try_from(ended).unwrap_or(u64::MAX);
-        self.answer(id, asked_at, move |_| Answer::Ended { ended });
+        self.answer(id, asked_at, false, move |_| Answer::Ended { ended }.written(LARGEST));
     }
 
     /// Answers a question that was read in Redis.
@@ -158,11 +179,11 @@ impl Questions {
     }
 
     fn consider(self: &Arc<Self>, question: Question, asked_at: UnixMillis) {
-        let Question { id, filter, instance, limit } = question;
+        let Question { id, filter, instance, limit, bytes } = question;
         if instance.is_none_or(|instance| instance == self.deps.instance_id) {
-            self.answer(id, asked_at, move |hub| {
+            self.answer(id, asked_at, limit > MANY_STREAMS, move |hub| {
                 let (streams, more) = hub.list(&filter, limit);
-                Answer::Streams { streams, more }
+                Answer::Streams { streams, more }.written(bytes)
             });
         }
     }
@@ -172,7 +193,8 @@ impl Questions {
         self: &Arc<Self>,
         id: QuestionId,
         asked_at: UnixMillis,
-        answer: impl FnOnce(&Hub) -> Answer + Send + 'static,
+        is_heavy: bool,
+        answer: impl FnOnce(&Hub) -> String + Send + 'static,
     ) {
         let Some(exchange) = self.deps.exchange.clone() else { return };
         let is_outdated = move |exchange: &dyn Exchange| exchange.now() > asked_at.plus(OUTDATED);
@@ -187,8 +209,10 @@ impl Questions {
             let _place = place;
             let Ok(_turn) = this.answering.acquire().await else { return };
             if !is_outdated(exchange.as_ref()) {
-                let text = answer(&this.deps.hub).written();
-                exchange.answer(id, &this.deps.instance_id, &text, Instant::now() + DEADLINE).await;
+                let hub = Arc::clone(&this.deps.hub);
+                let text = heavy::run(is_heavy, move || answer(&hub)).await;
+                let from = &this.deps.instance_id;
+                exchange.answer(id, asked_at, from, &text, Instant::now() + QUESTION_DEADLINE).await;
             }
         });
     }
@@ -206,14 +230,22 @@ impl Questions {
         asked
     }
 
-    /// Waits for the turn to ask.
-    async fn turn(&self, due: Instant) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        tokio::time::timeout_at(due, self.asking.acquire()).await.ok()?.ok()
+    /// Reads the answers to a question, and removes them.
+    async fn collect(
+        &self,
+        exchange: &dyn Exchange,
+        id: QuestionId,
+        due: Instant,
+        asked: &mut Asked,
+        take: impl FnMut(&str, Answer) + Send,
+    ) {
+        self.read(exchange, id, due, asked, take).await;
+        exchange.remove_answers(id).await;
     }
 
     /// Reads answers until all instances that are awaited have answered, until `due`, or until
     /// Redis is unavailable. Each instance is heard once.
-    async fn collect(
+    async fn read(
         &self,
         exchange: &dyn Exchange,
         id: QuestionId,
@@ -227,7 +259,7 @@ impl Questions {
                 if asked.answered.len() >= MOST_ANSWERS || asked.answered.contains(&from) {
                     continue;
                 }
-                match Answer::read(&text) {
+                match heavy::run(text.len() > LONG_ANSWER, move || Answer::read(&text)).await {
                     Some(answer) => {
                         take(&from, answer);
                         asked.answered.insert(from);
@@ -298,7 +330,7 @@ impl Merged {
     }
 
     /// Adds those of an instance, and whether it has more.
-    fn add(&mut self, instance_id: &str, streams: Vec<crate::events::OpenStream>, more: bool) {
+    fn add(&mut self, instance_id: &str, streams: Vec<OpenStream>, more: bool) {
         self.more |= more;
         let listed =
             streams.into_iter().map(|stream| ListedStream { stream, instance_id: instance_id.to_owned() });

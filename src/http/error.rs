@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::permission::Lack;
+use crate::control::TooManyLists;
 use crate::events::{OpenError, PublishError};
 use crate::limits::{LARGEST_BODY, LONGEST_DATA};
 use crate::service::{IssueError, Refusal};
@@ -285,6 +286,13 @@ impl From<StoreError> for Problem {
             StoreError::Full { retry_after } => Self::StoreFull { retry_after },
             StoreError::Unavailable => Self::StoreUnavailable,
         }
+    }
+}
+
+impl From<TooManyLists> for Problem {
+    fn from(TooManyLists: TooManyLists) -> Self {
+        // A list takes a second at most.
+        Self::RateLimited { retry_after: Duration::from_secs(1) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The open streams of all instances: listing and ending them.
 
+use std::sync::Arc;
+
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -14,9 +16,10 @@ use super::error::{Problem, ProblemBody};
 use super::extract::{Members, members, only_parameters, principal, query_values};
 use super::fields::{SUBJECT, parse_subject, subject_schema};
 use super::problem_docs::{Controlling, NeedsPrincipal, Proxied};
-use super::tokens::json;
+use super::tokens::{json, json_text};
 use crate::audit::{Act, Begun, Effect, Named};
-use crate::control::{Ended, ListedStream};
+use crate::control::heavy::{self, MANY_STREAMS};
+use crate::control::{Ended, ListedStream, Listing};
 use crate::events::{Selector, StreamFilter, StreamId};
 use crate::principal::PrincipalId;
 use crate::store::{RevocationScope, StoreError};
@@ -94,6 +97,12 @@ impl From<ListedStream> for StreamBody {
     }
 }
 
+impl From<Listing> for StreamsBody {
+    fn from(Listing { streams, missing, more }: Listing) -> Self {
+        Self { streams: streams.into_iter().map(StreamBody::from).collect(), missing, more }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_false(value: &bool) -> bool {
     !*value
@@ -158,6 +167,7 @@ pub(super) struct EndedBody {
         (status = 200, description = "The streams; those of an instance in `missing` are not among them", body = StreamsBody),
         NeedsPrincipal, Proxied,
         (status = 400, description = "An unknown query parameter (unknown_parameter), a bad value (bad_request), or credentials that disagree (credentials_conflict)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests or failures of this client, or as many lists as this instance makes at once; wait for Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, Problem> {
@@ -172,12 +182,14 @@ pub(super) async fn list(request: HttpRequest, state: Data<AppState>) -> Result<
     let instance = parameter(INSTANCE)?.map(|text| parse_name(INSTANCE, Some(&text))).transpose()?;
     let instance = instance.map(|name| name.as_str().to_owned());
     let limit = parameter(LIMIT)?.map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))?;
-    let listing = state.control.list(filter, instance, limit).await;
-    Ok(json(&StreamsBody {
-        streams: listing.streams.into_iter().map(StreamBody::from).collect(),
-        missing: listing.missing,
-        more: listing.more,
-    }))
+    let control = Arc::clone(&state.control);
+    // To its end, also if the client leaves: it counts as one of those made at once until then, and
+    // removes the answers in Redis.
+    let listing = async move { control.list(filter, instance, limit).await };
+    let listing = state.effects.run(listing).await??;
+    let is_heavy = listing.streams.len() > MANY_STREAMS;
+    let text = heavy::run(is_heavy, move || serde_json::to_vec(&StreamsBody::from(listing))).await;
+    Ok(json_text(text))
 }
 
 /// End open streams on all instances.

@@ -377,7 +377,12 @@ pub(super) async fn introspect(
 
 /// A JSON response with `Cache-Control: no-store`.
 pub(super) fn json(body: &impl Serialize) -> HttpResponse {
-    match serde_json::to_vec(body) {
+    json_text(serde_json::to_vec(body))
+}
+
+/// A JSON response of this text, with `Cache-Control: no-store`.
+pub(super) fn json_text(text: serde_json::Result<Vec<u8>>) -> HttpResponse {
+    match text {
         Ok(bytes) => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "application/json"))
             .insert_header((CACHE_CONTROL, "no-store"))

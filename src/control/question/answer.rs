@@ -80,12 +80,12 @@ impl WrittenStream {
 }
 
 impl Answer {
-    /// Writes the answer, with as many of its streams as fit.
-    pub(super) fn written(&self) -> String {
+    /// Writes the answer, with as many of its streams as fit into so many bytes.
+    pub(super) fn written(&self, most: usize) -> String {
         let writing = match self {
             Self::Ended { ended } => Writing::Ended { ended: *ended },
             Self::Streams { streams, more } => {
-                let mut room = LARGEST - r#"{"streams":[],"more":false}"#.len();
+                let mut room = most.saturating_sub(r#"{"streams":[],"more":false}"#.len());
                 let mut fitting = Vec::with_capacity(streams.len());
                 for stream in streams {
                     let Ok(text) = to_raw_value(&WrittenStream::from(stream)) else { break };
@@ -144,14 +144,17 @@ mod tests {
         fn an_answer_reads_back_as_itself(numbers in prop::collection::vec(any::<u64>(), 0..5), more in any::<bool>(), subject in "[!-~]{1,128}") {
             let streams = numbers.iter().map(|number| stream(*number, number.is_multiple_of(2).then_some(&subject)));
             let answer = Answer::Streams { streams: streams.collect(), more };
-            prop_assert_eq!(Answer::read(&answer.written()), Some(answer));
+            prop_assert_eq!(Answer::read(&answer.written(LARGEST)), Some(answer));
         }
     }
 
     #[test]
     fn the_number_of_ended_streams_reads_back_as_itself() {
         for ended in [0, u64::MAX] {
-            assert_eq!(Answer::read(&Answer::Ended { ended }.written()), Some(Answer::Ended { ended }));
+            assert_eq!(
+                Answer::read(&Answer::Ended { ended }.written(LARGEST)),
+                Some(Answer::Ended { ended })
+            );
         }
     }
 
@@ -159,18 +162,23 @@ mod tests {
     fn an_answer_that_is_too_large_keeps_the_oldest_streams_and_says_that_there_are_more() {
         let longest = "s".repeat(128);
         let streams: Vec<_> = (0..10_000).map(|number| stream(number, Some(&longest))).collect();
-        let text = Answer::Streams { streams: streams.clone(), more: false }.written();
-        assert!(text.len() <= LARGEST && text.len() > LARGEST - 1000, "{}", text.len());
-        let Some(Answer::Streams { streams: kept, more: true }) = Answer::read(&text) else {
-            panic!("{text}")
-        };
-        assert_eq!(kept[..], streams[..kept.len()]);
+        let answer = Answer::Streams { streams: streams.clone(), more: false };
+        for most in [LARGEST, LARGEST / 2] {
+            let text = answer.written(most);
+            assert!(text.len() <= most && text.len() > most - 1000, "{}", text.len());
+            let Some(Answer::Streams { streams: kept, more: true }) = Answer::read(&text) else {
+                panic!("{text}")
+            };
+            assert_eq!(kept[..], streams[..kept.len()]);
+        }
+        let none = Answer::Streams { streams: Vec::new(), more: true };
+        assert_eq!(Answer::read(&answer.written(0)), Some(none));
     }
 
     #[test]
     fn an_answer_with_an_invalid_stream_is_no_answer() {
         let answer = Answer::Streams { streams: vec![stream(1, Some("a"))], more: false };
-        let text = answer.written();
+        let text = answer.written(LARGEST);
         for (part, wrong) in [
             ("0000000000000001", "1"),
             ("0123456789abcdef", "0123456789ABCDEF"),

@@ -7,9 +7,11 @@ use parking_lot::Mutex;
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
+use super::answer::LARGEST;
 use super::{Asked, MOST_LISTED, QuestionId};
 use crate::clock::UnixMillis;
 use crate::events::StreamFilter;
+use crate::limits::REDIS_DEADLINE;
 use crate::principal::PrincipalId;
 use crate::redis::stream::{StreamEntry, news};
 use crate::redis::{Claim, Connection, Fault, LoggedOnce, Namespace, OffPath, RedisSettings, questions};
@@ -31,14 +33,20 @@ pub(crate) struct Question {
     pub(super) instance: Option<String>,
     /// Number of streams that each instance names at most.
     pub(super) limit: usize,
+    /// Bound of each answer in bytes.
+    pub(super) bytes: usize,
 }
 
 impl Question {
     /// Fields in Redis.
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let Self { id, filter: StreamFilter { subject, topic, principal }, instance, limit } = self;
-        let mut fields =
-            vec![("kind", "list".to_owned()), ("id", id.to_string()), ("limit", limit.to_string())];
+        let Self { id, filter: StreamFilter { subject, topic, principal }, instance, limit, bytes } = self;
+        let mut fields = vec![
+            ("kind", "list".to_owned()),
+            ("id", id.to_string()),
+            ("limit", limit.to_string()),
+            ("bytes", bytes.to_string()),
+        ];
         fields.extend(subject.as_ref().map(|subject| ("subject", subject.as_str().to_owned())));
         fields.extend(topic.as_ref().map(|topic| ("topic", topic.clone())));
         fields.extend(principal.as_ref().map(|principal| ("principal", principal.to_string())));
@@ -54,6 +62,7 @@ impl Question {
         }
         let topic = |text: &str| Topics::new([text]).is_ok().then(|| text.to_owned());
         let name = |text: &str| (text.len() <= LONGEST_NAME).then(|| text.to_owned());
+        let number = |name| entry.field(name)?.parse::<usize>().ok();
         Some(Self {
             id: QuestionId::parse(entry.field("id")?)?,
             filter: StreamFilter {
@@ -62,7 +71,8 @@ impl Question {
                 principal: optional(entry, "principal", PrincipalId::parse).ok()?,
             },
             instance: optional(entry, "instance", name).ok()?,
-            limit: entry.field("limit")?.parse::<usize>().ok()?.clamp(1, MOST_LISTED),
+            limit: number("limit")?.clamp(1, MOST_LISTED),
+            bytes: number("bytes")?.min(LARGEST),
         })
     }
 }
@@ -96,11 +106,14 @@ pub(crate) trait Exchange: Send + Sync {
     /// Asks a question. Returns whether the other instances can read it.
     async fn ask(&self, question: &Question, due: Instant) -> bool;
 
-    /// Answers a question.
-    async fn answer(&self, id: QuestionId, from: &str, answer: &str, due: Instant);
+    /// Answers a question that was asked at `asked_at`, by the clock of Redis.
+    async fn answer(&self, id: QuestionId, asked_at: UnixMillis, from: &str, answer: &str, due: Instant);
 
     /// Answers after `read_to`, with the names of their instances.
     async fn answers(&self, id: QuestionId, read_to: &mut String, due: Instant) -> Vec<(String, String)>;
+
+    /// Removes the answers to a question.
+    async fn remove_answers(&self, id: QuestionId);
 }
 
 /// Exchange through Redis, off the hot path.
@@ -178,10 +191,10 @@ impl Exchange for RedisExchange {
         self.is_available() && self.ask_one(command, due).await.is_some()
     }
 
-    async fn answer(&self, id: QuestionId, from: &str, answer: &str, due: Instant) {
+    async fn answer(&self, id: QuestionId, asked_at: UnixMillis, from: &str, answer: &str, due: Instant) {
         let answers = questions::answers(&self.namespace, &id.to_string());
         if self.is_available() {
-            self.ask_one(questions::answer(&answers, from, answer), due).await;
+            self.ask_one(questions::answer(&answers, asked_at, from, answer), due).await;
         }
     }
 
@@ -199,6 +212,13 @@ impl Exchange for RedisExchange {
             Some((from.to_owned(), entry.field("answer")?.to_owned()))
         };
         entries.iter().filter_map(answer).collect()
+    }
+
+    async fn remove_answers(&self, id: QuestionId) {
+        let answers = questions::answers(&self.namespace, &id.to_string());
+        if self.is_available() {
+            self.ask_one(questions::remove(&answers), Instant::now() + REDIS_DEADLINE).await;
+        }
     }
 }
 
@@ -228,6 +248,7 @@ mod tests {
             },
             instance: Some("1".to_owned()),
             limit: 7,
+            bytes: 1000,
         }
     }
 
@@ -250,6 +271,7 @@ mod tests {
             ("principal", ""),
             ("limit", "-1"),
             ("limit", ""),
+            ("bytes", "-1"),
         ] {
             let mut fields = question().fields();
             for field in fields.iter_mut().filter(|(name, _)| *name == wrong) {
@@ -257,7 +279,7 @@ mod tests {
             }
             assert_eq!(read(&fields), None, "{wrong} {value}");
         }
-        for missing in ["kind", "id", "limit"] {
+        for missing in ["kind", "id", "limit", "bytes"] {
             let mut fields = question().fields();
             fields.retain(|(name, _)| *name != missing);
             assert_eq!(read(&fields), None, "{missing}");
@@ -265,13 +287,16 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_a_question_is_kept_within_its_bounds() {
-        for (written, limit) in [("0", 1), ("10000", MOST_LISTED), ("99999", MOST_LISTED)] {
+    fn the_numbers_of_a_question_are_kept_within_their_bounds() {
+        for (written, limit, bytes) in
+            [("0", 1, 0), ("10000", MOST_LISTED, 10_000), ("9999999", MOST_LISTED, LARGEST)]
+        {
             let mut fields = question().fields();
-            for field in fields.iter_mut().filter(|(name, _)| *name == "limit") {
+            for field in fields.iter_mut().filter(|(name, _)| ["limit", "bytes"].contains(name)) {
                 written.clone_into(&mut field.1);
             }
-            assert_eq!(read(&fields).unwrap().limit, limit);
+            let read = read(&fields).unwrap();
+            assert_eq!((read.limit, read.bytes), (limit, bytes));
         }
     }
 }

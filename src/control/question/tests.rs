@@ -27,19 +27,20 @@ struct Place {
     hung: Mutex<BTreeSet<String>>,
     answers: Mutex<HashMap<String, Vec<(String, String)>>>,
     is_away: AtomicBool,
-    asked: AtomicUsize,
+    questions: Mutex<Vec<Question>>,
+    answered: AtomicUsize,
 }
 
 struct InMemory {
     place: Arc<Place>,
-    names: Vec<&'static str>,
+    names: Vec<String>,
     clock: Arc<ManualClock>,
 }
 
 #[async_trait]
 impl Exchange for InMemory {
     async fn others(&self, _due: Instant) -> Asked {
-        let names = || self.names.iter().map(|name| (*name).to_owned());
+        let names = || self.names.iter().cloned();
         let live = if self.is_available() { names().collect() } else { Vec::new() };
         Asked::new(live, names())
     }
@@ -53,15 +54,16 @@ impl Exchange for InMemory {
     }
 
     async fn ask(&self, question: &Question, _due: Instant) -> bool {
-        self.place.asked.fetch_add(1, Ordering::Relaxed);
+        self.place.questions.lock().push(question.clone());
         for instance in self.place.instances.lock().iter() {
             instance.consider(question.clone(), NOW);
         }
         self.is_available()
     }
 
-    async fn answer(&self, id: QuestionId, from: &str, answer: &str, _due: Instant) {
+    async fn answer(&self, id: QuestionId, _at: UnixMillis, from: &str, answer: &str, _due: Instant) {
         if !self.place.hung.lock().contains(from) {
+            self.place.answered.fetch_add(1, Ordering::Relaxed);
             let mut answers = self.place.answers.lock();
             answers.entry(id.to_string()).or_default().push((from.to_owned(), answer.to_owned()));
         }
@@ -73,6 +75,10 @@ impl Exchange for InMemory {
         let answers = answers.get(&id.to_string()).map_or(&[][..], Vec::as_slice);
         *read_to = answers.len().to_string();
         answers[before..].to_vec()
+    }
+
+    async fn remove_answers(&self, id: QuestionId) {
+        self.place.answers.lock().remove(&id.to_string());
     }
 }
 
@@ -92,20 +98,23 @@ impl Cluster {
         let place = Arc::new(Place::default());
         let clock = Arc::new(ManualClock::at(NOW));
         let hubs: Vec<_> = (1..).zip(NAMES).map(|(seed, name)| hub(seed, name, &clock)).collect();
-        let questions = (7..).zip(NAMES).zip(&hubs).map(|((start, name), hub)| {
-            let exchange =
-                InMemory { place: Arc::clone(&place), names: NAMES.to_vec(), clock: Arc::clone(&clock) };
-            Arc::new(Questions::new(QuestionsDeps {
-                instance_id: name.to_owned(),
-                start,
-                hub: Arc::clone(hub),
-                metrics: metrics(),
-                exchange: Some(Arc::new(exchange)),
-            }))
-        });
-        let questions: Vec<_> = questions.collect();
-        questions.clone_into(&mut place.instances.lock());
-        Self { place, clock, hubs, questions, streams: Vec::new() }
+        let mut cluster = Self { place, clock, hubs, questions: Vec::new(), streams: Vec::new() };
+        let names = NAMES.map(str::to_owned);
+        cluster.questions = (0..names.len()).map(|at| Arc::new(cluster.questions_of(at, &names))).collect();
+        cluster.questions.clone_into(&mut cluster.place.instances.lock());
+        cluster
+    }
+
+    /// The questions of an instance that knows instances of these names.
+    fn questions_of(&self, at: usize, names: &[String]) -> Questions {
+        let (place, clock) = (Arc::clone(&self.place), Arc::clone(&self.clock));
+        Questions::new(QuestionsDeps {
+            instance_id: NAMES[at].to_owned(),
+            start: 7 + at as u64,
+            hub: Arc::clone(&self.hubs[at]),
+            metrics: metrics(),
+            exchange: Some(Arc::new(InMemory { place, names: names.to_vec(), clock })),
+        })
     }
 
     /// Opens a stream of `subject` on an instance, later than those before.
@@ -127,7 +136,7 @@ impl Cluster {
 
     async fn list(&self, subject: Option<&str>, instance: Option<&str>, limit: usize) -> Listing {
         let filter = StreamFilter { subject: subject.and_then(Subject::parse), ..StreamFilter::default() };
-        self.questions[0].list(filter, instance.map(str::to_owned), limit).await
+        self.questions[0].list(filter, instance.map(str::to_owned), limit).await.unwrap()
     }
 }
 
@@ -196,7 +205,49 @@ async fn an_instance_that_does_not_answer_within_a_second_is_missing() {
     let listing = cluster.list(None, None, 100).await;
     assert_eq!(ids(&listing), [on("1", &here), on("3", &there)]);
     assert_eq!(listing.missing, ["2"]);
-    assert!(began.elapsed() <= DEADLINE && began.elapsed() > DEADLINE.checked_sub(POLL).unwrap());
+    assert!(
+        began.elapsed() <= QUESTION_DEADLINE
+            && began.elapsed() > QUESTION_DEADLINE.checked_sub(POLL).unwrap()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_removed_when_they_were_read_also_if_an_instance_did_not_answer() {
+    let cluster = Cluster::start();
+    for hung in [None, Some("2")] {
+        cluster.place.hung.lock().extend(hung.map(str::to_owned));
+        assert_eq!(cluster.list(None, None, 100).await.missing.len(), hung.iter().len());
+        let order = cluster.questions[0].draw();
+        cluster.questions[2].answer_ended(order, NOW, 1);
+        assert_eq!(cluster.questions[0].count_ended(order, true).await.0, 1);
+        assert!(cluster.place.answers.lock().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_beyond_those_that_are_made_at_once_is_refused_and_one_after_them_is_not() {
+    let cluster = Cluster::start();
+    cluster.place.hung.lock().insert("2".to_owned());
+    let list = || cluster.questions[0].list(StreamFilter::default(), None, 100);
+    let lists = futures_util::future::join_all((0..LISTS_AT_ONCE + 2).map(|_| list())).await;
+    let missing: Vec<_> = lists.into_iter().map(|list| list.map(|list| list.missing)).collect();
+    let made = vec![Ok(vec!["2".to_owned()]); LISTS_AT_ONCE];
+    assert_eq!(missing, [made, vec![Err(TooManyLists); 2]].concat());
+    assert!(list().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_answers_to_a_list_together_are_bounded() {
+    let cluster = Cluster::start();
+    for others in [1, 2, 3, 100] {
+        let names: Vec<_> = (0..others).map(|number| format!("other-{number}")).collect();
+        let questions = cluster.questions_of(0, &names);
+        questions.list(StreamFilter::default(), None, MOST_LISTED).await.unwrap();
+        let bytes = cluster.place.questions.lock().last().unwrap().bytes;
+        assert!(bytes * others <= BYTES_OF_A_LIST, "{others} instances, {bytes} each");
+        let is_all = bytes == LARGEST || (bytes + 1) * others > BYTES_OF_A_LIST;
+        assert!(is_all, "{others} instances, {bytes} each");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,9 +270,9 @@ async fn one_instance_is_asked_alone_and_is_missing_if_nobody_has_its_name() {
     let mut cluster = Cluster::start();
     let (here, there) = (cluster.open(0, "a"), cluster.open(1, "a"));
     assert_eq!(ids(&cluster.list(None, Some("2"), 100).await), [on("2", &there)]);
-    assert_eq!(cluster.place.answers.lock().values().map(Vec::len).sum::<usize>(), 1);
+    assert_eq!(cluster.place.answered.load(Ordering::Relaxed), 1);
     assert_eq!(ids(&cluster.list(None, Some("1"), 100).await), [on("1", &here)]);
-    assert_eq!(cluster.place.asked.load(Ordering::Relaxed), 1, "its own streams it knows");
+    assert_eq!(cluster.place.questions.lock().len(), 1, "its own streams it knows");
     let listing = cluster.list(None, Some("4"), 100).await;
     assert_eq!((ids(&listing), listing.missing), (vec![], vec!["4".to_owned()]));
 }

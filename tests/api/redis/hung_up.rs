@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redis::from_redis_value;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use vx11_kit::until;
 
-use super::Cluster;
+use super::{Cluster, entries_in};
 use crate::support::{Instance, issue_with};
 
 /// A round trip to Redis: long enough to hang up during it, and within the deadlines of the
@@ -42,10 +41,6 @@ async fn lines_at_the_end(mut instance: Instance, file: &Path, action: &str) -> 
 
 async fn events_in(cluster: &Cluster) -> usize {
     entries_in(cluster, "{vx11}:events").await
-}
-
-async fn entries_in(cluster: &Cluster, stream: &str) -> usize {
-    from_redis_value(cluster.redis.command(&["XLEN", stream]).await).unwrap()
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod deployments;
 mod events;
 mod forged_tokens;
 mod hung_up;
+mod list_limits;
 mod log_available;
 mod log_pages;
 mod log_scripts;
@@ -119,6 +120,11 @@ impl DocumentedUser {
 async fn nothing_was_denied(redis: &RedisServer) {
     let denied = redis.command(&["ACL", "LOG"]).await;
     assert_eq!(denied, redis::Value::Array(Vec::new()));
+}
+
+/// Number of entries in a stream.
+async fn entries_in(cluster: &Cluster, stream: &str) -> usize {
+    redis::from_redis_value(cluster.redis.command(&["XLEN", stream]).await).unwrap()
 }
 
 /// Waits until the instance is on the backend of this name.
