@@ -18,7 +18,8 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock, UnixMillis};
 use crate::config::{Config, MOST_WORKERS};
 use crate::control::{
-    Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, RedisExchange, Shared, Upkeep,
+    Admission, AdmissionDeps, Control, ControlDeps, LEAVING, Reader, ReaderDeps, RedisExchange, Shared,
+    Upkeep,
 };
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,
@@ -236,9 +237,18 @@ impl Application {
             drain(&listener, &handle, &hub, drain_window).await;
         };
         let stopped = std::pin::pin!(stopped);
+        let control = Arc::clone(&housekeeping.control);
+        let served = async {
+            let outcome = tokio::select! {
+                outcome = &mut server => outcome,
+                () = stopped => server.await,
+            };
+            // Last: until then it answers questions about its streams.
+            control.leave().await;
+            outcome
+        };
         let outcome = tokio::select! {
-            outcome = &mut server => outcome,
-            () = stopped => server.await,
+            outcome = served => outcome,
             error = housekeeping.run() => Err(error),
         };
         effects.finish().await;
@@ -562,7 +572,7 @@ mod tests {
         // One for the audit trail and one for the log. Effects end with the workers, and add
         // nothing.
         let flushes = 2 * FLUSH;
-        let longest = ACCEPT_GRACE + REQUEST_GRACE + SHUTDOWN_GRACE + BETWEEN_LOOKS + flushes;
+        let longest = ACCEPT_GRACE + REQUEST_GRACE + SHUTDOWN_GRACE + BETWEEN_LOOKS + LEAVING + flushes;
         assert!(longest <= Duration::from_secs(5), "{longest:?}");
         assert_eq!(SHUTDOWN_GRACE.subsec_nanos(), 0, "actix drops fractions");
     }

@@ -19,6 +19,8 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 pub use self::admission::{Admission, AdmissionDeps, Admitted, EndStream, NotAdmitted};
 pub use self::bans::Barred;
 use self::order::{About, Order, Received};
@@ -37,6 +39,9 @@ use crate::redis::announce::Announcements;
 use crate::redis::stream::StreamEntry;
 use crate::store::{RedisStore, RevocationScope, StoreError};
 use crate::token::Subject;
+
+/// Bound of the time in which an instance that ends tells the others.
+pub const LEAVING: Duration = Duration::from_millis(300);
 
 /// Dependencies of [`Control`].
 pub struct ControlDeps {
@@ -273,6 +278,19 @@ impl Control {
         limit: usize,
     ) -> Result<Listing, TooManyLists> {
         self.questions.list(filter, instance, limit).await
+    }
+
+    /// Tells the other instances that this one ends, so that they no longer miss it. Without Redis
+    /// they miss it for a while.
+    pub async fn leave(&self) {
+        let Some(Shared { store, .. }) = &self.deps.shared else { return };
+        if store.is_in_use() {
+            match timeout(LEAVING, store.leave()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::debug!("the last member record was not written: {fault}"),
+                Err(_elapsed) => tracing::debug!("the last member record was not written in time"),
+            }
+        }
     }
 
     /// Answers a question that was read in Redis.

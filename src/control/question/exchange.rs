@@ -166,16 +166,19 @@ impl RedisExchange {
 #[async_trait]
 impl Exchange for RedisExchange {
     async fn others(&self, due: Instant) -> Asked {
-        let OtherInstances { live, seen } = self.store.others();
-        // Nobody answers while Redis is unavailable.
+        let known = || {
+            let OtherInstances { live, seen } = self.store.others();
+            // Nobody answers while Redis is unavailable.
+            Asked::new(if self.is_available() { live } else { Vec::new() }, seen)
+        };
         if !self.is_available() {
-            return Asked::new([], seen);
+            return known();
         }
-        // Read again: an instance may have started since the last exchange.
+        // Read again: since the last exchange an instance may have started, or ended.
         let read = &self.store.read_members();
         let records = self.call(due, |mut connection| async move { connection.ask_all(read).await });
-        let read = records.await.and_then(|answers| self.store.live(answers)).unwrap_or_default();
-        Asked::new(live.into_iter().chain(read), seen)
+        let read = records.await.and_then(|answers| self.store.others_in(answers));
+        read.map_or_else(known, |OtherInstances { live, seen }| Asked::new(live, seen))
     }
 
     fn now(&self) -> UnixMillis {

@@ -24,6 +24,9 @@ pub(super) struct MemberRecord {
     pub(super) sample: Vec<String>,
     /// Configuration that all instances have to agree on; `None` for earlier versions.
     pub(super) about: Option<About>,
+    /// Whether the instance has ended, after its streams.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_ended: bool,
 }
 
 /// Configuration that the instances of a deployment have to agree on.
@@ -48,6 +51,11 @@ impl MemberRecord {
 
     pub(super) fn age(&self, redis_now: u64) -> Duration {
         Duration::from_millis(redis_now.saturating_sub(self.at))
+    }
+
+    /// Whether the instance ran within `time`.
+    pub(super) fn ran_within(&self, time: Duration, redis_now: u64) -> bool {
+        !self.has_ended && self.age(redis_now) < time
     }
 
     pub(super) fn is_spent(&self, redis_now: u64, now: UnixMillis) -> bool {

@@ -26,36 +26,50 @@ pub(super) fn time(answer: Value) -> Result<u64, RedisError> {
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Names of the other instances with a recent member record, from the fields of all.
-pub(super) fn live(fields: &[(String, String)], own: &str, redis_now: u64) -> Vec<String> {
-    let others = fields.iter().filter(|(name, _)| name != own);
-    let recent = others.filter(|(_, text)| {
-        serde_json::from_str::<MemberRecord>(text).is_ok_and(|record| record.age(redis_now) < GONE_AFTER)
-    });
-    recent.map(|(name, _)| instance_id(name).to_owned()).collect()
+/// Member records of the other instances, from the fields of all. One that cannot be read is left
+/// out.
+pub(super) fn records_of_others(fields: Vec<(String, String)>, own: &str) -> Vec<(String, MemberRecord)> {
+    let others = fields.into_iter().filter(|(name, _)| name != own);
+    others.filter_map(|(name, text)| Some((name, serde_json::from_str(&text).ok()?))).collect()
 }
 
-/// The other instances that have written a member record in the last half minute, with the time of
-/// the last one by the clock of Redis. One that has fallen silent may be stopped or cut off, with
-/// its streams open. The view remains while Redis is unavailable.
+/// Names of the instances that run.
+pub(super) fn running(records: &[(String, MemberRecord)], redis_now: u64) -> Vec<String> {
+    let running = records.iter().filter(|(_, record)| record.ran_within(GONE_AFTER, redis_now));
+    running.map(|(name, _)| instance_id(name).to_owned()).collect()
+}
+
+/// The other instances that have written a member record in the last half minute. One that has
+/// fallen silent may be stopped or cut off, with its streams open. This remains while Redis is
+/// unavailable.
 #[derive(Default)]
-pub(super) struct LastSeen(BTreeMap<String, u64>);
+pub(super) struct LastSeen(BTreeMap<String, LastRecord>);
+
+/// The last member record of an instance.
+#[derive(Default)]
+struct LastRecord {
+    /// Time of writing, in ms, by the clock of Redis.
+    at: u64,
+    has_ended: bool,
+}
 
 impl LastSeen {
-    /// Learns the records of a view.
-    pub(super) fn learn(&mut self, view: &View) {
-        for (name, record) in &view.others {
-            let at = self.0.entry(instance_id(name).to_owned()).or_default();
-            *at = record.at.max(*at);
+    /// Learns these records.
+    pub(super) fn learn(&mut self, records: &[(String, MemberRecord)], redis_now: u64) {
+        for (name, record) in records {
+            let last = self.0.entry(instance_id(name).to_owned()).or_default();
+            if record.at >= last.at {
+                *last = LastRecord { at: record.at, has_ended: record.has_ended };
+            }
         }
         // Also one whose time is ahead: another Redis may have another clock.
         let longest = u64::try_from(MISSED_FOR.as_millis()).unwrap_or(u64::MAX);
-        self.0.retain(|_, at| at.abs_diff(view.redis_now) < longest);
+        self.0.retain(|_, last| last.at.abs_diff(redis_now) < longest);
     }
 
-    /// Their names.
+    /// Names of those that have not ended.
     pub(super) fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.0.iter().filter(|(_, last)| !last.has_ended).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -89,7 +103,7 @@ impl View {
                 _ => spent.push(name),
             }
         }
-        let is_live = |(_, record): &&(String, MemberRecord)| record.age(redis_now) < GONE_AFTER;
+        let is_live = |(_, record): &&(String, MemberRecord)| record.ran_within(GONE_AFTER, redis_now);
         let mismatches = neighbours.compare(own, &others.iter().filter(is_live).collect::<Vec<_>>());
         (Self { others, mismatches, redis_now, read_at: Instant::now() }, spent)
     }
@@ -99,10 +113,16 @@ impl View {
         self.others.iter().map(|(_, record)| record.live(now)).sum()
     }
 
-    /// The other instances with a recent member record.
+    /// All member records of other instances.
+    pub(super) fn records(&self) -> &[(String, MemberRecord)] {
+        &self.others
+    }
+
+    /// The other instances that run.
     pub(super) fn members(&self) -> Vec<Member> {
         let since = self.read_at.elapsed();
-        let members = self.others.iter().map(|(name, record)| Member {
+        let others = self.others.iter().filter(|(_, record)| !record.has_ended);
+        let members = others.map(|(name, record)| Member {
             instance_id: instance_id(name).to_owned(),
             seen: record.age(self.redis_now) + since,
             figures: Figures { active: record.active, streams: record.streams },
@@ -133,7 +153,16 @@ mod tests {
 
     fn member_record(age: u64, lives: Vec<i64>) -> MemberRecord {
         let first = NOW.seconds() + 1;
-        MemberRecord { at: NOW.0 - age, active: 3, streams: 2, first, lives, sample: Vec::new(), about: None }
+        let (at, sample) = (NOW.0 - age, Vec::new());
+        MemberRecord { at, active: 3, streams: 2, first, lives, sample, about: None, has_ended: false }
+    }
+
+    fn last_record(age: u64, lives: Vec<i64>) -> MemberRecord {
+        MemberRecord { has_ended: true, ..member_record(age, lives) }
+    }
+
+    fn named(records: &[(&str, MemberRecord)]) -> Vec<(String, MemberRecord)> {
+        records.iter().map(|(name, record)| ((*name).to_owned(), record.clone())).collect()
     }
 
     fn view(records: &[(&str, MemberRecord)]) -> (View, Vec<String>) {
@@ -161,32 +190,57 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_live_from_its_first_member_record_until_that_is_outdated() {
-        let text = |age| serde_json::to_string(&member_record(age, vec![])).unwrap();
-        let fields =
-            [("1 aa", text(0)), ("2 bb", text(2999)), ("3 cc", text(3000)), ("4 dd", "{".to_owned())];
-        let fields = fields.map(|(name, text)| (name.to_owned(), text));
-        assert_eq!(live(&fields, "1 aa", NOW.0), ["2"]);
-        assert_eq!(live(&fields, "own", NOW.0), ["1", "2"]);
+    fn an_instance_runs_from_its_first_member_record_until_that_is_outdated_or_its_last() {
+        let text = |record| serde_json::to_string(&record).unwrap();
+        let fields = [
+            ("1 aa", text(member_record(0, vec![]))),
+            ("2 bb", text(member_record(2999, vec![]))),
+            ("3 cc", text(member_record(3000, vec![]))),
+            ("4 dd", "{".to_owned()),
+            ("5 ee", text(last_record(0, vec![]))),
+        ];
+        let fields = fields.map(|(name, text)| (name.to_owned(), text)).to_vec();
+        let running = |own| running(&records_of_others(fields.clone(), own), NOW.0);
+        assert_eq!(running("1 aa"), ["2"]);
+        assert_eq!(running("own"), ["1", "2"]);
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_has_ended_leaves_the_list_at_once_and_its_tokens_count_until_they_expire() {
+        let (view, spent) = view(&[("1 aa", last_record(0, vec![1, 1])), ("2 bb", last_record(0, vec![]))]);
+        assert_eq!((view.members().len(), view.live(NOW), spent), (0, 2, Vec::new()));
     }
 
     #[test]
     fn an_instance_that_has_fallen_silent_is_missed_for_half_a_minute_and_longer_without_redis() {
         let mut last_seen = LastSeen::default();
-        last_seen
-            .learn(&view(&[("1 aa", member_record(0, vec![])), ("2 bb", member_record(29_999, vec![1]))]).0);
+        let records = [("1 aa", member_record(0, vec![])), ("2 bb", member_record(29_999, vec![1]))];
+        last_seen.learn(&named(&records), NOW.0);
         // Another start of the first, and an earlier record of it.
-        last_seen.learn(
-            &view(&[("1 cc", member_record(40_000, vec![1])), ("3 dd", member_record(30_000, vec![1]))]).0,
-        );
+        let records = [("1 cc", member_record(40_000, vec![1])), ("3 dd", member_record(30_000, vec![1]))];
+        last_seen.learn(&named(&records), NOW.0);
         assert_eq!(last_seen.names(), ["1", "2"]);
-        let mut later = view(&[]).0;
-        later.redis_now = NOW.0 + 1;
-        last_seen.learn(&later);
+        last_seen.learn(&[], NOW.0 + 1);
         assert_eq!(last_seen.names(), ["1"]);
-        later.redis_now = NOW.0 + 30_000;
-        last_seen.learn(&later);
+        last_seen.learn(&[], NOW.0 + 30_000);
         assert!(last_seen.names().is_empty());
+    }
+
+    #[test]
+    fn an_instance_that_has_ended_is_not_missed_and_its_next_start_is() {
+        let mut last_seen = LastSeen::default();
+        last_seen.learn(&named(&[("1 aa", member_record(900, vec![]))]), NOW.0);
+        last_seen.learn(&named(&[("1 aa", last_record(500, vec![1]))]), NOW.0);
+        assert!(last_seen.names().is_empty());
+        // The records of both starts, in any sequence.
+        for records in [["1 aa", "1 bb"], ["1 bb", "1 aa"]] {
+            let record = |name| {
+                let age = if name == "1 aa" { 500 } else { 100 };
+                MemberRecord { has_ended: name == "1 aa", ..member_record(age, vec![]) }
+            };
+            last_seen.learn(&named(&records.map(|name| (name, record(name)))), NOW.0);
+            assert_eq!(last_seen.names(), ["1"]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,8 +47,8 @@ use super::{
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::redis::announce::Announcements;
 use crate::redis::{
-    Claim, Connector, Fault, MastersState, Monitor, RedisFigures, RedisSettings, SCHEMA, pipeline,
-    revocations,
+    Claim, Connection, Connector, Fault, MastersState, Monitor, RedisFigures, RedisSettings, SCHEMA,
+    pipeline, revocations,
 };
 use crate::token::{Draft, Record, TokenDigest, TokenId};
 
@@ -96,6 +96,9 @@ pub struct RedisStore {
     last_written: Mutex<Option<Instant>>,
     /// Rights for leases and tickets.
     rights: Rights,
+    /// Whether the instance has ended. Locked while a member record is written, so that none
+    /// follows the last one.
+    has_ended: tokio::sync::Mutex<bool>,
 }
 
 impl RedisStore {
@@ -130,6 +133,7 @@ impl RedisStore {
             figures: Mutex::new(None),
             last_written: Mutex::default(),
             rights: Rights::default(),
+            has_ended: tokio::sync::Mutex::default(),
         })
     }
 
@@ -299,19 +303,43 @@ impl RedisStore {
     }
 
     /// Commands that read the member records of all instances; pass the answers to
-    /// [`Self::live`].
+    /// [`Self::others_in`].
     pub(crate) fn read_members(&self) -> Pipeline {
         let mut read = redis::cmd("HGETALL");
         read.arg(&self.keys.instances);
         pipeline([read, redis::cmd("TIME")])
     }
 
-    /// Names of the other instances with a recent member record; `None` if the answers are not
-    /// those to [`Self::read_members`].
-    pub(crate) fn live(&self, answers: Vec<Value>) -> Option<Vec<String>> {
+    /// The other instances; `None` if the answers are not those to [`Self::read_members`].
+    pub(crate) fn others_in(&self, answers: Vec<Value>) -> Option<OtherInstances> {
         let [records, time] = <[Value; 2]>::try_from(answers).ok()?;
-        let fields: Vec<(String, String)> = from_redis_value(records).ok()?;
-        Some(members::live(&fields, &self.own_field, members::time(time).ok()?))
+        let records = members::records_of_others(from_redis_value(records).ok()?, &self.own_field);
+        let redis_now = members::time(time).ok()?;
+        self.last_seen.lock().learn(&records, redis_now);
+        let OtherInstances { live, seen } = self.others();
+        // After a loss of data, records of running instances are not there yet.
+        let known = live.into_iter().filter(|instance| seen.contains(instance));
+        Some(OtherInstances {
+            live: members::running(&records, redis_now).into_iter().chain(known).collect(),
+            seen,
+        })
+    }
+
+    /// Writes the last member record, when the instance ends: the others no longer miss it, and
+    /// count its tokens until they expire.
+    ///
+    /// # Errors
+    /// Redis gives no answer.
+    pub(crate) async fn leave(&self) -> Result<(), Fault> {
+        let mut has_ended = self.has_ended.lock().await;
+        *has_ended = true;
+        let time = &redis::cmd("TIME");
+        let ask = |mut connection: Connection| async move { connection.ask(time).await };
+        let redis_now = members::time(self.client.call(Path::HealthCheck, ask).await?)?;
+        let write = &self.write_member_record(Figures { active: 0, streams: 0 }, redis_now, true)?;
+        let ask = |mut connection: Connection| async move { connection.ask(write).await };
+        self.client.call(Path::HealthCheck, ask).await?;
+        Ok(())
     }
 
     /// The present moment by the clock of Redis, as the last health check has found it.
@@ -424,20 +452,8 @@ impl RedisStore {
         redis_now: u64,
     ) -> Result<(), Fault> {
         let now = self.clock.now();
-        let sample = self.own_sample(now).iter().map(ToString::to_string).collect();
-        let about = self.neighbours.lock().own_with(&self.claim.fingerprints());
-        let record = MemberRecord {
-            at: redis_now,
-            active: figures.active,
-            streams: figures.streams,
-            first: now.seconds() + 1,
-            lives: self.lives(now),
-            sample,
-            about: Some(about),
-        };
-        let text = serde_json::to_string(&record).map_err(|error| Fault::Unexpected(error.to_string()))?;
-        let mut write = redis::cmd("HSET");
-        write.arg(&self.keys.instances).arg(&self.own_field).arg(text);
+        let has_ended = self.has_ended.lock().await;
+        let write = self.write_member_record(figures, redis_now, *has_ended)?;
         let mut read = redis::cmd("HGETALL");
         read.arg(&self.keys.instances);
         let commands = &pipeline([write, self.data.keep(confirmed), read]);
@@ -445,10 +461,11 @@ impl RedisStore {
             .client
             .call(Path::HealthCheck, |mut connection| async move { connection.ask_all(commands).await })
             .await?;
+        drop(has_ended);
         let fields: Vec<(String, String)> = from_redis_value(answers.pop().unwrap_or(Value::Nil))
             .map_err(|error| Fault::Unexpected(error.to_string()))?;
         let (view, spent) = View::read(fields, &self.own_field, &mut self.neighbours.lock(), redis_now, now);
-        self.last_seen.lock().learn(&view);
+        self.last_seen.lock().learn(view.records(), redis_now);
         *self.view.lock() = view;
         if !spent.is_empty() {
             let mut forget = redis::cmd("HDEL");
@@ -459,5 +476,24 @@ impl RedisStore {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Command that writes this instance's member record.
+    fn write_member_record(&self, figures: Figures, redis_now: u64, has_ended: bool) -> Result<Cmd, Fault> {
+        let now = self.clock.now();
+        let record = MemberRecord {
+            at: redis_now,
+            active: figures.active,
+            streams: figures.streams,
+            first: now.seconds() + 1,
+            lives: self.lives(now),
+            sample: self.own_sample(now).iter().map(ToString::to_string).collect(),
+            about: Some(self.neighbours.lock().own_with(&self.claim.fingerprints())),
+            has_ended,
+        };
+        let text = serde_json::to_string(&record).map_err(|error| Fault::Unexpected(error.to_string()))?;
+        let mut write = redis::cmd("HSET");
+        write.arg(&self.keys.instances).arg(&self.own_field).arg(text);
+        Ok(write)
     }
 }

@@ -103,7 +103,8 @@ mod tests {
 
     fn record(name: &str, at: u64, about: Option<About>) -> (String, MemberRecord) {
         let (lives, sample) = (Vec::new(), Vec::new());
-        (name.to_owned(), MemberRecord { at, active: 0, streams: 0, first: 0, lives, sample, about })
+        let (active, streams, first, has_ended) = (0, 0, 0, false);
+        (name.to_owned(), MemberRecord { at, active, streams, first, lives, sample, about, has_ended })
     }
 
     fn compare(neighbours: &mut Neighbours, live: &[(String, MemberRecord)]) -> Vec<(String, MismatchKind)> {

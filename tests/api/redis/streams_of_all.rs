@@ -138,6 +138,30 @@ async fn an_instance_that_is_stopped_or_killed_is_named_as_missing() {
 }
 
 #[tokio::test]
+async fn an_instance_that_was_stopped_in_order_is_missing_in_no_list_and_a_killed_one_is() {
+    let cluster = Cluster::start().await;
+    let [one, mut two, three] = three(&cluster).await;
+    let streams_of_one = [open(&one, "a").await, open(&one, "b").await];
+    let _of_the_others = [open(&two, "a").await, open(&three, "c").await];
+    let issued = two.issue().await;
+    complete(&one, &[]).await;
+    two.terminate();
+    two.ended().await;
+    let shown = list(&one, &[]).await;
+    assert_eq!(
+        (streams(&shown), missing(&shown)),
+        (vec![of("a", "1"), of("b", "1"), of("c", "3")], [].into())
+    );
+    let answer = end(&one, &json!({ "subject": "b" })).await;
+    assert_eq!(answer, json!({ "ended": 1, "effective": "cluster", "missing": [] }));
+    // Its tokens count until they expire.
+    assert!(one.introspect(&issued.token).await["active"] == json!(true));
+    three.kill().await;
+    lacking(&one, &[], &["3"]).await;
+    drop(streams_of_one);
+}
+
+#[tokio::test]
 async fn while_redis_is_away_an_instance_lists_its_streams_and_names_all_others_as_missing() {
     let mut cluster = Cluster::start().await;
     let [one, two, _three] = three(&cluster).await;
