@@ -37,11 +37,13 @@ export type StreamState =
  * - `blocked`: the user is blocked for some time
  * - `ended`: somebody ended the stream
  * - `replaced`: another stream took the place of this one; final, with the state `replaced`
+ * - `lease_lost`: after an outage, the place of this stream or its single-use token belongs to
+ *   another stream
  * - `server`: the server gave no reason
  *
- * After `grant_ended`, `revoked`, `blocked` and `ended` the client asks for a token again. It waits
- * longer each time if the streams end within a minute. `issueToken` decides: 401 and 403 are
- * final.
+ * After `grant_ended`, `revoked`, `blocked`, `ended` and `lease_lost` the client asks for a token
+ * again. It waits longer each time if the streams end within a minute. `issueToken` decides: 401
+ * and 403 are final.
  *
  * Causes that the client finds:
  * - `cut`: an open stream ended without a reason
@@ -63,6 +65,7 @@ export type Cause =
   | "blocked"
   | "ended"
   | "replaced"
+  | "lease_lost"
   | "server"
   | "cut"
   | "silent"

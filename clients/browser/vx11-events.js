@@ -42,7 +42,7 @@ const MOST_FLAPS = 2;
  * Reasons of a `reconnect` frame that are about what the token may open. The stream of the next
  * token may end in the same way, so the client backs off.
  */
-const ACCESS_ENDS = new Set(["grant_ended", "revoked", "blocked", "ended"]);
+const ACCESS_ENDS = new Set(["grant_ended", "revoked", "blocked", "ended", "lease_lost"]);
 /** Age (ms) from which a stream that ends resets the back-off. */
 const LASTING_MS = 60_000;
 /** Reason of a `reconnect` frame: another stream took the place of this one. */

@@ -7,7 +7,7 @@ use super::on_the_bench;
 async fn after_the_end_of_a_grant_the_client_asks_for_a_token_and_401_or_403_is_then_final() {
     on_the_bench(
         r#"
-        for (const reason of ["grant_ended", "revoked", "blocked", "ended"]) {
+        for (const reason of ["grant_ended", "revoked", "blocked", "ended", "lease_lost"]) {
             for (const [status, final] of [[401, "unauthorized"], [403, "forbidden"]]) {
                 for (const list of [issued, streams, seen.causes, seen.resumed]) list.length = 0;
                 answer = () => `t${issued.length}`;
@@ -53,7 +53,7 @@ async fn streams_that_are_ended_again_and_again_are_asked_for_ever_less_often() 
         };
         const waits = [];
         // Also if each stream was open for a while.
-        for (const reason of ["grant_ended", "ended", "revoked", "blocked", "ended"]) waits.push(await ended(reason, 5_000));
+        for (const reason of ["grant_ended", "ended", "revoked", "lease_lost", "blocked"]) waits.push(await ended(reason, 5_000));
         equal(waits, [600, 1100, 2100, 3100, 3100]);
         // The ends that every stream meets are no part of it.
         equal(await ended("max_age", 5_000), 100);

@@ -19,6 +19,7 @@ const CAUSES = {
   blocked: "the subject of the token is blocked",
   ended: "somebody ended the stream",
   replaced: "another stream took its place",
+  lease_lost: "its place or its single-use token went to another stream in an outage",
   server: "the server ended the stream without a reason",
   cut: "the connection was cut",
   silent: "nothing arrived in time",
