@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Browser client for the event streams of vx11-operator: one ES module without dependencies and
- * without a build step.
+ * Browser client for the event streams of vx11-operator: an ES module without dependencies and
+ * without a build step. An instance serves it as one file, joined from the modules of this folder.
  *
  *     import { connect, IssueError } from "/client/vx11-events.js";
  *
@@ -31,7 +31,13 @@
  * - It ignores the topic of an event.
  */
 
-const ISSUE_PATH = "/operator/api/events/sse-token";
+import { IssueError, facts, isFinalForIssuing, isFinalForStream, problem, tokenIn } from "./answers.js";
+import { FrameReader, parse } from "./frames.js";
+import { REPLACED, describe } from "./messages.js";
+import { absolute, checkFrom, checkTopics, issueWithPrincipal } from "./options.js";
+
+export { IssueError };
+
 const STREAM_PATH = "/operator/api/events/stream";
 
 /** A shorter connection counts as short-lived. */
@@ -45,21 +51,11 @@ const MOST_FLAPS = 2;
 const ACCESS_ENDS = new Set(["grant_ended", "revoked", "blocked", "ended", "lease_lost"]);
 /** Age (ms) from which a stream that ends resets the back-off. */
 const LASTING_MS = 60_000;
-/** Reason of a `reconnect` frame: another stream took the place of this one. */
-const REPLACED = "replaced";
 /** Longest wait that a server can ask for, with `retry_ms` or Retry-After. */
 const LONGEST_WAIT_MS = 300_000;
 /** Spread of the early attempt of a page that comes online or becomes visible. */
 const WAKE_SPREAD_MS = 250;
 
-/** End of each printed line about a failure that is not final. */
-const AGAIN = "Trying again; onState and onReconnect report each attempt.";
-/** End of each printed line about a refusal that is final, if no other callback reports it. */
-const FINAL = "The stream is closed for good. onState reports this to the page.";
-/** Code of the refusal of topics that the token does not grant. */
-const NOT_PERMITTED = "not_permitted";
-/** Most topics of a request. */
-const MOST_TOPICS = 16;
 /**
  * Final states by the status of the answer that leads to them.
  * @type {Record<number, StreamState>}
@@ -70,31 +66,10 @@ const DENIED = { 400: "invalid", 401: "unauthorized", 403: "forbidden" };
  * @typedef {import("./vx11-events.js").ConnectOptions} ConnectOptions
  * @typedef {import("./vx11-events.js").StreamState} StreamState
  * @typedef {import("./vx11-events.js").Cause} Cause
- * @typedef {{type: string, topic: string, data: string, id: string | null}} Frame
- *   A frame of a stream; `id` is null if it has none.
- * @typedef {{id: string}} Position
- *   An id without data, in a heartbeat.
- * @typedef {{cause: Cause, status: number, code: string, error?: unknown}} Problem
- *   A failure to get or keep a stream.
+ * @typedef {import("./frames.js").Frame} Frame
+ * @typedef {import("./frames.js").Position} Position
+ * @typedef {import("./messages.js").Problem} Problem
  */
-
-/** Reason why no token could be issued. It never contains a credential or a token. */
-export class IssueError extends Error {
-  /**
-   * @param {string} message
-   * @param {{
-   *   status?: number, code?: string, requestId?: string, retryAfterMs?: number, cause?: unknown,
-   * }} [facts]
-   */
-  constructor(message, facts = {}) {
-    super(message, facts);
-    this.name = "IssueError";
-    this.status = facts.status ?? 0;
-    this.code = facts.code ?? "";
-    this.requestId = facts.requestId ?? "";
-    this.retryAfterMs = facts.retryAfterMs ?? 0;
-  }
-}
 
 /**
  * Opens a stream and keeps it open.
@@ -108,7 +83,7 @@ export function connect(options) {
 export class EventStream {
   #options;
   #issueToken;
-  #base;
+  #address; // of the stream
   /** @type {AbortController | null} of the current attempt or connection */ #abort = null;
   #teardown = new AbortController();
   // There is one timer: for an answer, a heartbeat, or the next attempt.
@@ -143,9 +118,9 @@ export class EventStream {
     this.#options = {
       minBackoffMs: 500, maxBackoffMs: 30_000, timeoutMs: 15_000, silenceMs: 40_000, ...options,
     };
-    this.#base = absolute(options.baseUrl ?? "");
-    this.#issueToken =
-      options.issueToken ?? issueWithPrincipal(this.#base, options.principal ?? "", options.topics);
+    const base = absolute(options.baseUrl ?? "");
+    this.#address = base + STREAM_PATH;
+    this.#issueToken = options.issueToken ?? issueWithPrincipal(base, options.principal ?? "", options.topics);
     this.#lastEventId = options.lastEventId ?? "";
     this.#watchPage();
     if (options.signal?.aborted) this.close();
@@ -237,17 +212,8 @@ export class EventStream {
   /** @param {any} error */
   #issueFailed(error) {
     const { status, code } = facts(error);
-    if (this.#isFinalForIssuing(status)) return this.#denied({ cause: "issue", status, code, error });
+    if (isFinalForIssuing(status, this.#options.principal)) return this.#denied({ cause: "issue", status, code, error });
     this.#failed("issue", error);
-  }
-
-  /**
-   * Whether an answer means that there will be no token: repeating the request does not change it,
-   * and would look like guessing credentials. A backend may answer 400 for other reasons.
-   * @param {number} status
-   */
-  #isFinalForIssuing(status) {
-    return status === 401 || status === 403 || (status === 400 && Boolean(this.#options.principal));
   }
 
   /** @param {string} token @param {number} run @param {AbortSignal} signal */
@@ -256,7 +222,7 @@ export class EventStream {
     this.#setState("connecting");
     if (run !== this.#run) return;
     this.#timer = setTimeout(() => this.#lost("silent"), this.#options.timeoutMs);
-    const url = new URL(this.#base + STREAM_PATH);
+    const url = new URL(this.#address);
     const { topics = [], from } = this.#options;
     for (const topic of topics) url.searchParams.append("topic", topic);
     if (this.#lastEventId) url.searchParams.set("last_event_id", this.#lastEventId);
@@ -534,59 +500,10 @@ export class EventStream {
     const key = [cause, status, code, error instanceof Error && error.name].join(" ");
     if (this.#options.onState || callback || this.#printed.has(key)) return;
     this.#printed.add(key);
-    console.warn(`vx11-events: ${this.#describe(problem)}`);
-  }
-
-  /** @param {Problem} problem */
-  #describe({ cause, status, code, error }) {
-    const address = this.#base + STREAM_PATH;
-    const why = this.#words(error);
-    const answer = [status && `status ${status}`, this.#hide(code)].filter(Boolean).join(", ");
-    switch (cause) {
-      case "issue": {
-        const issuing = this.#options.principal ? "issuing a token" : "issueToken";
-        const failed = `${issuing} failed${answer && ` with ${answer}`}: ${why}.`;
-        if (status === 401) return `${failed} The stream is closed for good. onUnauthorized reports this to the page.`;
-        return `${failed} ${this.#isFinalForIssuing(status) ? FINAL : AGAIN}`;
-      }
-      case "refused":
-        return `${address} answered with ${answer} instead of a stream: ${why}. ${isFinalForStream({ status, code }) ? FINAL : AGAIN}`;
-      case REPLACED:
-        return `the stream was replaced by another stream of the same user or token. ${FINAL}`;
-      case "unreachable":
-        return `${address} cannot be reached: ${why}.${this.#reasons()} ${AGAIN}`;
-      case "silent":
-        if (this.#state === "open") return `${address} sent no heartbeat for ${this.#options.silenceMs} ms. ${AGAIN}`;
-        return `${address} gave no answer within ${this.#options.timeoutMs} ms. Does a proxy buffer the stream? ${AGAIN}`;
-      case "offline":
-        return `the browser was offline. ${AGAIN}`;
-      default:
-        return `the connection to ${address} was cut. ${AGAIN}`;
-    }
-  }
-
-  /** Possible reasons, because a browser hides them from pages of another origin. */
-  #reasons() {
-    const page = globalThis.location?.origin;
-    if (!page || new URL(this.#base).origin === page) return "";
-    return ` Either no server listens there, or it does not allow pages of ${page} (CORS).`;
-  }
-
-  /**
-   * The message of an error, without secrets.
-   * @param {any} error
-   */
-  #words(error) {
-    // A SyntaxError quotes the text that is not JSON, which may be a token.
-    if (error instanceof SyntaxError) return "SyntaxError: the answer is not JSON";
-    const text = this.#hide(String(error?.message ?? error));
-    return error instanceof Error && !(error instanceof IssueError) ? `${error.name}: ${text}` : text;
-  }
-
-  /** @param {string} text */
-  #hide(text) {
-    const { principal } = this.#options;
-    return masked(principal ? text.replaceAll(principal, "…") : text);
+    const { principal = "", silenceMs, timeoutMs } = this.#options;
+    const isOpen = this.#state === "open";
+    const words = describe(problem, { address: this.#address, principal, isOpen, silenceMs, timeoutMs });
+    console.warn(`vx11-events: ${words}`);
   }
 
   /** Calls a callback. An error in it is reported to the page and does not end the stream. */
@@ -597,183 +514,5 @@ export class EventStream {
       if (typeof reportError === "function") reportError(error);
       else console.error(error);
     }
-  }
-}
-
-// --- the wire -------------------------------------------------------------------
-
-/**
- * Parses a text/event-stream (WHATWG HTML §9.2.6) from chunks of any size. The field `topic` is the
- * service's own.
- */
-class FrameReader {
-  #decoder = new TextDecoder();
-  #rest = "";
-  /** @type {string[]} */ #data = [];
-  #type = "";
-  #topic = "";
-  /** @type {string | null} */ #id = null;
-
-  /**
-   * @param {Uint8Array} chunk
-   * @returns {Generator<Frame | Position>} the frames that it completes
-   */
-  *push(chunk) {
-    this.#rest += this.#decoder.decode(chunk, { stream: true });
-    // A CR at the end of a chunk may be the first half of a CR LF.
-    const lines = this.#rest.split(/\r\n|\n|\r(?!$)/);
-    this.#rest = lines.pop() ?? "";
-    for (const line of lines) {
-      if (line) this.#field(line);
-      else yield* this.#frame();
-    }
-  }
-
-  *#frame() {
-    const data = this.#data;
-    const id = this.#id;
-    const frame = { type: this.#type || "message", topic: this.#topic || "default", data: data.join("\n"), id };
-    this.#data = [];
-    this.#type = this.#topic = "";
-    this.#id = null;
-    if (data.length > 0) yield frame;
-    else if (id !== null) yield { id };
-  }
-
-  /** @param {string} line */
-  #field(line) {
-    const [, name, value] = /^([^:]*):? ?([^]*)$/.exec(line) ?? [];
-    if (name === "data") this.#data.push(value);
-    else if (name === "event") this.#type = value;
-    else if (name === "topic") this.#topic = value;
-    else if (name === "id" && !value.includes("\0")) this.#id = value;
-  }
-}
-
-/** @param {readonly string[] | undefined} topics */
-function checkTopics(topics) {
-  if (topics === undefined) return;
-  const isList = Array.isArray(topics) && topics.every((topic) => typeof topic === "string");
-  // No pattern at all would open a stream of everything that is granted.
-  if (!isList || topics.length < 1 || topics.length > MOST_TOPICS) {
-    throw new TypeError(`topics has to be a list of 1 to ${MOST_TOPICS} patterns`);
-  }
-}
-
-/** @param {string | undefined} from */
-function checkFrom(from) {
-  if (from === undefined || (typeof from === "string" && /^(start|-([1-9]\d{0,2}|1000))$/.test(from))) return;
-  throw new TypeError('from has to be "start", or "-N" for the last N events, with N from 1 to 1000');
-}
-
-/**
- * Whether a refusal of the stream is final, because the same request would get it again: the
- * service does not understand the request, or the token grants other topics.
- * @param {{status: number, code: string}} refusal
- */
-function isFinalForStream({ status, code }) {
-  return status === 400 || (status === 403 && code === NOT_PERMITTED);
-}
-
-/** @param {string} base @param {string} principal @param {readonly string[] | undefined} topics */
-function issueWithPrincipal(base, principal, topics) {
-  /** @type {Record<string, string>} */
-  const headers = { "X-VX11-Token": principal, Accept: "application/json" };
-  if (topics) headers["Content-Type"] = "application/json";
-  const body = topics && JSON.stringify({ topics });
-  return async (/** @type {{signal: AbortSignal}} */ { signal }) => {
-    let answer;
-    try {
-      answer = await fetch(base + ISSUE_PATH, {
-        method: "POST",
-        headers,
-        body,
-        cache: "no-store",
-        redirect: "error", // a redirect would send the credential to another address
-        signal,
-      });
-    } catch (cause) {
-      const words = cause instanceof Error ? cause.message : cause;
-      throw new IssueError(`the server could not be reached: ${words}`, { code: "network", cause });
-    }
-    if (!answer.ok) throw await problem(answer);
-    return answer.json();
-  };
-}
-
-/**
- * Finds the token in a result of issueToken.
- * @param {any} issued @returns {string}
- */
-function tokenIn(issued) {
-  const token = typeof issued === "string" ? issued : issued?.sse_token;
-  // Checked here, because the browser's error message could quote the header.
-  if (typeof token === "string" && /^[\x21-\x7e]+$/.test(token)) return token;
-  let found = `sse_token is of type ${typeof token}`;
-  if (token === "") found = "found an empty string";
-  else if (typeof token === "string") found = "found characters that a header cannot carry";
-  else if (issued === null || typeof issued !== "object") found = `found ${issued === null ? null : typeof issued}`;
-  else if (!("sse_token" in issued)) found = `found ${masked(Object.keys(issued).join(", ")) || "an empty object"}`;
-  throw new IssueError(`expected a token, or an object that holds it as sse_token; ${found}`, { code: "no_token" });
-}
-
-/**
- * Error with the problem document of an answer (RFC 9457), or with its status and type.
- * @param {Response} answer
- */
-async function problem(answer) {
-  const body = answer.ok ? null : await answer.json().catch(() => null);
-  const type = answer.headers.get("Content-Type") ?? "no content type";
-  return new IssueError(body?.detail ?? body?.title ?? `the server answered ${answer.status} with ${type}`, {
-    status: answer.status,
-    code: body?.code,
-    requestId: body?.request_id,
-    retryAfterMs: retryAfter(answer.headers.get("Retry-After")),
-  });
-}
-
-/**
- * Usable facts of an error, which may be any value that a caller's issueToken threw.
- * @param {any} error
- */
-function facts(error) {
-  return {
-    status: Number(error?.status) || 0,
-    code: String(error?.code ?? ""),
-    retryAfterMs: Math.max(0, Number(error?.retryAfterMs) || 0),
-  };
-}
-
-/**
- * Masks text that may be a token, with its grant, or a credential: long runs of letters and digits.
- * @param {string} text
- */
-function masked(text) {
-  return text.replace(/[\w-]{20,}(?:\.[\w-]+)*/g, (run) => (/\d/.test(run) ? "…" : run));
-}
-
-/**
- * Milliseconds from now until a Retry-After: seconds, or an HTTP date.
- * @param {string | null} value
- */
-function retryAfter(value) {
-  if (!value) return 0;
-  const ms = /^\d+$/.test(value.trim()) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) ? Math.max(0, ms) : 0;
-}
-
-/** @param {string} base */
-function absolute(base) {
-  const here = globalThis.document?.baseURI ?? globalThis.location?.href;
-  // "" means the page's origin, not the folder of the page.
-  return new URL(base || "/", here).href.replace(/[?#].*$/, "").replace(/\/+$/, "");
-}
-
-/** @param {string} text @returns {any} */
-function parse(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }

@@ -13,6 +13,13 @@ const README: &str = include_str!("../../README.md");
 const ONE_USER: &str = include_str!("../../docs/events-for-one-user.md");
 const CLIENT_README: &str = include_str!("../../clients/browser/README.md");
 const CLIENT: &str = include_str!("../../clients/browser/vx11-events.js");
+/// The modules that it imports.
+const PARTS: [(&str, &str); 4] = [
+    ("client/answers.js", include_str!("../../clients/browser/answers.js")),
+    ("client/frames.js", include_str!("../../clients/browser/frames.js")),
+    ("client/messages.js", include_str!("../../clients/browser/messages.js")),
+    ("client/options.js", include_str!("../../clients/browser/options.js")),
+];
 const TYPES: &str = include_str!("../../clients/browser/vx11-events.d.ts");
 /// Code that uses everything the types offer.
 const WHOLE_API: &str = include_str!("support/client_types.ts");
@@ -186,12 +193,15 @@ async fn the_snippets_and_the_whole_api_pass_the_type_checker() {
     std::fs::create_dir(folder.path().join("client")).unwrap();
     write("client/vx11-events.d.ts", TYPES);
     write("client/vx11-events.js", CLIENT);
+    for (name, part) in PARTS {
+        write(name, part);
+    }
     write("readme.ts", &from_page(README));
     write("one-user.ts", &from_page(ONE_USER));
     write("smallest.ts", &smallest().1);
     write("head.ts", &from_client());
     write("whole-api.ts", WHOLE_API);
-    // The client is checked itself, as its first line asks.
+    // The client is checked itself, and with it what it imports, as their first lines ask.
     let configuration = json!({
         "compilerOptions": {
             "strict": true,

@@ -1,6 +1,7 @@
 //! The panel (`assets`) and the browser client (`clients/browser`), embedded in the binary. They
 //! contain no secret: a user types in the credential, which stays in the browser tab.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use actix_web::http::header::{
@@ -32,22 +33,35 @@ const TEXT: &str = "text/plain; charset=utf-8";
 struct Asset {
     name: &'static str,
     content_type: &'static str,
-    content: &'static str,
-    /// Entity tag of this version, computed once, because anybody may request an asset.
-    tag: LazyLock<EntityTag>,
+    /// Computed once, because anybody may request an asset.
+    version: LazyLock<Version>,
+}
+
+struct Version {
+    content: Cow<'static, str>,
+    tag: EntityTag,
+}
+
+impl Version {
+    fn of(content: Cow<'static, str>) -> Self {
+        let tag = EntityTag::new_strong(hex::encode(&Sha256::digest(content.as_bytes())[..8]));
+        Self { content, tag }
+    }
 }
 
 macro_rules! asset {
     ($name:literal, $content_type:expr) => {
-        asset!("assets/", $name, $content_type)
+        asset!($name, $content_type, Cow::Borrowed(include_str!(concat!("assets/", $name))))
     };
-    ($folder:literal, $name:literal, $content_type:expr) => {
-        Asset {
-            name: $name,
-            content_type: $content_type,
-            content: include_str!(concat!($folder, $name)),
-            tag: LazyLock::new(|| tag_of(include_str!(concat!($folder, $name)))),
-        }
+    ($name:literal, $content_type:expr, $content:expr) => {
+        Asset { name: $name, content_type: $content_type, version: LazyLock::new(|| Version::of($content)) }
+    };
+}
+
+/// A file of the browser client.
+macro_rules! of_client {
+    ($name:literal) => {
+        include_str!(concat!("../../../clients/browser/", $name))
     };
 }
 
@@ -70,9 +84,23 @@ static PANEL: [Asset; 15] = [
     asset!("icon.svg", SVG),
 ];
 static CLIENT: [Asset; 2] = [
-    asset!("../../../clients/browser/", "vx11-events.js", SCRIPT),
-    asset!("../../../clients/browser/", "vx11-events.d.ts", TEXT),
+    asset!("vx11-events.js", SCRIPT, Cow::Owned(joined_client())),
+    asset!("vx11-events.d.ts", TEXT, Cow::Borrowed(of_client!("vx11-events.d.ts"))),
 ];
+const CLIENT_MODULE: &str = of_client!("vx11-events.js");
+/// Modules that the client imports.
+const CLIENT_PARTS: [&str; 4] =
+    [of_client!("answers.js"), of_client!("frames.js"), of_client!("messages.js"), of_client!("options.js")];
+
+/// The browser client as one file. Separate files might not fit together: during an update, two
+/// releases may answer the requests of one page.
+fn joined_client() -> String {
+    let without_imports = |text: &'static str| text.lines().filter(|line| !line.starts_with("import "));
+    let parts = CLIENT_PARTS.into_iter().flat_map(without_imports);
+    let parts = parts.map(|line| line.strip_prefix("export ").unwrap_or(line));
+    let lines = without_imports(CLIENT_MODULE).chain(parts);
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
 
 /// The events panel.
 #[utoipa::path(
@@ -119,17 +147,13 @@ pub(super) async fn client(request: HttpRequest, file: Path<String>) -> Result<H
     find(&CLIENT, &file).map(|asset| answer(&request, asset))
 }
 
-fn find<'a>(assets: &'a [Asset], name: &str) -> Result<&'a Asset, Problem> {
+fn find(assets: &'static [Asset], name: &str) -> Result<&'static Asset, Problem> {
     assets.iter().find(|asset| asset.name == name).ok_or(Problem::NotFound)
 }
 
-fn tag_of(content: &str) -> EntityTag {
-    EntityTag::new_strong(hex::encode(&Sha256::digest(content)[..8]))
-}
-
 /// The asset, or 304 if the browser has this version.
-fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
-    let tag = &*asset.tag;
+fn answer(request: &HttpRequest, asset: &'static Asset) -> HttpResponse {
+    let Version { content, tag } = &*asset.version;
     // Weak comparison (RFC 9110 §13.1.2): a proxy that compresses makes the tag weak.
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => request.headers().contains_key(IF_NONE_MATCH),
@@ -144,7 +168,7 @@ fn answer(request: &HttpRequest, asset: &Asset) -> HttpResponse {
         .insert_header((CROSS_ORIGIN_RESOURCE_POLICY, SAME_ORIGIN))
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(ETag(tag.clone()));
-    if known { response.finish() } else { response.body(asset.content) }
+    if known { response.finish() } else { response.body(&**content) }
 }
 
 #[cfg(test)]
@@ -154,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn tag_sent(asset: &Asset) -> String {
+    fn tag_sent(asset: &'static Asset) -> String {
         let answer = answer(&TestRequest::default().to_http_request(), asset);
         answer.headers().get(ETAG).unwrap().to_str().unwrap().to_owned()
     }
@@ -162,18 +186,40 @@ mod tests {
     #[test]
     fn the_tag_of_an_asset_is_that_of_its_content() {
         for asset in PANEL.iter().chain(&CLIENT).chain([&PAGE]) {
-            assert_eq!(tag_sent(asset), tag_of(asset.content).to_string(), "{}", asset.name);
+            let Version { content, tag } = &*asset.version;
+            assert_eq!(tag_sent(asset), tag.to_string(), "{}", asset.name);
+            assert_eq!(*tag, Version::of(content.clone()).tag);
         }
     }
 
     #[test]
     fn an_answer_sends_the_tag_that_was_computed_before() {
-        let asset = Asset {
+        static PROBE: Asset = Asset {
             name: "probe",
             content_type: TEXT,
-            content: "content whose own tag is another",
-            tag: LazyLock::new(|| EntityTag::new_strong("probe".into())),
+            version: LazyLock::new(|| Version {
+                content: Cow::Borrowed("content whose own tag is another"),
+                tag: EntityTag::new_strong("probe".into()),
+            }),
         };
-        assert_eq!(tag_sent(&asset), "\"probe\"");
+        assert_eq!(tag_sent(&PROBE), "\"probe\"");
+    }
+
+    #[test]
+    fn the_client_is_one_module_that_imports_nothing_and_exports_what_its_types_name() {
+        let module = joined_client();
+        let types = of_client!("vx11-events.d.ts");
+        let exported = |text: &str, word: &str| {
+            let names = text.lines().filter_map(|line| line.strip_prefix("export ")?.strip_prefix(word));
+            names.map(|rest| rest.split(['(', ' ']).next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(!module.contains("\nimport ") && !module.contains("from \"./"), "{module}");
+        assert_eq!(exported(&module, "function "), exported(types, "function "));
+        let classes = [exported(&module, "class "), exported(&module, "{ ")].concat();
+        let mut of_types = exported(types, "class ");
+        of_types.sort();
+        let mut classes = classes;
+        classes.sort();
+        assert_eq!(classes, of_types);
     }
 }
