@@ -47,6 +47,7 @@ mod resuming;
 mod revoking;
 mod rights;
 mod secret_sources;
+mod shell_snippets;
 mod slow_readers;
 mod streams;
 mod tokens;

@@ -109,7 +109,8 @@ async fn pass(
     }
 }
 
-/// Reads a request up to the end of its head: whoever answers at once does not wait for its body.
+/// Reads a request up to the end of its head: whoever answers at once does not wait for its body,
+/// which is heard afterwards.
 async fn answer(
     mut client: TcpStream,
     answers: Arc<[String]>,
@@ -129,6 +130,11 @@ async fn answer(
     client.write_all(answers[number].as_bytes()).await?;
     // To the end: a reset could overtake the answer.
     client.shutdown().await?;
-    while client.read(&mut request).await? > 0 {}
-    Ok(())
+    loop {
+        let read = client.read(&mut request).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        heard.push(&request[..read]);
+    }
 }
