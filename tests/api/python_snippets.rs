@@ -170,17 +170,45 @@ async fn an_event_whose_answer_was_lost_is_repeated_under_its_key_and_published_
 }
 
 #[tokio::test]
-async fn a_page_gets_502_for_every_answer_that_is_no_token() {
-    let answer = |status: &str, headers: &str| {
-        format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n")
+async fn a_page_of_a_blocked_user_gets_403() {
+    let instance = Instance::start().await;
+    let order = async |order: &str, fields: Value| {
+        let path = format!("/operator/api/subjects/{order}");
+        let done = instance.post_as_principal(&path).json(&fields).send().await.unwrap();
+        assert_eq!(done.status(), 200, "{order}");
     };
+    order("block", json!({ "subject": "7", "seconds": 60 })).await;
+    let mut backend = Backend::start(Snippet::OneUser, &instance.base, &instance.principal).await;
+    assert_eq!(backend.ask(&Snippet::OneUser.issue()).await["status"], 403);
+    order("unblock", json!({ "subject": "7" })).await;
+    backend.token(Snippet::OneUser).await;
+
+    // Tokens of the README have no subject. Yours may have one.
+    let blocked =
+        instance.post_as_principal("/operator/api/events/sse-token").json(&json!({ "subject": "8" }));
+    order("block", json!({ "subject": "8", "seconds": 60 })).await;
+    let blocked = blocked.send().await.unwrap().text().await.unwrap();
+    let front = Front::answering(&[&answer("403 Forbidden", "", &blocked)]).await;
+    let mut backend = Backend::start(Snippet::Readme, &front.base, &instance.principal).await;
+    assert_eq!(backend.ask(&Snippet::Readme.issue()).await["status"], 403);
+}
+
+/// An answer of the service.
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+#[tokio::test]
+async fn a_page_gets_502_for_every_other_answer_that_is_no_token() {
     let credential = vx11_kit::new_principal();
     for snippet in Snippet::ALL {
         for (answer, retry_after) in [
-            (answer("401 Unauthorized", ""), "1"),
-            (answer("403 Forbidden", ""), "1"),
-            (answer("429 Too Many Requests", "Retry-After: 7\r\n"), "7"),
-            (answer("503 Service Unavailable", "Retry-After: 2\r\n"), "2"),
+            (answer("401 Unauthorized", "", ""), "1"),
+            (answer("403 Forbidden", "", ""), "1"),
+            (answer("403 Forbidden", "", r#"{"code":"not_permitted"}"#), "1"),
+            (answer("429 Too Many Requests", "Retry-After: 7\r\n", ""), "7"),
+            (answer("503 Service Unavailable", "Retry-After: 2\r\n", ""), "2"),
         ] {
             let front = Front::answering(&[&answer]).await;
             let mut backend = Backend::start(snippet, &front.base, &credential).await;
