@@ -18,7 +18,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock, UnixMillis};
 use crate::config::{Config, MOST_WORKERS};
 use crate::control::{
-    Admission, AdmissionDeps, Control, ControlDeps, LEAVING, Reader, ReaderDeps, RedisExchange, Shared,
+    Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, RedisExchange, Shared,
     Upkeep,
 };
 use crate::events::{
@@ -238,7 +238,7 @@ impl Application {
         };
         let stopped = std::pin::pin!(stopped);
         let control = Arc::clone(&housekeeping.control);
-        let served = async {
+        let until_left = async {
             let outcome = tokio::select! {
                 outcome = &mut server => outcome,
                 () = stopped => server.await,
@@ -248,7 +248,7 @@ impl Application {
             outcome
         };
         let outcome = tokio::select! {
-            outcome = served => outcome,
+            outcome = until_left => outcome,
             error = housekeeping.run() => Err(error),
         };
         effects.finish().await;
