@@ -563,6 +563,7 @@ fn cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::LEAVING;
     use crate::telemetry::FLUSH;
 
     #[test]
