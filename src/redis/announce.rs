@@ -43,14 +43,15 @@ impl Announcements {
 
     /// Command that announces an entry, its fields given as names and values in turn, and trims old
     /// entries. XADD takes one bound. It is that of number in every sixteenth millisecond, and that
-    /// of age in the others.
-    pub(crate) fn announcement(&self, stream: &str, fields: &[String], now: UnixMillis) -> Cmd {
+    /// of age in the others. `redis_now` is the time of Redis: by another clock that is ahead, live
+    /// entries would be old.
+    pub(crate) fn announcement(&self, stream: &str, fields: &[String], redis_now: UnixMillis) -> Cmd {
         let mut command = redis::cmd("XADD");
         command.arg(stream);
-        if now.0.is_multiple_of(BOUNDED_IN_NUMBER) {
+        if redis_now.0.is_multiple_of(BOUNDED_IN_NUMBER) {
             command.arg("MAXLEN").arg("~").arg(self.most);
         } else {
-            command.arg("MINID").arg("~").arg(now.minus(self.kept).0);
+            command.arg("MINID").arg("~").arg(redis_now.minus(self.kept).0);
         }
         command.arg("*").arg(fields);
         command

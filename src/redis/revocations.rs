@@ -29,9 +29,9 @@ fn fields(id: TokenId, until: UnixMillis) -> Vec<String> {
     [field("id", &id), field("until", &until.0)].concat()
 }
 
-/// Command that announces a revocation, and trims old announcements.
-pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, now: UnixMillis) -> Cmd {
-    REVOCATIONS.announcement(stream, &fields(id, until), now)
+/// Command that announces a revocation, and trims old announcements by the time of Redis.
+pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, redis_now: UnixMillis) -> Cmd {
+    REVOCATIONS.announcement(stream, &fields(id, until), redis_now)
 }
 
 /// Command that announces revocations unless there are announcements after `read_to`. Answer: the

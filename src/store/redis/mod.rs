@@ -163,6 +163,12 @@ impl RedisStore {
         [set, extend]
     }
 
+    /// Commands that write a tombstone and announce the revocation.
+    fn revocation_commands(&self, id: TokenId, until: UnixMillis) -> Pipeline {
+        let announce = revocations::announcement(&self.keys.revocations, id, until, self.redis_now());
+        pipeline(self.tombstone_commands(id, until).into_iter().chain([announce]))
+    }
+
     fn count_recorded(&self, digest: TokenDigest, record: Record) {
         let worker = self.client.worker_connection();
         worker.recorded.add(record.expires_at.seconds_rounded_up());
@@ -247,8 +253,7 @@ impl TokenStore for RedisStore {
     }
 
     async fn revoke(&self, id: TokenId, until: UnixMillis) -> Result<RevocationScope, StoreError> {
-        let announce = revocations::announcement(&self.keys.revocations, id, until, self.clock.now());
-        let commands = &pipeline(self.tombstone_commands(id, until).into_iter().chain([announce]));
+        let commands = &self.revocation_commands(id, until);
         let answers =
             self.client.ask(|mut connection| async move { connection.ask_all(commands).await }).await?;
         if answers.first() == Some(&Value::Okay) {
@@ -353,6 +358,11 @@ impl RedisStore {
         self.client.is_in_use()
     }
 
+    /// Command that appends an entry to a stream of announcements.
+    fn announcement(&self, announcements: &Announcements, stream: &str, entry: &[String]) -> Cmd {
+        announcements.announcement(stream, entry, self.redis_now())
+    }
+
     /// Appends an entry to a stream of announcements, for a request.
     ///
     /// # Errors
@@ -363,8 +373,7 @@ impl RedisStore {
         stream: &str,
         entry: &[String],
     ) -> Result<(), StoreError> {
-        let command = announcements.announcement(stream, entry, self.clock.now());
-        let command = &command;
+        let command = &self.announcement(announcements, stream, entry);
         // Alone: a stream that Redis refuses to change is no fault of the other requests.
         self.client.ask(|mut connection| async move { connection.ask(command).await }).await?;
         Ok(())
@@ -497,3 +506,6 @@ impl RedisStore {
         Ok(write)
     }
 }
+
+#[cfg(test)]
+mod tests;
