@@ -75,10 +75,10 @@ impl Bans {
 
     /// Removes orders that are over. Returns the number of blocked subjects.
     pub(super) fn sweep(&self, now: UnixMillis) -> usize {
-        self.revocations.write().sweep(now);
-        let mut blocks = self.blocks.write();
-        blocks.sweep(now);
-        blocks.iter().filter(|order| order.blocks_at(now)).count()
+        for known in [&self.revocations, &self.blocks] {
+            while known.write().sweep(now) {}
+        }
+        self.blocks.read().iter().filter(|order| order.blocks_at(now)).count()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A bounded set of joined orders. No locks, no I/O.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::order::{About, Order};
@@ -9,6 +9,8 @@ use crate::clock::UnixMillis;
 /// Bounds of the time after which a full set is tried again.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// Orders that one call removes at most. Token checks wait for the lock meanwhile.
+const SWEPT_AT_ONCE: usize = 1000;
 
 /// Result of adding an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,33 +25,48 @@ pub(super) enum Added {
 
 /// Orders, one about each thing.
 pub(super) struct Known {
-    orders: HashMap<About, Order>,
+    orders: HashMap<About, Held>,
+    /// Each order by the time until which it is remembered, and its number.
+    by_end: BTreeMap<(UnixMillis, u64), About>,
+    next_number: u64,
     limit: usize,
+}
+
+/// An order of the set.
+struct Held {
+    order: Order,
+    number: u64,
 }
 
 impl Known {
     pub(super) fn new(limit: usize) -> Self {
-        Self { orders: HashMap::new(), limit }
+        Self { orders: HashMap::new(), by_end: BTreeMap::new(), next_number: 0, limit }
     }
 
     pub(super) fn get(&self, about: &About) -> Option<&Order> {
-        self.orders.get(about)
+        self.orders.get(about).map(|held| &held.order)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Order> {
-        self.orders.values()
+        self.orders.values().map(|held| &held.order)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
+        assert_eq!(self.orders.len(), self.by_end.len());
         self.orders.len()
     }
 
     /// Joins an order with the one about the same thing.
     pub(super) fn add(&mut self, order: &Order, now: UnixMillis) -> Added {
-        if let Some(known) = self.orders.get_mut(&order.about) {
-            let is_known = known.covers(order);
-            known.join(order);
+        if let Some(held) = self.orders.get_mut(&order.about) {
+            let is_known = held.order.covers(order);
+            let end = held.order.kept;
+            held.order.join(order);
+            if held.order.kept != end {
+                self.by_end.remove(&(end, held.number));
+                self.by_end.insert((held.order.kept, held.number), order.about.clone());
+            }
             return if is_known { Added::Known } else { Added::New };
         }
         if order.kept <= now {
@@ -58,25 +75,37 @@ impl Known {
         if self.orders.len() >= self.limit {
             return Added::NoRoom;
         }
-        self.orders.insert(order.about.clone(), order.clone());
+        let number = self.next_number;
+        self.next_number += 1;
+        self.by_end.insert((order.kept, number), order.about.clone());
+        self.orders.insert(order.about.clone(), Held { order: order.clone(), number });
         Added::New
     }
 
     /// Removes orders that this set holds and `order` makes superfluous.
     pub(super) fn remove_covered_by(&mut self, order: &Order) {
-        if self.orders.get(&order.about).is_some_and(|known| order.covers(known)) {
-            self.orders.remove(&order.about);
+        if self.get(&order.about).is_some_and(|known| order.covers(known))
+            && let Some(Held { order, number }) = self.orders.remove(&order.about)
+        {
+            self.by_end.remove(&(order.kept, number));
         }
     }
 
-    /// Removes orders that need not be remembered any more.
-    pub(super) fn sweep(&mut self, now: UnixMillis) {
-        self.orders.retain(|_, order| order.kept > now);
+    /// Removes orders that need not be remembered any more, [`SWEPT_AT_ONCE`] at most. Returns
+    /// whether it has removed so many.
+    pub(super) fn sweep(&mut self, now: UnixMillis) -> bool {
+        for _ in 0..SWEPT_AT_ONCE {
+            let Some(first) = self.by_end.first_entry().filter(|first| first.key().0 <= now) else {
+                return false;
+            };
+            self.orders.remove(&first.remove());
+        }
+        true
     }
 
     /// Time after which a full set has room again, about.
     pub(super) fn retry_after(&self, now: UnixMillis) -> Duration {
-        let next = self.orders.values().map(|order| order.kept.0).min().unwrap_or(now.0);
+        let next = self.by_end.first_key_value().map_or(now.0, |((end, _), _)| end.0);
         Duration::from_millis(next.saturating_sub(now.0)).clamp(SHORTEST_RETRY, LONGEST_RETRY)
     }
 }
@@ -108,7 +137,7 @@ mod tests {
         assert_eq!((known.retry_after(end), known.retry_after(NOW)), (SHORTEST_RETRY, LONGEST_RETRY));
         known.sweep(UnixMillis(end.0 - 1));
         assert_eq!(known.len(), 2);
-        known.sweep(end);
+        assert!(!known.sweep(end));
         assert_eq!(known.len(), 1, "the other was extended");
         assert_eq!(known.add(&revoked(2, NOW.0 + 1), NOW), Added::New);
     }
@@ -119,6 +148,21 @@ mod tests {
         let old = revoked(0, 1);
         assert_eq!(known.add(&old, NOW), Added::New);
         assert_eq!((known.len(), known.get(&old.about)), (0, None));
+    }
+
+    /// Token checks wait for the lock in which orders are removed.
+    #[test]
+    fn a_sweep_removes_a_bounded_number_of_orders_those_that_ended_first() {
+        let count = SWEPT_AT_ONCE as u64 + 1;
+        let mut known = Known::new(2 * SWEPT_AT_ONCE);
+        for subject in (0..count).rev() {
+            known.add(&revoked(subject, NOW.0 + subject), NOW);
+        }
+        let last = revoked(count - 1, NOW.0 + count - 1);
+        assert!(known.sweep(last.kept));
+        assert_eq!(known.iter().collect::<Vec<_>>(), [&last]);
+        assert!(!known.sweep(last.kept));
+        assert_eq!(known.len(), 0);
     }
 
     #[test]

@@ -142,8 +142,9 @@ impl Orders {
     pub(super) fn sweep(&self) {
         let now = self.clock.now();
         self.metrics.control.blocked(self.bans.sweep(now));
-        self.ends.lock().sweep(now);
-        self.unannounced.lock().sweep(now);
+        for known in [&self.ends, &self.unannounced] {
+            while known.lock().sweep(now) {}
+        }
     }
 
     fn note_forgotten(&self) {
