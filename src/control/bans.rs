@@ -6,6 +6,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use super::known::Known;
 use super::order::{About, Order};
 use crate::clock::UnixMillis;
+use crate::limits::CLOCK_SKEW;
 use crate::token::Subject;
 
 /// Reason why a token of a subject is not accepted.
@@ -31,7 +32,7 @@ impl Bans {
     }
 
     /// Reason to refuse a token of `subject` that was issued at `issued_at`. That is a time by the
-    /// clock of its instance. If it is yet to come here, it counts as now.
+    /// clock of its instance, which may be ahead by [`CLOCK_SKEW`]. A later time counts as now.
     pub(super) fn refusal(
         &self,
         subject: &Subject,
@@ -42,7 +43,8 @@ impl Bans {
             return Some(Barred::Blocked);
         }
         let revoked_at = self.revoked_at(subject)?;
-        (issued_at.min(now) <= revoked_at).then_some(Barred::Revoked)
+        let issued_at = if issued_at > now.plus(CLOCK_SKEW) { now } else { issued_at };
+        (issued_at <= revoked_at).then_some(Barred::Revoked)
     }
 
     /// Whether a subject is blocked.
@@ -112,12 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_the_future_counts_as_issued_now() {
+    fn a_token_issued_after_a_revocation_is_accepted_where_the_clock_is_behind() {
         let bans = Bans::new(10);
         bans.revocations().add(&Order::revoke(subject("a"), NOW), NOW);
-        let refusal = |now| bans.refusal(&subject("a"), NOW.plus(MINUTE), now);
-        assert_eq!(refusal(NOW), Some(Barred::Revoked));
-        assert_eq!(refusal(NOW.plus(millis(1))), None);
+        for ahead in [millis(1), CLOCK_SKEW] {
+            assert_eq!(bans.refusal(&subject("a"), NOW.plus(ahead), NOW), None, "{ahead:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_from_further_in_the_future_than_clocks_differ_counts_as_issued_now() {
+        let bans = Bans::new(10);
+        bans.revocations().add(&Order::revoke(subject("a"), NOW), NOW);
+        for ahead in [CLOCK_SKEW + millis(2), MINUTE] {
+            let refusal = |now| bans.refusal(&subject("a"), NOW.plus(ahead), now);
+            assert_eq!(refusal(NOW), Some(Barred::Revoked), "{ahead:?}");
+            assert_eq!(refusal(NOW.plus(millis(1))), None, "{ahead:?}");
+        }
     }
 
     #[test]

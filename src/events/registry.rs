@@ -22,6 +22,7 @@ use self::ids::StreamIds;
 use self::index::Index;
 use super::selection::{OpenStream, Selector, StreamFilter, StreamId};
 use crate::clock::UnixMillis;
+use crate::limits::CLOCK_SKEW;
 use crate::principal::PrincipalId;
 use crate::token::{Subject, TokenId};
 use crate::topic::Patterns;
@@ -338,10 +339,12 @@ impl Registry {
     /// revoked. Returns the number of those that had no such reason to end before.
     pub(super) fn end_issued(&self, subject: &Subject, issued_until: UnixMillis) -> usize {
         let selector = Selector::Subject(subject.clone());
-        // The clock of the instance that issued a token may be ahead. A stream that was open by
-        // then shows that the token was issued, too.
+        // The clock of the instance that issued a token may be ahead by CLOCK_SKEW. A time of issue
+        // that is later than that counts as the time of opening.
         self.end_those(&selector, EndReason::Revoked, |stream| {
-            stream.opened_at.min(stream.issued_at.unwrap_or(UnixMillis(0))) <= issued_until
+            let issued_at = stream.issued_at.unwrap_or(UnixMillis(0));
+            let is_in_range = issued_at <= stream.opened_at.plus(CLOCK_SKEW);
+            (if is_in_range { issued_at } else { stream.opened_at }) <= issued_until
         })
     }
 
