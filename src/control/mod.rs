@@ -237,10 +237,10 @@ impl Control {
     fn receive(&self, received: Vec<Received>) {
         let learn = |received: Received| (self.orders.learn(&received.order), received);
         let received: Vec<_> = received.into_iter().map(learn).collect();
-        for (is_new, Received { order, question, announced_at, .. }) in &received {
+        for (is_new, Received { order, question, position, .. }) in &received {
             let streams = if *is_new { self.carry_out(order) } else { 0 };
             if let Some(question) = question.as_deref().and_then(QuestionId::parse) {
-                self.questions.answer_ended(question, *announced_at, streams);
+                self.questions.answer_ended(question, position.time(), streams);
             }
             tracing::debug!(streams, "order received");
         }

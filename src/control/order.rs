@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::events::{Selector, StreamId};
 use crate::limits::LONGEST_BLOCK_SECONDS;
 use crate::principal::PrincipalId;
-use crate::redis::announce::{Announcements, field};
+use crate::redis::announce::{Announcements, Position, field};
 use crate::redis::control;
 use crate::redis::stream::StreamEntry;
 use crate::token::{LONGEST_TOMBSTONE, Subject, TokenId};
@@ -21,6 +21,9 @@ const LONGEST_BLOCK: Duration = Duration::from_secs(LONGEST_BLOCK_SECONDS as u64
 /// Lead over its announcement that the time of an order may have, by the clocks of an instance and
 /// of Redis.
 const MOST_AHEAD: Duration = Duration::from_mins(1);
+/// Lead over the present time of Redis beyond which an order is left out. The clock of Redis gives
+/// no such position, unless it was set back by more than that.
+const FURTHEST: Duration = LONGEST_BLOCK;
 /// Longest id of a question, in bytes.
 const LONGEST_QUESTION: usize = 64;
 
@@ -168,21 +171,25 @@ pub(super) struct Received {
     pub(super) order: Order,
     /// The question of how many streams the order has ended.
     pub(super) question: Option<String>,
-    /// Time of the entry by the clock of Redis.
-    pub(super) announced_at: UnixMillis,
+    /// Position of the entry.
+    pub(super) position: Position,
     /// Whether a time was out of range.
     pub(super) is_clamped: bool,
 }
 
 impl Received {
     /// Parses an entry; `None` if it is invalid. Times that no order has are moved into their range
-    /// in a way that depends on the entry only, so that all instances agree.
-    pub(super) fn read(entry: &StreamEntry<'_>, now: UnixMillis) -> Option<Self> {
+    /// in a way that depends on the entry only, so that all instances agree. `redis_now` is the
+    /// present time of Redis.
+    pub(super) fn read(entry: &StreamEntry<'_>, redis_now: UnixMillis) -> Option<Self> {
         let moment = |name| Some(UnixMillis(entry.field(name)?.parse().ok()?));
         let subject = || Subject::parse(entry.field("subject")?);
         let written = moment("at")?;
-        let announced = announced_at(entry.position, now);
-        let at = if written > announced.plus(MOST_AHEAD) { announced } else { written };
+        let position = Position::parse(entry.position)?;
+        let at = if written > position.time().plus(MOST_AHEAD) { position.time() } else { written };
+        if at > redis_now.plus(FURTHEST) {
+            return None;
+        }
         let (order, is_in_range) = match entry.field("kind")? {
             "revoke" => (Order::revoke(subject()?, at), true),
             "end" => (Order::end(read_selector(entry)?, at), true),
@@ -207,16 +214,10 @@ impl Received {
         Some(Self {
             order,
             question: question.map(str::to_owned),
-            announced_at: entry.written_at(),
+            position,
             is_clamped: at != written || !is_in_range,
         })
     }
-}
-
-/// Time of an entry by the clock of Redis. The writer may have chosen it, so it is not after `now`.
-fn announced_at(position: &str, now: UnixMillis) -> UnixMillis {
-    let written = position.split('-').next().and_then(|millis| millis.parse().ok()).map(UnixMillis);
-    written.map_or(now, |written| written.min(now))
 }
 
 #[cfg(test)]
@@ -234,8 +235,8 @@ mod tests {
         Subject::parse("user-7").unwrap()
     }
 
-    /// Reads an entry with these fields that was announced at a position. The clock of the instance
-    /// shows `now`.
+    /// Reads an entry with these fields that was announced at a position. The clock of Redis shows
+    /// `now`.
     fn read_at(position: &str, fields: &[String], now: UnixMillis) -> Option<Received> {
         let word = |word: &str| Value::BulkString(word.as_bytes().to_vec());
         let fields = Value::Array(fields.iter().map(|field| word(field)).collect());
@@ -281,7 +282,7 @@ mod tests {
                 let expected = Received {
                     order: order.clone(),
                     question: question.map(str::to_owned),
-                    announced_at: NOW,
+                    position: Position::of(NOW),
                     is_clamped: false,
                 };
                 assert_eq!(read(&order.fields(question)), Some(expected));
@@ -347,11 +348,29 @@ mod tests {
             let order = Order::revoke(subject(), NOW.plus(lead));
             assert_eq!(read(&order.fields(None)).unwrap().is_clamped, is_clamped);
         }
-        for position in ["18446744073709551615-0", "none"] {
-            let order = Order::revoke(subject(), NOW.plus(MOST_AHEAD * 2));
-            let received = read_at(position, &order.fields(None), NOW).unwrap();
-            assert_eq!(received.order.at, NOW, "somebody else chose {position}");
+    }
+
+    /// Otherwise an instance that reads an order later would think that it is later than its end.
+    #[test]
+    fn an_order_is_the_same_whenever_it_is_read_and_whatever_the_clock_shows_then() {
+        let block = Order::block(subject(), NOW.plus(MOST_AHEAD), LONGEST_BLOCK, None);
+        for announced_at in [NOW, NOW.plus(SECOND * 3600)] {
+            for now in [NOW.minus(SECOND * 3600), NOW, NOW.plus(SECOND * 3600)] {
+                let position = format!("{}-0", announced_at.0);
+                let received = read_at(&position, &block.fields(None), now).unwrap();
+                assert_eq!((received.order, received.is_clamped), (block.clone(), false));
+            }
         }
+    }
+
+    #[test]
+    fn an_order_at_a_position_that_redis_does_not_give_is_left_out_if_it_is_far_in_the_future() {
+        for (ahead, is_read) in [(FURTHEST, true), (FURTHEST + Duration::from_millis(1), false)] {
+            let order = Order::revoke(subject(), NOW.plus(ahead));
+            let received = read_at("18446744073709551615-0", &order.fields(None), NOW);
+            assert_eq!(received.is_some(), is_read, "{ahead:?}");
+        }
+        assert_eq!(read_at("none", &Order::revoke(subject(), NOW).fields(None), NOW), None);
     }
 
     /// Orders about one subject, within a few moments of one another.
@@ -384,7 +403,7 @@ mod tests {
             kind in "(revoke|block|unblock|end|.*)",
             times in proptest::collection::vec(any::<u64>(), 3),
             text in ".*",
-            position in ".*",
+            position in "([0-9]{1,20}-[0-9]|.*)",
             now in any::<u64>(),
         ) {
             let all = [
@@ -395,7 +414,7 @@ mod tests {
                 let Order { at, until, kept, .. } = received.order;
                 prop_assert!(at <= until && until <= kept);
                 prop_assert!(kept <= at.plus(LONGEST_BLOCK.max(LONGEST_TOMBSTONE)));
-                prop_assert!(at <= UnixMillis(now).plus(MOST_AHEAD));
+                prop_assert!(at <= UnixMillis(now).plus(FURTHEST));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, from_redis_value};
+use redis::{Cmd, RedisError, RedisResult, from_redis_value};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -69,6 +69,8 @@ pub struct Reader {
     data: Option<String>,
     /// Losses of data that were noticed before that session.
     losses: u64,
+    /// Time of Redis at the beginning of the session, and that moment.
+    redis_time: (UnixMillis, Instant),
     /// Number of entries to read of each stream at once.
     page: usize,
     /// Whether all entries were read once.
@@ -175,6 +177,7 @@ impl Reader {
             connector: Connector::new(settings)?,
             data: None,
             losses: 0,
+            redis_time: (UnixMillis(0), Instant::now()),
             page: LARGEST_PAGE,
             has_caught_up: watch::Sender::new(false),
             away_since: Some(Instant::now()),
@@ -224,8 +227,8 @@ impl Reader {
         self.found(data_id, losses);
         let mut waits = false;
         loop {
+            let asked_at = Instant::now();
             let is_end = self.read(&mut connection, waits).await?;
-            self.note_in_reach();
             if self.parts.store.losses() != losses {
                 return Err(None);
             }
@@ -317,10 +320,11 @@ impl Reader {
     }
 
     fn apply_orders(&mut self, place: usize, entries: &[StreamEntry<'_>]) {
-        let now = self.parts.clock.now();
+        let (time, since) = self.redis_time;
+        let redis_now = time.plus(since.elapsed());
         let mut received = Vec::with_capacity(entries.len());
         for entry in entries {
-            let read = Received::read(entry, now);
+            let read = Received::read(entry, redis_now);
             if read.as_ref().is_none_or(|read| read.is_clamped) {
                 self.parts.metrics.control.invalid();
                 self.sources[place].log_invalid(
@@ -425,4 +429,16 @@ impl Reader {
             );
         }
     }
+}
+
+/// An answer within [`ANSWER_DEADLINE`].
+async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
+    Ok(timeout(ANSWER_DEADLINE, answer).await.map_err(|_elapsed| Fault::Timeout)??)
+}
+
+/// The present time of Redis.
+async fn redis_time(connection: &mut Connection) -> Result<UnixMillis, Fault> {
+    let answer = in_time(connection.ask(&redis::cmd("TIME"))).await?;
+    let (seconds, micros): (u64, u64) = from_redis_value(answer).map_err(RedisError::from)?;
+    Ok(UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000)))
 }

@@ -6,6 +6,7 @@ use crate::events::{
     Epoch, HubDeps, LogPlace, Opener, RingLimits, StreamLimits, StreamOpening, StreamSettings,
 };
 use crate::principal::PrincipalId;
+use crate::redis::announce::Position;
 use crate::topic::Patterns;
 
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
@@ -74,7 +75,7 @@ impl Instance {
         let received = orders.iter().map(|order| Received {
             order: order.clone(),
             question: None,
-            announced_at: self.now(),
+            position: Position::of(self.now()),
             is_clamped: false,
         });
         self.control.receive(received.collect());

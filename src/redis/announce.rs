@@ -25,6 +25,29 @@ struct Arguments<'a> {
     entries: &'a [Vec<String>],
 }
 
+/// Position of an entry: the time of its announcement by the clock of Redis, in milliseconds, and a
+/// number within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position(u64, u64);
+
+impl Position {
+    /// The first position of a millisecond.
+    pub(crate) const fn of(time: UnixMillis) -> Self {
+        Self(time.0, 0)
+    }
+
+    /// Parses the text that Redis gives; `None` if it is invalid.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (time, number) = text.split_once('-')?;
+        Some(Self(time.parse().ok()?, number.parse().ok()?))
+    }
+
+    /// Time of the announcement.
+    pub(crate) const fn time(self) -> UnixMillis {
+        UnixMillis(self.0)
+    }
+}
+
 /// A stream of announcements.
 pub(crate) struct Announcements {
     /// Name within a namespace.
@@ -120,6 +143,17 @@ mod tests {
         let age = ("MINID".to_owned(), (NOW.0 - 59_999).to_string());
         assert_eq!(bounds[1], age);
         assert_eq!(bounds.iter().filter(|(name, _)| name == "MINID").count(), 30);
+    }
+
+    #[test]
+    fn positions_are_ordered_as_redis_orders_them() {
+        let position = |text| Position::parse(text).unwrap();
+        assert!(position("9-10") < position("10-9") && position("10-9") < position("10-10"));
+        assert_eq!(Position::of(UnixMillis(10)), position("10-0"));
+        assert_eq!(position("10-1").time(), UnixMillis(10));
+        for wrong in ["", "10", "10-", "-1", "a-1", "18446744073709551616-0"] {
+            assert_eq!(Position::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
