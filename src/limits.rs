@@ -23,7 +23,7 @@ pub const TOMBSTONE_MARGIN: Duration = CLOCK_SKEW.saturating_mul(2);
 pub const LONGEST_BLOCK_SECONDS: u32 = 86_400;
 
 /// Bound of the orders of each kind that an instance remembers: revocations of subjects, blocks,
-/// ends of streams. Also bounds each stream of orders in Redis.
+/// ends of streams. The bounds of the streams of orders in Redis follow from it.
 pub const MOST_ORDERS: usize = 100_000;
 
 /// Deadline for Redis while a request waits, dialling and a second try included.

@@ -7,6 +7,7 @@ use super::known::Known;
 use super::order::{About, Order};
 use crate::clock::UnixMillis;
 use crate::limits::CLOCK_SKEW;
+use crate::redis::announce::{Announcements, Position};
 use crate::token::Subject;
 
 /// Reason why a token of a subject is not accepted.
@@ -73,6 +74,16 @@ impl Bans {
     pub(super) fn orders(&self) -> Vec<Order> {
         let (revocations, blocks) = (self.revocations.read(), self.blocks.read());
         revocations.iter().chain(blocks.iter()).cloned().collect()
+    }
+
+    /// Orders of this stream that were last announced before a position.
+    pub(super) fn announced_before(&self, stream: &Announcements, position: Position) -> Vec<Order> {
+        let of_stream = |order: &&Order| order.about.is_in(stream);
+        let mut orders = Vec::new();
+        for known in [&self.revocations, &self.blocks] {
+            orders.extend(known.read().announced_before(position).filter(of_stream).cloned());
+        }
+        orders
     }
 
     /// Removes orders that are over. Returns the number of blocked subjects.

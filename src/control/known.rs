@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::order::{About, Order};
+use super::order::{About, MOST_AHEAD, Order};
 use crate::clock::UnixMillis;
+use crate::redis::announce::Position;
 
 /// Bounds of the time after which a full set is tried again.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
@@ -36,6 +37,9 @@ pub(super) struct Known {
 struct Held {
     order: Order,
     number: u64,
+    /// Position of the last announcement. Before the announcement is read: a position that it does
+    /// not reach.
+    announced: Position,
 }
 
 impl Known {
@@ -78,14 +82,29 @@ impl Known {
         let number = self.next_number;
         self.next_number += 1;
         self.by_end.insert((order.kept, number), order.about.clone());
-        self.orders.insert(order.about.clone(), Held { order: order.clone(), number });
+        let announced = Position::of(order.at.plus(MOST_AHEAD));
+        self.orders.insert(order.about.clone(), Held { order: order.clone(), number, announced });
         Added::New
+    }
+
+    /// Notes the position of an announcement, unless more than it is known about the same thing.
+    pub(super) fn announced(&mut self, order: &Order, position: Position) {
+        if let Some(held) = self.orders.get_mut(&order.about)
+            && order.covers(&held.order)
+        {
+            held.announced = position;
+        }
+    }
+
+    /// Orders that were last announced before a position.
+    pub(super) fn announced_before(&self, position: Position) -> impl Iterator<Item = &Order> {
+        self.orders.values().filter(move |held| held.announced < position).map(|held| &held.order)
     }
 
     /// Removes orders that this set holds and `order` makes superfluous.
     pub(super) fn remove_covered_by(&mut self, order: &Order) {
         if self.get(&order.about).is_some_and(|known| order.covers(known))
-            && let Some(Held { order, number }) = self.orders.remove(&order.about)
+            && let Some(Held { order, number, .. }) = self.orders.remove(&order.about)
         {
             self.by_end.remove(&(order.kept, number));
         }
@@ -163,6 +182,23 @@ mod tests {
         assert_eq!(known.iter().collect::<Vec<_>>(), [&last]);
         assert!(!known.sweep(last.kept));
         assert_eq!(known.len(), 0);
+    }
+
+    #[test]
+    fn an_order_was_announced_where_all_that_is_known_about_its_thing_was() {
+        let mut known = Known::new(2);
+        let (first, second) = (revoked(0, NOW.0), revoked(0, NOW.0 + 1));
+        let before = |known: &Known, millis| known.announced_before(Position::of(UnixMillis(millis))).count();
+        let unread = NOW.plus(MOST_AHEAD).0;
+        known.add(&first, NOW);
+        assert_eq!((before(&known, unread), before(&known, unread + 1)), (0, 1), "not read yet");
+        known.announced(&first, Position::of(UnixMillis(5)));
+        assert_eq!((before(&known, 5), before(&known, 6)), (0, 1));
+        known.add(&second, NOW);
+        known.announced(&first, Position::of(UnixMillis(7)));
+        assert_eq!(before(&known, 6), 1, "the second was not announced");
+        known.announced(&second, Position::of(UnixMillis(8)));
+        assert_eq!((before(&known, 8), before(&known, 9)), (0, 1));
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::events::{EndReason, Hub, OpenStream, Selector, StreamFilter};
 use crate::limits::{CLOCK_SKEW, MOST_ORDERS};
 use crate::metrics::Metrics;
 use crate::redis::Namespace;
-use crate::redis::announce::Announcements;
+use crate::redis::announce::{Announcements, Position};
 use crate::redis::stream::StreamEntry;
 use crate::store::{RedisStore, RevocationScope, StoreError};
 use crate::token::Subject;
@@ -235,7 +235,7 @@ impl Control {
     /// Carries out orders that were read in Redis. All of them are remembered first: a block whose
     /// end is among them ends no stream that was opened after it.
     fn receive(&self, received: Vec<Received>) {
-        let learn = |received: Received| (self.orders.learn(&received.order), received);
+        let learn = |received: Received| (self.orders.learn(&received.order, received.position), received);
         let received: Vec<_> = received.into_iter().map(learn).collect();
         for (is_new, Received { order, question, position, .. }) in &received {
             let streams = if *is_new { self.carry_out(order) } else { 0 };
@@ -251,9 +251,15 @@ impl Control {
         self.orders.unannounced(stream, count)
     }
 
-    /// Notes that these orders are announced.
-    fn announced(&self, orders: &[Order]) {
-        self.orders.announced(orders);
+    /// Notes that these orders are announced, each at its position.
+    fn announced(&self, orders: &[Order], positions: &[Position]) {
+        self.orders.announced(orders, positions);
+    }
+
+    /// Notes the position of the first entry of a stream in Redis. Known orders from before it
+    /// count as not announced.
+    fn begins_at(&self, stream: &Announcements, first: Position) {
+        self.orders.begins_at(stream, first);
     }
 
     /// Notes that Redis has lost the orders.

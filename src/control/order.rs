@@ -20,7 +20,7 @@ use crate::topic::Topics;
 const LONGEST_BLOCK: Duration = Duration::from_secs(LONGEST_BLOCK_SECONDS as u64);
 /// Lead over its announcement that the time of an order may have, by the clocks of an instance and
 /// of Redis.
-const MOST_AHEAD: Duration = Duration::from_mins(1);
+pub(super) const MOST_AHEAD: Duration = Duration::from_mins(1);
 /// Lead over the present time of Redis beyond which an order is left out. The clock of Redis gives
 /// no such position, unless it was set back by more than that.
 const FURTHEST: Duration = LONGEST_BLOCK;
@@ -45,6 +45,11 @@ impl About {
             Self::IssuedTo(_) | Self::Streams(_) => &control::ORDERS,
             Self::Blocked(_) => &control::BLOCKS,
         }
+    }
+
+    /// Whether this is that stream.
+    pub(super) fn is_in(&self, stream: &Announcements) -> bool {
+        std::ptr::eq(self.stream(), stream)
     }
 }
 

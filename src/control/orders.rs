@@ -15,7 +15,7 @@ use super::known::{Added, Known};
 use super::order::{About, Order};
 use crate::clock::{Clock, UnixMillis};
 use crate::metrics::Metrics;
-use crate::redis::announce::Announcements;
+use crate::redis::announce::{Announcements, Position};
 use crate::store::StoreError;
 use crate::token::Subject;
 
@@ -87,12 +87,16 @@ impl Orders {
         })
     }
 
-    /// Learns an order that was read in Redis. Returns whether it has to be carried out: this
-    /// instance did not know it, or has no room to remember it.
-    pub(super) fn learn(&self, order: &Order) -> bool {
+    /// Learns an order that was read in Redis at a position. Returns whether it has to be carried
+    /// out: this instance did not know it, or has no room to remember it.
+    pub(super) fn learn(&self, order: &Order, position: Position) -> bool {
         self.unannounced.lock().remove_covered_by(order);
         let now = self.clock.now();
-        let added = self.with(&order.about, |orders| orders.add(order, now));
+        let added = self.with(&order.about, |orders| {
+            let added = orders.add(order, now);
+            orders.announced(order, position);
+            added
+        });
         if added == Added::NoRoom {
             self.note_forgotten();
         }
@@ -116,15 +120,31 @@ impl Orders {
     /// Up to `count` orders of this stream that are not announced.
     pub(super) fn unannounced(&self, stream: &Announcements, count: usize) -> Vec<Order> {
         let unannounced = self.unannounced.lock();
-        let of_stream = unannounced.iter().filter(|order| std::ptr::eq(order.about.stream(), stream));
+        let of_stream = unannounced.iter().filter(|order| order.about.is_in(stream));
         of_stream.take(count).cloned().collect()
     }
 
-    /// Notes that these orders are announced.
-    pub(super) fn announced(&self, orders: &[Order]) {
-        let mut unannounced = self.unannounced.lock();
-        for order in orders {
-            unannounced.remove_covered_by(order);
+    /// Notes that these orders are announced, each at its position.
+    pub(super) fn announced(&self, orders: &[Order], positions: &[Position]) {
+        for (order, position) in orders.iter().zip(positions) {
+            self.unannounced.lock().remove_covered_by(order);
+            self.with(&order.about, |known| known.announced(order, *position));
+        }
+    }
+
+    /// Notes the position of the first entry of a stream: every known order that was announced
+    /// before counts as not announced. The stream is bounded in number, and repetitions push out
+    /// what an instance that starts has to read.
+    pub(super) fn begins_at(&self, stream: &Announcements, first: Position) {
+        let of_stream = |order: &&Order| order.about.is_in(stream);
+        let mut missing = self.bans.announced_before(stream, first);
+        missing.extend(self.ends.lock().announced_before(first).filter(of_stream).cloned());
+        let now = self.clock.now();
+        for order in &missing {
+            self.unannounced.lock().add(order, now);
+        }
+        if !missing.is_empty() {
+            tracing::debug!(orders = missing.len(), "orders have left their stream and are announced again");
         }
     }
 

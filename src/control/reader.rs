@@ -16,7 +16,7 @@ use super::Control;
 use super::order::{Order, Received};
 use crate::clock::{Clock, Jitter, UnixMillis};
 use crate::metrics::Metrics;
-use crate::redis::announce::{self, Announcements};
+use crate::redis::announce::{self, Announcements, Position};
 use crate::redis::stream::{self, StreamEntry};
 use crate::redis::{
     Claim, Connection, Connector, Fault, MastersState, Monitor, RedisSettings, control, questions,
@@ -29,6 +29,8 @@ use crate::token::TokenId;
 const BLOCK: Duration = Duration::from_millis(250);
 /// Deadline of an answer, in addition to [`BLOCK`].
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
+/// Interval of asking where the streams of orders begin.
+const BETWEEN_BEGINNINGS: Duration = Duration::from_secs(1);
 /// Bounds of the entries read at once of each stream. The largest page of revocations has 130 kB;
 /// after a timeout the next page is the smallest, which arrives over any link.
 const LARGEST_PAGE: usize = 1000;
@@ -71,6 +73,8 @@ pub struct Reader {
     losses: u64,
     /// Time of Redis at the beginning of the session, and that moment.
     redis_time: (UnixMillis, Instant),
+    /// Time of the last question where the streams of orders begin.
+    asked_beginnings_at: Instant,
     /// Number of entries to read of each stream at once.
     page: usize,
     /// Whether all entries were read once.
@@ -178,6 +182,7 @@ impl Reader {
             data: None,
             losses: 0,
             redis_time: (UnixMillis(0), Instant::now()),
+            asked_beginnings_at: Instant::now(),
             page: LARGEST_PAGE,
             has_caught_up: watch::Sender::new(false),
             away_since: Some(Instant::now()),
@@ -234,6 +239,7 @@ impl Reader {
             }
             if is_end {
                 self.has_caught_up.send_replace(true);
+                self.ask_beginnings(&mut connection).await?;
                 self.announce(&mut connection).await?;
             }
             waits = is_end;
@@ -337,11 +343,37 @@ impl Reader {
         self.parts.control.receive(received);
     }
 
-    /// Announces what was not announced.
+    /// Asks about once a second where the streams of orders begin. Orders that have left them are
+    /// announced again.
+    async fn ask_beginnings(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        if self.asked_beginnings_at.elapsed() < BETWEEN_BEGINNINGS {
+            return Ok(());
+        }
+        self.asked_beginnings_at = Instant::now();
+        for source in &self.sources {
+            let Kind::Orders(stream) = source.kind else { continue };
+            let answer = in_time(connection.ask(&announce::first(&source.name))).await?;
+            let first = stream::entries(&answer)
+                .ok_or_else(|| Fault::Unexpected("XRANGE was not answered with entries".to_owned()))?;
+            // An empty stream has none of what was read.
+            let first = match first.first() {
+                Some(first) => Position::parse(first.position),
+                None => Position::parse(&source.read_to).map(Position::next),
+            };
+            if let Some(first) = first {
+                self.parts.control.begins_at(stream, first);
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces what was not announced, for [`BLOCK`] at most: what others announce has to be read
+    /// meanwhile.
     async fn announce(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        let until = Instant::now() + BLOCK;
         let mut is_complete = true;
         for place in 0..self.sources.len() {
-            is_complete &= self.announce_missing(connection, place).await?;
+            is_complete &= self.announce_missing(connection, place, until).await?;
         }
         if is_complete && let Some(announced) = self.announced_again.take() {
             tracing::info!(
@@ -352,16 +384,22 @@ impl Reader {
         Ok(())
     }
 
-    /// Announces what is missing in a stream. Stops if another instance has announced something
-    /// meanwhile, which has to be read first: it may be the same. Returns whether nothing is
-    /// missing any more.
-    async fn announce_missing(&mut self, connection: &mut Connection, place: usize) -> Result<bool, Fault> {
+    /// Announces what is missing in a stream. Stops at `until`, or if another instance has
+    /// announced something meanwhile, which has to be read first: it may be the same. Returns
+    /// whether nothing is missing any more.
+    async fn announce_missing(
+        &mut self,
+        connection: &mut Connection,
+        place: usize,
+        until: Instant,
+    ) -> Result<bool, Fault> {
         while let Some(missing) = self.missing(self.sources[place].kind) {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
             let source = &mut self.sources[place];
             let command = missing.command(&source.name, &source.read_to);
-            let asked = timeout(ANSWER_DEADLINE, connection.ask(&command)).await;
-            let answer = asked.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from);
-            let last: Option<String> = match answer {
+            let positions: Option<Vec<String>> = match in_time(connection.ask(&command)).await {
                 Ok(answer) => from_redis_value(answer).map_err(RedisError::from)?,
                 Err(fault @ (Fault::Timeout | Fault::Disconnected(_))) => return Err(fault),
                 // They wait; reading still works.
@@ -376,11 +414,16 @@ impl Reader {
                     return Ok(false);
                 }
             };
-            let Some(last) = last else { return Ok(false) };
-            source.read_to = last;
+            let Some(last) = positions.as_ref().and_then(|positions| positions.last()) else {
+                return Ok(false);
+            };
+            last.clone_into(&mut source.read_to);
             match &missing {
                 Missing::Revocations(revocations) => self.parts.store.announced(revocations),
-                Missing::Orders(_, orders) => self.parts.control.announced(orders),
+                Missing::Orders(_, orders) => {
+                    let positions = positions.iter().flatten().filter_map(|text| Position::parse(text));
+                    self.parts.control.announced(orders, &positions.collect::<Vec<_>>());
+                }
             }
             self.told_unannounced = false;
             if let Some(count) = &mut self.announced_again {

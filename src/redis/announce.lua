@@ -10,15 +10,15 @@
 -- - `most`: bound of entries
 -- - `entries`: of each, its fields as names and values in turn
 --
--- Answer: position of the last entry, or nil if there is one that the caller has not read.
+-- Answer: position of each entry, or nil if there is one that the caller has not read.
 local stream, args = KEYS[1], cmsgpack.unpack(ARGV[1])
-local read_to = args.read_to
+local positions = {}
 
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-if last and last[1] ~= read_to then
+if last and last[1] ~= args.read_to then
   return false
 end
-for _, entry in ipairs(args.entries) do
-  read_to = redis.call('XADD', stream, 'MAXLEN', '~', args.most, '*', unpack(entry))
+for place, entry in ipairs(args.entries) do
+  positions[place] = redis.call('XADD', stream, 'MAXLEN', '~', args.most, '*', unpack(entry))
 end
-return read_to
+return positions

@@ -46,6 +46,14 @@ impl Position {
     pub(crate) const fn time(self) -> UnixMillis {
         UnixMillis(self.0)
     }
+
+    /// The next position.
+    pub(crate) const fn next(self) -> Self {
+        match self.1.checked_add(1) {
+            Some(number) => Self(self.0, number),
+            None => Self(self.0.saturating_add(1), 0),
+        }
+    }
 }
 
 /// A stream of announcements.
@@ -80,11 +88,18 @@ impl Announcements {
         command
     }
 
-    /// Command that announces entries unless there are entries after `read_to`. Answer: the last
-    /// position, or nil.
+    /// Command that announces entries unless there are entries after `read_to`. Answer: their
+    /// positions, or nil.
     pub(crate) fn announcements(&self, stream: &str, read_to: &str, entries: &[Vec<String>]) -> Cmd {
         ANNOUNCE.call(&[stream], &Arguments { read_to, most: self.most, entries })
     }
+}
+
+/// Command that reads the first entry of a stream.
+pub(crate) fn first(stream: &str) -> Cmd {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+    command
 }
 
 /// Command that reads up to `count` entries of each stream after its position, and waits for one
@@ -151,6 +166,8 @@ mod tests {
         assert!(position("9-10") < position("10-9") && position("10-9") < position("10-10"));
         assert_eq!(Position::of(UnixMillis(10)), position("10-0"));
         assert_eq!(position("10-1").time(), UnixMillis(10));
+        assert_eq!(position("10-1").next(), position("10-2"));
+        assert_eq!(position("10-18446744073709551615").next(), position("11-0"));
         for wrong in ["", "10", "10-", "-1", "a-1", "18446744073709551616-0"] {
             assert_eq!(Position::parse(wrong), None, "{wrong}");
         }

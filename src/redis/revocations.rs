@@ -34,8 +34,8 @@ pub(crate) fn announcement(stream: &str, id: TokenId, until: UnixMillis, redis_n
     REVOCATIONS.announcement(stream, &fields(id, until), redis_now)
 }
 
-/// Command that announces revocations unless there are announcements after `read_to`. Answer: the
-/// last position, or nil.
+/// Command that announces revocations unless there are announcements after `read_to`. Answer:
+/// their positions, or nil.
 pub(crate) fn announcements(stream: &str, read_to: &str, revocations: &[(TokenId, UnixMillis)]) -> Cmd {
     let revocations: Vec<_> = revocations.iter().map(|(id, until)| fields(*id, *until)).collect();
     REVOCATIONS.announcements(stream, read_to, &revocations)

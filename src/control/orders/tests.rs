@@ -1,5 +1,7 @@
 //! Orders that instances give and learn, through cuts and losses of data.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +17,16 @@ fn subject(number: usize) -> Subject {
 
 fn orders(limit: usize, now: UnixMillis) -> Orders {
     Orders::new(limit, Arc::new(ManualClock::at(now)), Arc::new(Metrics::new().unwrap()))
+}
+
+/// A position in a stream.
+fn position(number: usize) -> Position {
+    Position::of(NOW.plus(Duration::from_millis(number as u64)))
+}
+
+/// Learns an order that was read at the beginning of its stream.
+fn learn(orders: &Orders, order: &Order) -> bool {
+    orders.learn(order, position(0))
 }
 
 /// Kind of an order.
@@ -51,10 +63,10 @@ fn an_order_is_later_than_the_one_that_it_replaces_also_on_a_clock_that_is_behin
         [(Kind::Block, Kind::Unblock), (Kind::Unblock, Kind::Block), (Kind::Revoke, Kind::Revoke)]
     {
         let first = give(&ahead, first, 1).unwrap();
-        behind.learn(&first);
+        learn(&behind, &first);
         let second = give(&behind, then, 1).unwrap();
         assert_eq!(second.at, first.at.plus(LATER));
-        assert!(ahead.learn(&second));
+        assert!(learn(&ahead, &second));
     }
     assert!(ahead.is_blocked(&subject(1)) && behind.is_blocked(&subject(1)));
 }
@@ -63,12 +75,12 @@ fn an_order_is_later_than_the_one_that_it_replaces_also_on_a_clock_that_is_behin
 fn a_token_issued_after_a_known_revocation_is_not_revoked_by_it_also_on_a_clock_that_is_behind() {
     let (ahead, behind) = (orders(10, NOW.plus(MINUTE)), orders(10, NOW));
     assert_eq!(behind.time_of_issue(&subject(1)), NOW);
-    behind.learn(&give(&ahead, Kind::Revoke, 1).unwrap());
+    learn(&behind, &give(&ahead, Kind::Revoke, 1).unwrap());
     let issued_at = behind.time_of_issue(&subject(1));
     let later = orders(10, NOW.plus(MINUTE * 2));
-    later.learn(&give(&ahead, Kind::Revoke, 2).unwrap());
+    learn(&later, &give(&ahead, Kind::Revoke, 2).unwrap());
     for order in behind.bans.orders() {
-        later.learn(&order);
+        learn(&later, &order);
     }
     assert_eq!(later.refusal(&subject(1), issued_at), None);
     assert_eq!(later.refusal(&subject(1), issued_at.minus(LATER)), Some(Barred::Revoked));
@@ -86,7 +98,7 @@ fn without_room_an_order_is_not_given_and_a_received_one_is_carried_out_and_coun
     }
     assert!(!orders.is_blocked(&subject(2)));
     let received = Order::block(subject(2), NOW, MINUTE, None);
-    assert!(orders.learn(&received) && orders.learn(&received), "its streams end");
+    assert!(learn(&orders, &received) && learn(&orders, &received), "its streams end");
     assert!(!orders.is_blocked(&subject(2)));
     let page = String::from_utf8(orders.metrics.render().unwrap()).unwrap();
     assert!(page.contains("vx11_operator_orders_forgotten_total{service=\"operator-backend\"} 2"), "{page}");
@@ -103,22 +115,25 @@ fn an_order_waits_until_it_is_announced_or_read() {
     orders.not_announced(&second);
     let both = waiting();
     assert_eq!(both.len(), 1, "one for each subject");
-    assert!(!orders.learn(&first), "it is known");
+    assert!(!learn(&orders, &first), "it is known");
     assert_eq!(waiting(), both, "a later one is still to be announced");
     assert_eq!(orders.unannounced(about(Kind::Revoke, 1).stream(), 9), []);
-    orders.announced(&both);
+    orders.announced(&both, &[position(1)]);
     assert_eq!(waiting(), []);
     orders.announce_all();
     assert_eq!(waiting(), both);
-    orders.learn(&both[0]);
+    learn(&orders, &both[0]);
     assert_eq!(waiting(), []);
 }
 
-/// Instances that share a stream in Redis, which loses its data, and from which they are cut
-/// off.
+/// Instances that share a stream in Redis, which is bounded and loses its data, and from which they
+/// are cut off.
 struct Deployment {
     instances: Vec<Instance>,
-    stream: Vec<Order>,
+    /// The stream, each order with its position.
+    stream: VecDeque<(usize, Order)>,
+    /// Number of announcements so far.
+    announcements: usize,
     losses: u32,
     /// Everything that was ordered.
     given: Vec<Order>,
@@ -140,6 +155,11 @@ enum Step {
     LoseData,
 }
 
+/// Subjects that orders are about.
+const SUBJECTS: usize = 3;
+/// Bound of the stream. Orders may be about three things of each subject.
+const MOST: usize = 3 * SUBJECTS + 3;
+
 impl Deployment {
     /// Instances whose clocks differ by a second.
     fn new() -> Self {
@@ -147,7 +167,13 @@ impl Deployment {
             let orders = orders(100, NOW.plus(Duration::from_secs(number)));
             Instance { orders, is_cut_off: false, read_to: 0, losses: 0 }
         };
-        Self { instances: (0..3).map(instance).collect(), stream: Vec::new(), losses: 0, given: Vec::new() }
+        Self {
+            instances: (0..3).map(instance).collect(),
+            stream: VecDeque::new(),
+            announcements: 0,
+            losses: 0,
+            given: Vec::new(),
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -159,7 +185,7 @@ impl Deployment {
                 if instance.is_cut_off {
                     instance.orders.not_announced(&order);
                 } else {
-                    self.stream.push(order);
+                    self.announce(order);
                 }
             }
             Step::CutOff(number) => self.instances[number].is_cut_off = true,
@@ -172,6 +198,16 @@ impl Deployment {
         }
     }
 
+    /// Adds an order to the stream, which pushes out the oldest one beyond its bound.
+    fn announce(&mut self, order: Order) -> Position {
+        self.announcements += 1;
+        self.stream.push_back((self.announcements, order));
+        if self.stream.len() > MOST {
+            self.stream.pop_front();
+        }
+        position(self.announcements)
+    }
+
     /// Reads to the end, then announces what is missing, as the reader does.
     fn read(&mut self, number: usize) {
         let instance = &mut self.instances[number];
@@ -182,30 +218,44 @@ impl Deployment {
             (instance.losses, instance.read_to) = (self.losses, 0);
             instance.orders.announce_all();
         }
-        for order in &self.stream[instance.read_to..] {
-            instance.orders.learn(order);
+        for (place, order) in self.stream.iter().filter(|(place, _)| *place > instance.read_to) {
+            instance.orders.learn(order, position(*place));
         }
+        let first = self.stream.front().map_or(self.announcements + 1, |(place, _)| *place);
         for stream in [about(Kind::Revoke, 0), about(Kind::Block, 0)].map(|about| about.stream()) {
-            let missing = instance.orders.unannounced(stream, 100);
+            self.instances[number].orders.begins_at(stream, position(first));
+            let missing = self.instances[number].orders.unannounced(stream, 100);
             for order in &missing {
                 let is_there =
-                    self.stream.iter().any(|other| other.about == order.about && other.covers(order));
+                    self.stream.iter().any(|(_, other)| other.about == order.about && other.covers(order));
                 assert!(!is_there, "{order:?} is announced twice");
             }
-            self.stream.extend_from_slice(&missing);
-            instance.orders.announced(&missing);
+            let positions: Vec<_> = missing.iter().map(|order| self.announce(order.clone())).collect();
+            self.instances[number].orders.announced(&missing, &positions);
         }
-        instance.read_to = self.stream.len();
+        self.instances[number].read_to = self.announcements;
     }
 
     /// Lets all instances read until nothing is new to any.
     fn settle(&mut self) {
+        const MOST_ROUNDS: usize = 10;
         for instance in &mut self.instances {
             instance.is_cut_off = false;
         }
-        for number in [0, 1, 2, 0, 1, 2] {
-            self.read(number);
+        for _ in 0..MOST_ROUNDS {
+            let before = self.announcements;
+            (0..self.instances.len()).for_each(|number| self.read(number));
+            let has_read = |instance: &Instance| instance.read_to == before;
+            if self.announcements == before && self.instances.iter().all(has_read) {
+                return;
+            }
         }
+        panic!("instances go on to announce: {:?}", self.stream);
+    }
+
+    /// The orders in the stream.
+    fn orders(&self) -> impl Iterator<Item = &Order> {
+        self.stream.iter().map(|(_, order)| order)
     }
 }
 
@@ -221,7 +271,7 @@ fn known(orders: &Orders) -> Vec<String> {
 fn known_after<'a>(sequence: impl Iterator<Item = &'a Order>) -> Vec<String> {
     let orders = orders(100, NOW);
     sequence.for_each(|order| {
-        orders.learn(order);
+        learn(&orders, order);
     });
     known(&orders)
 }
@@ -229,7 +279,7 @@ fn known_after<'a>(sequence: impl Iterator<Item = &'a Order>) -> Vec<String> {
 fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![Just(Kind::Revoke), Just(Kind::Block), Just(Kind::Unblock), Just(Kind::End)];
     prop_oneof![
-        6 => (0..3_usize, kind, 0..3_usize).prop_map(|(number, kind, about)| Step::Give(number, kind, about)),
+        6 => (0..3_usize, kind, 0..SUBJECTS).prop_map(|(number, kind, about)| Step::Give(number, kind, about)),
         2 => (0..3_usize).prop_map(Step::CutOff),
         2 => (0..3_usize).prop_map(Step::Reconnect),
         6 => (0..3_usize).prop_map(Step::Read),
@@ -252,7 +302,7 @@ proptest! {
             prop_assert_eq!(&known(&instance.orders), &expected);
         }
         // An instance that starts now reads all of it.
-        prop_assert_eq!(known_after(deployment.stream.iter()), expected);
+        prop_assert_eq!(known_after(deployment.orders()), expected);
     }
 
     #[test]
@@ -291,6 +341,32 @@ proptest! {
         let all = deployment.given.iter();
         prop_assert_eq!(known_after(shuffled.into_iter().map(|(_, order)| order).chain(all.clone().rev())), known_after(all));
     }
+}
+
+/// Many orders about one subject push those about others out of the stream.
+#[test]
+fn an_instance_that_starts_learns_a_block_that_later_orders_have_pushed_out_of_the_stream() {
+    let mut deployment = Deployment::new();
+    deployment.step(Step::Give(0, Kind::Block, 1));
+    for _ in 0..2 * MOST {
+        deployment.step(Step::Give(0, Kind::Revoke, 2));
+    }
+    assert!(!deployment.orders().any(Order::is_block), "it was pushed out");
+    deployment.settle();
+    assert_eq!(deployment.orders().filter(|order| order.is_block()).count(), 1);
+}
+
+#[test]
+fn all_orders_are_announced_again_if_their_stream_was_deleted() {
+    let mut deployment = Deployment::new();
+    for kind in [Kind::Block, Kind::Revoke, Kind::End] {
+        deployment.step(Step::Give(0, kind, 1));
+    }
+    deployment.settle();
+    let before = known_after(deployment.orders());
+    deployment.stream.clear();
+    deployment.settle();
+    assert_eq!((known_after(deployment.orders()), deployment.stream.len()), (before, 3));
 }
 
 #[test]

@@ -245,6 +245,24 @@ async fn after_a_loss_of_data_each_order_is_brought_back_once() {
 }
 
 #[tokio::test]
+async fn an_order_that_has_left_its_stream_is_announced_again_once() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
+    block_everywhere(&one, "user-7").await;
+    order_everywhere(&one, REVOKE, &json!({ "subject": "user-8" })).await;
+    two.metric_becomes("vx11_operator_subjects_blocked", 1).await;
+    let given = [cluster.entries(ORDERS).await, cluster.entries(BLOCKS).await];
+    for stream in [ORDERS, BLOCKS] {
+        cluster.redis.command(&["XTRIM", stream, "MAXLEN", "0"]).await;
+    }
+    for (stream, given) in [ORDERS, BLOCKS].into_iter().zip(&given) {
+        vx11_kit::until("the orders", async || cluster.entries(stream).await == *given).await;
+    }
+    cluster.instance("3").await.metric_becomes("vx11_operator_subjects_blocked", 1).await;
+    assert_eq!([cluster.entries(ORDERS).await, cluster.entries(BLOCKS).await], given, "each once");
+}
+
+#[tokio::test]
 async fn an_order_that_cannot_be_read_is_counted_and_left_out_and_one_out_of_range_is_moved() {
     let cluster = Cluster::start().await;
     let (one, two) = (cluster.instance("1").await, cluster.instance("2").await);
