@@ -32,6 +32,10 @@ pub const REDIS_DEADLINE: Duration = Duration::from_millis(150);
 /// Deadline of a question to all instances.
 pub const QUESTION_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Longest duration of an effect, such as a revocation: ending streams announces an order, and then
+/// asks how many streams have ended.
+pub const LONGEST_EFFECT: Duration = REDIS_DEADLINE.saturating_add(QUESTION_DEADLINE);
+
 /// Largest body of a request, in bytes. No published event is larger.
 pub const LARGEST_BODY: usize = 64 * 1024;
 

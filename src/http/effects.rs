@@ -11,11 +11,13 @@ use super::AppState;
 use super::error::Problem;
 use super::extract::client_address;
 use crate::audit::{Asker, Begun, Effect};
+use crate::limits::LONGEST_EFFECT;
 use crate::principal::PrincipalId;
 use crate::telemetry::RequestId;
 
-/// Bound of the wait at a stop for effects whose clients have left. Redis has 150 ms to answer.
-const LAST_EFFECTS: Duration = Duration::from_secs(1);
+/// Bound of the wait at a stop for effects whose clients have left: the longest effect, and the
+/// time that a busy machine needs to notice its deadline.
+const LAST_EFFECTS: Duration = LONGEST_EFFECT.saturating_add(Duration::from_millis(350));
 
 /// Effects that run independently of their request.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +43,7 @@ impl Effects {
         self.0.spawn(effect.in_current_span()).await.map_err(|_panicked| Problem::Internal)
     }
 
-    /// Waits for running effects, at most a second.
+    /// Waits for running effects, at most [`LAST_EFFECTS`].
     pub async fn finish(&self) {
         self.0.close();
         let _ = tokio::time::timeout(LAST_EFFECTS, self.0.wait()).await;
@@ -78,10 +80,12 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::sync::oneshot;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::audit::{Act, Audit, AuditSettings, ClientAddress};
     use crate::clock::SystemClock;
+    use crate::limits::{QUESTION_DEADLINE, REDIS_DEADLINE};
     use crate::metrics::Metrics;
 
     #[tokio::test]
@@ -128,8 +132,10 @@ mod tests {
         effects.finish().await;
         assert!(effects.0.is_empty());
         assert!(effects.run(std::future::pending::<()>()).now_or_never().is_none());
-        // Ends with a second of the paused clock.
+        let began = Instant::now();
+        // Ends with the paused clock, after the longest effect would have ended.
         effects.finish().await;
+        assert!(began.elapsed() > REDIS_DEADLINE + QUESTION_DEADLINE);
     }
 
     #[test]
