@@ -12,6 +12,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::files::Room;
 use crate::audit::Audit;
@@ -33,7 +34,7 @@ use crate::redis::{Claim, Fault, FaultKind, Monitor, RedisSettings};
 use crate::service::{Access, Refusal, TokenService, TokenServiceDeps};
 use crate::store::{
     AdmissionStore, Backend, BreakerState, FailoverStore, FailoverStoreDeps, HealthCheck, HealthCheckDeps,
-    MemoryStore, RedisStore, RedisStoreDeps, SharedBreaker, TokenStore,
+    MemoryStore, RedisStore, RedisStoreDeps, SharedBreaker, TokenStore, WhenLost,
 };
 use crate::telemetry::RequestIds;
 use crate::token::{Codec, NonceSource, SigningKey};
@@ -319,7 +320,7 @@ async fn drain(listener: &ListenerHandle, handle: &ServerHandle, hub: &Hub, wind
         hub.drain(window).await;
         hub.flush_stream_events().await;
     };
-    let _ = tokio::time::timeout(window + SHUTDOWN_GRACE / 2, drained).await;
+    let _ = timeout(window + SHUTDOWN_GRACE / 2, drained).await;
 }
 
 /// Work that is due about once a second, independent of requests.
@@ -480,8 +481,11 @@ impl WithRedis<'_> {
             background.spawn(upkeep.run());
         }
         if breaker.is_closed() {
-            let all = async { tokio::join!(log.opened(), caught_up) };
-            let _ = tokio::time::timeout(LOG_START_TIMEOUT, all).await;
+            let (_log, orders) =
+                tokio::join!(timeout(LOG_START_TIMEOUT, log.opened()), timeout(LOG_START_TIMEOUT, caught_up));
+            if orders.is_err() {
+                warn_of_unread_orders(config.when_lost);
+            }
         }
         Ok((Store::Failover(store), Arc::<RedisLog>::clone(log), control, admission))
     }
@@ -541,6 +545,17 @@ fn admission(
         clock: Arc::clone(clock),
         metrics: Arc::clone(metrics),
     }))
+}
+
+/// Logs that the instance begins to serve without knowing all orders.
+fn warn_of_unread_orders(when_lost: WhenLost) {
+    let until_then = match when_lost {
+        WhenLost::Accept => "accepts tokens whose subjects were blocked or revoked on other instances",
+        WhenLost::Refuse => "answers 503 for tokens of subjects",
+    };
+    tracing::warn!(
+        "this instance serves before it has read all orders about subjects and streams in Redis. Until then it {until_then}. vx11_operator_control_available becomes 1 then; if it stays 0, see docs/runbooks/control-orders-out-of-reach.md"
+    );
 }
 
 /// Creates the series of all label values.

@@ -184,8 +184,8 @@ pub enum Refusal {
     /// Its tag is right, but a store that is complete has no record of it.
     #[error("unknown")]
     Unknown,
-    /// The store cannot prove now that it is recorded and not revoked, and the policy is
-    /// [`WhenLost::Refuse`]. It may be valid.
+    /// The store cannot prove now that it is recorded and not revoked, or orders about its subject
+    /// may be unknown, and the policy is [`WhenLost::Refuse`]. It may be valid.
     #[error("unproven")]
     Unproven,
     /// A later release has issued it, with a limit that this release cannot enforce.
@@ -230,8 +230,9 @@ impl TokenService {
     /// caller has checked that the principal may grant the topics.
     ///
     /// # Errors
-    /// The grant is too long, or the store has no room, or it is unavailable and the policy is
-    /// [`WhenLost::Refuse`]; nothing was issued then.
+    /// The grant is too long, or the subject is blocked, or the store has no room; or the store is
+    /// unavailable, or orders about the subject may be unknown, and the policy is
+    /// [`WhenLost::Refuse`]. Nothing was issued then.
     pub async fn issue(
         &self,
         principal: &Principal,
@@ -240,9 +241,13 @@ impl TokenService {
         let access = self.access.load_full();
         let ttl = request.as_ref().and_then(|request| request.expires_in).unwrap_or(self.ttl);
         let subject = request.as_ref().and_then(|request| request.subject.as_ref());
+        let knows_orders = self.knows_orders_about(subject);
         if subject.is_some_and(|subject| self.control.is_blocked(subject)) {
             self.metrics.control.blocked_attempts.inc(BlockedAttempt::Issue);
             return Err(IssueError::SubjectBlocked);
+        }
+        if !knows_orders {
+            return Err(StoreError::Unavailable.into());
         }
         let issued_at = self.clock.now();
         let granted_at = subject.map_or(issued_at, |subject| self.control.time_of_issue(subject));
@@ -273,7 +278,8 @@ impl TokenService {
     }
 
     /// Decides whether a verified token is valid: not revoked, and recorded if records are complete
-    /// or the policy is [`WhenLost::Refuse`].
+    /// or the policy is [`WhenLost::Refuse`]. With that policy, a token of a subject is valid only
+    /// while all orders are known.
     ///
     /// # Errors
     /// The reason, already counted.
@@ -369,6 +375,12 @@ impl TokenService {
         }
     }
 
+    /// Whether all orders about a subject are known, or need not be. Asked before the known orders
+    /// are: one that is read meanwhile is found among them, or ends the stream.
+    fn knows_orders_about(&self, subject: Option<&Subject>) -> bool {
+        self.when_lost == WhenLost::Accept || subject.is_none() || self.control.is_current()
+    }
+
     /// Reason to refuse a token because of its subject.
     fn refusal_of_subject(&self, verified: &Verified, attempt: BlockedAttempt) -> Option<Refusal> {
         let grant = verified.grant.as_deref()?;
@@ -382,6 +394,8 @@ impl TokenService {
     }
 
     async fn judge(&self, verified: &Verified, attempt: BlockedAttempt) -> Result<Introspection, Refusal> {
+        let subject = verified.grant.as_deref().and_then(|grant| grant.subject.as_ref());
+        let knows_orders = self.knows_orders_about(subject);
         if let Some(refusal) = self.refusal_of_subject(verified, attempt) {
             return Err(refusal);
         }
@@ -402,6 +416,7 @@ impl TokenService {
         };
         let from_claims = || introspection(expires_at.minus(self.ttl), expires_at);
         match found {
+            Ok(Lookup::Active(_)) if !knows_orders => Err(Refusal::Unproven),
             Ok(Lookup::Active(Record { issued_at, expires_at })) => Ok(introspection(issued_at, expires_at)),
             Ok(Lookup::Revoked) => Err(Refusal::Revoked),
             // The store answered, so the token's own expiry counts to the second.
@@ -433,3 +448,6 @@ fn earliest_end(expires_at: UnixMillis, grant: Option<&Grant>) -> UnixMillis {
 fn end_of(verified: &Verified) -> UnixMillis {
     UnixMillis(verified.claims.expires_at.saturating_mul(1000))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,8 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 
 pub use self::admission::{Admission, AdmissionDeps, Admitted, EndStream, NotAdmitted};
 pub use self::bans::Barred;
@@ -27,6 +28,7 @@ use self::order::{About, Order, Received};
 use self::orders::Orders;
 use self::question::{Exchange, QuestionId, Questions, QuestionsDeps};
 pub use self::question::{RedisExchange, TooManyLists};
+use self::reader::CURRENT_FOR;
 pub use self::reader::{Reader, ReaderDeps};
 pub use self::tickets::Ticket;
 pub use self::upkeep::Upkeep;
@@ -109,6 +111,8 @@ pub struct Ended {
 pub struct Control {
     deps: ControlDeps,
     orders: Orders,
+    /// Beginning of the last read that reached the end of all streams in Redis.
+    current_at: Mutex<Option<Instant>>,
     questions: Arc<Questions>,
 }
 
@@ -124,7 +128,19 @@ impl Control {
             metrics: Arc::clone(&deps.metrics),
             exchange: deps.shared.as_ref().map(|shared| Arc::clone(&shared.exchange) as Arc<dyn Exchange>),
         }));
-        Self { deps, orders, questions }
+        Self { deps, orders, current_at: Mutex::default(), questions }
+    }
+
+    /// Whether this instance knows the orders of all instances, except for those of the last
+    /// moments. Without Redis there are no others.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.deps.shared.is_none() || self.current_at.lock().is_some_and(|at| at.elapsed() < CURRENT_FOR)
+    }
+
+    /// Notes that all orders which were in Redis at a moment are carried out.
+    pub(crate) fn became_current(&self, at: Instant) {
+        *self.current_at.lock() = Some(at);
     }
 
     /// Reason to refuse a token of `subject` that was issued at `issued_at`.
@@ -306,4 +322,4 @@ impl Control {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -29,6 +29,9 @@ use crate::token::TokenId;
 const BLOCK: Duration = Duration::from_millis(250);
 /// Deadline of an answer, in addition to [`BLOCK`].
 const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
+/// Time for which this instance counts as knowing all orders after it has read them: two reads of
+/// the longest duration.
+pub(super) const CURRENT_FOR: Duration = BLOCK.saturating_add(ANSWER_DEADLINE).saturating_mul(2);
 /// Interval of asking where the streams of orders begin.
 const BETWEEN_BEGINNINGS: Duration = Duration::from_secs(1);
 /// Bounds of the entries read at once of each stream. The largest page of revocations has 130 kB;
@@ -164,8 +167,12 @@ impl Reader {
         parts.metrics.revocations.available(false);
         parts.metrics.control.available(false);
         let namespace = &settings.namespace;
-        let source =
-            |kind, name| Source { kind, name, read_to: announce::BEGINNING.to_owned(), told_invalid: false };
+        let source = |kind, name| Source {
+            kind,
+            name,
+            read_to: announce::BEGINNING.to_owned(),
+            told_invalid: false,
+        };
         let orders = |announcements: &'static Announcements| {
             source(Kind::Orders(announcements), announcements.stream(namespace))
         };
@@ -225,8 +232,8 @@ impl Reader {
         let mut connection = self.connector.dial().await?;
         self.parts.claim.held().await;
         let losses = self.parts.store.losses();
-        let found = timeout(ANSWER_DEADLINE, connection.info()).await;
-        let found = found.map_err(|_elapsed| Fault::Timeout)?.map_err(Fault::from)?;
+        let found = in_time(connection.info()).await?;
+        self.redis_time = (redis_time(&mut connection).await?, Instant::now());
         let data_id = MastersState::read(&found)?.data_id;
         let watcher = self.parts.monitor.watch(data_id.clone(), self.connector.dialled());
         self.found(data_id, losses);
@@ -238,9 +245,13 @@ impl Reader {
                 return Err(None);
             }
             if is_end {
+                self.parts.control.became_current(asked_at);
+                self.note_in_reach();
                 self.has_caught_up.send_replace(true);
                 self.ask_beginnings(&mut connection).await?;
                 self.announce(&mut connection).await?;
+            } else if !self.parts.control.is_current() {
+                self.note_away(None);
             }
             waits = is_end;
             if watcher.has_moved() {
@@ -454,8 +465,8 @@ impl Reader {
         }
     }
 
-    /// Logs that announcements cannot be read, if requests do reach Redis. Otherwise the breaker
-    /// logs the outage.
+    /// Notes that announcements cannot be read to their end. Logs it with the fault if requests do
+    /// reach Redis. Otherwise the breaker logs the outage.
     fn note_away(&mut self, fault: Option<&Fault>) {
         self.parts.metrics.revocations.available(false);
         self.parts.metrics.control.available(false);
@@ -468,7 +479,7 @@ impl Reader {
         {
             tracing::warn!(
                 reason = fault.label(),
-                "revocations by other instances cannot be read: {fault}. A revoked token opens no new stream, because Redis answers lookups. Its open streams stay open until the revocations are read"
+                "revocations by other instances cannot be read: {fault}. A revoked token opens no new stream, because Redis answers lookups. Its open streams stay open, and orders about subjects and streams have no effect here, until they are read"
             );
         }
     }

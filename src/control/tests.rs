@@ -1,12 +1,14 @@
-//! Orders that an instance reads, and its open streams.
+//! Orders that an instance reads, its open streams, and whether it knows all orders.
 
 use super::*;
-use crate::clock::{Jitter, ManualClock};
+use crate::clock::{Jitter, ManualClock, SystemClock};
 use crate::events::{
     Epoch, HubDeps, LogPlace, Opener, RingLimits, StreamLimits, StreamOpening, StreamSettings,
 };
 use crate::principal::PrincipalId;
 use crate::redis::announce::Position;
+use crate::redis::{Claim, HostPort, Monitor, RedisSettings, Topology};
+use crate::store::{RedisStoreDeps, SharedBreaker};
 use crate::topic::Patterns;
 
 const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
@@ -22,8 +24,47 @@ fn subject() -> Subject {
     Subject::parse("user-7").unwrap()
 }
 
+/// A Redis that nobody asks.
+fn shared(metrics: &Arc<Metrics>) -> Shared {
+    let namespace = Namespace::default();
+    let settings = RedisSettings {
+        topology: Topology::Single(HostPort::parse("127.0.0.1:1", 1).unwrap()),
+        username: None,
+        password: None,
+        sentinel_password: None,
+        db: 0,
+        namespace: namespace.clone(),
+        tls: false,
+        ca: None,
+        client: None,
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let claim = Arc::new(Claim::new(&namespace, Vec::new()));
+    let parts = RedisStoreDeps {
+        instance_id: "1".to_owned(),
+        start: 1,
+        token_ttl: Duration::from_mins(1),
+        claim: Arc::clone(&claim),
+        monitor: Arc::new(Monitor::default()),
+        breaker: Arc::new(SharedBreaker::new(Arc::clone(&clock), Arc::clone(metrics))),
+        clock,
+        jitter: Arc::new(Jitter::seeded(1)),
+    };
+    let store = Arc::new(RedisStore::new(settings.clone(), parts).unwrap());
+    let exchange = Arc::new(RedisExchange::new(settings, Arc::clone(&store), claim).unwrap());
+    Shared { store, namespace, start: 1, exchange }
+}
+
 impl Instance {
     fn new() -> Self {
+        Self::with(|_| None)
+    }
+
+    fn with_redis() -> Self {
+        Self::with(|metrics| Some(shared(metrics)))
+    }
+
+    fn with(shared: impl FnOnce(&Arc<Metrics>) -> Option<Shared>) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let metrics = Arc::new(Metrics::new().unwrap());
         let hub = Arc::new(Hub::new(HubDeps {
@@ -46,8 +87,8 @@ impl Instance {
             instance_id: "1".to_owned(),
             hub: Arc::clone(&hub),
             clock: Arc::<ManualClock>::clone(&clock),
+            shared: shared(&metrics),
             metrics,
-            shared: None,
         });
         Self { clock, hub, control }
     }
@@ -85,6 +126,28 @@ impl Instance {
     fn open_streams(&self) -> usize {
         self.hub.end(&Selector::Subject(subject()), UnixMillis(u64::MAX), EndReason::Ended)
     }
+}
+
+/// Control of an instance whose reader does not run.
+pub(crate) fn control_with_redis() -> Control {
+    Instance::with_redis().control
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_knows_all_orders_until_it_could_not_read_them_for_some_time() {
+    let control = control_with_redis();
+    assert!(!control.is_current(), "it has not read them yet");
+    for _ in 0..2 {
+        let asked_at = Instant::now();
+        tokio::time::advance(CURRENT_FOR / 2).await;
+        control.became_current(asked_at);
+        assert!(control.is_current());
+        tokio::time::advance(CURRENT_FOR / 2 - Duration::from_millis(1)).await;
+        assert!(control.is_current());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!control.is_current());
+    }
+    assert!(Instance::new().control.is_current(), "there are no others without Redis");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl ControlMetrics {
             )?,
             available: names.gauge(
                 "vx11_operator_control_available",
-                "1 while the orders of all instances can be read, else 0; always 1 without Redis.",
+                "1 while this instance has read the orders of all instances, else 0; always 1 without Redis.",
             )?,
             blocked_attempts: names.counters(
                 "vx11_operator_blocked_attempts_total",
@@ -72,7 +72,7 @@ impl ControlMetrics {
         self.forgotten.inc();
     }
 
-    /// Sets whether orders can be read.
+    /// Sets whether all orders are read.
     pub fn available(&self, available: bool) {
         self.available.set(i64::from(available));
     }

@@ -14,6 +14,7 @@ use crate::support::{Instance, ask_for_token, issue_with, problem};
 /// Streams of orders, as docs/redis.md names them.
 const ORDERS: &str = "{vx11}:control";
 const BLOCKS: &str = "{vx11}:blocks";
+const AVAILABLE: &str = "vx11_operator_control_available";
 const INVALID: &str = "vx11_operator_orders_invalid_total";
 const REVOKE: &str = "subjects/revoke";
 const BLOCK: &str = "subjects/block";
@@ -260,6 +261,23 @@ async fn an_order_that_has_left_its_stream_is_announced_again_once() {
     }
     cluster.instance("3").await.metric_becomes("vx11_operator_subjects_blocked", 1).await;
     assert_eq!([cluster.entries(ORDERS).await, cluster.entries(BLOCKS).await], given, "each once");
+}
+
+#[tokio::test]
+async fn an_instance_that_starts_before_it_can_read_orders_says_so_and_carries_them_out_later() {
+    let cluster = Cluster::start().await;
+    let one = cluster.instance("1").await;
+    let mine = token_of(&one, "user-7").await;
+    block_everywhere(&one, "user-7").await;
+    // The key is no stream any longer.
+    cluster.redis.command(&["SET", ORDERS, "nothing"]).await;
+    let two = cluster.instance("2").await;
+    two.logs("this instance serves before it has read all orders").await;
+    assert_eq!(two.metric(AVAILABLE).await, 0);
+    assert!(is_active(&two, &mine).await, "it cannot know");
+    cluster.redis.command(&["DEL", ORDERS]).await;
+    two.metric_becomes(AVAILABLE, 1).await;
+    assert!(!is_active(&two, &mine).await);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use vx11_kit::FaultProxy;
 
 use super::{Cluster, backend_becomes, figures, revoke, revoke_everywhere};
-use crate::support::{Instance, problem};
+use crate::support::{Instance, issue_with, problem};
 
 const REFUSE: (&str, &str) = ("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse");
 const ISSUE: &str = "/operator/api/events/sse-token";
@@ -157,6 +157,39 @@ async fn a_token_that_another_instance_issued_without_redis_is_accepted_when_its
     way.pass();
     backend_becomes(&accepts, "redis").await;
     is_accepted(&refuses, &issued.token).await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_subject_is_put_off_while_redis_answers_and_orders_cannot_be_read() {
+    const BLOCKS: &str = "{vx11}:blocks";
+    let cluster = Cluster::start().await;
+    let (refuses, accepts) = (cluster.instance_with("1", &[REFUSE]).await, cluster.instance("2").await);
+    let fields = json!({ "subject": "user-7" });
+    let issued = issue_with(&refuses, &fields).await;
+    let token = issued["sse_token"].as_str().unwrap();
+    let plain = refuses.issue().await;
+    let is_put_off_now = async |request: RequestBuilder| {
+        request.send().await.unwrap().status() == StatusCode::SERVICE_UNAVAILABLE
+    };
+    // The key is no stream any longer.
+    cluster.redis.command(&["SET", BLOCKS, "nothing"]).await;
+    vx11_kit::until("the token to be put off", async || {
+        is_put_off_now(refuses.get(AUTHORISE).bearer_auth(token)).await
+    })
+    .await;
+    is_unproven(&refuses, token).await;
+    is_put_off(refuses.post_as_principal(ISSUE).json(&fields)).await;
+    assert_eq!(figures(&refuses).await["backend"], "redis");
+    // No order is about a token without a subject.
+    is_accepted(&refuses, &plain.token).await;
+    is_accepted(&accepts, token).await;
+    cluster.redis.command(&["DEL", BLOCKS]).await;
+    vx11_kit::until("the token to be proven", async || {
+        !is_put_off_now(refuses.get(AUTHORISE).bearer_auth(token)).await
+    })
+    .await;
+    is_accepted(&refuses, token).await;
+    issue_with(&refuses, &fields).await;
 }
 
 #[tokio::test]
