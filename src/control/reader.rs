@@ -87,8 +87,8 @@ pub struct Reader {
     /// Number of revocations and orders announced after a loss of data, while that is under way.
     announced_again: Option<usize>,
     /// Warnings that were logged, so that each is logged once.
-    told_away: bool,
-    told_unannounced: bool,
+    has_warned_away: bool,
+    has_warned_unannounced: bool,
 }
 
 /// A stream in Redis.
@@ -98,13 +98,13 @@ struct Source {
     /// Position of the last entry read.
     read_to: String,
     /// Whether an invalid entry was logged.
-    told_invalid: bool,
+    has_warned_invalid: bool,
 }
 
 impl Source {
     /// Logs the first invalid entry.
     fn log_invalid(&mut self, entry: &StreamEntry<'_>, reason: &str) {
-        if !std::mem::replace(&mut self.told_invalid, true) {
+        if !std::mem::replace(&mut self.has_warned_invalid, true) {
             tracing::warn!(
                 key = %self.name,
                 position = entry.position,
@@ -171,7 +171,7 @@ impl Reader {
             kind,
             name,
             read_to: announce::BEGINNING.to_owned(),
-            told_invalid: false,
+            has_warned_invalid: false,
         };
         let orders = |announcements: &'static Announcements| {
             source(Kind::Orders(announcements), announcements.stream(namespace))
@@ -194,8 +194,8 @@ impl Reader {
             has_caught_up: watch::Sender::new(false),
             away_since: Some(Instant::now()),
             announced_again: None,
-            told_away: false,
-            told_unannounced: false,
+            has_warned_away: false,
+            has_warned_unannounced: false,
         })
     }
 
@@ -415,7 +415,7 @@ impl Reader {
                 Err(fault @ (Fault::Timeout | Fault::Disconnected(_))) => return Err(fault),
                 // They wait; reading still works.
                 Err(fault) => {
-                    if !std::mem::replace(&mut self.told_unannounced, true) {
+                    if !std::mem::replace(&mut self.has_warned_unannounced, true) {
                         tracing::warn!(
                             reason = fault.label(),
                             "{} cannot be announced to the other instances: {fault}. They are announced as soon as possible",
@@ -436,7 +436,7 @@ impl Reader {
                     self.parts.control.announced(orders, &positions.collect::<Vec<_>>());
                 }
             }
-            self.told_unannounced = false;
+            self.has_warned_unannounced = false;
             if let Some(count) = &mut self.announced_again {
                 *count += missing.len();
             }
@@ -460,7 +460,7 @@ impl Reader {
         let Some(since) = self.away_since.take() else { return };
         self.parts.metrics.revocations.available(true);
         self.parts.metrics.control.available(true);
-        if std::mem::take(&mut self.told_away) {
+        if std::mem::take(&mut self.has_warned_away) {
             tracing::info!(after = ?since.elapsed(), "revocations by other instances are read again");
         }
     }
@@ -475,7 +475,7 @@ impl Reader {
         if let Some(fault) = fault
             && is_in_use
             && since.elapsed() > LONG
-            && !std::mem::replace(&mut self.told_away, true)
+            && !std::mem::replace(&mut self.has_warned_away, true)
         {
             tracing::warn!(
                 reason = fault.label(),
