@@ -105,7 +105,7 @@ pub(crate) fn measure() -> Vec<Row> {
     rows
 }
 
-fn as_environment(settings: &[(&'static str, String)]) -> Vec<(&'static str, &str)> {
+fn as_environment<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
     settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 

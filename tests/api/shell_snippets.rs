@@ -60,7 +60,7 @@ fn prepared(credential: &str) -> TempDir {
 
 /// The events that the webhook got, in order.
 fn forwarded(webhook: &Front) -> Vec<Value> {
-    let requests = webhook.heard();
+    let requests = webhook.requests();
     let bodies = requests.iter().filter_map(|request| Some(request.split_once("\r\n\r\n")?.1));
     bodies.filter_map(|body| serde_json::from_str(body).ok()).collect()
 }

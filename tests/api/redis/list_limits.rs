@@ -80,12 +80,12 @@ async fn a_list_whose_client_hung_up_is_one_of_those_made_at_once_until_its_end(
         let (began, before) = (Instant::now(), entries_in(&cluster, "{vx11}:questions").await);
         {
             let lists = join_all((0..AT_ONCE).map(|_| one.get_as_principal(STREAMS).send()));
-            let begun = until("four questions", async || {
+            let asked = until("four questions", async || {
                 entries_in(&cluster, "{vx11}:questions").await == before + AT_ONCE
             });
             tokio::select! {
                 _ = lists => {}
-                () = begun => {}
+                () = asked => {}
             }
         }
         let statuses = asked_again(&one).await;

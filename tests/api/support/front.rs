@@ -110,7 +110,7 @@ async fn pass(
 }
 
 /// Reads a request up to the end of its head: whoever answers at once does not wait for its body,
-/// which is heard afterwards.
+/// which is read afterwards.
 async fn answer(
     mut client: TcpStream,
     answers: Arc<[String]>,
@@ -135,6 +135,6 @@ async fn answer(
         if read == 0 {
             return Ok(());
         }
-        heard.push(&request[..read]);
+        requests.push(&request[..read]);
     }
 }
