@@ -200,6 +200,7 @@ impl Application {
             workers,
             max_connections: room.connections,
             shutdown_timeout: config.drain_window + SHUTDOWN_GRACE,
+            cors_origins: config.cors_origins.clone(),
             extra,
         };
         let (server, listener) = serve(&settings, state)

@@ -9,6 +9,7 @@ mod environment;
 mod errors;
 mod folder;
 mod keys;
+mod origins;
 mod raw;
 mod redis;
 mod secrets;
@@ -57,6 +58,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may read answers, as browsers send them, or `*` alone.
+    pub cors_origins: Vec<String>,
     /// Principals and their credentials; never empty.
     pub principals: Vec<(Principal, SecretString)>,
     /// Whether the credential was generated because none is configured; it is shown once.
@@ -228,6 +231,7 @@ fn check(
     }
     let listen = listen_address(&raw.http.listen, &mut complaints);
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
+    let cors_origins = origins::origins(&raw.http.cors_origins, &mut complaints);
     let files = folder::read(&raw.principals_dir, keys, &mut complaints);
     let (principals, generated_principal) =
         secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
@@ -256,6 +260,7 @@ fn check(
         },
         body_timeout: c.seconds("http.body_timeout_seconds", raw.http.body_timeout_seconds, 1, 300),
         trusted_proxies,
+        cors_origins,
         principals,
         generated_principal,
         token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, LONGEST_LIFE_SECONDS),

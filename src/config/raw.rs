@@ -93,6 +93,8 @@ pub(super) struct RawHttp {
     pub(super) body_timeout_seconds: StrictInt,
     #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) cors_origins: Vec<String>,
 }
 
 #[derive(Clone, Deserialize, Serialize)]

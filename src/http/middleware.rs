@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix_cors::CorsError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
+use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
@@ -14,6 +16,7 @@ use tracing::Instrument;
 
 use super::AppState;
 use super::connections::{Answering, Connection};
+use super::cors;
 use super::error::Problem;
 use super::extract::peer_address;
 use super::held::until_sent;
@@ -44,7 +47,11 @@ pub(super) async fn observe(
     let answered = async {
         let response = match next.call(request).await {
             Ok(response) => match response.response().error().map(problem_of) {
-                Some(problem) => response.into_response(problem.response(&id)),
+                Some(problem) => {
+                    let mut answer = problem.response(&id);
+                    keep_headers(response.headers(), answer.headers_mut());
+                    response.into_response(answer)
+                }
                 None => response.map_into_boxed_body(),
             },
             // Only a caught panic arrives here; the request is lost with it.
@@ -89,8 +96,20 @@ fn request_id(request: &ServiceRequest, state: &AppState) -> RequestId {
     by_proxy().unwrap_or_else(|| state.request_ids.draw())
 }
 
+/// Adds headers of the middleware of a route, such as those of CORS, to the answer of a problem.
+fn keep_headers(of_route: &HeaderMap, answer: &mut HeaderMap) {
+    for (name, value) in of_route {
+        if !answer.contains_key(name) {
+            answer.insert(name.clone(), value.clone());
+        }
+    }
+}
+
 /// The problem of an error. Errors that are no problem come from a caught panic or from actix.
 fn problem_of(error: &Error) -> Problem {
+    if let Some(refusal) = error.as_error::<CorsError>() {
+        return cors::preflight_refused(refusal);
+    }
     error.as_error::<Problem>().cloned().unwrap_or_else(|| {
         tracing::error!(%error, "a request failed because of a defect");
         Problem::Internal

@@ -8,6 +8,7 @@ mod admin;
 mod admission;
 mod authorise;
 mod connections;
+mod cors;
 mod effects;
 mod error;
 mod events;

@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// The methods with their callers, in the order of the `Allow` header.
     pub methods: Vec<(Method, Caller)>,
+    /// Whether pages of configured origins may read its answers.
+    pub for_other_origins: bool,
     resource: Resource,
 }
 
@@ -48,11 +50,16 @@ pub fn endpoints() -> Vec<Endpoint> {
     const OBSERVE: Caller = Principal(Right::Observe);
     const CONTROL: Caller = Principal(Right::Control);
     vec![
-        at("/operator/api/events/sse-token").post(ISSUE, tokens::issue).get(ISSUE, tokens::issue_by_get),
-        at("/operator/api/events/stream").get(TokenOr(Right::Subscribe), stream::open),
-        at("/operator/api/events").post(Principal(Right::Publish), events::publish),
-        at("/operator/api/tokens/revoke").post(CONTROL, tokens::revoke),
-        at("/operator/api/tokens/introspect").post(Principal(Right::Introspect), tokens::introspect),
+        at("/operator/api/events/sse-token")
+            .for_other_origins()
+            .post(ISSUE, tokens::issue)
+            .get(ISSUE, tokens::issue_by_get),
+        at("/operator/api/events/stream").for_other_origins().get(TokenOr(Right::Subscribe), stream::open),
+        at("/operator/api/events").for_other_origins().post(Principal(Right::Publish), events::publish),
+        at("/operator/api/tokens/revoke").for_other_origins().post(CONTROL, tokens::revoke),
+        at("/operator/api/tokens/introspect")
+            .for_other_origins()
+            .post(Principal(Right::Introspect), tokens::introspect),
         at("/operator/api/streams").get(OBSERVE, streams::list),
         at("/operator/api/streams/end").post(CONTROL, streams::end),
         at("/operator/api/subjects/revoke").post(CONTROL, subjects::revoke),
@@ -76,15 +83,20 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/openapi.json").get(Anyone, openapi::document).head(Anyone, openapi::document),
         at("/").get(Anyone, panel::page).head(Anyone, panel::page),
         at("/panel/{file}").get(Anyone, panel::asset).head(Anyone, panel::asset),
-        at("/client/{file}").get(Anyone, panel::client).head(Anyone, panel::client),
+        at("/client/{file}").for_other_origins().get(Anyone, panel::client).head(Anyone, panel::client),
     ]
 }
 
 fn at(path: &'static str) -> Endpoint {
-    Endpoint { path, methods: Vec::new(), resource: web::resource(path) }
+    Endpoint { path, methods: Vec::new(), for_other_origins: false, resource: web::resource(path) }
 }
 
 impl Endpoint {
+    const fn for_other_origins(mut self) -> Self {
+        self.for_other_origins = true;
+        self
+    }
+
     fn get<F, Args>(self, caller: Caller, handler: F) -> Self
     where
         F: Handler<Args>,

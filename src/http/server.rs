@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 
 use super::AppState;
 use super::connections::{Connections, Deadlines, Watched};
+use super::cors;
 use super::error::Problem;
 use super::middleware::observe;
 use super::routes::endpoints;
@@ -73,6 +74,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// Time from a graceful stop until remaining connections are cut.
     pub shutdown_timeout: Duration,
+    /// Origins whose pages may read answers, or `*` alone.
+    pub cors_origins: Vec<String>,
     /// Additional routes.
     pub extra: Option<ExtraRoutes>,
 }
@@ -121,6 +124,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
     ));
     let state = web::Data::from(Arc::new(state));
     let (address, extra) = (handle.address, settings.extra);
+    let cors_origins = settings.cors_origins.clone();
     let server = Server::build();
     let stopping = server.graceful_shutdown_signal();
     // Like `HttpServer`, which accepts no wrapped connections.
@@ -129,6 +133,7 @@ pub fn serve(settings: &ServerSettings, state: AppState) -> io::Result<(Server, 
         let app = App::new()
             .app_data(state.clone())
             .configure(|routes| {
+                cors::configure(routes, &cors_origins);
                 for endpoint in endpoints() {
                     routes.service(endpoint.into_resource());
                 }

@@ -11,8 +11,9 @@ const NUMBER: &str = "expected: a whole number";
 const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-it-may-be";
 /// The variable that names the folder of principals.
 const FOLDER: &str = "VX11_OPERATOR__PRINCIPALS_DIR";
+const CORS: &str = "VX11_OPERATOR__HTTP__CORS_ORIGINS";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 43] = [
+const BAD: [(&str, &str, &str, &str); 49] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -44,6 +45,12 @@ const BAD: [(&str, &str, &str, &str); 43] = [
     ("VX11_OPERATOR__HTTP__BODY_TIMEOUT_SECONDS", "0", "http.body_timeout_seconds", "1 to 300 seconds"),
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "http.trusted_proxies", "such as 10.0.0.0/8"),
     ("VX11_OPERATOR__HTTP__TRUSTED_PROXIES", "::1,localhost", "http.trusted_proxies", "such as 10.0.0.0/8"),
+    (CORS, "https://app.example/", "http.cors_origins", "write \"https://app.example\""),
+    (CORS, "https://app.example,https://b.example:443", "http.cors_origins", "write \"https://b.example\""),
+    (CORS, "app.example", "http.cors_origins (VX11_OPERATOR__HTTP__CORS_ORIGINS)", "https://app.example"),
+    (CORS, "null", "http.cors_origins", "\"null\" is no origin; expected: https://app.example"),
+    (CORS, "https://*.example", "http.cors_origins", "list each origin"),
+    (CORS, "https://app.example,*", "http.cors_origins", "write it alone"),
     ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
     ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "160 bytes"),
     ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "0", "events.log_entries", "any positive number"),
@@ -121,7 +128,7 @@ async fn unknown_variables_are_named_with_what_was_probably_meant() {
         ),
         (
             "VX11_OPERATOR__HTTP__FOO",
-            "VX11_OPERATOR__HTTP__FOO: unknown variable; keys of http are body_timeout_seconds, listen, ",
+            "VX11_OPERATOR__HTTP__FOO: unknown variable; keys of http are body_timeout_seconds, cors_origins, ",
         ),
         ("VX11_OPERATOR__FOO", "VX11_OPERATOR__FOO: unknown variable; sections are audit, drain, "),
         ("VX11_OPERATOR__FOO__BAR", "VX11_OPERATOR__FOO__BAR: unknown variable; sections are audit, drain, "),
@@ -142,7 +149,11 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
         ("listen = '[::]:1'", "listen", "unknown key; did you mean http.listen?"),
         ("log_level = 'info'", "log_level", "unknown key; did you mean log.level?"),
         ("\"\\u001b[31m\" = 1", r#""\u{1b}[31m""#, "unknown key; allowed here are principal_token, "),
-        ("[http]\nfoo = 1", "http.foo", "unknown key; keys of http are body_timeout_seconds, listen, "),
+        (
+            "[http]\nfoo = 1",
+            "http.foo",
+            "unknown key; keys of http are body_timeout_seconds, cors_origins, ",
+        ),
         ("[redis]\nhots = 'a'", "redis.hots", "unknown key; did you mean redis.host?"),
         (
             "[[principals]]\nid = 'a'\ntoken = 'a-credential-that-is-hard-to-guess'\ntokn = 'b'",

@@ -105,6 +105,9 @@ async fn each_variable_on_the_page_sets_its_key() {
             "instance.id" => ("seven", "seven".into()),
             "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
+            "http.cors_origins" => {
+                ("https://a.example, http://b", vec!["https://a.example", "http://b"].into())
+            }
             "log.level" => ("warn", "warn".into()),
             "audit.client_address" => ("network", "network".into()),
             "audit.file" => ("/tmp/a", "/tmp/a".into()),
