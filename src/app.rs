@@ -193,6 +193,7 @@ impl Application {
             trusted_proxies: config.trusted_proxies.clone(),
             body_timeout: config.body_timeout,
             principal_in_query: config.principal_in_query,
+            cookie_for_other_sites: config.cookie_for_other_sites,
             log_subjects: config.log_subjects,
         };
         let settings = ServerSettings {

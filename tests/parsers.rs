@@ -187,6 +187,9 @@ fn only_the_right_credential_is_accepted_in_any_place() {
         let Ok(header) = HeaderValue::from_bytes(&credential) else {
             return Ok(());
         };
+        let cookie = [b"__Host-vx11-stream=", header.as_bytes()].concat();
+        let stream = instance.get(STREAM).header("Cookie", cookie).send().await.expect("an answer");
+        prop_assert!(refused.contains(&stream.status()), "{}", stream.status());
         for name in ["X-VX11-Token", "Authorization"] {
             let stream = instance.get(STREAM).header(name, &header).send().await.expect("an answer");
             prop_assert!(refused.contains(&stream.status()), "{}", stream.status());

@@ -60,6 +60,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may read answers, as browsers send them, or `*` alone.
     pub cors_origins: Vec<String>,
+    /// Whether pages of other sites send the cookie with a token.
+    pub cookie_for_other_sites: bool,
     /// Principals and their credentials; never empty.
     pub principals: Vec<(Principal, SecretString)>,
     /// Whether the credential was generated because none is configured; it is shown once.
@@ -232,6 +234,7 @@ fn check(
     let listen = listen_address(&raw.http.listen, &mut complaints);
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
     let cors_origins = origins::origins(&raw.http.cors_origins, &mut complaints);
+    let cookie_for_other_sites = origins::cookie_for_other_sites(&raw.http.cookie_same_site, &mut complaints);
     let files = folder::read(&raw.principals_dir, keys, &mut complaints);
     let (principals, generated_principal) =
         secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
@@ -261,6 +264,7 @@ fn check(
         body_timeout: c.seconds("http.body_timeout_seconds", raw.http.body_timeout_seconds, 1, 300),
         trusted_proxies,
         cors_origins,
+        cookie_for_other_sites,
         principals,
         generated_principal,
         token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, LONGEST_LIFE_SECONDS),

@@ -1,4 +1,4 @@
-//! Origins whose pages may read answers (CORS).
+//! Origins whose pages may read answers (CORS), and whose pages send the cookie with a token.
 
 use url::Url;
 
@@ -35,6 +35,15 @@ fn problem(text: &str) -> Option<String> {
     let Some(url) = url else { return Some(EXPECTED.to_owned()) };
     let sent = url.origin().ascii_serialization();
     (sent != text).then(|| format!("is not what a browser sends; write {}", Shown(&sent)))
+}
+
+/// Whether pages of other sites send the cookie.
+pub(super) fn cookie_for_other_sites(text: &str, complaints: &mut ErrorCollector) -> bool {
+    if !["strict", "none"].contains(&text) {
+        let problem = format_args!("{} is unknown; allowed are strict and none", Shown(text));
+        complaints.add("http.cookie_same_site", problem);
+    }
+    text == "none"
 }
 
 #[cfg(test)]

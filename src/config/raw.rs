@@ -95,6 +95,7 @@ pub(super) struct RawHttp {
     pub(super) trusted_proxies: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub(super) cors_origins: Vec<String>,
+    pub(super) cookie_same_site: String,
 }
 
 #[derive(Clone, Deserialize, Serialize)]

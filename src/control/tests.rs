@@ -142,7 +142,7 @@ async fn an_instance_knows_all_orders_until_it_could_not_read_them_for_some_time
         tokio::time::advance(CURRENT_FOR / 2).await;
         control.became_current(asked_at);
         assert!(control.is_current());
-        tokio::time::advance(CURRENT_FOR / 2 - Duration::from_millis(1)).await;
+        tokio::time::advance((CURRENT_FOR / 2).saturating_sub(Duration::from_millis(1))).await;
         assert!(control.is_current());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!control.is_current());

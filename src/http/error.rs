@@ -25,7 +25,7 @@ pub enum Problem {
     CredentialMissing,
     /// 401: no credential, on a path for stream tokens.
     #[error(
-        "a stream token is missing; your backend issues one with POST /operator/api/events/sse-token, and the page sends it as ?token=… or Authorization: Bearer …"
+        "a stream token is missing; your backend issues one with POST /operator/api/events/sse-token, and the page sends it as Authorization: Bearer …, or to a stream as ?token=…"
     )]
     StreamTokenMissing,
     /// 401: a credential that is no principal's.

@@ -15,6 +15,7 @@ use actix_web::{HttpMessage, HttpRequest};
 pub(super) use self::address::{client_address, peer_address};
 pub(super) use self::body::{Members, form_or_json, is_object, json_body, members};
 use super::AppState;
+use super::cookie;
 use super::error::Problem;
 use super::permission::{has_right, not_permitted};
 use super::routes::{Caller, Callers};
@@ -171,8 +172,35 @@ pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bea
     if credential.in_header && !is_token_shaped(text) {
         return Err(failed(request, state, Problem::CredentialWrong));
     }
-    let verified = state.tokens.verify(text).map_err(|refusal| refused(request, state, refusal))?;
-    Ok((Bearer::Token(verified), shown))
+    Ok((Bearer::Token(verified(request, state, &credential.value)?), shown))
+}
+
+/// The holder of the credential of a request for a stream. Only here a cookie counts, and only
+/// without a credential in a header or in `?token=`. It never contains a principal's credential.
+pub(super) fn stream_credential(
+    request: &HttpRequest,
+    state: &AppState,
+) -> Result<(Bearer, &'static str), Problem> {
+    match cookie::token(request) {
+        Some(token) if presented(request, Places::HeadersAndQuery)?.is_none() => {
+            Ok((Bearer::Token(verified(request, state, token)?), "cookie"))
+        }
+        _ => credential(request, state),
+    }
+}
+
+/// The token in a header, as text and verified, on a path that accepts nothing else.
+pub(super) fn token(request: &HttpRequest, state: &AppState) -> Result<(String, Verified), Problem> {
+    let Some(Caller::Token) = Callers::of(request) else { return Err(not_in_the_table()) };
+    let presented = presented(request, Places::Headers)?.ok_or(Problem::StreamTokenMissing)?;
+    let verified = verified(request, state, &presented.value)?;
+    Ok((String::from_utf8(presented.value).unwrap_or_default(), verified))
+}
+
+/// Verifies a token without asking the store. A text of another form is a malformed token.
+fn verified(request: &HttpRequest, state: &AppState, token: &[u8]) -> Result<Verified, Problem> {
+    let text = std::str::from_utf8(token).unwrap_or_default();
+    state.tokens.verify(text).map_err(|refusal| refused(request, state, refusal))
 }
 
 /// The problem of a token that is refused. Some refusals prove that the token is genuine, or say

@@ -8,6 +8,7 @@ mod admin;
 mod admission;
 mod authorise;
 mod connections;
+mod cookie;
 mod cors;
 mod effects;
 mod error;
@@ -87,6 +88,8 @@ pub struct AppState {
     pub body_timeout: Duration,
     /// Whether `?token=` may hold a principal's credential.
     pub principal_in_query: bool,
+    /// Whether pages of other sites send the cookie with a token.
+    pub cookie_for_other_sites: bool,
     /// Whether logs and the audit trail may contain subjects and topics. Otherwise they have a hash
     /// of the subject and the number of the topics.
     pub log_subjects: bool,

@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::{Problem, ProblemBody};
 use super::problem_docs::Proxied;
-use super::{admin, authorise, events, health, panel, stream, streams, subjects, tokens};
+use super::{admin, authorise, cookie, events, health, panel, stream, streams, subjects, tokens};
 use crate::events::EventType;
 
 #[derive(OpenApi)]
@@ -25,7 +25,7 @@ use crate::events::EventType;
     components(schemas(ProblemBody)),
     paths(
         tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,
-        stream::open, events::publish,
+        cookie::set, stream::open, events::publish,
         streams::list, streams::end, subjects::revoke, subjects::block, subjects::unblock,
         authorise::authorise, admin::cache_stats, admin::instance_id, admin::metrics,
         health::report, health::report_by_post, health::module, health::live, health::ready,
@@ -70,6 +70,7 @@ impl Modify for Security {
         let key = |value| SecurityScheme::ApiKey(value);
         components.add_security_scheme("principal", key(ApiKey::Header(ApiKeyValue::new("X-VX11-Token"))));
         components.add_security_scheme("token", key(ApiKey::Query(ApiKeyValue::new("token"))));
+        components.add_security_scheme("cookie", key(ApiKey::Cookie(ApiKeyValue::new(cookie::NAME))));
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }

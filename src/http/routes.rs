@@ -3,9 +3,9 @@
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, web};
 
-use self::Caller::{Anyone, Principal, TokenOr};
+use self::Caller::{Anyone, Principal, Token, TokenOr};
 use super::error::Problem;
-use super::{admin, authorise, events, health, openapi, panel, stream, streams, subjects, tokens};
+use super::{admin, authorise, cookie, events, health, openapi, panel, stream, streams, subjects, tokens};
 use crate::principal::Right;
 
 /// Who may call a method of a path.
@@ -17,6 +17,8 @@ pub enum Caller {
     Principal(Right),
     /// The holder of a token, or a principal with this right.
     TokenOr(Right),
+    /// The holder of a token.
+    Token,
 }
 
 /// A path with its methods.
@@ -54,6 +56,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .for_other_origins()
             .post(ISSUE, tokens::issue)
             .get(ISSUE, tokens::issue_by_get),
+        at("/operator/api/events/cookie").for_other_origins().post(Token, cookie::set),
         at("/operator/api/events/stream").for_other_origins().get(TokenOr(Right::Subscribe), stream::open),
         at("/operator/api/events").for_other_origins().post(Principal(Right::Publish), events::publish),
         at("/operator/api/tokens/revoke").for_other_origins().post(CONTROL, tokens::revoke),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::AppState;
 use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
-use super::extract::{Bearer, credential, only_parameters, query_values, refused};
+use super::extract::{Bearer, only_parameters, query_values, refused, stream_credential};
 use super::permission::{may_read, narrowed, not_permitted};
 use super::problem_docs::Proxied;
 use crate::events::{Earlier, Opener, Start, StreamOpening};
@@ -33,7 +33,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// stream that the service ends.
 #[utoipa::path(
     get, path = "/operator/api/events/stream", tag = "events",
-    security(("token" = []), ("principal" = []), ("bearer" = [])),
+    security(("token" = []), ("cookie" = []), ("principal" = []), ("bearer" = [])),
     params(
         ("topic" = Option<Vec<String>>, Query, description = "Topics to read, at most 16: names, prefixes such as `orders/*`, or `*`"),
         ("from" = Option<String>, Query, description = "Begin with the oldest event that the log still has (`start`), or with the newest N events of these topics (`-N`, N at most 1,000). A last event id wins", pattern = "^(start|-([1-9][0-9]{0,2}|1000))$"),
@@ -81,7 +81,7 @@ async fn authenticate_stream(
     state: &AppState,
     topics: Option<Patterns>,
 ) -> Result<StreamOpening, Problem> {
-    let (bearer, shown) = credential(request, state)?;
+    let (bearer, shown) = stream_credential(request, state)?;
     let verified = match bearer {
         Bearer::Principal(principal) => {
             let patterns = topics.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::AppState;
+use super::cookie;
 use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
 use super::extract::{form_or_json, members, only_parameters, principal};
@@ -184,9 +185,12 @@ pub(super) fn scope(patterns: &Patterns) -> String {
 /// and to topics, or changes its lifetime.
 #[utoipa::path(
     post, path = "/operator/api/events/sse-token", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    params(("cookie" = Option<String>, Query, description = "`1` also sets the cookie that opens the stream", pattern = "^1$")),
     request_body(content = Option<IssueBody>, content_type = "application/json", description = "No body, `{}` and `null` are the same"),
     responses(
-        (status = 200, description = "The token is issued", body = IssuedBody),
+        (status = 200, description = "The token is issued", body = IssuedBody, headers(
+            ("Set-Cookie" = String, description = "The token as a cookie; only with `cookie=1`"),
+        )),
         Issuing,
     )
 )]
@@ -196,10 +200,11 @@ pub(super) async fn issue(
     state: Data<AppState>,
 ) -> Result<HttpResponse, Problem> {
     let principal = principal(&request, &state)?;
-    only_parameters(&request, &[])?;
+    only_parameters(&request, &[cookie::PARAMETER])?;
+    let with_cookie = cookie::is_asked_for(&request)?;
     let members = members(&request, payload, state.body_timeout).await?;
     let wish = issue_body::parse(&members, state.clock.now())?;
-    issue_as_wished(&request, state, principal, wish).await
+    issue_as_wished(&request, state, principal, wish, with_cookie).await
 }
 
 /// Issue a token, for clients of the predecessor. Prefer POST, which also takes fields.
@@ -216,7 +221,7 @@ pub(super) async fn issue_by_get(
     only_parameters(&request, &[])?;
     let members = members(&request, payload, state.body_timeout).await?;
     members.only(&[], "this call takes no fields; POST does")?;
-    issue_as_wished(&request, state, principal, None).await
+    issue_as_wished(&request, state, principal, None, false).await
 }
 
 /// Issues a token if the principal may grant what it asks for.
@@ -225,6 +230,7 @@ async fn issue_as_wished(
     state: Data<AppState>,
     principal: Arc<Principal>,
     wish: Option<IssueRequest>,
+    with_cookie: bool,
 ) -> Result<HttpResponse, Problem> {
     let topics = wish.as_ref().map_or_else(Patterns::default, |wish| wish.topics.clone());
     may_read(&principal, &topics)
@@ -234,9 +240,10 @@ async fn issue_as_wished(
     let effect = effect.map(|effect| effect.about(named(&state, wish.as_ref())));
     let has_fields = wish.is_some();
     let issued = run_noted(&state, issue_and_note(state.clone(), principal, wish, effect)).await??;
+    let set_cookie = with_cookie.then(|| cookie::of_issued(&state, &issued)).transpose()?;
     let grant = issued.grant.filter(|_| has_fields);
     let texts = |topics: &Patterns| topics.iter().map(ToString::to_string).collect();
-    Ok(json(&IssuedBody {
+    let mut response = json(&IssuedBody {
         subject: grant.as_ref().and_then(|grant| grant.subject.as_ref()).map(|it| it.as_str().to_owned()),
         topics: grant.as_ref().map(|grant| texts(&grant.topics)),
         stream_url: has_fields.then(|| stream_url(&issued.text)),
@@ -246,7 +253,11 @@ async fn issue_as_wished(
         expires_at: issued.expires_at.rfc3339(),
         instance_id: &state.instance_id,
         backend: issued.backend,
-    }))
+    });
+    if let Some(set_cookie) = set_cookie {
+        response.headers_mut().insert(SET_COOKIE, set_cookie);
+    }
+    Ok(response)
 }
 
 /// Path and query of a token's stream. A token consists of characters that need no encoding in a

@@ -13,7 +13,7 @@ const TOO_LONG: &str = "a-name-with-one-character-more-than-the-sixty-four-that-
 const FOLDER: &str = "VX11_OPERATOR__PRINCIPALS_DIR";
 const CORS: &str = "VX11_OPERATOR__HTTP__CORS_ORIGINS";
 /// A variable, a bad value, how the complaint begins, and something of what it says.
-const BAD: [(&str, &str, &str, &str); 49] = [
+const BAD: [(&str, &str, &str, &str); 50] = [
     ("EPHEMERAL_TOKEN_TTL_SEC", "0", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "901", "token.ttl_seconds (EPHEMERAL_TOKEN_TTL_SEC)", "1 to 900 seconds"),
     ("EPHEMERAL_TOKEN_TTL_SEC", "-1", "token.ttl_seconds", "1 to 900 seconds"),
@@ -51,6 +51,7 @@ const BAD: [(&str, &str, &str, &str); 49] = [
     (CORS, "null", "http.cors_origins", "\"null\" is no origin; expected: https://app.example"),
     (CORS, "https://*.example", "http.cors_origins", "list each origin"),
     (CORS, "https://app.example,*", "http.cors_origins", "write it alone"),
+    ("VX11_OPERATOR__HTTP__COOKIE_SAME_SITE", "lax", "http.cookie_same_site", "strict and none"),
     ("VX11_OPERATOR__MEMORY__MAX_ENTRIES", "0", "memory.max_entries", "any positive number"),
     ("VX11_OPERATOR__MEMORY__MAX_BYTES", "-1", "memory.max_bytes", "160 bytes"),
     ("VX11_OPERATOR__EVENTS__LOG_ENTRIES", "0", "events.log_entries", "any positive number"),
@@ -128,7 +129,7 @@ async fn unknown_variables_are_named_with_what_was_probably_meant() {
         ),
         (
             "VX11_OPERATOR__HTTP__FOO",
-            "VX11_OPERATOR__HTTP__FOO: unknown variable; keys of http are body_timeout_seconds, cors_origins, ",
+            "VX11_OPERATOR__HTTP__FOO: unknown variable; keys of http are body_timeout_seconds, cookie_same_site, ",
         ),
         ("VX11_OPERATOR__FOO", "VX11_OPERATOR__FOO: unknown variable; sections are audit, drain, "),
         ("VX11_OPERATOR__FOO__BAR", "VX11_OPERATOR__FOO__BAR: unknown variable; sections are audit, drain, "),
@@ -152,7 +153,7 @@ async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
         (
             "[http]\nfoo = 1",
             "http.foo",
-            "unknown key; keys of http are body_timeout_seconds, cors_origins, ",
+            "unknown key; keys of http are body_timeout_seconds, cookie_same_site, ",
         ),
         ("[redis]\nhots = 'a'", "redis.hots", "unknown key; did you mean redis.host?"),
         (

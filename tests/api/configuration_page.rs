@@ -108,6 +108,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             "http.cors_origins" => {
                 ("https://a.example, http://b", vec!["https://a.example", "http://b"].into())
             }
+            "http.cookie_same_site" => ("none", "none".into()),
             "log.level" => ("warn", "warn".into()),
             "audit.client_address" => ("network", "network".into()),
             "audit.file" => ("/tmp/a", "/tmp/a".into()),

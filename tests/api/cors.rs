@@ -12,9 +12,10 @@ const ISSUE: &str = "/operator/api/events/sse-token";
 const STREAM: &str = "/operator/api/events/stream";
 const PUBLISH: &str = "/operator/api/events";
 /// Paths whose answers pages of configured origins may read.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 7] = [
     "/client/{file}",
     PUBLISH,
+    "/operator/api/events/cookie",
     ISSUE,
     STREAM,
     "/operator/api/tokens/introspect",

@@ -28,6 +28,7 @@ mod configuration;
 mod configuration_page;
 mod connections;
 mod control;
+mod cookie;
 mod cors;
 mod credentials;
 mod drain;

@@ -49,7 +49,7 @@ impl Call {
     /// The right that a principal needs.
     fn needs(&self) -> Option<Right> {
         match self.caller {
-            Caller::Anyone => None,
+            Caller::Anyone | Caller::Token => None,
             Caller::Principal(right) | Caller::TokenOr(right) => Some(right),
         }
     }
@@ -122,6 +122,10 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
                     *refused.entry(needed.into()).or_default() += 1;
                     continue;
                 }
+                if call.caller == Caller::Token {
+                    problem(response, StatusCode::FORBIDDEN, "token_refused").await;
+                    continue;
+                }
                 let status = response.status();
                 if call.path == AUTHORISE {
                     // A proxy gets the topics of the principal, whatever the request names.
@@ -154,12 +158,12 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
 }
 
 #[tokio::test]
-async fn a_call_that_needs_a_right_needs_a_credential_and_any_other_needs_none() {
+async fn a_call_needs_a_credential_unless_anyone_may_make_it() {
     let instance = Instance::start().await;
     for call in calls() {
         let answer = call.request(&instance, MINE).send().await.unwrap();
         let is_refused = answer.status() == StatusCode::UNAUTHORIZED;
-        assert_eq!(is_refused, call.needs().is_some(), "{} {}", call.method, call.path);
+        assert_eq!(is_refused, call.caller != Caller::Anyone, "{} {}", call.method, call.path);
     }
 }
 
@@ -172,7 +176,9 @@ async fn a_token_needs_no_right_where_a_token_is_accepted() {
         let status = response.unwrap().status();
         match call.caller {
             Caller::Principal(_) => assert_eq!(status, StatusCode::UNAUTHORIZED, "{}", call.path),
-            Caller::TokenOr(_) | Caller::Anyone => assert!(status.is_success(), "{}: {status}", call.path),
+            Caller::TokenOr(_) | Caller::Token | Caller::Anyone => {
+                assert!(status.is_success(), "{}: {status}", call.path);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 mod support;
 
 mod configuration;
+mod cors;
 mod draining;
 mod gateway;
 mod hung;

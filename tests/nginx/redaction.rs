@@ -57,6 +57,9 @@ fn planted(token: &str) -> Vec<String> {
             "POST /operator/api/events?token={token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999\r\n"
         ),
         format!(
+            "GET /operator/api/events/stream HTTP/1.1\r\nHost: x\r\nCookie: __Host-vx11-stream={token}\r\nConnection: close\r\n"
+        ),
+        format!(
             "GET /health HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {token}\r\nX-Request-Id: {token}\r\nCookie: {token}\r\nX-VX11-Token: {token}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
         ),
     ] {
