@@ -97,6 +97,38 @@ async fn they_learn_subject_and_topics_of_a_grant_and_never_what_a_client_says_o
 }
 
 #[tokio::test]
+async fn they_get_their_own_cookies_and_never_one_with_a_token() {
+    const OURS: &str = "__Host-vx11-stream";
+    let (backend, port) = (backend().await, Port::reserve());
+    let (cluster, address) = protecting(&backend, &port).await;
+    let token = cluster.issue().await;
+    let url = format!("http://{address}/protected/ticks");
+    let cases = [
+        ("a=1; b=2".to_owned(), Some("a=1; b=2")),
+        (format!("{OURS}={token}"), None),
+        (format!("{OURS}={token}; b=2"), Some("b=2")),
+        (format!("a=1; {OURS}={token}"), Some("a=1")),
+        (format!("a=1; {OURS}={token}; b=2"), Some("a=1; b=2")),
+        (format!("a=1;\t{OURS}={token};b=2"), Some("a=1;b=2")),
+        (format!("a=1; {OURS}={token}; b=2; {OURS}={token}"), None),
+        (format!("x{OURS}=theirs"), Some("x__Host-vx11-stream=theirs")),
+    ];
+    for (cookies, _) in &cases {
+        let request = cluster.client.get(&url).bearer_auth(&token).header("Cookie", cookies);
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    }
+    let requests = backend.requests.lock().unwrap().clone();
+    for (request, (cookies, expected)) in requests.iter().zip(&cases) {
+        assert!(!request.contains(&token), "{cookies}");
+        let got = request.lines().find_map(|line| line.strip_prefix("Cookie: "));
+        assert_eq!(got, *expected, "{cookies}");
+    }
+    // The cookie is no credential here: another page of the site could send it.
+    let only_cookie = cluster.client.get(&url).header("Cookie", format!("{OURS}={token}"));
+    problem(only_cookie.send().await.unwrap(), 401, "credential_wrong").await;
+}
+
+#[tokio::test]
 async fn a_token_opens_their_socket() {
     let (backend, port) = (backend().await, Port::reserve());
     let (cluster, address) = protecting(&backend, &port).await;
