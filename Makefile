@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Packages for the tests, besides Rust: a browser with its driver, the programs of the predecessor's
 # calls, Redis, nginx, and checkers of the deployments. kubectl is missing here:
 # deploy/kubernetes/validate installs it only if there is none.
-TEST_PACKAGES := chromium chromium-driver curl docker-compose iproute2 jq libfaketime nginx node-typescript openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
+TEST_PACKAGES := chromium chromium-driver curl docker-compose firefox-esr iproute2 jq libfaketime nginx node-typescript openssl prometheus prometheus-alertmanager python3 python3-venv redis-sentinel redis-server redis-tools systemd
 # Packages for the benchmarks: the load generator, Redis with its benchmark, the server that fan-out
 # is compared with, and the runtime of the predecessor's reference.
 BENCH_PACKAGES := iproute2 libnginx-mod-nchan nginx wrk redis-server redis-tools python3 python3-venv

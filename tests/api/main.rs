@@ -18,6 +18,7 @@ mod browser_client;
 mod browser_endings;
 mod browser_grants;
 mod browser_native;
+mod browser_origins;
 mod browser_reconnects;
 mod browser_rules;
 mod browser_snippets;

@@ -13,7 +13,7 @@ use super::instance::Instance;
 /// Keeps what the page prints in `lines`: `console.log` and `console.warn`, each line with its
 /// kind.
 const RECORDER: &str = "
-    const lines = [];
+    globalThis.lines = [];
     for (const kind of ['log', 'warn']) {
         const print = console[kind];
         console[kind] = (...words) => {
@@ -50,6 +50,11 @@ struct Parts {
 impl Application {
     /// An application whose only script is `script`, an ES module.
     pub async fn start(instance: &Instance, script: &str) -> Self {
+        Self::start_for(instance.address(), &instance.principal, script).await
+    }
+
+    /// The same for a service at `address`, which need not run yet.
+    pub async fn start_for(address: &str, principal: &str, script: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("a listener has an address"));
         let page = format!(
@@ -57,8 +62,8 @@ impl Application {
              <script>{RECORDER}</script><script type=\"module\">{script}</script>"
         );
         let parts = Arc::new(Parts {
-            instance: instance.address().to_owned(),
-            principal: instance.principal.clone(),
+            instance: address.to_owned(),
+            principal: principal.to_owned(),
             page,
             backend: Mutex::new(Backend::Issues),
             asked: AtomicUsize::new(0),
