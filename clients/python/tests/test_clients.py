@@ -114,11 +114,16 @@ class Synchronous(unittest.TestCase):
             self.assertEqual(list(messages), [])
             closing.join()
 
-    def test_a_closed_client_says_so(self) -> None:
+    def test_a_closed_client_says_so_and_may_be_closed_again(self) -> None:
         client = Client(URL, SECRET)
+        messages = client.subscribe()
         client.close()
-        with self.assertRaisesRegex(RuntimeError, "closed"):
-            client.publish(1)
+        client.close()
+        messages.close()
+        self.assertEqual(list(messages), [])
+        for call in (client.issue, client.subscribe, lambda: client.publish(1)):
+            with self.assertRaisesRegex(RuntimeError, "closed"):
+                call()
 
     def test_no_error_and_no_representation_has_a_secret(self) -> None:
         with Client(URL, SECRET) as client:

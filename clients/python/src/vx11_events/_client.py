@@ -50,14 +50,15 @@ class Subscription:
         Raises `UnauthorizedError`, `ForbiddenError`, `InvalidError` or `ReplacedError` when the
         subscription ends for good.
         """
-        message = self._portal.call(_next(self._inner))
+        message = None if self._portal.is_closed else self._portal.call(_next(self._inner))
         if message is None:
             raise StopIteration
         return message
 
     def close(self) -> None:
         """Ends the stream for good. Another thread that waits for a message gets the end, too."""
-        self._portal.call(self._inner.aclose())
+        if not self._portal.is_closed:
+            self._portal.call(self._inner.aclose())
 
     def __enter__(self) -> Self:
         return self
@@ -130,22 +131,28 @@ class Client:
         silence: float = 40.0,
     ) -> Subscription:
         """See `AsyncClient.subscribe`. `issue_token` is called on another thread."""
-        inner = self._inner.subscribe(
-            topics=topics,
-            last_event_id=last_event_id,
-            from_=from_,
-            issue_token=None if issue_token is None else _on_a_thread(issue_token),
-            min_backoff=min_backoff,
-            max_backoff=max_backoff,
-            timeout=timeout,
-            silence=silence,
-        )
-        return Subscription(self._portal, inner)
+        source = None if issue_token is None else _on_a_thread(issue_token)
+
+        async def subscribed() -> AsyncSubscription:
+            # On the loop, which is the only thread that changes the inner client.
+            return self._inner.subscribe(
+                topics=topics,
+                last_event_id=last_event_id,
+                from_=from_,
+                issue_token=source,
+                min_backoff=min_backoff,
+                max_backoff=max_backoff,
+                timeout=timeout,
+                silence=silence,
+            )
+
+        return Subscription(self._portal, self._portal.call(subscribed()))
 
     def close(self) -> None:
         """Ends all subscriptions and connections, and the thread."""
-        self._portal.call(self._inner.aclose())
-        self._portal.close()
+        if not self._portal.is_closed:
+            self._portal.call(self._inner.aclose())
+            self._portal.close()
 
     def __enter__(self) -> Self:
         return self

@@ -18,11 +18,15 @@ class Portal:
         )
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Waits for a coroutine. An interrupted wait, such as by Ctrl-C, cancels it."""
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
+        if self.is_closed:
             coroutine.close()
-            raise RuntimeError("the client is closed, or called by its own issue_token")
+            raise RuntimeError("the client is closed")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -32,8 +36,6 @@ class Portal:
 
     def close(self) -> None:
         """Cancels all calls, and ends the thread."""
-        if self._loop.is_closed():
-            return
         self.call(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
