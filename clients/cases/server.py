@@ -33,14 +33,13 @@ class Request:
     """A request as it was received."""
 
     kind: str
-    path: str
     query: dict[str, list[str]]
     headers: dict[str, str]
     body: bytes
-    at: float
-    """Time of its arrival, in seconds."""
     idle: float
     """Seconds since the end of the answer before it."""
+    newest_token: str
+    """The token that was issued last."""
 
 
 @dataclass
@@ -98,8 +97,14 @@ class Server:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         address, now = urlsplit(target), time.monotonic()
         kind = _KINDS.get((method, address.path), f"{method} {address.path}")
-        query = parse_qs(address.query, keep_blank_values=True)
-        return Request(kind, address.path, query, headers, body, now, now - self._answered_at)
+        return Request(
+            kind=kind,
+            query=parse_qs(address.query, keep_blank_values=True),
+            headers=headers,
+            body=body,
+            idle=now - self._answered_at,
+            newest_token=self.tokens[-1] if self.tokens else "",
+        )
 
     async def _answer(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

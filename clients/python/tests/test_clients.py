@@ -114,6 +114,18 @@ class Synchronous(unittest.TestCase):
             self.assertEqual(list(messages), [])
             closing.join()
 
+    def test_another_thread_may_close_the_client(self) -> None:
+        for _ in range(20):
+            service = Service()
+            client = Client(URL, SECRET)
+            service.serve(client._inner)
+            messages = client.subscribe()
+            next(messages)
+            closing = threading.Thread(target=client.close)
+            closing.start()
+            self.assertEqual(list(messages), [])
+            closing.join()
+
     def test_a_closed_client_says_so_and_may_be_closed_again(self) -> None:
         client = Client(URL, SECRET)
         messages = client.subscribe()

@@ -7,6 +7,7 @@ a stream needs another deadline for its first frame than for silence.
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from typing import Self
 from ._async_client import AsyncClient
 from ._issuing import IssuedToken, Token, TokenSource
 from ._messages import Message
-from ._portal import Portal
+from ._portal import Portal, PortalClosedError
 from ._publishing import Published
 from ._subscription import AsyncSubscription
 
@@ -50,14 +51,17 @@ class Subscription:
         Raises `UnauthorizedError`, `ForbiddenError`, `InvalidError` or `ReplacedError` when the
         subscription ends for good.
         """
-        message = None if self._portal.is_closed else self._portal.call(_next(self._inner))
+        try:
+            message = self._portal.call(_next(self._inner))
+        except PortalClosedError:
+            message = None
         if message is None:
             raise StopIteration
         return message
 
     def close(self) -> None:
         """Ends the stream for good. Another thread that waits for a message gets the end, too."""
-        if not self._portal.is_closed:
+        with suppress(PortalClosedError):
             self._portal.call(self._inner.aclose())
 
     def __enter__(self) -> Self:
@@ -150,9 +154,9 @@ class Client:
 
     def close(self) -> None:
         """Ends all subscriptions and connections, and the thread."""
-        if not self._portal.is_closed:
+        with suppress(PortalClosedError):
             self._portal.call(self._inner.aclose())
-            self._portal.close()
+        self._portal.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,16 @@
 """An event loop on a thread in the background, for callers that have none."""
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class PortalClosedError(RuntimeError):
+    """The client is closed, or was closed during the call."""
 
 
 class Portal:
@@ -17,26 +22,32 @@ class Portal:
             target=self._loop.run_forever, name="vx11-events", daemon=True
         )
         self._thread.start()
-
-    @property
-    def is_closed(self) -> bool:
-        return self._loop.is_closed()
+        # Held while a call is handed over, so that none comes after the end of the loop.
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Waits for a coroutine. An interrupted wait, such as by Ctrl-C, cancels it."""
-        if self.is_closed:
-            coroutine.close()
-            raise RuntimeError("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._is_closed:
+                coroutine.close()
+                raise PortalClosedError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise PortalClosedError("the client was closed during the call") from None
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
         """Cancels all calls, and ends the thread."""
-        self.call(_cancel_others())
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
