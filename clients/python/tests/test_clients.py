@@ -126,6 +126,27 @@ class Synchronous(unittest.TestCase):
             self.assertEqual(list(messages), [])
             closing.join()
 
+    def test_a_call_that_closing_interrupts_says_so(self) -> None:
+        has_come = threading.Event()
+
+        async def never(request: httpx.Request) -> httpx.Response:
+            has_come.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        client = Client(URL, SECRET)
+        client._inner._http = httpx.AsyncClient(transport=httpx.MockTransport(never))
+
+        def close() -> None:
+            has_come.wait()
+            client.close()
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        with self.assertRaisesRegex(RuntimeError, "closed"):
+            client.publish(1)
+        closing.join()
+
     def test_a_closed_client_says_so_and_may_be_closed_again(self) -> None:
         client = Client(URL, SECRET)
         messages = client.subscribe()
