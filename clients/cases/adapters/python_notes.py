@@ -2,6 +2,7 @@
 
 import json
 import logging
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ ENDS: dict[type[Exception], str] = {
     vx11.IssueError: "no_token",
 }
 Spec = dict[str, Any]
+NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""The server speaks plain HTTP, and to load authorities takes longer than most cases."""
 _printing = threading.Lock()
 
 # The notes say the same.

@@ -5,7 +5,7 @@ import sys
 import threading
 
 import httpx
-from python_notes import Spec, facts, issued, noting, options, publication
+from python_notes import NO_AUTHORITIES, Spec, facts, issued, noting, options, publication
 
 import vx11_events as vx11
 
@@ -15,7 +15,9 @@ def run(spec: Spec, client: vx11.Client) -> None:
         if "subscribe" in spec:
             arguments = options(spec)
             if spec["backend"]:
-                arguments["issue_token"] = lambda: issued(httpx.post(spec["backend"]))
+                arguments["issue_token"] = lambda: issued(
+                    httpx.post(spec["backend"], verify=NO_AUTHORITIES)
+                )
             for message in client.subscribe(**arguments):
                 note(**facts(message))
         elif "publish" in spec:
@@ -32,7 +34,9 @@ def main() -> None:
         if "stop" in command:
             clients[command["stop"]].close()
             continue
-        client = clients[command["case"]] = vx11.Client(command["url"], command["principal"])
+        client = clients[command["case"]] = vx11.Client(
+            command["url"], command["principal"], verify=NO_AUTHORITIES
+        )
         threading.Thread(target=run, args=(command, client), daemon=True).start()
 
 

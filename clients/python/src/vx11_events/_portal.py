@@ -54,6 +54,9 @@ class Portal:
 
 
 async def _cancel_others() -> None:
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    # A generator that was dropped is closed by a task, which begins in the next round.
+    await asyncio.sleep(0)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
