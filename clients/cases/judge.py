@@ -51,21 +51,24 @@ def faults(case: Case, server: Server, notes: list[Note]) -> Iterator[str]:
         if found is None or not _matches(expected, found):
             yield f"message {number + 1} is {found}, expected {expected}; all messages: {notes}"
             return
-    if case.jitter:
-        yield from _jitter(notes, wanted)
+    if case.jitter or case.grows:
+        yield from _waits(case, notes)
     if len(notes) > len(wanted):
         yield f"more messages than expected: {notes[len(wanted) :]}"
 
 
-def _jitter(notes: list[Note], wanted: list[Note]) -> Iterator[str]:
+def _waits(case: Case, notes: list[Note]) -> Iterator[str]:
     """Waits under a bound are random: they are not all the same share of it."""
-    shares = [
-        found["delay_ms"] / expected["at_most_ms"]
-        for expected, found in zip(wanted, notes, strict=False)
+    waits = [
+        (found["delay_ms"], expected["at_most_ms"])
+        for expected, found in zip(case.gets, notes, strict=False)
         if "at_most_ms" in expected
     ]
-    if max(shares) - min(shares) < _LEAST_SPREAD:
+    shares = [wait / bound for wait, bound in waits]
+    if case.jitter and max(shares) - min(shares) < _LEAST_SPREAD:
         yield f"waits are always the same share of their bound: {shares}"
+    if case.grows and max(wait for wait, _ in waits) <= waits[0][1]:
+        yield f"waits do not grow: {waits}"
 
 
 def _matches(expected: Note, found: Note) -> bool:

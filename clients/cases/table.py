@@ -41,6 +41,8 @@ class Case:
     """Final state; none: the client goes on."""
     jitter: bool = False
     """Waits with `at_most_ms` have to be random below it."""
+    grows: bool = False
+    """The largest wait has to be above the first bound."""
     not_for: dict[str, str] = field(default_factory=dict)
     """Clients that the case does not hold for, each with the reason."""
     differs: dict[str, dict[str, Any]] = field(default_factory=dict)
