@@ -19,8 +19,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Jitter, SystemClock, UnixMillis};
 use crate::config::{Config, MOST_WORKERS};
 use crate::control::{
-    Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, RedisExchange, Shared,
-    Upkeep,
+    Admission, AdmissionDeps, Control, ControlDeps, Reader, ReaderDeps, RedisExchange, Shared, Upkeep,
 };
 use crate::events::{
     EndReason, Epoch, EventLog, Hub, HubDeps, LogPlace, LogTask, LogTaskDeps, MemoryLog, OpenError, RedisLog,

@@ -60,7 +60,7 @@ struct Round {
 
 /// A server, and the commands that its Redis handles in a second while nothing happens.
 struct Server<'a> {
-    server: (SocketAddr, &'a str),
+    target: (SocketAddr, &'a str),
     redis: &'a Redis,
     idle: f64,
 }
@@ -110,19 +110,19 @@ fn as_environment<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static s
 }
 
 impl<'a> Server<'a> {
-    fn new(server: (SocketAddr, &'a str), redis: &'a Redis) -> Self {
+    fn new(target: (SocketAddr, &'a str), redis: &'a Redis) -> Self {
         let before = redis.calls_of(&SENT);
         std::thread::sleep(IDLE);
-        Self { server, redis, idle: (redis.calls_of(&SENT) - before) / IDLE.as_secs_f64() }
+        Self { target, redis, idle: (redis.calls_of(&SENT) - before) / IDLE.as_secs_f64() }
     }
 
     fn round(&self, kind: Kind) -> Round {
-        let address = self.server.0;
-        let mut client = Client::connect(self.server);
+        let address = self.target.0;
+        let mut client = Client::connect(self.target);
         let mut targets: Vec<_> = (0..STREAMS + ONE_BY_ONE).map(|_| target(&mut client, kind)).collect();
         let alone = targets.split_off(STREAMS as usize);
         let alone = alone.iter().map(|target| open_alone(address, target)).collect();
-        self.await_none(&mut client);
+        await_none(&mut client);
         let before = self.redis.calls_of(&SENT);
         let started = Instant::now();
         let mut clients = SseClients::new(STREAMS);
@@ -130,23 +130,22 @@ impl<'a> Server<'a> {
         let seconds = started.elapsed().as_secs_f64();
         let commands = self.redis.calls_of(&SENT) - before - self.idle * started.elapsed().as_secs_f64();
         drop(clients);
-        self.await_none(&mut client);
+        await_none(&mut client);
         let streams = f64::from(STREAMS);
         Round { per_second: streams / seconds, alone, commands: commands / streams }
     }
+}
 
-    /// Waits until the server has noticed that all clients have left.
-    fn await_none(&self, client: &mut Client) {
-        let started = Instant::now();
-        loop {
-            client.send("GET /operator/internal/cache-stats", "application/json", "");
-            let figures: serde_json::Value =
-                serde_json::from_str(&client.receive().1).expect("figures are JSON");
-            if figures["instance"]["streams"] == 0 {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "the streams are still counted");
+/// Waits until the server has noticed that all clients have left.
+fn await_none(client: &mut Client) {
+    let started = Instant::now();
+    loop {
+        client.send("GET /operator/internal/cache-stats", "application/json", "");
+        let figures: serde_json::Value = serde_json::from_str(&client.receive().1).expect("figures are JSON");
+        if figures["instance"]["streams"] == 0 {
+            return;
         }
+        assert!(started.elapsed() < PATIENCE, "the streams are still counted");
     }
 }
 

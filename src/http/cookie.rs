@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::AppState;
 use super::error::{Problem, ProblemBody};
-use super::extract::{self, failed, members, only_parameters, query_values};
+use super::extract::{self, members, only_parameters, query_values, refused};
 use super::problem_docs::{Proxied, ReadsBody};
 use crate::clock::UnixMillis;
 use crate::service::Issued;
@@ -45,7 +45,7 @@ pub(super) async fn set(
     only_parameters(&request, &[])?;
     members(&request, payload, state.body_timeout).await?.only(&[], "this call takes no fields")?;
     let granted = state.tokens.authorise(&verified).await;
-    let granted = granted.map_err(|refusal| failed(&request, &state, refusal.into()))?;
+    let granted = granted.map_err(|refusal| refused(&request, &state, refusal))?;
     Ok(HttpResponse::NoContent()
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header((SET_COOKIE, cookie(&state, &token, granted.expires_at)?))

@@ -206,13 +206,13 @@ const SET_COOKIE: &str = r#"
     return (await fetch(cookie, { method: "POST", headers, credentials: "include" })).status;"#;
 
 /// The state of an `EventSource` without a token in its address, once it has opened or failed.
-const STATE: &str = r#"
+const STATE: &str = r"
     const [service] = args;
     const source = new EventSource(`${service}/operator/api/events/stream`, { withCredentials: true });
     await new Promise((resolve) => { source.onopen = resolve; source.onerror = resolve; });
     const state = source.readyState;
     source.close();
-    return state;"#;
+    return state;";
 
 /// A foreign page reads nothing, whatever it knows and the browser keeps.
 async fn reads_nothing(browser: AnyBrowser, behind_nginx: bool) {

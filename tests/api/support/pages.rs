@@ -9,7 +9,7 @@ use super::firefox::Firefox;
 /// A browser with one tab.
 pub enum AnyBrowser {
     Chromium(Box<Browser>),
-    Firefox(Firefox),
+    Firefox(Box<Firefox>),
 }
 
 impl AnyBrowser {
@@ -20,7 +20,7 @@ impl AnyBrowser {
 
     /// A Firefox with an empty profile.
     pub async fn firefox() -> Self {
-        Self::Firefox(Firefox::start().await)
+        Self::Firefox(Box::new(Firefox::start().await))
     }
 
     /// Opens an address and waits until it is loaded.
