@@ -20,5 +20,5 @@ fn rounds() -> u64 {
 }
 
 fn targets() -> Targets {
-    Targets { times: Times::AreTold, ..Targets::of_rounds(rounds()) }
+    Targets { times: Times::AreReported, ..Targets::of_rounds(rounds()) }
 }

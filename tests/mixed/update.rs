@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use vx11_kit::{Api, Nginx, Operator, PATIENCE, RedisServer, new_principal, previous_release};
-use vx11_rig::{FaultRun, Measure, Member, Place, Targets, Times};
+use vx11_rig::{Endpoint, FaultRun, Measure, Member, Targets, Times};
 
 use crate::cluster::{of_topics, publish};
 use crate::this_release;
@@ -27,7 +27,7 @@ fn targets() -> Targets {
         in_order: true,
         losses: true,
         gaps: Some(0),
-        times: Times::AreTold,
+        times: Times::AreReported,
         ..Targets::of_rounds(1)
     }
 }
@@ -71,13 +71,13 @@ impl Deployment {
         let mut fault_run = FaultRun::over(name, members, Some(self.balancer.clone()), MEASURE).await;
         fault_run.begin_fault().await;
         for (number, instance) in self.instances.iter_mut().enumerate() {
-            fault_run.recorder().down(Place::Instance(number));
+            fault_run.recorder().down(Endpoint::Instance(number));
             instance.replace(release);
             instance.terminate();
             instance.ended().await;
             instance.restart().await;
             instance.await_well().await;
-            fault_run.recorder().up(Place::Instance(number));
+            fault_run.recorder().up(Endpoint::Instance(number));
         }
         fault_run.recorder().repaired();
         fault_run.settle(PATIENCE).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use vx11_kit::{Operator, PATIENCE, RedisServer, Site, until};
-use vx11_rig::{FaultRun, Measure, Member, Place, Report, Targets, Times};
+use vx11_rig::{Endpoint, FaultRun, Measure, Member, Report, Targets, Times};
 
 use crate::cluster::Cluster;
 use crate::page::{self, Block};
@@ -33,7 +33,7 @@ fn targets() -> Targets {
         in_order: true,
         losses: true,
         gaps: Some(0),
-        times: Times::AreTold,
+        times: Times::AreReported,
         ..Targets::of_rounds(1)
     }
 }
@@ -83,10 +83,10 @@ async fn rotate_until(
                     // Clients that have not restarted yet, like the rig, need the password that
                     // they know.
                     cluster.redis.command(&["PING"]).await;
-                    fault_run.recorder().down(Place::Instance(instance));
+                    fault_run.recorder().down(Endpoint::Instance(instance));
                     cluster.restart(instance).await;
                     returned(&cluster.instances[instance]).await;
-                    fault_run.recorder().up(Place::Instance(instance));
+                    fault_run.recorder().up(Endpoint::Instance(instance));
                 }
             }
             Errand::MoveClients => {

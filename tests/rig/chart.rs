@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::history::{History, Kind, Outcome, Place, Round, StreamTurn};
+use crate::history::{Endpoint, History, Kind, Outcome, Round, StreamTurn};
 
 /// Before the round and after it.
 const MARGIN: u64 = 2;
@@ -53,7 +53,7 @@ impl Row {
     fn of(history: &History, second: u64) -> Self {
         let is_now = |at: Duration| at.as_secs() == second;
         let through =
-            history.operations.iter().filter(|it| it.place == Place::Balancer && it.kind != Kind::Look);
+            history.operations.iter().filter(|it| it.endpoint == Endpoint::Balancer && it.kind != Kind::Look);
         let now: Vec<_> = through.filter(|it| is_now(it.answered)).collect();
         let failed = now.iter().filter(|it| matches!(it.outcome, Outcome::Unanswered(_))).count();
         let (mut opened, mut lost) = (0, 0);
@@ -63,9 +63,10 @@ impl Row {
                 StreamTurn::Lost(_) | StreamTurn::Left => lost += 1,
             }
         }
-        let went = history.outages.iter().filter(|it| is_now(it.from)).map(|it| format!("{} goes", it.place));
+        let went =
+            history.outages.iter().filter(|it| is_now(it.from)).map(|it| format!("{} goes", it.endpoint));
         let came = history.outages.iter().filter(|it| it.until.is_some_and(is_now));
-        let came = came.map(|it| format!("{} is back", it.place));
+        let came = came.map(|it| format!("{} is back", it.endpoint));
         Self {
             second,
             answered: now.len() - failed,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use vx11_kit::COME_BACK;
 
-use crate::history::{History, Kind, Moment, Operation, Outcome, Place};
+use crate::history::{Endpoint, History, Kind, Moment, Operation, Outcome};
 use crate::summary::Summary;
 pub use caps::Caps;
 pub(crate) use caps::Occupied;
@@ -43,7 +43,7 @@ pub(crate) use when_lost::WhenLost;
 /// Allowed difference of clocks.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
 /// Examples shown of each kind.
-const TOLD: usize = 5;
+const EXAMPLES: usize = 5;
 /// Answers that show slowness: a client that gives up, a server that gives up on the client, and an
 /// instance that reads a request only after its drain has begun, for which nginx asks an
 /// `EventSource` to come back later.
@@ -117,7 +117,7 @@ pub enum Times {
     Count,
     /// Durations are reported only: a machine that the load fills without a fault says nothing
     /// about the service.
-    AreTold,
+    AreReported,
 }
 
 impl Targets {
@@ -174,7 +174,7 @@ pub(crate) struct Findings {
 impl Findings {
     fn note(&mut self, words: impl FnOnce() -> String) {
         self.count += 1;
-        if self.examples.len() < TOLD {
+        if self.examples.len() < EXAMPLES {
             self.examples.push(words());
         }
     }
@@ -182,18 +182,18 @@ impl Findings {
 
 impl From<&[String]> for Findings {
     fn from(found: &[String]) -> Self {
-        Self { count: found.len(), examples: found.iter().take(TOLD).cloned().collect() }
+        Self { count: found.len(), examples: found.iter().take(EXAMPLES).cloned().collect() }
     }
 }
 
 /// Violations as text.
 #[derive(Default)]
-struct Told {
+struct Violations {
     violations: Vec<String>,
     late: Vec<String>,
 }
 
-impl Told {
+impl Violations {
     fn wrong(&mut self, what: &str, found: &Findings) {
         self.violations.extend(words(what, found));
     }
@@ -230,31 +230,37 @@ pub(crate) struct Controlled {
 }
 
 impl Controlled {
-    fn judge(history: &History, (tokens, bans): (&Tokens, &Bans), control: Control, told: &mut Told) -> Self {
+    fn judge(
+        history: &History,
+        (tokens, bans): (&Tokens, &Bans),
+        control: Control,
+        violations: &mut Violations,
+    ) -> Self {
         let ends = subjects::judge(history, tokens, bans);
-        told.wrong("refusals to issue without a block", &subjects::refused_issues(history, tokens, bans));
-        told.wrong("streams that a command did not end", &ends.missed);
-        told.late("bounds on ending streams exceeded", &ends.late);
-        told.wrong("streams ended without a command", &ends.others);
+        violations
+            .wrong("refusals to issue without a block", &subjects::refused_issues(history, tokens, bans));
+        violations.wrong("streams that a command did not end", &ends.missed);
+        violations.late("bounds on ending streams exceeded", &ends.late);
+        violations.wrong("streams ended without a command", &ends.others);
         let listings = listings::judge(history);
-        told.wrong("open streams in no list", &listings.lost);
-        told.wrong("lists that differ from the truth", &listings.wrong);
-        told.wrong("failed instances that no list names", &listings.unnamed);
+        violations.wrong("open streams in no list", &listings.lost);
+        violations.wrong("lists that differ from the truth", &listings.wrong);
+        violations.wrong("failed instances that no list names", &listings.unnamed);
         let occupied = caps::judge(history, control);
-        told.wrong("subjects with more streams than their cap", &occupied.over);
-        told.wrong("refusals below a cap", &occupied.wrong);
-        told.wrong("caps that were not tried", &occupied.void.as_slice().into());
+        violations.wrong("subjects with more streams than their cap", &occupied.over);
+        violations.wrong("refusals below a cap", &occupied.wrong);
+        violations.wrong("caps that were not tried", &occupied.void.as_slice().into());
         let tickets = tickets::judge(history, control);
-        told.wrong("tickets with two streams", &tickets.doubled);
-        told.wrong("tickets refused within the rule", &tickets.wrong);
-        told.wrong("tickets opened too late", &tickets.late);
-        told.wrong("tickets that were not tried", &tickets.void.as_slice().into());
+        violations.wrong("tickets with two streams", &tickets.doubled);
+        violations.wrong("tickets refused within the rule", &tickets.wrong);
+        violations.wrong("tickets opened too late", &tickets.late);
+        violations.wrong("tickets that were not tried", &tickets.void.as_slice().into());
         let when_lost = match control {
             Control::Refuses => when_lost::judge(history),
             _ => WhenLost::default(),
         };
-        told.wrong("tokens accepted without Redis", &when_lost.accepted);
-        told.wrong("faults without refusals", &when_lost.void);
+        violations.wrong("tokens accepted without Redis", &when_lost.accepted);
+        violations.wrong("faults without refusals", &when_lost.void);
         Self { ends, listings, occupied, tickets, when_lost }
     }
 }
@@ -263,58 +269,58 @@ impl Controlled {
 #[must_use]
 pub fn check(history: &History, targets: Targets) -> Verdict {
     let (tokens, bans) = (Tokens::of(history), Bans::of(history));
-    let mut told = Told::default();
+    let mut found = Violations::default();
     let refused = tokens.valid_and_refused(history, &bans, targets.clocks);
-    told.wrong("valid tokens refused", &refused[..].into());
+    found.wrong("valid tokens refused", &refused[..].into());
     let publishing = publishing::judge(history, targets);
     let unanswered = history
         .operations
         .iter()
-        .filter(|it| !is_excused(history, it.place, it.sent, it.answered))
+        .filter(|it| !is_excused(history, it.endpoint, it.sent, it.answered))
         .filter(|it| !caps::is_full(&it.outcome))
         .filter(|it| targets.control != Control::Refuses || !when_lost::is_right(history, it))
         .filter_map(words_of_unanswered);
     let (overdue, unanswered): (Vec<_>, Vec<_>) = unanswered
         .chain(publishing.unanswered.iter().cloned())
         .partition(|words| TOO_SLOW.iter().any(|it| words.contains(it)));
-    told.wrong("requests not answered", &unanswered[..].into());
-    told.late("requests not answered in time", &overdue[..].into());
-    told.late("events of which nobody knew in time what became", &publishing.overdue);
+    found.wrong("requests not answered", &unanswered[..].into());
+    found.late("requests not answered in time", &overdue[..].into());
+    found.late("events of which nobody knew in time what became", &publishing.overdue);
     let revoked = revoked::judge(history, &tokens, &bans, targets.revocation);
-    told.wrong("revoked tokens accepted", &revoked.late[..].into());
-    told.late("revoked tokens accepted for too long", &revoked.slow[..].into());
-    let controlled = Controlled::judge(history, (&tokens, &bans), targets.control, &mut told);
+    found.wrong("revoked tokens accepted", &revoked.late[..].into());
+    found.late("revoked tokens accepted for too long", &revoked.slow[..].into());
+    let controlled = Controlled::judge(history, (&tokens, &bans), targets.control, &mut found);
     let sequences = sequences::judge(history);
-    told.wrong("events acknowledged and lost", &sequences.lost);
-    told.wrong("events received twice", &sequences.twice);
+    found.wrong("events acknowledged and lost", &sequences.lost);
+    found.wrong("events received twice", &sequences.twice);
     let over = targets.gaps.filter(|gaps| sequences.announced > *gaps);
     let over = over.map(|gaps| format!("{} announced, allowed are {gaps}", sequences.announced));
-    told.wrong("bounds on gaps exceeded", &over.as_slice().into());
-    told.wrong("events out of order", &sequences.disordered);
-    told.wrong("events received under another id than acknowledged", &sequences.renamed);
-    told.wrong("streams left with the word that the log cannot be reached", &sequences.left_degraded);
-    told.wrong("events received beyond a grant", &sequences.foreign);
-    told.wrong("events received as of another topic", &sequences.mislabelled);
+    found.wrong("bounds on gaps exceeded", &over.as_slice().into());
+    found.wrong("events out of order", &sequences.disordered);
+    found.wrong("events received under another id than acknowledged", &sequences.renamed);
+    found.wrong("streams left with the word that the log cannot be reached", &sequences.left_degraded);
+    found.wrong("events received beyond a grant", &sequences.foreign);
+    found.wrong("events received as of another topic", &sequences.mislabelled);
     let judged = sequences.judged;
     let few = (judged < targets.judged).then(|| format!("{judged}, at least {} are needed", targets.judged));
-    told.wrong("numbers of judged events too small", &few.as_slice().into());
+    found.wrong("numbers of judged events too small", &few.as_slice().into());
     let trespasses = trespasses::judge(history);
-    told.wrong("requests beyond a grant accepted", &trespasses.accepted);
-    told.wrong("loads whose requests beyond a grant were never refused", &trespasses.void.as_slice().into());
-    told.wrong("events acknowledged twice as different ones", &publishing.doubled);
-    told.late("events never acknowledged", &publishing.given_up);
+    found.wrong("requests beyond a grant accepted", &trespasses.accepted);
+    found.wrong("loads whose requests beyond a grant were never refused", &trespasses.void.as_slice().into());
+    found.wrong("events acknowledged twice as different ones", &publishing.doubled);
+    found.late("events never acknowledged", &publishing.given_up);
     let reconnects = streams::judge(history, targets);
-    told.wrong("streams lost", &reconnects.violations[..].into());
-    told.late("bounds on resuming exceeded", &reconnects.late.as_slice().into());
+    found.wrong("streams lost", &reconnects.violations[..].into());
+    found.late("bounds on resuming exceeded", &reconnects.late.as_slice().into());
     let recoveries = rounds::judge(history, targets);
-    told.wrong("rounds without recovery", &recoveries.never[..].into());
-    told.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
+    found.wrong("rounds without recovery", &recoveries.never[..].into());
+    found.late("rounds not detected or without recovery in time", &recoveries.late[..].into());
     let (own, slow_own): (Vec<_>, Vec<_>) =
         instances(history, targets).into_iter().partition(|(_, is_slow)| !is_slow);
     let texts = |found: Vec<(String, bool)>| found.into_iter().map(|(text, _)| text).collect::<Vec<_>>();
-    told.wrong("instances with figures out of bounds", &texts(own)[..].into());
-    told.late("instances with breakers that timeouts opened", &texts(slow_own)[..].into());
-    told.late("instances with requests that took too long", &long(history, targets)[..].into());
+    found.wrong("instances with figures out of bounds", &texts(own)[..].into());
+    found.late("instances with breakers that timeouts opened", &texts(slow_own)[..].into());
+    found.late("instances with requests that took too long", &long(history, targets)[..].into());
     let judged = Judged {
         refused: refused.len(),
         unanswered: unanswered.len() + overdue.len() + publishing.overdue.count,
@@ -327,14 +333,14 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
         controlled,
     };
     let summary = Summary::of(history, &judged);
-    told.late("latencies out of bounds", &slow(&summary, targets)[..].into());
+    found.late("latencies out of bounds", &slow(&summary, targets)[..].into());
     let waited = targets.through_balancer.map(|bound| waited_for_long(history, bound)).unwrap_or_default();
-    told.late("requests through the balancer took too long", &waited[..].into());
+    found.late("requests through the balancer took too long", &waited[..].into());
     // An empty history must not pass.
     let validated = history.operations.iter().any(|it| it.kind == Kind::Introspect);
     let nothing = (!validated).then(|| "no token was validated".to_owned());
-    told.wrong("logs of nothing", &nothing.as_slice().into());
-    let Told { mut violations, mut late } = told;
+    found.wrong("logs of nothing", &nothing.as_slice().into());
+    let Violations { mut violations, mut late } = found;
     if targets.times == Times::Count {
         violations.append(&mut late);
     }
@@ -343,8 +349,8 @@ pub fn check(history: &History, targets: Targets) -> Verdict {
 
 fn words_of_unanswered(operation: &Operation) -> Option<String> {
     let Outcome::Unanswered(words) = &operation.outcome else { return None };
-    let Operation { kind, place, sent, .. } = operation;
-    Some(format!("{kind:?} on {place} at {sent:?}: {words}"))
+    let Operation { kind, endpoint, sent, .. } = operation;
+    Some(format!("{kind:?} on {endpoint} at {sent:?}: {words}"))
 }
 
 /// Violations of the bounds of latencies during a fault.
@@ -366,14 +372,14 @@ fn slow(summary: &Summary, targets: Targets) -> Vec<String> {
 fn waited_for_long(history: &History, bound: Duration) -> Vec<String> {
     let starvation = Starvation::of(history);
     let hot = |it: &&Operation| matches!(it.kind, Kind::Issue { .. } | Kind::Introspect);
-    let through = history.operations.iter().filter(|it| it.place == Place::Balancer).filter(hot);
+    let through = history.operations.iter().filter(|it| it.endpoint == Endpoint::Balancer).filter(hot);
     let long = through.filter(|it| it.took().saturating_sub(starvation.within(it.sent, it.answered)) > bound);
     long.map(|it| format!("{:?} at {:?} took {:?}", it.kind, it.sent, it.took())).collect()
 }
 
 /// Whether the target could not be expected to answer.
-pub(crate) fn is_excused(history: &History, place: Place, sent: Moment, answered: Moment) -> bool {
-    let mut own = history.outages.iter().filter(|it| it.place == place);
+pub(crate) fn is_excused(history: &History, endpoint: Endpoint, sent: Moment, answered: Moment) -> bool {
+    let mut own = history.outages.iter().filter(|it| it.endpoint == endpoint);
     own.any(|it| it.from <= answered && it.until.is_none_or(|until| sent <= until))
 }
 
@@ -414,10 +420,10 @@ fn long(history: &History, targets: Targets) -> Vec<String> {
 fn starved(history: &History, index: usize, longest: Duration) -> u64 {
     let starvation = Starvation::of(history);
     // The instance behind the load balancer is unknown; it may be this one.
-    let own = |place: Place| place == Place::Instance(index) || place == Place::Balancer;
+    let own = |endpoint: Endpoint| endpoint == Endpoint::Instance(index) || endpoint == Endpoint::Balancer;
     let slow = history.operations.iter().filter(|it| it.took() > longest && it.kind != Kind::Look);
     let starved = slow
-        .filter(|it| own(it.place))
+        .filter(|it| own(it.endpoint))
         .filter(|it| it.took().saturating_sub(starvation.within(it.sent, it.answered)) <= longest);
     u64::try_from(starved.count()).unwrap_or(u64::MAX)
 }
@@ -464,7 +470,7 @@ impl<'a> Tokens<'a> {
             let (issued, _) = self.issued[&it.token];
             format!(
                 "token {} issued by {} at {:?}, refused ({:?}) by {} at {:?}",
-                it.token, issued.place, issued.answered, it.kind, it.place, it.answered
+                it.token, issued.endpoint, issued.answered, it.kind, it.endpoint, it.answered
             )
         });
         words.collect()

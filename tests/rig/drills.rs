@@ -98,7 +98,7 @@ impl Length {
             events: 50,
             flaps: 15,
             is_full: false,
-            times: Times::AreTold,
+            times: Times::AreReported,
         }
     }
 

@@ -219,8 +219,8 @@ impl Report {
     /// Adds the places in which secrets were found.
     pub(crate) fn leaked(&mut self, places: &[String]) {
         self.verdict.summary.leaks = Some(places.len());
-        let told = places.iter().take(5).map(|place| format!("a secret in {place}"));
-        self.verdict.violations.extend(told);
+        let found = places.iter().take(5).map(|place| format!("a secret in {place}"));
+        self.verdict.violations.extend(found);
     }
 
     /// The whole report.

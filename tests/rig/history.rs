@@ -19,11 +19,11 @@ pub use control::{
     ClientStream, Command, CommandKind, Listed, Listing, LoggedStream, Partition, StreamEnd, Subject,
     TicketAttempt, TicketOutcome,
 };
-pub use deliveries::{Delivered, Deliveries, Heard};
+pub use deliveries::{Delivered, Deliveries, Message};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
 pub use logs::logged_streams;
 pub use operations::{
-    History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Place, Round, StarvedTime,
+    Endpoint, History, IN_ORDER, Kind, Moment, Observation, Operation, Outage, Outcome, Round, StarvedTime,
     StreamMoment, StreamTurn, Trespass,
 };
 pub use publications::{Attempt, Publication};
@@ -54,7 +54,7 @@ pub struct HistoryRecorder {
 struct Pending {
     kind: Kind,
     token: u64,
-    place: Place,
+    endpoint: Endpoint,
     due: Moment,
     sent: Moment,
 }
@@ -111,19 +111,19 @@ impl HistoryRecorder {
     /// answer `false`.
     pub async fn note(
         &self,
-        (kind, token, place): (Kind, u64, Place),
+        (kind, token, endpoint): (Kind, u64, Endpoint),
         due: Moment,
         request: impl Future<Output = Result<bool, String>>,
     ) -> Outcome {
         let sent = self.now();
-        let _open = self.open(Pending { kind, token, place, due, sent });
+        let _open = self.open(Pending { kind, token, endpoint, due, sent });
         let outcome = match request.await {
             Ok(true) => Outcome::Yes,
             Ok(false) => Outcome::No,
             Err(words) => Outcome::Unanswered(words),
         };
         let answered = self.now();
-        let operation = Operation { kind, token, place, due, sent, answered, outcome: outcome.clone() };
+        let operation = Operation { kind, token, endpoint, due, sent, answered, outcome: outcome.clone() };
         self.history().operations.push(operation);
         outcome
     }
@@ -138,9 +138,9 @@ impl HistoryRecorder {
         }
         let answered = self.now();
         let left: Vec<_> = self.pending().values().filter(|pending| pending.sent < until).copied().collect();
-        for Pending { kind, token, place, due, sent } in left {
+        for Pending { kind, token, endpoint, due, sent } in left {
             let outcome = Outcome::Unanswered("no answer until the end".to_owned());
-            self.history().operations.push(Operation { kind, token, place, due, sent, answered, outcome });
+            self.history().operations.push(Operation { kind, token, endpoint, due, sent, answered, outcome });
         }
     }
 
@@ -155,12 +155,12 @@ impl HistoryRecorder {
     }
 
     /// Records a failed query of an instance's state; the many that succeed are left out.
-    pub async fn look_at(&self, place: Place, look: impl Future<Output = Result<bool, String>>) {
+    pub async fn look_at(&self, endpoint: Endpoint, look: impl Future<Output = Result<bool, String>>) {
         let sent = self.now();
         if let Err(words) = look.await {
             let (answered, outcome) = (self.now(), Outcome::Unanswered(words));
             let operation =
-                Operation { kind: Kind::Look, token: 0, place, due: sent, sent, answered, outcome };
+                Operation { kind: Kind::Look, token: 0, endpoint, due: sent, sent, answered, outcome };
             self.history().operations.push(operation);
         }
     }
@@ -178,9 +178,9 @@ impl HistoryRecorder {
     }
 
     /// Notes what became of a subscriber's stream.
-    pub fn stream(&self, subscriber: usize, place: Place, turn: StreamTurn) {
+    pub fn stream(&self, subscriber: usize, endpoint: Endpoint, turn: StreamTurn) {
         let at = self.now();
-        self.history().streams.push(StreamMoment { at, subscriber, place, turn });
+        self.history().streams.push(StreamMoment { at, subscriber, endpoint, turn });
     }
 
     /// Records an attempt to reach beyond a grant.
@@ -209,10 +209,10 @@ impl HistoryRecorder {
     }
 
     /// Records a stream that was opened now, and returns its index.
-    pub(crate) fn stream_opened(&self, token: u64, place: Place, sent: Moment) -> usize {
+    pub(crate) fn stream_opened(&self, token: u64, endpoint: Endpoint, sent: Moment) -> usize {
         let opened = self.now();
         let mut history = self.history();
-        history.client_streams.push(ClientStream { token, place, sent, opened, end: None });
+        history.client_streams.push(ClientStream { token, endpoint, sent, opened, end: None });
         history.client_streams.len() - 1
     }
 
@@ -223,7 +223,7 @@ impl HistoryRecorder {
     }
 
     /// Records a list of streams.
-    pub(crate) fn listing(&self, place: Place, sent: Moment, list: StreamList) {
+    pub(crate) fn listing(&self, endpoint: Endpoint, sent: Moment, list: StreamList) {
         // The instances have the ids 1, 2, …
         let index = |id: &String| id.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
         let streams = list.streams.into_iter().map(|stream| Listed {
@@ -233,7 +233,7 @@ impl HistoryRecorder {
         });
         let streams = streams.collect();
         let missing = list.missing.iter().map(|id| index(id).unwrap_or(usize::MAX)).collect();
-        let listing = Listing { place, sent, answered: self.now(), streams, missing, more: list.more };
+        let listing = Listing { endpoint, sent, answered: self.now(), streams, missing, more: list.more };
         self.history().listings.push(listing);
     }
 
@@ -274,9 +274,9 @@ impl HistoryRecorder {
     }
 
     /// Notes how an attempt to publish an event ended that was sent at `sent`.
-    pub(crate) fn attempt(&self, number: usize, place: Place, sent: Moment, answer: Answer) {
+    pub(crate) fn attempt(&self, number: usize, endpoint: Endpoint, sent: Moment, answer: Answer) {
         let answered = self.now();
-        let attempt = Attempt { place, sent, answered, answer };
+        let attempt = Attempt { endpoint, sent, answered, answer };
         self.history().publications[number].attempts.push(attempt);
     }
 
@@ -286,16 +286,17 @@ impl HistoryRecorder {
     }
 
     /// Notes that nothing can be expected of an instance, or of the balancer, from now on.
-    pub fn down(&self, place: Place) {
+    pub fn down(&self, endpoint: Endpoint) {
         let from = self.now();
-        self.history().outages.push(Outage { place, from, until: None });
+        self.history().outages.push(Outage { endpoint, from, until: None });
     }
 
     /// Notes that this is over.
-    pub fn up(&self, place: Place) {
+    pub fn up(&self, endpoint: Endpoint) {
         let until = Some(self.now());
         let mut history = self.history();
-        let outage = history.outages.iter_mut().rev().find(|it| it.place == place && it.until.is_none());
+        let outage =
+            history.outages.iter_mut().rev().find(|it| it.endpoint == endpoint && it.until.is_none());
         outage.expect("it was down").until = until;
     }
 

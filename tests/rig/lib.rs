@@ -21,10 +21,10 @@ pub use commands::{Command, results_page};
 pub use drills::{DRILLS, Drill, Length, run as drill};
 pub use fault_run::{FaultRun, Report};
 pub use history::{
-    Attempt, ClientStream, Command as SubjectCommand, CommandKind, DEFAULT, Delivered, Deliveries, Heard,
-    History, HistoryRecorder, IN_ORDER, Kind, Listed, Listing, LoggedStream, Moment, Observation, Operation,
-    Outage, Outcome, Partition, Patterns, Place, Publication, Round, StarvedTime, StreamEnd, StreamMoment,
-    StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, logged_streams, matches,
+    Attempt, ClientStream, Command as SubjectCommand, CommandKind, DEFAULT, Delivered, Deliveries, Endpoint,
+    History, HistoryRecorder, IN_ORDER, Kind, Listed, Listing, LoggedStream, Message, Moment, Observation,
+    Operation, Outage, Outcome, Partition, Patterns, Publication, Round, StarvedTime, StreamEnd,
+    StreamMoment, StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, logged_streams, matches,
 };
 pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
 pub use summary::{ControlFigures, Summary};

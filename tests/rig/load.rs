@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::interval;
 use vx11_kit::{Api, Operator};
 
-use crate::history::{HistoryRecorder, Place};
+use crate::history::{Endpoint, HistoryRecorder};
 pub use grants::{Grant, TopicLoad, TopicSpace};
 pub(crate) use subjects::{Held, Pass, Wish};
 use token_lifecycle::{Course, Token};
@@ -82,10 +82,10 @@ impl Stage {
     }
 
     /// Interface of the target.
-    pub(crate) fn at(&self, place: Place) -> &Api {
-        match place {
-            Place::Instance(index) => &self.members[index].api,
-            Place::Balancer => self.balancer.as_ref().expect("there is a balancer"),
+    pub(crate) fn at(&self, endpoint: Endpoint) -> &Api {
+        match endpoint {
+            Endpoint::Instance(index) => &self.members[index].api,
+            Endpoint::Balancer => self.balancer.as_ref().expect("there is a balancer"),
         }
     }
 
@@ -95,10 +95,10 @@ impl Stage {
     }
 
     /// Target of a client, the `turn`th of many.
-    fn entrance(&self, turn: usize) -> Place {
+    fn entrance(&self, turn: usize) -> Endpoint {
         match self.balancer {
-            Some(_) => Place::Balancer,
-            None => Place::Instance(turn % self.members.len()),
+            Some(_) => Endpoint::Balancer,
+            None => Endpoint::Instance(turn % self.members.len()),
         }
     }
 }

@@ -140,8 +140,9 @@ pub struct Summary {
 impl Summary {
     pub(crate) fn of(history: &History, judged: &Judged) -> Self {
         let Judged { revoked, recoveries, reconnects, publishing, sequences, trespasses, .. } = judged;
-        let is_judged =
-            |it: &&Operation| it.kind != Kind::Look && !is_excused(history, it.place, it.sent, it.answered);
+        let is_judged = |it: &&Operation| {
+            it.kind != Kind::Look && !is_excused(history, it.endpoint, it.sent, it.answered)
+        };
         let requests = || history.operations.iter().filter(is_judged);
         let troubles = Troubles::of(history, Duration::ZERO);
         let unpublished = Troubles::of(history, AFTERMATH);

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use vx11_kit::{COME_BACK, Standing};
 use vx11_rig::{
-    Caps, ClientStream, CommandKind, Control, History, IN_ORDER, Kind, Listed, Listing, LoggedStream,
-    Observation, Operation, Outage, Outcome, Partition, Place, Round, StreamEnd, Subject, SubjectCommand,
-    Targets, TicketAttempt, TicketOutcome, Verdict, check, logged_streams,
+    Caps, ClientStream, CommandKind, Control, Endpoint, History, IN_ORDER, Kind, Listed, Listing,
+    LoggedStream, Observation, Operation, Outage, Outcome, Partition, Round, StreamEnd, Subject,
+    SubjectCommand, Targets, TicketAttempt, TicketOutcome, Verdict, check, logged_streams,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -17,13 +17,13 @@ const INSTANCES: usize = 3;
 const LOADED: u64 = 1;
 const BLOCK: CommandKind = CommandKind::Block(Duration::from_hours(1));
 
-fn at(instance: usize) -> Place {
-    Place::Instance(instance)
+fn at(instance: usize) -> Endpoint {
+    Endpoint::Instance(instance)
 }
 
-fn operation(kind: Kind, token: u64, place: Place, sent: u32, outcome: Outcome) -> Operation {
+fn operation(kind: Kind, token: u64, endpoint: Endpoint, sent: u32, outcome: Outcome) -> Operation {
     let sent = sent * MS;
-    Operation { kind, token, place, due: sent, sent, answered: sent + 2 * MS, outcome }
+    Operation { kind, token, endpoint, due: sent, sent, answered: sent + 2 * MS, outcome }
 }
 
 /// A history of 20 s without a fault in which a token of the load was validated.
@@ -43,7 +43,7 @@ fn history() -> History {
 }
 
 fn issue(token: u64, sent: u32, outcome: Outcome) -> Operation {
-    operation(Kind::Issue { life: Duration::from_mins(15) }, token, Place::Balancer, sent, outcome)
+    operation(Kind::Issue { life: Duration::from_mins(15) }, token, Endpoint::Balancer, sent, outcome)
 }
 
 fn targets() -> Targets {
@@ -76,9 +76,9 @@ fn cut(history: &mut History, instances: &[usize]) {
     history.partitions = vec![Partition { from: 5000 * MS, until: Some(8000 * MS), cut: instances.to_vec() }];
 }
 
-fn command(kind: CommandKind, subject: Subject, place: Place, sent: u32) -> SubjectCommand {
+fn command(kind: CommandKind, subject: Subject, endpoint: Endpoint, sent: u32) -> SubjectCommand {
     let sent = sent * MS;
-    SubjectCommand { kind, subject, place, sent, answered: sent + 5 * MS, outcome: Outcome::Yes }
+    SubjectCommand { kind, subject, endpoint, sent, answered: sent + 5 * MS, outcome: Outcome::Yes }
 }
 
 fn ended(at: u32, reason: &str) -> StreamEnd {
@@ -89,8 +89,8 @@ fn closed(at: u32) -> StreamEnd {
     StreamEnd { at: at * MS, reason: None }
 }
 
-fn stream(token: u64, place: Place, opened: u32, end: Option<StreamEnd>) -> ClientStream {
-    ClientStream { token, place, sent: (opened - 2) * MS, opened: opened * MS, end }
+fn stream(token: u64, endpoint: Endpoint, opened: u32, end: Option<StreamEnd>) -> ClientStream {
+    ClientStream { token, endpoint, sent: (opened - 2) * MS, opened: opened * MS, end }
 }
 
 /// Subject 7 with token 10 and a stream on each instance, and subject 8 with token 20 and one
@@ -163,7 +163,7 @@ fn a_stream_of_another_subject_that_ends_is_found_and_so_is_one_with_another_rea
     let other = commanded(CommandKind::End, in_time("revoked"));
     assert!(found(&other).starts_with("3 streams ended without a command: subject 7"));
     // An instance that goes down takes its streams with it.
-    history.outages.push(Outage { place: at(0), from: 2005 * MS, until: Some(4000 * MS) });
+    history.outages.push(Outage { endpoint: at(0), from: 2005 * MS, until: Some(4000 * MS) });
     history.client_streams[3].end = Some(StreamEnd { at: 2010 * MS, reason: Some("it was cut".to_owned()) });
     nothing_in(&history);
 }
@@ -198,7 +198,8 @@ fn presented(kind: CommandKind, requests: Vec<Operation>) -> History {
 fn a_token_of_a_revoked_or_blocked_subject_that_is_accepted_is_found() {
     for kind in [BLOCK, CommandKind::Revoke] {
         for way in [Kind::Introspect, Kind::OpenStream] {
-            let accepted = |place, sent| presented(kind, vec![operation(way, 10, place, sent, Outcome::Yes)]);
+            let accepted =
+                |endpoint, sent| presented(kind, vec![operation(way, 10, endpoint, sent, Outcome::Yes)]);
             nothing_in(&accepted(at(0), 2004));
             let words = format!("subject 7 {kind:?} on instance 0 at 2.005s, accepted on instance 0");
             let there = check(&accepted(at(0), 2006), targets());
@@ -257,8 +258,9 @@ fn a_token_that_is_refused_without_a_reason_is_found_and_so_is_a_refusal_to_issu
 
 #[test]
 fn a_command_during_a_cut_holds_there_at_once_and_elsewhere_a_second_after_it() {
-    let accepted = |place, sent| {
-        let mut history = presented(BLOCK, vec![operation(Kind::Introspect, 10, place, sent, Outcome::Yes)]);
+    let accepted = |endpoint, sent| {
+        let mut history =
+            presented(BLOCK, vec![operation(Kind::Introspect, 10, endpoint, sent, Outcome::Yes)]);
         cut(&mut history, &[0]);
         history.commands = vec![command(BLOCK, 7, at(0), 6000)];
         check(&history, targets())
@@ -287,7 +289,7 @@ fn list(instance: usize, sent: u32, tokens: &[u64], missing: &[usize]) -> Listin
         instance: usize::try_from(*token - 10).unwrap_or(0),
     });
     Listing {
-        place: at(instance),
+        endpoint: at(instance),
         sent: sent * MS,
         answered: (sent + 10) * MS,
         streams: streams.collect(),
@@ -374,7 +376,7 @@ fn a_dead_instance_that_no_list_names_is_found() {
         fault(&mut history);
         history.client_streams[2].end =
             Some(StreamEnd { at: 5000 * MS, reason: Some("it was cut".to_owned()) });
-        history.outages.push(Outage { place: at(2), from: 5000 * MS, until: Some(8000 * MS) });
+        history.outages.push(Outage { endpoint: at(2), from: 5000 * MS, until: Some(8000 * MS) });
         check(&history, targets()).violations
     };
     assert!(during(&[2]).is_empty());
@@ -402,7 +404,7 @@ fn full() -> Outcome {
 fn capped(streams: Vec<LoggedStream>, refused: u32) -> History {
     let mut history = history();
     history.subjects = (10..20).map(|token| (token, 7)).collect();
-    history.operations.push(operation(Kind::OpenStream, 19, Place::Balancer, refused, full()));
+    history.operations.push(operation(Kind::OpenStream, 19, Endpoint::Balancer, refused, full()));
     history.logged_streams = streams;
     history
 }
@@ -433,7 +435,7 @@ fn more_streams_than_a_cap_allows_are_found_in_the_logs_and_with_the_clients() {
     assert_eq!(wrong_with(&history, CAPS), [words]);
     history.logged_streams[0].ended = Some(2000 * MS);
     assert!(wrong_with(&history, CAPS).is_empty());
-    history.client_streams = (10..13).map(|token| stream(token, Place::Balancer, 1000, None)).collect();
+    history.client_streams = (10..13).map(|token| stream(token, Endpoint::Balancer, 1000, None)).collect();
     assert!(wrong_with(&history, CAPS)[0].ends_with("subject 7 at 1s with 3 by its clients"));
 }
 
@@ -442,7 +444,7 @@ fn a_stream_of_a_killed_instance_lasts_until_then() {
     let streams = vec![logged(0, 10, 1000, None), logged(1, 11, 1000, None), logged(2, 12, 4000, Some(9000))];
     let mut history = capped(streams, 2000);
     assert_eq!(wrong_with(&history, CAPS).len(), 1);
-    history.outages.push(Outage { place: at(0), from: 3999 * MS, until: Some(7000 * MS) });
+    history.outages.push(Outage { endpoint: at(0), from: 3999 * MS, until: Some(7000 * MS) });
     fault(&mut history);
     history.rounds[0].from = 3990 * MS;
     assert!(wrong_with(&history, CAPS).is_empty());
@@ -467,7 +469,7 @@ fn a_refusal_three_seconds_after_a_place_became_free_is_found() {
 fn a_refusal_while_another_stream_of_the_subject_opens_is_right() {
     let wrong = |requested: Option<u32>| {
         let mut history = capped(vec![logged(0, 10, 1000, None), logged(1, 11, 3100, None)], 3000);
-        let opening = |sent| operation(Kind::OpenStream, 11, Place::Balancer, sent, Outcome::Yes);
+        let opening = |sent| operation(Kind::OpenStream, 11, Endpoint::Balancer, sent, Outcome::Yes);
         history.operations.extend(requested.map(opening));
         wrong_with(&history, CAPS).len()
     };
@@ -621,7 +623,7 @@ fn refusing(requests: Vec<Operation>) -> History {
     cut(&mut history, &[0, 1, 2]);
     let kind = Kind::Issue { life: Duration::from_mins(1) };
     history.operations.extend([
-        operation(kind, 2, Place::Balancer, 6000, unavailable()),
+        operation(kind, 2, Endpoint::Balancer, 6000, unavailable()),
         operation(Kind::Introspect, LOADED, at(0), 6000, unavailable()),
     ]);
     history.operations.extend(requests);
@@ -637,7 +639,7 @@ fn refusals_while_redis_is_lost_are_not_complained_of_where_they_are_wanted() {
     let history = refusing(vec![operation(
         Kind::OpenStream,
         LOADED,
-        Place::Balancer,
+        Endpoint::Balancer,
         6000,
         Outcome::Unanswered(COME_BACK.to_owned()),
     )]);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use vx11_kit::{Answer, EventId, Standing};
 use vx11_rig::{
-    Attempt, Delivered, Deliveries, Heard, History, Kind, Observation, Operation, Outage, Outcome, Place,
-    Publication, Round, StarvedTime, Targets, Verdict, check,
+    Attempt, Delivered, Deliveries, Endpoint, History, Kind, Message, Observation, Operation, Outage,
+    Outcome, Publication, Round, StarvedTime, Targets, Verdict, check,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -14,31 +14,31 @@ const MS: Duration = Duration::from_millis(1);
 const EVENTS: usize = 9;
 
 /// A place in the first log.
-fn at(place: usize) -> EventId {
-    EventId { epoch: 1, millis: place as u64, seq: 0 }
+fn at(position: usize) -> EventId {
+    EventId { epoch: 1, millis: position as u64, seq: 0 }
 }
 
 /// A place in the log after it.
-fn anew(place: usize) -> EventId {
-    EventId { epoch: 2, ..at(place) }
+fn anew(position: usize) -> EventId {
+    EventId { epoch: 2, ..at(position) }
 }
 
 /// An attempt in the second `sent`, which takes 2 ms.
 fn attempt(sent: u32, answer: Answer) -> Attempt {
     let sent = sent * 1000 * MS;
-    Attempt { place: Place::Balancer, sent, answered: sent + 2 * MS, answer }
+    Attempt { endpoint: Endpoint::Balancer, sent, answered: sent + 2 * MS, answer }
 }
 
 fn acknowledged(id: EventId) -> Answer {
     Answer::Acknowledged { id, replayed: false }
 }
 
-/// All events acknowledged, one a second, and one subscriber that heard `heard`; something was
+/// All events acknowledged, one a second, and one subscriber that got `messages`; something was
 /// broken from 5 s to 6 s.
-fn history(heard: Vec<Heard>) -> History {
+fn history(messages: Vec<Message>) -> History {
     let token = |kind| {
         let (due, sent, answered) = (MS, MS, 2 * MS);
-        Operation { kind, token: 1, place: Place::Balancer, due, sent, answered, outcome: Outcome::Yes }
+        Operation { kind, token: 1, endpoint: Endpoint::Balancer, due, sent, answered, outcome: Outcome::Yes }
     };
     let publications = (0..EVENTS).zip(1..).map(|(number, second)| Publication {
         due: second * 1000 * MS,
@@ -59,7 +59,7 @@ fn history(heard: Vec<Heard>) -> History {
                 .map(|number| Delivered { id: at(number + 1), number: Some(number), topic: None })
                 .collect(),
             epochs: vec![1, 2],
-            heard: vec![heard],
+            messages: vec![messages],
             ..Deliveries::default()
         },
         length: 10_000 * MS,
@@ -75,40 +75,40 @@ fn violations(history: &History) -> Vec<String> {
     judge(history).violations
 }
 
-/// The one thing that is wrong with what a subscriber heard.
-fn violation(heard: Vec<Heard>) -> String {
-    let mut violations = violations(&history(heard));
+/// The one thing that is wrong with what a subscriber got.
+fn violation(messages: Vec<Message>) -> String {
+    let mut violations = violations(&history(messages));
     assert_eq!(violations.len(), 1, "{violations:?}");
     violations.remove(0)
 }
 
-fn greeting(place: usize) -> Heard {
-    Heard::Greeting(Some(at(place)))
+fn greeting(position: usize) -> Message {
+    Message::Greeting(Some(at(position)))
 }
 
-fn reset(id: EventId) -> Heard {
-    Heard::Reset { id: Some(id), reason: "expired".to_owned() }
+fn reset(id: EventId) -> Message {
+    Message::Reset { id: Some(id), reason: "expired".to_owned() }
 }
 
 #[test]
 fn a_subscriber_that_got_everything_in_one_stream_or_more_is_not_complained_of() {
-    for heard in [
-        vec![greeting(0), Heard::Events(0..9)],
-        vec![greeting(0), Heard::Events(0..4), greeting(4), Heard::Events(4..9)],
-        vec![greeting(0), Heard::Degraded, Heard::Recovered, Heard::Events(0..9)],
+    for messages in [
+        vec![greeting(0), Message::Events(0..9)],
+        vec![greeting(0), Message::Events(0..4), greeting(4), Message::Events(4..9)],
+        vec![greeting(0), Message::Degraded, Message::Recovered, Message::Events(0..9)],
     ] {
-        let verdict = judge(&history(heard));
+        let verdict = judge(&history(messages));
         assert_eq!((verdict.summary.acknowledged, verdict.summary.events_lost), (9, 0));
     }
-    assert_eq!(violations(&history(vec![greeting(0), Heard::Events(0..9)])), Vec::<String>::new());
+    assert_eq!(violations(&history(vec![greeting(0), Message::Events(0..9)])), Vec::<String>::new());
 }
 
 #[test]
 fn an_event_that_is_missing_anywhere_is_found() {
     let missing = [
-        vec![Heard::Events(1..9)],
-        vec![Heard::Events(0..3), Heard::Events(4..9)],
-        vec![Heard::Events(0..8)],
+        vec![Message::Events(1..9)],
+        vec![Message::Events(0..3), Message::Events(4..9)],
+        vec![Message::Events(0..8)],
     ];
     for (events, number) in missing.into_iter().zip([0, 3, 8]) {
         let found = violation([vec![greeting(0)], events].concat());
@@ -119,28 +119,28 @@ fn an_event_that_is_missing_anywhere_is_found() {
 
 #[test]
 fn an_event_that_is_skipped_by_a_greeting_is_lost_all_the_same() {
-    let found = violation(vec![greeting(0), Heard::Events(0..4), greeting(6), Heard::Events(6..9)]);
+    let found = violation(vec![greeting(0), Message::Events(0..4), greeting(6), Message::Events(6..9)]);
     assert!(found.starts_with("2 events acknowledged and lost"), "{found}");
 }
 
 #[test]
 fn what_was_published_before_the_first_greeting_is_not_expected_and_what_comes_next_is() {
-    let heard = vec![greeting(4), Heard::Events(4..9)];
-    assert_eq!(violations(&history(heard)), Vec::<String>::new());
-    let found = violation(vec![greeting(4), Heard::Events(5..9)]);
+    let messages = vec![greeting(4), Message::Events(4..9)];
+    assert_eq!(violations(&history(messages)), Vec::<String>::new());
+    let found = violation(vec![greeting(4), Message::Events(5..9)]);
     assert!(found.contains("did not get number 4,"), "{found}");
     // A stream that does not say where it begins.
-    let heard = vec![Heard::Greeting(None), Heard::Events(2..9)];
-    assert_eq!(violations(&history(heard)), Vec::<String>::new());
-    let found = violation(vec![Heard::Greeting(None), Heard::Events(2..3), Heard::Events(4..9)]);
+    let messages = vec![Message::Greeting(None), Message::Events(2..9)];
+    assert_eq!(violations(&history(messages)), Vec::<String>::new());
+    let found = violation(vec![Message::Greeting(None), Message::Events(2..3), Message::Events(4..9)]);
     assert!(found.contains("did not get number 3,"), "{found}");
 }
 
 #[test]
 fn an_event_that_comes_twice_is_found_under_the_same_id_and_under_another() {
-    let found = violation(vec![greeting(0), Heard::Events(0..6), greeting(6), Heard::Events(5..9)]);
+    let found = violation(vec![greeting(0), Message::Events(0..6), greeting(6), Message::Events(5..9)]);
     assert!(found.starts_with("1 events received twice: subscriber 0 got number 5 again"), "{found}");
-    let mut under_another = history(vec![greeting(0), Heard::Events(0..10)]);
+    let mut under_another = history(vec![greeting(0), Message::Events(0..10)]);
     under_another.deliveries.events.push(Delivered { id: at(10), number: Some(5), topic: None });
     let found = violations(&under_another);
     assert!(found[0].starts_with("1 events received twice"), "{found:?}");
@@ -149,9 +149,14 @@ fn an_event_that_comes_twice_is_found_under_the_same_id_and_under_another() {
 
 #[test]
 fn an_event_that_comes_after_one_behind_it_is_found() {
-    let heard =
-        vec![greeting(0), Heard::Events(0..3), Heard::Events(4..5), Heard::Events(3..4), Heard::Events(5..9)];
-    let found = violation(heard);
+    let messages = vec![
+        greeting(0),
+        Message::Events(0..3),
+        Message::Events(4..5),
+        Message::Events(3..4),
+        Message::Events(5..9),
+    ];
+    let found = violation(messages);
     assert!(
         found.starts_with("1 events out of order: subscriber 0 got 00000001-4-0 after one at 5-0"),
         "{found}"
@@ -160,21 +165,21 @@ fn an_event_that_comes_after_one_behind_it_is_found() {
 
 #[test]
 fn what_a_reset_announces_is_counted_apart_and_what_lies_before_or_behind_it_is_lost() {
-    let announced = history(vec![greeting(0), Heard::Events(0..3), reset(at(7)), Heard::Events(7..9)]);
+    let announced = history(vec![greeting(0), Message::Events(0..3), reset(at(7)), Message::Events(7..9)]);
     let verdict = judge(&announced);
     assert_eq!(violations(&announced), Vec::<String>::new());
     assert_eq!((verdict.summary.events_announced, verdict.summary.resets), (4, 1));
     let bounded =
         |gaps| check(&announced, Targets { gaps: Some(gaps), ..Targets::of_rounds(1) }).violations.len();
     assert_eq!((bounded(4), bounded(3)), (0, 1));
-    let behind = violation(vec![greeting(0), Heard::Events(0..3), reset(at(7)), Heard::Events(8..9)]);
+    let behind = violation(vec![greeting(0), Message::Events(0..3), reset(at(7)), Message::Events(8..9)]);
     assert!(behind.contains("did not get number 7,"), "{behind}");
     let before = violation(vec![
         greeting(0),
-        Heard::Events(0..2),
-        Heard::Events(3..4),
+        Message::Events(0..2),
+        Message::Events(3..4),
         reset(at(7)),
-        Heard::Events(7..9),
+        Message::Events(7..9),
     ]);
     assert!(before.contains("did not get number 2,"), "{before}");
 }
@@ -182,8 +187,8 @@ fn what_a_reset_announces_is_counted_apart_and_what_lies_before_or_behind_it_is_
 #[test]
 fn a_new_log_has_to_be_announced() {
     // The last three events are in another log, whose ids begin again.
-    let with = |heard| {
-        let mut history = history(heard);
+    let with = |messages| {
+        let mut history = history(messages);
         for number in 6..9 {
             history.deliveries.events[number].id = anew(number - 5);
             history.publications[number].attempts[0].answer = acknowledged(anew(number - 5));
@@ -192,55 +197,60 @@ fn a_new_log_has_to_be_announced() {
     };
     let lost = reset(anew(1));
     assert_eq!(
-        with(vec![greeting(0), Heard::Events(0..4), lost.clone(), Heard::Events(7..9)]),
+        with(vec![greeting(0), Message::Events(0..4), lost.clone(), Message::Events(7..9)]),
         Vec::<String>::new()
     );
-    assert_eq!(with(vec![greeting(0), Heard::Events(0..4), Heard::Events(7..9)]).len(), 1);
-    assert_eq!(with(vec![greeting(0), Heard::Events(0..4), lost]).len(), 1);
+    assert_eq!(with(vec![greeting(0), Message::Events(0..4), Message::Events(7..9)]).len(), 1);
+    assert_eq!(with(vec![greeting(0), Message::Events(0..4), lost]).len(), 1);
 }
 
 #[test]
 fn an_event_that_was_never_acknowledged_may_come_once_or_not_at_all() {
-    let unknown = |heard| {
-        let mut history = history(heard);
+    let unknown = |messages| {
+        let mut history = history(messages);
         history.publications[5].attempts = vec![attempt(5, Answer::Unknown)];
         violations(&history)
     };
-    for heard in [vec![Heard::Events(0..9)], vec![Heard::Events(0..5), Heard::Events(6..9)]] {
-        let found = unknown([vec![greeting(0)], heard].concat());
+    for messages in [vec![Message::Events(0..9)], vec![Message::Events(0..5), Message::Events(6..9)]] {
+        let found = unknown([vec![greeting(0)], messages].concat());
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("1 events never acknowledged: number 5"), "{found:?}");
     }
-    let twice = unknown(vec![greeting(0), Heard::Events(0..6), Heard::Events(5..9)]);
+    let twice = unknown(vec![greeting(0), Message::Events(0..6), Message::Events(5..9)]);
     assert!(twice[0].starts_with("1 events received twice"), "{twice:?}");
 }
 
 #[test]
 fn events_of_others_are_nobodys_loss_and_have_their_order_too() {
-    let with = |heard| {
-        let mut history = history(heard);
+    let with = |messages| {
+        let mut history = history(messages);
         let id = EventId { seq: 1, ..at(9) };
         history.deliveries.events.push(Delivered { id, number: None, topic: None });
         violations(&history)
     };
-    assert_eq!(with(vec![greeting(0), Heard::Events(0..9)]), Vec::<String>::new());
-    assert_eq!(with(vec![greeting(0), Heard::Events(0..10)]), Vec::<String>::new());
-    let disordered =
-        with(vec![greeting(0), Heard::Events(0..9), greeting(9), Heard::Events(9..10), Heard::Events(9..10)]);
+    assert_eq!(with(vec![greeting(0), Message::Events(0..9)]), Vec::<String>::new());
+    assert_eq!(with(vec![greeting(0), Message::Events(0..10)]), Vec::<String>::new());
+    let disordered = with(vec![
+        greeting(0),
+        Message::Events(0..9),
+        greeting(9),
+        Message::Events(9..10),
+        Message::Events(9..10),
+    ]);
     assert!(disordered[0].starts_with("1 events out of order"), "{disordered:?}");
 }
 
 #[test]
 fn a_stream_that_is_left_without_the_word_that_the_log_is_back_is_found() {
-    let found = violation(vec![greeting(0), Heard::Events(0..9), Heard::Degraded]);
+    let found = violation(vec![greeting(0), Message::Events(0..9), Message::Degraded]);
     assert!(found.contains("left with the word that the log cannot be reached: subscriber 0"), "{found}");
-    let greeted_again = vec![greeting(0), Heard::Events(0..9), Heard::Degraded, greeting(9)];
+    let greeted_again = vec![greeting(0), Message::Events(0..9), Message::Degraded, greeting(9)];
     assert_eq!(violations(&history(greeted_again)), Vec::<String>::new());
 }
 
 /// With the attempts of number 4 in place of the one in the fifth second.
 fn with_attempts(attempts: Vec<Attempt>) -> History {
-    let mut history = history(vec![greeting(0), Heard::Events(0..9)]);
+    let mut history = history(vec![greeting(0), Message::Events(0..9)]);
     history.publications[4].attempts = attempts;
     history
 }
@@ -263,8 +273,8 @@ fn publishing_may_be_refused_while_something_is_broken_and_not_otherwise() {
     };
     let judge = |history: &History, refusals| {
         let targets = Targets { refusals, ..Targets::of_rounds(1) };
-        let told = |it: &&String| it.contains("not answered") || it.contains("nobody knew in time");
-        check(history, targets).violations.iter().filter(told).count()
+        let is_unanswered = |it: &&String| it.contains("not answered") || it.contains("nobody knew in time");
+        check(history, targets).violations.iter().filter(is_unanswered).count()
     };
     for (second, answer, found) in [
         (5, Answer::Refused, [0, 1]),
@@ -281,7 +291,7 @@ fn publishing_may_be_refused_while_something_is_broken_and_not_otherwise() {
         );
     }
     let mut excused = refused(5, &Answer::Unanswered("reset".to_owned()));
-    excused.outages.push(Outage { place: Place::Balancer, from: 5000 * MS, until: Some(5001 * MS) });
+    excused.outages.push(Outage { endpoint: Endpoint::Balancer, from: 5000 * MS, until: Some(5001 * MS) });
     assert_eq!(judge(&excused, None), 0);
 }
 
@@ -300,7 +310,7 @@ fn an_outcome_that_is_unknown_because_the_machine_was_busy_is_nobodys_fault() {
 
 #[test]
 fn deliveries_that_take_longer_during_a_fault_are_found_and_the_time_after_it_is_no_comparison() {
-    let mut history = history(vec![greeting(0), Heard::Events(0..9)]);
+    let mut history = history(vec![greeting(0), Message::Events(0..9)]);
     for (due, took) in [(2, 10), (5, 11), (7, 500)] {
         history.deliveries.took(due * 1000 * MS, took * MS);
     }

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use vx11_kit::{Answer, EventId, Standing};
 use vx11_operator::topic;
 use vx11_rig::{
-    Attempt, Delivered, Deliveries, Grant, Heard, History, Kind, Observation, Operation, Outcome, Place,
+    Attempt, Delivered, Deliveries, Endpoint, Grant, History, Kind, Message, Observation, Operation, Outcome,
     Publication, Round, Summary, Targets, TopicLoad, TopicSpace, Trespass, check, matches,
 };
 
@@ -27,8 +27,8 @@ const TOPICS: [&[&str]; 8] = [
 ];
 
 /// A place in the log.
-fn at(place: usize) -> EventId {
-    EventId { epoch: 1, millis: place as u64, seq: 0 }
+fn at(position: usize) -> EventId {
+    EventId { epoch: 1, millis: position as u64, seq: 0 }
 }
 
 /// Topic by which a reader of `orders/*` gets an event, or else the first one.
@@ -37,15 +37,15 @@ fn shown(topics: &[&str]) -> Option<Arc<str>> {
     below_orders.or(topics.first()).map(|topic| Arc::from(*topic))
 }
 
-/// All events acknowledged, and one subscriber that heard `heard`.
-fn history(heard: Vec<Heard>) -> History {
+/// All events acknowledged, and one subscriber that got `messages`.
+fn history(messages: Vec<Message>) -> History {
     let token = |kind| {
         let (due, sent, answered) = (MS, MS, 2 * MS);
-        Operation { kind, token: 1, place: Place::Balancer, due, sent, answered, outcome: Outcome::Yes }
+        Operation { kind, token: 1, endpoint: Endpoint::Balancer, due, sent, answered, outcome: Outcome::Yes }
     };
-    let publications = TOPICS.iter().zip(1..).map(|(topics, place)| {
-        let answer = Answer::Acknowledged { id: at(place), replayed: false };
-        let attempt = Attempt { place: Place::Balancer, sent: 10 * MS, answered: 12 * MS, answer };
+    let publications = TOPICS.iter().zip(1..).map(|(topics, position)| {
+        let answer = Answer::Acknowledged { id: at(position), replayed: false };
+        let attempt = Attempt { endpoint: Endpoint::Balancer, sent: 10 * MS, answered: 12 * MS, answer };
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
         Publication { due: 10 * MS, topics, attempts: vec![attempt] }
     });
@@ -66,7 +66,7 @@ fn history(heard: Vec<Heard>) -> History {
         deliveries: Deliveries {
             events: events.collect(),
             epochs: vec![1],
-            heard: vec![heard],
+            messages: vec![messages],
             ..Deliveries::default()
         },
         length: 10_000 * MS,
@@ -74,40 +74,40 @@ fn history(heard: Vec<Heard>) -> History {
     }
 }
 
-fn violations(heard: Vec<Heard>) -> Vec<String> {
-    check(&history(heard), Targets::of_rounds(1)).violations
+fn violations(messages: Vec<Message>) -> Vec<String> {
+    check(&history(messages), Targets::of_rounds(1)).violations
 }
 
 /// Figures of a subscriber without a violation.
-fn faultless(heard: Vec<Heard>) -> Summary {
-    let verdict = check(&history(heard), Targets::of_rounds(1));
+fn faultless(messages: Vec<Message>) -> Summary {
+    let verdict = check(&history(messages), Targets::of_rounds(1));
     assert_eq!(verdict.violations, Vec::<String>::new());
     verdict.summary
 }
 
 /// The one thing that is wrong.
-fn violation(heard: Vec<Heard>) -> String {
-    let mut violations = violations(heard);
+fn violation(messages: Vec<Message>) -> String {
+    let mut violations = violations(messages);
     assert_eq!(violations.len(), 1, "{violations:?}");
     violations.remove(0)
 }
 
-fn began(patterns: &[&str], after: Option<usize>) -> Heard {
+fn began(patterns: &[&str], after: Option<usize>) -> Message {
     let patterns: Vec<_> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-    Heard::Began { patterns: patterns.into(), after: after.map(at) }
+    Message::Began { patterns: patterns.into(), after: after.map(at) }
 }
 
-fn greeting(place: usize) -> Heard {
-    Heard::Greeting(Some(at(place)))
+fn greeting(position: usize) -> Message {
+    Message::Greeting(Some(at(position)))
 }
 
 /// The events with these numbers.
-fn got(numbers: &[usize]) -> Vec<Heard> {
-    numbers.iter().map(|number| Heard::Events(*number..number + 1)).collect()
+fn got(numbers: &[usize]) -> Vec<Message> {
+    numbers.iter().map(|number| Message::Events(*number..number + 1)).collect()
 }
 
 /// A reader of all orders that gets these events.
-fn reads_orders(numbers: &[usize]) -> Vec<Heard> {
+fn reads_orders(numbers: &[usize]) -> Vec<Message> {
     [vec![began(&["orders/*"], None), greeting(0)], got(numbers)].concat()
 }
 
@@ -188,7 +188,7 @@ fn a_subscriber_with_a_plain_token_reads_default() {
 #[test]
 fn a_heartbeat_moves_the_position_and_excuses_no_missing_event() {
     let with = |numbers: &[usize], position, later: &[usize]| {
-        [reads_orders(numbers), vec![Heard::Position(at(position))], got(later)].concat()
+        [reads_orders(numbers), vec![Message::Position(at(position))], got(later)].concat()
     };
     faultless(with(&[0, 1], 4, &[4, 6]));
     let passed_over = violation(with(&[0], 4, &[4, 6]));
@@ -214,7 +214,7 @@ fn a_stream_at_somebody_else_s_event_id_gets_what_follows_and_only_that_is_due()
 #[test]
 fn a_subscriber_that_leaves_owes_what_came_before_its_position_and_nothing_after_it() {
     let leaves_at = |numbers: &[usize], position| {
-        let rest = vec![Heard::Position(at(position)), began(&["nothing"], Some(position))];
+        let rest = vec![Message::Position(at(position)), began(&["nothing"], Some(position))];
         [reads_orders(numbers), rest].concat()
     };
     faultless(leaves_at(&[0, 1], 4));
@@ -230,7 +230,7 @@ fn a_subscriber_that_never_opens_its_next_stream_is_found() {
 
 #[test]
 fn a_reset_announces_losses_of_its_topics_only_and_what_it_announces_is_not_judged() {
-    let reset = Heard::Reset { id: Some(at(6)), reason: "expired".to_owned() };
+    let reset = Message::Reset { id: Some(at(6)), reason: "expired".to_owned() };
     let summary = faultless([reads_orders(&[0]), vec![reset], got(&[6])].concat());
     assert_eq!((summary.events_announced, summary.judged), (2, 3));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vx11_kit::{InstanceFigures, Standing};
 use vx11_rig::{
-    History, IN_ORDER, Kind, Observation, Operation, Outage, Outcome, Place, Resumption, Round, Since,
+    Endpoint, History, IN_ORDER, Kind, Observation, Operation, Outage, Outcome, Resumption, Round, Since,
     StarvedTime, StreamMoment, StreamTurn, Targets, Times, check,
 };
 
@@ -18,8 +18,8 @@ const DEGRADED: Standing = Standing { on_redis: false, fallback_entries: 3 };
 
 fn operation(kind: Kind, token: u64, instance: usize, sent: u32, outcome: Outcome) -> Operation {
     let sent = sent * MS;
-    let place = Place::Instance(instance);
-    Operation { kind, token, place, due: sent, sent, answered: sent + 2 * MS, outcome }
+    let endpoint = Endpoint::Instance(instance);
+    Operation { kind, token, endpoint, due: sent, sent, answered: sent + 2 * MS, outcome }
 }
 
 fn observation(instance: usize, at: u32, standing: Standing) -> Observation {
@@ -170,7 +170,7 @@ fn a_revoked_token_that_another_instance_accepts_during_a_fault_is_listed() {
 }
 
 fn stream(subscriber: usize, at: u32, turn: StreamTurn) -> StreamMoment {
-    StreamMoment { at: at * MS, subscriber, place: Place::Balancer, turn }
+    StreamMoment { at: at * MS, subscriber, endpoint: Endpoint::Balancer, turn }
 }
 
 fn lost() -> StreamTurn {
@@ -228,17 +228,17 @@ fn a_stream_that_is_not_open_again_in_time_is_found_counted_from_the_loss_the_fa
 #[test]
 fn what_was_asked_of_someone_who_was_down_may_stay_unanswered_and_nothing_else() {
     let failed = |sent| operation(Kind::Introspect, 1, 0, sent, Outcome::Unanswered("refused".to_owned()));
-    let down = |place| Outage { place, from: 5000 * MS, until: Some(6000 * MS) };
-    let excused = |place, sent| {
+    let down = |endpoint| Outage { endpoint, from: 5000 * MS, until: Some(6000 * MS) };
+    let excused = |endpoint, sent| {
         let mut history = faultless();
-        history.outages.push(down(place));
+        history.outages.push(down(endpoint));
         history.operations.push(failed(sent));
         check(&history, targets()).violations.is_empty()
     };
     // The request takes 2 ms.
-    assert!(excused(Place::Instance(0), 4998) && excused(Place::Instance(0), 6000));
-    assert!(!excused(Place::Instance(0), 4997) && !excused(Place::Instance(0), 6001));
-    assert!(!excused(Place::Instance(1), 5500) && !excused(Place::Balancer, 5500));
+    assert!(excused(Endpoint::Instance(0), 4998) && excused(Endpoint::Instance(0), 6000));
+    assert!(!excused(Endpoint::Instance(0), 4997) && !excused(Endpoint::Instance(0), 6001));
+    assert!(!excused(Endpoint::Instance(1), 5500) && !excused(Endpoint::Balancer, 5500));
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_stream_may_end_because_it_is_old_where_streams_get_old_and_for_no_other_rea
 #[test]
 fn a_request_that_waits_for_a_hung_instance_is_found_through_the_balancer() {
     let mut slow = operation(Kind::Introspect, 1, 1, 5100, Outcome::Yes);
-    (slow.place, slow.answered) = (Place::Balancer, slow.sent + 30 * MS);
+    (slow.endpoint, slow.answered) = (Endpoint::Balancer, slow.sent + 30 * MS);
     let mut history = faultless();
     history.operations.push(slow);
     let judge =
@@ -307,7 +307,7 @@ fn a_revocation_need_not_outlive_its_instance() {
     assert!(found.contains("revoked tokens accepted"), "{found}");
     let mut history = faultless();
     history.operations.push(accepted);
-    history.outages.push(Outage { place: Place::Instance(1), from: 5000 * MS, until: Some(5500 * MS) });
+    history.outages.push(Outage { endpoint: Endpoint::Instance(1), from: 5000 * MS, until: Some(5500 * MS) });
     assert_eq!(check(&history, targets()).violations, Vec::<String>::new());
 }
 
@@ -339,11 +339,11 @@ vx11_operator_http_request_duration_seconds_sum{method="GET",route="/metrics",se
 }
 
 #[test]
-fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts() {
+fn where_the_load_fills_the_machine_lateness_is_reported_and_everything_else_counts() {
     let mut history = faultless();
     let given_up = Outcome::Unanswered("error sending request: operation timed out".to_owned());
     history.operations.push(operation(Kind::Introspect, 1, 1, 5600, given_up));
-    let full = Targets { times: Times::AreTold, detection: Some(199 * MS), ..targets() };
+    let full = Targets { times: Times::AreReported, detection: Some(199 * MS), ..targets() };
     let verdict = check(&history, full);
     assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 2), "{verdict:?}");
     let come_back = Outcome::Unanswered("no instance takes streams".to_owned());
@@ -359,32 +359,32 @@ fn where_the_load_fills_the_machine_lateness_is_told_and_everything_else_counts(
 
 #[test]
 fn a_breaker_that_only_timeouts_opened_is_late_and_one_that_a_fault_opened_counts() {
-    let told = Targets { times: Times::AreTold, ..targets() };
+    let reported = Targets { times: Times::AreReported, ..targets() };
     let mut history = faultless();
-    history.instances[0].transitions.insert("open".to_owned(), told.openings + 1);
+    history.instances[0].transitions.insert("open".to_owned(), reported.openings + 1);
     for (fault, count, violations, late) in
         [("timeout", 3, 0, 1), ("disconnected", 0, 0, 1), ("disconnected", 1, 1, 0)]
     {
         history.instances[0].faults.insert(fault.to_owned(), count);
-        let verdict = check(&history, told);
+        let verdict = check(&history, reported);
         assert_eq!((verdict.violations.len(), verdict.late.len()), (violations, late), "{verdict:?}");
     }
-    let counted = check(&history, Targets { times: Times::Count, ..told });
+    let counted = check(&history, Targets { times: Times::Count, ..reported });
     assert_eq!(counted.violations.len(), 1, "{counted:?}");
 }
 
 #[test]
-fn where_times_are_told_a_revocation_that_is_missing_and_a_round_without_recovery_count() {
-    let told = Targets { times: Times::AreTold, ..targets() };
+fn where_times_are_reported_a_revocation_that_is_missing_and_a_round_without_recovery_count() {
+    let reported = Targets { times: Times::AreReported, ..targets() };
     let mut history = faultless();
     let revoked = |sent| operation(Kind::Introspect, 2, 0, sent, Outcome::Yes);
     history.operations.push(revoked(3010));
-    let verdict = check(&history, told);
+    let verdict = check(&history, reported);
     assert_eq!((verdict.violations.len(), verdict.late.len()), (0, 1), "{verdict:?}");
     history.operations.push(revoked(9900));
-    let violations = check(&history, told).violations;
+    let violations = check(&history, reported).violations;
     assert!(violations.iter().any(|found| found.contains("revoked tokens accepted")), "{violations:?}");
     history.observations.truncate(3);
-    let violations = check(&history, told).violations;
+    let violations = check(&history, reported).violations;
     assert!(violations.iter().any(|found| found.contains("never recovered")), "{violations:?}");
 }

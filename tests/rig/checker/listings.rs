@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Findings;
 use super::rounds::Troubles;
-use crate::history::{ClientStream, History, Listed, Listing, Moment, Place};
+use crate::history::{ClientStream, Endpoint, History, Listed, Listing, Moment};
 
 /// Time after a fault from which a list equals the truth, and after which it has no stream that
 /// ended.
@@ -61,10 +61,10 @@ pub(super) fn judge(history: &History) -> Listings {
             if listing.more || is_named {
                 continue;
             }
-            let (place, sent) = (listing.place, listing.sent);
-            found
-                .lost
-                .note(|| format!("{place} at {sent:?} does not list token {token}, which is open on {at:?}"));
+            let (endpoint, sent) = (listing.endpoint, listing.sent);
+            found.lost.note(|| {
+                format!("{endpoint} at {sent:?} does not list token {token}, which is open on {at:?}")
+            });
         }
         if is_calm {
             calm(listing, &truth, &listed, &mut found);
@@ -81,10 +81,10 @@ fn calm(
     listed: &HashMap<u64, usize>,
     found: &mut Listings,
 ) {
-    let (place, sent) = (listing.place, listing.sent);
+    let (endpoint, sent) = (listing.endpoint, listing.sent);
     if !listing.missing.is_empty() || listing.more {
         let Listing { missing, more, .. } = listing;
-        found.wrong.note(|| format!("{place} at {sent:?} names {missing:?} as missing, more: {more}"));
+        found.wrong.note(|| format!("{endpoint} at {sent:?} names {missing:?} as missing, more: {more}"));
     }
     for (token, count) in listed {
         let streams = truth.get(token).map(Vec::as_slice).unwrap_or_default();
@@ -94,7 +94,7 @@ fn calm(
         let possible = possible.count();
         if *count > possible {
             found.wrong.note(|| {
-                format!("{place} at {sent:?} lists token {token} {count} times, open at most {possible}")
+                format!("{endpoint} at {sent:?} lists token {token} {count} times, open at most {possible}")
             });
         }
     }
@@ -104,7 +104,7 @@ fn calm(
     if !foreign.is_empty() || twice > 0 {
         let of_nobody = foreign.len();
         found.wrong.note(|| {
-            format!("{place} at {sent:?} lists {of_nobody} streams of no token, {twice} streams twice")
+            format!("{endpoint} at {sent:?} lists {of_nobody} streams of no token, {twice} streams twice")
         });
     }
 }
@@ -118,7 +118,7 @@ fn is_open_throughout(stream: &ClientStream, listing: &Listing) -> bool {
 fn homes(history: &History) -> HashMap<u64, BTreeSet<usize>> {
     let mut homes: HashMap<u64, BTreeSet<usize>> = HashMap::new();
     for stream in &history.client_streams {
-        if let Place::Instance(instance) = stream.place {
+        if let Endpoint::Instance(instance) = stream.endpoint {
             homes.entry(stream.token).or_default().insert(instance);
         }
     }
@@ -136,9 +136,9 @@ fn unnamed(history: &History, found: &mut Listings) {
     for partition in &history.partitions {
         let until = partition.until.unwrap_or(history.length);
         let expected = |listing: &Listing| -> BTreeSet<usize> {
-            let own = match listing.place {
-                Place::Instance(own) => own,
-                Place::Balancer => usize::MAX,
+            let own = match listing.endpoint {
+                Endpoint::Instance(own) => own,
+                Endpoint::Balancer => usize::MAX,
             };
             let others = || all.iter().copied().filter(|it| *it != own);
             if partition.cut.contains(&own) {
@@ -150,7 +150,7 @@ fn unnamed(history: &History, found: &mut Listings) {
         check_named(history, (partition.from, until), expected, found);
     }
     for outage in &history.outages {
-        let Place::Instance(down) = outage.place else { continue };
+        let Endpoint::Instance(down) = outage.endpoint else { continue };
         let until = outage.until.unwrap_or(history.length).min(outage.from + NAMED_AFTER_DEATH);
         check_named(history, (outage.from, until), |_| BTreeSet::from([down]), found);
     }
@@ -163,17 +163,19 @@ fn check_named(
     expected: impl Fn(&Listing) -> BTreeSet<usize>,
     found: &mut Listings,
 ) {
-    let mut by_place: HashMap<Place, Vec<&Listing>> = HashMap::new();
+    let mut by_place: HashMap<Endpoint, Vec<&Listing>> = HashMap::new();
     for listing in &history.listings {
         if listing.sent >= from + FAILING_FOR && listing.answered <= until {
-            by_place.entry(listing.place).or_default().push(listing);
+            by_place.entry(listing.endpoint).or_default().push(listing);
         }
     }
-    for (place, listings) in by_place {
+    for (endpoint, listings) in by_place {
         let names = |it: &&Listing| expected(it).iter().all(|instance| it.missing.contains(instance));
         if !listings.iter().any(names) {
             let (count, expected) = (listings.len(), expected(listings[0]));
-            found.unnamed.note(|| format!("{count} lists of {place} from {from:?} do not name {expected:?}"));
+            found
+                .unnamed
+                .note(|| format!("{count} lists of {endpoint} from {from:?} do not name {expected:?}"));
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::rounds::recovered;
-use crate::history::{History, LoggedStream, Moment, Partition, Place};
+use crate::history::{Endpoint, History, LoggedStream, Moment, Partition};
 
 /// Time after all instances recovered in which they agree which streams stay.
 const AGREED: Duration = Duration::from_secs(3);
@@ -88,9 +88,9 @@ pub(super) fn most_within(spans: &[Span], from: Moment, until: Moment) -> usize 
 
 /// The period of a stream in a log. One without an end was cut when its instance was killed.
 pub(super) fn span_of(history: &History, stream: &LoggedStream) -> Span {
-    let own = Place::Instance(stream.instance);
+    let own = Endpoint::Instance(stream.instance);
     let killed = || {
-        let mut outages = history.outages.iter().filter(|it| it.place == own && it.from >= stream.opened);
+        let mut outages = history.outages.iter().filter(|it| it.endpoint == own && it.from >= stream.opened);
         outages.next().map_or(history.length, |it| it.from)
     };
     let until = stream.ended.unwrap_or_else(killed);

@@ -51,8 +51,8 @@ pub(super) fn judge(history: &History, targets: Targets) -> Publishing {
             found.refused += usize::from(attempt.answer == Answer::Refused);
             found.unknown += usize::from(attempt.answer == Answer::Unknown);
             if !circumstances.explain(attempt) {
-                let Attempt { place, sent, answer, .. } = attempt;
-                let words = format!("number {number} published on {place} at {sent:?}: {answer:?}");
+                let Attempt { endpoint, sent, answer, .. } = attempt;
+                let words = format!("number {number} published on {endpoint} at {sent:?}: {answer:?}");
                 match answer {
                     Answer::Unknown => found.overdue.note(|| words),
                     _ => found.unanswered.push(words),
@@ -78,13 +78,13 @@ impl<'a> Circumstances<'a> {
     }
 
     fn explain(&self, attempt: &Attempt) -> bool {
-        let Attempt { place, sent, answered, .. } = *attempt;
+        let Attempt { endpoint, sent, answered, .. } = *attempt;
         let in_trouble = self.troubles.contain(answered) || self.troubles.contain(sent);
         match attempt.answer {
             Answer::Acknowledged { .. } => true,
             Answer::Refused => in_trouble && self.refusals,
             Answer::Unknown => in_trouble || self.were_starved(sent, answered),
-            Answer::Unanswered(_) => is_excused(self.history, place, sent, answered),
+            Answer::Unanswered(_) => is_excused(self.history, endpoint, sent, answered),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Tokens;
 use super::rounds::Troubles;
 use super::subjects::{Bans, Bar};
-use crate::history::{History, Kind, Moment, Operation, Outcome, Place};
+use crate::history::{Endpoint, History, Kind, Moment, Operation, Outcome};
 
 /// Revoked tokens that were accepted.
 #[derive(Debug, Clone, Default)]
@@ -37,16 +37,18 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans, within: Opt
         (it.is_validation() || matches!(it.kind, Kind::Issue { .. })) && it.outcome == Outcome::Yes
     });
     for operation in accepted {
-        for Bar { place, since, words } in bars(tokens, bans, operation) {
+        for Bar { endpoint, since, words } in bars(tokens, bans, operation) {
             let after = operation.sent.saturating_sub(since);
-            let is_own = operation.place == place && place != Place::Balancer && lived(history, place, since);
+            let is_own = operation.endpoint == endpoint
+                && endpoint != Endpoint::Balancer
+                && lived(history, endpoint, since);
             let is_late = after >= within.unwrap_or(LISTED_FROM);
             let is_judged = troubles.as_ref().is_some_and(|troubles| !troubles.contain(operation.sent));
             if is_own || (is_late && is_judged) {
                 let is_missing = is_own || within.is_some_and(|within| after >= within * MISSING);
-                let at = operation.place;
+                let at = operation.endpoint;
                 let list = if is_missing { &mut found.late } else { &mut found.slow };
-                list.push(format!("{words} on {place} at {since:?}, accepted on {at} {after:?} later"));
+                list.push(format!("{words} on {endpoint} at {since:?}, accepted on {at} {after:?} later"));
                 // One for each acceptance.
                 break;
             }
@@ -65,7 +67,7 @@ fn bars(tokens: &Tokens, bans: &Bans, operation: &Operation) -> Vec<Bar> {
         it.outcome == Outcome::Yes && it.answered <= operation.sent && operation.is_validation()
     });
     let revoked = revoked.map(|it| Bar {
-        place: it.place,
+        endpoint: it.endpoint,
         since: it.answered,
         words: format!("token {number} revoked"),
     });
@@ -73,6 +75,6 @@ fn bars(tokens: &Tokens, bans: &Bans, operation: &Operation) -> Vec<Bar> {
 }
 
 /// Whether an instance has been the same since.
-fn lived(history: &History, place: Place, since: Moment) -> bool {
-    !history.outages.iter().any(|it| it.place == place && it.until.is_none_or(|until| until >= since))
+fn lived(history: &History, endpoint: Endpoint, since: Moment) -> bool {
+    !history.outages.iter().any(|it| it.endpoint == endpoint && it.until.is_none_or(|until| until >= since))
 }

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use vx11_kit::EventId;
 
 use super::Findings;
-use crate::history::{DEFAULT, Deliveries, Heard, History, Patterns, Publication, matches};
+use crate::history::{DEFAULT, Deliveries, History, Message, Patterns, Publication, matches};
 
-/// A place in the log, comparable between its lives.
-type Place = (usize, u64, u64);
+/// A position in the log, comparable between log epochs.
+type LogPosition = (usize, u64, u64);
 
-/// The lives of the log, in the order in which anybody first heard of them.
+/// The log epochs, in the order in which the first subscriber received an event of each.
 struct Epochs(HashMap<u32, usize>);
 
 impl Epochs {
@@ -21,7 +21,7 @@ impl Epochs {
     }
 
     /// Events that nobody has received yet count as new.
-    fn place(&self, id: EventId) -> Place {
+    fn position_of(&self, id: EventId) -> LogPosition {
         (self.0.get(&id.epoch).copied().unwrap_or(usize::MAX), id.millis, id.seq)
     }
 }
@@ -61,14 +61,14 @@ struct Log<'a> {
     deliveries: &'a Deliveries,
     publications: &'a [Publication],
     /// With the numbers, in the order of the log.
-    acknowledged: Vec<(Place, usize)>,
+    acknowledged: Vec<(LogPosition, usize)>,
 }
 
 pub(super) fn judge(history: &History) -> Sequences {
     let log = Log::of(&history.publications, &history.deliveries);
     let mut found = Sequences::default();
-    for (subscriber, heard) in history.deliveries.heard.iter().enumerate() {
-        Reading::of(&log, subscriber).judge(heard, &mut found);
+    for (subscriber, messages) in history.deliveries.messages.iter().enumerate() {
+        Reading::of(&log, subscriber).judge(messages, &mut found);
     }
     found
 }
@@ -77,26 +77,26 @@ pub(super) fn judge(history: &History) -> Sequences {
 pub(crate) fn last_acknowledged(publications: &[Publication], deliveries: &Deliveries) -> Option<EventId> {
     let epochs = Epochs::of(deliveries);
     let acknowledged = publications.iter().filter_map(Publication::acknowledged).map(|(_, id)| id);
-    acknowledged.max_by_key(|id| epochs.place(*id))
+    acknowledged.max_by_key(|id| epochs.position_of(*id))
 }
 
 /// Whether every subscriber is where this event is, or behind it.
 pub(crate) fn all_reached(deliveries: &Deliveries, event: EventId) -> bool {
     let epochs = Epochs::of(deliveries);
-    let has_reached = |id: EventId| epochs.place(id) >= epochs.place(event);
+    let has_reached = |id: EventId| epochs.position_of(id) >= epochs.position_of(event);
     deliveries.positions.iter().all(|position| position.is_some_and(has_reached))
 }
 
 /// Whether the last state of a stream was `degraded`.
 pub(crate) fn any_degraded(deliveries: &Deliveries) -> bool {
-    deliveries.heard.iter().any(|heard| is_degraded(heard))
+    deliveries.messages.iter().any(|messages| is_degraded(messages))
 }
 
-fn is_degraded(heard: &[Heard]) -> bool {
-    let last = heard.iter().rev().find_map(|heard| match heard {
-        Heard::Degraded => Some(true),
-        Heard::Recovered | Heard::Greeting(_) => Some(false),
-        Heard::Began { .. } | Heard::Position(_) | Heard::Events(_) | Heard::Reset { .. } => None,
+fn is_degraded(messages: &[Message]) -> bool {
+    let last = messages.iter().rev().find_map(|message| match message {
+        Message::Degraded => Some(true),
+        Message::Recovered | Message::Greeting(_) => Some(false),
+        Message::Began { .. } | Message::Position(_) | Message::Events(_) | Message::Reset { .. } => None,
     });
     last == Some(true)
 }
@@ -105,15 +105,15 @@ impl<'a> Log<'a> {
     fn of(publications: &'a [Publication], deliveries: &'a Deliveries) -> Self {
         let epochs = Epochs::of(deliveries);
         let acknowledged = publications.iter().enumerate();
-        let places = acknowledged
-            .filter_map(|(number, it)| it.acknowledged().map(|(_, id)| (epochs.place(id), number)));
-        let mut acknowledged: Vec<_> = places.collect();
+        let positions = acknowledged
+            .filter_map(|(number, it)| it.acknowledged().map(|(_, id)| (epochs.position_of(id), number)));
+        let mut acknowledged: Vec<_> = positions.collect();
         acknowledged.sort_unstable();
         Self { epochs, deliveries, publications, acknowledged }
     }
 
-    fn place(&self, id: EventId) -> Place {
-        self.epochs.place(id)
+    fn position_of(&self, id: EventId) -> LogPosition {
+        self.epochs.position_of(id)
     }
 }
 
@@ -126,11 +126,11 @@ struct Reading<'a> {
     /// By number.
     received: Vec<bool>,
     /// Index in the sequence.
-    position: Option<Place>,
+    position: Option<LogPosition>,
     /// Behind this, all is expected.
-    began: Option<Place>,
+    began: Option<LogPosition>,
     /// From behind the first up to the second.
-    announced: Vec<(Place, Place)>,
+    announced: Vec<(LogPosition, LogPosition)>,
 }
 
 impl<'a> Reading<'a> {
@@ -140,37 +140,37 @@ impl<'a> Reading<'a> {
         Self { log, subscriber, patterns, received, position: None, began: None, announced }
     }
 
-    fn judge(mut self, heard: &'a [Heard], found: &mut Sequences) {
-        if is_degraded(heard) {
+    fn judge(mut self, messages: &'a [Message], found: &mut Sequences) {
+        if is_degraded(messages) {
             found.left_degraded.note(|| format!("subscriber {}", self.subscriber));
         }
-        for heard in heard {
-            match heard {
-                Heard::Began { patterns, after } => {
+        for message in messages {
+            match message {
+                Message::Began { patterns, after } => {
                     self.miss(self.position, found);
-                    self.begin(patterns, after.map(|id| self.log.place(id)), found);
+                    self.begin(patterns, after.map(|id| self.log.position_of(id)), found);
                 }
-                Heard::Position(id) => self.passes(self.log.place(*id)),
-                Heard::Greeting(id) => {
+                Message::Position(id) => self.passes(self.log.position_of(*id)),
+                Message::Greeting(id) => {
                     // Later ones repeat where the client is, or would hide a gap.
                     if let Some(id) = id.filter(|_| self.position.is_none()) {
-                        self.moves(self.log.place(id));
+                        self.moves(self.log.position_of(id));
                     }
                 }
-                Heard::Events(range) => range.clone().for_each(|index| self.receive(index, found)),
-                Heard::Reset { id, .. } => {
+                Message::Events(range) => range.clone().for_each(|index| self.receive(index, found)),
+                Message::Reset { id, .. } => {
                     found.resets += 1;
-                    let Some(to) = id.map(|id| self.log.place(id)) else { continue };
+                    let Some(to) = id.map(|id| self.log.position_of(id)) else { continue };
                     self.announced.extend(self.position.map(|from| (from, to)));
                     self.moves(to);
                 }
-                Heard::Degraded | Heard::Recovered => {}
+                Message::Degraded | Message::Recovered => {}
             }
         }
         self.miss(None, found);
     }
 
-    fn begin(&mut self, patterns: &'a Patterns, after: Option<Place>, found: &mut Sequences) {
+    fn begin(&mut self, patterns: &'a Patterns, after: Option<LogPosition>, found: &mut Sequences) {
         found.begun += 1;
         found.others_ids += usize::from(after.is_some() && after != self.position);
         self.received.fill(false);
@@ -187,19 +187,19 @@ impl<'a> Reading<'a> {
     }
 
     /// The next event has to come after this one.
-    fn passes(&mut self, to: Place) {
+    fn passes(&mut self, to: LogPosition) {
         self.began.get_or_insert(to);
         self.position = self.position.max(Some(to));
     }
 
-    fn moves(&mut self, to: Place) {
+    fn moves(&mut self, to: LogPosition) {
         self.began.get_or_insert(to);
         self.position = Some(to);
     }
 
     fn receive(&mut self, index: usize, found: &mut Sequences) {
         let event = &self.log.deliveries.events[index];
-        let (place, subscriber, id) = (self.log.place(event.id), self.subscriber, event.id);
+        let (own, subscriber, id) = (self.log.position_of(event.id), self.subscriber, event.id);
         let publication = event.number.and_then(|number| self.log.publications.get(number));
         let acknowledged = publication.and_then(Publication::acknowledged).map(|(_, id)| id);
         if let Some(other) = acknowledged.filter(|acknowledged| *acknowledged != id) {
@@ -220,26 +220,26 @@ impl<'a> Reading<'a> {
         let known = number.filter(|number| std::mem::replace(&mut self.received[*number], true));
         if let Some(number) = known {
             found.twice.note(|| format!("subscriber {subscriber} got number {number} again, as {id}"));
-        } else if let Some(position) = self.position.filter(|position| place <= *position) {
-            let (_, millis, seq) = position;
+        } else if let Some((_, millis, seq)) = self.position.filter(|position| own <= *position) {
             found.disordered.note(|| format!("subscriber {subscriber} got {id} after one at {millis}-{seq}"));
         }
         if self.position.is_none() {
             // A stream that did not say where it begins begins with its first event.
-            self.began = Some(before(place));
+            self.began = Some(before(own));
         }
-        self.position = self.position.max(Some(place));
+        self.position = self.position.max(Some(own));
     }
 
     /// Notes what it did not get up to this event, or at all.
-    fn miss(&self, until: Option<Place>, found: &mut Sequences) {
+    fn miss(&self, until: Option<LogPosition>, found: &mut Sequences) {
         let Some(began) = self.began else { return };
         let acknowledged = &self.log.acknowledged;
-        let first = acknowledged.partition_point(|(place, _)| *place <= began);
-        let due = acknowledged[first..].iter().take_while(|(place, _)| until.is_none_or(|it| *place <= it));
-        for (place, number) in due {
+        let first = acknowledged.partition_point(|(position, _)| *position <= began);
+        let due =
+            acknowledged[first..].iter().take_while(|(position, _)| until.is_none_or(|it| *position <= it));
+        for (position, number) in due {
             let publication = &self.log.publications[*number];
-            let is_announced = self.announced.iter().any(|(from, to)| from < place && place <= to);
+            let is_announced = self.announced.iter().any(|(from, to)| from < position && position <= to);
             let is_missing = !self.received[*number] && self.first_match(publication).is_some();
             if is_missing && is_announced {
                 found.announced += 1;
@@ -255,7 +255,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn before((epoch, millis, seq): Place) -> Place {
+fn before((epoch, millis, seq): LogPosition) -> LogPosition {
     match seq.checked_sub(1) {
         Some(seq) => (epoch, millis, seq),
         None => (epoch, millis.saturating_sub(1), u64::MAX),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::rounds::Troubles;
 use super::{Findings, Starvation, Tokens, percentile};
 use crate::history::{
-    ClientStream, Command, CommandKind, History, IN_ORDER, Kind, Moment, Operation, Outcome, Place, Subject,
+    ClientStream, Command, CommandKind, Endpoint, History, IN_ORDER, Kind, Moment, Operation, Outcome,
+    Subject,
 };
 
 /// Time in which a command reaches all instances.
@@ -23,7 +24,7 @@ const NOTICED: Duration = Duration::from_secs(1);
 /// A reason not to accept a token.
 pub(super) struct Bar {
     /// Target of the command.
-    pub(super) place: Place,
+    pub(super) endpoint: Endpoint,
     /// Time of its answer.
     pub(super) since: Moment,
     /// The command as text.
@@ -59,7 +60,7 @@ impl<'a> Bans<'a> {
             it.outcome == Outcome::Yes && it.answered <= operation.sent && holds(about, tokens, it, operation)
         });
         let bar = |it: &&Command| Bar {
-            place: it.place,
+            endpoint: it.endpoint,
             since: it.answered,
             words: format!("subject {} {:?}", it.subject, it.kind),
         };
@@ -118,7 +119,7 @@ pub(super) fn refused_issues(history: &History, tokens: &Tokens, bans: &Bans) ->
     for it in &history.operations {
         let is_refused = matches!(it.kind, Kind::Issue { .. }) && it.outcome == Outcome::No;
         if is_refused && !bans.may_refuse(tokens, it) {
-            found.note(|| format!("token {} on {} at {:?}", it.token, it.place, it.sent));
+            found.note(|| format!("token {} on {} at {:?}", it.token, it.endpoint, it.sent));
         }
     }
     found
@@ -168,7 +169,7 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans) -> Ends {
         let recovered = bans.troubles.end_around(command.answered).map(|end| end.saturating_sub(EVERYWHERE));
         let (mut local, mut everywhere) = (Duration::ZERO, Duration::ZERO);
         for stream in own {
-            let is_local = stream.place == command.place && command.place != Place::Balancer;
+            let is_local = stream.endpoint == command.endpoint && command.endpoint != Endpoint::Balancer;
             let base = recovered.filter(|_| !is_local).unwrap_or_default();
             let base = base.max(command.answered).max(stream.opened);
             let end = stream.end.as_ref().map_or(history.length, |end| end.at);
@@ -183,15 +184,15 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans) -> Ends {
             let is_open = stream.end.as_ref().is_none_or(|end| end.reason.is_none());
             if took > MISSED || (is_open && took > EVERYWHERE) {
                 let (kind, subject, at) = (command.kind, command.subject, command.answered);
-                let place = stream.place;
+                let endpoint = stream.endpoint;
                 found.missed.note(|| {
-                    format!("{kind:?} of subject {subject} at {at:?}: open on {place} {took:?} later")
+                    format!("{kind:?} of subject {subject} at {at:?}: open on {endpoint} {took:?} later")
                 });
             }
         }
         if local > AT_ONCE {
             found.late.note(|| {
-                format!("{:?} at {:?}: {local:?} on {}", command.kind, command.answered, command.place)
+                format!("{:?} at {:?}: {local:?} on {}", command.kind, command.answered, command.endpoint)
             });
         }
         found.local.push(local);
@@ -211,7 +212,10 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans) -> Ends {
         for stream in streams {
             if let Some(words) = unexplained(history, stream) {
                 found.others.note(|| {
-                    format!("subject {subject} on {}, opened at {:?}: {words}", stream.place, stream.opened)
+                    format!(
+                        "subject {subject} on {}, opened at {:?}: {words}",
+                        stream.endpoint, stream.opened
+                    )
                 });
             }
         }
@@ -238,7 +242,7 @@ fn has_to_end(history: &History, tokens: &Tokens, command: &Command, stream: &Cl
 /// Whether the target of a stream was down within a period.
 fn is_lost(history: &History, stream: &ClientStream, from: Moment, until: Moment) -> bool {
     history.outages.iter().any(|it| {
-        (it.place == stream.place || stream.place == Place::Balancer)
+        (it.endpoint == stream.endpoint || stream.endpoint == Endpoint::Balancer)
             && it.from <= until
             && it.until.is_none_or(|up| from <= up)
     })

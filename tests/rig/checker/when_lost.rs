@@ -5,7 +5,7 @@ use std::time::Duration;
 use vx11_kit::COME_BACK;
 
 use super::Findings;
-use crate::history::{History, Kind, Operation, Outcome, Place};
+use crate::history::{Endpoint, History, Kind, Operation, Outcome};
 
 /// Time after a fault in which instances accept again.
 const ACCEPTING: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ fn is_refusal(operation: &Operation) -> bool {
     let Outcome::Unanswered(words) = &operation.outcome else { return false };
     // nginx asks an `EventSource` to come back later.
     let is_translated =
-        operation.place == Place::Balancer && operation.kind == Kind::OpenStream && words == COME_BACK;
+        operation.endpoint == Endpoint::Balancer && operation.kind == Kind::OpenStream && words == COME_BACK;
     concerns_a_token(operation) && (is_translated || REFUSAL.iter().all(|part| words.contains(part)))
 }
 
@@ -56,13 +56,13 @@ pub(super) fn judge(history: &History) -> WhenLost {
         let (mut refused, mut not_issued) = (0, 0);
         let within = history.operations.iter().filter(|it| it.sent >= partition.from && it.answered <= until);
         for operation in within.filter(|it| concerns_a_token(it)) {
-            let is_cut = match operation.place {
-                Place::Instance(instance) => partition.cut.contains(&instance),
-                Place::Balancer => partition.cut.len() == instances,
+            let is_cut = match operation.endpoint {
+                Endpoint::Instance(instance) => partition.cut.contains(&instance),
+                Endpoint::Balancer => partition.cut.len() == instances,
             };
             if is_cut && operation.outcome == Outcome::Yes {
-                let Operation { kind, token, place, sent, .. } = operation;
-                found.accepted.note(|| format!("token {token}, {kind:?} on {place} at {sent:?}"));
+                let Operation { kind, token, endpoint, sent, .. } = operation;
+                found.accepted.note(|| format!("token {token}, {kind:?} on {endpoint} at {sent:?}"));
             }
             let count = if operation.is_validation() { &mut refused } else { &mut not_issued };
             *count += usize::from(is_refusal(operation));

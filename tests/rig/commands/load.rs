@@ -9,7 +9,7 @@ use vx11_kit::Api;
 use super::{Stop, say};
 use crate::checker::Targets;
 use crate::fault_run::FaultRun;
-use crate::history::Place;
+use crate::history::Endpoint;
 use crate::load::{Measure, Member};
 use crate::summary::Summary;
 
@@ -68,7 +68,7 @@ pub(super) async fn run(options: Options) -> Result<bool, String> {
     let measure = Measure { rate, subscribers, events, event_bytes: 0, pausing: 0, topics: None };
     let mut fault_run = FaultRun::over("load", members, Some(balancer), measure).await;
     for instance in 0..count {
-        fault_run.recorder().down(Place::Instance(instance));
+        fault_run.recorder().down(Endpoint::Instance(instance));
     }
     fault_run.recorder().broken();
     // The caller knows when its faults are over.

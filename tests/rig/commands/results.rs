@@ -214,7 +214,7 @@ impl Drill {
                 pair(summary.delivery_p99_calm, summary.delivery_p99_fault),
                 match report.verdict.times {
                     Times::Count => "checked".to_owned(),
-                    Times::AreTold => "printed only".to_owned(),
+                    Times::AreReported => "printed only".to_owned(),
                 },
             ],
             grants: (summary.begun > 0).then(|| {

@@ -13,7 +13,7 @@ use super::drilling::Drilling;
 use super::faults::Fault;
 use super::grants::wide;
 use crate::checker::Caps;
-use crate::history::Place;
+use crate::history::Endpoint;
 use crate::load::{Pass, Stage, Wish};
 
 /// Bound of the streams of a subject.
@@ -89,7 +89,7 @@ async fn passes(stage: &Arc<Stage>, subjects: usize) -> Vec<Pass> {
     let (mut passes, mut issuing) = (Vec::new(), JoinSet::new());
     for number in 0..subjects * CLIENTS {
         let stage = Arc::clone(stage);
-        issuing.spawn(async move { stage.issue_for(number % subjects, Place::Balancer, Wish::Any).await });
+        issuing.spawn(async move { stage.issue_for(number % subjects, Endpoint::Balancer, Wish::Any).await });
         if issuing.len() >= AT_ONCE {
             passes.extend(issuing.join_next().await.and_then(|issued| issued.expect("no reason to panic")));
         }
@@ -101,7 +101,7 @@ async fn passes(stage: &Arc<Stage>, subjects: usize) -> Vec<Pass> {
 /// Opens a stream, keeps it for a while, and opens another one, until all is to end.
 async fn race(stage: Arc<Stage>, pass: Pass, mut rng: Rng, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
-        let stream = stage.hold(&pass, Place::Balancer).await;
+        let stream = stage.hold(&pass, Endpoint::Balancer).await;
         let longest = if stream.is_some() { LONGEST_STAY } else { LONGEST_WAIT };
         let wait = Duration::from_millis(rng.u64(longest / 10..longest));
         // Returns early when all is to end.

@@ -21,8 +21,8 @@ pub(super) async fn ahead(drilling: &mut Drilling) {
     drilling.restart(AHEAD).await;
     drilling.last(1.0).await;
     let page = drilling.cluster.instances[AHEAD].metrics().await.expect("metrics answer");
-    let told = page.lines().find(|line| line.starts_with("vx11_operator_redis_clock_skew_seconds"));
-    let off = told.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default();
+    let line = page.lines().find(|line| line.starts_with("vx11_operator_redis_clock_skew_seconds"));
+    let off = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default();
     if (off - CLOCK_OFF.as_secs_f64()).abs() > 1.0 {
         drilling.fault_run.complain(format!("an instance {seconds} s ahead says that it is off by {off} s"));
     }

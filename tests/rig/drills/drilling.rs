@@ -12,7 +12,7 @@ use super::{Drill, INSTANCES, Length};
 use crate::checker::{Targets, Times};
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::fault_run::{FaultRun, Report};
-use crate::history::Place;
+use crate::history::Endpoint;
 
 /// Longer than anything may take that is judged.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -61,7 +61,7 @@ impl Drilling {
         sleep(length.part(CALM_BEFORE)).await;
         let now = Processors::of(&cluster);
         let (times, so) = if now.are_full(&before) {
-            (Times::AreTold, "; that is all there is, so times do not count")
+            (Times::AreReported, "; that is all there is, so times do not count")
         } else {
             (length.times, "")
         };
@@ -95,24 +95,24 @@ impl Drilling {
 
     /// Kills an instance; nothing can be expected of it until it is back.
     pub(super) fn kill(&mut self, instance: usize) {
-        self.fault_run.recorder().down(Place::Instance(instance));
+        self.fault_run.recorder().down(Endpoint::Instance(instance));
         self.cluster.instances[instance].kill();
     }
 
     /// Starts a dead instance again.
     pub(super) async fn boot(&mut self, instance: usize) -> Duration {
         let took = self.cluster.instances[instance].restart().await;
-        self.fault_run.recorder().up(Place::Instance(instance));
+        self.fault_run.recorder().up(Endpoint::Instance(instance));
         took
     }
 
     /// Ends an instance in order; how long that took.
     pub(super) async fn stop(&mut self, instance: usize) -> Duration {
-        self.fault_run.recorder().down(Place::Instance(instance));
-        let told = Instant::now();
+        self.fault_run.recorder().down(Endpoint::Instance(instance));
+        let asked_at = Instant::now();
         self.cluster.instances[instance].terminate();
         self.cluster.instances[instance].ended().await;
-        told.elapsed()
+        asked_at.elapsed()
     }
 
     /// Ends an instance in order and starts it again.
@@ -139,7 +139,7 @@ impl Drilling {
     pub(super) async fn list_everywhere(&self) {
         sleep(LISTED_AFTER).await;
         for instance in 0..self.cluster.instances.len() {
-            self.fault_run.stage().list(Place::Instance(instance)).await;
+            self.fault_run.stage().list(Endpoint::Instance(instance)).await;
         }
     }
 

@@ -4,7 +4,7 @@
 use vx11_kit::FaultProxy;
 
 use super::drilling::Drilling;
-use crate::history::Place;
+use crate::history::Endpoint;
 
 /// Something that breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Fault {
             Self::OneCut(instance) => drilling.cluster.detours.to_redis[instance].black_hole(),
             Self::Killed(instance) => drilling.kill(instance),
             Self::Stopped(instance) => {
-                drilling.fault_run.recorder().down(Place::Instance(instance));
+                drilling.fault_run.recorder().down(Endpoint::Instance(instance));
                 drilling.cluster.instances[instance].stop().await;
             }
         }
@@ -77,7 +77,7 @@ impl Fault {
             Self::Stopped(instance) => {
                 drilling.cluster.instances[instance].cont();
                 drilling.cluster.instances[instance].await_well().await;
-                drilling.fault_run.recorder().up(Place::Instance(instance));
+                drilling.fault_run.recorder().up(Endpoint::Instance(instance));
             }
         }
     }

@@ -106,7 +106,7 @@ impl Series {
             drain: length.drain.min(DRAIN),
             subscribers,
             flaps: FLAPS,
-            times: Times::AreTold,
+            times: Times::AreReported,
             ..length
         }
     }

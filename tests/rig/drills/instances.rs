@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::drilling::Drilling;
 use crate::checker::Times;
-use crate::history::Place;
+use crate::history::Endpoint;
 
 /// Time for which an instance is suspended: longer than nginx waits on a silent stream.
 const STANDSTILL: Duration = Duration::from_secs(24);
@@ -35,13 +35,13 @@ pub(super) async fn restarted_one_by_one(drilling: &mut Drilling) {
 pub(super) async fn stopped(drilling: &mut Drilling, round: usize) {
     let instance = instance_of(drilling, round);
     drilling.begin_fault().await;
-    drilling.fault_run.recorder().down(Place::Instance(instance));
+    drilling.fault_run.recorder().down(Endpoint::Instance(instance));
     drilling.cluster.instances[instance].stop().await;
     sleep(STANDSTILL).await;
     drilling.cluster.instances[instance].cont();
     drilling.fault_run.recorder().repaired();
     drilling.cluster.instances[instance].await_well().await;
-    drilling.fault_run.recorder().up(Place::Instance(instance));
+    drilling.fault_run.recorder().up(Endpoint::Instance(instance));
     drilling.settle().await;
 }
 

@@ -10,7 +10,7 @@ use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
 use super::grants::wide;
-use crate::history::Place;
+use crate::history::Endpoint;
 use crate::load::{Stage, Wish};
 
 const FAULTS: [Fault; 6] = [
@@ -42,8 +42,8 @@ pub(super) async fn during_faults(drilling: &mut Drilling, round: usize) {
     let mut streams = Vec::new();
     for number in 0..STREAMS * instances {
         let subject = 100 * (round + 1) + number;
-        if let Some(pass) = stage.issue_for(subject, Place::Balancer, Wish::Any).await {
-            streams.extend(stage.hold(&pass, Place::Instance(number % instances)).await);
+        if let Some(pass) = stage.issue_for(subject, Endpoint::Balancer, Wish::Any).await {
+            streams.extend(stage.hold(&pass, Endpoint::Instance(number % instances)).await);
         }
     }
     drilling.list_everywhere().await;
@@ -53,7 +53,7 @@ pub(super) async fn during_faults(drilling: &mut Drilling, round: usize) {
     let mut listing = JoinSet::new();
     for instance in 0..instances {
         if fault != Fault::Killed(instance) && fault != Fault::Stopped(instance) {
-            listing.spawn(list_until(Arc::clone(&stage), Place::Instance(instance), until));
+            listing.spawn(list_until(Arc::clone(&stage), Endpoint::Instance(instance), until));
         }
     }
     listing.join_all().await;
@@ -65,9 +65,9 @@ pub(super) async fn during_faults(drilling: &mut Drilling, round: usize) {
     }
 }
 
-async fn list_until(stage: Arc<Stage>, place: Place, until: Instant) {
+async fn list_until(stage: Arc<Stage>, endpoint: Endpoint, until: Instant) {
     while Instant::now() < until {
-        stage.list(place).await;
+        stage.list(endpoint).await;
         sleep(BETWEEN).await;
     }
 }

@@ -10,7 +10,7 @@ use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
 use super::grants::wide;
-use crate::history::{CommandKind, Place, Subject};
+use crate::history::{CommandKind, Endpoint, Subject};
 use crate::load::{Held, Pass, Stage, Wish};
 
 /// Commands of a round, and streams of the subject.
@@ -65,7 +65,7 @@ pub(super) async fn ended_again_and_again(drilling: &mut Drilling, round: usize)
     let mut later = JoinSet::new();
     for number in 0..tries {
         let turn = round * tries + number;
-        let (kind, place) = (KINDS[turn % KINDS.len()], Place::Instance(turn % instances));
+        let (kind, endpoint) = (KINDS[turn % KINDS.len()], Endpoint::Instance(turn % instances));
         // The name of the other one begins with that of the first.
         let subject = 100 + turn;
         let others = open_many(&stage, 10 * subject, instances, instances).await;
@@ -74,16 +74,16 @@ pub(super) async fn ended_again_and_again(drilling: &mut Drilling, round: usize)
             let opened = streams.held.len();
             drilling.fault_run.complain(format!("subject {subject} could open {opened} of {crowd} streams"));
         }
-        stage.command(kind, subject, place).await;
+        stage.command(kind, subject, endpoint).await;
         // Some passes are enough to see whether they are accepted.
         streams.passes.truncate(2);
         let (passes, own) = (streams.passes.clone(), Arc::clone(&stage));
         later.spawn(async move {
-            look(&own, &passes, [place]).await;
+            look(&own, &passes, [endpoint]).await;
             sleep(EVERYWHERE).await;
-            look(&own, &passes, (0..instances).map(Place::Instance)).await;
+            look(&own, &passes, (0..instances).map(Endpoint::Instance)).await;
             if kind == BLOCK {
-                own.command(CommandKind::Unblock, subject, place).await;
+                own.command(CommandKind::Unblock, subject, endpoint).await;
             }
         });
         streams.ended().await;
@@ -98,14 +98,14 @@ pub(super) async fn during_faults(drilling: &mut Drilling, round: usize) {
     let fault = FAULTS[round % FAULTS.len()];
     let stage = Arc::clone(drilling.fault_run.stage());
     let instances = drilling.cluster.instances.len();
-    let everywhere = || (0..instances).map(Place::Instance);
+    let everywhere = || (0..instances).map(Endpoint::Instance);
     // A round has subjects with other first digits than the rounds before.
     let subject = |number: usize| 10 * (round + 1) + number;
     let (asked, next) = (1, (1 + round) % instances);
-    let asked = Place::Instance(asked);
+    let asked = Endpoint::Instance(asked);
     let mut before = Vec::new();
     for (number, kind) in [(0, BLOCK), (1, CommandKind::Revoke)] {
-        before.extend(stage.issue_for(subject(number), Place::Balancer, Wish::Any).await);
+        before.extend(stage.issue_for(subject(number), Endpoint::Balancer, Wish::Any).await);
         stage.command(kind, subject(number), asked).await;
     }
     let others = open_many(&stage, subject(5), instances, instances).await;
@@ -140,24 +140,24 @@ pub(super) async fn during_faults(drilling: &mut Drilling, round: usize) {
         drilling.kill(next);
         drilling.boot(next).await;
         drilling.recover().await;
-        look(&stage, &passes, [Place::Instance(next)]).await;
+        look(&stage, &passes, [Endpoint::Instance(next)]).await;
     }
     for number in [0, 2] {
-        stage.command(CommandKind::Unblock, subject(number), Place::Instance(next)).await;
+        stage.command(CommandKind::Unblock, subject(number), Endpoint::Instance(next)).await;
     }
     sleep(EVERYWHERE).await;
     look(&stage, &passes, everywhere()).await;
 }
 
 /// Asks these places to accept tokens, open streams with them and issue others for their subjects.
-async fn look(stage: &Arc<Stage>, passes: &[Pass], places: impl IntoIterator<Item = Place>) {
-    for place in places {
+async fn look(stage: &Arc<Stage>, passes: &[Pass], places: impl IntoIterator<Item = Endpoint>) {
+    for endpoint in places {
         for pass in passes {
-            stage.present(pass, place).await;
-            if let Some(stream) = stage.hold(pass, place).await {
+            stage.present(pass, endpoint).await;
+            if let Some(stream) = stage.hold(pass, endpoint).await {
                 stream.close().await;
             }
-            stage.issue_for(pass.subject, place, Wish::Any).await;
+            stage.issue_for(pass.subject, endpoint, Wish::Any).await;
         }
     }
 }
@@ -194,13 +194,13 @@ impl Streams {
 async fn open_many(stage: &Arc<Stage>, subject: Subject, number: usize, instances: usize) -> Streams {
     let mut passes = Vec::new();
     for _ in 0..number.div_ceil(STREAMS_OF_A_TOKEN) {
-        passes.extend(stage.issue_for(subject, Place::Balancer, Wish::Any).await);
+        passes.extend(stage.issue_for(subject, Endpoint::Balancer, Wish::Any).await);
     }
     let (mut held, mut opening) = (Vec::new(), JoinSet::new());
     for number in 0..number {
         let Some(pass) = passes.get(number / STREAMS_OF_A_TOKEN).cloned() else { break };
         let stage = Arc::clone(stage);
-        opening.spawn(async move { stage.hold(&pass, Place::Instance(number % instances)).await });
+        opening.spawn(async move { stage.hold(&pass, Endpoint::Instance(number % instances)).await });
         if opening.len() >= AT_ONCE {
             held.extend(opening.join_next().await.and_then(|opened| opened.expect("no reason to panic")));
         }

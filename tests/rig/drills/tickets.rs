@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
-use crate::history::{HistoryRecorder, Place, StreamEnd, TicketAttempt, TicketOutcome};
+use crate::history::{Endpoint, HistoryRecorder, StreamEnd, TicketAttempt, TicketOutcome};
 use crate::load::{Pass, Stage, Wish};
 
 /// Tickets, and how many are issued a second.
@@ -95,7 +95,9 @@ async fn open_tickets(stage: Arc<Stage>, number: u16, mut rng: Rng) {
 
 /// The life of a ticket.
 async fn ticket(stage: Arc<Stage>, mut rng: Rng) {
-    let Some(pass) = stage.issue_for(rng.usize(..1000), Place::Balancer, Wish::Ticket).await else { return };
+    let Some(pass) = stage.issue_for(rng.usize(..1000), Endpoint::Balancer, Wish::Ticket).await else {
+        return;
+    };
     let client = |number: u8| Client { stage: Arc::clone(&stage), pass: pass.clone(), number };
     let too_late = Instant::now() + TOO_LATE;
     let is_belated = rng.u8(..100) < BELATED;
@@ -172,7 +174,7 @@ impl Client {
     async fn attempt(&self, kind: Kind, stay: Duration) -> TicketOutcome {
         let recorder = &self.stage.recorder;
         let sent = recorder.now();
-        let open = self.pass.open(self.stage.at(Place::Balancer), kind == Kind::EventSource);
+        let open = self.pass.open(self.stage.at(Endpoint::Balancer), kind == Kind::EventSource);
         let opened = timeout(ATTEMPT, open).await;
         let answered = recorder.now();
         let outcome = match opened {
@@ -180,7 +182,7 @@ impl Client {
             Ok(Err(words)) => TicketOutcome::Lost(words),
             Ok(Ok(None)) => TicketOutcome::Refused,
             Ok(Ok(Some(mut stream))) => {
-                let index = recorder.stream_opened(self.pass.number, Place::Balancer, sent);
+                let index = recorder.stream_opened(self.pass.number, Endpoint::Balancer, sent);
                 let mut noted = Noted { recorder, index, reason: None };
                 let reason = timeout(stay, stream.ended()).await.ok();
                 noted.reason.clone_from(&reason);

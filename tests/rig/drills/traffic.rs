@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use vx11_kit::{Api, RESET};
 
 use super::drilling::Drilling;
-use crate::history::{Kind, Outcome, Place};
+use crate::history::{Endpoint, Kind, Outcome};
 
 /// Requests that make whoever answers them reset the connection.
 const POISONED: usize = 3;
@@ -111,16 +111,16 @@ async fn forge(balancer: Api, counts: Arc<Counts>) {
 /// until it is back.
 pub(super) async fn all_streams_cut(drilling: &mut Drilling) {
     drilling.begin_fault().await;
-    drilling.fault_run.recorder().down(Place::Balancer);
+    drilling.fault_run.recorder().down(Endpoint::Balancer);
     drilling.cluster.nginx.kill().await;
     sleep(Duration::from_millis(500)).await;
     drilling.cluster.nginx.restart().await;
-    drilling.fault_run.recorder().up(Place::Balancer);
+    drilling.fault_run.recorder().up(Endpoint::Balancer);
     drilling.recover().await;
     let failed = drilling.fault_run.recorder().look(|history| {
         let ups: Vec<_> = history.outages.iter().filter_map(|it| it.until).collect();
         let after = history.operations.iter().filter(|it| {
-            it.place == Place::Balancer
+            it.endpoint == Endpoint::Balancer
                 && matches!(&it.outcome, Outcome::Unanswered(words) if words.starts_with('5'))
                 && ups.iter().any(|up| it.sent >= *up)
         });

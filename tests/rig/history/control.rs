@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Moment, Outcome, Place};
+use super::{Endpoint, Moment, Outcome};
 
 /// A subject, by its number.
 pub type Subject = usize;
@@ -44,7 +44,7 @@ pub struct Command {
     /// The subject.
     pub subject: Subject,
     /// Target of the request.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Time at which it was sent.
     pub sent: Moment,
     /// Time of the answer.
@@ -59,7 +59,7 @@ pub struct ClientStream {
     /// Number of the token.
     pub token: u64,
     /// Target of the request.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Time of the request.
     pub sent: Moment,
     /// Time at which the answer began.
@@ -81,7 +81,7 @@ pub struct StreamEnd {
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// Target of the request.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Time of the request.
     pub sent: Moment,
     /// Time of the answer.

@@ -31,7 +31,7 @@ pub struct Delivered {
 
 /// Messages to a subscriber, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Message {
     /// The subscriber reads these patterns after this event, or after the newest one. Its earlier
     /// sequence ends where it was. A subscriber without it reads `default`.
     Began {
@@ -67,7 +67,7 @@ pub struct Deliveries {
     /// Log epochs, in order of first appearance.
     pub epochs: Vec<u32>,
     /// Messages to each subscriber.
-    pub heard: Vec<Vec<Heard>>,
+    pub messages: Vec<Vec<Message>>,
     /// Position of each subscriber.
     pub positions: Vec<Option<EventId>>,
     /// Times from due to delivery in µs, by the second in which events were due.
@@ -127,19 +127,19 @@ impl DeliveryRecorder {
         self.moved(subscriber, after);
         self.deliveries.positions[subscriber] = after;
         let patterns = Arc::clone(patterns);
-        self.deliveries.heard[subscriber].push(Heard::Began { patterns, after });
+        self.deliveries.messages[subscriber].push(Message::Began { patterns, after });
     }
 
     /// Records the id of a heartbeat.
     pub(crate) fn position(&mut self, subscriber: usize, id: EventId) {
         self.moved(subscriber, Some(id));
-        self.deliveries.heard[subscriber].push(Heard::Position(id));
+        self.deliveries.messages[subscriber].push(Message::Position(id));
     }
 
     /// Records the greeting of a stream.
     pub(crate) fn greeting(&mut self, subscriber: usize, id: Option<EventId>) {
         self.moved(subscriber, id);
-        self.deliveries.heard[subscriber].push(Heard::Greeting(id));
+        self.deliveries.messages[subscriber].push(Message::Greeting(id));
     }
 
     /// Records an event, and its time if it was due within this period, which ends now.
@@ -152,9 +152,9 @@ impl DeliveryRecorder {
     ) {
         self.moved(subscriber, Some(id));
         let index = self.index(subscriber, id, topic, data);
-        match self.deliveries.heard[subscriber].last_mut() {
-            Some(Heard::Events(range)) if range.end == index => range.end += 1,
-            _ => self.deliveries.heard[subscriber].push(Heard::Events(index..index + 1)),
+        match self.deliveries.messages[subscriber].last_mut() {
+            Some(Message::Events(range)) if range.end == index => range.end += 1,
+            _ => self.deliveries.messages[subscriber].push(Message::Events(index..index + 1)),
         }
         if let (Some(timed), Some(due)) = (timed, self.due[index])
             && due >= timed.start
@@ -166,19 +166,19 @@ impl DeliveryRecorder {
     /// Records a reset.
     pub(crate) fn reset(&mut self, subscriber: usize, id: Option<EventId>, reason: &str) {
         self.moved(subscriber, id);
-        self.deliveries.heard[subscriber].push(Heard::Reset { id, reason: reason.to_owned() });
+        self.deliveries.messages[subscriber].push(Message::Reset { id, reason: reason.to_owned() });
     }
 
     /// Records `degraded` or `recovered`.
     pub(crate) fn reachable(&mut self, subscriber: usize, is_reachable: bool) {
-        let heard = if is_reachable { Heard::Recovered } else { Heard::Degraded };
-        self.deliveries.heard[subscriber].push(heard);
+        let message = if is_reachable { Message::Recovered } else { Message::Degraded };
+        self.deliveries.messages[subscriber].push(message);
     }
 
     /// Usually the event after the last one.
     fn index(&mut self, subscriber: usize, id: EventId, topic: Option<&str>, data: &str) -> usize {
-        let next = match self.deliveries.heard[subscriber].last() {
-            Some(Heard::Events(range)) => range.end,
+        let next = match self.deliveries.messages[subscriber].last() {
+            Some(Message::Events(range)) => range.end,
             _ => self.data.len(),
         };
         let is_next = self.deliveries.events.get(next).is_some_and(|event| {
@@ -199,9 +199,9 @@ impl DeliveryRecorder {
     }
 
     fn moved(&mut self, subscriber: usize, id: Option<EventId>) {
-        let Deliveries { heard, positions, epochs, .. } = &mut self.deliveries;
-        if heard.len() <= subscriber {
-            heard.resize(subscriber + 1, Vec::new());
+        let Deliveries { messages, positions, epochs, .. } = &mut self.deliveries;
+        if messages.len() <= subscriber {
+            messages.resize(subscriber + 1, Vec::new());
             positions.resize(subscriber + 1, None);
         }
         let Some(id) = id else { return };

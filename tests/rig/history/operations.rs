@@ -14,14 +14,14 @@ pub type Moment = Duration;
 
 /// Target of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Endpoint {
     /// An instance, by index.
     Instance(usize),
     /// The instance that the load balancer chose.
     Balancer,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Instance(index) => write!(f, "instance {index}"),
@@ -71,7 +71,7 @@ pub struct Operation {
     /// Number of the token.
     pub token: u64,
     /// Target.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Time at which it was due.
     pub due: Moment,
     /// Time at which it was sent.
@@ -130,7 +130,7 @@ pub struct Observation {
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
     /// The target.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Start.
     pub from: Moment,
     /// End; `None` while it lasts.
@@ -159,7 +159,7 @@ pub struct StreamMoment {
     /// Number of the subscriber.
     pub subscriber: usize,
     /// Target of its stream.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// The change.
     pub turn: StreamTurn,
 }

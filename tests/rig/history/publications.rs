@@ -2,7 +2,7 @@
 
 use vx11_kit::{Answer, EventId};
 
-use super::{DEFAULT, Moment, Place};
+use super::{DEFAULT, Endpoint, Moment};
 
 /// An event that was to be published. Events have numbers, from zero; whatever its attempts, an
 /// event keeps its number and its idempotency key.
@@ -21,7 +21,7 @@ pub struct Publication {
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// Who was asked.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Time at which it was sent.
     pub sent: Moment,
     /// Time of the answer.

@@ -74,7 +74,7 @@ struct Event {
 impl Event {
     async fn live(mut self) {
         let places = Arc::clone(&self.places);
-        let place = places.acquire().await.expect("the semaphore is never closed");
+        let permit = places.acquire().await.expect("the semaphore is never closed");
         let give_up = Instant::now() + GIVE_UP;
         let mut bound = MIN_BACKOFF;
         loop {
@@ -89,7 +89,7 @@ impl Event {
             sleep(wait).await;
             bound = MAX_BACKOFF.min(2 * bound);
         }
-        drop(place);
+        drop(permit);
         if self.rng.u8(..100) < REPEATED {
             sleep(REPEATED_WITHIN.mul_f64(self.rng.f64())).await;
             self.send().await;

@@ -12,7 +12,7 @@ use vx11_kit::{Api, Frames, Issued};
 
 use super::Stage;
 use super::subscribers::ended_in_order;
-use crate::history::{Command, CommandKind, Kind, Outcome, Place, Subject};
+use crate::history::{Command, CommandKind, Endpoint, Kind, Outcome, Subject};
 
 /// Tokens of subjects have numbers from here on, to tell them from those of the load.
 const FIRST_NUMBER: u64 = 1 << 56;
@@ -52,7 +52,7 @@ fn name_of(subject: Subject) -> String {
 
 impl Stage {
     /// Issues a token for a subject; none if that is refused or fails.
-    pub(crate) async fn issue_for(&self, subject: Subject, place: Place, wish: Wish) -> Option<Pass> {
+    pub(crate) async fn issue_for(&self, subject: Subject, endpoint: Endpoint, wish: Wish) -> Option<Pass> {
         let number = FIRST_NUMBER + self.passes.fetch_add(1, Ordering::Relaxed);
         let mut body = json!({
             "subject": name_of(subject),
@@ -66,35 +66,35 @@ impl Stage {
         self.recorder.subject_of(number, subject);
         let (mut issued, kind): (Option<Issued>, _) = (None, Kind::Issue { life: Duration::from_secs(LIFE) });
         let request = async {
-            match self.at(place).issue_with(Some(&body)).await {
+            match self.at(endpoint).issue_with(Some(&body)).await {
                 Ok(token) => issued = Some(token),
                 Err(words) if words.contains(BLOCKED) => return Ok(false),
                 Err(words) => return Err(words),
             }
             Ok(true)
         };
-        self.recorder.note((kind, number, place), self.recorder.now(), request).await;
+        self.recorder.note((kind, number, endpoint), self.recorder.now(), request).await;
         let issued = issued?;
         self.recorder.token(number, &issued.id);
         Some(Pass { number, subject, token: issued.token })
     }
 
     /// Introspects the token of a subject.
-    pub(crate) async fn present(&self, pass: &Pass, place: Place) {
-        let request = self.at(place).introspect(&pass.token);
-        self.recorder.note((Kind::Introspect, pass.number, place), self.recorder.now(), request).await;
+    pub(crate) async fn present(&self, pass: &Pass, endpoint: Endpoint) {
+        let request = self.at(endpoint).introspect(&pass.token);
+        self.recorder.note((Kind::Introspect, pass.number, endpoint), self.recorder.now(), request).await;
     }
 
     /// Opens a stream and keeps it open until it ends or the value is dropped.
-    pub(crate) async fn hold(self: &Arc<Self>, pass: &Pass, place: Place) -> Option<Held> {
+    pub(crate) async fn hold(self: &Arc<Self>, pass: &Pass, endpoint: Endpoint) -> Option<Held> {
         let (mut response, sent) = (None, self.recorder.now());
         let request = async {
-            response = self.at(place).fetch_stream(&pass.token).await?;
+            response = self.at(endpoint).fetch_stream(&pass.token).await?;
             Ok(response.is_some())
         };
-        self.recorder.note((Kind::OpenStream, pass.number, place), sent, request).await;
+        self.recorder.note((Kind::OpenStream, pass.number, endpoint), sent, request).await;
         let response = response?;
-        let index = self.recorder.stream_opened(pass.number, place, sent);
+        let index = self.recorder.stream_opened(pass.number, endpoint, sent);
         let (stop, stopped) = oneshot::channel();
         let stage = Arc::clone(self);
         let reader = tokio::spawn(async move {
@@ -111,8 +111,8 @@ impl Stage {
     }
 
     /// Gives a command, and returns its outcome.
-    pub(crate) async fn command(&self, kind: CommandKind, subject: Subject, place: Place) -> Outcome {
-        let (api, name, sent) = (self.at(place), name_of(subject), self.recorder.now());
+    pub(crate) async fn command(&self, kind: CommandKind, subject: Subject, endpoint: Endpoint) -> Outcome {
+        let (api, name, sent) = (self.at(endpoint), name_of(subject), self.recorder.now());
         let request = async {
             match kind {
                 CommandKind::Revoke => api.revoke_subject(&name).await,
@@ -123,22 +123,22 @@ impl Stage {
             }
             .map(|()| true)
         };
-        let outcome = self.recorder.note((Kind::Command, 0, place), sent, request).await;
+        let outcome = self.recorder.note((Kind::Command, 0, endpoint), sent, request).await;
         let answered = self.recorder.now();
-        let command = Command { kind, subject, place, sent, answered, outcome: outcome.clone() };
+        let command = Command { kind, subject, endpoint, sent, answered, outcome: outcome.clone() };
         self.recorder.command(command);
         outcome
     }
 
     /// Lists all streams.
-    pub(crate) async fn list(&self, place: Place) {
+    pub(crate) async fn list(&self, endpoint: Endpoint) {
         let sent = self.recorder.now();
         let request = async {
-            let list = self.at(place).list_streams(MOST_LISTED).await?;
-            self.recorder.listing(place, sent, list);
+            let list = self.at(endpoint).list_streams(MOST_LISTED).await?;
+            self.recorder.listing(endpoint, sent, list);
             Ok(true)
         };
-        self.recorder.note((Kind::List, 0, place), sent, request).await;
+        self.recorder.note((Kind::List, 0, endpoint), sent, request).await;
     }
 }
 

@@ -17,7 +17,7 @@ use vx11_kit::{Block, EventId, Frame};
 use super::connection::{Connection, Request};
 use super::grants::Share;
 use super::{Measure, Stage};
-use crate::history::{DeliveryRecorder, IN_ORDER, Kind, Moment, Outcome, Place, StreamTurn};
+use crate::history::{DeliveryRecorder, Endpoint, IN_ORDER, Kind, Moment, Outcome, StreamTurn};
 use roaming::may_leave;
 
 /// Bounds of the backoff.
@@ -52,7 +52,7 @@ pub(super) async fn subscribe(
             stage: Arc::clone(stage),
             number,
             issuer: stage.entrance(number + 1),
-            place: stage.entrance(number),
+            endpoint: stage.entrance(number),
             pauses: (number < measure.pausing).then(|| pauses.clone()),
             roaming: roaming.clone(),
             share: stage.topics.as_ref().map(|space| Share::draw(space, number, &mut rng)),
@@ -74,8 +74,8 @@ pub(super) async fn subscribe(
 struct Subscriber {
     stage: Arc<Stage>,
     number: usize,
-    issuer: Place,
-    place: Place,
+    issuer: Endpoint,
+    endpoint: Endpoint,
     /// Of one that stops reading while this is true.
     pauses: Option<watch::Receiver<bool>>,
     /// Whether it may leave its stream.
@@ -99,7 +99,7 @@ struct Subscriber {
 struct End {
     words: String,
     /// The wait that the instance asked for.
-    told: Option<Duration>,
+    retry: Option<Duration>,
 }
 
 impl Subscriber {
@@ -112,19 +112,19 @@ impl Subscriber {
                 sleep(wait).await;
                 continue;
             };
-            self.stage.recorder.stream(self.number, self.place, StreamTurn::Opened);
+            self.stage.recorder.stream(self.number, self.endpoint, StreamTurn::Opened);
             if door.take().is_some() {
                 greeted.add_permits(1);
             }
             let since = Instant::now();
             let Some(end) = self.read(stream, index).await else {
-                self.stage.recorder.stream(self.number, self.place, StreamTurn::Left);
+                self.stage.recorder.stream(self.number, self.endpoint, StreamTurn::Left);
                 self.move_on().await;
                 continue;
             };
-            self.stage.recorder.stream(self.number, self.place, StreamTurn::Lost(end.words));
+            self.stage.recorder.stream(self.number, self.endpoint, StreamTurn::Lost(end.words));
             self.settle(since.elapsed());
-            let wait = end.told.unwrap_or_else(|| self.backoff());
+            let wait = end.retry.unwrap_or_else(|| self.backoff());
             sleep(wait).await;
         }
     }
@@ -158,15 +158,15 @@ impl Subscriber {
                 topics: self.share.as_ref().map(Share::named).unwrap_or_default(),
                 small_buffer: self.pauses.is_some(),
             };
-            let open = Connection::open(self.stage.at(self.place), with);
+            let open = Connection::open(self.stage.at(self.endpoint), with);
             stream = timeout(bound, open).await.map_err(|_| "no stream in time".to_owned())??;
             Ok(stream.is_some())
         };
         let outcome =
-            recorder.note((Kind::OpenStream, self.tokens, self.place), recorder.now(), request).await;
+            recorder.note((Kind::OpenStream, self.tokens, self.endpoint), recorder.now(), request).await;
         (outcome == Outcome::Yes).then_some(())?;
         let mut stream = stream?;
-        let index = recorder.stream_opened(self.tokens, self.place, sent);
+        let index = recorder.stream_opened(self.tokens, self.endpoint, sent);
         self.greeted = false;
         if timeout(bound, self.greeting(&mut stream)).await.ok().flatten().is_none() {
             self.stage.recorder.stream_ended(index, None);
@@ -202,7 +202,7 @@ impl Subscriber {
                 () = may_leave(leaves_at, &mut self.roaming) => return None,
             };
             if let Err(words) = more {
-                return Some(End { words: words.to_owned(), told: None });
+                return Some(End { words: words.to_owned(), retry: None });
             }
             if let Some(end) = self.take(stream) {
                 return Some(end);
@@ -220,7 +220,7 @@ impl Subscriber {
             Block::Event(frame) => end = self.arrived(frame, now, &mut delivery_recorder),
             Block::Position(id) => end = self.moved(id, &mut delivery_recorder),
         });
-        end.or_else(|| taken.err().map(|words| End { words: words.to_owned(), told: None }))
+        end.or_else(|| taken.err().map(|words| End { words: words.to_owned(), retry: None }))
     }
 
     /// Notes a frame; how the stream ended, if it is the last.
@@ -282,7 +282,7 @@ impl Subscriber {
 }
 
 fn no_id(text: &str) -> End {
-    End { words: format!("{text:?} is no id of an event"), told: None }
+    End { words: format!("{text:?} is no id of an event"), retry: None }
 }
 
 /// Waits until more has come, or, of a subscriber that stops reading, until it reads more.
@@ -313,8 +313,8 @@ async fn more_unless_paused(
 
 fn reconnect(frame: &Frame<'_>) -> End {
     let said: Value = serde_json::from_str(&frame.data).unwrap_or_default();
-    let told = said["retry_ms"].as_u64().map(Duration::from_millis);
-    End { words: ended_in_order(frame), told }
+    let retry = said["retry_ms"].as_u64().map(Duration::from_millis);
+    End { words: ended_in_order(frame), retry }
 }
 
 /// Reason for the end of a stream, from its last frame.

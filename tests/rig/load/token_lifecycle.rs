@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use vx11_kit::{Api, Issued};
 
 use super::{Grant, Stage};
-use crate::history::{Kind, Moment, Outcome, Place};
+use crate::history::{Endpoint, Kind, Moment, Outcome};
 
 /// A token is not looked at in its last two seconds, by which clocks may differ; nor when it is
 /// older than this.
@@ -45,13 +45,13 @@ impl Course {
 pub(super) struct Token {
     pub(super) stage: Arc<Stage>,
     pub(super) number: u64,
-    pub(super) issuer: Place,
+    pub(super) issuer: Endpoint,
     pub(super) due: Moment,
 }
 
 impl Token {
     pub(super) async fn live(self, course: Course, mut rng: Rng) {
-        let by = Place::Instance(rng.usize(..self.stage.members.len()));
+        let by = Endpoint::Instance(rng.usize(..self.stage.members.len()));
         let subject = format!("visitor-{}", self.number);
         let grant = self.stage.topics.as_ref().map(|space| Grant::draw(space, subject, &mut rng));
         let Some(issued) = self.issue(grant.as_ref()).await else { return };
@@ -60,18 +60,18 @@ impl Token {
                 sleep(age).await;
                 self.introspect(by, &issued).await;
                 if self.stage.balancer.is_some() {
-                    self.introspect(Place::Balancer, &issued).await;
+                    self.introspect(Endpoint::Balancer, &issued).await;
                 }
             }
             Course::OpenStream(age) => {
                 sleep(age).await;
-                let by = if self.stage.balancer.is_some() { Place::Balancer } else { by };
+                let by = if self.stage.balancer.is_some() { Endpoint::Balancer } else { by };
                 self.open_stream(by, &issued).await;
             }
             Course::Revoke(age) => {
                 sleep(age).await;
                 let through_it = self.stage.balancer.is_some() && rng.bool();
-                let by = if through_it { Place::Balancer } else { by };
+                let by = if through_it { Endpoint::Balancer } else { by };
                 self.revoke(by, &issued, rng.bool()).await;
             }
         }
@@ -92,13 +92,13 @@ impl Token {
         issued
     }
 
-    async fn introspect(&self, by: Place, issued: &Issued) {
+    async fn introspect(&self, by: Endpoint, issued: &Issued) {
         let recorder = &self.stage.recorder;
         let request = self.stage.at(by).introspect(&issued.token);
         recorder.note((Kind::Introspect, self.number, by), recorder.now(), request).await;
     }
 
-    async fn open_stream(&self, by: Place, issued: &Issued) {
+    async fn open_stream(&self, by: Endpoint, issued: &Issued) {
         let recorder = &self.stage.recorder;
         let (opened, mut stream, sent) = (self.stage.at(by).open_stream(&issued.token), None, recorder.now());
         let request = async {
@@ -113,7 +113,7 @@ impl Token {
     }
 
     /// Revokes it, and asks for it at once where it was revoked and from time to time everywhere.
-    async fn revoke(&self, by: Place, issued: &Issued, by_id: bool) {
+    async fn revoke(&self, by: Endpoint, issued: &Issued, by_id: bool) {
         let recorder = &self.stage.recorder;
         let (parameter, value) = if by_id { ("token_id", &issued.id) } else { ("token", &issued.token) };
         let request = async { self.stage.at(by).revoke(parameter, value).await.map(|()| true) };
@@ -124,13 +124,13 @@ impl Token {
         let revoked = recorder.now();
         // Behind the load balancer another instance may answer, which has a second to apply the
         // revocation.
-        if by != Place::Balancer {
+        if by != Endpoint::Balancer {
             self.introspect(by, issued).await;
         }
         for after in LOOKS_AT_REVOKED {
             sleep((revoked + Duration::from_millis(after)).saturating_sub(recorder.now())).await;
             for instance in 0..self.stage.members.len() {
-                self.introspect(Place::Instance(instance), issued).await;
+                self.introspect(Endpoint::Instance(instance), issued).await;
             }
         }
     }

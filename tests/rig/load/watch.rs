@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use vx11_kit::starved;
 
 use super::Stage;
-use crate::history::Place;
+use crate::history::Endpoint;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -41,6 +41,6 @@ pub(super) async fn watch(stage: Arc<Stage>, instance: usize) {
             }
             Ok(true)
         };
-        recorder.look_at(Place::Instance(instance), look).await;
+        recorder.look_at(Endpoint::Instance(instance), look).await;
     }
 }

@@ -78,7 +78,7 @@ impl Subscriber {
         };
         let at = stage.recorder.now();
         let request = Request { token: &token, after: self.position, topics: &topics, small_buffer: false };
-        let opened = timeout(PATIENT_ATTEMPT, Connection::open(stage.at(self.place), request)).await;
+        let opened = timeout(PATIENT_ATTEMPT, Connection::open(stage.at(self.endpoint), request)).await;
         let outcome = match opened {
             Ok(Ok(Some(_))) => Outcome::Yes,
             Ok(Ok(None)) => Outcome::No,
