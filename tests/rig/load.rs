@@ -22,7 +22,8 @@ use vx11_kit::{Api, Operator};
 
 use crate::history::{Endpoint, HistoryRecorder};
 pub use grants::{Grant, TopicLoad, TopicSpace};
-pub(crate) use subjects::{Held, Pass, Wish};
+pub(crate) use subjects::{Held, MOST_LISTED, Pass, Wish};
+pub(crate) use subscribers::subscriber_of;
 use token_lifecycle::{Course, Token};
 
 /// Size of the load.

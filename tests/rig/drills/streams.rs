@@ -3,18 +3,23 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-use vx11_kit::eventually;
+use tokio::time::{Instant, sleep};
+use vx11_kit::{ListedStream, eventually};
 
 use super::drilling::Drilling;
 use super::{Length, redis};
 use crate::history::StreamTurn;
+use crate::load::{MOST_LISTED, subscriber_of};
 
 /// Of so many subscribers, one stops reading.
 pub(super) const ONE_PAUSES_OF: usize = 20;
-/// For so long: until buffers are full, and then longer than an instance or nginx waits for a
-/// client that takes nothing.
-const PAUSE: Duration = Duration::from_secs(35);
+/// Bound of that. An instance or nginx waits 20 s for a client that takes nothing, from when all
+/// buffers on the way are full. The kernel lets the receive buffer of nginx grow when a stream
+/// catches up, as all do that were cut in the round before, up to megabytes (`net.ipv4.tcp_rmem`).
+/// They take a minute to fill.
+const PAUSE_AT_MOST: Duration = Duration::from_secs(120);
+/// Interval of looks whether they are cut.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// Before that, for comparison, nothing happens.
 const CALM: Duration = Duration::from_secs(15);
 /// Subscribers of the drill in which some are away. More of them, each with every large event,
@@ -39,12 +44,17 @@ pub(super) async fn some_stop_reading(drilling: &mut Drilling) {
     sleep(CALM).await;
     drilling.begin_fault().await;
     drilling.fault_run.pause_reading(true);
-    sleep(PAUSE).await;
+    let pausing = drilling.length.subscribers / ONE_PAUSES_OF;
+    let began = Instant::now();
+    // Who is left at the bound is counted below.
+    while open_streams(drilling, pausing).await != Some(0) && began.elapsed() < PAUSE_AT_MOST {
+        sleep(BETWEEN_LOOKS).await;
+    }
+    drilling.fault_run.note(format!("the last of them was cut after {:.0?}", began.elapsed()));
     drilling.fault_run.pause_reading(false);
     // Only then do they know that they were cut.
     drilling.fault_run.catch_up().await;
     drilling.recover().await;
-    let pausing = drilling.length.subscribers / ONE_PAUSES_OF;
     let cut = self::lost(drilling).split_off(lost.len());
     let others = cut.iter().filter(|subscriber| **subscriber >= pausing).count();
     drilling
@@ -55,6 +65,18 @@ pub(super) async fn some_stop_reading(drilling: &mut Drilling) {
             .fault_run
             .complain(format!("{} streams of {pausing} were cut, {others} of others", cut.len()));
     }
+}
+
+/// Number of open streams of the first so many subscribers, as the instances have them.
+async fn open_streams(drilling: &Drilling, subscribers: usize) -> Option<usize> {
+    // At least one other stream is open, or the list is not right.
+    let list = drilling.cluster.instances[0].list_streams(MOST_LISTED).await.ok()?;
+    let is_whole = list.missing.is_empty() && !list.more && !list.streams.is_empty();
+    let recorder = drilling.fault_run.recorder();
+    let of = |id: &String| recorder.number_of(id).and_then(subscriber_of);
+    let subscriber = |stream: &ListedStream| stream.token_id.as_ref().and_then(of);
+    let own = list.streams.iter().filter_map(subscriber).filter(|number| *number < subscribers);
+    is_whole.then(|| own.count())
 }
 
 /// While some do not read, Redis forgets everything, and then every instance is replaced: what they

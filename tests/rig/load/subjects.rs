@@ -15,13 +15,13 @@ use super::subscribers::ended_in_order;
 use crate::history::{Command, CommandKind, Endpoint, Kind, Outcome, Subject};
 
 /// Tokens of subjects have numbers from here on, to tell them from those of the load.
-const FIRST_NUMBER: u64 = 1 << 56;
+pub(super) const FIRST_NUMBER: u64 = 1 << 56;
 /// The life of their tokens in seconds: longer than a drill.
 const LIFE: u64 = 900;
 /// Code of a refusal to issue a token.
 const BLOCKED: &str = "subject_blocked";
 /// Bound of a list.
-const MOST_LISTED: usize = 10_000;
+pub(crate) const MOST_LISTED: usize = 10_000;
 
 /// A token of a subject.
 #[derive(Debug, Clone)]

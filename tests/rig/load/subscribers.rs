@@ -16,6 +16,7 @@ use vx11_kit::{Block, EventId, Frame};
 
 use super::connection::{Connection, Request};
 use super::grants::Share;
+use super::subjects::FIRST_NUMBER as FIRST_OF_SUBJECTS;
 use super::{Measure, Stage};
 use crate::history::{DeliveryRecorder, Endpoint, IN_ORDER, Kind, Moment, Outcome, StreamTurn};
 use roaming::may_leave;
@@ -36,6 +37,14 @@ const PATIENT_ATTEMPT: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 32;
 /// Their tokens have numbers from here on, to tell them from those that are issued at a fixed rate.
 const FIRST_NUMBER: u64 = 1 << 40;
+/// Each has so many of them, as a power of two.
+const TOKENS_BITS: u32 = 16;
+
+/// Number of the subscriber with this token; `None`: it is no subscriber's.
+pub(crate) fn subscriber_of(token: u64) -> Option<usize> {
+    let is_own = (FIRST_NUMBER..FIRST_OF_SUBJECTS).contains(&token);
+    is_own.then(|| usize::try_from((token - FIRST_NUMBER) >> TOKENS_BITS).ok()).flatten()
+}
 
 /// Opens streams, and keeps them open until the tasks are aborted.
 pub(super) async fn subscribe(
@@ -57,7 +66,7 @@ pub(super) async fn subscribe(
             roaming: roaming.clone(),
             share: stage.topics.as_ref().map(|space| Share::draw(space, number, &mut rng)),
             rng,
-            tokens: FIRST_NUMBER + (u64::try_from(number).unwrap_or(0) << 16),
+            tokens: FIRST_NUMBER + (u64::try_from(number).unwrap_or(0) << TOKENS_BITS),
             failures: 0,
             flaps: 0,
             position: None,
