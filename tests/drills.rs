@@ -216,3 +216,8 @@ async fn a_ticket_never_has_two_streams() {
 async fn without_redis_a_token_is_refused_where_the_service_is_to_refuse() {
     in_brief(41).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_subject_stays_blocked_under_sentinel() {
+    in_brief(42).await;
+}

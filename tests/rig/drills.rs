@@ -6,6 +6,7 @@
 //! `tests/rig_selftest/violations.rs`.
 
 mod abuse;
+mod barred;
 mod caps;
 mod clock;
 mod drilling;
@@ -160,11 +161,12 @@ async fn round(drilling: &mut Drilling, drill: u8, round: usize) {
         32 => abuse::poisoned_revocation(drilling, round).await,
         33 => abuse::two_ring_sizes(drilling, round).await,
         36 => subjects::ended_again_and_again(drilling, round).await,
-        37 => subjects::during_faults(drilling, round).await,
+        37 => barred::during_faults(drilling, round).await,
         38 => listing::during_faults(drilling, round).await,
         39 => caps::raced_for(drilling, round).await,
         40 => tickets::opened_by_three(drilling, round).await,
         41 => when_lost::refused(drilling, round).await,
+        42 => barred::during_failovers(drilling, round).await,
         number => panic!("there is no drill {number}"),
     }
 }

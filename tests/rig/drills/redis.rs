@@ -8,7 +8,7 @@ use vx11_kit::new_principal;
 use super::drilling::Drilling;
 
 /// Half of an up and down of a Redis that flaps.
-const FLAP: Duration = Duration::from_secs(1);
+pub(super) const FLAP: Duration = Duration::from_secs(1);
 
 pub(super) async fn killed(drilling: &mut Drilling) {
     drilling.begin_fault().await;

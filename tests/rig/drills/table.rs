@@ -24,7 +24,7 @@ use vx11_kit::{Site, Surroundings};
 use super::drilling::audit_trail;
 use super::grants::{self, Series};
 use super::streams::{AWAY_SUBSCRIBERS, LARGE_EVENT, ONE_PAUSES_OF, SEND_BUFFER, age};
-use super::{INSTANCES, Length, abuse, caps, limits, listing, subjects, tickets, when_lost};
+use super::{INSTANCES, Length, abuse, barred, caps, limits, listing, tickets, when_lost};
 use crate::checker::{Control, Resumption, Since, Targets};
 use crate::cluster::{Backing, Extras, Ways};
 use crate::load::Measure;
@@ -76,7 +76,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers.
-pub const DRILLS: [Drill; 41] = [
+pub const DRILLS: [Drill; 42] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with
     // nothing brought to Redis afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -177,6 +177,7 @@ pub const DRILLS: [Drill; 41] = [
     on_ways(Ways::Breakable, drill(39, "races for a cap of 5 streams")),
     on_ways(Ways::Breakable, drill(40, "tickets opened by three clients")),
     on_ways(Ways::Breakable, drill(41, "Redis lost, instances refuse")),
+    on_sentinel(drill(42, "subjects blocked, Sentinel")),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -204,11 +205,12 @@ impl Drill {
     /// Its length, if others have this one.
     pub(crate) fn length(&self, length: Length) -> Length {
         match self.number {
-            37 => subjects::length_of_faults(length),
+            37 => barred::length(length),
             38 => listing::length(length),
             39 => caps::length(length),
             40 => tickets::length(length),
             41 => when_lost::length(length),
+            42 => barred::length_with_sentinel(length),
             number => Series::of(number).map_or(length, |series| series.length(length)),
         }
     }
@@ -230,7 +232,7 @@ impl Drill {
                 grants::heartbeat(length.subscribers),
             )],
             // Streams are counted in the logs.
-            39 => vec![setting("VX11_OPERATOR__STREAMS__PER_SUBJECT", u64::from(caps::CAP)), logs_in_json()],
+            39 => vec![cap(), logs_in_json()],
             40 => vec![logs_in_json()],
             41 => vec![("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse".to_owned())],
             _ => Vec::new(),
@@ -304,7 +306,7 @@ impl Drill {
     /// Targets of the drill.
     pub(super) fn targets(&self, length: Length) -> Targets {
         // Publishing is refused while Redis fails.
-        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35 | 37..=41);
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35 | 37..=42);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
@@ -366,6 +368,7 @@ impl Drill {
             },
             // An instance is replaced after a loss of data.
             37 => Targets { reconnects: 1, ..base },
+            42 => Targets { reconnects: 1, refusals: Some(FAILED_OVER), ..base },
             // As in 13.
             38 => Targets { longest: None, reconnects: 1, ..base },
             // Many hundred streams are opened on the machine that measures.
@@ -382,6 +385,10 @@ impl Drill {
             _ => base,
         }
     }
+}
+
+fn cap() -> (&'static str, String) {
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT", caps::CAP.to_string())
 }
 
 fn logs_in_json() -> (&'static str, String) {
