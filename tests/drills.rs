@@ -221,3 +221,8 @@ async fn without_redis_a_token_is_refused_where_the_service_is_to_refuse() {
 async fn a_blocked_subject_stays_blocked_under_sentinel() {
     in_brief(42).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_stream_of_a_subject_makes_room_and_no_other() {
+    in_brief(43).await;
+}

@@ -12,6 +12,7 @@ mod sequences;
 mod starvation;
 mod streams;
 mod subjects;
+mod ticket_uses;
 mod tickets;
 mod trespasses;
 mod when_lost;
@@ -36,12 +37,15 @@ pub(crate) use streams::{Reconnects, all_open};
 pub use streams::{Resumption, Since};
 use subjects::Bans;
 pub(crate) use subjects::Ends;
+pub(crate) use ticket_uses::TicketUses;
 pub(crate) use tickets::Tickets;
 pub(crate) use trespasses::Trespasses;
 pub(crate) use when_lost::WhenLost;
 
 /// Allowed difference of clocks.
 const LAST_SECONDS: Duration = Duration::from_secs(2);
+/// Tickets that open streams for each one that is used through `authorise`.
+pub(crate) const STREAMS_PER_USE: usize = 10;
 /// Examples shown of each kind.
 const EXAMPLES: usize = 5;
 /// Answers that show slowness: a client that gives up, a server that gives up on the client, and an
@@ -104,7 +108,8 @@ pub enum Control {
     Other,
     /// The open streams of subjects are bounded.
     Caps(Caps),
-    /// At least so many tickets have to be judged.
+    /// At least so many tickets have to be opened by three clients at once, and a part of that used
+    /// through `authorise`.
     Tickets(u16),
     /// Instances refuse while they cannot use Redis.
     Refuses,
@@ -226,6 +231,7 @@ pub(crate) struct Controlled {
     pub(crate) listings: Listings,
     pub(crate) occupied: Occupied,
     pub(crate) tickets: Tickets,
+    pub(crate) ticket_uses: TicketUses,
     pub(crate) when_lost: WhenLost,
 }
 
@@ -236,7 +242,8 @@ impl Controlled {
         control: Control,
         violations: &mut Violations,
     ) -> Self {
-        let ends = subjects::judge(history, tokens, bans);
+        let may_replace = matches!(control, Control::Caps(Caps { replaces: true, .. }));
+        let ends = subjects::judge(history, tokens, bans, may_replace);
         violations
             .wrong("refusals to issue without a block", &subjects::refused_issues(history, tokens, bans));
         violations.wrong("streams that a command did not end", &ends.missed);
@@ -249,19 +256,27 @@ impl Controlled {
         let occupied = caps::judge(history, control);
         violations.wrong("subjects with more streams than their cap", &occupied.over);
         violations.wrong("refusals below a cap", &occupied.wrong);
+        violations.wrong("streams that made room wrongly", &occupied.replaced_wrongly);
         violations.wrong("caps that were not tried", &occupied.void.as_slice().into());
         let tickets = tickets::judge(history, control);
         violations.wrong("tickets with two streams", &tickets.doubled);
         violations.wrong("tickets refused within the rule", &tickets.wrong);
         violations.wrong("tickets opened too late", &tickets.late);
         violations.wrong("tickets that were not tried", &tickets.void.as_slice().into());
+        let needed =
+            if let Control::Tickets(needed) = control { usize::from(needed) / STREAMS_PER_USE } else { 0 };
+        let ticket_uses = ticket_uses::judge(history, needed);
+        violations.wrong("tickets that two requests used", &ticket_uses.doubled);
+        violations.wrong("tickets that a request used too late", &ticket_uses.late);
+        violations.wrong("requests refused within the rule", &ticket_uses.wrong);
+        violations.wrong("requests that were not tried", &ticket_uses.void.as_slice().into());
         let when_lost = match control {
             Control::Refuses => when_lost::judge(history),
             _ => WhenLost::default(),
         };
         violations.wrong("tokens accepted without Redis", &when_lost.accepted);
         violations.wrong("faults without refusals", &when_lost.void);
-        Self { ends, listings, occupied, tickets, when_lost }
+        Self { ends, listings, occupied, tickets, ticket_uses, when_lost }
     }
 }
 

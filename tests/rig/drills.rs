@@ -163,7 +163,7 @@ async fn round(drilling: &mut Drilling, drill: u8, round: usize) {
         36 => subjects::ended_again_and_again(drilling, round).await,
         37 => barred::during_faults(drilling, round).await,
         38 => listing::during_faults(drilling, round).await,
-        39 => caps::raced_for(drilling, round).await,
+        39 | 43 => caps::raced_for(drilling, round).await,
         40 => tickets::opened_by_three(drilling, round).await,
         41 => when_lost::refused(drilling, round).await,
         42 => barred::during_failovers(drilling, round).await,

@@ -17,7 +17,7 @@ use vx11_kit::{Answer, InstanceFigures, Standing, StreamList};
 
 pub use control::{
     ClientStream, Command, CommandKind, Listed, Listing, LoggedStream, Partition, StreamEnd, Subject,
-    TicketAttempt, TicketOutcome,
+    TicketAttempt, TicketOutcome, TicketUse,
 };
 pub use deliveries::{Delivered, Deliveries, Message};
 pub(crate) use deliveries::{DeliveryRecorder, Stamp};
@@ -260,6 +260,11 @@ impl HistoryRecorder {
     /// Records an attempt to open the stream of a ticket.
     pub(crate) fn ticket(&self, attempt: TicketAttempt) {
         self.history().tickets.push(attempt);
+    }
+
+    /// Records a request for which a ticket is used.
+    pub(crate) fn ticket_use(&self, ticket_use: TicketUse) {
+        self.history().ticket_uses.push(ticket_use);
     }
 
     fn tokens(&self) -> MutexGuard<'_, HashMap<String, u64>> {

@@ -24,7 +24,8 @@ pub use history::{
     Attempt, ClientStream, Command as SubjectCommand, CommandKind, DEFAULT, Delivered, Deliveries, Endpoint,
     History, HistoryRecorder, IN_ORDER, Kind, Listed, Listing, LoggedStream, Message, Moment, Observation,
     Operation, Outage, Outcome, Partition, Patterns, Publication, Round, StarvedTime, StreamEnd,
-    StreamMoment, StreamTurn, Subject, TicketAttempt, TicketOutcome, Trespass, logged_streams, matches,
+    StreamMoment, StreamTurn, Subject, TicketAttempt, TicketOutcome, TicketUse, Trespass, logged_streams,
+    matches,
 };
 pub use load::{Grant, Measure, Member, TopicLoad, TopicSpace};
 pub use summary::{ControlFigures, Summary};

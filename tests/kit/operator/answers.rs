@@ -6,6 +6,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::api::UNANSWERED;
 use super::{Api, InstanceFigures};
 use crate::artefacts::remember_secret;
 use crate::event_id::EventId;
@@ -101,6 +102,21 @@ impl Api {
     pub async fn revoke(&self, parameter: &str, value: &str) -> Result<(), String> {
         let request = self.post("/operator/api/tokens/revoke").form(&[(parameter, value)]);
         json(request.send().await).await.map(drop)
+    }
+
+    /// Whether a token is accepted for a request of this id, as a reverse proxy asks.
+    ///
+    /// # Errors
+    /// The failure, as text.
+    pub async fn authorise(&self, token: &str, request_id: &str) -> Result<bool, String> {
+        let request = self.get_without_end("/operator/internal/authorise").timeout(UNANSWERED);
+        let request = request.query(&[("token", token)]).header("X-Request-Id", request_id);
+        let response = request.send().await.map_err(words)?;
+        match response.status() {
+            StatusCode::NO_CONTENT => Ok(true),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(false),
+            _ => Err(problem(response).await),
+        }
     }
 
     /// Opens a stream; `None` if the token was refused.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder};
 
 /// Longer than any request may take; what takes longer counts as not answered.
-const UNANSWERED: Duration = Duration::from_secs(5);
+pub(super) const UNANSWERED: Duration = Duration::from_secs(5);
 /// Shorter than the server keeps an idle connection, so that no request is sent on one that is
 /// being closed.
 const IDLE: Duration = Duration::from_secs(2);

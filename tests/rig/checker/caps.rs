@@ -1,4 +1,7 @@
-//! Caps of subjects: never more streams open at once, and no refusal while there is a place.
+//! Caps of subjects: never more streams open at once, and no refusal while there is a place. Where
+//! the oldest stream makes room, there is no refusal at all (`replaced`).
+
+mod replaced;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,6 +12,8 @@ use crate::history::{History, Kind, Moment, Outcome, Subject};
 
 /// Time after which a place that became free can be taken again.
 const FREE_AFTER: Duration = Duration::from_secs(3);
+/// Time in which the oldest stream ends that makes room.
+const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 /// Begin and code of the answer to a stream beyond a cap.
 const REFUSED: (&str, &str) = ("429", "subject_streams_full");
 
@@ -19,6 +24,8 @@ pub struct Caps {
     pub cap: u8,
     /// At least so many openings have to be judged.
     pub openings: u16,
+    /// Whether the oldest stream makes room for another one.
+    pub replaces: bool,
 }
 
 /// Results of openings of subjects with a cap.
@@ -30,10 +37,14 @@ pub(crate) struct Occupied {
     pub(crate) refused: usize,
     /// Number of subjects that had as many streams as they may.
     pub(crate) full: usize,
+    /// Number of streams that made room for another one.
+    pub(crate) replaced: usize,
     /// Subjects with more streams than they may have.
     pub(super) over: Findings,
     /// Refusals although there was a place.
     pub(super) wrong: Findings,
+    /// Streams that made room although they were not the oldest, or there was a place.
+    pub(super) replaced_wrongly: Findings,
     /// Violation as text: nothing was shown.
     pub(super) void: Option<String>,
 }
@@ -47,7 +58,7 @@ pub(super) fn is_full(outcome: &Outcome) -> bool {
 /// Judges the streams in the logs of the instances, those that clients had, and the refusals.
 pub(super) fn judge(history: &History, control: Control) -> Occupied {
     let caps = match control {
-        Control::Caps(Caps { cap, openings }) => Some((usize::from(cap), usize::from(openings))),
+        Control::Caps(caps) => Some(caps),
         _ => None,
     };
     let mut found = Occupied::default();
@@ -90,7 +101,7 @@ pub(super) fn judge(history: &History, control: Control) -> Occupied {
         found.refused += 1;
         let own = taken.get(subject).map(Vec::as_slice).unwrap_or_default();
         let most = most_within(own, attempt.sent.saturating_sub(FREE_AFTER), attempt.answered);
-        if caps.is_none_or(|(cap, _)| most < cap) {
+        if caps.is_none_or(|caps| caps.replaces || most < usize::from(caps.cap)) {
             let at = attempt.sent;
             found.wrong.note(|| {
                 format!(
@@ -99,19 +110,28 @@ pub(super) fn judge(history: &History, control: Control) -> Occupied {
             });
         }
     }
-    let Some((cap, needed)) = caps else { return found };
+    let Some(Caps { cap, openings: needed, replaces }) = caps else { return found };
+    let (cap, needed) = (usize::from(cap), usize::from(needed));
     for (whose, all) in [("by the logs", &logged), ("by its clients", &held)] {
         for (subject, spans) in all {
-            if let Some((at, open)) = too_many(spans, cap, &apart) {
+            let counted = if replaces { replaced::without_last_second(spans) } else { spans.clone() };
+            if let Some((at, open)) = too_many(&counted, cap, &apart) {
                 found.over.note(|| format!("subject {subject} at {at:?} with {open} {whose}"));
             }
         }
     }
+    if replaces {
+        replaced::judge(history, cap, &taken, &apart, &mut found);
+    }
     let is_full = |spans: &&Vec<Span>| too_many(spans, cap - 1, &[]).is_some();
     found.full = logged.values().filter(is_full).count();
-    found.void = (found.openings < needed || found.refused == 0 || found.full == 0).then(|| {
-        let Occupied { openings, refused, full, .. } = &found;
-        format!("{openings} of at least {needed}, {refused} refused, {full} subjects with {cap} streams")
+    let is_tried = found.full > 0 && if replaces { found.replaced > 0 } else { found.refused > 0 };
+    found.void = (found.openings < needed || !is_tried).then(|| {
+        let Occupied { openings, refused, replaced, full, .. } = &found;
+        format!(
+            "{openings} of at least {needed}, {refused} refused, {replaced} made room, {full} subjects with \
+             {cap} streams"
+        )
     });
     found
 }

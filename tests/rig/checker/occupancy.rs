@@ -54,6 +54,23 @@ pub(super) fn are_apart(apart: &[Apart], from: Moment, until: Moment) -> bool {
     apart.iter().any(|it| it.from <= until && from <= it.until)
 }
 
+/// Whether nobody may know any more at a time what these instances knew, each since a moment: all
+/// of them died since then, and Redis failed.
+pub(super) fn is_forgotten(
+    history: &History,
+    known_by: impl Iterator<Item = (usize, Moment)>,
+    at: Moment,
+) -> bool {
+    let known_by: Vec<_> = known_by.collect();
+    let Some(first) = known_by.iter().map(|(_, since)| *since).min() else { return false };
+    let is_between = |it: &Partition| it.from <= at && it.until.is_none_or(|until| until >= first);
+    let died = |(instance, since): &(usize, Moment)| {
+        let own = Endpoint::Instance(*instance);
+        history.outages.iter().any(|it| it.endpoint == own && (*since..=at).contains(&it.from))
+    };
+    history.partitions.iter().any(is_between) && known_by.iter().all(died)
+}
+
 /// The first time at which more than `most` are open on one side, and how many. Where instances are
 /// not known, times at which they may disagree are left out.
 pub(super) fn too_many(spans: &[Span], most: usize, apart: &[Apart]) -> Option<(Moment, usize)> {

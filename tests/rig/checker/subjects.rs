@@ -147,8 +147,9 @@ pub(crate) struct Ends {
 }
 
 /// A command ends the streams of its subject: at once where it was given, and everywhere within a
-/// second, or a second after all instances recovered from a fault. No other stream ends.
-pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans) -> Ends {
+/// second, or a second after all instances recovered from a fault. No other stream ends, unless it
+/// may be replaced.
+pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans, may_replace: bool) -> Ends {
     let mut found = Ends::default();
     let starvation = Starvation::of(history);
     let mut streams: HashMap<Subject, Vec<&ClientStream>> = HashMap::new();
@@ -210,7 +211,7 @@ pub(super) fn judge(history: &History, tokens: &Tokens, bans: &Bans) -> Ends {
     }
     for (subject, streams) in streams {
         for stream in streams {
-            if let Some(words) = unexplained(history, stream) {
+            if let Some(words) = unexplained(history, stream, may_replace) {
                 found.others.note(|| {
                     format!(
                         "subject {subject} on {}, opened at {:?}: {words}",
@@ -249,7 +250,7 @@ fn is_lost(history: &History, stream: &ClientStream, from: Moment, until: Moment
 }
 
 /// Reason for the end of a stream, if nothing in the history explains it.
-fn unexplained<'a>(history: &History, stream: &'a ClientStream) -> Option<&'a str> {
+fn unexplained<'a>(history: &History, stream: &'a ClientStream, may_replace: bool) -> Option<&'a str> {
     let end = stream.end.as_ref()?;
     let reason = end.reason.as_deref()?;
     let in_order = reason.strip_prefix(IN_ORDER).and_then(|rest| rest.strip_prefix(": "));
@@ -262,8 +263,9 @@ fn unexplained<'a>(history: &History, stream: &'a ClientStream) -> Option<&'a st
                 && stream.opened <= it.answered + CLOCKS
         });
     // Instances that were cut off decide later which streams stay.
-    let is_displaced =
+    let has_lost_lease =
         in_order == Some("lease_lost") && history.partitions.iter().any(|it| it.from <= end.at);
+    let is_replaced = may_replace && in_order == Some("replaced");
     let is_lost = is_lost(history, stream, end.at.saturating_sub(NOTICED), end.at);
-    (!is_commanded && !is_displaced && !is_lost).then_some(reason)
+    (!is_commanded && !is_replaced && !has_lost_lease && !is_lost).then_some(reason)
 }

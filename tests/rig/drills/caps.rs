@@ -54,8 +54,8 @@ pub(super) fn length(length: Length) -> Length {
 }
 
 /// Bounds that are judged.
-pub(super) fn caps(length: Length) -> Caps {
-    Caps { cap: CAP, openings: if length.is_full { OPENINGS } else { OPENINGS_IN_BRIEF } }
+pub(super) fn caps(length: Length, replaces: bool) -> Caps {
+    Caps { cap: CAP, openings: if length.is_full { OPENINGS } else { OPENINGS_IN_BRIEF }, replaces }
 }
 
 pub(super) async fn raced_for(drilling: &mut Drilling, round: usize) {

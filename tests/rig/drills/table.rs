@@ -76,7 +76,7 @@ const fn on_sentinel(drill: Drill) -> Drill {
 }
 
 /// In the order of their numbers.
-pub const DRILLS: [Drill; 42] = [
+pub const DRILLS: [Drill; 43] = [
     // Missed with a token refused that Redis cannot be asked about, or has lost (VR), and with
     // nothing brought to Redis afterwards: it never recovers.
     drill(1, "kill -9 Redis, back empty"),
@@ -178,6 +178,7 @@ pub const DRILLS: [Drill; 42] = [
     on_ways(Ways::Breakable, drill(40, "tickets opened by three clients")),
     on_ways(Ways::Breakable, drill(41, "Redis lost, instances refuse")),
     on_sentinel(drill(42, "subjects blocked, Sentinel")),
+    on_ways(Ways::Breakable, drill(43, "the oldest of 5 streams makes room")),
 ];
 
 /// So soon 99 of a hundred streams are open again after an instance was lost.
@@ -207,7 +208,7 @@ impl Drill {
         match self.number {
             37 => barred::length(length),
             38 => listing::length(length),
-            39 => caps::length(length),
+            39 | 43 => caps::length(length),
             40 => tickets::length(length),
             41 => when_lost::length(length),
             42 => barred::length_with_sentinel(length),
@@ -233,6 +234,7 @@ impl Drill {
             )],
             // Streams are counted in the logs.
             39 => vec![cap(), logs_in_json()],
+            43 => vec![cap(), replace_oldest(), logs_in_json()],
             40 => vec![logs_in_json()],
             41 => vec![("VX11_OPERATOR__REDIS__WHEN_LOST", "refuse".to_owned())],
             _ => Vec::new(),
@@ -306,7 +308,7 @@ impl Drill {
     /// Targets of the drill.
     pub(super) fn targets(&self, length: Length) -> Targets {
         // Publishing is refused while Redis fails.
-        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35 | 37..=42);
+        let redis_fails = matches!(self.number, 1..=4 | 6..=10 | 14 | 15 | 23 | 26 | 32..=35 | 37..=43);
         let base = Targets::of_rounds(length.rounds);
         let base = Targets { refusals: base.refusals.filter(|_| redis_fails), ..base };
         let ms = Duration::from_millis;
@@ -372,9 +374,12 @@ impl Drill {
             // As in 13.
             38 => Targets { longest: None, reconnects: 1, ..base },
             // Many hundred streams are opened on the machine that measures.
-            39 => {
-                Targets { longest: None, reconnects: 2, control: Control::Caps(caps::caps(length)), ..base }
-            }
+            39 | 43 => Targets {
+                longest: None,
+                reconnects: 2,
+                control: Control::Caps(caps::caps(length, self.number == 43)),
+                ..base
+            },
             40 => Targets {
                 longest: None,
                 reconnects: 2,
@@ -389,6 +394,10 @@ impl Drill {
 
 fn cap() -> (&'static str, String) {
     ("VX11_OPERATOR__STREAMS__PER_SUBJECT", caps::CAP.to_string())
+}
+
+fn replace_oldest() -> (&'static str, String) {
+    ("VX11_OPERATOR__STREAMS__PER_SUBJECT_POLICY", "replace_oldest".to_owned())
 }
 
 fn logs_in_json() -> (&'static str, String) {

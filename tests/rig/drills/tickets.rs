@@ -1,4 +1,5 @@
-//! Tickets, each opened by several clients at once, or by one that loses its answer.
+//! Tickets, each opened by three clients at once. Of some, one client is an `EventSource` or loses
+//! its answer. Others are used through `authorise`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use super::Length;
 use super::drilling::Drilling;
 use super::faults::Fault;
+use crate::checker::STREAMS_PER_USE;
 use crate::history::{Endpoint, HistoryRecorder, StreamEnd, TicketAttempt, TicketOutcome};
 use crate::load::{Pass, Stage, Wish};
 
@@ -19,12 +21,15 @@ const TICKETS_IN_BRIEF: u16 = 400;
 const A_SECOND: u32 = 70;
 /// Rounds at full length.
 const ROUNDS: u16 = 10;
-/// Clients of a ticket.
+/// Clients of a ticket, or requests.
 const CLIENTS: u8 = 3;
-/// Of a hundred tickets, so many are opened by several clients, and so many by an `EventSource`.
-/// The others are opened by a client that loses its answer.
-const RACED_FOR: u8 = 70;
-const OF_EVENT_SOURCES: u8 = 10;
+/// Of a hundred tickets, one of the three clients is an `EventSource` for so many, and loses its
+/// answer for so many.
+const OF_EVENT_SOURCES: u8 = 20;
+const OF_LOST_ANSWERS: u8 = 30;
+const LOSE_BELOW: u8 = OF_EVENT_SOURCES + OF_LOST_ANSWERS;
+/// Requests are repeated within so many milliseconds.
+const REPEATED_WITHIN: u64 = 4500;
 /// Of a hundred tickets, so many are tried again when it is too late.
 const BELATED: u8 = 10;
 const TOO_LATE: Duration = Duration::from_secs(6);
@@ -52,9 +57,9 @@ pub(super) fn length(length: Length) -> Length {
     Length { rounds: if length.is_full { ROUNDS.into() } else { 1 }, fault: length.part(1.0 / 5.0), ..length }
 }
 
-/// Number of tickets that have to be judged. Some may not be issued during a fault.
+/// Number of tickets that have to be opened by three clients at once.
 pub(super) fn judged(length: Length) -> u16 {
-    (if length.is_full { TICKETS } else { TICKETS_IN_BRIEF }) / 10 * 9
+    if length.is_full { TICKETS } else { TICKETS_IN_BRIEF }
 }
 
 pub(super) async fn opened_by_three(drilling: &mut Drilling, _round: usize) {
@@ -83,39 +88,66 @@ pub(super) async fn opened_by_three(drilling: &mut Drilling, _round: usize) {
     opening.await.expect("a ticket is no reason to panic");
 }
 
-/// Has so many tickets opened, at a fixed rate.
+/// Has so many tickets opened at a fixed rate, and a part of that used through `authorise`.
 async fn open_tickets(stage: Arc<Stage>, number: u16, mut rng: Rng) {
     let (mut clock, mut tickets) = (interval(Duration::from_secs(1) / A_SECOND), JoinSet::new());
-    for _ in 0..number {
+    for number in 0..usize::from(number) {
         clock.tick().await;
-        tickets.spawn(ticket(Arc::clone(&stage), rng.fork()));
+        tickets.spawn(open(Arc::clone(&stage), rng.fork()));
+        if number.is_multiple_of(STREAMS_PER_USE) {
+            tickets.spawn(use_for_requests(Arc::clone(&stage), rng.fork()));
+        }
     }
     tickets.join_all().await;
 }
 
-/// The life of a ticket.
-async fn ticket(stage: Arc<Stage>, mut rng: Rng) {
-    let Some(pass) = stage.issue_for(rng.usize(..1000), Endpoint::Balancer, Wish::Ticket).await else {
-        return;
-    };
+/// A ticket. A request to issue it may fail with the instance that got it.
+async fn issue(stage: &Arc<Stage>, rng: &mut Rng) -> Pass {
+    loop {
+        if let Some(pass) = stage.issue_for(rng.usize(..1000), Endpoint::Balancer, Wish::Ticket).await {
+            return pass;
+        }
+        sleep(BETWEEN_ATTEMPTS).await;
+    }
+}
+
+/// The life of a ticket that opens streams.
+async fn open(stage: Arc<Stage>, mut rng: Rng) {
+    let pass = issue(&stage, &mut rng).await;
     let client = |number: u8| Client { stage: Arc::clone(&stage), pass: pass.clone(), number };
     let too_late = Instant::now() + TOO_LATE;
-    let is_belated = rng.u8(..100) < BELATED;
-    match rng.u8(..100) {
-        kind if kind < RACED_FOR => {
-            let mut racing = JoinSet::new();
-            for number in 0..CLIENTS {
-                let stay = Duration::from_millis(rng.u64(..LONGEST_STAY));
-                racing.spawn(client(number).race(stay));
-            }
-            racing.join_all().await;
-        }
-        kind if kind < RACED_FOR + OF_EVENT_SOURCES => client(0).event_source().await,
-        _ => client(0).lose_an_answer(&mut rng).await,
+    let (is_belated, kind) = (rng.u8(..100) < BELATED, rng.u8(..100));
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let (client, stay) = (client(number), Duration::from_millis(rng.u64(..LONGEST_STAY)));
+        match (number, kind) {
+            (0, ..OF_EVENT_SOURCES) => clients.spawn(client.event_source()),
+            (0, OF_EVENT_SOURCES..LOSE_BELOW) => clients.spawn(client.lose_an_answer(rng.fork())),
+            _ => clients.spawn(client.race(stay)),
+        };
     }
+    clients.join_all().await;
     if is_belated {
         sleep_until(too_late).await;
         client(CLIENTS).attempt(Kind::Fetch, Duration::ZERO).await;
+    }
+}
+
+/// The life of a ticket that is used through `authorise`: by three requests at once, which are
+/// repeated in time and too late. Each asks a random instance.
+async fn use_for_requests(stage: Arc<Stage>, mut rng: Rng) {
+    let pass = issue(&stage, &mut rng).await;
+    let too_late = Instant::now() + TOO_LATE;
+    let in_time = Instant::now() + Duration::from_millis(rng.u64(..REPEATED_WITHIN));
+    for at in [Instant::now(), in_time, too_late] {
+        sleep_until(at).await;
+        let mut requests = JoinSet::new();
+        for request in 0..CLIENTS {
+            let (stage, pass) = (Arc::clone(&stage), pass.clone());
+            let endpoint = Endpoint::Instance(rng.usize(..stage.members.len()));
+            requests.spawn(async move { stage.use_ticket(&pass, request, endpoint).await });
+        }
+        requests.join_all().await;
     }
 }
 
@@ -145,7 +177,7 @@ impl Client {
     }
 
     /// Leaves soon, mostly before the answer is there, and comes back.
-    async fn lose_an_answer(self, rng: &mut Rng) {
+    async fn lose_an_answer(self, mut rng: Rng) {
         let sent = self.stage.recorder.now();
         let leaves = Duration::from_micros(rng.u64(..LEAVES_WITHIN));
         if timeout(leaves, self.attempt(Kind::Fetch, Duration::ZERO)).await.is_err() {

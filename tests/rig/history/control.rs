@@ -127,6 +127,8 @@ pub struct LoggedStream {
     pub opened: Moment,
     /// Time of the line that says it ended; `None`: there is none.
     pub ended: Option<Moment>,
+    /// Reason in that line.
+    pub reason: Option<String>,
 }
 
 /// An attempt of a client to open the stream of a ticket.
@@ -153,4 +155,21 @@ pub enum TicketOutcome {
     Refused,
     /// No answer, or one that asks to come back: why.
     Lost(String),
+}
+
+/// A request for which a ticket is used through `authorise`.
+#[derive(Debug, Clone)]
+pub struct TicketUse {
+    /// Number of the token.
+    pub ticket: u64,
+    /// Number of the request among those of the ticket. A repetition has the same.
+    pub request: u8,
+    /// Target.
+    pub endpoint: Endpoint,
+    /// Time of the request.
+    pub sent: Moment,
+    /// Time of the answer.
+    pub answered: Moment,
+    /// The outcome.
+    pub outcome: Outcome,
 }

@@ -32,12 +32,13 @@ pub fn logged_streams(
             Some(OPENED) => {
                 if let Some(token) = number_of(&text(&fields["token_id"])) {
                     open.insert(request, streams.len());
-                    streams.push(LoggedStream { instance, token, opened: at, ended: None });
+                    streams.push(LoggedStream { instance, token, opened: at, ended: None, reason: None });
                 }
             }
             Some(ENDED) => {
                 if let Some(index) = open.remove(&request) {
                     streams[index].ended = Some(at);
+                    streams[index].reason = fields["reason"].as_str().map(str::to_owned);
                 }
             }
             _ => {}

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use vx11_kit::{InstanceFigures, Standing};
 
-use super::control::{ClientStream, Command, Listing, LoggedStream, Partition, Subject, TicketAttempt};
+use super::control::{
+    ClientStream, Command, Listing, LoggedStream, Partition, Subject, TicketAttempt, TicketUse,
+};
 use super::{Deliveries, Publication};
 
 /// Time since the start of the history.
@@ -222,6 +224,8 @@ pub struct History {
     pub logged_streams: Vec<LoggedStream>,
     /// Attempts to open streams of tickets, in order of their ends.
     pub tickets: Vec<TicketAttempt>,
+    /// Requests for which tickets are used, in order of their ends.
+    pub ticket_uses: Vec<TicketUse>,
     /// Figures of each instance, by index.
     pub instances: Vec<InstanceFigures>,
     /// End of the warm-up; slowness before it is not judged.

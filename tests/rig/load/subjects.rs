@@ -12,7 +12,7 @@ use vx11_kit::{Api, Frames, Issued};
 
 use super::Stage;
 use super::subscribers::ended_in_order;
-use crate::history::{Command, CommandKind, Endpoint, Kind, Outcome, Subject};
+use crate::history::{Command, CommandKind, Endpoint, Kind, Outcome, Subject, TicketUse};
 
 /// Tokens of subjects have numbers from here on, to tell them from those of the load.
 pub(super) const FIRST_NUMBER: u64 = 1 << 56;
@@ -83,6 +83,18 @@ impl Stage {
     pub(crate) async fn present(&self, pass: &Pass, endpoint: Endpoint) {
         let request = self.at(endpoint).introspect(&pass.token);
         self.recorder.note((Kind::Introspect, pass.number, endpoint), self.recorder.now(), request).await;
+    }
+
+    /// Uses a ticket for a request, the number of which is its id.
+    pub(crate) async fn use_ticket(&self, pass: &Pass, request: u8, endpoint: Endpoint) {
+        let sent = self.recorder.now();
+        let outcome = match self.at(endpoint).authorise(&pass.token, &format!("request-{request}")).await {
+            Ok(true) => Outcome::Yes,
+            Ok(false) => Outcome::No,
+            Err(words) => Outcome::Unanswered(words),
+        };
+        let (ticket, answered) = (pass.number, self.recorder.now());
+        self.recorder.ticket_use(TicketUse { ticket, request, endpoint, sent, answered, outcome });
     }
 
     /// Opens a stream and keeps it open until it ends or the value is dropped.

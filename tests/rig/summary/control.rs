@@ -27,10 +27,14 @@ pub struct ControlFigures {
     pub openings: usize,
     /// Openings that a cap refused.
     pub openings_refused: usize,
+    /// Streams that made room for another one of their subject.
+    pub replaced: usize,
     /// Subjects that had as many streams as they may.
     pub full_subjects: usize,
     /// Tickets.
     pub tickets: usize,
+    /// Tickets that three clients opened at once.
+    pub tickets_raced_for: usize,
     /// Attempts to open tickets.
     pub ticket_attempts: usize,
     /// Refused attempts.
@@ -39,6 +43,12 @@ pub struct ControlFigures {
     pub tickets_resumed: usize,
     /// Attempts after the time in which a ticket may be opened again.
     pub tickets_belated: usize,
+    /// Tickets that are used through `authorise`.
+    pub ticket_uses: usize,
+    /// Requests with the id of an accepted one that were accepted.
+    pub ticket_uses_repeated: usize,
+    /// Requests that were refused.
+    pub ticket_uses_refused: usize,
     /// Tokens refused because Redis could not be asked.
     pub unproven_refused: usize,
     /// Requests to issue refused because Redis could not be asked.
@@ -47,7 +57,7 @@ pub struct ControlFigures {
 
 impl ControlFigures {
     pub(super) fn of(judged: &Controlled) -> Self {
-        let Controlled { ends, listings, occupied, tickets, when_lost } = judged;
+        let Controlled { ends, listings, occupied, tickets, ticket_uses, when_lost } = judged;
         Self {
             commands: ends.commands,
             ended: ends.streams,
@@ -58,12 +68,17 @@ impl ControlFigures {
             lists_compared: listings.calm,
             openings: occupied.openings,
             openings_refused: occupied.refused,
+            replaced: occupied.replaced,
             full_subjects: occupied.full,
             tickets: tickets.count,
+            tickets_raced_for: tickets.raced_for,
             ticket_attempts: tickets.attempts,
             tickets_refused: tickets.refused,
             tickets_resumed: tickets.resumed,
             tickets_belated: tickets.belated,
+            ticket_uses: ticket_uses.count,
+            ticket_uses_repeated: ticket_uses.repeated,
+            ticket_uses_refused: ticket_uses.refused,
             unproven_refused: when_lost.refused,
             issues_refused: when_lost.not_issued,
         }
@@ -83,16 +98,23 @@ impl ControlFigures {
         );
         let lists = format!("{} lists, {} of them compared with the truth", self.lists, self.lists_compared);
         let openings = format!(
-            "{} openings for subjects, {} refused by a cap; {} subjects had all their streams",
-            self.openings, self.openings_refused, self.full_subjects
+            "{} openings for subjects, {} refused by a cap, {} streams made room; {} subjects had all their \
+             streams",
+            self.openings, self.openings_refused, self.replaced, self.full_subjects
         );
         let tickets = format!(
-            "{} tickets with {} attempts, {} refused; {} opened again after a loss, {} too late",
+            "{} tickets, {} of them opened by three clients at once, with {} attempts, {} refused; {} opened \
+             again after a loss, {} too late",
             self.tickets,
+            self.tickets_raced_for,
             self.ticket_attempts,
             self.tickets_refused,
             self.tickets_resumed,
             self.tickets_belated
+        );
+        let uses = format!(
+            "{} tickets used through authorise; {} repetitions accepted, {} requests refused",
+            self.ticket_uses, self.ticket_uses_repeated, self.ticket_uses_refused
         );
         let refusals = format!(
             "without Redis {} tokens were refused and {} not issued",
@@ -101,8 +123,9 @@ impl ControlFigures {
         let all = [
             (self.commands, commands),
             (self.lists, lists),
-            (self.openings_refused, openings),
+            (self.openings_refused + self.replaced, openings),
             (self.tickets, tickets),
+            (self.ticket_uses, uses),
             (self.unproven_refused, refusals),
         ];
         all.into_iter().filter(|(count, _)| *count > 0).map(|(_, line)| line).collect()
@@ -121,12 +144,17 @@ impl ControlFigures {
             "lists_compared": self.lists_compared,
             "openings": self.openings,
             "openings_refused": self.openings_refused,
+            "streams_replaced": self.replaced,
             "full_subjects": self.full_subjects,
             "tickets": self.tickets,
+            "tickets_raced_for": self.tickets_raced_for,
             "ticket_attempts": self.ticket_attempts,
             "tickets_refused": self.tickets_refused,
             "tickets_resumed": self.tickets_resumed,
             "tickets_belated": self.tickets_belated,
+            "tickets_used_by_requests": self.ticket_uses,
+            "ticket_requests_repeated": self.ticket_uses_repeated,
+            "ticket_requests_refused": self.ticket_uses_refused,
             "unproven_tokens_refused": self.unproven_refused,
             "issues_refused": self.issues_refused,
         })
