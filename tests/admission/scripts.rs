@@ -214,3 +214,28 @@ async fn a_ticket_remembers_its_first_opening_and_its_holder() {
     release(&mine, 9).await;
     assert_eq!(take(&mine, 9).await, TicketAnswer::Used);
 }
+
+#[tokio::test]
+async fn the_earliest_opening_of_a_ticket_counts_in_whatever_order_instances_settle() {
+    let server = RedisServer::start().await;
+    let one = Instance::start(&server, 1).await;
+    let ticket = ticket();
+    let key = format!("token:{}:ticket", ticket.digest);
+    let take = async |age| {
+        let wanted = WantedTicket {
+            digest: ticket.digest,
+            holder: one.way.holder("a"),
+            age: Duration::from_secs(age),
+            displaced: None,
+            kept: Duration::from_mins(1),
+        };
+        one.way.take_ticket(&wanted).await.unwrap()
+    };
+    assert_eq!(take(1).await, TicketAnswer::Taken { is_first: true });
+    let later = first(&server, &key).await;
+    assert_eq!(take(4).await, TicketAnswer::Taken { is_first: false });
+    let earliest = first(&server, &key).await;
+    assert!(earliest < later - 2000);
+    assert_eq!(take(0).await, TicketAnswer::Taken { is_first: false });
+    assert_eq!(first(&server, &key).await, earliest);
+}

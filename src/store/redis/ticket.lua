@@ -24,6 +24,11 @@ local first, holder, gone = tonumber(known[1]), known[2], known[3]
 if gone then
   return { 'used' }
 end
+-- After a loss of data, an instance that opened it later may have taken it first.
+if first and now - args.age < first then
+  first = now - args.age
+  redis.call('HSET', ticket, 'first', string.format('%.0f', first))
+end
 if first then
   local is_over = now - first >= args.window
   if holder == args.holder then
