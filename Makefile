@@ -48,7 +48,7 @@ observe: ## Start Prometheus beside `make cluster`, at http://127.0.0.1:9090/; C
 	@.ci/install-packages $(OBSERVE_PACKAGES)
 	@exec deploy/prometheus/observe
 
-drill: clean-artefacts ## Run the failover drills, 80 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
+drill: clean-artefacts ## Run the failover drills, 115 minutes; ONLY=11,12 for some, BRIEF=1 for short ones, SEED=… to repeat
 	@.ci/install-packages $(CLUSTER_PACKAGES)
 	@cargo build --release --locked --quiet --package vx11-operator --package vx11-rig
 	@./target/release/rig drill $(if $(ONLY),--only $(ONLY)) $(if $(BRIEF),--brief) $(if $(STREAMS),--streams $(STREAMS)) \
