@@ -26,6 +26,7 @@ use crate::events::{
     Selector, StreamEvents, StreamLimits, StreamSettings,
 };
 use crate::http::{AppState, Effects, ExtraRoutes, Limits, ListenerHandle, ServerSettings, serve};
+use crate::identity::{Identity, IdentityDeps, IssuerSettings, JwtRefusal};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{BlockedAttempt, Metrics, StoreOperation};
 use crate::principal::{Principals, Right};
@@ -171,12 +172,20 @@ impl Application {
             control: Arc::clone(&control),
             metrics: Arc::clone(&metrics),
         }));
+        let identity = Arc::new(Identity::new(IdentityDeps {
+            issuers: config.issuers.clone(),
+            clock: Arc::clone(&clock),
+            jitter: Arc::clone(&jitter),
+            metrics: Arc::clone(&metrics),
+        }));
+        background.spawn(identity.key_task().run());
         let audit = open_audit(config, &clock, &metrics)?;
         let (audit, effects) = (Arc::new(audit), Effects::default());
         let limits = Arc::new(Limits::new(config.issue_per_second, config.failed_auth_per_minute));
-        let reloader = Reloader { tokens: Arc::clone(&tokens), claim };
+        let reloader = Reloader { tokens: Arc::clone(&tokens), identity: Arc::clone(&identity), claim };
         let state = AppState {
             tokens,
+            identity,
             event_log,
             control: Arc::clone(&control),
             admission: Arc::clone(&admission),
@@ -189,6 +198,7 @@ impl Application {
             limits: Arc::clone(&limits),
             request_ids: RequestIds::new(getrandom::u64()?),
             instance_id: config.instance_id.clone(),
+            public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             body_timeout: config.body_timeout,
             principal_in_query: config.principal_in_query,
@@ -258,20 +268,23 @@ impl Application {
     }
 }
 
-/// Replaces principals and signing keys of a running instance.
+/// Replaces principals, issuers and signing keys of a running instance.
 #[derive(Clone)]
 pub struct Reloader {
     tokens: Arc<TokenService>,
+    identity: Arc<Identity>,
     claim: Option<Arc<Claim>>,
 }
 
 impl Reloader {
-    /// Decides all further requests by the principals and signing keys of `config`. No stream ends.
+    /// Decides all further requests by the principals, issuers and signing keys of `config`. No
+    /// stream ends.
     pub fn replace(&self, config: &Config) {
         if let Some(claim) = &self.claim {
             claim.replace_fingerprints(fingerprints(config));
         }
         self.tokens.replace_access(access(config));
+        self.identity.replace(config.issuers.clone());
     }
 }
 
@@ -279,7 +292,9 @@ impl Reloader {
 fn access(config: &Config) -> Access {
     let principals = config.principals.iter();
     let principals = principals.map(|(principal, secret)| (principal.clone(), secret.expose_secret()));
-    Access { principals: Principals::new(principals), codec: Codec::new(config.signing_keys.clone()) }
+    let principals =
+        Principals::new(principals).with_issuers(config.issuers.iter().map(IssuerSettings::principal));
+    Access { principals, codec: Codec::new(config.signing_keys.clone()) }
 }
 
 fn open_audit(config: &Config, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, StartError> {
@@ -569,6 +584,7 @@ fn show_labels(metrics: &Metrics) {
     metrics.streams_refused.show_all::<OpenError>();
     metrics.control.blocked_attempts.show_all::<BlockedAttempt>();
     metrics.not_permitted.show_all::<Right>();
+    metrics.identity.refused.show_all::<JwtRefusal>();
 }
 
 /// Number of processor cores that the process may use.

@@ -198,6 +198,8 @@ pub struct Asker<'a> {
     pub client: IpAddr,
     /// Id of the request.
     pub request_id: Option<&'a RequestId>,
+    /// The end user whose JWT is the credential, as the trail may name it.
+    pub user: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -207,6 +209,9 @@ struct Line<'a> {
     act: Act<'a>,
     #[serde(flatten)]
     named: &'a Named,
+    /// The end user whose JWT is the credential of the principal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     instance: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<IpAddr>,
@@ -256,6 +261,7 @@ impl Audit {
             time: self.clock.now().rfc3339(),
             act,
             named,
+            user: asker.user,
             instance: &self.instance_id,
             client: client_address.shown(asker.client),
             request_id: asker.request_id.map(ToString::to_string),
@@ -298,7 +304,9 @@ mod tests {
         .unwrap();
         let trail = Some((file, ClientAddress::Omitted));
         let audit = Audit { instance_id: "1".into(), clock: Arc::new(SystemClock), trail };
-        let note = |act| audit.note(act, Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None });
+        let note = |act| {
+            audit.note(act, Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None, user: None });
+        };
         for _ in 0..MOST_LINES / 2 {
             note(Act::RefusePrincipal { code: "credential_wrong" });
             note(Act::RefuseRequest {

@@ -8,12 +8,13 @@
 //! # The map, by the direction of dependencies
 //!
 //! - [`telemetry`], [`lifecycle`], [`limits`], [`metrics`], [`audit`], [`clock`], [`principal`],
-//!   [`topic`]: shared modules, which all parts may use.
+//!   [`subject`], [`topic`]: shared modules, which all parts may use.
 //! - [`config`]: the configuration, which only [`app`] uses.
 //! - [`app`]: chooses the backends and connects the parts of an instance.
 //! - [`http`]: routes, errors, extraction, handlers, the panel. Besides it, only [`app`] and the
 //!   program use actix.
 //! - [`service`]: all policy about tokens.
+//! - [`identity`]: identity providers, whose JWTs are credentials.
 //! - [`control`]: revoked and blocked subjects, and the streams of all instances.
 //! - [`events`]: the event log, the hub and the open streams.
 //! - [`store`]: records and tombstones of tokens.
@@ -33,6 +34,7 @@ pub mod config;
 pub mod control;
 pub mod events;
 pub mod http;
+pub mod identity;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;
@@ -40,6 +42,7 @@ pub mod principal;
 pub mod redis;
 pub mod service;
 pub mod store;
+pub mod subject;
 pub mod telemetry;
 pub mod token;
 pub mod topic;

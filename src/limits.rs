@@ -34,8 +34,7 @@ pub const QUESTION_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Longest duration of an effect, such as a revocation: ending streams announces an order, and then
 /// asks how many streams have ended, and removes the answers.
-pub const LONGEST_EFFECT: Duration = 
-    REDIS_DEADLINE.saturating_mul(2).saturating_add(QUESTION_DEADLINE);
+pub const LONGEST_EFFECT: Duration = REDIS_DEADLINE.saturating_mul(2).saturating_add(QUESTION_DEADLINE);
 
 /// Largest body of a request, in bytes. No published event is larger.
 pub const LARGEST_BODY: usize = 64 * 1024;

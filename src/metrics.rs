@@ -7,6 +7,7 @@
 mod admission;
 mod control;
 mod events;
+mod identity;
 mod label;
 mod names;
 mod revocations;
@@ -19,6 +20,7 @@ use strum::{IntoStaticStr, VariantArray};
 pub use self::admission::AdmissionMetrics;
 pub use self::control::{BlockedAttempt, ControlMetrics};
 pub use self::events::{EventMetrics, RefusedEvent, ResumedFrom};
+pub use self::identity::{IdentityMetrics, KeyFetch};
 pub use self::label::{CounterBy, HistogramBy, Label};
 use self::names::Names;
 pub use self::revocations::RevocationMetrics;
@@ -84,6 +86,8 @@ pub struct Metrics {
     pub control: ControlMetrics,
     /// Metrics of events.
     pub events: EventMetrics,
+    /// Metrics of identity providers.
+    pub identity: IdentityMetrics,
     /// Metrics of revocations.
     pub revocations: RevocationMetrics,
     /// Metrics of limits of subjects and of single-use tokens.
@@ -122,6 +126,7 @@ impl Metrics {
         let metrics = Self {
             control: ControlMetrics::register(&names)?,
             events: EventMetrics::register(&names)?,
+            identity: IdentityMetrics::register(&names)?,
             revocations: RevocationMetrics::register(&names)?,
             admission: AdmissionMetrics::register(&names)?,
             issued: names

@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use crate::clock::UnixMillis;
+use crate::subject::Subject;
 use crate::topic::Patterns;
 
 /// Bound of the principals whose tokens need no grant. A plain token does not name its principal,
@@ -116,13 +118,29 @@ pub struct Principal {
     id: PrincipalId,
     rights: Rights,
     topics: Patterns,
+    user: Option<User>,
+}
+
+/// The end user whose JWT is the credential of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Subject of everything that is issued to the user.
+    pub subject: Subject,
+    /// The first moment at which the JWT is no longer valid.
+    pub until: UnixMillis,
 }
 
 impl Principal {
     /// A principal with these rights, on topics that these patterns match.
     #[must_use]
     pub const fn new(id: PrincipalId, rights: Rights, topics: Patterns) -> Self {
-        Self { id, rights, topics }
+        Self { id, rights, topics, user: None }
+    }
+
+    /// An issuer as the principal of one of its users, on topics of this user.
+    #[must_use]
+    pub const fn of_user(id: PrincipalId, rights: Rights, topics: Patterns, user: User) -> Self {
+        Self { id, rights, topics, user: Some(user) }
     }
 
     /// Its public name.
@@ -143,14 +161,28 @@ impl Principal {
     pub const fn topics(&self) -> &Patterns {
         &self.topics
     }
+
+    /// The user of the JWT; `None` if the credential is the principal's own.
+    #[must_use]
+    pub const fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// The topics of a request that names none: those of the user, or `default`.
+    #[must_use]
+    pub fn topics_by_default(&self) -> Patterns {
+        if self.user.is_some() { self.topics.clone() } else { Patterns::default() }
+    }
 }
 
 /// All principals of an instance, with the hashes of their secrets. One id may have several
 /// secrets, as while a secret is being rotated.
 #[derive(Clone)]
 pub struct Principals {
-    /// In configured order.
+    /// Principals with secrets in configured order, then issuers.
     all: Vec<Arc<Principal>>,
+    /// Number of the principals with secrets.
+    with_secrets: usize,
     /// Index in `all` by id.
     by_id: HashMap<PrincipalId, usize>,
     /// SHA-256 of a secret and the index of its owner in `all`.
@@ -165,13 +197,28 @@ impl Principals {
     /// With 2^32 principals or more, which no configuration can hold.
     #[must_use]
     pub fn new<'a>(entries: impl IntoIterator<Item = (Principal, &'a str)>) -> Self {
-        let mut table = Self { all: Vec::new(), by_id: HashMap::new(), secrets: Vec::new() };
+        let mut table = Self { all: Vec::new(), with_secrets: 0, by_id: HashMap::new(), secrets: Vec::new() };
         for (principal, secret) in entries {
             let owner = table.place_of(principal);
             let owner = u32::try_from(owner).expect("a configuration file cannot hold 2^32 principals");
             table.secrets.push((Sha256::digest(secret).into(), owner));
         }
+        table.with_secrets = table.all.len();
         table
+    }
+
+    /// Adds the issuers of JWTs. They have no secrets, and their tokens always have a grant.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: impl IntoIterator<Item = Principal>) -> Self {
+        for issuer in issuers {
+            self.place_of(issuer);
+        }
+        self
+    }
+
+    /// Number of the principals whose tokens need no grant.
+    fn plain_places(&self) -> usize {
+        self.with_secrets.min(MOST_PLAIN)
     }
 
     /// Index of the principal with this id, which is added if there is none.
@@ -207,13 +254,13 @@ impl Principals {
 
     /// The principals whose tokens need no grant: the first [`MOST_PLAIN`].
     pub fn plain(&self) -> impl Iterator<Item = &PrincipalId> {
-        self.all.iter().take(MOST_PLAIN).map(|principal| principal.id())
+        self.all.iter().take(self.plain_places()).map(|principal| principal.id())
     }
 
     /// Whether tokens of this principal need no grant.
     #[must_use]
     pub fn is_plain(&self, id: &PrincipalId) -> bool {
-        self.by_id.get(id).is_some_and(|place| *place < MOST_PLAIN)
+        self.by_id.get(id).is_some_and(|place| *place < self.plain_places())
     }
 }
 
@@ -313,6 +360,24 @@ mod tests {
             assert!(principals.find(&id(name)).is_some(), "{name}");
         }
         assert!(!principals.is_plain(&id("stranger")));
+    }
+
+    #[test]
+    fn an_issuer_is_found_has_no_secret_and_its_tokens_need_a_grant() {
+        let principals = named(&["a".to_owned()]).with_issuers([unlimited("issuer")]);
+        assert!(principals.find(&id("issuer")).is_some());
+        assert!(principals.authenticate(b"issuer").is_none());
+        assert!(!principals.is_plain(&id("issuer")) && principals.is_plain(&id("a")));
+        assert_eq!(principals.plain().count(), 1);
+    }
+
+    #[test]
+    fn a_request_that_names_no_topics_is_for_those_of_its_user_or_for_default() {
+        let topics = Patterns::new(["users/7/*"]).unwrap();
+        let user = User { subject: Subject::parse("7").unwrap(), until: UnixMillis(1) };
+        let of_user = Principal::of_user(id("issuer"), Rights::all(), topics.clone(), user);
+        assert_eq!(of_user.topics_by_default(), topics);
+        assert!(Principal::new(id("a"), Rights::all(), topics).topics_by_default().is_default());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reload: on SIGHUP an instance reads principals and signing keys again.
+//! Reload: on SIGHUP an instance reads principals, issuers and signing keys again.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -102,6 +102,7 @@ impl Reload {
             principals = ids.len(),
             credentials = config.principals.len(),
             signing_keys = config.signing_keys.iter().count(),
+            issuers = config.issuers.len(),
             "principals and signing keys were read again"
         );
         self.current = Arc::new(config);

@@ -103,6 +103,8 @@ pub struct IssueRequest {
     pub stream_until: Option<UnixMillis>,
     /// Whether it opens one stream only.
     pub single_use: bool,
+    /// The latest end of its lifetime. In the future.
+    pub not_after: Option<UnixMillis>,
 }
 
 /// A token that was just issued. `Debug` would show it, so there is none.
@@ -250,6 +252,9 @@ impl TokenService {
             return Err(StoreError::Unavailable.into());
         }
         let issued_at = self.clock.now();
+        let not_after = request.as_ref().and_then(|request| request.not_after);
+        let ttl =
+            not_after.map_or(ttl, |end| ttl.min(Duration::from_millis(end.0.saturating_sub(issued_at.0))));
         let granted_at = subject.map_or(issued_at, |subject| self.control.time_of_issue(subject));
         let grant = access.grant(principal.id(), granted_at, request);
         let grant_text = grant.as_ref().map(Grant::encode).transpose();

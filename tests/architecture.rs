@@ -5,13 +5,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Modules in the order a request meets them; each may use those behind it, never those before it.
-const ORDER: [&str; 8] = ["app", "http", "service", "control", "events", "store", "redis", "token"];
+const ORDER: [&str; 9] =
+    ["app", "http", "service", "identity", "control", "events", "store", "redis", "token"];
 /// Values that are handed down: everyone may use them, except for `config`, which only `app` may.
-const HANDED_DOWN: [&str; 9] =
-    ["clock", "audit", "lifecycle", "limits", "metrics", "principal", "telemetry", "topic", "config"];
+const HANDED_DOWN: [&str; 10] = [
+    "clock",
+    "audit",
+    "lifecycle",
+    "limits",
+    "metrics",
+    "principal",
+    "subject",
+    "telemetry",
+    "topic",
+    "config",
+];
 /// Modules that values may use which all parts share: each other, and for checking a configuration
 /// the types of its values.
-const CONFIG_MAY_USE: [&str; 4] = ["events", "store", "redis", "token"];
+const CONFIG_MAY_USE: [&str; 5] = ["events", "identity", "store", "redis", "token"];
 
 /// Source files except those of unit tests, which may reach further.
 fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {

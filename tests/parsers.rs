@@ -19,7 +19,7 @@ use proptest::test_runner::TestRunner;
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use support::Instance;
+use support::{Instance, Issuer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vx11_kit::{EventStream, PATIENCE};
@@ -28,15 +28,26 @@ const STREAM: &str = "/operator/api/events/stream";
 /// The form of a token without a grant.
 const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
 
-#[expect(clippy::needless_pass_by_value, reason = "a property reads best where it is called upon")]
 /// Holds `property` against one instance for many cases; at last the instance must be as good as
 /// new.
 fn holds<S>(strategy: &S, property: impl AsyncFn(&Instance, S::Value) -> Result<(), TestCaseError>)
 where
     S: Strategy<Value: Debug>,
 {
+    holds_with(Instance::start(), strategy, property);
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "a property reads best where it is called upon")]
+/// The same against an instance of the test.
+fn holds_with<S>(
+    start: impl Future<Output = Instance>,
+    strategy: &S,
+    property: impl AsyncFn(&Instance, S::Value) -> Result<(), TestCaseError>,
+) where
+    S: Strategy<Value: Debug>,
+{
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let instance = runtime.block_on(Instance::start());
+    let instance = runtime.block_on(start);
     let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(strategy, |case| runtime.block_on(property(&instance, case)));
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
@@ -197,6 +208,69 @@ fn only_the_right_credential_is_accepted_in_any_place() {
             let issue = issue.send().await.expect("an answer");
             prop_assert_eq!(issue.status(), StatusCode::UNAUTHORIZED);
         }
+        Ok(())
+    });
+}
+
+/// JWTs, most of them nearly right: the parts of a good one, with another in place of one of them.
+fn jwt(good: &str) -> impl Strategy<Value = String> + use<> {
+    let parts: Vec<String> = good.split('.').map(str::to_owned).collect();
+    let header = r#"\{"alg": ?"(none|ES256|HS256|RS256)"(, ?"(kid|typ|jwk|jku|crit|b64)": ?("[a-z+/:.]{0,12}"|null|\[\]|\{\}))?\}"#;
+    let claims = r#"\{("(iss|aud|sub|exp|nbf|iat|cnf)": ?("(https://id.example/|events|[a-z*$/%]{0,9})"|-?[0-9]{1,12}(e9)?|\[\]|null),? ?){0,4}\}"#;
+    let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let part = prop_oneof![
+        header.prop_map(encode),
+        claims.prop_map(encode),
+        "[A-Za-z0-9_=-]{0,90}",
+        prop::collection::vec(any::<u8>(), 0..90).prop_map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
+    ];
+    (0..3_usize, part).prop_map(move |(place, part)| {
+        let mut parts = parts.clone();
+        parts[place] = part;
+        parts.join(".")
+    })
+}
+
+#[test]
+fn no_jwt_but_those_of_the_issuer_is_a_credential() {
+    let issuer = Issuer::new();
+    let good = issuer.jwt("7");
+    holds_with(issuer.instance(""), &jwt(&good), async |instance, jwt| {
+        prop_assume!(jwt != good);
+        let issue = instance.post("/operator/api/events/sse-token").header("X-VX11-Token", &jwt);
+        let answer = issue.send().await.expect("an answer");
+        prop_assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        let stream = instance.get(STREAM).bearer_auth(&jwt).send().await.expect("an answer");
+        prop_assert_eq!(stream.status(), StatusCode::UNAUTHORIZED);
+        let exchange = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+            ("subject_token", jwt.as_str()),
+        ];
+        let answer = instance.post("/oauth/token").form(&exchange).send().await.expect("an answer");
+        prop_assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        Ok(())
+    });
+}
+
+#[test]
+fn no_form_and_no_basic_makes_the_token_endpoint_fail() {
+    let form = r"(grant_type|scope|client_id|client_secret|resource|subject_token|x|%zz)=(client_credentials|read:[a-z/*$]{0,6}|operator|[ -~]{0,9}|%[0-9a-f]{2})&?";
+    let body = prop_oneof![
+        prop::collection::vec(form, 0..6).prop_map(|fields| fields.concat().into_bytes()),
+        prop::collection::vec(any::<u8>(), 0..90),
+    ];
+    let basic = prop::option::of(prop_oneof!["[A-Za-z0-9+/=]{0,40}", "[ -~]{0,20}"]);
+    holds(&(body, basic), async |instance, (body, basic)| {
+        let mut request = instance.post("/oauth/token");
+        if let Some(Ok(basic)) = basic.map(|basic| HeaderValue::from_str(&format!("Basic {basic}"))) {
+            request = request.header("Authorization", basic);
+        }
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(body);
+        let answer = request.send().await.expect("an answer");
+        prop_assert!([400, 401].contains(&answer.status().as_u16()), "{}", answer.status());
+        let error: Value = answer.json().await.expect("JSON");
+        prop_assert!(error["error"].is_string() && error["error_description"].is_string(), "{}", error);
         Ok(())
     });
 }

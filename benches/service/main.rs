@@ -9,6 +9,7 @@ mod constant;
 mod http;
 #[path = "../support/instance.rs"]
 mod instance;
+mod jwt;
 #[path = "../support/load.rs"]
 mod load;
 #[path = "../support/previous.rs"]
@@ -106,6 +107,7 @@ fn measure() -> Vec<Row> {
             Load::post(previous.server(), INTROSPECT, FORM, &of_previous),
         ]
     }));
+    rows.extend(jwt::measure());
     rows
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use vx11_operator::app::Application;
 use vx11_operator::config::Config;
@@ -11,6 +12,9 @@ use vx11_operator::telemetry;
 
 use super::child::Measured;
 use super::processor;
+
+/// Variable that names the configuration file of an instance.
+pub(crate) const CONFIG: &str = "BENCHMARK_CONFIG";
 
 /// An instance on a free loopback port, without Redis unless its settings name one.
 pub(crate) struct Instance {
@@ -49,7 +53,8 @@ impl Instance {
 /// Plays the instance, with `extra` routes beside its own; returns only if it fails.
 pub(crate) fn serve(extra: Option<ExtraRoutes>) {
     let environment: HashMap<_, _> = std::env::vars().collect();
-    let config = Config::load(None, &environment).expect("the benchmark's configuration is valid");
+    let file = environment.get(CONFIG).map(Path::new);
+    let config = Config::load(file, &environment).expect("the benchmark's configuration is valid");
     let log = telemetry::Log::start(std::io::stderr()).expect("a thread can be started");
     let subscriber = telemetry::subscriber(config.log_format, config.log_filter.clone(), false, log.lines());
     tracing::subscriber::set_global_default(subscriber).expect("it is set once");

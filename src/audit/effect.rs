@@ -54,6 +54,7 @@ pub struct Effect {
     principal: PrincipalId,
     client: IpAddr,
     request_id: Option<RequestId>,
+    user: Option<String>,
     /// `None` after its line was written.
     begun: Option<Begun>,
 }
@@ -68,6 +69,7 @@ impl Effect {
             principal: principal.clone(),
             client: asker.client,
             request_id: asker.request_id.cloned(),
+            user: asker.user.map(ToOwned::to_owned),
             begun: Some(begun),
         }
     }
@@ -91,7 +93,7 @@ impl Effect {
     }
 
     fn asker(&self) -> Asker<'_> {
-        Asker { client: self.client, request_id: self.request_id.as_ref() }
+        Asker { client: self.client, request_id: self.request_id.as_ref(), user: self.user.as_deref() }
     }
 }
 

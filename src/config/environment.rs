@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::keys::{Keys, closest};
+use super::keys::{Keys, LISTS_OF_TABLES, closest};
 
 /// A short name and its key.
 const ALIASES: [(&str, &str); 22] = [
@@ -35,8 +35,6 @@ const OTHERS: [&str; 3] = ["VX11_OPERATOR_PROXY_ENABLED", "VX11_OPERATOR_URL", "
 /// Prefixes of variables that are meant for the service.
 const FAMILIES: [&str; 3] = ["VX11_OPERATOR_", "VX11_PRINCIPAL_", "EPHEMERAL_TOKEN_"];
 const SECTIONED: &str = "VX11_OPERATOR__";
-/// The only key that a variable cannot set.
-const LIST_OF_TABLES: &str = "principals";
 
 /// The short name of a key, if it has one.
 pub(super) fn short_name(key: &str) -> Option<&'static str> {
@@ -53,7 +51,7 @@ pub(super) struct Variable {
 /// counts as not set.
 pub(super) fn set(environment: &HashMap<String, String>, keys: &Keys) -> BTreeMap<String, Variable> {
     let long = environment.iter().filter_map(|(name, value)| {
-        let key = long_key(name).filter(|key| keys.contains(key) && key != LIST_OF_TABLES)?;
+        let key = long_key(name).filter(|key| keys.contains(key) && !is_list_of_tables(key))?;
         Some((key, name.as_str(), value))
     });
     let short =
@@ -87,7 +85,7 @@ pub(super) fn complaints(environment: &HashMap<String, String>, keys: &Keys) -> 
 
 fn complaint(name: &str, value: &str, keys: &Keys) -> Option<String> {
     let problem = if let Some(key) = long_key(name) {
-        if value.is_empty() || keys.contains(&key) && key != LIST_OF_TABLES {
+        if value.is_empty() || keys.contains(&key) && !is_list_of_tables(&key) {
             return None;
         }
         unknown_long(&key, keys)
@@ -103,11 +101,10 @@ fn complaint(name: &str, value: &str, keys: &Keys) -> Option<String> {
 fn unknown_long(key: &str, keys: &Keys) -> String {
     let section = key.split('.').next().unwrap_or_default();
     let of_section = || keys.of_section(section).collect::<Vec<_>>().join(", ");
-    if key == LIST_OF_TABLES {
-        format!(
-            "only a file can list principals, as [[principals]]; {} names a folder with a file for each",
-            long_name("principals_dir")
-        )
+    if is_list_of_tables(key) {
+        let folder = format!("; {} names a folder with a file for each", long_name("principals_dir"));
+        let folder = if key == "principals" { folder.as_str() } else { "" };
+        format!("only a file can list {key}, as [[{key}]]{folder}")
     } else if keys.is_section(key) {
         format!("{key} is a section; its keys are {} ({SECTIONED}{}__KEY)", of_section(), key.to_uppercase())
     } else if let Some(meant) = keys.meant_by(key) {
@@ -132,6 +129,10 @@ fn unknown_short(name: &str, keys: &Keys) -> String {
     }
     let allowed: Vec<_> = short().collect();
     format!("unknown variable; allowed are {}, and {SECTIONED}SECTION__KEY", allowed.join(", "))
+}
+
+fn is_list_of_tables(key: &str) -> bool {
+    LISTS_OF_TABLES.iter().any(|(list, _)| *list == key)
 }
 
 /// The key of a variable `VX11_OPERATOR__SECTION__KEY`, whether it exists or not.

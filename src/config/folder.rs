@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ErrorCollector;
-use super::keys::Keys;
+use super::keys::{Keys, PRINCIPAL};
 use super::raw::{RawPrincipal, all_rights, all_topics};
 use super::secrets::shown_as;
 use super::sources::{read_text, take_out_unknown_fields};
@@ -117,7 +117,7 @@ impl Fields<'_> {
 
     fn take_out_unknown(&mut self) {
         let Self { file, table, problems } = self;
-        take_out_unknown_fields(table, |field, problem| {
+        take_out_unknown_fields(table, &PRINCIPAL, |field, problem| {
             problems.push(format!("{field} ({file}): {problem}"));
         });
     }

@@ -4,8 +4,33 @@ use std::collections::BTreeSet;
 
 use super::DEFAULTS;
 
+/// The fields of the entries of a list of tables.
+pub(super) struct Fields {
+    /// An entry, for errors.
+    pub(super) entry: &'static str,
+    pub(super) names: &'static [&'static str],
+}
+
 /// The fields of an entry of `principals`, and of a file in the folder of principals.
-pub(super) const PRINCIPAL_FIELDS: [&str; 5] = ["id", "token", "token_file", "rights", "topics"];
+pub(super) const PRINCIPAL: Fields =
+    Fields { entry: "a principal", names: &["id", "token", "token_file", "rights", "topics"] };
+/// The fields of an entry of `issuers`.
+pub(super) const ISSUER: Fields = Fields {
+    entry: "an issuer",
+    names: &[
+        "id",
+        "issuer",
+        "audience",
+        "jwks_url",
+        "jwks_file",
+        "algorithms",
+        "rights",
+        "topics",
+        "subject",
+    ],
+};
+/// The lists of tables, which no variable can set.
+pub(super) const LISTS_OF_TABLES: [(&str, Fields); 2] = [("principals", PRINCIPAL), ("issuers", ISSUER)];
 /// Bound of the edits between a misspelt name and a suggestion.
 const SLIP: usize = 2;
 /// Shortest name that counts as an abbreviation.
@@ -40,7 +65,8 @@ impl Keys {
 
     /// Whether a key ends in this name.
     pub(super) fn has_name(&self, name: &str) -> bool {
-        PRINCIPAL_FIELDS.contains(&name) || self.0.iter().any(|key| last(key) == name)
+        LISTS_OF_TABLES.iter().any(|(_, fields)| fields.names.contains(&name))
+            || self.0.iter().any(|key| last(key) == name)
     }
 
     /// Whether a key that ends in this name may hold a secret, in any section.
@@ -111,7 +137,8 @@ pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
 /// Whether a reload reads this key again; all others are read at start only.
 pub(super) fn is_reloaded(key: &str) -> bool {
     key.starts_with("principal")
-        || ["token.signing_keys", "token.signing_keys_file", "token.allow_weak_principals"].contains(&key)
+        || ["issuers", "token.signing_keys", "token.signing_keys_file", "token.allow_weak_principals"]
+            .contains(&key)
 }
 
 /// Whether the value may be a secret.

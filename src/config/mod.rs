@@ -8,6 +8,7 @@
 mod environment;
 mod errors;
 mod folder;
+mod issuers;
 mod keys;
 mod origins;
 mod raw;
@@ -22,6 +23,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use hyper::Uri;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -34,6 +36,7 @@ use self::secrets::WithoutPrincipals;
 use self::sources::{Misplaced, Shown, Sources};
 use crate::audit::{AuditSettings, ClientAddress};
 use crate::events::{RingLimits, StreamLimits};
+use crate::identity::IssuerSettings;
 use crate::limits::LONGEST_LIFE_SECONDS;
 use crate::principal::{Principal, PrincipalId};
 use crate::redis::RedisSettings;
@@ -56,6 +59,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Deadline of a request's body.
     pub body_timeout: Duration,
+    /// Address of the service as clients see it, without a path; `None`: not configured.
+    pub public_url: Option<String>,
     /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may read answers, as browsers send them, or `*` alone.
@@ -64,6 +69,8 @@ pub struct Config {
     pub cookie_for_other_sites: bool,
     /// Principals and their credentials; never empty.
     pub principals: Vec<(Principal, SecretString)>,
+    /// Identity providers, whose JWTs are credentials.
+    pub issuers: Vec<IssuerSettings>,
     /// Whether the credential was generated because none is configured; it is shown once.
     pub generated_principal: bool,
     /// Signing keys.
@@ -235,9 +242,11 @@ fn check(
     let trusted_proxies = networks(&raw.http.trusted_proxies, &mut complaints);
     let cors_origins = origins::origins(&raw.http.cors_origins, &mut complaints);
     let cookie_for_other_sites = origins::cookie_for_other_sites(&raw.http.cookie_same_site, &mut complaints);
+    let public_url = public_url(&raw.http.public_url, &mut complaints);
     let files = folder::read(&raw.principals_dir, keys, &mut complaints);
     let (principals, generated_principal) =
         secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
+    let issuers = issuers::issuers(raw, principals.iter().map(|(principal, _)| principal), &mut complaints);
     let redis = redis::settings(&raw.redis, &mut complaints);
     let when_lost = redis::when_lost(&raw.redis, redis.is_some(), &mut complaints);
     if redis.is_some() && generated_principal {
@@ -262,10 +271,12 @@ fn check(
             workers => Some(workers as usize),
         },
         body_timeout: c.seconds("http.body_timeout_seconds", raw.http.body_timeout_seconds, 1, 300),
+        public_url,
         trusted_proxies,
         cors_origins,
         cookie_for_other_sites,
         principals,
+        issuers,
         generated_principal,
         token_ttl: c.seconds("token.ttl_seconds", raw.token.ttl_seconds, 1, LONGEST_LIFE_SECONDS),
         memory: MemoryLimits {
@@ -316,6 +327,27 @@ fn check(
         redacted: show::redacted(raw, &files),
     };
     Ok(config)
+}
+
+/// Checks the address of the service as clients see it. It has no path: clients look for the
+/// documents about it at the root (RFC 8414 §3).
+fn public_url(text: &str, complaints: &mut ErrorCollector) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let parse = || {
+        let uri: Uri = text.parse().ok()?;
+        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
+        let authority = uri.authority()?.as_str().to_ascii_lowercase();
+        let is_bare = uri.path() == "/" && !text.contains(['@', '?', '#']);
+        is_bare.then(|| format!("{scheme}://{authority}"))
+    };
+    let url = parse();
+    if url.is_none() {
+        let expected = "is no address without a path; expected: https://host[:port]";
+        complaints.add("http.public_url", format_args!("{} {expected}", Shown(text)));
+    }
+    url
 }
 
 fn log_format(text: &str, complaints: &mut ErrorCollector) -> LogFormat {

@@ -12,6 +12,7 @@ use strum::VariantArray;
 use super::ErrorCollector;
 use super::keys::Keys;
 use super::sources::root;
+use crate::identity::Algorithm;
 use crate::principal::Right;
 use crate::topic::Patterns;
 
@@ -22,6 +23,7 @@ pub(super) struct Raw {
     pub(super) principal_token_file: String,
     pub(super) principals_dir: String,
     pub(super) principals: Vec<RawPrincipal>,
+    pub(super) issuers: Vec<RawIssuer>,
     pub(super) instance: RawInstance,
     pub(super) http: RawHttp,
     pub(super) token: RawToken,
@@ -80,6 +82,44 @@ pub(super) fn all_topics() -> Vec<String> {
 }
 
 #[derive(Clone, Deserialize, Serialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table with id, issuer, audience, jwks_url or jwks_file, and topics"
+)]
+pub(super) struct RawIssuer {
+    pub(super) id: String,
+    pub(super) issuer: String,
+    pub(super) audience: String,
+    #[serde(default)]
+    pub(super) jwks_url: String,
+    #[serde(default)]
+    pub(super) jwks_file: String,
+    #[serde(default = "all_algorithms", deserialize_with = "texts")]
+    pub(super) algorithms: Vec<String>,
+    #[serde(default = "right_to_issue", deserialize_with = "texts")]
+    pub(super) rights: Vec<String>,
+    #[serde(deserialize_with = "texts")]
+    pub(super) topics: Vec<String>,
+    #[serde(default = "subject_claim")]
+    pub(super) subject: String,
+}
+
+/// The algorithms of an issuer whose algorithms are not configured.
+fn all_algorithms() -> Vec<String> {
+    Algorithm::VARIANTS.iter().map(|algorithm| <&str>::from(algorithm).to_owned()).collect()
+}
+
+/// The rights of an issuer whose rights are not configured: its JWTs belong to end users.
+fn right_to_issue() -> Vec<String> {
+    vec![Right::Issue.to_string()]
+}
+
+/// The subject of an issuer whose subject is not configured.
+fn subject_claim() -> String {
+    "{sub}".to_owned()
+}
+
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, expecting = "a section with keys")]
 pub(super) struct RawInstance {
     pub(super) id: String,
@@ -91,6 +131,7 @@ pub(super) struct RawHttp {
     pub(super) listen: String,
     pub(super) workers: StrictInt,
     pub(super) body_timeout_seconds: StrictInt,
+    pub(super) public_url: String,
     #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
     #[serde(deserialize_with = "list")]

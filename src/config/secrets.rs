@@ -185,6 +185,13 @@ impl Table<'_> {
             );
             return;
         };
+        if entry.rights.is_empty() {
+            let names = Right::VARIANTS.iter().map(|right| right.name()).collect::<Vec<_>>().join(", ");
+            self.complaints.add(
+                &source.key("rights"),
+                format_args!("the list is empty; remove the key to give all rights, or list some of {names}"),
+            );
+        }
         let rights = rights(&entry.rights, &source.key("rights"), self.complaints);
         let topics = topics(&entry.topics, &source.key("topics"), self.complaints);
         let principal = Principal::new(id, rights, topics);
@@ -238,19 +245,9 @@ impl Table<'_> {
     }
 }
 
-/// Parses rights; after an error, any.
-fn rights(texts: &[String], key: &str, complaints: &mut ErrorCollector) -> Rights {
+/// Parses rights; unknown ones are left out after the error.
+pub(super) fn rights(texts: &[String], key: &str, complaints: &mut ErrorCollector) -> Rights {
     let allowed = || Right::VARIANTS.iter().map(|right| right.name()).collect::<Vec<_>>().join(", ");
-    if texts.is_empty() {
-        complaints.add(
-            key,
-            format_args!(
-                "the list is empty; remove the key to give all rights, or list some of {}",
-                allowed()
-            ),
-        );
-        return Rights::all();
-    }
     let mut rights = Vec::with_capacity(texts.len());
     for text in texts {
         match text.parse::<Right>() {

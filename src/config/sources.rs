@@ -9,7 +9,7 @@ use std::path::Path;
 use config::{ConfigError, File, FileFormat};
 
 use super::environment::{self, Variable};
-use super::keys::{Keys, PRINCIPAL_FIELDS, closest, is_secret};
+use super::keys::{Fields, Keys, LISTS_OF_TABLES, closest, is_secret};
 use super::{DEFAULTS, syntax};
 
 /// Longest value that an error shows in full.
@@ -206,9 +206,10 @@ fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
             found(label(name).into_owned(), unknown(keys.meant_by(name), allowed));
             return false;
         }
+        let Some((_, fields)) = LISTS_OF_TABLES.iter().find(|(list, _)| *list == name) else { return true };
         let entries = value.as_array_mut().into_iter().flatten().enumerate();
         for (number, entry) in entries.filter_map(|(number, entry)| Some((number, entry.as_table_mut()?))) {
-            take_out_unknown_fields(entry, |field, problem| {
+            take_out_unknown_fields(entry, fields, |field, problem| {
                 found(format!("{name}[{number}].{field}"), problem);
             });
         }
@@ -217,13 +218,18 @@ fn take_out_unknown(table: &mut toml::Table, keys: &Keys) -> Vec<Misplaced> {
     misplaced
 }
 
-/// Removes unknown fields of a principal; `found` gets each with the problem.
-pub(super) fn take_out_unknown_fields(principal: &mut toml::Table, mut found: impl FnMut(&str, String)) {
-    principal.retain(|field, _| {
-        let is_known = PRINCIPAL_FIELDS.contains(&field);
+/// Removes unknown fields of an entry; `found` gets each with the problem.
+pub(super) fn take_out_unknown_fields(
+    entry: &mut toml::Table,
+    fields: &Fields,
+    mut found: impl FnMut(&str, String),
+) {
+    entry.retain(|field, _| {
+        let names = || fields.names.iter().copied();
+        let is_known = names().any(|name| name == field);
         if !is_known {
-            let allowed = || format!("fields of a principal are {}", join(PRINCIPAL_FIELDS.into_iter()));
-            found(&label(field), unknown(closest(field, PRINCIPAL_FIELDS.into_iter()), allowed));
+            let allowed = || format!("fields of {} are {}", fields.entry, join(names()));
+            found(&label(field), unknown(closest(field, names()), allowed));
         }
         is_known
     });

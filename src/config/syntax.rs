@@ -1,7 +1,7 @@
 //! Errors about a file that is no TOML: position, expected syntax, and the line if it cannot
 //! contain a secret.
 
-use super::keys::Keys;
+use super::keys::{Keys, LISTS_OF_TABLES};
 
 /// Beginning of each line of a file that an error shows.
 pub(super) const MARGIN: &str = "    ";
@@ -40,8 +40,9 @@ fn shown(before: &str, line: &str, keys: &Keys) -> Option<String> {
     if before.parse::<toml::Table>().is_err() || line.chars().any(char::is_control) {
         return None;
     }
+    let is_list = |name: &str| LISTS_OF_TABLES.iter().any(|(list, _)| *list == name);
     let header = line.trim().trim_matches(['[', ']']);
-    if line.starts_with('[') && (keys.is_section(header) || header == "principals") {
+    if line.starts_with('[') && (keys.is_section(header) || is_list(header)) {
         return Some(line.to_owned());
     }
     let (key, value) = line.split_once('=').unwrap_or((line, ""));

@@ -10,6 +10,7 @@ use super::AppState;
 use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, credential, refused};
+use super::jwt::may_open;
 use super::tokens::scope;
 use crate::telemetry::RequestId;
 use crate::topic::Patterns;
@@ -47,6 +48,10 @@ pub(super) async fn authorise(
             response.insert_header(("X-VX11-Principal", principal.id().as_str()));
             if *principal.topics() != Patterns::all() {
                 response.insert_header(("X-VX11-Topics", scope(principal.topics())));
+            }
+            if let Some(user) = principal.user() {
+                may_open(&state, user)?;
+                response.insert_header(("X-VX11-Subject", user.subject.as_str()));
             }
         }
         Bearer::Token(verified) => {

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::AppState;
 use super::error::Problem;
 use super::extract::client_address;
+use super::jwt::acting_user;
 use crate::audit::{Asker, Begun, Effect};
 use crate::limits::LONGEST_EFFECT;
 use crate::principal::PrincipalId;
@@ -66,9 +67,10 @@ pub(super) fn begin(
     begun: Begun,
 ) -> Option<Effect> {
     state.audit.is_kept().then(|| {
+        let user = acting_user(request, state);
         let extensions = request.extensions();
         let client = client_address(request, &state.trusted_proxies);
-        let asker = Asker { client, request_id: extensions.get::<RequestId>() };
+        let asker = Asker { client, request_id: extensions.get::<RequestId>(), user: user.as_deref() };
         Effect::begin(&state.audit, begun, principal, asker)
     })
 }
@@ -146,7 +148,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let audit = Audit::open(Some(&settings), "1".into(), Arc::new(SystemClock), &metrics).unwrap();
         let (audit, principal) = (Arc::new(audit), PrincipalId::parse("billing").unwrap());
-        let asker = Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None };
+        let asker = Asker { client: Ipv4Addr::LOCALHOST.into(), request_id: None, user: None };
         let effect = Effect::begin(&audit, Begun::Issue, &principal, asker);
         let worker = tokio::runtime::Builder::new_current_thread().build().unwrap();
         worker.block_on(async {

@@ -12,10 +12,16 @@ use utoipa::ToSchema;
 use super::permission::Lack;
 use crate::control::TooManyLists;
 use crate::events::{OpenError, PublishError};
+use crate::identity::{JwtRefusal, RefusedJwt};
 use crate::limits::{LARGEST_BODY, LONGEST_DATA};
 use crate::service::{IssueError, Refusal};
 use crate::store::StoreError;
 use crate::telemetry::RequestId;
+
+/// Demand for a credential, as everywhere.
+pub(super) const BEARER_CHALLENGE: &str = r#"Bearer realm="vx11-operator""#;
+/// Demand for a credential by HTTP Basic, which an OAuth client has used.
+pub(super) const BASIC_CHALLENGE: &str = r#"Basic realm="vx11-operator""#;
 
 /// Failures of a request.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,6 +37,12 @@ pub enum Problem {
     /// 401: a credential that is no principal's.
     #[error("the credential belongs to no known principal; check that it is complete and was not replaced")]
     CredentialWrong,
+    /// 401: an OAuth client whose secret is wrong.
+    #[error("the client is no known principal, or its secret is wrong")]
+    ClientWrong,
+    /// 401: a JWT that is refused.
+    #[error("{0}; get a new one from the issuer")]
+    JwtRefused(RefusedJwt),
     /// 400: two different credentials.
     #[error("the request carries two different credentials; send one")]
     CredentialsConflict,
@@ -47,7 +59,7 @@ pub enum Problem {
     #[error("{0}")]
     NotPermitted(Lack),
     /// 403: the end user whom a token was to be issued for.
-    #[error("the subject is blocked, so nothing was issued")]
+    #[error("the subject is blocked, so nothing was issued or opened")]
     SubjectBlocked,
     /// 400: an unknown field or parameter. Ignoring it would look like granting it.
     #[error("{0}")]
@@ -92,6 +104,10 @@ pub enum Problem {
     /// accepted without it. It says nothing about the token, which may be valid.
     #[error("the token store is unavailable; try again later")]
     StoreUnavailable,
+    /// 503: the keys of a JWT's issuer were never fetched. It says nothing about the JWT, which may
+    /// be valid.
+    #[error("the issuer of the JWT is unavailable, so the JWT cannot be checked; try again later")]
+    IssuerUnavailable,
     /// 429 if the bound of a token or principal is reached, 503 if the bound of the instance is.
     #[error("{0}")]
     NoStream(OpenError),
@@ -155,7 +171,9 @@ impl Problem {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::CredentialMissing | Self::StreamTokenMissing => "credential_missing",
-            Self::CredentialWrong => "credential_wrong",
+            Self::CredentialWrong | Self::ClientWrong => "credential_wrong",
+            Self::JwtRefused(refused) if refused.claim.is_some() => "jwt_claim_unusable",
+            Self::JwtRefused(_) => "jwt_refused",
             Self::CredentialsConflict => "credentials_conflict",
             Self::TokenRefused => "token_refused",
             Self::PrincipalInQuery => "principal_in_query",
@@ -171,6 +189,7 @@ impl Problem {
             Self::RateLimited { .. } => "rate_limited",
             Self::StoreFull { .. } => "store_full",
             Self::StoreUnavailable => "store_unavailable",
+            Self::IssuerUnavailable => "issuer_unavailable",
             Self::NoStream(OpenError::Full) => "streams_full",
             Self::NoStream(OpenError::TokenLimit | OpenError::PrincipalLimit) => "too_many_streams",
             Self::NoStream(OpenError::SubjectLimit) => "subject_streams_full",
@@ -190,7 +209,9 @@ impl Problem {
             | Self::StoreFull { retry_after }
             | Self::LogUnavailable { retry_after }
             | Self::OutcomeUnknown { retry_after } => Some(*retry_after),
-            Self::NoStream(_) | Self::NotReady | Self::StoreUnavailable => Some(Duration::from_secs(1)),
+            Self::NoStream(_) | Self::NotReady | Self::StoreUnavailable | Self::IssuerUnavailable => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -203,7 +224,11 @@ impl Problem {
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
         response.insert_header((CACHE_CONTROL, "no-store"));
         if status == StatusCode::UNAUTHORIZED {
-            response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="vx11-operator""#));
+            let is_client = matches!(self, Self::ClientWrong);
+            response.insert_header((
+                WWW_AUTHENTICATE,
+                if is_client { BASIC_CHALLENGE } else { BEARER_CHALLENGE },
+            ));
         }
         if let Some(wait) = self.retry_after() {
             // Whole seconds, rounded up (RFC 9110 §10.2.3).
@@ -232,9 +257,11 @@ impl Problem {
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::CredentialMissing | Self::StreamTokenMissing | Self::CredentialWrong => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::CredentialMissing
+            | Self::StreamTokenMissing
+            | Self::CredentialWrong
+            | Self::ClientWrong
+            | Self::JwtRefused(_) => StatusCode::UNAUTHORIZED,
             Self::CredentialsConflict | Self::UnknownParameter(_) | Self::BadRequest(_) => {
                 StatusCode::BAD_REQUEST
             }
@@ -252,6 +279,7 @@ impl ResponseError for Problem {
             }
             Self::StoreFull { .. }
             | Self::StoreUnavailable
+            | Self::IssuerUnavailable
             | Self::NoStream(OpenError::Full | OpenError::Draining)
             | Self::NotReady
             | Self::LogUnavailable { .. }
@@ -265,6 +293,12 @@ impl ResponseError for Problem {
     /// Empty: the middleware writes the body, because it has the request's id.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
+    }
+}
+
+impl From<RefusedJwt> for Problem {
+    fn from(refused: RefusedJwt) -> Self {
+        if refused.reason == JwtRefusal::NoKeys { Self::IssuerUnavailable } else { Self::JwtRefused(refused) }
     }
 }
 

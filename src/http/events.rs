@@ -267,7 +267,7 @@ mod tests {
         let audit = Audit::open(Some(&settings), "1".to_owned(), clock, &metrics).unwrap();
         let audit = Arc::new(audit);
         let principal = PrincipalId::parse("backend").unwrap();
-        let asker = Asker { client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: None };
+        let asker = Asker { client: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: None, user: None };
         let effect = Effect::begin(&audit, Begun::Publish, &principal, asker);
         let publication = Publication::new(EventType::default(), "1", Topics::default(), None);
         let publishing = publish_and_note(Arc::new(event_log), metrics, publication, principal, Some(effect));

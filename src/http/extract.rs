@@ -13,10 +13,12 @@ use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
 
 pub(super) use self::address::{client_address, peer_address};
-pub(super) use self::body::{Members, form_or_json, is_object, json_body, members};
+pub(super) use self::body::{Members, form_or_json, is_form, is_object, json_body, members, read_body};
 use super::AppState;
 use super::cookie;
 use super::error::Problem;
+use super::jwt::{acting_user, holder};
+use super::oauth::client_of;
 use super::permission::{has_right, not_permitted};
 use super::routes::{Caller, Callers};
 use crate::audit::{Act, Asker};
@@ -118,10 +120,17 @@ fn unknown(name: &str, taken: &str) -> Problem {
 /// authentication count against the limit of the client's address. Two different credentials count
 /// as a failure: nginx may have seen only the first and taken it for a backend's.
 pub(super) fn principal(request: &HttpRequest, state: &AppState) -> Result<Arc<Principal>, Problem> {
-    let Some(Caller::Principal(right)) = Callers::of(request) else { return Err(not_in_the_table()) };
+    let (right, may_be_client) = match Callers::of(request) {
+        Some(Caller::Principal(right)) => (right, false),
+        Some(Caller::Client(right)) => (right, true),
+        _ => return Err(not_in_the_table()),
+    };
+    if may_be_client && let Some(client) = client_of(request, state)? {
+        return permit(request, state, client, right);
+    }
     let presented = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
     let credential = presented.ok_or(Problem::CredentialMissing)?;
-    let principal = state.tokens.authenticate(&credential.value);
+    let principal = holder(request, state, &credential.value)?;
     let principal = principal.ok_or_else(|| failed(request, state, Problem::CredentialWrong))?;
     permit(request, state, principal, right)
 }
@@ -160,8 +169,10 @@ pub(super) fn credential(request: &HttpRequest, state: &AppState) -> Result<(Bea
     let Some(Caller::TokenOr(right)) = Callers::of(request) else { return Err(not_in_the_table()) };
     let credential = presented(request, Places::HeadersAndQuery)?.ok_or(Problem::StreamTokenMissing)?;
     let shown = if credential.in_query { "?token=***" } else { "header" };
-    if let Some(principal) = state.tokens.authenticate(&credential.value) {
-        if credential.in_query && !state.principal_in_query {
+    if let Some(principal) = holder(request, state, &credential.value)? {
+        // The URL of a page would keep a JWT, which opens more than this service.
+        let may_be_in_query = state.principal_in_query && principal.user().is_none();
+        if credential.in_query && !may_be_in_query {
             tracing::info!(principal = %principal.id(), "credential refused in the URL");
             state.metrics.token_refused(Refusal::PrincipalInQuery);
             return Err(failed(request, state, Problem::PrincipalInQuery));
@@ -213,9 +224,16 @@ pub(super) fn refused(request: &HttpRequest, state: &AppState, refusal: Refusal)
     }
 }
 
-/// The problem of a failed authentication, or 429 if the client's address has caused too many.
-fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
-    if matches!(problem, Problem::CredentialWrong | Problem::PrincipalInQuery) {
+/// The problem of a failed authentication, or 429 if the client's address has caused too many. An
+/// issuer that is unavailable is no failure of the client.
+pub(super) fn failed(request: &HttpRequest, state: &AppState, problem: Problem) -> Problem {
+    if matches!(problem, Problem::IssuerUnavailable) {
+        return problem;
+    }
+    if matches!(
+        problem,
+        Problem::CredentialWrong | Problem::ClientWrong | Problem::JwtRefused(_) | Problem::PrincipalInQuery
+    ) {
         audit_event(request, state, Act::RefusePrincipal { code: problem.code() });
     }
     let client = client_address(request, &state.trusted_proxies);
@@ -228,9 +246,11 @@ pub(super) fn audit_event(request: &HttpRequest, state: &AppState, act: Act<'_>)
     if !state.audit.is_kept() {
         return;
     }
+    let user = acting_user(request, state);
     let extensions = request.extensions();
     let client = client_address(request, &state.trusted_proxies);
-    state.audit.note(act, Asker { client, request_id: extensions.get::<RequestId>() });
+    let asker = Asker { client, request_id: extensions.get::<RequestId>(), user: user.as_deref() };
+    state.audit.note(act, asker);
 }
 
 #[cfg(test)]

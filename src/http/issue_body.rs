@@ -68,9 +68,14 @@ impl PartialSchema for IssueBody {
 
 impl ToSchema for IssueBody {}
 
-/// Reads the fields. A body without any asks for a plain token. `null` is no value: a backend whose
+/// Reads the fields. A body without any asks for a plain token; one without topics asks for those
+/// `by_default`. `null` is no value: a backend whose
 /// user is missing must not get a token that is for nobody.
-pub(super) fn parse(members: &Members, now: UnixMillis) -> Result<Option<IssueRequest>, Problem> {
+pub(super) fn parse(
+    members: &Members,
+    by_default: &Patterns,
+    now: UnixMillis,
+) -> Result<Option<IssueRequest>, Problem> {
     const TAKEN: &str = "this call takes the fields subject, topics, expires_in, stream_until and single_use";
     if members.is_empty() {
         return Ok(None);
@@ -81,10 +86,11 @@ pub(super) fn parse(members: &Members, now: UnixMillis) -> Result<Option<IssueRe
     }
     Ok(Some(IssueRequest {
         subject: subject(members)?,
-        topics: members.get(TOPICS).map(topics).transpose()?.unwrap_or_default(),
+        topics: members.get(TOPICS).map(topics).transpose()?.unwrap_or_else(|| by_default.clone()),
         expires_in: members.get(EXPIRES_IN).map(expires_in).transpose()?,
         stream_until: members.get(STREAM_UNTIL).map(|value| stream_until(value, now)).transpose()?,
         single_use: members.get(SINGLE_USE).map(single_use).transpose()?.unwrap_or_default(),
+        not_after: None,
     }))
 }
 
@@ -122,7 +128,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_767_470_400_123);
 
     fn parsed(body: &str) -> Result<Option<IssueRequest>, Problem> {
-        parse(&serde_json::from_str(body).unwrap(), NOW)
+        parse(&serde_json::from_str(body).unwrap(), &Patterns::default(), NOW)
     }
 
     fn refused(body: &str) -> (&'static str, String) {
@@ -208,7 +214,7 @@ mod tests {
             value in r#"(null|true|-?[0-9]{1,20}(\.5)?|"[ -!#-\[\]-~]{0,20}"|\[("[a-z/*]{0,5}"(,"[a-z/*]{0,5}"){0,3})?\]|\{\})"#,
         ) {
             if let Ok(members) = serde_json::from_str(&format!(r#"{{"{name}": {value}}}"#)) {
-                let _ = parse(&members, NOW);
+                let _ = parse(&members, &Patterns::default(), NOW);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Rate limits of an instance: issuing per principal, failed authentication per client address. Off
 //! by default, because nginx limits requests.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,10 +11,14 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::principal::PrincipalId;
+use crate::principal::{Principal, PrincipalId};
 
 /// Bound of remembered client addresses. While that many are known, all addresses share one budget.
 const MAX_ADDRESSES: usize = 65_536;
+/// Bound of remembered users of JWTs. While that many are known, all users share one budget.
+const MAX_USERS: usize = 65_536;
+/// Key of the budget that all users share while the table is full.
+const EVERY_OTHER_USER: u64 = 0;
 /// Key of the budget that all addresses share while the table is full.
 const EVERYONE_ELSE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
@@ -24,6 +29,9 @@ type Keyed<K, C> = RateLimiter<K, DefaultKeyedStateStore<K>, C, NoOpMiddleware<<
 #[derive(Default)]
 pub struct Limits<C: Clock = DefaultClock> {
     issue: Option<Keyed<PrincipalId, C>>,
+    /// By a hash of issuer and subject.
+    issue_to_user: Option<Keyed<u64, C>>,
+    hasher: RandomState,
     failed_auth: Option<Keyed<IpAddr, C>>,
 }
 
@@ -41,19 +49,33 @@ impl<C: Clock + Clone> Limits<C> {
         Self {
             issue: quota(issue_per_second)
                 .map(|most| RateLimiter::dashmap_with_clock(Quota::per_second(most), clock.clone())),
+            issue_to_user: quota(issue_per_second)
+                .map(|most| RateLimiter::dashmap_with_clock(Quota::per_second(most), clock.clone())),
+            hasher: RandomState::new(),
             failed_auth: quota(failed_auth_per_minute)
                 .map(|most| RateLimiter::dashmap_with_clock(Quota::per_minute(most), clock.clone())),
         }
     }
 
-    /// Takes one token from a principal's budget, or returns the time until there is room.
-    pub(super) fn issue(&self, principal: &PrincipalId) -> Result<(), Duration> {
-        self.issue.as_ref().map_or(Ok(()), |limiter| check(limiter, principal))
+    /// Takes one token from the budget of a principal, or of the user of its JWT, or returns the
+    /// time until there is room.
+    pub(super) fn issue(&self, principal: &Principal) -> Result<(), Duration> {
+        let Some(user) = principal.user() else {
+            return self.issue.as_ref().map_or(Ok(()), |limiter| check(limiter, principal.id()));
+        };
+        let Some(limiter) = &self.issue_to_user else { return Ok(()) };
+        let is_known = limiter.len() < MAX_USERS;
+        let user =
+            if is_known { self.hasher.hash_one((principal.id(), &user.subject)) } else { EVERY_OTHER_USER };
+        check(limiter, &user)
     }
 
-    /// Forgets addresses with a full budget; called about once a second.
+    /// Forgets addresses and users with a full budget; called about once a second.
     pub fn shed(&self) {
         if let Some(limiter) = &self.failed_auth {
+            limiter.retain_recent();
+        }
+        if let Some(limiter) = &self.issue_to_user {
             limiter.retain_recent();
         }
     }
@@ -87,6 +109,10 @@ mod tests {
     use governor::clock::FakeRelativeClock;
 
     use super::*;
+    use crate::clock::UnixMillis;
+    use crate::principal::{Rights, User};
+    use crate::token::Subject;
+    use crate::topic::Patterns;
 
     /// Limits with a clock that the test moves.
     fn limits(
@@ -97,10 +123,33 @@ mod tests {
         (Limits::with_clock(issue_per_second, failed_auth_per_minute, &clock), clock)
     }
 
+    fn principal(name: &str) -> Principal {
+        Principal::new(PrincipalId::parse(name).unwrap(), Rights::all(), Patterns::all())
+    }
+
+    fn user_of(issuer: &str, subject: &str) -> Principal {
+        let user = User { subject: Subject::parse(subject).unwrap(), until: UnixMillis(1) };
+        Principal::of_user(PrincipalId::parse(issuer).unwrap(), Rights::all(), Patterns::all(), user)
+    }
+
+    #[test]
+    fn each_user_of_an_issuer_has_a_budget_and_their_table_is_bounded() {
+        let (limits, _) = limits(Some(1), None);
+        for user in [user_of("a", "1"), user_of("a", "2"), user_of("b", "1")] {
+            assert_eq!(limits.issue(&user), Ok(()));
+            assert!(limits.issue(&user).is_err());
+        }
+        assert_eq!(limits.issue(&principal("a")), Ok(()), "the issuer's id is no user");
+        for n in 0..MAX_USERS + 1000 {
+            let _ = limits.issue(&user_of("a", &n.to_string()));
+        }
+        assert!(limits.issue_to_user.unwrap().len() <= MAX_USERS + 1);
+    }
+
     #[test]
     fn a_principal_issues_exactly_as_many_tokens_a_second_as_configured() {
         let (limits, clock) = limits(Some(4), None);
-        let [one, other] = ["one", "other"].map(|name| PrincipalId::parse(name).unwrap());
+        let [one, other] = ["one", "other"].map(principal);
         let issued = || (0..100).filter(|_| limits.issue(&one).is_ok()).count();
         assert_eq!(issued(), 4);
         assert_eq!(limits.issue(&one), Err(Duration::from_millis(250)));
@@ -118,7 +167,7 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_refused() {
         let (limits, _) = limits(None, None);
-        let principal = PrincipalId::parse("one").unwrap();
+        let principal = principal("one");
         assert!((0..10_000).all(|_| limits.issue(&principal).is_ok()));
     }
 

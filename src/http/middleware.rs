@@ -8,18 +8,20 @@ use actix_cors::CorsError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, WWW_AUTHENTICATE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, web};
+use actix_web::{Error, HttpMessage, HttpResponse, web};
 use tracing::Instrument;
 
 use super::AppState;
 use super::connections::{Answering, Connection};
 use super::cors;
-use super::error::Problem;
+use super::error::{BEARER_CHALLENGE, Problem};
 use super::extract::peer_address;
 use super::held::until_sent;
+use super::jwt::learn_key;
+use super::oauth::metadata;
 use super::unread_body::UnreadBody;
 use crate::telemetry::RequestId;
 
@@ -45,10 +47,11 @@ pub(super) async fn observe(
     request.extensions_mut().insert(id.clone());
     let unread = UnreadBody::hold(&mut request);
     let answered = async {
+        learn_key(request.request(), &state).await;
         let response = match next.call(request).await {
             Ok(response) => match response.response().error().map(problem_of) {
                 Some(problem) => {
-                    let mut answer = problem.response(&id);
+                    let mut answer = with_challenge(problem.response(&id), &state);
                     keep_headers(response.headers(), answer.headers_mut());
                     response.into_response(answer)
                 }
@@ -83,6 +86,18 @@ pub(super) async fn observe(
         })
     };
     answered.instrument(span).await
+}
+
+/// The response with the address of the document about the service in its demand for a credential.
+/// A demand for HTTP Basic stays as it is.
+fn with_challenge(mut response: HttpResponse, state: &AppState) -> HttpResponse {
+    let demand = response.headers().get(WWW_AUTHENTICATE);
+    let is_bearers = demand.is_some_and(|demand| demand == BEARER_CHALLENGE);
+    if let Some(challenge) = state.public_url.as_deref().filter(|_| is_bearers).and_then(metadata::challenge)
+    {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// The id of a trusted proxy, or a new one.

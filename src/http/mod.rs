@@ -18,8 +18,10 @@ mod fields;
 mod health;
 mod held;
 mod issue_body;
+mod jwt;
 mod limit;
 mod middleware;
+mod oauth;
 mod openapi;
 pub(crate) mod panel;
 mod permission;
@@ -48,6 +50,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::control::{Admission, Control};
 use crate::events::{EventLog, Hub};
+use crate::identity::Identity;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::service::TokenService;
@@ -58,6 +61,8 @@ use crate::token::Subject;
 pub struct AppState {
     /// The token service.
     pub tokens: Arc<TokenService>,
+    /// Identity providers, whose JWTs are credentials.
+    pub identity: Arc<Identity>,
     /// Control over subjects and streams.
     pub control: Arc<Control>,
     /// Limits of subjects, and single-use tokens.
@@ -82,6 +87,8 @@ pub struct AppState {
     pub request_ids: RequestIds,
     /// Name of this instance.
     pub instance_id: String,
+    /// Address of the service as clients see it, without a path.
+    pub public_url: Option<String>,
     /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
     /// Deadline of a request's body.

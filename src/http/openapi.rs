@@ -12,7 +12,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::{Problem, ProblemBody};
 use super::problem_docs::Proxied;
-use super::{admin, authorise, cookie, events, health, panel, stream, streams, subjects, tokens};
+use super::{admin, authorise, cookie, events, health, oauth, panel, stream, streams, subjects, tokens};
 use crate::events::EventType;
 
 #[derive(OpenApi)]
@@ -24,11 +24,12 @@ use crate::events::EventType;
     servers((url = "/", description = "The server that sent this document: an instance, or the load balancer")),
     components(schemas(ProblemBody)),
     paths(
-        tokens::issue, tokens::issue_by_get, tokens::revoke, tokens::introspect,
+        tokens::issue, tokens::issue_by_get, oauth::token, tokens::revoke, tokens::introspect,
         cookie::set, stream::open, events::publish,
         streams::list, streams::end, subjects::revoke, subjects::block, subjects::unblock,
         authorise::authorise, admin::cache_stats, admin::instance_id, admin::metrics,
         health::report, health::report_by_post, health::module, health::live, health::ready,
+        oauth::metadata::server, oauth::metadata::resource,
         panel::page, panel::asset, panel::client, document,
     ),
     modifiers(&Security, &Rules),
@@ -71,6 +72,8 @@ impl Modify for Security {
         components.add_security_scheme("principal", key(ApiKey::Header(ApiKeyValue::new("X-VX11-Token"))));
         components.add_security_scheme("token", key(ApiKey::Query(ApiKeyValue::new("token"))));
         components.add_security_scheme("cookie", key(ApiKey::Cookie(ApiKeyValue::new(cookie::NAME))));
+        let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic).build();
+        components.add_security_scheme("basic", SecurityScheme::Http(basic));
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     }

@@ -26,6 +26,9 @@ pub enum Lack {
     /// The grant of the token does not include this pattern.
     #[error("the grant of this token does not include {0}")]
     Granted(String),
+    /// The token would be for another end user than the JWT.
+    #[error("the JWT is of another subject, and a token for it can have no other one")]
+    Subject,
     /// The topic to publish to belongs to the service.
     #[error("{0} belongs to the service, as all topics that begin with $: nobody else publishes to them")]
     OfService(String),

@@ -27,7 +27,7 @@ impl IntoResponses for NeedsPrincipal {
     fn responses() -> Described {
         described(&[
             (400, "The credentials disagree (credentials_conflict)"),
-            (401, "No credential, or not that of a known principal"),
+            (401, "No credential, not that of a known principal, or a JWT that is refused"),
             (403, "The principal lacks the right for this call, or a topic (not_permitted)"),
         ])
     }

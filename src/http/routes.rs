@@ -3,9 +3,12 @@
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpRequest, Resource, Responder, Route, web};
 
-use self::Caller::{Anyone, Principal, Token, TokenOr};
+use self::Caller::{Anyone, Client, Principal, Token, TokenOr};
 use super::error::Problem;
-use super::{admin, authorise, cookie, events, health, openapi, panel, stream, streams, subjects, tokens};
+use super::oauth::metadata;
+use super::{
+    admin, authorise, cookie, events, health, oauth, openapi, panel, stream, streams, subjects, tokens,
+};
 use crate::principal::Right;
 
 /// Who may call a method of a path.
@@ -15,6 +18,9 @@ pub enum Caller {
     Anyone,
     /// A principal with this right.
     Principal(Right),
+    /// A principal with this right, which may also authenticate as an OAuth client: by HTTP Basic,
+    /// and at the token endpoint by the form or by the JWT that it exchanges.
+    Client(Right),
     /// The holder of a token, or a principal with this right.
     TokenOr(Right),
     /// The holder of a token.
@@ -56,13 +62,14 @@ pub fn endpoints() -> Vec<Endpoint> {
             .for_other_origins()
             .post(ISSUE, tokens::issue)
             .get(ISSUE, tokens::issue_by_get),
+        at("/oauth/token").post(Client(Right::Issue), oauth::token),
         at("/operator/api/events/cookie").for_other_origins().post(Token, cookie::set),
         at("/operator/api/events/stream").for_other_origins().get(TokenOr(Right::Subscribe), stream::open),
         at("/operator/api/events").for_other_origins().post(Principal(Right::Publish), events::publish),
-        at("/operator/api/tokens/revoke").for_other_origins().post(CONTROL, tokens::revoke),
+        at("/operator/api/tokens/revoke").for_other_origins().post(Client(Right::Control), tokens::revoke),
         at("/operator/api/tokens/introspect")
             .for_other_origins()
-            .post(Principal(Right::Introspect), tokens::introspect),
+            .post(Client(Right::Introspect), tokens::introspect),
         at("/operator/api/streams").get(OBSERVE, streams::list),
         at("/operator/api/streams/end").post(CONTROL, streams::end),
         at("/operator/api/subjects/revoke").post(CONTROL, subjects::revoke),
@@ -83,6 +90,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         at("/health/live").get(Anyone, health::live).head(Anyone, health::live),
         at("/health/ready").get(Anyone, health::ready).head(Anyone, health::ready),
         at("/metrics").get(Anyone, admin::metrics).head(Anyone, admin::metrics),
+        at(metadata::SERVER).get(Anyone, metadata::server).head(Anyone, metadata::server),
+        at(metadata::RESOURCE).get(Anyone, metadata::resource).head(Anyone, metadata::resource),
         at("/openapi.json").get(Anyone, openapi::document).head(Anyone, openapi::document),
         at("/").get(Anyone, panel::page).head(Anyone, panel::page),
         at("/panel/{file}").get(Anyone, panel::asset).head(Anyone, panel::asset),

@@ -10,6 +10,7 @@ use super::AppState;
 use super::admission::{not_admitted, ticket};
 use super::error::{Problem, ProblemBody};
 use super::extract::{Bearer, only_parameters, query_values, refused, stream_credential};
+use super::jwt::may_open;
 use super::permission::{may_read, narrowed, not_permitted};
 use super::problem_docs::Proxied;
 use crate::events::{Earlier, Opener, Start, StreamOpening};
@@ -84,21 +85,35 @@ async fn authenticate_stream(
     let (bearer, shown) = stream_credential(request, state)?;
     let verified = match bearer {
         Bearer::Principal(principal) => {
-            let patterns = topics.unwrap_or_default();
+            let patterns = topics.unwrap_or_else(|| principal.topics_by_default());
             may_read(&principal, &patterns).map_err(|lack| {
                 not_permitted(request, state, principal.id(), None, Right::Subscribe, lack)
             })?;
             let principal_id = principal.id().clone();
+            let user = principal.user();
+            let subject = user.map(|user| &user.subject);
             let opener = Opener {
                 principal: principal_id,
                 token: None,
-                subject: None,
+                subject: subject.cloned(),
                 patterns,
-                issued_at: None,
-                until: None,
+                issued_at: subject.map(|subject| state.control.time_of_issue(subject)),
+                until: user.map(|user| user.until),
             };
-            let opening = StreamOpening::take(&state.hub, opener)?;
-            tracing::info!(credential = shown, principal = %principal.id(), "stream opened by principal");
+            let mut opening = StreamOpening::take(&state.hub, opener)?;
+            if let Some(user) = user {
+                may_open(state, user)?;
+                let admitted = state.admission.admit(opening.id(), subject, None).await;
+                opening
+                    .keep(admitted.map_err(|reason| not_admitted(request, state, reason))?.into_companion());
+            }
+            let subject = subject.map(|subject| state.shown(subject));
+            tracing::info!(
+                credential = shown,
+                principal = %principal.id(),
+                subject = subject.as_deref().map(display),
+                "stream opened by principal"
+            );
             return Ok(opening);
         }
         Bearer::Token(verified) => verified,

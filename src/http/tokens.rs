@@ -16,6 +16,7 @@ use super::effects::{begin, run_noted};
 use super::error::{Problem, ProblemBody};
 use super::extract::{form_or_json, members, only_parameters, principal};
 use super::issue_body::{self, IssueBody};
+use super::jwt::within_jwt;
 use super::permission::{may_read, not_permitted};
 use super::problem_docs::{Issuing, NeedsPrincipal, Proxied, ReadsBody};
 use crate::audit::{Act, Begun, Effect, Named};
@@ -150,6 +151,10 @@ pub(super) struct IntrospectionBody {
     /// The only resource that the token opens, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<String>,
+    /// The address of the service, if it is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://events.example")]
+    iss: Option<String>,
 }
 
 impl From<Introspection> for IntrospectionBody {
@@ -203,7 +208,7 @@ pub(super) async fn issue(
     only_parameters(&request, &[cookie::PARAMETER])?;
     let with_cookie = cookie::is_asked_for(&request)?;
     let members = members(&request, payload, state.body_timeout).await?;
-    let wish = issue_body::parse(&members, state.clock.now())?;
+    let wish = issue_body::parse(&members, &principal.topics_by_default(), state.clock.now())?;
     issue_as_wished(&request, state, principal, wish, with_cookie).await
 }
 
@@ -224,7 +229,7 @@ pub(super) async fn issue_by_get(
     issue_as_wished(&request, state, principal, None, false).await
 }
 
-/// Issues a token if the principal may grant what it asks for.
+/// Answers with a token if the principal may grant what it asks for.
 async fn issue_as_wished(
     request: &HttpRequest,
     state: Data<AppState>,
@@ -232,14 +237,8 @@ async fn issue_as_wished(
     wish: Option<IssueRequest>,
     with_cookie: bool,
 ) -> Result<HttpResponse, Problem> {
-    let topics = wish.as_ref().map_or_else(Patterns::default, |wish| wish.topics.clone());
-    may_read(&principal, &topics)
-        .map_err(|lack| not_permitted(request, &state, principal.id(), None, Right::Issue, lack))?;
-    state.limits.issue(principal.id()).map_err(|retry_after| Problem::RateLimited { retry_after })?;
-    let effect = begin(request, &state, principal.id(), Begun::Issue);
-    let effect = effect.map(|effect| effect.about(named(&state, wish.as_ref())));
-    let has_fields = wish.is_some();
-    let issued = run_noted(&state, issue_and_note(state.clone(), principal, wish, effect)).await??;
+    let has_fields = wish.is_some() || principal.user().is_some();
+    let issued = issue_within(request, &state, principal, wish).await?;
     let set_cookie = with_cookie.then(|| cookie::of_issued(&state, &issued)).transpose()?;
     let grant = issued.grant.filter(|_| has_fields);
     let texts = |topics: &Patterns| topics.iter().map(ToString::to_string).collect();
@@ -258,6 +257,23 @@ async fn issue_as_wished(
         response.headers_mut().insert(SET_COOKIE, set_cookie);
     }
     Ok(response)
+}
+
+/// Issues a token if the principal may grant what it asks for, and its limit allows it.
+pub(super) async fn issue_within(
+    request: &HttpRequest,
+    state: &Data<AppState>,
+    principal: Arc<Principal>,
+    wish: Option<IssueRequest>,
+) -> Result<Issued, Problem> {
+    let lacks = |lack| not_permitted(request, state, principal.id(), None, Right::Issue, lack);
+    let wish = within_jwt(&principal, wish).map_err(lacks)?;
+    let topics = wish.as_ref().map_or_else(Patterns::default, |wish| wish.topics.clone());
+    may_read(&principal, &topics).map_err(lacks)?;
+    state.limits.issue(&principal).map_err(|retry_after| Problem::RateLimited { retry_after })?;
+    let effect = begin(request, state, principal.id(), Begun::Issue);
+    let effect = effect.map(|effect| effect.about(named(state, wish.as_ref())));
+    Ok(run_noted(state, issue_and_note(state.clone(), principal, wish, effect)).await??)
 }
 
 /// Path and query of a token's stream. A token consists of characters that need no encoding in a
@@ -300,7 +316,7 @@ async fn issue_and_note(
 /// The open streams of a token that has expired end, too. A text that has not the form of a token
 /// is ignored.
 #[utoipa::path(
-    post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/tokens/revoke", tag = "tokens", security(("basic" = []), ("principal" = []), ("bearer" = [])),
     request_body(content(
         (TokenForm = "application/x-www-form-urlencoded"), (TokenParameter = "application/json")
     )),
@@ -361,7 +377,7 @@ async fn revoke_and_note(
 
 /// Introspect a token (RFC 7662).
 #[utoipa::path(
-    post, path = "/operator/api/tokens/introspect", tag = "tokens", security(("principal" = []), ("bearer" = [])),
+    post, path = "/operator/api/tokens/introspect", tag = "tokens", security(("basic" = []), ("principal" = []), ("bearer" = [])),
     request_body(content(
         (IntrospectParameter = "application/x-www-form-urlencoded"), (IntrospectParameter = "application/json")
     )),
@@ -383,7 +399,8 @@ pub(super) async fn introspect(
         form_or_json(&request, payload, state.body_timeout, EXPECTED).await?;
     let token = parameter.token.ok_or(Problem::bad_request(EXPECTED))?;
     let found = state.tokens.introspect(&token).await?;
-    Ok(json(&found.map_or_else(IntrospectionBody::default, IntrospectionBody::from)))
+    let body = found.map(|token| IntrospectionBody { iss: state.public_url.clone(), ..token.into() });
+    Ok(json(&body.unwrap_or_default()))
 }
 
 /// A JSON response with `Cache-Control: no-store`.

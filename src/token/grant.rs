@@ -13,12 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::CodecError;
 use crate::clock::UnixMillis;
 use crate::principal::{Principal, PrincipalId, Right};
+use crate::subject::{Subject, is_visible};
 use crate::topic::{MOST_TOPICS, Pattern, Patterns};
 
 /// Bound of a grant's text, in characters.
 pub const LONGEST_GRANT: usize = 1024;
-/// Bound of a subject, in characters.
-pub const LONGEST_SUBJECT: usize = 128;
 /// Bound of a resource, in characters.
 pub const LONGEST_RESOURCE: usize = 512;
 
@@ -36,31 +35,6 @@ const TOPICS: u8 = 4;
 const STREAM_UNTIL: u8 = 5;
 const SINGLE_USE: u8 = 6;
 const RESOURCE: u8 = 7;
-
-/// The end user for whom a token is issued: 1 to 128 visible ASCII characters, which the service
-/// never interprets. `Debug` does not show them, because logs name subjects by a hash.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Subject(Arc<str>);
-
-impl Subject {
-    /// Checks the form of a subject.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        is_visible(text, LONGEST_SUBJECT).then(|| Self(text.into()))
-    }
-
-    /// The subject as the issuing backend wrote it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Subject(***)")
-    }
-}
 
 /// The only resource that a token opens: 1 to 512 visible ASCII characters. `Debug` does not show
 /// them, because a path may name a user.
@@ -85,10 +59,6 @@ impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Resource(***)")
     }
-}
-
-fn is_visible(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A grant: the issue of a token, and everything that the token may open.

@@ -19,14 +19,14 @@ use sha2::{Digest, Sha256};
 
 pub use codec::{Claims, Codec, CodecError, Verified};
 pub use grant::{
-    Grant, GrantText, GrantTooLong, LONGEST_GRANT, LONGEST_RESOURCE, LONGEST_SUBJECT, Resource, Subject,
-    first_not_grantable,
+    Grant, GrantText, GrantTooLong, LONGEST_GRANT, LONGEST_RESOURCE, Resource, first_not_grantable,
 };
 pub use keys::{KeyError, SigningKey, SigningKeys};
 pub use nonce::{Nonce, NonceSource};
 pub use record::{Draft, Record};
 
 use crate::limits::TOMBSTONE_MARGIN;
+pub use crate::subject::{LONGEST_SUBJECT, Subject};
 
 /// Longest life of a tombstone. A revocation by id does not know when the token ends, so it is kept
 /// until the latest end that a token can say at that moment. That is beyond what any instance

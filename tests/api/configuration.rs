@@ -145,11 +145,15 @@ async fn unknown_variables_are_named_with_what_was_probably_meant() {
 #[tokio::test]
 async fn unknown_and_ill_typed_keys_are_named_with_their_file() {
     for (content, key, problem) in [
-        ("foo = 1", "foo", "unknown key; allowed here are principal_token, "),
+        ("foo = 1", "foo", "unknown key; allowed here are issuers, principal_token, "),
         ("[htpp]\nlisten = '[::]:1'", "htpp", "unknown key; did you mean http?"),
         ("listen = '[::]:1'", "listen", "unknown key; did you mean http.listen?"),
         ("log_level = 'info'", "log_level", "unknown key; did you mean log.level?"),
-        ("\"\\u001b[31m\" = 1", r#""\u{1b}[31m""#, "unknown key; allowed here are principal_token, "),
+        (
+            "\"\\u001b[31m\" = 1",
+            r#""\u{1b}[31m""#,
+            "unknown key; allowed here are issuers, principal_token, ",
+        ),
         (
             "[http]\nfoo = 1",
             "http.foo",

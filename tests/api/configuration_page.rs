@@ -104,6 +104,7 @@ async fn each_variable_on_the_page_sets_its_key() {
             "principals_dir" => (folder, folder.into()),
             "instance.id" => ("seven", "seven".into()),
             "http.listen" => ("127.0.0.1:1", "127.0.0.1:1".into()),
+            "http.public_url" => ("https://events.example", "https://events.example".into()),
             "http.trusted_proxies" => ("::1, 10.0.0.0/8", vec!["::1", "10.0.0.0/8"].into()),
             "http.cors_origins" => {
                 ("https://a.example, http://b", vec!["https://a.example", "http://b"].into())

@@ -122,6 +122,25 @@ async fn every_labelled_series_is_there_from_the_start() {
             &["draining", "full", "principal_limit", "subject_limit", "token_limit"],
         ),
         ("connections_closed_total", &["for_room", "no_room", "slow_head"]),
+        (
+            "jwts_refused_total",
+            &[
+                "algorithm",
+                "audience",
+                "bound",
+                "claims",
+                "expired",
+                "header",
+                "issuer",
+                "malformed",
+                "no_keys",
+                "not_yet_valid",
+                "signature",
+                "too_long",
+                "type",
+                "unknown_key",
+            ],
+        ),
     ] {
         for reason in reasons {
             let line =

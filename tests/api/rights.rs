@@ -17,6 +17,7 @@ const STREAM: &str = "/operator/api/events/stream";
 const PUBLISH: &str = "/operator/api/events";
 const AUTHORISE: &str = "/operator/internal/authorise";
 const REVOKE: &str = "/operator/api/tokens/revoke";
+const TOKEN: &str = "/oauth/token";
 const INTROSPECT: &str = "/operator/api/tokens/introspect";
 const END: &str = "/operator/api/streams/end";
 const BLOCK: &str = "/operator/api/subjects/block";
@@ -50,14 +51,14 @@ impl Call {
     fn needs(&self) -> Option<Right> {
         match self.caller {
             Caller::Anyone | Caller::Token => None,
-            Caller::Principal(right) | Caller::TokenOr(right) => Some(right),
+            Caller::Principal(right) | Caller::Client(right) | Caller::TokenOr(right) => Some(right),
         }
     }
 
     /// Whether its request names a topic.
     fn is_about_topics(&self) -> bool {
         let is_post = self.method == Method::POST;
-        (self.path == ISSUE && is_post) || [PUBLISH, STREAM].contains(&self.path)
+        (self.path == ISSUE && is_post) || [PUBLISH, STREAM, TOKEN].contains(&self.path)
     }
 
     /// A request without a credential.
@@ -67,6 +68,10 @@ impl Call {
         let request = instance.client.request(self.method.clone(), format!("{}{path}", instance.base));
         match self.path {
             ISSUE if self.is_about_topics() => request.json(&json!({ "topics": [topic] })),
+            TOKEN => {
+                let scope = format!("read:{topic}");
+                request.form(&[("grant_type", "client_credentials"), ("scope", &scope)])
+            }
             PUBLISH => request.json(&json!({ "topic": topic, "data": 1 })),
             STREAM | AUTHORISE => request.query(&[("topic", topic)]),
             REVOKE => request.form(&[("token_id", "0123456789abcdef")]),
@@ -87,6 +92,14 @@ async fn is_not_permitted(response: Response, method: &Method, lack: &str) {
     }
     let body = problem(response, StatusCode::FORBIDDEN, "not_permitted").await;
     assert_eq!(body["detail"], lack);
+}
+
+/// Asserts that the token endpoint refused because of `lack`, with an error of OAuth.
+async fn is_no_grant(response: Response, lack: &str) {
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let body: Value = response.json().await.unwrap();
+    let error = if lack.contains("lacks the right") { "unauthorized_client" } else { "invalid_scope" };
+    assert_eq!((&body["error"], &body["error_description"]), (&json!(error), &json!(lack)));
 }
 
 async fn not_permitted_by(instance: &Instance, right: Right) -> u64 {
@@ -118,7 +131,11 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
                 let request = call.request(&instance, topic).header("X-VX11-Token", credential);
                 let response = request.send().await.unwrap();
                 if let (Some(lack), Some(needed)) = (lack, call.needs()) {
-                    is_not_permitted(response, &call.method, &lack).await;
+                    if call.path == TOKEN {
+                        is_no_grant(response, &lack).await;
+                    } else {
+                        is_not_permitted(response, &call.method, &lack).await;
+                    }
                     *refused.entry(needed.into()).or_default() += 1;
                     continue;
                 }
@@ -137,9 +154,10 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
                     assert!(status.is_success(), "{what}");
                 }
                 *done.entry(call.path).or_default() += 1;
-                if call.path == ISSUE {
+                if [ISSUE, TOKEN].contains(&call.path) {
                     let issued: Value = response.json().await.unwrap();
-                    remember_secret(issued["sse_token"].as_str().unwrap());
+                    let token = &issued[if call.path == ISSUE { "sse_token" } else { "access_token" }];
+                    remember_secret(token.as_str().unwrap());
                 }
             }
         }
@@ -148,12 +166,12 @@ async fn each_call_needs_its_right_and_its_topics_and_nothing_else_is_carried_ou
         let expected = refused.get(<&str>::from(*right)).copied().unwrap_or(0);
         assert_eq!(not_permitted_by(&instance, *right).await, expected, "{right:?}");
     }
-    for (path, metric) in [
-        (ISSUE, "vx11_operator_ephemeral_tokens_issued_total"),
-        (PUBLISH, "vx11_operator_events_published_total"),
-        (STREAM, "vx11_operator_sse_connections_principal_total"),
+    for (number, metric) in [
+        (done[ISSUE] + done[TOKEN], "vx11_operator_ephemeral_tokens_issued_total"),
+        (done[PUBLISH], "vx11_operator_events_published_total"),
+        (done[STREAM], "vx11_operator_sse_connections_principal_total"),
     ] {
-        assert_eq!(instance.metric(metric).await, done[path], "{metric}");
+        assert_eq!(instance.metric(metric).await, number, "{metric}");
     }
 }
 
@@ -169,13 +187,15 @@ async fn a_call_needs_a_credential_unless_anyone_may_make_it() {
 
 #[tokio::test]
 async fn a_token_needs_no_right_where_a_token_is_accepted() {
-    let instance = Instance::start().await;
+    let instance = Instance::with(&[("VX11_OPERATOR__HTTP__PUBLIC_URL", "https://events.example")]).await;
     let token = instance.issue().await.token;
     for call in calls() {
         let response = call.request(&instance, "default").header("X-VX11-Token", &token).send().await;
         let status = response.unwrap().status();
         match call.caller {
-            Caller::Principal(_) => assert_eq!(status, StatusCode::UNAUTHORIZED, "{}", call.path),
+            Caller::Principal(_) | Caller::Client(_) => {
+                assert_eq!(status, StatusCode::UNAUTHORIZED, "{}", call.path);
+            }
             Caller::TokenOr(_) | Caller::Token | Caller::Anyone => {
                 assert!(status.is_success(), "{}: {status}", call.path);
             }

@@ -192,7 +192,7 @@ fn the_ingress_publishes_only_public_paths_and_never_repeats_an_event() {
             assert_eq!(backend["name"], operator().only("Service")["metadata"]["name"]);
             assert_eq!(backend["port"]["name"], operator().only("Service")["spec"]["ports"][0]["name"]);
             let path = path["path"].as_str().unwrap().to_owned();
-            let harmless = ["/sse-token", "/cookie", "/tokens", "/streams", "/subjects"];
+            let harmless = ["/sse-token", "/cookie", "/oauth/token", "/tokens", "/streams", "/subjects"];
             let harmless = harmless.iter().any(|end| path.ends_with(end));
             assert!(harmless || !repeats, "{path} is repeated");
             // Queries with a token, or with an end user.
@@ -204,8 +204,11 @@ fn the_ingress_publishes_only_public_paths_and_never_repeats_an_event() {
     }
     published.sort_unstable();
     let public = [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource",
         "/client",
         "/health",
+        "/oauth/token",
         "/operator/api",
         "/operator/api/events/cookie",
         "/operator/api/events/sse-token",

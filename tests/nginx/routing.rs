@@ -135,7 +135,7 @@ async fn requests_of_a_principal_have_the_limit_of_backends_wherever_instances_c
     assert_eq!(ask("GET", "/health").await, StatusCode::OK, "the one that anybody may ask");
     for (path, methods) in public_endpoints() {
         for (method, caller) in methods {
-            let is_backends = matches!(caller, Caller::Principal(_));
+            let is_backends = matches!(caller, Caller::Principal(_) | Caller::Client(_));
             let expected = if is_backends { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
             assert_eq!(ask(&method, &path).await, expected, "{method} {path}");
         }

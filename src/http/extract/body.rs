@@ -139,12 +139,17 @@ fn is_json(request: &HttpRequest) -> bool {
     content_type == "application/json" || content_type.ends_with("+json")
 }
 
-fn is_form(request: &HttpRequest) -> bool {
+pub(in crate::http) fn is_form(request: &HttpRequest) -> bool {
     let content_type = request.content_type();
     content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-async fn read_body(request: &HttpRequest, payload: Payload, timeout: Duration) -> Result<Bytes, Problem> {
+/// Reads a body up to the bound.
+pub(in crate::http) async fn read_body(
+    request: &HttpRequest,
+    payload: Payload,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
     let declared =
         request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > LARGEST_BODY) {

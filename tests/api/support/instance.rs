@@ -56,6 +56,13 @@ impl Instance {
         Self::launch(launch, &[]).await.expect("the instance starts")
     }
 
+    /// An instance with a configuration file and further environment variables.
+    pub async fn with_config(file: &Path, environment: &[(&str, &str)]) -> Self {
+        let arguments = vec!["--config".to_owned(), file.display().to_string()];
+        let launch = Launch { arguments, ..Launch::new(Path::new(BINARY)) };
+        Self::launch(launch, environment).await.expect("the instance starts")
+    }
+
     /// The process of an instance that may not be ready.
     pub fn spawn(environment: &[(&str, &str)]) -> InstanceProcess {
         Launch::new(Path::new(BINARY)).with(&ENVIRONMENT).with(environment).start()

@@ -9,6 +9,7 @@ mod firefox;
 mod front;
 mod grants;
 mod instance;
+mod issuer;
 mod limited;
 mod pages;
 mod panel;
@@ -25,6 +26,7 @@ pub use grants::{
     Limited, TextStream, ask_for_token, field, issue_with, publish_to, stream, token_for, with_principals,
 };
 pub use instance::{Instance, random_hex};
+pub use issuer::{Issuer, now as issuer_now};
 pub use limited::limited;
 pub use pages::AnyBrowser;
 pub use panel::Panel;
