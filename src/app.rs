@@ -137,13 +137,7 @@ impl Application {
                 None => LogPlace::Own(Epoch(getrandom::u32()?)),
             },
             ring: config.ring,
-            streams: StreamSettings {
-                limits: StreamLimits { all: room.streams, ..config.stream_limits },
-                heartbeat: config.heartbeat,
-                coalesce: config.coalesce,
-                max_age: config.max_stream_age,
-                retry: config.retry,
-            },
+            streams: stream_settings(config, &room),
             clock: Arc::clone(&clock),
             jitter: Arc::clone(&jitter),
             metrics: Arc::clone(&metrics),
@@ -285,6 +279,16 @@ impl Reloader {
         }
         self.tokens.replace_access(access(config));
         self.identity.replace(config.issuers.clone());
+    }
+}
+
+fn stream_settings(config: &Config, room: &Room) -> StreamSettings {
+    StreamSettings {
+        limits: StreamLimits { all: room.streams, ..config.stream_limits },
+        heartbeat: config.heartbeat,
+        coalesce: config.coalesce,
+        max_age: config.max_stream_age,
+        retry: config.retry,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hyper::Uri;
+use secrecy::SecretString;
 use strum::VariantArray;
 
 use super::ErrorCollector;
@@ -20,9 +21,9 @@ const URL_EXPECTED: &str = "expected: https://host[:port]/path; http only to thi
 
 /// The issuers. They need configured signing keys: there is no credential that their tokens' keys
 /// could be derived from.
-pub(super) fn issuers<'a>(
+pub(super) fn issuers(
     raw: &Raw,
-    principals: impl Iterator<Item = &'a Principal> + Clone,
+    principals: &[(Principal, SecretString)],
     complaints: &mut ErrorCollector,
 ) -> Vec<IssuerSettings> {
     let derives_keys = raw.token.signing_keys.is_empty() && raw.token.signing_keys_file.is_empty();
@@ -36,7 +37,7 @@ pub(super) fn issuers<'a>(
     let mut issuers: Vec<IssuerSettings> = Vec::new();
     for (number, entry) in raw.issuers.iter().enumerate() {
         let Some(issuer) = issuer(entry, number, complaints) else { continue };
-        let is_taken = principals.clone().any(|principal| *principal.id() == issuer.id)
+        let is_taken = principals.iter().any(|(principal, _)| *principal.id() == issuer.id)
             || issuers.iter().any(|other| other.id == issuer.id);
         if is_taken {
             let problem =
@@ -177,7 +178,7 @@ mod tests {
     fn load(token: &str, issuers: &[&str]) -> Result<Config, ConfigErrors> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml");
-        let issuers: String = issuers.iter().map(|issuer| format!("[[issuers]]\n{issuer}\n")).collect();
+        let issuers = issuers.iter().flat_map(|issuer| ["[[issuers]]\n", issuer, "\n"]).collect::<String>();
         std::fs::write(&file, format!("{issuers}[token]\n{token}\n")).unwrap();
         Config::load(Some(&file), &HashMap::new())
     }

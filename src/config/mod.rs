@@ -246,7 +246,7 @@ fn check(
     let files = folder::read(&raw.principals_dir, keys, &mut complaints);
     let (principals, generated_principal) =
         secrets::principals(raw, &files, without, &mut complaints, &mut warnings);
-    let issuers = issuers::issuers(raw, principals.iter().map(|(principal, _)| principal), &mut complaints);
+    let issuers = issuers::issuers(raw, &principals, &mut complaints);
     let redis = redis::settings(&raw.redis, &mut complaints);
     let when_lost = redis::when_lost(&raw.redis, redis.is_some(), &mut complaints);
     if redis.is_some() && generated_principal {

@@ -103,9 +103,8 @@ async fn authenticate_stream(
             let mut opening = StreamOpening::take(&state.hub, opener)?;
             if let Some(user) = user {
                 may_open(state, user)?;
-                let admitted = state.admission.admit(opening.id(), subject, None).await;
-                opening
-                    .keep(admitted.map_err(|reason| not_admitted(request, state, reason))?.into_companion());
+                let admitted = state.admission.admit(opening.id(), subject, None, Instant::now()).await;
+                opening.keep(admitted.map_err(|reason| not_admitted(state, reason))?.into_companion());
             }
             let subject = subject.map(|subject| state.shown(subject));
             tracing::info!(

@@ -203,9 +203,9 @@ mod tests {
         let ed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
         let ec_key = json!({ "kty": "EC", "crv": "P-256",
             "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" });
-        let ed_key =
+        let edwards =
             json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
-        let keys = set(&[serde_json::from_str(RSA_PUBLIC).unwrap(), ec_key, ed_key]).unwrap();
+        let keys = set(&[serde_json::from_str(RSA_PUBLIC).unwrap(), ec_key, edwards]).unwrap();
         for (algorithm, jws) in [(Algorithm::Rs256, rsa), (Algorithm::Es256, ec), (Algorithm::EdDsa, ed)] {
             let (message, signature) = jws.rsplit_once('.').unwrap();
             let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
-    RsaEncoding, RsaKeyPair,
+    RsaEncoding, RsaKeyPair, RsaPublicKeyComponents,
 };
 use serde_json::{Value, json};
 
@@ -55,8 +55,8 @@ pub(super) fn key_set_of(ids: &[&str]) -> String {
 
 /// A set with a key of each kind: `rsa`, `ec` and `ed`.
 pub(super) fn key_set_of_all_kinds() -> String {
-    let (n, e) = (RSA.public().modulus(), RSA.public().exponent());
-    let [n, e] = [n, e].map(|part| URL_SAFE_NO_PAD.encode(part.big_endian_without_leading_zero()));
+    let RsaPublicKeyComponents { n, e } = RsaPublicKeyComponents::<Vec<u8>>::from(RSA.public());
+    let [n, e] = [n, e].map(|part| URL_SAFE_NO_PAD.encode(part));
     let x = URL_SAFE_NO_PAD.encode(ed25519().public_key());
     let keys = json!([
         { "kty": "RSA", "kid": "rsa", "n": n, "e": e },

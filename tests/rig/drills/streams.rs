@@ -17,7 +17,7 @@ pub(super) const ONE_PAUSES_OF: usize = 20;
 /// buffers on the way are full. The kernel lets the receive buffer of nginx grow when a stream
 /// catches up, as all do that were cut in the round before, up to megabytes (`net.ipv4.tcp_rmem`).
 /// They take a minute to fill.
-const PAUSE_AT_MOST: Duration = Duration::from_secs(120);
+const PAUSE_AT_MOST: Duration = Duration::from_mins(2);
 /// Interval of looks whether they are cut.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// Before that, for comparison, nothing happens.

@@ -116,14 +116,15 @@ fn a_drill_that_does_not_reach_a_cap_proves_nothing() {
 /// The same where the oldest stream makes room.
 const REPLACES: Control = Control::Caps(Caps { cap: 2, openings: 1, replaces: true });
 
-fn replaced(stream: LoggedStream) -> LoggedStream {
-    LoggedStream { reason: Some("replaced".to_owned()), ..stream }
+fn replaced(mut stream: LoggedStream) -> LoggedStream {
+    stream.reason = Some("replaced".to_owned());
+    stream
 }
 
 /// Subject 7 with these streams in the logs, one opening, and no refusal.
 fn replacing(streams: Vec<LoggedStream>) -> History {
     let mut history = capped(streams, 3000);
-    history.operations.last_mut().unwrap().outcome = Outcome::Yes;
+    history.operations.last_mut().expect("the opening").outcome = Outcome::Yes;
     history
 }
 
