@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::ManualClock;
 use crate::control::tests::control_with_redis;
 use crate::principal::Rights;
 use crate::token::{SigningKeys, TokenDigest};
+
+const NOW: UnixMillis = UnixMillis(1_767_470_400_000);
 
 /// A store that takes and has every record.
 struct Complete;
@@ -18,8 +20,7 @@ impl TokenStore for Complete {
     }
 
     async fn lookup(&self, _: TokenDigest, _: UnixMillis) -> Result<Lookup, StoreError> {
-        let now = SystemClock.now();
-        Ok(Lookup::Active(Record { issued_at: now, expires_at: now.plus(Duration::from_mins(1)) }))
+        Ok(Lookup::Active(Record { issued_at: NOW, expires_at: NOW.plus(Duration::from_mins(1)) }))
     }
 
     async fn revoke(&self, _: TokenId, _: UnixMillis) -> Result<RevocationScope, StoreError> {
@@ -47,7 +48,7 @@ fn service(when_lost: WhenLost) -> TokenService {
         nonces: NonceSource::new("1", 1),
         ttl: Duration::from_mins(1),
         when_lost,
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(ManualClock::at(NOW)),
         control: Arc::new(control_with_redis()),
         metrics: Arc::new(Metrics::new().unwrap()),
     })

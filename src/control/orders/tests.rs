@@ -19,9 +19,10 @@ fn orders(limit: usize, now: UnixMillis) -> Orders {
     Orders::new(limit, Arc::new(ManualClock::at(now)), Arc::new(Metrics::new().unwrap()))
 }
 
-/// A position in a stream.
+/// A position in a stream. Announcements are two minutes apart: longer than any of them needs to be
+/// read.
 fn position(number: usize) -> Position {
-    Position::of(NOW.plus(Duration::from_millis(number as u64)))
+    Position::of(UnixMillis(NOW.0 + 120_000 * number as u64))
 }
 
 /// Learns an order that was read at the beginning of its stream.
