@@ -144,7 +144,10 @@ impl Orders {
             self.unannounced.lock().add(order, now);
         }
         if !missing.is_empty() {
-            tracing::debug!(orders = missing.len(), "orders have left their stream and are announced again");
+            tracing::debug!(
+                orders = missing.len(),
+                "orders have left their stream, which gets them once more"
+            );
         }
     }
 

@@ -270,7 +270,10 @@ async fn no_other_call_reads_a_cookie() {
                 let request = instance.client.request(method, format!("{}{}", instance.base, endpoint.path));
                 let cookies = format!("{NAME}={secret}; token={secret}; X-VX11-Token={secret}");
                 let answer = request.header("Cookie", cookies).send().await.unwrap();
-                assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{}", endpoint.path);
+                // The form is read before its client is.
+                let is_form = endpoint.path == "/oauth/token";
+                let expected = if is_form { StatusCode::BAD_REQUEST } else { StatusCode::UNAUTHORIZED };
+                assert_eq!(answer.status(), expected, "{}", endpoint.path);
             }
         }
     }

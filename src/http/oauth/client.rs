@@ -71,30 +71,30 @@ fn with_secret(
     find(id, secret).or_else(as_written).ok_or_else(|| failed(request, state, Problem::ClientWrong))
 }
 
-/// The client that authenticates by HTTP Basic, if one does. No other credential may go with it.
+/// The client that authenticates by HTTP Basic, if one does. Beside a credential in another header
+/// Basic is ignored: a proxy in front may use it for its own purposes.
 ///
 /// # Errors
-/// It is no principal, or there is another credential. That counts as a failed authentication.
+/// It is no principal. That counts as a failed authentication.
 pub(in crate::http) fn client_of(
     request: &HttpRequest,
     state: &AppState,
 ) -> Result<Option<Arc<Principal>>, Problem> {
-    let found = basic(request).and_then(|client| {
-        let other = presented(request, Places::Headers)?;
-        if client.is_some() && other.is_some() { Err(Problem::CredentialsConflict) } else { Ok(client) }
-    });
-    let client = found.map_err(|problem| failed(request, state, problem))?;
+    if !matches!(presented(request, Places::Headers), Ok(None)) {
+        return Ok(None);
+    }
+    let client = basic(request).map_err(|problem| failed(request, state, problem))?;
     client.map(|client| with_secret(request, state, &client)).transpose()
 }
 
-/// The client of a request by its headers: HTTP Basic, or a credential as everywhere. `None`: they
-/// have none.
+/// The client of a request for a token by its headers: HTTP Basic, or a credential as everywhere, but
+/// not both (RFC 6749 §2.3). `None`: they have none.
 pub(super) fn by_header(request: &HttpRequest, state: &AppState) -> Result<Option<Arc<Principal>>, Problem> {
-    if let Some(client) = client_of(request, state)? {
-        return Ok(Some(client));
-    }
     let header = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
-    let Some(header) = header else { return Ok(None) };
+    let Some(header) = header else { return client_of(request, state) };
+    if !matches!(basic(request), Ok(None)) {
+        return Err(failed(request, state, Problem::CredentialsConflict));
+    }
     let principal = holder(request, state, &header.value)?;
     principal.map(Some).ok_or_else(|| failed(request, state, Problem::CredentialWrong))
 }

@@ -69,7 +69,7 @@ async fn becomes_active(instance: &Instance, token: &str) {
 
 impl Cluster {
     /// The time of Redis in milliseconds.
-    async fn redis_millis(&self) -> u64 {
+    pub(super) async fn redis_millis(&self) -> u64 {
         let (seconds, _micros): (u64, u64) = from_redis_value(self.redis.command(&["TIME"]).await).unwrap();
         seconds * 1000
     }

@@ -24,7 +24,8 @@ pub async fn problem(response: Response, status: StatusCode, code: &str) -> Valu
     assert_eq!(header("x-content-type-options"), Some("nosniff"), "{url}");
     assert_eq!(header("referrer-policy"), Some("no-referrer"), "{url}");
     assert_eq!(
-        header("www-authenticate").is_some_and(|scheme| scheme.starts_with("Bearer")),
+        header("www-authenticate")
+            .is_some_and(|demand| ["Bearer ", "Basic "].iter().any(|scheme| demand.starts_with(scheme))),
         status == StatusCode::UNAUTHORIZED,
         "{url}: only a 401 says how to authenticate"
     );
