@@ -21,6 +21,7 @@ const ISSUER: &str = "https://id.example/";
 const SIGNING_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A configuration with an issuer, and a JWT of it that lives an hour.
+#[expect(clippy::disallowed_methods, reason = "the JWT is for an instance, which has the real time")]
 fn issuer() -> (TempDir, String, String) {
     let (kind, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
     let document = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("a new key");

@@ -1,4 +1,4 @@
-//! Programs that are not ours: the OAuth client of Authlib, and an OpenID provider at which users
+//! Programs that are not ours: the OAuth client of Authlib, and an identity provider at which users
 //! log in. The provider takes a new key with each start.
 
 use std::path::Path;
@@ -23,7 +23,7 @@ async fn python() -> std::path::PathBuf {
     python_environment("oauth-programs", REQUIREMENTS).await.join("python")
 }
 
-/// An OpenID provider on a port of the test.
+/// An identity provider on a port of the test.
 struct Provider {
     port: Port,
     process: Option<Child>,

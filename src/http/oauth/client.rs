@@ -87,8 +87,8 @@ pub(in crate::http) fn client_of(
     client.map(|client| with_secret(request, state, &client)).transpose()
 }
 
-/// The client of a request for a token by its headers: HTTP Basic, or a credential as everywhere, but
-/// not both (RFC 6749 §2.3). `None`: they have none.
+/// The client of a request for a token by its headers: HTTP Basic, or a credential as everywhere,
+/// but not both (RFC 6749 §2.3). `None`: they have none.
 pub(super) fn by_header(request: &HttpRequest, state: &AppState) -> Result<Option<Arc<Principal>>, Problem> {
     let header = presented(request, Places::Headers).map_err(|problem| failed(request, state, problem))?;
     let Some(header) = header else { return client_of(request, state) };
