@@ -260,6 +260,7 @@ impl Controlled {
         violations.wrong("caps that were not tried", &occupied.void.as_slice().into());
         let tickets = tickets::judge(history, control);
         violations.wrong("tickets with two streams", &tickets.doubled);
+        violations.late("tickets with two streams on starved instances", &tickets.doubled_by_starved);
         violations.wrong("tickets refused within the rule", &tickets.wrong);
         violations.wrong("tickets opened too late", &tickets.late);
         violations.wrong("tickets that were not tried", &tickets.void.as_slice().into());

@@ -16,6 +16,8 @@ pub(super) const CLOSE: Duration = Duration::from_millis(20);
 const LOGGED: Duration = Duration::from_millis(500);
 /// An instance that refuses knows that the other stream was open at most this long before.
 const KNOWN: Duration = Duration::from_secs(1);
+/// Starvation this long before a decision may have delayed the answer of Redis.
+const STARVED: Duration = Duration::from_millis(500);
 /// Clients of a ticket, and the time within which they send their first requests.
 const AT_ONCE: usize = 3;
 const WITHIN: Duration = Duration::from_secs(2);
@@ -37,6 +39,9 @@ pub(crate) struct Tickets {
     pub(crate) belated: usize,
     /// Tickets with two streams at once.
     pub(super) doubled: Findings,
+    /// The same of instances that were starved: without an answer of Redis in time they decide
+    /// alone, and one of the two streams ends soon.
+    pub(super) doubled_by_starved: Findings,
     /// Refusals of an attempt that is within the rule.
     pub(super) wrong: Findings,
     /// Streams that were opened too late.
@@ -105,7 +110,9 @@ impl Ticket<'_> {
             Span { until: span.until.saturating_sub(CLOSE).max(span.from), ..span }
         });
         if let Some((at, open)) = too_many(&spans.collect::<Vec<_>>(), 1, self.apart) {
-            found.doubled.note(|| format!("ticket {number} at {at:?} with {open} streams"));
+            let was_starved = !self.starvation.within(at.saturating_sub(STARVED), at).is_zero();
+            let list = if was_starved { &mut found.doubled_by_starved } else { &mut found.doubled };
+            list.note(|| format!("ticket {number} at {at:?} with {open} streams"));
         }
         let first_sent = first_sent(&self.attempts);
         let first_opened = self.first_opened();

@@ -1,7 +1,8 @@
 //! Tickets that open streams.
 
 use vx11_rig::{
-    Control, History, LoggedStream, Outage, StarvedTime, StreamEnd, TicketAttempt, TicketOutcome, check,
+    Control, History, LoggedStream, Outage, StarvedTime, StreamEnd, Targets, TicketAttempt, TicketOutcome,
+    Times, check,
 };
 
 use super::{MS, at, cut, history, logged, of, wrong_with};
@@ -82,6 +83,22 @@ fn a_ticket_with_two_streams_is_found() {
     history.logged_streams[1].instance = 0;
     history.logged_streams[0].ended = Some(9000 * MS);
     assert_eq!(wrong_with(&history, TICKETS).len(), 1, "both on one side");
+}
+
+#[test]
+fn a_ticket_with_two_streams_is_late_where_an_instance_was_starved() {
+    let streams = vec![logged(0, 10, 1000, Some(3000)), logged(1, 10, 2500, Some(2600))];
+    let mut history = ticket(vec![attempt(0, 1000, opened(3000))], streams);
+    history.starvation.push(StarvedTime { from: 2100 * MS, until: 2200 * MS });
+    let reported = Targets { times: Times::AreReported, ..of(TICKETS) };
+    let verdict = check(&history, reported);
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    assert!(
+        verdict.late[0].starts_with("1 tickets with two streams on starved instances: ticket 10 at 2.5s")
+    );
+    assert_eq!(wrong_with(&history, TICKETS).len(), 1);
+    history.starvation.clear();
+    assert_eq!(check(&history, reported).violations.len(), 1);
 }
 
 #[test]
