@@ -268,6 +268,8 @@ impl Controlled {
             if let Control::Tickets(needed) = control { usize::from(needed) / STREAMS_PER_USE } else { 0 };
         let ticket_uses = ticket_uses::judge(history, needed);
         violations.wrong("tickets that two requests used", &ticket_uses.doubled);
+        let by_starved = &ticket_uses.doubled_by_starved;
+        violations.late("tickets that two requests used on starved instances", by_starved);
         violations.wrong("tickets that a request used too late", &ticket_uses.late);
         violations.wrong("requests refused within the rule", &ticket_uses.wrong);
         violations.wrong("requests that were not tried", &ticket_uses.void.as_slice().into());

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::Findings;
 use super::occupancy::{Apart, are_apart, is_forgotten};
-use super::tickets::{AGAIN, CLOSE};
+use super::tickets::{AGAIN, CLOSE, STARVED};
+use super::{Findings, Starvation};
 use crate::history::{Endpoint, History, Moment, Outcome, TicketUse};
 
 /// Results of all tickets that are used through `authorise`.
@@ -18,6 +18,9 @@ pub(crate) struct TicketUses {
     pub(crate) refused: usize,
     /// Tickets that two requests used.
     pub(super) doubled: Findings,
+    /// The same of instances that were starved: without an answer of Redis in time they decide
+    /// alone.
+    pub(super) doubled_by_starved: Findings,
     /// Repetitions that were accepted too late.
     pub(super) late: Findings,
     /// Refusals without a reason.
@@ -32,10 +35,10 @@ pub(super) fn judge(history: &History, needed: usize) -> TicketUses {
     for used in &history.ticket_uses {
         tickets.entry(used.ticket).or_default().push(used);
     }
-    let apart = Apart::of(history);
+    let (apart, starvation) = (Apart::of(history), Starvation::of(history));
     let mut found = TicketUses { count: tickets.len(), ..TicketUses::default() };
     for uses in tickets.values() {
-        Ticket { uses, history, apart: &apart }.judge(&mut found);
+        Ticket { uses, history, apart: &apart, starvation: &starvation }.judge(&mut found);
     }
     let TicketUses { count, repeated, refused, .. } = found;
     let is_void = needed > 0 && (count < needed || repeated == 0 || refused == 0);
@@ -50,6 +53,7 @@ struct Ticket<'a> {
     uses: &'a [&'a TicketUse],
     history: &'a History,
     apart: &'a [Apart<'a>],
+    starvation: &'a Starvation,
 }
 
 impl Ticket<'_> {
@@ -65,7 +69,11 @@ impl Ticket<'_> {
                     let is_repetition = passed().any(|it| it.request == *request && it.answered <= *sent);
                     found.repeated += usize::from(is_repetition);
                     if passed().any(|other| self.excludes(other, used)) {
-                        found.doubled.note(words);
+                        let from = first.sent.saturating_sub(STARVED);
+                        let was_starved = !self.starvation.within(from, used.answered).is_zero();
+                        let list =
+                            if was_starved { &mut found.doubled_by_starved } else { &mut found.doubled };
+                        list.note(words);
                     }
                     if *sent > first.answered + AGAIN && !self.may_be_unknown(used) {
                         found.late.note(words);

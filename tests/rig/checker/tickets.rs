@@ -17,7 +17,7 @@ const LOGGED: Duration = Duration::from_millis(500);
 /// An instance that refuses knows that the other stream was open at most this long before.
 const KNOWN: Duration = Duration::from_secs(1);
 /// Starvation this long before a decision may have delayed the answer of Redis.
-const STARVED: Duration = Duration::from_millis(500);
+pub(super) const STARVED: Duration = Duration::from_millis(500);
 /// Clients of a ticket, and the time within which they send their first requests.
 const AT_ONCE: usize = 3;
 const WITHIN: Duration = Duration::from_secs(2);

@@ -205,8 +205,8 @@ const ALL_BACK: Duration = Duration::from_secs(10);
 const LEFT_A_HUNG_ONE: Duration = Duration::from_secs(45);
 /// So soon nginx has asked another instance, which it leaves two seconds for.
 const LEFT_BY_NGINX: Duration = Duration::from_secs(3);
-/// Time after a failover until events are accepted again: instances notice it one by one, and wait
-/// for each other.
+/// Time after a failover, or a loss of data that follows another fault, until events are accepted
+/// again: instances notice it one by one, and wait for each other.
 const FAILED_OVER: Duration = Duration::from_secs(5);
 /// Streams that one subscriber may lose in a round of any fault: 6 as in 20, and some that the
 /// small ring overtakes when events come all at once after an outage.
@@ -385,8 +385,7 @@ impl Drill {
                 ..base
             },
             // An instance is replaced after a loss of data.
-            37 => Targets { reconnects: 1, ..base },
-            42 => Targets { reconnects: 1, refusals: Some(FAILED_OVER), ..base },
+            37 | 42 => Targets { reconnects: 1, refusals: Some(FAILED_OVER), ..base },
             // As in 13.
             38 => Targets { longest: None, reconnects: 1, ..base },
             // Many hundred streams are opened on the machine that measures.
@@ -398,6 +397,7 @@ impl Drill {
             },
             40 => Targets {
                 longest: None,
+                refusals: Some(FAILED_OVER),
                 reconnects: 2,
                 control: Control::Tickets(tickets::judged(length)),
                 ..base
