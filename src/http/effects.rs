@@ -44,7 +44,7 @@ impl Effects {
         self.0.spawn(effect.in_current_span()).await.map_err(|_panicked| Problem::Internal)
     }
 
-    /// Waits for running effects, at most [`LAST_EFFECTS`].
+    /// Waits for running effects, at most `LAST_EFFECTS`.
     pub async fn finish(&self) {
         self.0.close();
         let _ = tokio::time::timeout(LAST_EFFECTS, self.0.wait()).await;
