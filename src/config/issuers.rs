@@ -17,7 +17,7 @@ use crate::topic::MOST_TOPICS;
 /// Longest `issuer` and `audience`.
 const LONGEST_NAME: usize = 512;
 const URL_EXPECTED: &str = "expected: https://host[:port]/path; http only to this machine (localhost, 127.0.0.1, [::1]), because \
-     whoever changes the keys on their way can sign for every user";
+     an attacker who changes the keys on their way can sign for every user";
 
 /// The issuers. They need configured signing keys: there is no credential that their tokens' keys
 /// could be derived from.

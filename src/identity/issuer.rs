@@ -94,8 +94,8 @@ impl Keys {
     }
 
     /// Has the keys fetched because a `kid` is unknown, at most once in 10 s, and waits for the end
-    /// of that fetch. Returns at once if such a fetch has ended in the last 10 s: whoever invents
-    /// names of keys must not keep the issuer busy.
+    /// of that fetch. Returns at once if such a fetch has ended in the last 10 s: a client that
+    /// invents names of keys must not keep the issuer busy.
     pub(super) async fn refresh(&self) {
         if self.url.is_none() {
             return;

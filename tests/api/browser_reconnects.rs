@@ -77,7 +77,7 @@ async fn a_panel_outlives_the_crash_of_its_instance() {
     // The log of events ended with the process: nobody can say what was missed.
     panel.see_history("reset", "started again (epoch)").await;
     panel.see_text("#reconnects", "1").await;
-    // However often it tried, it is one line.
+    // All attempts together are one line.
     let [(what, why)] = panel.history("reconnect").await.try_into().unwrap();
     assert!(what.starts_with("Reconnected to instance 1 again in "), "{what}");
     assert_eq!(why, "the connection was cut; reset: the event log was lost and started again (epoch)");

@@ -19,7 +19,7 @@ const REQUIREMENTS: &str = include_str!("requirements.txt");
 const README: &str = include_str!("../../clients/python/README.md");
 /// Address of the service in the examples.
 const SERVICE: &str = "http://127.0.0.1:8001";
-/// For all cases of a client on a busy machine; the command has a shorter patience for each case.
+/// Bound for all cases of a client, on a busy machine. The command bounds each case itself.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 async fn environment() -> PathBuf {

@@ -19,7 +19,7 @@ fn at(position: usize) -> EventId {
 }
 
 /// A place in the log after it.
-fn anew(position: usize) -> EventId {
+fn in_second_epoch(position: usize) -> EventId {
     EventId { epoch: 2, ..at(position) }
 }
 
@@ -190,12 +190,12 @@ fn a_new_log_has_to_be_announced() {
     let with = |messages| {
         let mut history = history(messages);
         for number in 6..9 {
-            history.deliveries.events[number].id = anew(number - 5);
-            history.publications[number].attempts[0].answer = acknowledged(anew(number - 5));
+            history.deliveries.events[number].id = in_second_epoch(number - 5);
+            history.publications[number].attempts[0].answer = acknowledged(in_second_epoch(number - 5));
         }
         violations(&history)
     };
-    let lost = reset(anew(1));
+    let lost = reset(in_second_epoch(1));
     assert_eq!(
         with(vec![greeting(0), Message::Events(0..4), lost.clone(), Message::Events(7..9)]),
         Vec::<String>::new()

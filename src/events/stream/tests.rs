@@ -17,7 +17,7 @@ use crate::telemetry::RequestIds;
 use crate::token::TokenId;
 use crate::topic::Topics;
 
-/// So many that events wait as long as they may, 30 ms.
+/// Number of streams with which coalescing reaches its bound, 30 ms.
 const MANY: usize = 1_000;
 
 fn hub() -> Arc<Hub> {

@@ -83,7 +83,7 @@ fn a_token_lives_until_its_expiry_plus_the_skew_and_no_longer() {
     let at = |second| codec.verify(&text, UnixMillis(second * 1000), &known(&[&alice])).map(|_| ());
     assert_eq!(at(claims.expires_at + CLOCK_SKEW.as_secs() - 1), Ok(()));
     assert_eq!(at(claims.expires_at + CLOCK_SKEW.as_secs()), Err(CodecError::Expired));
-    // So late that the 12 bits mean another second, which the tag does not cover.
+    // The 12 bits then mean another second, which the tag does not cover.
     assert_eq!(at(claims.expires_at + 3000), Err(CodecError::Forged));
 }
 

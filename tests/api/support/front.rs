@@ -109,8 +109,8 @@ async fn pass(
     }
 }
 
-/// Reads a request up to the end of its head: whoever answers at once does not wait for its body,
-/// which is read afterwards.
+/// Reads a request up to the end of its head. A server that answers at once does not wait for the
+/// body, which is read afterwards.
 async fn answer(
     mut client: TcpStream,
     answers: Arc<[String]>,
